@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The static archive that programs link: forwards to the preloaded library when there is one.
+ *
+ * The look-up is done once per process and costs one predicted branch afterwards. It must not be
+ * made at link time: a weak reference is resolved to NULL in a non-PIE program even when the
+ * library is preloaded later.
+ */
+#include "alloc/berth.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdatomic.h>
+
+/* Stands for "looked, and found nothing"; its functions are never called. */
+static const struct berth_api absent;
+static _Atomic(const struct berth_api *) found;
+
+static const struct berth_api *api_find(void)
+{
+    int saved_errno = errno;
+    const struct berth_api *api = &absent;
+    berth_api_v1_fn get;
+
+    *(void **)&get = dlsym(RTLD_DEFAULT, "berth_api_v1");
+    if (get && get() && get()->size >= sizeof(struct berth_api))
+        api = get();
+    atomic_store_explicit(&found, api, memory_order_release);
+    errno = saved_errno;
+    return api;
+}
+
+static const struct berth_api *api_get(void)
+{
+    const struct berth_api *api = atomic_load_explicit(&found, memory_order_acquire);
+
+    return __builtin_expect(api != NULL, 1) ? api : api_find();
+}
+
+int berth_tag_push(enum berth_tag tag)
+{
+    const struct berth_api *api = api_get();
+
+    return api == &absent ? 0 : api->tag_push(tag);
+}
+
+int berth_tag_pop(void)
+{
+    const struct berth_api *api = api_get();
+
+    return api == &absent ? 0 : api->tag_pop();
+}
+
+int berth_step(void)
+{
+    const struct berth_api *api = api_get();
+
+    return api == &absent ? 0 : api->step();
+}
+
+int berth_active(void)
+{
+    return api_get() != &absent;
+}
+
+int berth_describe(const void *p, struct berth_block_info *ret_info, size_t info_size)
+{
+    const struct berth_api *api = api_get();
+
+    return api == &absent ? -ENOSYS : api->describe(p, ret_info, info_size);
+}

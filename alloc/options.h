@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one table of options. It feeds BERTH_OPTIONS="k=v,...", the `options` section of a policy,
+ * `berth run -o k=v`, `berth run --help`, libberth(7) and the start-up dump (BERTH_DEBUG=info).
+ *
+ * Precedence: default < policy < environment. Values are set before threads exist or by the control
+ * thread, and read with relaxed atomic loads: each is a number that is right by itself.
+ */
+#ifndef BERTH_ALLOC_OPTIONS_H
+#define BERTH_ALLOC_OPTIONS_H
+
+#include "alloc/types.h"
+
+#include <stdatomic.h>
+
+enum berth_option_type { BERTH_OPTION_SIZE, BERTH_OPTION_COUNT_TYPE, BERTH_OPTION_CHOICE };
+
+/* Choices of the option `control`. */
+enum berth_control { BERTH_CONTROL_AUTO, BERTH_CONTROL_ALWAYS, BERTH_CONTROL_NEVER };
+/* Choices of the option `host`. */
+enum berth_host { BERTH_HOST_AUTO, BERTH_HOST_ON, BERTH_HOST_OFF };
+
+/*
+ * X(identifier, "name", type, default, least, most, "choices", "unit", "help")
+ *
+ * A size or count is refused outside [least, most]; a choice is one of the `|`-joined words, and
+ * its value is the word's index.
+ */
+#define BERTH_OPTIONS(X)                                                                           \
+    X(RECORD_THRESHOLD, "record-threshold", SIZE, 64 * BERTH_KIB, 0, BERTH_GIB, "", "bytes",       \
+      "Blocks of at least this size are accounted one by one, and their call sites are read.")     \
+    X(SITE_DEPTH, "site-depth", COUNT_TYPE, 32, 1, 128, "", "frames",                              \
+      "How many frames of a call path are read.")                                                  \
+    X(CONTROL, "control", CHOICE, BERTH_CONTROL_AUTO, 0, 0, "auto|always|never", "",               \
+      "When the control socket opens: at the first cuInit or placed block, always, or never.")     \
+    X(HOST, "host", CHOICE, BERTH_HOST_AUTO, 0, 0, "auto|on|off", "",                              \
+      "Whether `berth run` preloads the malloc side: when the policy has a host rule, or as said.") \
+    X(SEGMENT_SIZE, "segment-size", SIZE, 32 * BERTH_MIB, 2 * BERTH_MIB, 64 * BERTH_GIB, "",       \
+      "bytes", "Smallest segment that the device pool asks the driver for, for blocks that share one.") \
+    X(IPC_MIN, "ipc-min", SIZE, 2 * BERTH_MIB, 0, 64 * BERTH_GIB, "", "bytes",                     \
+      "Device blocks of at least this size have a driver allocation of their own, as IPC needs.")
+
+enum berth_option {
+#define X(identifier, ...) BERTH_OPTION_##identifier,
+    BERTH_OPTIONS(X)
+#undef X
+        BERTH_OPTION_COUNT
+};
+
+enum berth_origin { BERTH_ORIGIN_DEFAULT, BERTH_ORIGIN_POLICY, BERTH_ORIGIN_ENVIRONMENT };
+
+struct berth_option_info {
+    const char *name;
+    enum berth_option_type type;
+    uint64_t fallback; /* the default */
+    uint64_t least, most;
+    const char *choices;
+    const char *unit;
+    const char *help;
+};
+
+extern const struct berth_option_info berth__option_info[BERTH_OPTION_COUNT];
+
+uint64_t berth__option(enum berth_option option);
+enum berth_origin berth__option_origin(enum berth_option option);
+
+/* Room for any reason that the functions below give. */
+#define BERTH_OPTION_WHY_MAX 256
+
+/*
+ * Checks "name" and "value", and sets the option unless a stronger origin has set it, or `origin`
+ * is BERTH_ORIGIN_DEFAULT, which checks only. 0, or -ENOENT (no such option), -EINVAL, -ERANGE with
+ * the reason in `why` ("what is wrong; what was expected"); nothing is changed then.
+ */
+int berth__option_set(const char *name, size_t name_length, const char *value, size_t value_length,
+                      enum berth_origin origin, char why[BERTH_OPTION_WHY_MAX]);
+
+/*
+ * Reads "k=v,k=v". Each part that is wrong is passed to `complain` (may be NULL) and skipped; the
+ * others are set. Returns how many were wrong.
+ */
+int berth__options_parse(const char *list, enum berth_origin origin,
+                         void (*complain)(const char *why, void *context), void *context);
+
+/* The value as text ("64.0 KiB", "32", "auto"); returns `buffer`. */
+#define BERTH_OPTION_TEXT_MAX 64
+const char *berth__option_text(enum berth_option option, char buffer[BERTH_OPTION_TEXT_MAX]);
+const char *berth__origin_name(enum berth_origin origin);
+
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Call sites: who asked for a block, as a path of frames, innermost first.
+ *
+ * A path is interned: equal paths get the same number in this process, and are kept until it ends.
+ * A frame is an address in a loaded module; its name (module!symbol+offset, or module+offset where
+ * the module is stripped) is found once per site, from the module's own dynamic symbol table. No
+ * lock of the loader's that is held while constructors run is ever taken (dladdr takes one; a
+ * thread that allocates under a lock that a constructor wants would then hang).
+ */
+#ifndef BERTH_ALLOC_SITE_H
+#define BERTH_ALLOC_SITE_H
+
+#include "alloc/types.h"
+
+#include <stdbool.h>
+
+/* Most frames that a site has; the option site-depth cannot be set higher. */
+#define BERTH_SITE_FRAMES_MAX 128
+
+/*
+ * The number of this path of return addresses; the same for the same path. 0 when there is no
+ * memory left for it. Lock-free for a path that was seen before; never calls malloc.
+ */
+berth_site_id berth__site_intern(const void *const *frames, unsigned count);
+
+/* One frame's name. The strings live as long as the process. */
+struct berth_site_frame {
+    const char *module; /* base name of the file, or "?" */
+    const char *symbol; /* mangled; NULL where none is known */
+    uint64_t offset;    /* from the symbol, or from the module's start */
+};
+
+/* How many frames a site has (0 for an unknown site), and the name of each. */
+unsigned berth__site_depth(berth_site_id site);
+int berth__site_frame(berth_site_id site, unsigned index, struct berth_site_frame *ret);
+
+/* "module!symbol+0x1f>module+0x20>..." in `text`, cut at a frame's end; the length of the whole. */
+size_t berth__site_text(berth_site_id site, char *text, size_t text_size);
+
+/* One more than the highest number in use. */
+berth_site_id berth__site_count(void);
+
+#endif

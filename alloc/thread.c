@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/thread.h"
+
+#include <errno.h>
+
+__thread struct berth_thread berth__thread;
+
+int berth__tag_push(enum berth_tag tag)
+{
+    struct berth_thread *t = &berth__thread;
+
+    if ((unsigned)tag >= BERTH_TAG_COUNT)
+        return -EINVAL;
+    if (t->tag_depth == BERTH_TAG_DEPTH_MAX)
+        return -ENOSPC;
+    t->tags[t->tag_depth++] = (uint8_t)tag;
+    return 0;
+}
+
+int berth__tag_pop(void)
+{
+    struct berth_thread *t = &berth__thread;
+
+    if (t->tag_depth == 0)
+        return -ENOENT;
+    t->tag_depth--;
+    return 0;
+}
+
+int berth__step(void)
+{
+    berth__thread.sequence = 0;
+    return 0;
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a tier is: a name, a kind, a capacity, and how its backend is asked for memory.
+ *
+ * pmem/ implements the host kinds, alloc/device.c the device kind, ipc/ the shared kind; each
+ * registers a maker for its kind at bootstrap. A kind without a maker is unavailable in this
+ * process: its places are passed over, which is said once.
+ *
+ * The registry is append-only: a tier, once made, keeps its id until the process ends, because
+ * blocks in it may be alive. Readers take no lock; makers run before threads exist or on the
+ * control thread, one at a time (berth__tier_ensure() holds the registry's lock).
+ */
+#ifndef BERTH_ALLOC_TIER_OPS_H
+#define BERTH_ALLOC_TIER_OPS_H
+
+#include "alloc/types.h"
+
+#include <stdatomic.h>
+
+/* What a policy's `tier` section says. Strings belong to the caller. */
+struct berth_tier_config {
+    const char *name;
+    enum berth_tier_kind kind;
+    const char *path;        /* file: a directory; dax: a device; "" if none */
+    uint64_t capacity;       /* bytes; 0 = what the backend has */
+    enum berth_fork_rule fork;
+    uint64_t fork_copy_max;  /* bytes that a fork may copy; UINT64_MAX = any */
+    int64_t decay_ms;        /* how long unused pages are kept; -1 = for ever, 0 = not at all */
+};
+
+struct berth_tier {
+    char name[BERTH_NAME_MAX];
+    enum berth_tier_kind kind;
+    unsigned sides;                 /* enum berth_side bits that it can serve */
+    _Atomic uint64_t capacity;      /* 0 = no limit of Berth's own; may change while running */
+    const struct berth_tier_ops *ops;
+    void *state;                    /* the implementation's */
+    const char *path;               /* "" if none; never freed */
+};
+
+/*
+ * A tier's verbs. All return 0 or negative errno, change nothing on failure, may be called from any
+ * thread, and do not call malloc. A verb that a kind does not have is NULL.
+ */
+struct berth_tier_ops {
+    /* Host kinds: puts memory behind [address, address + size), OS-page aligned, in the window. */
+    int (*commit)(struct berth_tier *tier, void *address, size_t size);
+    /* Host kinds: gives the memory back; the range then reads as zero once committed again. */
+    int (*decommit)(struct berth_tier *tier, void *address, size_t size);
+    /* Device kinds: one reservation from the backend on CUDA device `device`. */
+    int (*segment_alloc)(struct berth_tier *tier, int device, size_t size, uintptr_t *ret_base);
+    int (*segment_free)(struct berth_tier *tier, int device, uintptr_t base, size_t size);
+    /* One line on what backs the tier, for `berth doctor` and `berth stat --json`. */
+    void (*describe)(const struct berth_tier *tier, char *text, size_t text_size);
+};
+
+/* Makes a tier of one kind in `tier`, whose name, kind, capacity and path are filled in already. */
+typedef int (*berth_tier_maker)(struct berth_tier *tier, berth_tier_id id,
+                                const struct berth_tier_config *config, char *why,
+                                size_t why_size);
+
+void berth__tier_set_maker(enum berth_tier_kind kind, berth_tier_maker make);
+
+/*
+ * Finds the tier of this name, or makes it. An existing tier keeps its kind and path; when the
+ * configuration names others, -EEXIST. Otherwise its capacity is updated. -ENOTSUP: no maker for
+ * the kind here; -ENOSPC: BERTH_TIER_MAX tiers exist; else what the maker said. `why` gets one
+ * sentence without the tier's name.
+ */
+int berth__tier_ensure(const struct berth_tier_config *config, berth_tier_id *ret_id, char *why,
+                       size_t why_size);
+
+/* The tier, or NULL if there is none with this id. The pointer stays valid. */
+struct berth_tier *berth__tier(berth_tier_id id);
+/* The id of a name, or BERTH_TIER_NONE. */
+berth_tier_id berth__tier_find(const char *name);
+/* One more than the highest id in use; built-ins included. */
+unsigned berth__tier_count(void);
+
+/*
+ * Takes `size` bytes of the tier's capacity, or -ENOSPC. Backends call it before they ask for
+ * memory, and berth__tier_release() after giving it back: stats' `reserved` is kept by this pair.
+ */
+int berth__tier_reserve(berth_tier_id id, uint64_t size);
+void berth__tier_release(berth_tier_id id, uint64_t size);
+
+#endif

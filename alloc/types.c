@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/types.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const char *const tag_names[BERTH_TAG_COUNT] = {
+    [BERTH_TAG_UNTAGGED] = "untagged",
+    [BERTH_TAG_WEIGHT] = "weight",
+    [BERTH_TAG_ACTIVATION] = "activation",
+    [BERTH_TAG_KV] = "kv",
+    [BERTH_TAG_WORKSPACE] = "workspace",
+};
+
+static const char *const kind_names[BERTH_KIND_COUNT] = {
+    [BERTH_KIND_NONE] = "none",     [BERTH_KIND_DEVICE] = "device", [BERTH_KIND_SHARED] = "shared",
+    [BERTH_KIND_PINNED] = "pinned", [BERTH_KIND_DRAM] = "dram",     [BERTH_KIND_FILE] = "file",
+    [BERTH_KIND_DAX] = "dax",       [BERTH_KIND_NUMA] = "numa",
+};
+
+const char *berth__tag_name(unsigned tag)
+{
+    return tag < BERTH_TAG_COUNT ? tag_names[tag] : NULL;
+}
+
+const char *berth__kind_name(unsigned kind)
+{
+    return kind < BERTH_KIND_COUNT ? kind_names[kind] : NULL;
+}
+
+static int index_of(const char *const *names, int count, const char *name)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0)
+            return i;
+    return -ENOENT;
+}
+
+int berth__tag_from_name(const char *name)
+{
+    return index_of(tag_names, BERTH_TAG_COUNT, name);
+}
+
+int berth__kind_from_name(const char *name)
+{
+    return index_of(kind_names, BERTH_KIND_COUNT, name);
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The words of Berth, each with one meaning.
+ *
+ *  tag        what bytes are: weight, activation, kv, workspace, or untagged. Four bits.
+ *  site       who asked for them: a path of frames, innermost first.
+ *  tier       a named kind of memory with a capacity and an ops table.
+ *  segment    one reservation from a tier's backend: one cuMemAlloc, one mapping.
+ *  block      a piece of a segment that was handed to the program.
+ *  pool       the segments and free blocks of one (tier, device, kind).
+ *  page map   address -> block, for device memory.
+ *  window     a far host tier's slice of Berth's one address reservation.
+ *  rule       says which blocks it speaks of, and names places in order.
+ *  place      a tier's name in a rule.
+ *  table      the compiled, immutable, versioned form of the rules.
+ *  threshold  the size from which a block is looked at one by one.
+ *  sequence   the thread's count of allocations at or above the threshold since berth_step().
+ *
+ * "extent" and "arena" are jemalloc's words, "stream" is CUDA's. An "OS page" and a "GPU page" are
+ * written in full. A block is *requested* at one size and *held* at another: its size class.
+ */
+#ifndef BERTH_ALLOC_TYPES_H
+#define BERTH_ALLOC_TYPES_H
+
+#include "alloc/berth.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A tag takes four bits wherever it is stored. */
+#define BERTH_TAG_MAX 16
+#define BERTH_TAG_COUNT 5
+
+enum berth_side { BERTH_SIDE_HOST = 1, BERTH_SIDE_DEVICE = 2, BERTH_SIDE_BOTH = 3 };
+
+enum berth_tier_kind {
+    BERTH_KIND_NONE = 0,
+    BERTH_KIND_DEVICE, /* cuMemAlloc on the current device */
+    BERTH_KIND_SHARED, /* device memory borrowed from a pool that several processes map */
+    BERTH_KIND_PINNED, /* page-locked host memory made by the CUDA driver */
+    BERTH_KIND_DRAM,   /* ordinary memory */
+    BERTH_KIND_FILE,   /* a file in a directory of any filesystem */
+    BERTH_KIND_DAX,    /* a device-dax character device */
+    BERTH_KIND_NUMA,   /* memory of given NUMA nodes, CXL included */
+    BERTH_KIND_COUNT
+};
+
+/* What a MAP_SHARED tier does when the program forks (see tier_ops.h). */
+enum berth_fork_rule { BERTH_FORK_COPY = 0, BERTH_FORK_SHARE = 1 };
+
+/* Index of a tier in this process; stable from registration to process end. */
+typedef uint8_t berth_tier_id;
+#define BERTH_TIER_MAX 64
+#define BERTH_TIER_NONE ((berth_tier_id)255)
+
+/* Built-in tiers have fixed ids, so that the fast paths need no lookup. */
+#define BERTH_TIER_DEVICE ((berth_tier_id)0)
+#define BERTH_TIER_PINNED ((berth_tier_id)1)
+#define BERTH_TIER_DRAM ((berth_tier_id)2)
+
+/* Longest name of a tier or rule, with its terminator; the policy checker refuses longer ones. */
+#define BERTH_NAME_MAX 64
+
+/* A call site's number in this process (alloc/site.h); 0 = not known. */
+typedef uint32_t berth_site_id;
+
+#define BERTH_KIB ((uint64_t)1 << 10)
+#define BERTH_MIB ((uint64_t)1 << 20)
+#define BERTH_GIB ((uint64_t)1 << 30)
+
+#define BERTH_LIKELY(x) __builtin_expect(!!(x), 1)
+#define BERTH_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/*
+ * Exported to the program: hooks and the public API.
+ *
+ * BERTH_SHARED marks data of which a process has exactly one, although libberth.so and
+ * libberth-malloc.so both contain the code that uses it: ELF symbol lookup binds both libraries to
+ * the first definition. Such data is zero- or constant-initialised, because either library may be
+ * used before its constructor has run.
+ */
+#define BERTH_EXPORT __attribute__((visibility("default")))
+#define BERTH_SHARED __attribute__((visibility("default")))
+
+/* Names for files, tables and JSON; NULL past the end. */
+const char *berth__tag_name(unsigned tag);
+const char *berth__kind_name(unsigned kind);
+/* The reverse; -ENOENT for a name that is none. */
+int berth__tag_from_name(const char *name);
+int berth__kind_from_name(const char *name);
+
+#endif

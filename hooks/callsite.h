@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Capturing the call path of the current allocation.
+ *
+ * libunwind is loaded by an explicit handle (RTLD_LOCAL), never by NEEDED, so that its _Unwind_*
+ * cannot replace the program's. Until it is loaded, or where it cannot be, a site is the hook's
+ * return address alone.
+ */
+#ifndef BERTH_HOOKS_CALLSITE_H
+#define BERTH_HOOKS_CALLSITE_H
+
+#include "alloc/site.h"
+
+/*
+ * Loads and warms the unwinder. Called by bootstrap or the control thread when a table with path
+ * patterns is about to be installed: never inside an allocation. 0, or -ENOENT with one sentence in
+ * `why`; sites are then return addresses.
+ */
+int berth__callsite_load(char *why, size_t why_size);
+
+/*
+ * The site of the call that returns to `return_address`, its frames from that one outwards; Berth's
+ * own frames are left out. No lock is held and nothing is allocated. 0 when it cannot be had.
+ */
+berth_site_id berth__callsite_capture(const void *return_address);
+
+#endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control thread of a process under Berth: its socket, and the answers to its clients.
+ *
+ * It starts at the first of: cuInit succeeded, a block was placed by a rule, option
+ * control=always; never before main, never under a lock of Berth's; all its signals are blocked.
+ * A forked child has none until the same rule starts its own.
+ */
+#ifndef BERTH_IPC_CONTROL_H
+#define BERTH_IPC_CONTROL_H
+
+#include "alloc/types.h"
+
+/*
+ * Starts the thread unless it runs or the option control=never. Cheap after the first call. 0, or
+ * negative errno after one line on stderr; it is then not tried again in this process.
+ */
+int berth__control_start(void);
+
+/* Says that main has begun: a start that was asked for earlier happens now. */
+void berth__control_main_begun(void);
+
+/*
+ * What the hooks call when a block was placed or cuInit succeeded: set by libberth.so's bootstrap
+ * to berth__control_start, NULL when only the malloc side is loaded.
+ */
+extern BERTH_SHARED int (*berth__control_wanted)(void);
+
+#endif

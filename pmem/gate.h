@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the malloc family looks at on every call: one cache line, read without any lock.
+ *
+ * An allocation below `threshold` cannot match a rule and is not accounted by itself: it goes to
+ * jemalloc's plain fast path. A pointer outside the windows was allocated there. Constant-
+ * initialised so that calls before any constructor take the plain path.
+ */
+#ifndef BERTH_PMEM_GATE_H
+#define BERTH_PMEM_GATE_H
+
+#include "alloc/types.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+struct berth_gate {
+    _Atomic size_t threshold;      /* SIZE_MAX until bootstrap, or when nothing is looked at */
+    _Atomic size_t site_threshold; /* from here on the call site is captured; SIZE_MAX = never */
+    _Atomic uintptr_t window_base; /* Berth's one address reservation; written once, base first... */
+    _Atomic size_t window_size;    /* ...and size last (release); 0 = no reservation */
+} __attribute__((aligned(64)));
+
+extern BERTH_SHARED struct berth_gate berth__gate;
+
+/* Whether `p` lies in some window. */
+static inline bool berth__gate_owns(const void *p)
+{
+    uintptr_t base = atomic_load_explicit(&berth__gate.window_base, memory_order_relaxed);
+    size_t size = atomic_load_explicit(&berth__gate.window_size, memory_order_relaxed);
+
+    return (uintptr_t)p - base < size;
+}
+
+#endif

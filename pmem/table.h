@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The mapping table: which bytes live where.
+ *
+ * A table is compiled by the tools (pmem/table_build.h) into one relocatable block of bytes, and
+ * reaches the process as a file or a sealed memfd. berth__table_install() validates every offset
+ * in it, makes its tiers, and publishes it by one atomic pointer swap under the next version
+ * number. Readers take no lock; an old table is freed once no reader can still see it.
+ */
+#ifndef BERTH_PMEM_TABLE_H
+#define BERTH_PMEM_TABLE_H
+
+#include "alloc/types.h"
+
+#include <stdbool.h>
+
+#define BERTH_RULE_NONE UINT32_MAX
+
+/* What is asked of a table. */
+struct berth_request {
+    enum berth_side side; /* host or device, not both */
+    size_t size;          /* bytes, as the program asked */
+    enum berth_tag tag;   /* of the thread's tag stack; untagged lets the `site` sections decide */
+    berth_site_id site;   /* 0 = not captured: rules and sections that name a path do not match */
+    uint64_t sequence;
+};
+
+/* What it answers. Self-contained: it does not point into the table. */
+struct berth_decision {
+    uint64_t version; /* of the table that decided; 0 = there is none */
+    uint32_t rule;    /* index, or BERTH_RULE_NONE */
+    enum berth_tag tag;
+    unsigned place_count; /* 0 = the default place: dram, or device */
+    berth_tier_id places[BERTH_TIER_MAX]; /* in order; tiers that serve this side only */
+};
+
+/*
+ * Decides for one allocation, and counts the match. Lock-free, no system call, no allocation once
+ * the site has been seen (a new site's names are matched once per table). Any thread, also inside
+ * malloc. Without a table: version 0, no rule, the request's tag, no places.
+ */
+void berth__table_decide(const struct berth_request *request, struct berth_decision *ret);
+
+/* Counts that `decision`'s rule asked for `tier` and did not get it (the next place is tried). */
+void berth__table_count_spill(const struct berth_decision *decision, berth_tier_id tier,
+                              size_t size);
+
+/*
+ * Validates `bytes` (any alignment, any content), makes the tiers, publishes. `origin` is kept for
+ * people (a path, "agent"). A tier that cannot be made is said once on stderr and its places are
+ * passed over: that is no error. 0, or -EINVAL with one sentence in `why`; the table in force stays
+ * then. Bootstrap or control thread only. Copies `bytes`.
+ */
+int berth__table_install(const void *bytes, size_t size, const char *origin, char *why,
+                         size_t why_size);
+
+/* The version in force; 0 if none was installed. */
+uint64_t berth__table_version(void);
+/* Whether the table in force has a rule that can place host blocks. */
+bool berth__table_has_host_rule(void);
+
+/* Room for any reason. */
+#define BERTH_TABLE_WHY_MAX 512
+
+/* The name of a rule for people and for berth_describe(); "" if that version is gone. */
+const char *berth__table_rule_name(uint64_t version, uint32_t rule, char buffer[BERTH_NAME_MAX]);
+
+#endif
