@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "hooks/bootstrap.h"
+
+#include "alloc/log.h"
+#include "alloc/options.h"
+#include "alloc/stats.h"
+#include "alloc/thread.h"
+#include "alloc/tier_ops.h"
+#include "hooks/callsite.h"
+#include "ipc/control.h"
+#include "pmem/gate.h"
+#include "pmem/table.h"
+#ifdef BERTH_MALLOC_SIDE
+#include "pmem/host.h"
+#endif
+#ifdef BERTH_CUDA_SIDE
+#include "alloc/device.h"
+#endif
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/*
+ * The two libraries share data by symbol name (types.h), which is sound only if they agree on its
+ * layout. Each compares what it was compiled with to what it is bound to.
+ */
+struct shared_layout {
+    const char *version;
+    size_t sizes; /* of what is shared, mixed; 0 until the first library has set it */
+};
+
+extern BERTH_SHARED struct shared_layout berth__shared_layout;
+struct shared_layout berth__shared_layout;
+
+static const struct shared_layout own_layout = {
+    BERTH_VERSION, ((sizeof(struct berth_thread) * 31 + sizeof(struct berth_tier)) * 31 +
+                    sizeof(struct berth_tier_stats)) *
+                           31 +
+                       BERTH_OPTION_COUNT};
+
+/* Whether the common part was done; only constructors touch it, one after the other. */
+extern BERTH_SHARED int berth__bootstrap_done;
+int berth__bootstrap_done;
+
+static void complain_option(const char *why, void *context)
+{
+    berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_OPTIONS, "%s: %s", (const char *)context, why);
+}
+
+static void dump_options(void)
+{
+    if (!berth__log_enabled(BERTH_LOG_INFO, BERTH_TOPIC_OPTIONS))
+        return;
+    for (int i = 0; i < BERTH_OPTION_COUNT; i++) {
+        char text[BERTH_OPTION_TEXT_MAX];
+        enum berth_option option = (enum berth_option)i;
+
+        berth__log(BERTH_LOG_INFO, BERTH_TOPIC_OPTIONS, "%s = %s (%s)", berth__option_info[i].name,
+                   berth__option_text(option, text),
+                   berth__origin_name(berth__option_origin(option)));
+    }
+}
+
+static void read_environment(void)
+{
+    static char options_variable[] = "BERTH_OPTIONS";
+    static char control_variable[] = "BERTH_CONTROL";
+    const char *control = secure_getenv("BERTH_CONTROL");
+    char why[BERTH_OPTION_WHY_MAX];
+
+    berth__log_configure(secure_getenv("BERTH_DEBUG"));
+    if (control && berth__option_set("control", 7, control, strlen(control),
+                                     BERTH_ORIGIN_ENVIRONMENT, why) < 0)
+        complain_option(why, control_variable);
+    berth__options_parse(secure_getenv("BERTH_OPTIONS"), BERTH_ORIGIN_ENVIRONMENT, complain_option,
+                         options_variable);
+}
+
+/* Maps the file, or returns NULL with the reason in errno; an empty file is EINVAL. */
+static void *map_file(const char *path, size_t *ret_size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    struct stat st;
+    void *bytes = NULL;
+    int saved_errno;
+
+    if (fd < 0)
+        return NULL;
+    if (fstat(fd, &st) == 0) {
+        errno = EINVAL;
+        if (S_ISREG(st.st_mode) && st.st_size > 0) {
+            bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+            *ret_size = (size_t)st.st_size;
+        }
+    }
+    saved_errno = errno;
+    close(fd);
+    errno = saved_errno;
+    return bytes == MAP_FAILED ? NULL : bytes;
+}
+
+/* A policy that cannot be had never stops the program: it runs without one, which is said. */
+static void install_policy(void)
+{
+    const char *path = secure_getenv("BERTH_POLICY");
+    char why[BERTH_TABLE_WHY_MAX];
+    size_t size = 0;
+    void *bytes;
+
+    if (!path || !*path)
+        return;
+    bytes = map_file(path, &size);
+    if (!bytes) {
+        berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_POLICY,
+                   "%s: cannot be read: %s; no policy is in force", path, strerror(errno));
+        return;
+    }
+    if (berth__table_install(bytes, size, path, why, sizeof(why)) < 0)
+        berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_POLICY, "%s: %s; no policy is in force", path, why);
+    munmap(bytes, size);
+    if (berth__gate.site_threshold != SIZE_MAX && berth__callsite_load(why, sizeof(why)) < 0)
+        berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_SITE, "%s; call paths are return addresses alone",
+                   why);
+}
+
+/* What both sides need, once per process. False: the libraries do not belong together. */
+static bool bootstrap_common(void)
+{
+    struct shared_layout *bound = &berth__shared_layout;
+
+    if (bound->sizes == 0)
+        *bound = own_layout;
+    if (bound->sizes != own_layout.sizes || strcmp(bound->version, own_layout.version) != 0) {
+        berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_OPTIONS,
+                   "libberth.so and libberth-malloc.so are of different builds (%s, %s); "
+                   "the second one stays off",
+                   bound->version, own_layout.version);
+        return false;
+    }
+    if (!berth__bootstrap_done) {
+        berth__bootstrap_done = 1;
+        read_environment();
+        dump_options();
+    }
+    return true;
+}
+
+#ifdef BERTH_MALLOC_SIDE
+BERTH_EXPORT __attribute__((constructor)) void berth__bootstrap_malloc(void)
+{
+    static bool done;
+    int saved_errno = errno;
+
+    if (done)
+        return;
+    done = true;
+    berth__thread.inside++;
+    if (bootstrap_common()) {
+        berth__host_register();
+        install_policy();
+        if (berth__table_version() == 0)
+            berth__gate.threshold = berth__option(BERTH_OPTION_RECORD_THRESHOLD);
+    }
+    berth__thread.inside--;
+    errno = saved_errno;
+}
+#endif
+
+#ifdef BERTH_CUDA_SIDE
+/* Defined by libberth-malloc.so, when that is preloaded too. */
+extern void berth__bootstrap_malloc(void) __attribute__((weak));
+
+static int (*program_main)(int, char **, char **);
+
+static int main_begins(int argc, char **argv, char **envp)
+{
+    berth__control_main_begun();
+    return program_main(argc, argv, envp);
+}
+
+/*
+ * The C library's entry, called by every program's _start (System V ABI): here Berth learns that
+ * main begins, because its thread must not exist while constructors run.
+ */
+BERTH_EXPORT int __libc_start_main(int (*main)(int, char **, char **), int argc, char **argv,
+                                   void (*init)(void), void (*fini)(void), void (*rtld_fini)(void),
+                                   void *stack_end);
+
+int __libc_start_main(int (*main)(int, char **, char **), int argc, char **argv, void (*init)(void),
+                      void (*fini)(void), void (*rtld_fini)(void), void *stack_end)
+{
+    __typeof__(__libc_start_main) *real;
+
+    *(void **)&real = dlsym(RTLD_NEXT, "__libc_start_main");
+    program_main = main;
+    return real(main_begins, argc, argv, init, fini, rtld_fini, stack_end);
+}
+
+__attribute__((constructor)) static void bootstrap_cuda(void)
+{
+    int saved_errno = errno;
+
+    if (berth__bootstrap_malloc)
+        berth__bootstrap_malloc();
+    berth__thread.inside++;
+    if (bootstrap_common()) {
+        berth__device_register();
+        if (!berth__bootstrap_malloc)
+            install_policy();
+        berth__control_wanted = berth__control_start;
+    }
+    berth__thread.inside--;
+    errno = saved_errno;
+}
+#endif
