@@ -18,24 +18,37 @@
 /* Most frames that a site has; the option site-depth cannot be set higher. */
 #define BERTH_SITE_FRAMES_MAX 128
 
+/* Most sites that a process tells apart. Each takes about 1 KiB at most, its names included. */
+#define BERTH_SITE_MAX ((uint32_t)1 << 20)
+
 /*
- * The number of this path of return addresses; the same for the same path. 0 when there is no
- * memory left for it. Lock-free for a path that was seen before; never calls malloc.
+ * The number of this path of return addresses; the same for the same path, unless a module of the
+ * path was closed and its addresses are in use again. 0 for an empty path, when there is no memory
+ * left, or after BERTH_SITE_MAX paths (said once). Frames beyond BERTH_SITE_FRAMES_MAX are left
+ * out. Lock-free, so that a fork leaves nothing locked in the child; never calls malloc; keeps
+ * errno.
  */
 berth_site_id berth__site_intern(const void *const *frames, unsigned count);
 
 /* One frame's name. The strings live as long as the process. */
 struct berth_site_frame {
-    const char *module; /* base name of the file, or "?" */
+    const char *module; /* base name of the file as it was loaded, or "?" */
     const char *symbol; /* mangled; NULL where none is known */
-    uint64_t offset;    /* from the symbol, or from the module's start */
+    uint64_t offset;    /* from the symbol, else from the module's start, else the address */
 };
 
-/* How many frames a site has (0 for an unknown site), and the name of each. */
+/*
+ * How many frames a site has (0 for an unknown site), and the name of each: 0, -ENOENT for a frame
+ * that there is not, -ENOMEM. The first question for a site takes the loader's list lock, for as
+ * long as it takes to read the symbols of modules not met before.
+ */
 unsigned berth__site_depth(berth_site_id site);
 int berth__site_frame(berth_site_id site, unsigned index, struct berth_site_frame *ret);
 
-/* "module!symbol+0x1f>module+0x20>..." in `text`, cut at a frame's end; the length of the whole. */
+/*
+ * "module!symbol+0x1f>module+0x20>..." in `text`, cut at a frame's end; the length of the whole
+ * without its terminator. `text` may be NULL when `text_size` is 0.
+ */
 size_t berth__site_text(berth_site_id site, char *text, size_t text_size);
 
 /* One more than the highest number in use. */

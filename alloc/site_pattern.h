@@ -4,7 +4,9 @@
  * `>` ignored. A frame is `module!symbol` or `module`; `*` stands for any characters within either.
  * The frame `**` stands for any number of frames, none included. The pattern describes the path
  * from its innermost frame on; frames further out than the pattern's last are free, as if it ended
- * in `> **`. Names are the linker's (mangled).
+ * in `> **`. Names are the linker's (mangled), offsets are not written: `module!symbol` matches
+ * wherever in the function the call is made. A frame without a known symbol is matched by `module`
+ * only, never by `module!*`, which asks for a named function.
  */
 #ifndef BERTH_ALLOC_SITE_PATTERN_H
 #define BERTH_ALLOC_SITE_PATTERN_H
@@ -17,7 +19,10 @@
  */
 int berth__site_pattern_check(const char *pattern, char *why, size_t why_size);
 
-/* Whether the site's path matches a pattern that was checked. Never allocates. */
+/*
+ * Whether the site's path matches a pattern that was checked. Never calls malloc; the time is
+ * frames of the pattern times frames of the path, however many `**` there are.
+ */
 bool berth__site_pattern_match(const char *pattern, berth_site_id site);
 
 #endif

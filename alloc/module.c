@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/module.h"
+
+#include "alloc/module_symbols.h"
+#include "alloc/site_store.h"
+#include "alloc/site_trie.h"
+
+#include <errno.h>
+#include <link.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+/* A module as it was when an address in it was first named. Kept for ever; only atomics change. */
+struct berth_module {
+    struct berth_module *next; /* older; written before the module is published */
+    const char *name;
+    const char *path; /* as the loader has it */
+    uintptr_t base;   /* what the loader added to the file's addresses */
+    uintptr_t start, end;
+    uint64_t build;                                 /* hash of its build id, or 0 */
+    _Atomic(struct berth_module_symbols *) symbols; /* NULL until ordered */
+    _Atomic uint64_t seen;                          /* number of the last pass that met it */
+    _Atomic bool gone;
+};
+
+/* A named address: what the trie keeps. */
+struct named {
+    struct berth_site_entry entry; /* first: the trie's view */
+    uintptr_t address;
+    struct berth_module_frame frame;
+};
+
+/* Zero-initialised: an allocation may be traced before any constructor of Berth's has run. */
+struct module_registry {
+    _Atomic(struct berth_module *) modules;
+    _Atomic uint64_t passes;
+    _Atomic uint64_t subs; /* dlpi_subs when modules were last compared with the loader's list */
+    _Atomic uint64_t gone;
+    struct berth_site_trie named;
+};
+
+extern BERTH_SHARED struct module_registry berth__module_registry;
+struct module_registry berth__module_registry;
+#define registry (&berth__module_registry)
+
+/* One walk over the loader's list. */
+struct pass {
+    const void *const *addresses;
+    unsigned count;
+    const struct berth_module_frame **ret; /* NULL where not named yet */
+    uint64_t number;                       /* 0 before the first module */
+    uint64_t subs;
+    bool compare; /* something was closed: every module must be met */
+    bool no_memory;
+    unsigned waiting_count; /* modules whose symbols were collected, to be ordered */
+    struct berth_module *waiting[BERTH_SITE_FRAMES_MAX];
+    struct berth_module_symbols *collected[BERTH_SITE_FRAMES_MAX];
+};
+
+/* What the callback knows of the module that it was called for. */
+struct loaded {
+    const struct dl_phdr_info *info;
+    uintptr_t start, end;
+    bool first; /* the program itself */
+};
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+/* The program has no name in the loader's list: its file's, or the one that it was started by. */
+static const char *program_name(void)
+{
+    static const char deleted[] = " (deleted)";
+    char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+    const char *started = (const char *)getauxval(AT_EXECFN);
+
+    if (n <= 0)
+        return started && *base_name(started) ? base_name(started) : "?";
+    path[n] = '\0';
+    if ((size_t)n > sizeof(deleted) && strcmp(path + n - sizeof(deleted) + 1, deleted) == 0)
+        path[n - (ssize_t)sizeof(deleted) + 1] = '\0';
+    return berth__site_store_text(base_name(path), strlen(base_name(path)));
+}
+
+static const char *module_name(const struct loaded *loaded)
+{
+    const char *path = loaded->info->dlpi_name;
+    const char *name = path ? base_name(path) : "";
+
+    if (*name)
+        return berth__site_store_text(name, strlen(name));
+    if (loaded->start == getauxval(AT_SYSINFO_EHDR))
+        return "[vdso]";
+    return loaded->first ? program_name() : "?";
+}
+
+static uint64_t hash_bytes(const unsigned char *bytes, size_t size)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ bytes[i]) * 0x100000001b3u;
+    return hash;
+}
+
+/* The hash of the build id in one PT_NOTE segment of [at, end), or 0. */
+static uint64_t note_build_id(uintptr_t at, uintptr_t end)
+{
+    while (end - at >= sizeof(ElfW(Nhdr))) {
+        const ElfW(Nhdr) *note = (const ElfW(Nhdr) *)at;
+        uint64_t name_size = ((uint64_t)note->n_namesz + 3) & ~(uint64_t)3;
+        uint64_t data_size = ((uint64_t)note->n_descsz + 3) & ~(uint64_t)3;
+        const unsigned char *data = (const unsigned char *)(note + 1) + name_size;
+
+        if (sizeof(*note) + name_size + data_size > end - at)
+            return 0;
+        if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 &&
+            memcmp(note + 1, "GNU", 4) == 0)
+            return hash_bytes(data, note->n_descsz);
+        at += sizeof(*note) + name_size + data_size;
+    }
+    return 0;
+}
+
+/* Two builds of one plug-in may follow each other at one address: only this tells them apart. */
+static uint64_t build_id(const struct loaded *loaded)
+{
+    const struct dl_phdr_info *info = loaded->info;
+    uint64_t build = 0;
+
+    for (unsigned i = 0; i < info->dlpi_phnum && build == 0; i++) {
+        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+        uintptr_t at = (uintptr_t)(info->dlpi_addr + p->p_vaddr);
+
+        if (p->p_type == PT_NOTE && at >= loaded->start && at < loaded->end &&
+            p->p_memsz <= loaded->end - at)
+            build = note_build_id(at, at + (uintptr_t)p->p_memsz);
+    }
+    return build;
+}
+
+static struct berth_module *module_find(const struct loaded *loaded, uint64_t build)
+{
+    struct berth_module *m = atomic_load_explicit(&registry->modules, memory_order_acquire);
+    const char *path = loaded->info->dlpi_name ? loaded->info->dlpi_name : "";
+
+    for (; m; m = m->next)
+        if (m->start == loaded->start && m->end == loaded->end && m->build == build &&
+            strcmp(m->path, path) == 0 && !atomic_load_explicit(&m->gone, memory_order_relaxed))
+            return m;
+    return NULL;
+}
+
+static struct berth_module *module_new(const struct loaded *loaded, uint64_t build)
+{
+    const char *path = loaded->info->dlpi_name ? loaded->info->dlpi_name : "";
+    struct berth_module *m = berth__site_store_alloc(sizeof(*m));
+
+    if (!m)
+        return NULL;
+    m->name = module_name(loaded);
+    m->path = berth__site_store_text(path, strlen(path));
+    m->base = (uintptr_t)loaded->info->dlpi_addr;
+    m->start = loaded->start;
+    m->end = loaded->end;
+    m->build = build;
+    if (!m->name || !m->path)
+        return NULL;
+    m->next = atomic_load_explicit(&registry->modules, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&registry->modules, &m->next, m,
+                                                  memory_order_release, memory_order_relaxed))
+        ;
+    return m;
+}
+
+static void module_saw(struct berth_module *m, uint64_t pass)
+{
+    uint64_t seen = atomic_load_explicit(&m->seen, memory_order_relaxed);
+
+    while (seen < pass && !atomic_compare_exchange_weak_explicit(
+                              &m->seen, &seen, pass, memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
+static uint64_t hash_address(uintptr_t address)
+{
+    uint64_t hash = (uint64_t)address * 0x9e3779b97f4a7c15u;
+
+    return hash ^ hash >> 32;
+}
+
+static bool named_is_same(const struct berth_site_entry *a, const struct berth_site_entry *b)
+{
+    const struct named *x = (const struct named *)a;
+    const struct named *y = (const struct named *)b;
+
+    return x->address == y->address && x->frame.module == y->frame.module;
+}
+
+/* The name that an address has already, in a module that is still there. */
+static const struct berth_module_frame *named_find(uintptr_t address)
+{
+    const struct berth_site_entry *e =
+        berth__site_trie_find(&registry->named, hash_address(address));
+
+    for (; e; e = atomic_load_explicit(&e->next, memory_order_acquire)) {
+        const struct named *n = (const struct named *)e;
+
+        if (n->address == address && n->frame.module &&
+            !atomic_load_explicit(&n->frame.module->gone, memory_order_relaxed))
+            return &n->frame;
+    }
+    return NULL;
+}
+
+static const struct berth_module_frame *named_add(uintptr_t address,
+                                                  struct berth_module_frame frame)
+{
+    struct named *n = berth__site_store_alloc(sizeof(*n));
+    struct berth_site_entry *kept;
+
+    if (!n)
+        return NULL;
+    n->entry.hash = hash_address(address);
+    n->address = address;
+    n->frame = frame;
+    kept = berth__site_trie_add(&registry->named, &n->entry, named_is_same);
+    return kept ? &((struct named *)kept)->frame : NULL;
+}
+
+/* Names one address of a module whose symbols are ordered. */
+static const struct berth_module_frame *name_address(struct berth_module *m,
+                                                     struct berth_module_symbols *symbols,
+                                                     const struct berth_module_tables *tables,
+                                                     uintptr_t address)
+{
+    struct berth_module_frame frame = {.name = {.module = m->name}, .module = m};
+    uint64_t start = 0;
+
+    frame.name.symbol = berth__module_symbols_name(symbols, tables, address - 1 - m->base, &start);
+    frame.name.offset = frame.name.symbol ? address - m->base - start : address - m->start;
+    return named_add(address, frame);
+}
+
+/* Names what lies in this module, or collects its symbols, which are to be ordered first. */
+static void pass_name(struct pass *pass, const struct loaded *loaded, struct berth_module *m)
+{
+    struct berth_module_symbols *symbols = atomic_load_explicit(&m->symbols, memory_order_acquire);
+    struct berth_module_tables tables;
+
+    berth__module_tables_read(loaded->info, loaded->start, loaded->end, &tables);
+    if (!symbols) {
+        symbols = berth__module_symbols_collect(&tables);
+        pass->no_memory |= !symbols;
+        if (symbols) {
+            pass->waiting[pass->waiting_count] = m;
+            pass->collected[pass->waiting_count++] = symbols;
+        }
+        return;
+    }
+    for (unsigned i = 0; i < pass->count; i++) {
+        uintptr_t address = (uintptr_t)pass->addresses[i];
+
+        if (pass->ret[i] || address - 1 < loaded->start || address - 1 >= loaded->end)
+            continue;
+        pass->ret[i] = name_address(m, symbols, &tables, address);
+        pass->no_memory |= !pass->ret[i];
+    }
+}
+
+static bool pass_wants(const struct pass *pass, const struct loaded *loaded)
+{
+    for (unsigned i = 0; i < pass->count; i++) {
+        uintptr_t at = (uintptr_t)pass->addresses[i] - 1;
+
+        if (!pass->ret[i] && at >= loaded->start && at < loaded->end)
+            return true;
+    }
+    return false;
+}
+
+static void loaded_read(struct dl_phdr_info *info, struct loaded *ret)
+{
+    ret->info = info;
+    ret->start = UINTPTR_MAX;
+    ret->end = 0;
+    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+        uintptr_t at = (uintptr_t)(info->dlpi_addr + p->p_vaddr);
+
+        if (p->p_type != PT_LOAD)
+            continue;
+        if (at < ret->start)
+            ret->start = at;
+        if (at + p->p_memsz > ret->end)
+            ret->end = at + (uintptr_t)p->p_memsz;
+    }
+    /* A segment is mapped in whole OS pages; 4 KiB is the smallest there is. */
+    if (ret->end != 0)
+        ret->start &= ~(uintptr_t)0xfff;
+}
+
+/* dl_iterate_phdr()'s callback. The pass takes its number here, so that passes are in order. */
+static int pass_visit(struct dl_phdr_info *info, size_t size, void *context)
+{
+    struct pass *pass = context;
+    struct loaded loaded;
+    struct berth_module *m;
+    uint64_t build;
+
+    loaded_read(info, &loaded);
+    loaded.first = pass->number == 0;
+    if (loaded.first) {
+        pass->number = atomic_fetch_add_explicit(&registry->passes, 1, memory_order_relaxed) + 1;
+        pass->subs = (uint64_t)info->dlpi_subs;
+        pass->compare = pass->subs != atomic_load_explicit(&registry->subs, memory_order_relaxed);
+    }
+    if (loaded.end == 0 || (!pass->compare && !pass_wants(pass, &loaded)))
+        return 0;
+    build = build_id(&loaded);
+    m = module_find(&loaded, build);
+    if (!m && pass_wants(pass, &loaded)) {
+        m = module_new(&loaded, build);
+        pass->no_memory |= !m;
+    }
+    if (!m)
+        return 0;
+    module_saw(m, pass->number);
+    if (pass_wants(pass, &loaded))
+        pass_name(pass, &loaded, m);
+    return 0;
+}
+
+/* Marks what this pass, which looked at every module, did not meet. */
+static void pass_mark_gone(const struct pass *pass)
+{
+    struct berth_module *m = atomic_load_explicit(&registry->modules, memory_order_acquire);
+
+    for (; m; m = m->next)
+        if (atomic_load_explicit(&m->seen, memory_order_relaxed) < pass->number &&
+            !atomic_exchange_explicit(&m->gone, true, memory_order_relaxed))
+            atomic_fetch_add_explicit(&registry->gone, 1, memory_order_release);
+    atomic_store_explicit(&registry->subs, pass->subs, memory_order_relaxed);
+}
+
+/* Outside the loader's lock: ordering a large module's symbols takes tens of milliseconds. */
+static void pass_order(struct pass *pass)
+{
+    for (unsigned i = 0; i < pass->waiting_count; i++) {
+        struct berth_module_symbols *none = NULL;
+
+        berth__module_symbols_order(pass->collected[i]);
+        if (!atomic_compare_exchange_strong_explicit(&pass->waiting[i]->symbols, &none,
+                                                     pass->collected[i], memory_order_acq_rel,
+                                                     memory_order_relaxed))
+            berth__module_symbols_free(pass->collected[i]);
+    }
+}
+
+/* One pass; whether another is needed, because symbols have been ordered since. */
+static bool pass_run(struct pass *pass)
+{
+    pass->number = 0;
+    pass->waiting_count = 0;
+    dl_iterate_phdr(pass_visit, pass);
+    if (pass->compare)
+        pass_mark_gone(pass);
+    pass_order(pass);
+    return pass->waiting_count > 0 && !pass->no_memory;
+}
+
+int berth__module_name(const void *const *addresses, unsigned count,
+                       const struct berth_module_frame **ret)
+{
+    struct pass pass = {.addresses = addresses, .count = count, .ret = ret};
+    bool all = true;
+    int saved_errno = errno;
+
+    for (unsigned i = 0; i < count; i++) {
+        ret[i] = named_find((uintptr_t)addresses[i]);
+        all &= ret[i] != NULL;
+    }
+    while (!all && pass_run(&pass))
+        ;
+    for (unsigned i = 0; i < count && !pass.no_memory; i++) {
+        struct berth_module_frame unknown = {
+            .name = {.module = "?", .offset = (uintptr_t)addresses[i]}};
+
+        if (!ret[i])
+            ret[i] = named_add((uintptr_t)addresses[i], unknown);
+        pass.no_memory |= !ret[i];
+    }
+    errno = saved_errno;
+    return pass.no_memory ? -ENOMEM : 0;
+}
+
+uint64_t berth__module_gone_count(void)
+{
+    return atomic_load_explicit(&registry->gone, memory_order_acquire);
+}
+
+bool berth__module_frame_is_gone(const struct berth_module_frame *frame)
+{
+    return frame->module && atomic_load_explicit(&frame->module->gone, memory_order_relaxed);
+}
+
+bool berth__module_address_is_gone(const void *address)
+{
+    const struct berth_module *m = atomic_load_explicit(&registry->modules, memory_order_acquire);
+    uintptr_t at = (uintptr_t)address - 1;
+
+    for (; m; m = m->next)
+        if (at >= m->start && at < m->end && atomic_load_explicit(&m->gone, memory_order_relaxed))
+            return true;
+    return false;
+}

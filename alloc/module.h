@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Loaded modules: which file and which function an address belongs to.
+ *
+ * Read by dl_iterate_phdr(), which takes only the lock of the loader's list, not the one that is
+ * held while constructors run. Symbols are read inside its callback, where no module can be
+ * unmapped. What is found is kept for ever, also when the module is closed: a name once given
+ * stays. When dlpi_subs says that something was closed, modules that are no longer in the list are
+ * marked as gone, so that an address is named anew once another module is mapped there.
+ *
+ * Lock-free but for the loader's own lock; never calls malloc.
+ */
+#ifndef BERTH_ALLOC_MODULE_H
+#define BERTH_ALLOC_MODULE_H
+
+#include "alloc/site.h"
+
+#include <stdbool.h>
+
+struct berth_module;
+
+/* The name of one return address. Equal addresses of one module share it. */
+struct berth_module_frame {
+    struct berth_site_frame name;
+    const struct berth_module *module; /* NULL: the address was in no module */
+};
+
+/*
+ * Names `count` (at most BERTH_SITE_FRAMES_MAX) return addresses. Each is looked up one byte
+ * earlier, in the call instruction: the call of a function that does not return may be its
+ * caller's last instruction. 0, or -ENOMEM with `ret` undefined.
+ */
+int berth__module_name(const void *const *addresses, unsigned count,
+                       const struct berth_module_frame **ret);
+
+/* How many modules were seen to be gone so far, and whether this frame's is one of them. */
+uint64_t berth__module_gone_count(void);
+bool berth__module_frame_is_gone(const struct berth_module_frame *frame);
+/* Whether `address` lies where a module was that is gone. */
+bool berth__module_address_is_gone(const void *address);
+
+#endif

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/module_symbols.h"
+
+#include "alloc/site_store.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define NO_PARENT UINT32_MAX
+
+/* One function. Ordered by `start`; `parent` is the nearest earlier one that contains `start`. */
+struct function {
+    uint64_t start; /* as in the file: less the module's base */
+    uint32_t size;
+    uint32_t symbol; /* in the dynamic symbol table */
+    uint32_t parent;
+};
+
+/* Immutable once ordered, but for `names`, which is filled as names are asked for. */
+struct berth_module_symbols {
+    size_t mapped; /* bytes of this mapping */
+    uint32_t count;
+    uint32_t table_count; /* symbols in the table that it was made from */
+    struct function *functions;
+    _Atomic(const char *) names[];
+};
+
+/* The dynamic section as the loader knows it: addresses that it may or may not have relocated. */
+struct dynamic {
+    uintptr_t base, start, end;
+    uintptr_t symbols, names, hash, gnu_hash;
+    size_t names_size;
+};
+
+/* glibc relocates most pointers in place, but not the vdso's, and not on every architecture. */
+static uintptr_t dynamic_pointer(const struct dynamic *d, uintptr_t value)
+{
+    if (value >= d->start && value < d->end)
+        return value;
+    value += d->base;
+    return value >= d->start && value < d->end ? value : 0;
+}
+
+static void dynamic_read(const ElfW(Dyn) * entry, struct dynamic *d)
+{
+    for (; (uintptr_t)(entry + 1) <= d->end && entry->d_tag != DT_NULL; entry++) {
+        uintptr_t value = (uintptr_t)entry->d_un.d_val;
+
+        if (entry->d_tag == DT_SYMTAB)
+            d->symbols = dynamic_pointer(d, value);
+        else if (entry->d_tag == DT_STRTAB)
+            d->names = dynamic_pointer(d, value);
+        else if (entry->d_tag == DT_STRSZ)
+            d->names_size = (size_t)value;
+        else if (entry->d_tag == DT_HASH)
+            d->hash = dynamic_pointer(d, value);
+        else if (entry->d_tag == DT_GNU_HASH)
+            d->gnu_hash = dynamic_pointer(d, value);
+    }
+}
+
+/*
+ * DT_GNU_HASH does not say how many symbols there are: the highest one is at the end of the chain
+ * of the bucket that begins highest. Symbols before `symoffset` are not hashed, but present.
+ */
+static uint32_t gnu_hash_count(const struct dynamic *d)
+{
+    const uint32_t *header = (const uint32_t *)d->gnu_hash;
+    const uint32_t *buckets, *chain;
+    uint32_t highest = 0;
+    size_t room;
+
+    if (d->end - d->gnu_hash < 4 * sizeof(*header))
+        return 0;
+    room = (d->end - d->gnu_hash) / sizeof(*header) - 4;
+    if ((uint64_t)header[2] * (sizeof(ElfW(Addr)) / 4) + header[0] > room)
+        return 0;
+    buckets = header + 4 + (size_t)header[2] * (sizeof(ElfW(Addr)) / 4);
+    for (uint32_t i = 0; i < header[0]; i++)
+        if (buckets[i] > highest)
+            highest = buckets[i];
+    if (highest < header[1])
+        return header[1];
+    chain = buckets + header[0];
+    while ((uintptr_t)(chain + (highest - header[1]) + 1) <= d->end &&
+           !(chain[highest - header[1]] & 1))
+        highest++;
+    return highest + 1;
+}
+
+static uint32_t dynamic_symbol_count(const struct dynamic *d)
+{
+    uint64_t room = (d->end - d->symbols) / sizeof(ElfW(Sym));
+    uint64_t count = 0;
+
+    if (d->hash && d->end - d->hash >= 2 * sizeof(uint32_t))
+        count = ((const uint32_t *)d->hash)[1];
+    else if (d->gnu_hash)
+        count = gnu_hash_count(d);
+    return count <= room ? (uint32_t)count : 0;
+}
+
+void berth__module_tables_read(const struct dl_phdr_info *info, uintptr_t start, uintptr_t end,
+                               struct berth_module_tables *ret)
+{
+    struct dynamic d = {.base = (uintptr_t)info->dlpi_addr, .start = start, .end = end};
+
+    memset(ret, 0, sizeof(*ret));
+    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+        uintptr_t at = d.base + (uintptr_t)info->dlpi_phdr[i].p_vaddr;
+
+        if (info->dlpi_phdr[i].p_type == PT_DYNAMIC && at >= start && at < end)
+            dynamic_read((const ElfW(Dyn) *)at, &d);
+    }
+    if (!d.symbols || !d.names || d.names_size > end - d.names)
+        return;
+    ret->symbols = (const ElfW(Sym) *)d.symbols;
+    ret->names = (const char *)d.names;
+    ret->names_size = d.names_size;
+    ret->symbol_count = dynamic_symbol_count(&d);
+}
+
+static bool is_function(const ElfW(Sym) * symbol)
+{
+    unsigned type = symbol->st_info & 0xf;
+
+    return symbol->st_shndx != SHN_UNDEF && symbol->st_size > 0 &&
+           (type == STT_FUNC || type == STT_GNU_IFUNC || type == STT_NOTYPE);
+}
+
+/* A mapping with room for `count` functions: this structure, the names' slots, the functions. */
+static struct berth_module_symbols *symbols_new(uint32_t count)
+{
+    size_t head = sizeof(struct berth_module_symbols) + count * sizeof(_Atomic(const char *));
+    size_t size = head + count * sizeof(struct function);
+    struct berth_module_symbols *symbols =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (symbols == MAP_FAILED)
+        return NULL;
+    symbols->mapped = size;
+    symbols->functions = (struct function *)((char *)symbols + head); /* both are 8-aligned */
+    return symbols;
+}
+
+void berth__module_symbols_free(struct berth_module_symbols *symbols)
+{
+    munmap(symbols, symbols->mapped);
+}
+
+struct berth_module_symbols *berth__module_symbols_collect(const struct berth_module_tables *tables)
+{
+    struct berth_module_symbols *symbols;
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < tables->symbol_count; i++)
+        count += is_function(&tables->symbols[i]);
+    symbols = symbols_new(count);
+    if (!symbols)
+        return NULL;
+    for (uint32_t i = 0; i < tables->symbol_count && symbols->count < count; i++) {
+        const ElfW(Sym) *symbol = &tables->symbols[i];
+
+        if (is_function(symbol))
+            symbols->functions[symbols->count++] = (struct function){
+                .start = symbol->st_value,
+                .size = symbol->st_size < UINT32_MAX ? (uint32_t)symbol->st_size : UINT32_MAX,
+                .symbol = i,
+            };
+    }
+    symbols->table_count = tables->symbol_count;
+    return symbols;
+}
+
+/* Restores the heap below `at`: no function starts before those that hang under it. */
+static void sift_down(struct function *heap, size_t at, size_t count)
+{
+    struct function moving = heap[at];
+
+    for (;;) {
+        size_t child = 2 * at + 1;
+
+        if (child >= count)
+            break;
+        if (child + 1 < count && heap[child + 1].start > heap[child].start)
+            child++;
+        if (heap[child].start <= moving.start)
+            break;
+        heap[at] = heap[child];
+        at = child;
+    }
+    heap[at] = moving;
+}
+
+/* Heapsort, in place: qsort() would call malloc, which may be what is being served. */
+void berth__module_symbols_order(struct berth_module_symbols *symbols)
+{
+    struct function *f = symbols->functions;
+
+    for (size_t i = symbols->count / 2; i-- > 0;)
+        sift_down(f, i, symbols->count);
+    for (size_t i = symbols->count; i-- > 1;) {
+        struct function highest = f[0];
+
+        f[0] = f[i];
+        f[i] = highest;
+        sift_down(f, 0, i);
+    }
+    for (uint32_t i = 0; i < symbols->count; i++) {
+        uint32_t parent = i > 0 ? i - 1 : NO_PARENT;
+
+        while (parent != NO_PARENT && f[parent].start + f[parent].size <= f[i].start)
+            parent = f[parent].parent;
+        f[i].parent = parent;
+    }
+}
+
+/* The latest function that starts at or before `value` and contains it, or NO_PARENT. */
+static uint32_t function_at(const struct berth_module_symbols *symbols, uint64_t value)
+{
+    const struct function *f = symbols->functions;
+    uint32_t low = 0;
+    uint32_t high = symbols->count;
+    uint32_t at;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (f[middle].start <= value)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    at = low > 0 ? low - 1 : NO_PARENT;
+    while (at != NO_PARENT && f[at].start + f[at].size <= value)
+        at = f[at].parent;
+    return at;
+}
+
+static const char *symbol_name(const struct berth_module_tables *tables, uint32_t symbol,
+                               size_t *ret_length)
+{
+    size_t at = tables->symbols[symbol].st_name;
+
+    *ret_length =
+        at < tables->names_size ? strnlen(tables->names + at, tables->names_size - at) : 0;
+    return tables->names + at;
+}
+
+/* Whether symbol `a` is the better of two names for one function; see the header. */
+static bool is_better_name(const struct berth_module_tables *tables, uint32_t a, uint32_t b)
+{
+    bool weak_a = tables->symbols[a].st_info >> 4 == STB_WEAK;
+    bool weak_b = tables->symbols[b].st_info >> 4 == STB_WEAK;
+    size_t length_a, length_b, bars_a, bars_b;
+    const char *name_a = symbol_name(tables, a, &length_a);
+    const char *name_b = symbol_name(tables, b, &length_b);
+
+    if (length_a == 0 || length_b == 0)
+        return length_a > 0;
+    if (weak_a != weak_b)
+        return weak_b;
+    bars_a = strspn(name_a, "_");
+    bars_b = strspn(name_b, "_");
+    if (bars_a != bars_b)
+        return bars_a < bars_b;
+    if (length_a != length_b)
+        return length_a < length_b;
+    return memcmp(name_a, name_b, length_a) < 0;
+}
+
+/* Of the functions that start where `at` does and contain `value`, the one with the best name. */
+static uint32_t best_named(const struct berth_module_symbols *symbols,
+                           const struct berth_module_tables *tables, uint32_t at, uint64_t value)
+{
+    const struct function *f = symbols->functions;
+    uint64_t start = f[at].start;
+    uint32_t best = at;
+
+    while (at > 0 && f[at - 1].start == start)
+        at--;
+    for (; at < symbols->count && f[at].start == start; at++)
+        if (start + f[at].size > value && is_better_name(tables, f[at].symbol, f[best].symbol))
+            best = at;
+    return best;
+}
+
+const char *berth__module_symbols_name(struct berth_module_symbols *symbols,
+                                       const struct berth_module_tables *tables, uint64_t value,
+                                       uint64_t *ret_start)
+{
+    uint32_t at = function_at(symbols, value);
+    const char *name, *kept;
+    size_t length;
+
+    if (at == NO_PARENT || tables->symbol_count != symbols->table_count)
+        return NULL;
+    at = best_named(symbols, tables, at, value);
+    kept = atomic_load_explicit(&symbols->names[at], memory_order_acquire);
+    if (!kept) {
+        name = symbol_name(tables, symbols->functions[at].symbol, &length);
+        kept = length > 0 ? berth__site_store_text(name, length) : NULL;
+        /* Two threads may both copy it: either copy is right, and neither is ever freed. */
+        if (kept)
+            atomic_store_explicit(&symbols->names[at], kept, memory_order_release);
+    }
+    *ret_start = symbols->functions[at].start;
+    return kept;
+}

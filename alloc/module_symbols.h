@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The functions that a loaded module exports, ordered by address: an index into the dynamic symbol
+ * table that the loader has mapped.
+ *
+ * Symbols and names are read while the module is known to be loaded (berth__module_symbols_collect
+ * and _name); ordering needs only the index's own memory.
+ */
+#ifndef BERTH_ALLOC_MODULE_SYMBOLS_H
+#define BERTH_ALLOC_MODULE_SYMBOLS_H
+
+#include <link.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A module's tables, found through PT_DYNAMIC; `symbol_count` 0 when it has none that is sound. */
+struct berth_module_tables {
+    const ElfW(Sym) * symbols;
+    const char *names;
+    size_t names_size;
+    uint32_t symbol_count;
+};
+
+/* [start, end) is the module's mapping: no table outside it is believed. */
+void berth__module_tables_read(const struct dl_phdr_info *info, uintptr_t start, uintptr_t end,
+                               struct berth_module_tables *ret);
+
+struct berth_module_symbols;
+
+/* The functions, unordered as yet; NULL when there is no memory. The caller owns it. */
+struct berth_module_symbols *
+berth__module_symbols_collect(const struct berth_module_tables *tables);
+void berth__module_symbols_order(struct berth_module_symbols *symbols);
+void berth__module_symbols_free(struct berth_module_symbols *symbols);
+
+/*
+ * The function of an ordered index that contains `value`, an address less the module's base. NULL
+ * when none does. Several names of one function: always the same one, a global before a weak one,
+ * then the one with fewer leading underscores, the shorter, the first in the alphabet. The name is
+ * a copy that lives as long as the process.
+ */
+const char *berth__module_symbols_name(struct berth_module_symbols *symbols,
+                                       const struct berth_module_tables *tables, uint64_t value,
+                                       uint64_t *ret_start);
+
+#endif
