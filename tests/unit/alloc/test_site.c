@@ -249,7 +249,7 @@ static void *race_main(void *context)
 
     pthread_barrier_wait(race->barrier);
     for (unsigned i = 0; i < PATHS; i++) {
-        const void *frames[3] = {race->base + i % 7 + 1, (char *)0x100000 + i, (char *)0x40};
+        const void *frames[3] = {race->base + i % 4 + 1, (char *)0x100000 + i, (char *)0x40};
 
         race->ids[i] = berth__site_intern(frames, 3);
         if (berth__site_frame(race->ids[i], 0, &frame) < 0 || !frame.symbol ||

@@ -185,8 +185,14 @@ static void mistakes_are_named(void **state)
 
 static void unusual_names_are_accepted(void **state)
 {
-    static const char *const right[] = {"libstdc++.so.6!_Znwm", "[vdso]!__vdso_time", "my app!main",
-                                        "a!f.constprop.0", "a!f$b", "?", "a+0x", "libx+1.so"};
+    static const char *const right[] = {"libstdc++.so.6!_Znwm",
+                                        "[vdso]!__vdso_time",
+                                        "my app!main",
+                                        "a!f.constprop.0",
+                                        "a!f$b",
+                                        "?",
+                                        "a+0x",
+                                        "libx+1.so"};
 
     (void)state;
     for (size_t i = 0; i < sizeof(right) / sizeof(right[0]); i++) {
