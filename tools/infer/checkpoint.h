@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A checkpoint: the tensors of a Hugging Face folder, in one model.safetensors or in
+ * the shards that model.safetensors.index.json lists. Loading copies a tensor into
+ * memory of its own, tagged `weight`, so that Berth places each one.
+ */
+#ifndef BERTH_INFER_CHECKPOINT_H
+#define BERTH_INFER_CHECKPOINT_H
+
+#include "dtype.h"
+#include "failure.h"
+
+#include <stddef.h>
+
+/* A weight in memory. cols is 1 and dtype f32 for a vector. */
+struct berth_tensor {
+    void *data;
+    enum berth_dtype dtype;
+    size_t rows;
+    size_t cols;
+    size_t size_bytes; /* derived: rows * cols * size of the dtype */
+};
+
+struct berth_checkpoint;
+
+int berth__checkpoint_open(const char *dir, struct berth_failure *failure,
+                           struct berth_checkpoint **ret_checkpoint);
+void berth__checkpoint_close(struct berth_checkpoint *checkpoint);
+
+/* The named tensor must have exactly this shape; it keeps the file's dtype. */
+int berth__checkpoint_load_matrix(const struct berth_checkpoint *checkpoint, const char *name,
+                                  size_t rows, size_t cols, struct berth_failure *failure,
+                                  struct berth_tensor *ret_tensor);
+
+/* The same for `count` numbers in one dimension, widened to float. */
+int berth__checkpoint_load_vector(const struct berth_checkpoint *checkpoint, const char *name,
+                                  size_t count, struct berth_failure *failure,
+                                  struct berth_tensor *ret_tensor);
+
+void berth__tensor_done(struct berth_tensor *tensor);
+
+#endif
