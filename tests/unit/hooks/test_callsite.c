@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: a capture yields the program's own frames from the call outwards, and costs the program
+ * nothing that it could notice: no malloc, no descriptor, no symbol of libunwind's, no lock that
+ * is held when the loader's is. Method: functions that are never inlined call one another; malloc
+ * is counted by this file's own.
+ */
+#include "alloc/options.h"
+#include "hooks/callsite.h"
+#include "hooks/unwind_probe.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <link.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define SKIPPED 77
+
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+
+static _Atomic unsigned long allocations;
+
+void *malloc(size_t size)
+{
+    atomic_fetch_add(&allocations, 1);
+    return __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size)
+{
+    atomic_fetch_add(&allocations, 1);
+    return __libc_calloc(count, size);
+}
+
+/* What stands for a hook: its caller's frame is where the path begins. */
+__attribute__((noinline)) static berth_site_id hook(void)
+{
+    berth_site_id site = berth__callsite_capture(__builtin_return_address(0));
+
+    __asm__ volatile("" ::: "memory");
+    return site;
+}
+
+#define LEVEL(name, inner)                                                                         \
+    __attribute__((noinline)) static berth_site_id name(void)                                      \
+    {                                                                                              \
+        berth_site_id site = inner();                                                              \
+                                                                                                   \
+        __asm__ volatile("" ::: "memory");                                                         \
+        return site;                                                                               \
+    }
+LEVEL(inner, hook)
+LEVEL(middle, inner)
+LEVEL(outer, middle)
+LEVEL(other, middle)
+
+__attribute__((noinline)) static berth_site_id recurse(unsigned n)
+{
+    berth_site_id site = n == 0 ? hook() : recurse(n - 1);
+
+    __asm__ volatile("" ::: "memory");
+    return site;
+}
+
+static void set_depth(const char *depth)
+{
+    char why[BERTH_OPTION_WHY_MAX];
+
+    assert_int_equal(
+        berth__option_set("site-depth", 10, depth, strlen(depth), BERTH_ORIGIN_ENVIRONMENT, why),
+        0);
+}
+
+static uint64_t offset_in_program(const void *function)
+{
+    extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+
+    return (uint64_t)((const char *)function - __ehdr_start);
+}
+
+/* Whether frame `index` lies in the first bytes of `function`, which is one of this file's. */
+static void check_frame(berth_site_id site, unsigned index, const void *function)
+{
+    struct berth_site_frame frame;
+
+    assert_int_equal(berth__site_frame(site, index, &frame), 0);
+    assert_string_equal(frame.module, "test_callsite");
+    assert_in_range(frame.offset, offset_in_program(function), offset_in_program(function) + 100);
+}
+
+static void before_the_unwinder_a_site_is_the_return_address(void **state)
+{
+    berth_site_id site = outer();
+
+    (void)state;
+    assert_int_equal(berth__site_depth(site), 1);
+    check_frame(site, 0, (const void *)inner);
+}
+
+static unsigned count_descriptors(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    unsigned count = 0;
+
+    assert_non_null(dir);
+    while (readdir(dir))
+        count++;
+    closedir(dir);
+    return count;
+}
+
+/* The first test that uses the unwinder; without one, the others have nothing to say. */
+static void loading_shows_nothing_to_the_program(void **state)
+{
+    unsigned descriptors = count_descriptors();
+    char why[256] = "";
+    void *raise_exception;
+    Dl_info info;
+
+    (void)state;
+    errno = 4242;
+    if (berth__callsite_load(why, sizeof(why)) < 0)
+        fail_msg("%s", why);
+    assert_int_equal(errno, 4242);
+    assert_int_equal(berth__callsite_load(why, sizeof(why)), 0);
+    assert_int_equal(count_descriptors(), descriptors);
+    assert_null(dlsym(RTLD_DEFAULT, "unw_backtrace"));
+    raise_exception = dlsym(RTLD_DEFAULT, "_Unwind_RaiseException");
+    if (raise_exception) {
+        assert_int_not_equal(dladdr(raise_exception, &info), 0);
+        assert_null(strstr(info.dli_fname, "libunwind"));
+    }
+}
+
+static void a_path_goes_from_the_call_outwards(void **state)
+{
+    berth_site_id site = outer();
+
+    (void)state;
+    assert_true(berth__site_depth(site) > 4);
+    check_frame(site, 0, (const void *)inner);
+    check_frame(site, 1, (const void *)middle);
+    check_frame(site, 2, (const void *)outer);
+    check_frame(site, 3, (const void *)a_path_goes_from_the_call_outwards);
+}
+
+/* Keeps a compiler from making two calls out of the one in a loop. */
+static volatile int two = 2;
+
+static void equal_paths_are_one_site_and_others_are_not(void **state)
+{
+    berth_site_id sites[2];
+
+    (void)state;
+    for (int i = 0; i < two; i++)
+        sites[i] = outer();
+    assert_int_equal(sites[0], sites[1]);
+    assert_int_not_equal(outer(), sites[0]);
+    assert_int_not_equal(other(), sites[0]);
+}
+
+static void the_option_limits_the_depth(void **state)
+{
+    (void)state;
+    set_depth("3");
+    assert_int_equal(berth__site_depth(outer()), 3);
+    set_depth("1");
+    assert_int_equal(berth__site_depth(outer()), 1);
+    check_frame(outer(), 0, (const void *)inner);
+    set_depth("128");
+    assert_int_equal(berth__site_depth(recurse(1000)), 128);
+    check_frame(recurse(1000), 127, (const void *)recurse);
+    set_depth("32");
+    assert_int_equal(berth__site_depth(recurse(1000)), 32);
+}
+
+static void an_address_that_is_not_in_the_trace_still_begins_it(void **state)
+{
+    struct berth_site_frame frame;
+    berth_site_id site = berth__callsite_capture((const void *)0x1234);
+
+    (void)state;
+    assert_true(berth__site_depth(site) >= 1);
+    assert_int_equal(berth__site_frame(site, 0, &frame), 0);
+    assert_string_equal(frame.module, "?");
+    assert_int_equal(frame.offset, 0x1234);
+}
+
+static void captures_allocate_nothing_and_keep_errno(void **state)
+{
+    unsigned long before;
+
+    (void)state;
+    outer();
+    before = allocations;
+    for (int i = 0; i < 1000; i++) {
+        errno = 4242;
+        outer();
+        recurse((unsigned)i % 50);
+        assert_int_equal(errno, 4242);
+    }
+    assert_int_equal(allocations, before);
+}
+
+/* A frame that no unwind table describes is where libunwind would use its pipe. */
+__asm__(".text\n"
+        ".type tableless, @function\n"
+        "tableless:\n"
+        "    push %rbp\n"
+        "    mov %rsp, %rbp\n"
+        "    call *%rdi\n"
+        "    pop %rbp\n"
+        "    ret\n"
+        ".size tableless, . - tableless\n");
+extern berth_site_id tableless(berth_site_id (*call)(void));
+
+static void no_descriptor_is_opened_written_or_closed(void **state)
+{
+    unsigned descriptors = count_descriptors();
+    int ends[2];
+    char byte = 0;
+
+    (void)state;
+    /* They get the numbers that libunwind's would have had. */
+    assert_int_equal(pipe(ends), 0);
+    for (int i = 0; i < 100; i++) {
+        outer();
+        tableless(outer);
+    }
+    assert_int_equal(count_descriptors(), descriptors + 2);
+    assert_int_equal(write(ends[1], "x", 1), 1);
+    assert_int_equal(read(ends[0], &byte, 1), 1);
+    assert_int_equal(byte, 'x');
+    close(ends[0]);
+    close(ends[1]);
+    check_frame(tableless(outer), 2, (const void *)outer);
+}
+
+#define THREADS 8
+
+static void *thread_main(void *context)
+{
+    berth_site_id *sites = context;
+
+    for (int i = 0; i < 200; i++)
+        sites[i] = i % 2 ? recurse((unsigned)i % 40) : outer();
+    return NULL;
+}
+
+static void threads_capture_the_same_sites(void **state)
+{
+    static berth_site_id sites[THREADS][200];
+    pthread_t threads[THREADS];
+
+    (void)state;
+    for (int t = 0; t < THREADS; t++)
+        assert_int_equal(pthread_create(&threads[t], NULL, thread_main, sites[t]), 0);
+    for (int t = 0; t < THREADS; t++)
+        pthread_join(threads[t], NULL);
+    for (int t = 1; t < THREADS; t++)
+        assert_memory_equal(sites[t], sites[0], sizeof(sites[0]));
+    assert_int_not_equal(sites[0][1], sites[0][3]);
+}
+
+/*
+ * One thread captures new paths with the loader's list lock in hand, others without it: if
+ * libunwind held a lock of its own while it walks the list, they would wait for each other.
+ */
+static _Atomic bool stop;
+
+static int capture_in_callback(struct dl_phdr_info *info, size_t size, void *context)
+{
+    (void)info;
+    (void)size;
+    recurse(*(unsigned *)context % 60);
+    *(unsigned *)context += 1;
+    return 0;
+}
+
+static void *capture_until_stopped(void *context)
+{
+    pthread_t thread;
+
+    (void)context;
+    /* A thread's first captures are the ones that walk the list. */
+    while (!atomic_load(&stop)) {
+        static berth_site_id sites[200];
+
+        if (pthread_create(&thread, NULL, thread_main, sites) == 0)
+            pthread_join(thread, NULL);
+    }
+    return NULL;
+}
+
+static void *walk_the_list(void *context)
+{
+    unsigned count = 0;
+
+    (void)context;
+    dl_iterate_phdr(capture_in_callback, &count);
+    return NULL;
+}
+
+static void a_capture_under_the_loaders_lock_does_not_hang(void **state)
+{
+    pthread_t capturing, walking;
+
+    (void)state;
+    atomic_store(&stop, false);
+    assert_int_equal(pthread_create(&capturing, NULL, capture_until_stopped, NULL), 0);
+    for (int i = 0; i < 200; i++) {
+        assert_int_equal(pthread_create(&walking, NULL, walk_the_list, NULL), 0);
+        pthread_join(walking, NULL);
+    }
+    atomic_store(&stop, true);
+    pthread_join(capturing, NULL);
+}
+
+static void a_child_captures_what_its_parent_did(void **state)
+{
+    berth_site_id sites[2];
+    pid_t child = -1;
+    int status;
+
+    (void)state;
+    for (int i = 0; i < two; i++) {
+        sites[i] = outer();
+        if (i == 0)
+            child = fork();
+    }
+    if (child == 0)
+        _exit(sites[0] == sites[1] ? 0 : 1);
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(before_the_unwinder_a_site_is_the_return_address),
+        cmocka_unit_test(loading_shows_nothing_to_the_program),
+        cmocka_unit_test(a_path_goes_from_the_call_outwards),
+        cmocka_unit_test(equal_paths_are_one_site_and_others_are_not),
+        cmocka_unit_test(the_option_limits_the_depth),
+        cmocka_unit_test(an_address_that_is_not_in_the_trace_still_begins_it),
+        cmocka_unit_test(captures_allocate_nothing_and_keep_errno),
+        cmocka_unit_test(no_descriptor_is_opened_written_or_closed),
+        cmocka_unit_test(threads_capture_the_same_sites),
+        cmocka_unit_test(a_capture_under_the_loaders_lock_does_not_hang),
+        cmocka_unit_test(a_child_captures_what_its_parent_did),
+    };
+    void *library = dlopen("libunwind.so.8", RTLD_LAZY | RTLD_LOCAL);
+
+    if (!library) {
+        printf("skipped: libunwind.so.8 is not installed\n");
+        return SKIPPED;
+    }
+    dlclose(library);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
