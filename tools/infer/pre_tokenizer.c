@@ -3,6 +3,8 @@
 
 #include "pre_tokenizer.h"
 
+#include "utf8.h"
+
 #include <errno.h>
 #include <pcre2.h>
 #include <stdbool.h>
@@ -35,23 +37,49 @@ struct cut {
     void *arg;
 };
 
+/*
+ * The expression with \s and \S spelled out, or NULL without memory; the caller frees it. PCRE2
+ * takes the Mongolian vowel separator U+180E for a space there, which Unicode has not done since
+ * 6.3 and the expressions' home, Oniguruma, does not do.
+ */
+static char *spaces_spell_out(const char *pattern)
+{
+    static const char space[] = "\\p{White_Space}", not_space[] = "\\P{White_Space}";
+    char *spelled = malloc(strlen(pattern) * (sizeof(space) / 2) + 1), *at = spelled;
+
+    while (spelled && *pattern) {
+        size_t size = pattern[0] == '\\' && pattern[1] ? 2 : 1;
+
+        if (size == 2 && (pattern[1] == 's' || pattern[1] == 'S'))
+            at = stpcpy(at, pattern[1] == 's' ? space : not_space);
+        else
+            at = mempcpy(at, pattern, size);
+        pattern += size;
+    }
+    if (spelled)
+        *at = '\0';
+    return spelled;
+}
+
 static int step_compile(struct step *step, const struct berth_json_place *place, const char *field,
                         const char *pattern, bool literal)
 {
-    uint32_t flags = PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF;
+    uint32_t flags = literal ? PCRE2_UTF | PCRE2_LITERAL : PCRE2_UTF | PCRE2_UCP;
+    char *spelled = literal ? strdup(pattern) : spaces_spell_out(pattern);
     PCRE2_UCHAR message[256];
     PCRE2_SIZE offset;
     int code;
 
-    if (literal)
-        flags = PCRE2_UTF | PCRE2_MATCH_INVALID_UTF | PCRE2_LITERAL;
+    if (!spelled)
+        return berth__failure_no_memory(place->failure, place->file, strlen(pattern));
     step->code =
-        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, flags, &code, &offset, NULL);
+        pcre2_compile((PCRE2_SPTR)spelled, PCRE2_ZERO_TERMINATED, flags, &code, &offset, NULL);
+    free(spelled);
     if (!step->code) {
         pcre2_get_error_message(code, message, sizeof(message));
-        return berth__failure_set(
-            place->failure, EINVAL, "%s: %s%s: %s at character %zu; expected a regular expression",
-            place->file, place->section, field, (char *)message, (size_t)offset);
+        return berth__failure_set(place->failure, EINVAL,
+                                  "%s: %s%s: %s in \"%s\"; expected a regular expression",
+                                  place->file, place->section, field, (char *)message, pattern);
     }
     step->match = pcre2_match_data_create_from_pattern(step->code, NULL);
     if (!step->match)
@@ -191,12 +219,16 @@ static int part_give(const struct cut *cut, size_t index, const unsigned char *t
     return step_cut(cut, index + 1, text + begin, end - begin);
 }
 
-/* The next match at or after `at` that is not empty; 0 and begin == size when there is none. */
+/*
+ * The next match at or after `at` that is not empty; 0 and begin == size when there is none. The
+ * text is valid UTF-8: PCRE2's own check would read all that is left of it at every match.
+ */
 static int match_find(const struct step *step, const unsigned char *text, size_t size, size_t at,
                       size_t *ret_begin, size_t *ret_end)
 {
     const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(step->match);
-    int count = pcre2_match(step->code, text, size, at, PCRE2_NOTEMPTY, step->match, NULL);
+    int count = pcre2_match(step->code, text, size, at, PCRE2_NOTEMPTY | PCRE2_NO_UTF_CHECK,
+                            step->match, NULL);
 
     if (count < 0 && count != PCRE2_ERROR_NOMATCH)
         return -EOVERFLOW;
@@ -222,6 +254,39 @@ static int matches_cut(const struct cut *cut, size_t index, const unsigned char 
     return r;
 }
 
+/* How many bytes from the start are all valid UTF-8, or all not. */
+static size_t run_length(const unsigned char *text, size_t size, bool *ret_valid)
+{
+    size_t at = 0;
+
+    while (at < size) {
+        uint32_t code;
+        size_t length;
+        bool valid = berth__utf8_next(text + at, size - at, &code, &length) == BERTH_UTF8_VALID;
+
+        if (at > 0 && valid != *ret_valid)
+            break;
+        *ret_valid = valid;
+        at += length;
+    }
+    return at;
+}
+
+/* Bytes that are no UTF-8 match nothing; what lies between them is matched as a text of its own. */
+static int runs_cut(const struct cut *cut, size_t index, const unsigned char *text, size_t size)
+{
+    int r = 0;
+
+    for (size_t at = 0, length; r == 0 && at < size; at += length) {
+        bool valid = false;
+
+        length = run_length(text + at, size - at, &valid);
+        r = valid ? matches_cut(cut, index, text + at, length)
+                  : part_give(cut, index, text + at, 0, length, false);
+    }
+    return r;
+}
+
 static int step_cut(const struct cut *cut, size_t index, const unsigned char *text, size_t size)
 {
     const struct step *step = &cut->pre_tokenizer->steps[index];
@@ -239,7 +304,7 @@ static int step_cut(const struct cut *cut, size_t index, const unsigned char *te
         text = spaced;
         size++;
     }
-    r = step->code ? matches_cut(cut, index, text, size) : step_cut(cut, index + 1, text, size);
+    r = step->code ? runs_cut(cut, index, text, size) : step_cut(cut, index + 1, text, size);
     free(spaced);
     return r;
 }

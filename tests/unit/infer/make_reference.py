@@ -588,6 +588,8 @@ def tokenizer_texts():
         "thin\u2009space, hair\u200aspace, narrow\u202fspace, ogham\u1680space",
         "line\u2028separator paragraph\u2029separator next\u0085line",
         "zero\u200bwidth\u200bspace, word\u2060joiner, \ufeffbom",
+        # Once a space to Unicode, no longer.
+        "mongolian  \u180e  vowel \u180e\n separator   \u180e",
         "vertical\x0btab form\x0cfeed \x1c\x1d\x1e\x1f separators",
         "soh\x01byte and bell\x07 and escape\x1b[0m and delete\x7f",
         "It's what they're saying: I'm sure we've seen what he'd do, they'll say 'tis.",
@@ -785,7 +787,8 @@ def tokenizers_make(out):
     texts = tokenizer_texts()
     corpus = (out / "corpus.txt").read_text(encoding="utf-8").split("\n")
     rare = [word.strip() for word in WORDS_WITHOUT_MERGES if word.strip()]
-    learnt = [t for t in texts if "<|" not in t and not any(w in t for w in rare)]
+    rare += ["<|", "\u180e"]
+    learnt = [t for t in texts if not any(w in t for w in rare)]
     trained = tokenizer_train(learnt + corpus)
     answers = []
     for name, case in TOKENIZER_CASES.items():

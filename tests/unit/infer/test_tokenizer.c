@@ -344,6 +344,32 @@ static void bytes_that_are_no_utf8_become_tokens(void **state)
     berth__tokenizer_free(tokenizer);
 }
 
+/* Were the time quadratic in the length, the test would run into its limit. */
+static void a_long_text_is_its_lines(void **state)
+{
+    static const char line[] = "Stra\xc3\x9f"
+                               "e and memory\n";
+    const size_t lines = 150000, size = sizeof(line) - 1;
+    struct berth_id_list one = {0}, all = {0};
+    struct berth_tokenizer *tokenizer;
+    char path[PATH_MAX], *text = malloc(lines * size);
+
+    snprintf(path, sizeof(path), "%s/tokenizer", data_dir);
+    tokenizer = tokenizer_open(path, BERTH_TOKEN_NONE);
+    for (size_t i = 0; i < lines; i++)
+        memcpy(text + i * size, line, size);
+    assert_int_equal(berth__tokenizer_encode(tokenizer, line, size, false, &failure, &one), 0);
+    assert_int_equal(berth__tokenizer_encode(tokenizer, text, lines * size, false, &failure, &all),
+                     0);
+    assert_int_equal(all.count, lines * one.count);
+    for (size_t i = 0; i < all.count; i++)
+        assert_int_equal(all.ids[i], one.ids[i % one.count]);
+    berth__id_list_done(&one);
+    berth__id_list_done(&all);
+    berth__tokenizer_free(tokenizer);
+    free(text);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +382,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(a_stream_writes_whole_characters_only),
         cmocka_unit_test(bytes_that_are_no_utf8_become_tokens),
+        cmocka_unit_test(a_long_text_is_its_lines),
     };
 
     data_dir = argc > 1 ? argv[1] : "data";
