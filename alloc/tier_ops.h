@@ -21,21 +21,21 @@
 struct berth_tier_config {
     const char *name;
     enum berth_tier_kind kind;
-    const char *path;        /* file: a directory; dax: a device; "" if none */
-    uint64_t capacity;       /* bytes; 0 = what the backend has */
+    const char *path;  /* file: a directory; dax: a device; "" if none */
+    uint64_t capacity; /* bytes; 0 = what the backend has */
     enum berth_fork_rule fork;
-    uint64_t fork_copy_max;  /* bytes that a fork may copy; UINT64_MAX = any */
-    int64_t decay_ms;        /* how long unused pages are kept; -1 = for ever, 0 = not at all */
+    uint64_t fork_copy_max; /* bytes that a fork may copy; UINT64_MAX = any */
+    int64_t decay_ms;       /* how long unused pages are kept; -1 = for ever, 0 = not at all */
 };
 
 struct berth_tier {
     char name[BERTH_NAME_MAX];
     enum berth_tier_kind kind;
-    unsigned sides;                 /* enum berth_side bits that it can serve */
-    _Atomic uint64_t capacity;      /* 0 = no limit of Berth's own; may change while running */
+    unsigned sides;            /* enum berth_side bits that it can serve */
+    _Atomic uint64_t capacity; /* 0 = no limit of Berth's own; may change while running */
     const struct berth_tier_ops *ops;
-    void *state;                    /* the implementation's */
-    const char *path;               /* "" if none; never freed */
+    void *state;      /* the implementation's */
+    const char *path; /* "" if none; never freed */
 };
 
 /*
@@ -52,12 +52,13 @@ struct berth_tier_ops {
     int (*segment_free)(struct berth_tier *tier, int device, uintptr_t base, size_t size);
     /* One line on what backs the tier, for `berth doctor` and `berth stat --json`. */
     void (*describe)(const struct berth_tier *tier, char *text, size_t text_size);
+    /* Host kinds: makes addresses that were never used before ready for commit. */
+    int (*map)(struct berth_tier *tier, void *address, size_t size);
 };
 
 /* Makes a tier of one kind in `tier`, whose name, kind, capacity and path are filled in already. */
 typedef int (*berth_tier_maker)(struct berth_tier *tier, berth_tier_id id,
-                                const struct berth_tier_config *config, char *why,
-                                size_t why_size);
+                                const struct berth_tier_config *config, char *why, size_t why_size);
 
 void berth__tier_set_maker(enum berth_tier_kind kind, berth_tier_maker make);
 

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The exported malloc family: what the C library documents, answer for answer.
+ */
+#include "hooks/malloc_path.h"
+
+#include "alloc/thread.h"
+#include "hooks/callsite.h"
+#include "ipc/control.h"
+#include "pmem/host.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* The kernel refuses such sizes anyway, and pointer differences would overflow. */
+#define REQUEST_MAX ((size_t)PTRDIFF_MAX)
+
+/* libberth.so's, when that is preloaded too. */
+#pragma weak berth__control_wanted
+
+static berth_site_id capture(size_t size, const void *return_address)
+{
+    if (size < atomic_load_explicit(&berth__gate.site_threshold, memory_order_relaxed))
+        return 0;
+    return berth__callsite_capture(return_address);
+}
+
+/* Nothing of ours is held here any more. */
+static void say_placed(void)
+{
+    if (!&berth__control_wanted || !berth__control_wanted)
+        return;
+    berth__thread.inside++;
+    berth__control_wanted();
+    berth__thread.inside--;
+}
+
+static void *plain(size_t size, size_t alignment, bool zero)
+{
+    int flags = zero ? MALLOCX_ZERO : 0;
+
+    if (alignment > 1)
+        flags |= MALLOCX_LG_ALIGN(__builtin_ctzl(alignment));
+    return berth_je_mallocx(size ? size : 1, flags);
+}
+
+static void *finish(void *p, bool placed, int saved_errno)
+{
+    if (placed)
+        say_placed();
+    errno = p ? saved_errno : ENOMEM;
+    return p;
+}
+
+void *berth__malloc_place(size_t size, size_t alignment, bool zero, const void *return_address)
+{
+    struct berth_thread *thread = &berth__thread;
+    int saved_errno = errno;
+    bool placed = false;
+    void *p;
+
+    if (size > REQUEST_MAX) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    if (thread->inside) {
+        p = plain(size, alignment, zero);
+    } else {
+        struct berth_host_request request = {.size = size, .alignment = alignment, .zero = zero};
+
+        thread->inside++;
+        request.site = capture(size, return_address);
+        p = berth__host_alloc(&request, &placed);
+        thread->inside--;
+    }
+    return finish(p, placed, saved_errno);
+}
+
+/* Berth's own code resizes on the plain path, wherever the block came from. */
+static void *replace_inside(void *p, size_t size)
+{
+    struct berth_host_request request = {.size = size, .alignment = 1};
+    bool placed;
+
+    return berth__gate_owns(p) ? berth__host_realloc(p, &request, &placed)
+                               : berth_je_rallocx(p, size, 0);
+}
+
+void *berth__malloc_replace(void *p, size_t size, const void *return_address)
+{
+    struct berth_thread *thread = &berth__thread;
+    int saved_errno = errno;
+    bool placed = false;
+    void *to;
+
+    if (size == 0) {
+        berth__malloc_free(p);
+        return NULL;
+    }
+    if (size > REQUEST_MAX) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    if (thread->inside) {
+        to = replace_inside(p, size);
+    } else {
+        struct berth_host_request request = {.size = size, .alignment = 1};
+
+        thread->inside++;
+        if (!berth__malloc_is_plain(size))
+            request.site = capture(size, return_address);
+        to = berth__host_realloc(p, &request, &placed);
+        thread->inside--;
+    }
+    return finish(to, placed, saved_errno);
+}
+
+void berth__malloc_release(void *p)
+{
+    int saved_errno = errno;
+
+    berth__thread.inside++;
+    berth__host_free(p);
+    berth__thread.inside--;
+    errno = saved_errno;
+}
+
+BERTH_EXPORT void *malloc(size_t size)
+{
+    if (berth__malloc_is_plain(size))
+        return berth_je_malloc(size);
+    return berth__malloc_place(size, 1, false, __builtin_return_address(0));
+}
+
+BERTH_EXPORT void free(void *p)
+{
+    berth__malloc_free(p);
+}
+
+BERTH_EXPORT void *calloc(size_t count, size_t size)
+{
+    size_t total;
+
+    if (BERTH_UNLIKELY(__builtin_mul_overflow(count, size, &total))) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    if (berth__malloc_is_plain(total))
+        return berth_je_calloc(count, size);
+    return berth__malloc_place(total, 1, true, __builtin_return_address(0));
+}
+
+/* jemalloc's realloc, with the errno that it forgets for sizes beyond its largest class. */
+static inline void *realloc_plain(void *p, size_t size)
+{
+    void *to = berth_je_realloc(p, size);
+
+    if (BERTH_UNLIKELY(!to && size != 0))
+        errno = ENOMEM;
+    return to;
+}
+
+BERTH_EXPORT void *realloc(void *p, size_t size)
+{
+    if (BERTH_LIKELY(berth__malloc_is_plain(size) && !berth__gate_owns(p)))
+        return realloc_plain(p, size);
+    if (!p)
+        return berth__malloc_place(size, 1, false, __builtin_return_address(0));
+    return berth__malloc_replace(p, size, __builtin_return_address(0));
+}
+
+BERTH_EXPORT void *reallocarray(void *p, size_t count, size_t size)
+{
+    size_t total;
+
+    if (BERTH_UNLIKELY(__builtin_mul_overflow(count, size, &total))) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    if (BERTH_LIKELY(berth__malloc_is_plain(total) && !berth__gate_owns(p)))
+        return realloc_plain(p, total);
+    if (!p)
+        return berth__malloc_place(total, 1, false, __builtin_return_address(0));
+    return berth__malloc_replace(p, total, __builtin_return_address(0));
+}
+
+/* As the C library rounds: up to a power of two; 0 for one that no address can have. */
+static size_t usable_alignment(size_t alignment)
+{
+    if (alignment <= 1)
+        return 1;
+    if (alignment > SIZE_MAX / 2 + 1)
+        return 0;
+    return (size_t)1 << (64 - __builtin_clzl(alignment - 1));
+}
+
+static void *align(size_t alignment, size_t size, const void *return_address)
+{
+    void *p;
+
+    alignment = usable_alignment(alignment);
+    if (alignment == 0) {
+        errno = EINVAL;
+        return NULL;
+    }
+    p = berth__malloc_aligned(alignment, size, return_address);
+    if (!p)
+        errno = ENOMEM;
+    return p;
+}
+
+BERTH_EXPORT int posix_memalign(void **ret, size_t alignment, size_t size)
+{
+    int saved_errno = errno;
+    void *p;
+
+    if (alignment % sizeof(void *) != 0 || alignment == 0 || (alignment & (alignment - 1)) != 0)
+        return EINVAL;
+    p = berth__malloc_aligned(alignment, size, __builtin_return_address(0));
+    errno = saved_errno;
+    if (!p)
+        return ENOMEM;
+    *ret = p;
+    return 0;
+}
+
+BERTH_EXPORT void *aligned_alloc(size_t alignment, size_t size)
+{
+    return align(alignment, size, __builtin_return_address(0));
+}
+
+BERTH_EXPORT void *memalign(size_t alignment, size_t size)
+{
+    return align(alignment, size, __builtin_return_address(0));
+}
+
+BERTH_EXPORT void *valloc(size_t size)
+{
+    return align((size_t)getpagesize(), size, __builtin_return_address(0));
+}
+
+BERTH_EXPORT void *pvalloc(size_t size)
+{
+    size_t page = (size_t)getpagesize();
+    size_t rounded;
+
+    if (__builtin_add_overflow(size, page - 1, &rounded)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    rounded &= ~(page - 1);
+    return align(page, rounded ? rounded : page, __builtin_return_address(0));
+}
+
+BERTH_EXPORT size_t malloc_usable_size(void *p)
+{
+    return berth_je_malloc_usable_size(p);
+}
+
+/* Old binaries and C23 programs: other names for free(). The sizes that they know are not needed.
+ */
+BERTH_EXPORT void cfree(void *p);
+BERTH_EXPORT void free_sized(void *p, size_t size);
+BERTH_EXPORT void free_aligned_sized(void *p, size_t alignment, size_t size);
+
+void cfree(void *p)
+{
+    berth__malloc_free(p);
+}
+
+void free_sized(void *p, size_t size)
+{
+    (void)size;
+    berth__malloc_free(p);
+}
+
+void free_aligned_sized(void *p, size_t alignment, size_t size)
+{
+    (void)alignment;
+    (void)size;
+    berth__malloc_free(p);
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/arena.h"
+
+#include "alloc/log.h"
+#include "pmem/extent.h"
+#include "pmem/jemalloc.h"
+#include "pmem/window.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+/* More arenas than this per tier would only spread its free memory. */
+#define ARENAS_PER_TIER_MAX 16
+/* jemalloc's largest size class that shares pages; above it a tcache saves little. */
+#define TCACHE_SIZE_MAX ((size_t)14 << 10)
+/* The least alignment that the C library promises. */
+#define SIZE_MIN ((size_t)16)
+/* The largest step by which an arena takes addresses: 64 MiB. */
+#define GROW_LIMIT ((size_t)64 << 20)
+
+struct tier_arenas {
+    struct berth_extent_hooks hooks;
+    _Atomic unsigned index[ARENAS_PER_TIER_MAX]; /* jemalloc's number, plus 1; 0 = none yet */
+    _Atomic int64_t decay_ms;                    /* plus 1; 0 = as jemalloc has it */
+};
+
+/* TCACHE_NEW: not asked for yet; else jemalloc's tcache flag, which may be MALLOCX_TCACHE_NONE. */
+#define TCACHE_NEW 0
+
+struct arena_thread {
+    bool dead;     /* its tcaches are destroyed; it makes no new ones */
+    unsigned slot; /* plus 1; 0 = none yet */
+    int tcache_flag[BERTH_TIER_MAX];
+};
+
+static struct tier_arenas tiers[BERTH_TIER_MAX];
+static __thread struct arena_thread thread_state;
+static _Atomic unsigned thread_count;
+static _Atomic unsigned arenas_per_tier;
+static pthread_key_t exit_key;
+static _Atomic int exit_key_made;
+
+static void destroy_tcaches(void *state)
+{
+    struct arena_thread *thread = state;
+
+    thread->dead = true;
+    for (int i = 0; i < BERTH_TIER_MAX; i++) {
+        int flag = thread->tcache_flag[i];
+        unsigned tcache = ((unsigned)flag >> 8) - 2;
+
+        thread->tcache_flag[i] = MALLOCX_TCACHE_NONE;
+        if (flag != TCACHE_NEW && flag != MALLOCX_TCACHE_NONE)
+            berth_je_mallctl("tcache.destroy", NULL, NULL, &tcache, sizeof(tcache));
+    }
+}
+
+void berth__arena_register(void)
+{
+    if (!atomic_load(&exit_key_made) && pthread_key_create(&exit_key, destroy_tcaches) == 0)
+        atomic_store(&exit_key_made, 1);
+}
+
+void berth__arena_set_decay(berth_tier_id tier, int64_t decay_ms)
+{
+    atomic_store(&tiers[tier].decay_ms, decay_ms == BERTH_DECAY_DEFAULT ? 0 : decay_ms + 1);
+}
+
+static unsigned arena_count(void)
+{
+    unsigned count = atomic_load_explicit(&arenas_per_tier, memory_order_relaxed);
+    cpu_set_t cpus;
+
+    if (count)
+        return count;
+    count = sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? (unsigned)CPU_COUNT(&cpus)
+                                                           : ARENAS_PER_TIER_MAX;
+    if (count > ARENAS_PER_TIER_MAX)
+        count = ARENAS_PER_TIER_MAX;
+    atomic_store_explicit(&arenas_per_tier, count, memory_order_relaxed);
+    return count;
+}
+
+static void set_decay(unsigned arena, const char *which, ssize_t decay_ms)
+{
+    char name[64];
+
+    snprintf(name, sizeof(name), "arena.%u.%s_decay_ms", arena, which);
+    berth_je_mallctl(name, NULL, NULL, &decay_ms, sizeof(decay_ms));
+}
+
+static void configure(unsigned arena, int64_t decay_ms)
+{
+    size_t limit = GROW_LIMIT;
+    char name[64];
+
+    snprintf(name, sizeof(name), "arena.%u.retain_grow_limit", arena);
+    berth_je_mallctl(name, NULL, NULL, &limit, sizeof(limit));
+    /* No lazy purging: pages that are not needed go back, and read as zero. */
+    set_decay(arena, "muzzy", 0);
+    if (decay_ms)
+        set_decay(arena, "dirty", (ssize_t)(decay_ms - 1));
+}
+
+/*
+ * Makes the tier's arena of this slot. No lock may be held here, because jemalloc takes its own;
+ * of two threads at once, one finds the slot taken and gives its arena back.
+ */
+static unsigned make_arena(berth_tier_id tier, unsigned slot)
+{
+    static _Atomic int said;
+    struct tier_arenas *arenas = &tiers[tier];
+    struct berth_je_arena_config config = {&arenas->hooks.hooks, false};
+    unsigned arena, expected = 0;
+    size_t size = sizeof(arena);
+    char name[64];
+
+    arenas->hooks.hooks = berth__extent_hooks;
+    arenas->hooks.tier = tier;
+    if (berth_je_mallctl("experimental.arenas_create_ext", &arena, &size, &config,
+                         sizeof(config)) != 0) {
+        berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
+                        "jemalloc has no arena left (this process made 4095); tier %u shares one",
+                        tier);
+        return 0;
+    }
+    configure(arena, atomic_load(&arenas->decay_ms));
+    if (!atomic_compare_exchange_strong(&arenas->index[slot], &expected, arena + 1)) {
+        snprintf(name, sizeof(name), "arena.%u.destroy", arena);
+        berth_je_mallctl(name, NULL, NULL, NULL, 0);
+        return expected;
+    }
+    return arena + 1;
+}
+
+/* The flag of this thread's arena in the tier; 0 if the tier has none and none can be made. */
+static int arena_flag(berth_tier_id tier)
+{
+    struct tier_arenas *arenas = &tiers[tier];
+    unsigned slot, index;
+
+    if (BERTH_UNLIKELY(thread_state.slot == 0))
+        thread_state.slot =
+            atomic_fetch_add_explicit(&thread_count, 1, memory_order_relaxed) % arena_count() + 1;
+    slot = thread_state.slot - 1;
+    index = atomic_load_explicit(&arenas->index[slot], memory_order_acquire);
+    if (BERTH_UNLIKELY(index == 0)) {
+        if (!berth__window_ready(tier))
+            return 0;
+        index = make_arena(tier, slot);
+        if (index == 0)
+            index = atomic_load_explicit(&arenas->index[0], memory_order_acquire);
+        if (index == 0)
+            return 0;
+    }
+    return MALLOCX_ARENA(index - 1);
+}
+
+static int make_tcache(berth_tier_id tier)
+{
+    int flag = MALLOCX_TCACHE_NONE;
+    unsigned tcache;
+    size_t size = sizeof(tcache);
+
+    /* Armed before there is something to destroy; the key is low, so that this does not allocate.
+     */
+    if (!thread_state.dead && atomic_load_explicit(&exit_key_made, memory_order_relaxed) &&
+        pthread_setspecific(exit_key, &thread_state) == 0 &&
+        berth_je_mallctl("tcache.create", &tcache, &size, NULL, 0) == 0)
+        flag = MALLOCX_TCACHE(tcache);
+    thread_state.tcache_flag[tier] = flag;
+    return flag;
+}
+
+static int tcache_flag(berth_tier_id tier, size_t held)
+{
+    int flag;
+
+    if (held > TCACHE_SIZE_MAX)
+        return MALLOCX_TCACHE_NONE;
+    flag = thread_state.tcache_flag[tier];
+    return BERTH_LIKELY(flag != TCACHE_NEW) ? flag : make_tcache(tier);
+}
+
+static int alignment_flag(size_t alignment)
+{
+    return alignment > 1 ? MALLOCX_LG_ALIGN(__builtin_ctzl(alignment)) : 0;
+}
+
+void *berth__arena_alloc(berth_tier_id tier, size_t size, size_t alignment, bool zero)
+{
+    int flags = arena_flag(tier);
+
+    if (flags == 0)
+        return NULL;
+    if (size < SIZE_MIN)
+        size = SIZE_MIN;
+    flags |= alignment_flag(alignment) | (zero ? MALLOCX_ZERO : 0);
+    return berth_je_mallocx(size, flags | tcache_flag(tier, size));
+}
+
+void berth__arena_free(berth_tier_id tier, void *p)
+{
+    berth_je_dallocx(p, tcache_flag(tier, berth__arena_held(p)));
+}
+
+size_t berth__arena_resize(void *p, size_t size)
+{
+    return berth_je_xallocx(p, size < SIZE_MIN ? SIZE_MIN : size, 0, 0);
+}
+
+size_t berth__arena_held(const void *p)
+{
+    return berth_je_sallocx(p, 0);
+}
+
+static uint64_t read_stat(unsigned arena, const char *what)
+{
+    char name[80];
+    size_t value = 0;
+    size_t size = sizeof(value);
+
+    snprintf(name, sizeof(name), "stats.arenas.%u.%s", arena, what);
+    berth_je_mallctl(name, &value, &size, NULL, 0);
+    return value;
+}
+
+void berth__arena_totals(berth_tier_id tier, struct berth_arena_totals *ret)
+{
+    *ret = (struct berth_arena_totals){0};
+    for (int i = 0; i < ARENAS_PER_TIER_MAX; i++) {
+        unsigned index = atomic_load_explicit(&tiers[tier].index[i], memory_order_acquire);
+
+        if (index == 0)
+            continue;
+        ret->allocated += read_stat(index - 1, "small.allocated");
+        ret->allocated += read_stat(index - 1, "large.allocated");
+        ret->resident += read_stat(index - 1, "resident");
+        ret->dirty += read_stat(index - 1, "pdirty") << BERTH_OS_PAGE_SHIFT;
+    }
+}

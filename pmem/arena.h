@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The jemalloc arenas of a host tier.
+ *
+ * A tier has a few arenas, made when a thread first needs one; a thread always uses the same. Their
+ * metadata lies in ordinary memory, so that a slow tier is not walked. Small blocks go through an
+ * explicit tcache per (thread, tier): without one, jemalloc would serve them from the thread's
+ * automatic tcache, whatever arena is named. Tcaches are destroyed at thread exit; blocks that a
+ * thread's later destructors ask for, and threads beyond jemalloc's 4093 tcaches, go without.
+ *
+ * Any thread, no lock of ours.
+ */
+#ifndef BERTH_PMEM_ARENA_H
+#define BERTH_PMEM_ARENA_H
+
+#include "alloc/types.h"
+
+#include <stdbool.h>
+
+/* Before the first allocation of any tier; makes the key by which thread exits are seen. */
+void berth__arena_register(void);
+
+/* How long the tier's unused pages are kept, for arenas to come: -1 = for ever, 0 = not at all. */
+#define BERTH_DECAY_DEFAULT INT64_MIN /* as jemalloc has it */
+void berth__arena_set_decay(berth_tier_id tier, int64_t decay_ms);
+
+/* A block of the tier, aligned (a power of two; 1 = any) and zeroed if asked. NULL: no room. */
+void *berth__arena_alloc(berth_tier_id tier, size_t size, size_t alignment, bool zero);
+void berth__arena_free(berth_tier_id tier, void *p);
+
+/* Resizes where it lies: the new held size is returned, and is less than `size` on failure. */
+size_t berth__arena_resize(void *p, size_t size);
+/* What the block is held at: its size class. */
+size_t berth__arena_held(const void *p);
+
+/* Live bytes, resident bytes and bytes ready for reuse in a tier's arenas, as of jemalloc's last
+ * epoch. Takes jemalloc's control lock. */
+struct berth_arena_totals {
+    uint64_t allocated, resident, dirty;
+};
+void berth__arena_totals(berth_tier_id tier, struct berth_arena_totals *ret);
+
+#endif

@@ -1,0 +1,45 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Makes one object of jemalloc's position-independent archive, to be linked into
+# libberth-malloc.so: its C++ part is left out (it would need libstdc++), its public names get the
+# prefix berth_je_, and everything else becomes local.
+#
+# malloc_conf, malloc_conf_2_conf_harder and malloc_message keep their names: they are variables
+# that a program may define, and must then be the ones that jemalloc reads.
+#
+# Calls that jemalloc makes to the outside and that Berth must see are renamed too:
+#   pthread_atfork  Berth's own fork handlers have to run inside jemalloc's (pmem/fork.c);
+#   madvise, munmap, mprotect
+#                   may fail while a block is freed, and free() keeps errno (pmem/keep_errno.c).
+#
+# usage: embed_jemalloc.sh AR LD OBJCOPY ARCHIVE OUTPUT
+set -eu
+ar=$1 ld=$2 objcopy=$3 archive=$4 output=$5
+case $archive in /*) ;; *) archive=$PWD/$archive ;; esac
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+public="calloc dallocx free mallctl mallctlbymib mallctlnametomib malloc malloc_stats_print
+    malloc_usable_size mallocx memalign nallocx rallocx realloc sallocx sdallocx xallocx"
+# Public too, but Berth makes them of the others.
+unused="aligned_alloc posix_memalign valloc"
+seen="pthread_atfork madvise munmap mprotect"
+kept="malloc_conf malloc_conf_2_conf_harder malloc_message"
+
+for name in $public; do
+    echo "$name berth_je_$name" >>"$work/rename"
+    echo "berth_je_$name" >>"$work/keep"
+done
+for name in $seen $unused; do
+    echo "$name berth_je_$name" >>"$work/rename"
+done
+for name in $kept; do
+    echo "$name" >>"$work/keep"
+done
+
+mkdir "$work/o"
+(cd "$work/o" && "$ar" x "$archive" && rm -f jemalloc_cpp.*)
+"$ld" -r -o "$work/whole.o" "$work"/o/*.o
+"$objcopy" --redefine-syms="$work/rename" "$work/whole.o" "$work/renamed.o"
+"$objcopy" --keep-global-symbols="$work/keep" "$work/renamed.o" "$output"

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/extent.h"
+
+#include "alloc/tier_ops.h"
+#include "pmem/window.h"
+
+static berth_tier_id tier_of(extent_hooks_t *hooks)
+{
+    return ((struct berth_extent_hooks *)(void *)hooks)->tier;
+}
+
+/* jemalloc's hooks say true for failure. */
+static bool commit_range(berth_tier_id id, void *address, size_t size)
+{
+    struct berth_tier *tier = berth__tier(id);
+
+    if (berth__tier_reserve(id, size) < 0)
+        return true;
+    if (tier->ops->commit(tier, address, size) < 0) {
+        berth__tier_release(id, size);
+        return true;
+    }
+    return false;
+}
+
+static bool decommit_range(berth_tier_id id, void *address, size_t size)
+{
+    struct berth_tier *tier = berth__tier(id);
+
+    if (tier->ops->decommit(tier, address, size) < 0)
+        return true;
+    berth__tier_release(id, size);
+    return false;
+}
+
+static void *extent_alloc(extent_hooks_t *hooks, void *new_address, size_t size, size_t alignment,
+                          bool *zero, bool *commit, unsigned arena)
+{
+    berth_tier_id id = tier_of(hooks);
+    struct berth_tier *tier = berth__tier(id);
+    void *p;
+
+    (void)arena;
+    /* To grow an extent where it lies is for jemalloc's retained extents; new ones lie elsewhere.
+     */
+    if (new_address)
+        return NULL;
+    p = berth__window_carve(id, size, alignment < BERTH_OS_PAGE ? BERTH_OS_PAGE : alignment);
+    if (!p || tier->ops->map(tier, p, size) < 0)
+        return NULL;
+    if (*commit && commit_range(id, p, size))
+        return NULL;
+    *zero = true;
+    return p;
+}
+
+/* Refused: the addresses stay jemalloc's, which then decommits and retains them. */
+static bool extent_dalloc(extent_hooks_t *hooks, void *address, size_t size, bool committed,
+                          unsigned arena)
+{
+    (void)hooks;
+    (void)address;
+    (void)size;
+    (void)committed;
+    (void)arena;
+    return true;
+}
+
+static void extent_destroy(extent_hooks_t *hooks, void *address, size_t size, bool committed,
+                           unsigned arena)
+{
+    (void)arena;
+    if (committed)
+        decommit_range(tier_of(hooks), address, size);
+}
+
+static bool extent_commit(extent_hooks_t *hooks, void *address, size_t size, size_t offset,
+                          size_t length, unsigned arena)
+{
+    (void)size;
+    (void)arena;
+    return commit_range(tier_of(hooks), (char *)address + offset, length);
+}
+
+static bool extent_decommit(extent_hooks_t *hooks, void *address, size_t size, size_t offset,
+                            size_t length, unsigned arena)
+{
+    (void)size;
+    (void)arena;
+    return decommit_range(tier_of(hooks), (char *)address + offset, length);
+}
+
+static bool extent_split(extent_hooks_t *hooks, void *address, size_t size, size_t size_a,
+                         size_t size_b, bool committed, unsigned arena)
+{
+    (void)hooks;
+    (void)address;
+    (void)size;
+    (void)size_a;
+    (void)size_b;
+    (void)committed;
+    (void)arena;
+    return false;
+}
+
+static bool extent_merge(extent_hooks_t *hooks, void *address_a, size_t size_a, void *address_b,
+                         size_t size_b, bool committed, unsigned arena)
+{
+    (void)hooks;
+    (void)address_a;
+    (void)size_a;
+    (void)address_b;
+    (void)size_b;
+    (void)committed;
+    (void)arena;
+    return false;
+}
+
+const extent_hooks_t berth__extent_hooks = {
+    .alloc = extent_alloc,
+    .dalloc = extent_dalloc,
+    .destroy = extent_destroy,
+    .commit = extent_commit,
+    .decommit = extent_decommit,
+    .split = extent_split,
+    .merge = extent_merge,
+};

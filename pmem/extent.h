@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * jemalloc's extent hooks over a tier: how an arena gets and gives back its memory.
+ *
+ * `alloc` only carves addresses from the tier's window, which are free of cost; jemalloc keeps them
+ * for ever ("retained") and asks `commit` for the very part that it is about to use. So a growth
+ * step takes nothing of the tier's capacity, and a full filesystem is seen at `commit`, before the
+ * block is handed out. Memory that jemalloc no longer needs comes back by `decommit`, and reads as
+ * zero when committed again, which jemalloc knows and spares calloc the work.
+ *
+ * The hooks run under jemalloc's locks: they take none of ours, call no malloc, and their system
+ * calls do not wait for other threads.
+ */
+#ifndef BERTH_PMEM_EXTENT_H
+#define BERTH_PMEM_EXTENT_H
+
+#include "alloc/types.h"
+#include "pmem/jemalloc.h"
+
+/* What jemalloc is given; `hooks` is the first member, so that it leads back to the tier. */
+struct berth_extent_hooks {
+    extent_hooks_t hooks;
+    berth_tier_id tier;
+};
+
+extern const extent_hooks_t berth__extent_hooks;
+
+#endif

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/file_copy.h"
+
+#include "alloc/stats.h"
+#include "pmem/window.h"
+
+#include <errno.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+/*
+ * A shared block needs space at the first write after all, and a lack of it would be a SIGBUS: the
+ * filesystem must have room for every page, now.
+ */
+static bool has_room(const struct berth_tier_file *file, uint64_t size)
+{
+    struct statvfs fs;
+
+    return fstatvfs(file->fd, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize >= size;
+}
+
+/* Takes space for every page that the tier has put memory behind. */
+static int allocate_all(const struct berth_tier_file *file, int fd)
+{
+    size_t limit = berth__window_used(file->id);
+    size_t offset = 0;
+    size_t size;
+
+    for (; berth__page_set_next(&file->committed, limit, &offset, &size); offset += size) {
+        int r = berth__tier_file_allocate(fd, offset, size);
+
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int berth__file_copy_begin(const struct berth_tier_file *file, struct berth_file_copy *ret)
+{
+    uint64_t size =
+        atomic_load_explicit(&berth__tier_stats[file->id].reserved, memory_order_relaxed);
+    struct berth_file_copy copy;
+    int r;
+
+    if (!berth__tier_file_has_descriptor(file))
+        return -EBADF;
+    copy.fd = berth__tier_file_open(file->tier->path);
+    if (copy.fd < 0)
+        return copy.fd;
+    copy.clone = ioctl(copy.fd, FICLONE, file->fd) == 0;
+    if (copy.clone)
+        r = has_room(file, size) ? 0 : -ENOSPC;
+    else if (size > file->fork_copy_max)
+        r = -EFBIG;
+    else
+        r = allocate_all(file, copy.fd);
+    if (r < 0) {
+        close(copy.fd);
+        return r;
+    }
+    *ret = copy;
+    return 0;
+}
+
+static int write_all(int fd, const char *from, size_t size, size_t offset)
+{
+    while (size > 0) {
+        ssize_t n = pwrite(fd, from, size, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        from += n;
+        offset += (size_t)n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+/* Copies the parts of [offset, end) that were ever written; the rest reads as zero on both sides.
+ */
+static int copy_written(const struct berth_tier_file *file, int fd, size_t offset, size_t end)
+{
+    while (offset < end) {
+        off_t data = lseek(file->fd, (off_t)offset, SEEK_DATA);
+        off_t hole = data < 0 ? -1 : lseek(file->fd, data, SEEK_HOLE);
+        size_t stop;
+        int r;
+
+        if (data < 0 && errno == ENXIO)
+            return 0;
+        if (data < 0 || hole < 0) {
+            data = (off_t)offset;
+            hole = (off_t)end;
+        }
+        if ((size_t)data >= end)
+            return 0;
+        stop = (size_t)hole < end ? (size_t)hole : end;
+        r = write_all(fd, (const char *)file->base + data, stop - (size_t)data, (size_t)data);
+        if (r < 0)
+            return r;
+        offset = stop;
+    }
+    return 0;
+}
+
+int berth__file_copy_fill(const struct berth_tier_file *file, struct berth_file_copy *copy)
+{
+    size_t limit = berth__window_used(file->id);
+    size_t offset = 0;
+    size_t size;
+    int r;
+
+    if (copy->clone && ioctl(copy->fd, FICLONE, file->fd) == 0)
+        return 0;
+    /* Other threads may have allocated since the copy was begun. */
+    r = allocate_all(file, copy->fd);
+    if (r < 0)
+        return r;
+    for (; berth__page_set_next(&file->committed, limit, &offset, &size); offset += size) {
+        r = copy_written(file, copy->fd, offset, offset + size);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+void berth__file_copy_drop(struct berth_file_copy *copy)
+{
+    close(copy->fd);
+    copy->fd = -1;
+}
+
+int berth__file_copy_take(struct berth_tier_file *file, struct berth_file_copy *copy)
+{
+    size_t used = berth__window_used(file->id);
+    int r;
+
+    if (berth__tier_file_has_descriptor(file))
+        close(file->fd);
+    if (used > 0) {
+        r = berth__tier_file_map(copy->fd, (void *)file->base, used, 0);
+        if (r < 0)
+            return r;
+    }
+    return berth__tier_file_adopt(file, copy->fd);
+}

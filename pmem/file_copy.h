@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A copy of a file tier's memory for a forked child: a second unnamed file in the same directory,
+ * which the child maps over the window at the same addresses.
+ *
+ * It is begun before the fork, when it can still be refused, and takes its space then; it is filled
+ * at the last moment, while jemalloc is locked; the child takes it, the parent drops it.
+ * Where the filesystem can (xfs, btrfs), the copy shares the original's blocks until one side
+ * writes. No function here calls malloc.
+ */
+#ifndef BERTH_PMEM_FILE_COPY_H
+#define BERTH_PMEM_FILE_COPY_H
+
+#include "pmem/tier_file.h"
+
+struct berth_file_copy {
+    int fd;
+    bool clone; /* the filesystem shares blocks */
+};
+
+/* 0; -EFBIG over the tier's fork_copy_max; -ENOSPC, -EBADF (no descriptor) or another errno. */
+int berth__file_copy_begin(const struct berth_tier_file *file, struct berth_file_copy *ret);
+int berth__file_copy_fill(const struct berth_tier_file *file, struct berth_file_copy *copy);
+void berth__file_copy_drop(struct berth_file_copy *copy);
+/* In the child: from here on the tier is the copy. 0 or -errno, which the child cannot survive. */
+int berth__file_copy_take(struct berth_tier_file *file, struct berth_file_copy *copy);
+
+#endif

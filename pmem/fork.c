@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/fork.h"
+
+#include "alloc/log.h"
+#include "alloc/quantity.h"
+#include "alloc/stats.h"
+#include "pmem/jemalloc.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* The status of a child that had to be ended; the shell's for a command that cannot run. */
+#define CHILD_ENDED 127
+
+typedef void (*fork_handler)(void);
+
+static struct {
+    fork_handler prepare, parent, child;
+} jemalloc_handlers;
+
+/* What the hook of fork() has begun on this thread. */
+static __thread struct berth_fork *begun;
+/* The fork that is under way; guarded by jemalloc's locks. */
+static struct berth_fork *under_way;
+static struct berth_fork without_hook;
+
+static void drop_copies(struct berth_fork *attempt)
+{
+    for (unsigned i = 0; i < attempt->count; i++)
+        berth__file_copy_drop(&attempt->copy[i]);
+    attempt->count = 0;
+}
+
+static void say_refused(const struct berth_tier_file *file, int error)
+{
+    uint64_t size =
+        atomic_load_explicit(&berth__tier_stats[file->id].reserved, memory_order_relaxed);
+    char size_text[BERTH_QUANTITY_TEXT_MAX];
+    char limit_text[BERTH_QUANTITY_TEXT_MAX];
+
+    if (error == -EFBIG && size > file->fork_copy_max)
+        berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_FORK,
+                   "fork refused: tier %s holds %s, over its fork-copy-max of %s", file->tier->name,
+                   berth__quantity_format(size, size_text),
+                   berth__quantity_format(file->fork_copy_max, limit_text));
+    else
+        berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_FORK,
+                   "fork refused: the child's copy of tier %s (%s) cannot be made in %s: %s",
+                   file->tier->name, berth__quantity_format(size, size_text), file->tier->path,
+                   strerror(-error));
+}
+
+static int begin_copies(struct berth_fork *attempt)
+{
+    unsigned tiers = berth__tier_count();
+
+    attempt->failed = false;
+    attempt->child = false;
+    attempt->count = 0;
+    for (unsigned id = 0; id < tiers; id++) {
+        struct berth_tier_file *file = berth__tier_file((berth_tier_id)id);
+        int r;
+
+        if (!file || file->fork == BERTH_FORK_SHARE)
+            continue;
+        r = berth__file_copy_begin(file, &attempt->copy[attempt->count]);
+        if (r < 0) {
+            say_refused(file, r);
+            drop_copies(attempt);
+            return -ENOMEM;
+        }
+        attempt->tier[attempt->count++] = (berth_tier_id)id;
+    }
+    return 0;
+}
+
+int berth__fork_begin(struct berth_fork *attempt)
+{
+    int saved_errno = errno;
+    int r = begin_copies(attempt);
+
+    if (r == 0)
+        begun = attempt;
+    errno = saved_errno;
+    return r;
+}
+
+int berth__fork_end(struct berth_fork *attempt, int pid)
+{
+    int saved_errno = errno;
+    int r = 0;
+
+    begun = NULL;
+    if (!attempt->child)
+        drop_copies(attempt);
+    if (pid > 0 && attempt->failed) {
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+        r = -ENOMEM;
+    }
+    errno = saved_errno;
+    return r;
+}
+
+static void fill_copies(struct berth_fork *attempt)
+{
+    for (unsigned i = 0; i < attempt->count; i++) {
+        struct berth_tier_file *file = berth__tier_file(attempt->tier[i]);
+        int r = berth__file_copy_fill(file, &attempt->copy[i]);
+
+        if (r < 0) {
+            say_refused(file, r);
+            attempt->failed = true;
+            return;
+        }
+    }
+}
+
+static void prepare(void)
+{
+    int saved_errno = errno;
+
+    jemalloc_handlers.prepare();
+    under_way = begun;
+    if (!under_way) {
+        under_way = &without_hook;
+        if (begin_copies(&without_hook) < 0)
+            without_hook.failed = true;
+    }
+    if (!under_way->failed)
+        fill_copies(under_way);
+    errno = saved_errno;
+}
+
+static void parent(void)
+{
+    int saved_errno = errno;
+
+    if (under_way == &without_hook)
+        drop_copies(&without_hook);
+    under_way = NULL;
+    errno = saved_errno;
+    jemalloc_handlers.parent();
+}
+
+static void child(void)
+{
+    struct berth_fork *attempt = under_way;
+    int saved_errno = errno;
+
+    if (attempt->failed)
+        _exit(CHILD_ENDED);
+    attempt->child = true;
+    for (unsigned i = 0; i < attempt->count; i++) {
+        if (berth__file_copy_take(berth__tier_file(attempt->tier[i]), &attempt->copy[i]) < 0) {
+            berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_FORK,
+                       "a forked child cannot map its copy of a tier, and ends");
+            _exit(CHILD_ENDED);
+        }
+    }
+    attempt->count = 0;
+    under_way = NULL;
+    errno = saved_errno;
+    jemalloc_handlers.child();
+}
+
+/* What jemalloc calls as pthread_atfork (embed_jemalloc.sh), once, at its first allocation. */
+BERTH_HIDDEN int berth_je_pthread_atfork(fork_handler je_prepare, fork_handler je_parent,
+                                         fork_handler je_child);
+
+int berth_je_pthread_atfork(fork_handler je_prepare, fork_handler je_parent, fork_handler je_child)
+{
+    jemalloc_handlers.prepare = je_prepare;
+    jemalloc_handlers.parent = je_parent;
+    jemalloc_handlers.child = je_child;
+    return pthread_atfork(prepare, parent, child);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fork() with tiers that a child would share.
+ *
+ * The hook of fork() begins an attempt, which may refuse it: an atfork handler could not. Then the
+ * C library runs the handlers: Berth's stand in for jemalloc's, and call those first, so that the
+ * copies are filled when every other handler has run and jemalloc is locked. In the child they take
+ * the copies before anything else runs. A fork that does not pass the hook (daemon(), forkpty())
+ * is served by the handlers alone; where no copy can be had its child ends at once, because it
+ * would write into its parent's memory.
+ */
+#ifndef BERTH_PMEM_FORK_H
+#define BERTH_PMEM_FORK_H
+
+#include "alloc/types.h"
+#include "pmem/file_copy.h"
+
+#include <stdbool.h>
+
+/* One fork of one thread; lives on that thread's stack. */
+struct berth_fork {
+    bool failed; /* a copy could not be filled: the child must not run */
+    bool child;
+    unsigned count;
+    berth_tier_id tier[BERTH_TIER_MAX];
+    struct berth_file_copy copy[BERTH_TIER_MAX];
+};
+
+/* 0, or -ENOMEM after one line on stderr: the fork must then be refused. */
+int berth__fork_begin(struct berth_fork *attempt);
+/* In the parent and in the child, after fork() came back. `*pid` is fork()'s answer; 0 or -ENOMEM,
+ * when the child had to be ended: the fork has then failed. */
+int berth__fork_end(struct berth_fork *attempt, int pid);
+
+#endif

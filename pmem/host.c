@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/host.h"
+
+#include "alloc/describe.h"
+#include "alloc/stats.h"
+#include "alloc/thread.h"
+#include "alloc/tier_ops.h"
+#include "pmem/arena.h"
+#include "pmem/gate.h"
+#include "pmem/jemalloc.h"
+#include "pmem/record.h"
+#include "pmem/table.h"
+#include "pmem/tier_dram.h"
+#include "pmem/tier_file.h"
+#include "pmem/window.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* jemalloc's first size class that has pages of its own: 16 KiB. */
+#define SMALL_HELD_MAX ((size_t)16 << 10)
+
+static void fill_totals(struct berth_host_totals *ret);
+
+void berth__host_register(void)
+{
+    berth__arena_register();
+    berth__tier_dram_register();
+    berth__tier_file_register();
+    berth__host_totals = fill_totals;
+    berth__describe_host = berth__host_describe;
+}
+
+static size_t at_least_one(size_t size)
+{
+    return size ? size : 1;
+}
+
+/* jemalloc's plain path, for a block that no window can hold; it is counted in total only. */
+static void *alloc_plain(const struct berth_host_request *request)
+{
+    int flags = request->zero ? MALLOCX_ZERO : 0;
+
+    if (request->alignment > 1)
+        flags |= MALLOCX_LG_ALIGN(__builtin_ctzl(request->alignment));
+    return berth_je_mallocx(at_least_one(request->size), flags);
+}
+
+static void record_block(berth_tier_id tier, void *p, const struct berth_host_request *request,
+                         const struct berth_decision *decision)
+{
+    struct berth_record record = {
+        .requested = request->size,
+        .site = request->site,
+        .rule = decision->rule,
+        .version = decision->version,
+        .tag = decision->tag,
+    };
+    size_t held = berth__arena_held(p);
+
+    if (berth__record_set(p, held, &record) == 0)
+        berth__stats_alloc(tier, record.tag, record.requested, held);
+}
+
+static void *alloc_in(berth_tier_id tier, const struct berth_host_request *request,
+                      const struct berth_decision *decision)
+{
+    void *p = berth__arena_alloc(tier, request->size, request->alignment, request->zero);
+
+    if (p)
+        record_block(tier, p, request, decision);
+    return p;
+}
+
+static bool is_placed(const struct berth_decision *decision)
+{
+    return decision->rule != BERTH_RULE_NONE && decision->place_count > 0;
+}
+
+/* The places in order, then dram, then the plain path. `skip` was found full already. */
+static void *alloc_decided(const struct berth_host_request *request,
+                           const struct berth_decision *decision, berth_tier_id skip)
+{
+    bool dram_tried = false;
+    void *p;
+
+    for (unsigned i = 0; i < decision->place_count; i++) {
+        berth_tier_id tier = decision->places[i];
+
+        dram_tried |= tier == BERTH_TIER_DRAM;
+        p = tier == skip ? NULL : alloc_in(tier, request, decision);
+        if (p)
+            return p;
+        berth__table_count_spill(decision, tier, request->size);
+        berth__stats_spill(tier, request->size);
+    }
+    p = dram_tried ? NULL : alloc_in(BERTH_TIER_DRAM, request, decision);
+    return p ? p : alloc_plain(request);
+}
+
+static void decide(const struct berth_host_request *request, enum berth_tag tag,
+                   struct berth_decision *ret)
+{
+    struct berth_request question = {
+        .side = BERTH_SIDE_HOST,
+        .size = request->size,
+        .tag = tag,
+        .site = request->site,
+        .sequence = berth__thread.sequence++,
+    };
+
+    berth__table_decide(&question, ret);
+}
+
+void *berth__host_alloc(const struct berth_host_request *request, bool *ret_placed)
+{
+    struct berth_decision decision;
+
+    decide(request, berth__tag_current(), &decision);
+    *ret_placed = is_placed(&decision);
+    return alloc_decided(request, &decision, BERTH_TIER_NONE);
+}
+
+void berth__host_free(void *p)
+{
+    berth_tier_id tier = berth__window_tier(p);
+    size_t held = berth__arena_held(p);
+    struct berth_record record;
+
+    if (berth__record_clear(p, held, &record))
+        berth__stats_free(tier, record.tag, record.requested, held);
+    berth__arena_free(tier, p);
+}
+
+/* Changes the block's size where it lies. Its record and the account follow. */
+static bool resize_in_place(berth_tier_id tier, void *p, size_t old_held, size_t size,
+                            const struct berth_record *old)
+{
+    struct berth_record record = *old;
+    size_t held = berth__arena_resize(p, size);
+
+    if (held < size)
+        return false;
+    record.requested = size;
+    if (old_held != held)
+        berth__record_clear(p, old_held, &(struct berth_record){0});
+    if (berth__record_set(p, held, &record) == 0)
+        berth__stats_resize(tier, record.tag, old->requested, old_held, size, held);
+    return true;
+}
+
+/* Only large blocks shrink where they lie; a small one moves rather than waste half of itself. */
+static bool fits_in_place(size_t held, size_t size)
+{
+    return held >= SMALL_HELD_MAX || size > held / 2;
+}
+
+static void *move_block(void *p, size_t old_size, void *to, size_t size)
+{
+    memcpy(to, p, old_size < size ? old_size : size);
+    if (berth__gate_owns(p))
+        berth__host_free(p);
+    else
+        berth_je_free(p);
+    return to;
+}
+
+static bool names(const struct berth_decision *decision, berth_tier_id tier)
+{
+    for (unsigned i = 0; i < decision->place_count; i++)
+        if (decision->places[i] == tier)
+            return true;
+    return false;
+}
+
+/*
+ * Where a block of a window is to live at its new size: where it is, unless no rule put it there
+ * and a rule speaks of it now.
+ */
+static bool stays(berth_tier_id tier, const struct berth_record *record,
+                  const struct berth_decision *decision)
+{
+    return record->rule != BERTH_RULE_NONE || decision->place_count == 0 || names(decision, tier);
+}
+
+static void *realloc_in_window(void *p, const struct berth_host_request *request, bool *ret_placed)
+{
+    berth_tier_id tier = berth__window_tier(p);
+    size_t held = berth__arena_held(p);
+    struct berth_record record = {.rule = BERTH_RULE_NONE, .tag = BERTH_TAG_UNTAGGED};
+    bool recorded = berth__record_get(p, held, &record);
+    struct berth_decision decision;
+    void *to = NULL;
+    bool stay;
+
+    decide(request, berth__thread.tag_depth ? berth__tag_current() : record.tag, &decision);
+    stay = stays(tier, &record, &decision);
+    *ret_placed = !stay && is_placed(&decision);
+    if (stay) {
+        if (recorded && fits_in_place(held, request->size) &&
+            resize_in_place(tier, p, held, request->size, &record))
+            return p;
+        decision.rule = record.rule;
+        decision.version = record.version;
+        if (!berth__thread.tag_depth)
+            decision.tag = record.tag;
+        to = alloc_in(tier, request, &decision);
+    }
+    if (!to)
+        to = alloc_decided(request, &decision, stay ? tier : BERTH_TIER_NONE);
+    return to ? move_block(p, held, to, request->size) : NULL;
+}
+
+/* Below the threshold a block of dram or of a rule's tier goes back to the plain path. */
+static void *realloc_below(void *p, const struct berth_host_request *request)
+{
+    size_t held = berth__arena_held(p);
+    void *to = alloc_plain(request);
+
+    return to ? move_block(p, held, to, request->size) : NULL;
+}
+
+void *berth__host_realloc(void *p, const struct berth_host_request *request, bool *ret_placed)
+{
+    size_t threshold = atomic_load_explicit(&berth__gate.threshold, memory_order_relaxed);
+    void *to;
+
+    *ret_placed = false;
+    if (berth__gate_owns(p))
+        return request->size < threshold ? realloc_below(p, request)
+                                         : realloc_in_window(p, request, ret_placed);
+    to = berth__host_alloc(request, ret_placed);
+    return to ? move_block(p, berth_je_malloc_usable_size(p), to, request->size) : NULL;
+}
+
+size_t berth__host_resize(void *p, size_t size, size_t extra)
+{
+    berth_tier_id tier = berth__window_tier(p);
+    size_t old_held = berth__arena_held(p);
+    size_t held = berth_je_xallocx(p, at_least_one(size), extra, 0);
+    struct berth_record record;
+    size_t requested;
+
+    if (held == old_held || !berth__record_clear(p, old_held, &record))
+        return held;
+    requested = size > held ? held : size;
+    berth__stats_resize(tier, record.tag, record.requested, old_held, requested, held);
+    record.requested = requested;
+    if (berth__record_set(p, held, &record) < 0)
+        berth__stats_free(tier, record.tag, requested, held);
+    return held;
+}
+
+int berth__host_describe(const void *p, struct berth_block_info *ret)
+{
+    static __thread char rule_name[BERTH_NAME_MAX];
+    struct berth_record record;
+    uint64_t version = berth__table_version();
+    const void *base;
+    size_t held;
+
+    if (!berth__gate_owns(p) || !berth__window_carved(p) || !berth__record_find(p, &base, &record))
+        return -ENOENT;
+    held = berth__arena_held(base);
+    if ((const char *)p >= (const char *)base + held)
+        return -ENOENT;
+    /* The newest version that has these low bits. */
+    version -= (version - record.version) & BERTH_RECORD_VERSION_MASK;
+    ret->base = base;
+    ret->requested = record.requested;
+    ret->held = held;
+    ret->tag = record.tag;
+    ret->tier = berth__tier(berth__window_tier(base))->name;
+    ret->rule = record.rule == BERTH_RULE_NONE
+                    ? ""
+                    : berth__table_rule_name(version, record.rule, rule_name);
+    return 0;
+}
+
+static uint64_t read_total(const char *name)
+{
+    size_t value = 0;
+    size_t size = sizeof(value);
+
+    berth_je_mallctl(name, &value, &size, NULL, 0);
+    return value;
+}
+
+static uint64_t minus(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+static void fill_totals(struct berth_host_totals *ret)
+{
+    unsigned tiers = berth__tier_count();
+    uint64_t epoch = 1;
+    uint64_t allocated, resident;
+
+    berth__thread.inside++;
+    berth_je_mallctl("epoch", NULL, NULL, &epoch, sizeof(epoch));
+    allocated = read_total("stats.allocated");
+    resident = read_total("stats.resident");
+    ret->metadata = read_total("stats.metadata");
+    for (unsigned id = 0; id < tiers; id++) {
+        struct berth_arena_totals totals;
+
+        if (!berth__window_base((berth_tier_id)id))
+            continue;
+        berth__arena_totals((berth_tier_id)id, &totals);
+        allocated = minus(allocated, totals.allocated);
+        resident = minus(resident, totals.resident);
+        atomic_store_explicit(&berth__tier_stats[id].cached, totals.dirty, memory_order_relaxed);
+    }
+    ret->small_held = allocated;
+    ret->small_resident = minus(resident, ret->metadata);
+    berth__thread.inside--;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/page_set.h"
+
+#include "pmem/window.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#define WORD_BITS 64
+
+static size_t set_bytes(const struct berth_page_set *set)
+{
+    return (set->page_count + WORD_BITS - 1) / WORD_BITS * sizeof(uint64_t);
+}
+
+int berth__page_set_init(struct berth_page_set *set, size_t size)
+{
+    void *p;
+
+    set->page_count = size >> BERTH_OS_PAGE_SHIFT;
+    p = mmap(NULL, set_bytes(set), PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return -ENOMEM;
+    set->words = p;
+    return 0;
+}
+
+void berth__page_set_done(struct berth_page_set *set)
+{
+    munmap((void *)set->words, set_bytes(set));
+    set->words = NULL;
+}
+
+/* The bits of word `index` that stand for pages [first, end). */
+static uint64_t word_mask(size_t index, size_t first, size_t end)
+{
+    size_t low = index * WORD_BITS;
+    uint64_t mask = UINT64_MAX;
+
+    if (first > low)
+        mask &= UINT64_MAX << (first - low);
+    if (end < low + WORD_BITS)
+        mask &= UINT64_MAX >> (low + WORD_BITS - end);
+    return mask;
+}
+
+void berth__page_set_add(struct berth_page_set *set, size_t offset, size_t size)
+{
+    size_t first = offset >> BERTH_OS_PAGE_SHIFT;
+    size_t end = first + (size >> BERTH_OS_PAGE_SHIFT);
+
+    for (size_t i = first / WORD_BITS; i * WORD_BITS < end; i++)
+        atomic_fetch_or_explicit(&set->words[i], word_mask(i, first, end), memory_order_relaxed);
+}
+
+void berth__page_set_remove(struct berth_page_set *set, size_t offset, size_t size)
+{
+    size_t first = offset >> BERTH_OS_PAGE_SHIFT;
+    size_t end = first + (size >> BERTH_OS_PAGE_SHIFT);
+
+    for (size_t i = first / WORD_BITS; i * WORD_BITS < end; i++)
+        atomic_fetch_and_explicit(&set->words[i], ~word_mask(i, first, end), memory_order_relaxed);
+}
+
+/* The first page at or after `page` and below `end` whose bit is `value`; `end` if there is none.
+ */
+static size_t find_page(const struct berth_page_set *set, size_t page, size_t end, bool value)
+{
+    while (page < end) {
+        size_t index = page / WORD_BITS;
+        uint64_t word = atomic_load_explicit(&set->words[index], memory_order_relaxed);
+
+        if (!value)
+            word = ~word;
+        word &= UINT64_MAX << (page % WORD_BITS);
+        if (word) {
+            page = index * WORD_BITS + (size_t)__builtin_ctzll(word);
+            return page < end ? page : end;
+        }
+        page = (index + 1) * WORD_BITS;
+    }
+    return end;
+}
+
+bool berth__page_set_next(const struct berth_page_set *set, size_t limit, size_t *offset,
+                          size_t *ret_size)
+{
+    size_t end = limit >> BERTH_OS_PAGE_SHIFT;
+    size_t first, last;
+
+    if (end > set->page_count)
+        end = set->page_count;
+    first = find_page(set, *offset >> BERTH_OS_PAGE_SHIFT, end, true);
+    if (first >= end)
+        return false;
+    last = find_page(set, first, end, false);
+    *offset = first << BERTH_OS_PAGE_SHIFT;
+    *ret_size = (last - first) << BERTH_OS_PAGE_SHIFT;
+    return true;
+}

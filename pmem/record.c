@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/record.h"
+
+#include "pmem/jemalloc.h"
+#include "pmem/table.h"
+#include "pmem/window.h"
+
+#include <errno.h>
+
+#define REQUESTED_BITS 48
+#define TAG_SHIFT 48
+#define OFFSET_SHIFT 52
+#define RULE_SHIFT 32
+#define VERSION_SHIFT 52
+#define ADDRESS_MASK (((uint64_t)1 << 48) - 1)
+#define CLASS_SHIFT 48
+#define CLASS_UNIT_SHIFT 3 /* every small size class is a multiple of 8 */
+
+static uint64_t load(_Atomic uint64_t *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static void store(_Atomic uint64_t *word, uint64_t value)
+{
+    atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+static size_t page_offset(const void *p)
+{
+    return (uintptr_t)p & (BERTH_OS_PAGE - 1);
+}
+
+static void encode(struct berth_page *entry, const void *p, const struct berth_record *record)
+{
+    uint32_t rule = record->rule < BERTH_RECORD_RULE_NONE ? record->rule : BERTH_RECORD_RULE_NONE;
+
+    store(&entry->word[1], (uint64_t)record->site | (uint64_t)rule << RULE_SHIFT |
+                               (record->version & BERTH_RECORD_VERSION_MASK) << VERSION_SHIFT);
+    store(&entry->word[0], ((record->requested + 1) & ADDRESS_MASK) |
+                               (uint64_t)record->tag << TAG_SHIFT |
+                               (uint64_t)page_offset(p) << OFFSET_SHIFT);
+}
+
+static bool decode(struct berth_page *entry, struct berth_record *ret)
+{
+    uint64_t word0 = load(&entry->word[0]);
+    uint64_t word1 = load(&entry->word[1]);
+
+    if (word0 == 0)
+        return false;
+    ret->requested = (size_t)(word0 & ADDRESS_MASK) - 1;
+    ret->tag = (enum berth_tag)(word0 >> TAG_SHIFT & (BERTH_TAG_MAX - 1));
+    ret->site = (berth_site_id)word1;
+    ret->rule = (uint32_t)(word1 >> RULE_SHIFT) & BERTH_RECORD_RULE_NONE;
+    if (ret->rule == BERTH_RECORD_RULE_NONE)
+        ret->rule = BERTH_RULE_NONE;
+    ret->version = word1 >> VERSION_SHIFT;
+    return true;
+}
+
+static struct berth_page *array_of(uint64_t word1)
+{
+    return (struct berth_page *)(uintptr_t)(word1 & ADDRESS_MASK);
+}
+
+static size_t class_of(uint64_t word1)
+{
+    return (size_t)(word1 >> CLASS_SHIFT) << CLASS_UNIT_SHIFT;
+}
+
+/* The entry of a page that serves no block of a page or more may hold an array of an earlier use.
+ */
+static void drop_array(struct berth_page *page)
+{
+    uint64_t old;
+
+    if (load(&page->word[0]) != 0)
+        return;
+    old = atomic_exchange_explicit(&page->word[1], 0, memory_order_acquire);
+    if (old)
+        berth_je_dallocx(array_of(old), 0);
+}
+
+static size_t array_length(size_t held)
+{
+    return (BERTH_OS_PAGE + held - 1) / held;
+}
+
+/* The array for blocks of `held` bytes in this page, made if there is none; NULL: no memory. */
+static struct berth_page *make_array(struct berth_page *page, size_t held)
+{
+    uint64_t now = atomic_load_explicit(&page->word[1], memory_order_acquire);
+    struct berth_page *array;
+    uint64_t wanted;
+
+    if (now && class_of(now) == held)
+        return array_of(now);
+    array = berth_je_mallocx(array_length(held) * sizeof(*array), MALLOCX_ZERO);
+    if (!array)
+        return NULL;
+    wanted = (uint64_t)(uintptr_t)array | (uint64_t)(held >> CLASS_UNIT_SHIFT) << CLASS_SHIFT;
+    /* Another thread may do the same for its block in this page; the class is then the same. */
+    while (!atomic_compare_exchange_weak_explicit(&page->word[1], &now, wanted,
+                                                  memory_order_acq_rel, memory_order_acquire)) {
+        if (now && class_of(now) == held) {
+            berth_je_dallocx(array, 0);
+            return array_of(now);
+        }
+    }
+    if (now)
+        berth_je_dallocx(array_of(now), 0);
+    return array;
+}
+
+/* The entry of an existing block, or NULL. */
+static struct berth_page *find_entry(const void *p, size_t held)
+{
+    struct berth_page *page = berth__window_page(p);
+    uint64_t word1;
+
+    if (held >= BERTH_OS_PAGE)
+        return page;
+    if (load(&page->word[0]) != 0)
+        return NULL;
+    word1 = atomic_load_explicit(&page->word[1], memory_order_acquire);
+    if (!word1 || class_of(word1) != held)
+        return NULL;
+    return &array_of(word1)[page_offset(p) / held];
+}
+
+int berth__record_set(const void *p, size_t held, const struct berth_record *record)
+{
+    struct berth_page *page = berth__window_page(p);
+    struct berth_page *array;
+
+    if (held >= BERTH_OS_PAGE) {
+        drop_array(page);
+        encode(page, p, record);
+        return 0;
+    }
+    array = make_array(page, held);
+    if (!array)
+        return -ENOMEM;
+    encode(&array[page_offset(p) / held], p, record);
+    return 0;
+}
+
+bool berth__record_get(const void *p, size_t held, struct berth_record *ret)
+{
+    struct berth_page *entry = find_entry(p, held);
+
+    return entry && decode(entry, ret);
+}
+
+bool berth__record_clear(const void *p, size_t held, struct berth_record *ret)
+{
+    struct berth_page *entry = find_entry(p, held);
+
+    if (!entry || !decode(entry, ret))
+        return false;
+    store(&entry->word[0], 0);
+    store(&entry->word[1], 0);
+    return true;
+}
+
+static const void *block_base(const void *page_start, struct berth_page *entry)
+{
+    return (const char *)page_start + (load(&entry->word[0]) >> OFFSET_SHIFT);
+}
+
+/* Looks among the small blocks that begin in one page for the last one not after `p`. */
+static bool find_small(const void *p, const char *page_start, uint64_t word1, const void **ret_base,
+                       struct berth_record *ret)
+{
+    size_t held = class_of(word1);
+    struct berth_page *array = array_of(word1);
+    size_t offset = (size_t)((const char *)p - page_start);
+    size_t from = (offset < BERTH_OS_PAGE ? offset : BERTH_OS_PAGE - 1) / held;
+
+    for (size_t i = from + 1; i-- > 0;) {
+        const void *base = block_base(page_start, &array[i]);
+
+        if (decode(&array[i], ret) && base <= p) {
+            *ret_base = base;
+            return (const char *)p < (const char *)base + held;
+        }
+    }
+    return false;
+}
+
+bool berth__record_find(const void *p, const void **ret_base, struct berth_record *ret)
+{
+    const char *page_start = (const char *)p - page_offset(p);
+
+    /* A page that was carved off follows another, down to the window's first. */
+    for (; berth__window_carved(page_start); page_start -= BERTH_OS_PAGE) {
+        struct berth_page *page = berth__window_page(page_start);
+        uint64_t word1;
+
+        if (decode(page, ret)) {
+            const void *base = block_base(page_start, page);
+
+            if (base > p)
+                continue;
+            *ret_base = base;
+            return true;
+        }
+        word1 = atomic_load_explicit(&page->word[1], memory_order_acquire);
+        if (word1 && find_small(p, page_start, word1, ret_base, ret))
+            return true;
+        if (berth__window_base(berth__window_tier(page_start)) == (uintptr_t)page_start)
+            break;
+    }
+    return false;
+}

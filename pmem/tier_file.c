@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/tier_file.h"
+
+#include "alloc/log.h"
+#include "pmem/arena.h"
+#include "pmem/window.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+/* A signal interrupts an allocation and undoes it: pieces, which shrink, so that it ends. */
+#define PIECE_MAX ((size_t)64 << 20)
+#define PIECE_MIN ((size_t)64 << 10)
+/* Programs expect low descriptor numbers for their own files. */
+#define DESCRIPTOR_MIN 900
+
+static struct berth_tier_file files[BERTH_TIER_MAX];
+static _Atomic bool file_made[BERTH_TIER_MAX];
+
+struct berth_tier_file *berth__tier_file(berth_tier_id id)
+{
+    return atomic_load_explicit(&file_made[id], memory_order_acquire) ? &files[id] : NULL;
+}
+
+static int open_named(const char *directory)
+{
+    char path[PATH_MAX];
+    int fd;
+
+    if (snprintf(path, sizeof(path), "%s/berth-XXXXXX", directory) >= (int)sizeof(path))
+        return -ENAMETOOLONG;
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    unlink(path);
+    return fd;
+}
+
+int berth__tier_file_open(const char *directory)
+{
+    int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    int high;
+
+    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))
+        fd = open_named(directory);
+    else if (fd < 0)
+        fd = -errno;
+    if (fd < 0)
+        return fd;
+    high = fcntl(fd, F_DUPFD_CLOEXEC, DESCRIPTOR_MIN);
+    if (high >= 0) {
+        close(fd);
+        fd = high;
+    }
+    return fd;
+}
+
+bool berth__tier_file_has_descriptor(const struct berth_tier_file *file)
+{
+    struct stat st;
+
+    return fstat(file->fd, &st) == 0 && st.st_dev == file->device && st.st_ino == file->inode;
+}
+
+int berth__tier_file_adopt(struct berth_tier_file *file, int fd)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    file->fd = fd;
+    file->device = st.st_dev;
+    file->inode = st.st_ino;
+    return 0;
+}
+
+int berth__tier_file_map(int fd, void *address, size_t size, size_t offset)
+{
+    int flags = MAP_FIXED;
+    void *p = MAP_FAILED;
+
+#ifdef MAP_SYNC
+    p = mmap(address, size, PROT_READ | PROT_WRITE, flags | MAP_SHARED_VALIDATE | MAP_SYNC, fd,
+             (off_t)offset);
+#endif
+    if (p == MAP_FAILED)
+        p = mmap(address, size, PROT_READ | PROT_WRITE, flags | MAP_SHARED, fd, (off_t)offset);
+    return p == MAP_FAILED ? -errno : 0;
+}
+
+/* Beyond RLIMIT_FSIZE the kernel would send SIGXFSZ instead of an error. */
+static bool exceeds_file_limit(size_t end)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+           end > limit.rlim_cur;
+}
+
+static int allocate_piece(int fd, size_t offset, size_t size)
+{
+    if (fallocate(fd, 0, (off_t)offset, (off_t)size) == 0)
+        return 0;
+    if (errno == EOPNOTSUPP)
+        return -posix_fallocate(fd, (off_t)offset, (off_t)size);
+    return -errno;
+}
+
+int berth__tier_file_allocate(int fd, size_t offset, size_t size)
+{
+    size_t piece = PIECE_MAX;
+
+    if (exceeds_file_limit(offset + size))
+        return -EFBIG;
+    while (size > 0) {
+        size_t now = size < piece ? size : piece;
+        int r = allocate_piece(fd, offset, now);
+
+        if (r == -EINTR) {
+            if (piece > PIECE_MIN)
+                piece >>= 1;
+            continue;
+        }
+        if (r < 0)
+            return r;
+        offset += now;
+        size -= now;
+    }
+    return 0;
+}
+
+static int file_map(struct berth_tier *tier, void *address, size_t size)
+{
+    struct berth_tier_file *file = tier->state;
+    int saved_errno = errno;
+    int r = -EBADF;
+
+    if (berth__tier_file_has_descriptor(file))
+        r = berth__tier_file_map(file->fd, address, size, (uintptr_t)address - file->base);
+    errno = saved_errno;
+    return r;
+}
+
+/* The inverse of allocation by way of the mapping, for which no descriptor is needed. */
+static int punch(void *address, size_t size)
+{
+    return madvise(address, size, MADV_REMOVE) < 0 ? -errno : 0;
+}
+
+static void say_descriptor_is_gone(const struct berth_tier *tier)
+{
+    static _Atomic int said;
+
+    berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
+                    "the program closed the file of tier %s; the tier grows no more", tier->name);
+}
+
+static int file_commit(struct berth_tier *tier, void *address, size_t size)
+{
+    struct berth_tier_file *file = tier->state;
+    size_t offset = (uintptr_t)address - file->base;
+    int saved_errno = errno;
+    int r;
+
+    if (!berth__tier_file_has_descriptor(file)) {
+        say_descriptor_is_gone(tier);
+        errno = saved_errno;
+        return -EBADF;
+    }
+    r = berth__tier_file_allocate(file->fd, offset, size);
+    if (r < 0)
+        punch(address, size);
+    else
+        berth__page_set_add(&file->committed, offset, size);
+    errno = saved_errno;
+    return r;
+}
+
+static int file_decommit(struct berth_tier *tier, void *address, size_t size)
+{
+    struct berth_tier_file *file = tier->state;
+    size_t offset = (uintptr_t)address - file->base;
+    int saved_errno = errno;
+    int r = punch(address, size);
+
+    if (r == 0)
+        berth__page_set_remove(&file->committed, offset, size);
+    errno = saved_errno;
+    return r;
+}
+
+static void file_describe(const struct berth_tier *tier, char *text, size_t text_size)
+{
+    const struct berth_tier_file *file = tier->state;
+
+    snprintf(text, text_size, "an unnamed file in %s, mapped shared; fork = %s", tier->path,
+             file->fork == BERTH_FORK_SHARE ? "share" : "copy");
+}
+
+static const struct berth_tier_ops file_ops = {
+    .map = file_map,
+    .commit = file_commit,
+    .decommit = file_decommit,
+    .describe = file_describe,
+};
+
+/* How much may come to lie in the tier; 0 when the filesystem is full. */
+static int find_room(const struct berth_tier_config *config, uint64_t *ret_room, char *why,
+                     size_t why_size)
+{
+    struct statvfs fs;
+
+    if (statvfs(config->path, &fs) < 0) {
+        int r = -errno;
+
+        snprintf(why, why_size, "%s cannot be used: %s", config->path, strerror(-r));
+        return r;
+    }
+    /* A filesystem without a notion of size (ramfs) reports 0 blocks in all. */
+    if (fs.f_blocks > 0 && fs.f_bavail == 0) {
+        snprintf(why, why_size, "the filesystem of %s has no space left", config->path);
+        return -ENOSPC;
+    }
+    *ret_room = config->capacity ? config->capacity : (uint64_t)fs.f_blocks * fs.f_frsize;
+    return 0;
+}
+
+static int make_file(struct berth_tier *tier, berth_tier_id id,
+                     const struct berth_tier_config *config, char *why, size_t why_size)
+{
+    struct berth_tier_file *file = &files[id];
+    uint64_t room = 0;
+    int fd, r;
+
+    r = find_room(config, &room, why, why_size);
+    if (r < 0)
+        return r;
+    fd = berth__tier_file_open(config->path);
+    if (fd < 0) {
+        snprintf(why, why_size, "no file can be made in %s: %s", config->path, strerror(-fd));
+        return fd;
+    }
+    r = berth__window_open(id, room);
+    if (r < 0) {
+        snprintf(why, why_size, "no addresses are left for it in this process");
+        goto err_close;
+    }
+    r = berth__page_set_init(&file->committed, berth__window_size(id));
+    if (r < 0) {
+        snprintf(why, why_size, "there is no memory for its page set");
+        goto err_close;
+    }
+    r = berth__tier_file_adopt(file, fd);
+    if (r < 0) {
+        snprintf(why, why_size, "its file in %s cannot be read back", config->path);
+        goto err_page_set;
+    }
+    file->id = id;
+    file->base = berth__window_base(id);
+    file->fork = config->fork;
+    file->fork_copy_max = config->fork_copy_max;
+    file->tier = tier;
+    berth__arena_set_decay(id, config->decay_ms);
+    tier->sides = BERTH_SIDE_HOST;
+    tier->ops = &file_ops;
+    tier->state = file;
+    atomic_store_explicit(&file_made[id], true, memory_order_release);
+    return 0;
+
+err_page_set:
+    berth__page_set_done(&file->committed);
+err_close:
+    close(fd);
+    return r;
+}
+
+void berth__tier_file_register(void)
+{
+    berth__tier_set_maker(BERTH_KIND_FILE, make_file);
+}

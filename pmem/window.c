@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/window.h"
+
+#include "alloc/log.h"
+#include "pmem/gate.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* 64 slices of 512 GiB: 32 TiB of a 128 TiB user address space, of which nothing is touched. */
+#define SLICE_COUNT_MAX 64
+#define SLICE_SHIFT_MAX 39
+/* Where addresses are limited: slices of at least 256 MiB, and at least two of them. */
+#define SLICE_SHIFT_MIN 28
+#define SLICE_COUNT_MIN 2
+/* The part of a limited address space (RLIMIT_AS) that may be reserved: a quarter. */
+#define LIMIT_SHARE_SHIFT 2
+
+/* The reservation's own description, in its last OS page. Immutable but for the atomics. */
+struct space {
+    uintptr_t base;
+    size_t size; /* of all slices */
+    unsigned shift;
+    unsigned slice_count;
+    struct berth_page *page_map;
+    _Atomic unsigned slices_taken;
+    _Atomic berth_tier_id slice_tier[SLICE_COUNT_MAX];
+};
+
+struct window {
+    _Atomic uintptr_t base; /* 0 until opened; written once, after `size` */
+    _Atomic size_t size;
+    _Atomic size_t carved; /* bytes from the base that were given out */
+};
+
+static _Atomic(struct space *) the_space;
+static _Atomic int refused; /* the reservation failed: it is not tried again */
+static struct window windows[BERTH_TIER_MAX];
+
+static size_t space_total(unsigned shift, unsigned count)
+{
+    size_t size = (size_t)count << shift;
+
+    return size + (size >> BERTH_OS_PAGE_SHIFT) * sizeof(struct berth_page) + BERTH_OS_PAGE;
+}
+
+/* The largest reservation that a quarter of the allowed address space takes; false if none does. */
+static bool choose_shape(unsigned *ret_shift, unsigned *ret_count)
+{
+    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    size_t room = SIZE_MAX;
+    unsigned shift = SLICE_SHIFT_MAX;
+    unsigned count = SLICE_COUNT_MAX;
+
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        room = (size_t)limit.rlim_cur >> LIMIT_SHARE_SHIFT;
+    while (shift > SLICE_SHIFT_MIN && space_total(shift, count) > room)
+        shift--;
+    while (count >= SLICE_COUNT_MIN && space_total(shift, count) > room)
+        count >>= 1;
+    *ret_shift = shift;
+    *ret_count = count;
+    return count >= SLICE_COUNT_MIN;
+}
+
+static void *reserve_addresses(unsigned *shift, unsigned *count)
+{
+    while (*count >= SLICE_COUNT_MIN) {
+        void *p = mmap(NULL, space_total(*shift, *count), PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+        if (p != MAP_FAILED)
+            return p;
+        if (*shift > SLICE_SHIFT_MIN)
+            --*shift;
+        else
+            *count >>= 1;
+    }
+    return NULL;
+}
+
+static uint64_t physical_memory(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES);
+
+    return pages > 0 ? (uint64_t)pages << BERTH_OS_PAGE_SHIFT : 0;
+}
+
+/* Twice what may be alive: an address range that was used for one size may not suit the next. */
+static unsigned slices_for(const struct space *space, uint64_t want)
+{
+    uint64_t slices = (want >> (space->shift - 1)) + 1;
+
+    return slices > space->slice_count ? space->slice_count : (unsigned)slices;
+}
+
+static int take_slices(struct space *space, berth_tier_id tier, unsigned count)
+{
+    unsigned first = atomic_load_explicit(&space->slices_taken, memory_order_relaxed);
+    struct window *window = &windows[tier];
+
+    do {
+        if (first + count > space->slice_count)
+            count = space->slice_count - first;
+        if (count == 0)
+            return -ENOSPC;
+    } while (!atomic_compare_exchange_weak(&space->slices_taken, &first, first + count));
+    for (unsigned i = first; i < first + count; i++)
+        atomic_store_explicit(&space->slice_tier[i], tier, memory_order_relaxed);
+    atomic_store_explicit(&window->size, (size_t)count << space->shift, memory_order_relaxed);
+    atomic_store_explicit(&window->base, space->base + ((uintptr_t)first << space->shift),
+                          memory_order_release);
+    return 0;
+}
+
+static struct space *describe_space(char *start, unsigned shift, unsigned count)
+{
+    size_t size = (size_t)count << shift;
+    size_t total = space_total(shift, count);
+    struct space *space = (struct space *)(start + total - BERTH_OS_PAGE);
+    uint64_t dram = physical_memory();
+
+    _Static_assert(sizeof(struct space) <= BERTH_OS_PAGE, "the description is one OS page");
+    if (mprotect(space, BERTH_OS_PAGE, PROT_READ | PROT_WRITE) < 0)
+        return NULL;
+    /* An untouched reservation is no news in a core dump; tiers say otherwise for their pieces. */
+    madvise(start, total, MADV_DONTDUMP);
+    space->base = (uintptr_t)start;
+    space->size = size;
+    space->shift = shift;
+    space->slice_count = count;
+    space->page_map = (struct berth_page *)(start + size);
+    memset((void *)space->slice_tier, BERTH_TIER_NONE, sizeof(space->slice_tier));
+    /* dram's slices are the first: known without a store, so that all threads agree on them. */
+    space->slices_taken = slices_for(space, dram < size / 4 ? dram : size / 4);
+    for (unsigned i = 0; i < space->slices_taken; i++)
+        space->slice_tier[i] = BERTH_TIER_DRAM;
+    return space;
+}
+
+/* Idempotent: whoever sees the space makes it known, so that no one waits for anyone. */
+static void publish_space(const struct space *space)
+{
+    struct window *dram = &windows[BERTH_TIER_DRAM];
+    unsigned slices = 0;
+
+    while (slices < space->slice_count && space->slice_tier[slices] == BERTH_TIER_DRAM)
+        slices++;
+    atomic_store_explicit(&dram->size, (size_t)slices << space->shift, memory_order_relaxed);
+    atomic_store_explicit(&dram->base, space->base, memory_order_release);
+    atomic_store_explicit(&berth__gate.window_base, space->base, memory_order_relaxed);
+    atomic_store_explicit(&berth__gate.window_size, space->size, memory_order_release);
+}
+
+static void refuse(void)
+{
+    static _Atomic int said;
+
+    atomic_store_explicit(&refused, 1, memory_order_relaxed);
+    berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
+                    "no addresses can be reserved (RLIMIT_AS is too low); "
+                    "host memory stays in DRAM and large blocks are counted in total only");
+}
+
+static struct space *make_space(void)
+{
+    struct space *space = NULL;
+    struct space *expected = NULL;
+    unsigned shift, count;
+    void *start = NULL;
+
+    if (atomic_load_explicit(&refused, memory_order_relaxed))
+        return NULL;
+    if (choose_shape(&shift, &count))
+        start = reserve_addresses(&shift, &count);
+    if (start)
+        space = describe_space(start, shift, count);
+    if (!space) {
+        if (start)
+            munmap(start, space_total(shift, count));
+        refuse();
+        return NULL;
+    }
+    if (!atomic_compare_exchange_strong(&the_space, &expected, space)) {
+        munmap(start, space_total(shift, count));
+        space = expected;
+    }
+    return space;
+}
+
+static struct space *get_space(void)
+{
+    struct space *space = atomic_load_explicit(&the_space, memory_order_acquire);
+
+    if (BERTH_UNLIKELY(!space))
+        space = make_space();
+    if (BERTH_UNLIKELY(space &&
+                       !atomic_load_explicit(&berth__gate.window_size, memory_order_acquire)))
+        publish_space(space);
+    return space;
+}
+
+int berth__window_open(berth_tier_id tier, uint64_t want)
+{
+    struct space *space = get_space();
+
+    if (!space)
+        return -ENOMEM;
+    if (atomic_load_explicit(&windows[tier].base, memory_order_acquire))
+        return 0;
+    return take_slices(space, tier, slices_for(space, want));
+}
+
+bool berth__window_ready(berth_tier_id tier)
+{
+    if (BERTH_LIKELY(atomic_load_explicit(&windows[tier].base, memory_order_acquire) != 0))
+        return true;
+    return tier == BERTH_TIER_DRAM && get_space() != NULL;
+}
+
+/* Makes the page map's entries for [p, p + size) usable. */
+static int open_page_map(const struct space *space, uintptr_t p, size_t size)
+{
+    uintptr_t first = (uintptr_t)&space->page_map[(p - space->base) >> BERTH_OS_PAGE_SHIFT];
+    uintptr_t end = (uintptr_t)&space->page_map[(p + size - space->base) >> BERTH_OS_PAGE_SHIFT];
+
+    first &= ~(uintptr_t)(BERTH_OS_PAGE - 1);
+    end = (end + BERTH_OS_PAGE - 1) & ~(uintptr_t)(BERTH_OS_PAGE - 1);
+    return mprotect((void *)first, end - first, PROT_READ | PROT_WRITE) < 0 ? -errno : 0;
+}
+
+void *berth__window_carve(berth_tier_id tier, size_t size, size_t alignment)
+{
+    struct window *window = &windows[tier];
+    uintptr_t base = atomic_load_explicit(&window->base, memory_order_acquire);
+    size_t limit = atomic_load_explicit(&window->size, memory_order_relaxed);
+    size_t carved = atomic_load_explicit(&window->carved, memory_order_relaxed);
+    size_t start, end;
+
+    if (base == 0)
+        return NULL;
+    do {
+        uintptr_t p = (base + carved + alignment - 1) & ~(uintptr_t)(alignment - 1);
+
+        if (p < base || p - base > limit || size > limit - (p - base))
+            return NULL;
+        start = p - base;
+        end = start + size;
+    } while (!atomic_compare_exchange_weak_explicit(&window->carved, &carved, end,
+                                                    memory_order_acq_rel, memory_order_relaxed));
+    if (open_page_map(atomic_load_explicit(&the_space, memory_order_acquire), base + start, size) <
+        0)
+        return NULL;
+    return (void *)(base + start);
+}
+
+berth_tier_id berth__window_tier(const void *p)
+{
+    struct space *space = atomic_load_explicit(&the_space, memory_order_acquire);
+
+    return atomic_load_explicit(&space->slice_tier[((uintptr_t)p - space->base) >> space->shift],
+                                memory_order_relaxed);
+}
+
+uintptr_t berth__window_base(berth_tier_id tier)
+{
+    return atomic_load_explicit(&windows[tier].base, memory_order_acquire);
+}
+
+size_t berth__window_size(berth_tier_id tier)
+{
+    return atomic_load_explicit(&windows[tier].size, memory_order_relaxed);
+}
+
+size_t berth__window_used(berth_tier_id tier)
+{
+    return atomic_load_explicit(&windows[tier].carved, memory_order_acquire);
+}
+
+bool berth__window_carved(const void *p)
+{
+    berth_tier_id tier = berth__window_tier(p);
+
+    if (tier == BERTH_TIER_NONE)
+        return false;
+    return (uintptr_t)p - berth__window_base(tier) <
+           atomic_load_explicit(&windows[tier].carved, memory_order_acquire);
+}
+
+struct berth_page *berth__window_page(const void *p)
+{
+    struct space *space = atomic_load_explicit(&the_space, memory_order_acquire);
+
+    return &space->page_map[((uintptr_t)p - space->base) >> BERTH_OS_PAGE_SHIFT];
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Windows: the host tiers' slices of Berth's one address reservation.
+ *
+ *     | slice 0 | slice 1 | ... | slice n-1 | page map | header |
+ *
+ * A slice is a power of two; a window is one slice or several in a row, and belongs to one tier for
+ * as long as the process lives. Whether an address is ours is one subtraction and one compare, and
+ * whose it is one shift more. The page map has one entry for each OS page of the slices.
+ *
+ * The reservation is made at first need, is PROT_NONE and costs no memory; pieces of it are carved
+ * off and mapped by the tiers. It is never given back: blocks may be alive at exit.
+ *
+ * Synchronisation: lock-free. The reservation is published by one compare-and-swap; a window's
+ * carve position is an atomic. A forked child inherits a state that is complete at any instant.
+ */
+#ifndef BERTH_PMEM_WINDOW_H
+#define BERTH_PMEM_WINDOW_H
+
+#include "alloc/types.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#define BERTH_OS_PAGE_SHIFT 12 /* 4 KiB */
+#define BERTH_OS_PAGE ((size_t)1 << BERTH_OS_PAGE_SHIFT)
+
+/* One entry of the page map; what the words mean is record.h's matter. */
+struct berth_page {
+    _Atomic uint64_t word[2];
+};
+
+/*
+ * Gives the tier a window in which `want` bytes can be alive at once; dram has one from the start.
+ * Called by the tier's maker, one at a time. 0; -ENOMEM when the process may not reserve addresses;
+ * -ENOSPC when every slice is taken.
+ */
+int berth__window_open(berth_tier_id tier, uint64_t want);
+
+/* Whether the tier has a window. For dram this makes the reservation if there is none yet. */
+bool berth__window_ready(berth_tier_id tier);
+
+/*
+ * Takes `size` bytes of the tier's window that were never given out, aligned (a power of two of at
+ * least an OS page), and makes their page map entries usable. NULL when the window is used up.
+ */
+void *berth__window_carve(berth_tier_id tier, size_t size, size_t alignment);
+
+/* The tier of an address for which berth__gate_owns() is true; BERTH_TIER_NONE for a spare slice.
+ */
+berth_tier_id berth__window_tier(const void *p);
+/* Where the tier's window begins; 0 if it has none. */
+uintptr_t berth__window_base(berth_tier_id tier);
+/* How large the window is, and how much of it was carved off. */
+size_t berth__window_size(berth_tier_id tier);
+size_t berth__window_used(berth_tier_id tier);
+/* Whether `p` lies in a piece that was carved off. */
+bool berth__window_carved(const void *p);
+
+/* The page map's entry for the OS page of `p`, which lies in a piece that was carved off. */
+struct berth_page *berth__window_page(const void *p);
+
+#endif
