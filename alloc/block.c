@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/block.h"
+
+#define FILLED_WORDS (sizeof(((struct berth_free_set *)0)->filled) / sizeof(uint64_t))
+
+static inline uint64_t priority(const struct berth_block *block)
+{
+    uint64_t hash = block->address * 0x9e3779b97f4a7c15u;
+
+    return hash ^ (hash >> 29);
+}
+
+static inline bool orders_before(const struct berth_block *a, const struct berth_block *b)
+{
+    return a->size != b->size ? a->size < b->size : a->address < b->address;
+}
+
+void berth__free_set_insert(struct berth_free_set *set, struct berth_block *block)
+{
+    unsigned class = berth__size_class(block->size);
+    struct berth_block **link = &set->root[class];
+    struct berth_block **left = &block->left, **right = &block->right;
+    struct berth_block *rest;
+
+    while (*link && priority(*link) >= priority(block))
+        link = orders_before(block, *link) ? &(*link)->left : &(*link)->right;
+    rest = *link;
+    *link = block;
+    /* What was below the new place is split around the new block. */
+    while (rest) {
+        if (orders_before(rest, block)) {
+            *left = rest;
+            left = &rest->right;
+            rest = *left;
+        } else {
+            *right = rest;
+            right = &rest->left;
+            rest = *right;
+        }
+    }
+    *left = NULL;
+    *right = NULL;
+    set->filled[class / 64] |= (uint64_t)1 << (class % 64);
+}
+
+void berth__free_set_remove(struct berth_free_set *set, struct berth_block *block)
+{
+    unsigned class = berth__size_class(block->size);
+    struct berth_block **link = &set->root[class];
+    struct berth_block *left = block->left, *right = block->right;
+
+    while (*link != block)
+        link = orders_before(block, *link) ? &(*link)->left : &(*link)->right;
+    while (left && right) {
+        if (priority(left) >= priority(right)) {
+            *link = left;
+            link = &left->right;
+            left = *link;
+        } else {
+            *link = right;
+            link = &right->left;
+            right = *link;
+        }
+    }
+    *link = left ? left : right;
+    block->left = NULL;
+    block->right = NULL;
+    if (!set->root[class])
+        set->filled[class / 64] &= ~((uint64_t)1 << (class % 64));
+}
+
+/* The first class that is not empty, from `class` on; BERTH_SIZE_CLASS_COUNT if there is none. */
+static unsigned next_filled(const struct berth_free_set *set, unsigned class)
+{
+    uint64_t word;
+    unsigned at = class / 64;
+
+    if (class >= BERTH_SIZE_CLASS_COUNT)
+        return BERTH_SIZE_CLASS_COUNT;
+    word = set->filled[at] & (~(uint64_t)0 << (class % 64));
+    while (word == 0) {
+        if (++at == FILLED_WORDS)
+            return BERTH_SIZE_CLASS_COUNT;
+        word = set->filled[at];
+    }
+    return at * 64 + (unsigned)__builtin_ctzll(word);
+}
+
+static struct berth_block *tree_fit(struct berth_block *block, uint64_t size)
+{
+    struct berth_block *best = NULL;
+
+    while (block) {
+        if (block->size >= size) {
+            best = block;
+            block = block->left;
+        } else {
+            block = block->right;
+        }
+    }
+    return best;
+}
+
+struct berth_block *berth__free_set_fit(const struct berth_free_set *set, uint64_t size)
+{
+    unsigned class = berth__size_class(size);
+    struct berth_block *best = tree_fit(set->root[class], size);
+
+    if (best)
+        return best;
+    class = next_filled(set, class + 1);
+    return class == BERTH_SIZE_CLASS_COUNT ? NULL : tree_fit(set->root[class], size);
+}
+
+struct berth_block *berth__free_set_any(const struct berth_free_set *set)
+{
+    unsigned class = next_filled(set, 0);
+
+    return class == BERTH_SIZE_CLASS_COUNT ? NULL : set->root[class];
+}
+
+static bool tree_is_valid(const struct berth_block *block, unsigned class)
+{
+    if (!block)
+        return true;
+    if (block->state != BERTH_BLOCK_FREE || berth__size_class(block->size) != class)
+        return false;
+    if (block->left &&
+        (!orders_before(block->left, block) || priority(block->left) > priority(block)))
+        return false;
+    if (block->right &&
+        (!orders_before(block, block->right) || priority(block->right) > priority(block)))
+        return false;
+    return tree_is_valid(block->left, class) && tree_is_valid(block->right, class);
+}
+
+bool berth__free_set_is_valid(const struct berth_free_set *set)
+{
+    for (unsigned class = 0; class < BERTH_SIZE_CLASS_COUNT; class ++) {
+        bool filled = (set->filled[class / 64] >> (class % 64)) & 1;
+
+        if (filled != (set->root[class] != NULL) || !tree_is_valid(set->root[class], class))
+            return false;
+    }
+    return true;
+}

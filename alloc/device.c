@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/device.h"
+
+#include "alloc/tier_ops.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+struct berth_driver berth__driver;
+_Atomic int berth__device_captures;
+
+/* Codes without an errno of their own are kept whole, far from errno's range. */
+#define DEVICE_ERROR_BASE 0x10000
+
+int berth__device_error(berth_cu_result result)
+{
+    switch (result) {
+    case BERTH_CU_SUCCESS:
+        return 0;
+    case BERTH_CU_INVALID_VALUE:
+        return -EINVAL;
+    case BERTH_CU_OUT_OF_MEMORY:
+        return -ENOMEM;
+    default:
+        return -(DEVICE_ERROR_BASE + result);
+    }
+}
+
+berth_cu_result berth__device_result(int error)
+{
+    switch (error) {
+    case 0:
+        return BERTH_CU_SUCCESS;
+    case -EINVAL:
+        return BERTH_CU_INVALID_VALUE;
+    case -ENOMEM:
+    case -ENOSPC: /* a capacity of Berth's own is full: to the program, so is the device */
+        return BERTH_CU_OUT_OF_MEMORY;
+    default:
+        return -error - DEVICE_ERROR_BASE;
+    }
+}
+
+int berth__device_current(berth_cu_context *ret)
+{
+    berth_cu_context context = NULL;
+    int r;
+
+    if (!berth__driver.cuCtxGetCurrent)
+        return -ENOSYS;
+    r = berth__device_error(berth__driver.cuCtxGetCurrent(&context));
+    if (r == 0)
+        *ret = context;
+    return r;
+}
+
+int berth__device_of_current(int *ret)
+{
+    berth_cu_device device = -1;
+    int r;
+
+    if (!berth__driver.cuCtxGetDevice)
+        return -ENOSYS;
+    r = berth__device_error(berth__driver.cuCtxGetDevice(&device));
+    if (r == 0)
+        *ret = device;
+    return r;
+}
+
+berth_cu_context berth__device_primary(int device)
+{
+    const struct berth_driver *driver = &berth__driver;
+    berth_cu_context context = NULL;
+    unsigned flags = 0;
+    int active = 0;
+
+    if (!driver->cuDevicePrimaryCtxGetState || !driver->cuDevicePrimaryCtxRetain ||
+        !driver->cuDevicePrimaryCtxRelease_v2 ||
+        driver->cuDevicePrimaryCtxGetState(device, &flags, &active) != 0 || !active)
+        return NULL;
+    /* Retaining an active context only counts; the count is given back at once. */
+    if (driver->cuDevicePrimaryCtxRetain(&context, device) != 0)
+        return NULL;
+    driver->cuDevicePrimaryCtxRelease_v2(device);
+    return context;
+}
+
+/* Makes `context` current unless it is; *ret_pushed says whether context_leave() must undo it. */
+static int context_enter(berth_cu_context context, bool *ret_pushed)
+{
+    berth_cu_context current = NULL;
+    int r = berth__device_current(&current);
+
+    if (r < 0)
+        return r;
+    *ret_pushed = current != context;
+    if (!*ret_pushed)
+        return 0;
+    return berth__device_error(berth__driver.cuCtxPushCurrent_v2(context));
+}
+
+static void context_leave(bool pushed)
+{
+    berth_cu_context ignored;
+
+    if (pushed)
+        berth__driver.cuCtxPopCurrent_v2(&ignored);
+}
+
+int berth__device_alloc(uint64_t size, uintptr_t *ret)
+{
+    berth_cu_address address = 0;
+    int r = berth__device_error(berth__driver.cuMemAlloc_v2(&address, size));
+
+    if (r == 0)
+        *ret = (uintptr_t)address;
+    return r;
+}
+
+int berth__device_free(berth_cu_context context, uintptr_t address)
+{
+    bool pushed = false;
+    int r = context_enter(context, &pushed);
+
+    if (r < 0)
+        return r;
+    r = berth__device_error(berth__driver.cuMemFree_v2(address));
+    context_leave(pushed);
+    return r;
+}
+
+int berth__device_sync(berth_cu_context context)
+{
+    bool pushed = false;
+    int r = context_enter(context, &pushed);
+
+    if (r < 0)
+        return r;
+    r = berth__device_error(berth__driver.cuCtxSynchronize());
+    context_leave(pushed);
+    return r;
+}
+
+int berth__device_probe_capture(berth_cu_context context)
+{
+    berth_cu_address address = 0;
+    bool pushed = false;
+    berth_cu_result result;
+    int r = context_enter(context, &pushed);
+
+    if (r < 0)
+        return r;
+    /* Allocating is as "potentially unsafe" as freeing, and can be taken back. */
+    result = berth__driver.cuMemAlloc_v2(&address, 1);
+    if (result == 0)
+        berth__driver.cuMemFree_v2(address);
+    context_leave(pushed);
+    if (result >= BERTH_CU_CAPTURE_FIRST && result <= BERTH_CU_CAPTURE_LAST)
+        return berth__device_error(result);
+    return 0;
+}
+
+static int tier_segment_alloc(struct berth_tier *tier, int device, size_t size, uintptr_t *ret_base)
+{
+    return berth__device_alloc(size, ret_base);
+}
+
+static int tier_segment_free(struct berth_tier *tier, int device, uintptr_t base, size_t size)
+{
+    berth_cu_context context = NULL;
+    int r = berth__device_current(&context);
+
+    return r < 0 ? r : berth__device_free(context, base);
+}
+
+static void tier_describe(const struct berth_tier *tier, char *text, size_t text_size)
+{
+    snprintf(text, text_size, "cuMemAlloc in the program's own contexts");
+}
+
+static const struct berth_tier_ops device_ops = {
+    .segment_alloc = tier_segment_alloc,
+    .segment_free = tier_segment_free,
+    .describe = tier_describe,
+};
+
+void berth__device_register(void)
+{
+    struct berth_tier *tier = berth__tier(BERTH_TIER_DEVICE);
+
+    tier->ops = &device_ops;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The device: what Berth knows of the CUDA driver.
+ *
+ * The driver is never linked and never loaded by Berth. The hooks find it once the program has
+ * loaded it, and bind the functions below to its own exports; tests bind them to a simulation. The
+ * types repeat the driver's binary interface, so that nothing here needs the toolkit.
+ *
+ * Inside Berth errors are negative errno values. Each CUresult has exactly one of them, and back,
+ * so that the driver's own answer survives the way through the pool: berth__device_error() and
+ * berth__device_result() convert, and nothing else does.
+ */
+#ifndef BERTH_ALLOC_DEVICE_H
+#define BERTH_ALLOC_DEVICE_H
+
+#include "alloc/types.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+typedef int berth_cu_result;
+typedef int berth_cu_device;
+typedef unsigned long long berth_cu_address;
+typedef struct berth_cu_opaque_context *berth_cu_context;
+typedef struct berth_cu_opaque_stream *berth_cu_stream;
+typedef struct berth_cu_opaque_pool *berth_cu_pool;
+typedef struct berth_cu_opaque_graph *berth_cu_graph;
+
+struct berth_cu_ipc_handle {
+    char reserved[64];
+};
+
+/* The driver's codes that Berth itself answers with or looks for. */
+enum {
+    BERTH_CU_SUCCESS = 0,
+    BERTH_CU_INVALID_VALUE = 1,
+    BERTH_CU_OUT_OF_MEMORY = 2,
+    BERTH_CU_NOT_INITIALIZED = 3,
+    BERTH_CU_NO_DEVICE = 100,
+    BERTH_CU_NOT_FOUND = 500,
+    BERTH_CU_NOT_SUPPORTED = 801,
+    BERTH_CU_CAPTURE_UNSUPPORTED = 900,
+    BERTH_CU_CAPTURE_FIRST = 900, /* the codes that speak of stream capture */
+    BERTH_CU_CAPTURE_LAST = 908
+};
+
+/*
+ * X(name, (parameters)): what Berth calls for its own purposes, and hooks do not wrap.
+ */
+#define BERTH_DRIVER_USED(X)                                                                       \
+    X(cuCtxGetCurrent, (berth_cu_context * context))                                               \
+    X(cuCtxPushCurrent_v2, (berth_cu_context context))                                             \
+    X(cuCtxPopCurrent_v2, (berth_cu_context * context))                                            \
+    X(cuCtxGetDevice, (berth_cu_device * device))                                                  \
+    X(cuCtxSynchronize, (void))                                                                    \
+    X(cuDevicePrimaryCtxGetState, (berth_cu_device device, unsigned *flags, int *active))          \
+    X(cuDevicePrimaryCtxRetain, (berth_cu_context * context, berth_cu_device device))              \
+    X(cuStreamSynchronize, (berth_cu_stream stream))                                               \
+    X(cuStreamSynchronize_ptsz, (berth_cu_stream stream))
+
+/* X(name, (parameters)): what the hooks wrap, by the exact names that the driver exports. */
+#define BERTH_DRIVER_HOOKED(X)                                                                     \
+    X(cuInit, (unsigned flags))                                                                    \
+    X(cuGetProcAddress, (const char *symbol, void **function, int version, uint64_t flags))        \
+    X(cuGetProcAddress_v2,                                                                         \
+      (const char *symbol, void **function, int version, uint64_t flags, int *status))             \
+    X(cuMemAlloc_v2, (berth_cu_address * address, size_t size))                                    \
+    X(cuMemFree_v2, (berth_cu_address address))                                                    \
+    X(cuMemAllocPitch_v2, (berth_cu_address * address, size_t * pitch, size_t width,               \
+                           size_t height, unsigned element_size))                                  \
+    X(cuMemAllocManaged, (berth_cu_address * address, size_t size, unsigned flags))                \
+    X(cuMemAllocHost_v2, (void **pointer, size_t size))                                            \
+    X(cuMemHostAlloc, (void **pointer, size_t size, unsigned flags))                               \
+    X(cuMemFreeHost, (void *pointer))                                                              \
+    X(cuMemHostRegister, (void *pointer, size_t size, unsigned flags))                             \
+    X(cuMemHostRegister_v2, (void *pointer, size_t size, unsigned flags))                          \
+    X(cuMemHostUnregister, (void *pointer))                                                        \
+    X(cuMemAllocAsync, (berth_cu_address * address, size_t size, berth_cu_stream stream))          \
+    X(cuMemAllocAsync_ptsz, (berth_cu_address * address, size_t size, berth_cu_stream stream))     \
+    X(cuMemAllocFromPoolAsync,                                                                     \
+      (berth_cu_address * address, size_t size, berth_cu_pool pool, berth_cu_stream stream))       \
+    X(cuMemAllocFromPoolAsync_ptsz,                                                                \
+      (berth_cu_address * address, size_t size, berth_cu_pool pool, berth_cu_stream stream))       \
+    X(cuMemFreeAsync, (berth_cu_address address, berth_cu_stream stream))                          \
+    X(cuMemFreeAsync_ptsz, (berth_cu_address address, berth_cu_stream stream))                     \
+    X(cuMemGetInfo_v2, (size_t * free_size, size_t * total_size))                                  \
+    X(cuMemGetAddressRange_v2, (berth_cu_address * base, size_t * size, berth_cu_address address)) \
+    X(cuPointerGetAttribute, (void *value, int attribute, berth_cu_address address))               \
+    X(cuPointerGetAttributes,                                                                      \
+      (unsigned count, int *attributes, void **values, berth_cu_address address))                  \
+    X(cuPointerSetAttribute, (const void *value, int attribute, berth_cu_address address))         \
+    X(cuIpcGetMemHandle, (struct berth_cu_ipc_handle * handle, berth_cu_address address))          \
+    X(cuCtxDestroy, (berth_cu_context context))                                                    \
+    X(cuCtxDestroy_v2, (berth_cu_context context))                                                 \
+    X(cuCtxDetach, (berth_cu_context context))                                                     \
+    X(cuDevicePrimaryCtxReset, (berth_cu_device device))                                           \
+    X(cuDevicePrimaryCtxReset_v2, (berth_cu_device device))                                        \
+    X(cuDevicePrimaryCtxRelease, (berth_cu_device device))                                         \
+    X(cuDevicePrimaryCtxRelease_v2, (berth_cu_device device))                                      \
+    X(cuStreamBeginCapture, (berth_cu_stream stream))                                              \
+    X(cuStreamBeginCapture_ptsz, (berth_cu_stream stream))                                         \
+    X(cuStreamBeginCapture_v2, (berth_cu_stream stream, int mode))                                 \
+    X(cuStreamBeginCapture_v2_ptsz, (berth_cu_stream stream, int mode))                            \
+    X(cuStreamBeginCaptureToGraph, (berth_cu_stream stream, berth_cu_graph graph,                  \
+                                    const void *nodes, const void *edges, size_t count, int mode)) \
+    X(cuStreamBeginCaptureToGraph_ptsz,                                                            \
+      (berth_cu_stream stream, berth_cu_graph graph, const void *nodes, const void *edges,         \
+       size_t count, int mode))                                                                    \
+    X(cuStreamEndCapture, (berth_cu_stream stream, berth_cu_graph * graph))                        \
+    X(cuStreamEndCapture_ptsz, (berth_cu_stream stream, berth_cu_graph * graph))
+
+/*
+ * The driver's own functions, never Berth's wrappers; NULL where the installed driver has none.
+ * Synchronization: filled in before `bound` is raised (release), and not changed afterwards.
+ */
+struct berth_driver {
+#define X(name, parameters) berth_cu_result(*name) parameters;
+    BERTH_DRIVER_USED(X)
+    BERTH_DRIVER_HOOKED(X)
+#undef X
+};
+
+extern struct berth_driver berth__driver;
+
+/* Gives the built-in tier `device`, and tiers of its kind, their operations. Bootstrap only. */
+void berth__device_register(void);
+
+/* Negative errno for a driver's code, 0 for success; and the reverse. One to one. */
+int berth__device_error(berth_cu_result result);
+berth_cu_result berth__device_result(int error);
+
+/* The calling thread's context in *ret, NULL when it has none. */
+int berth__device_current(berth_cu_context *ret);
+/* The device of the calling thread's context. */
+int berth__device_of_current(int *ret);
+/* The context that `device`'s primary one has now, NULL when it is not active. */
+berth_cu_context berth__device_primary(int device);
+
+/* One driver allocation in the calling thread's context. */
+int berth__device_alloc(uint64_t size, uintptr_t *ret);
+/*
+ * The same verbs for a given context, whatever the calling thread's is; that stays current. They
+ * may block until the device is idle: no lock is held by their callers.
+ */
+int berth__device_free(berth_cu_context context, uintptr_t address);
+int berth__device_sync(berth_cu_context context);
+/* Whether the driver lets this thread allocate while a stream is captured: 0, or its error. */
+int berth__device_probe_capture(berth_cu_context context);
+
+/*
+ * How many stream captures are open in this process, as the begin and end hooks saw them. While it
+ * is not 0, allocations and frees are the driver's own (checklist items 31 and 32).
+ */
+extern _Atomic int berth__device_captures;
+
+static inline bool berth__device_capturing(void)
+{
+    return atomic_load_explicit(&berth__device_captures, memory_order_relaxed) > 0;
+}
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The device pool: cached blocks of device memory, one pool per CUDA context.
+ *
+ * A block below the option ipc-min shares a segment with others; a larger one has a driver
+ * allocation of its own, which is cached whole and reused for requests that waste at most an eighth
+ * of it. Memory is asked of the driver in this order: the cache; the driver; and when the driver
+ * (or the tier's capacity) has no more, everything cached on the device is given back and the
+ * driver is asked again. Its answer is then the program's.
+ *
+ * A freed block is ready for reuse once its context was synchronised, as cuMemFree does. No lock is
+ * held over a call of the driver.
+ *
+ * The account: tier stats' reserved = held of live blocks + cached + overhead, where overhead is
+ * the blocks freed during a stream capture, which wait, and segments on their way to the driver.
+ *
+ * All functions may be called from any thread. Errors are negative errno, the driver's own codes
+ * as berth__device_error() makes them.
+ */
+#ifndef BERTH_ALLOC_POOL_H
+#define BERTH_ALLOC_POOL_H
+
+#include "alloc/device.h"
+
+/* The pool has no answer: the call is the driver's, with the program's own arguments. */
+#define BERTH_POOL_FORWARD 1
+
+struct berth_pool_request {
+    uint64_t size; /* bytes, as the program asked */
+    enum berth_tag tag;
+    berth_site_id site;
+    uint64_t table_version; /* 0 when no table decided */
+    uint32_t rule;
+};
+
+/*
+ * A block in the calling thread's context, aligned to 512 bytes. 0; BERTH_POOL_FORWARD when the
+ * driver is to be asked (size 0, no context, no host memory for the records, a forked child); or
+ * the driver's error. *ret_address is unchanged unless 0 is returned.
+ */
+int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_address);
+
+/*
+ * Frees a block by its address, after its context was synchronised. -EINVAL for an address inside a
+ * block and for one that is free already; BERTH_POOL_FORWARD for an address that no pool knows; or
+ * the driver's error. Nothing is changed unless 0 is returned.
+ */
+int berth__pool_free(uintptr_t address);
+
+/* A live block as queries see it. */
+struct berth_block_view {
+    uintptr_t base;
+    uint64_t requested, held;
+    uint64_t id;         /* a new one for each allocation */
+    bool is_whole;       /* has a driver allocation of its own */
+    bool is_sync_memops; /* see berth__pool_set_sync_memops() */
+    enum berth_tag tag;
+    berth_site_id site;
+    uint64_t table_version;
+    uint32_t rule;
+};
+
+/*
+ * The live block whose requested bytes contain `address`. -ENOENT when no pool knows the address;
+ * -EFAULT when it is the pool's, but in no live block: to the program it is not memory.
+ */
+int berth__pool_find(uintptr_t address, struct berth_block_view *ret);
+
+/* Says that the block at `base` has an IPC handle: it then never enters the cache again. */
+void berth__pool_set_exported(uintptr_t base);
+
+/*
+ * Sets or clears the block's own mark for synchronous copies. True when the driver is to be told:
+ * always for a set; for a clear, once no block of the segment has the mark.
+ */
+bool berth__pool_set_sync_memops(uintptr_t base, bool value);
+
+/* Bytes that are ready for reuse on a device, all contexts. */
+uint64_t berth__pool_cached(int device);
+
+/*
+ * Gives everything cached on the device back to the driver. Returns the bytes that came free,
+ * those which other threads gave back at the same time included.
+ */
+uint64_t berth__pool_release_cached(int device);
+
+/* The context was destroyed, and its memory with it: forgets it without calling the driver. */
+void berth__pool_drop(berth_cu_context context);
+
+/* In a forked child: the parent's context is not the child's, so everything is forwarded. */
+void berth__pool_disable(void);
+/* Whether a pool exists: CUDA memory was allocated in this process. */
+bool berth__pool_in_use(void);
+
+/* What the pools hold, counted by walking them; for tests and `berth doctor`. */
+struct berth_pool_audit {
+    uint64_t reserved, held, cached, waiting;
+    uint64_t segments, live_blocks;
+};
+void berth__pool_audit(struct berth_pool_audit *ret);
+/* Whether all pools are consistent; slow. Takes their locks. */
+bool berth__pools_are_valid(void);
+
+#endif

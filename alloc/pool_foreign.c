@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/pool_foreign.h"
+
+#include "alloc/page_map.h"
+#include "alloc/stats.h"
+#include "alloc/tier_ops.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+static pthread_mutex_t foreign_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct berth_segment *records;
+static struct berth_slab slab;
+static atomic_bool disabled;
+
+int berth__foreign_reserve(berth_tier_id tier, uint64_t size)
+{
+    return berth__tier_reserve(tier, size);
+}
+
+void berth__foreign_cancel(berth_tier_id tier, uint64_t size)
+{
+    berth__tier_release(tier, size);
+}
+
+static void unlink_record(struct berth_segment *segment)
+{
+    if (segment->is_mapped)
+        berth__page_map_remove(segment->base, segment->size, segment);
+    if (segment->prev)
+        segment->prev->next = segment->next;
+    else
+        records = segment->next;
+    if (segment->next)
+        segment->next->prev = segment->prev;
+    berth__stats_free(segment->tier, (enum berth_tag)segment->tag, segment->requested,
+                      segment->requested);
+    segment->is_mapped = false;
+    segment->base = 0;
+    berth__slab_delete(&slab, segment);
+}
+
+static int link_record(const struct berth_foreign *foreign)
+{
+    struct berth_segment *segment = berth__slab_new(&slab, sizeof(*segment));
+    struct berth_segment *other = NULL;
+    int r;
+
+    if (!segment)
+        return -ENOMEM;
+    *segment = (struct berth_segment){
+        .base = foreign->address,
+        .size = foreign->size,
+        .kind = BERTH_SEGMENT_FOREIGN,
+        .context = foreign->context,
+        .requested = foreign->size,
+        .tier = foreign->tier,
+        .tag = (uint8_t)foreign->tag,
+        .next = records,
+    };
+    r = berth__page_map_insert(segment->base, segment->size, segment, &other);
+    /* An older record in the way is of memory that was freed by a path without a hook. */
+    if (r == -EEXIST && other->kind == BERTH_SEGMENT_FOREIGN) {
+        berth_tier_id tier = other->tier;
+        uint64_t size = other->requested;
+
+        unlink_record(other);
+        berth__tier_release(tier, size);
+        segment->next = records;
+        r = berth__page_map_insert(segment->base, segment->size, segment, &other);
+    }
+    if (r < 0) {
+        berth__slab_delete(&slab, segment);
+        return r;
+    }
+    segment->is_mapped = true;
+    if (records)
+        records->prev = segment;
+    records = segment;
+    return 0;
+}
+
+void berth__foreign_add(const struct berth_foreign *foreign)
+{
+    int r = -EPERM;
+
+    pthread_mutex_lock(&foreign_lock);
+    if (!atomic_load_explicit(&disabled, memory_order_relaxed) && foreign->size > 0)
+        r = link_record(foreign);
+    if (r == 0)
+        berth__stats_alloc(foreign->tier, foreign->tag, foreign->size, foreign->size);
+    pthread_mutex_unlock(&foreign_lock);
+    if (r < 0)
+        berth__tier_release(foreign->tier, foreign->size);
+}
+
+int berth__foreign_remove(uintptr_t address, struct berth_foreign *ret)
+{
+    struct berth_segment *segment = berth__page_map_find(address);
+    int r = -ENOENT;
+
+    if (!segment || segment->kind != BERTH_SEGMENT_FOREIGN ||
+        atomic_load_explicit(&disabled, memory_order_relaxed))
+        return -ENOENT;
+    pthread_mutex_lock(&foreign_lock);
+    if (berth__page_map_find(address) == segment && segment->base == address) {
+        *ret = (struct berth_foreign){
+            .address = segment->base,
+            .size = segment->requested,
+            .tier = segment->tier,
+            .tag = (enum berth_tag)segment->tag,
+            .context = segment->context,
+        };
+        unlink_record(segment);
+        r = 0;
+    }
+    pthread_mutex_unlock(&foreign_lock);
+    return r;
+}
+
+void berth__foreign_restore(const struct berth_foreign *foreign)
+{
+    berth__foreign_add(foreign);
+}
+
+void berth__foreign_drop(const void *context)
+{
+    struct berth_segment *next;
+
+    if (!context || atomic_load_explicit(&disabled, memory_order_relaxed))
+        return;
+    pthread_mutex_lock(&foreign_lock);
+    for (struct berth_segment *segment = records; segment; segment = next) {
+        next = segment->next;
+        if (segment->context == context) {
+            berth_tier_id tier = segment->tier;
+            uint64_t size = segment->requested;
+
+            unlink_record(segment);
+            berth__tier_release(tier, size);
+        }
+    }
+    pthread_mutex_unlock(&foreign_lock);
+}
+
+void berth__foreign_forget(struct berth_segment *segment)
+{
+    pthread_mutex_lock(&foreign_lock);
+    if (segment->is_mapped && berth__page_map_find(segment->base) == segment) {
+        berth_tier_id tier = segment->tier;
+        uint64_t size = segment->requested;
+
+        unlink_record(segment);
+        berth__tier_release(tier, size);
+    }
+    pthread_mutex_unlock(&foreign_lock);
+}
+
+void berth__foreign_disable(void)
+{
+    atomic_store(&disabled, true);
+}

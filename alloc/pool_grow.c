@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/options.h"
+#include "alloc/page_map.h"
+#include "alloc/pool_foreign.h"
+#include "alloc/pool_parts.h"
+#include "alloc/stats.h"
+#include "alloc/tier_ops.h"
+
+#include <errno.h>
+#include <sched.h>
+
+/* What the driver rounds large allocations to: a smaller segment would waste device memory. */
+#define SEGMENT_SIZE_MIN ((uint64_t)1 << 21) /* 2 MiB */
+
+/* How often a thread lets others run while they give memory back, before it takes OOM for real. */
+#define RELEASE_YIELDS_MAX 100000
+
+/* A segment to be: everything that can fail for want of host memory is had before the driver. */
+struct growth {
+    struct berth_segment *segment;
+    struct berth_block *block;
+    uint64_t size;
+    uint64_t generation; /* the pool's, when the driver was asked */
+};
+
+static void growth_undo(struct berth_pool *pool, struct growth *growth)
+{
+    struct berth_block **index = growth->segment ? growth->segment->index : NULL;
+
+    berth__pool_lock(pool);
+    if (growth->block)
+        berth__slab_delete(&pool->block_slab, growth->block);
+    if (growth->segment)
+        berth__slab_delete(&pool->segment_slab, growth->segment);
+    berth__pool_unlock(pool);
+    berth__slab_unmap(index, berth__segment_index_size(growth->size));
+}
+
+static int growth_prepare(struct berth_pool *pool, uint64_t size, bool is_whole,
+                          struct growth *growth)
+{
+    struct berth_segment *segment;
+
+    berth__pool_lock(pool);
+    *growth = (struct growth){
+        .segment = berth__slab_new(&pool->segment_slab, sizeof(struct berth_segment)),
+        .block = berth__slab_new(&pool->block_slab, sizeof(struct berth_block)),
+        .size = size,
+        .generation = pool->generation,
+    };
+    berth__pool_unlock(pool);
+    segment = growth->segment;
+    if (!segment || !growth->block)
+        goto undo;
+    segment->size = size;
+    segment->pool = pool;
+    segment->kind = is_whole ? BERTH_SEGMENT_WHOLE : BERTH_SEGMENT_SHARED;
+    if (!is_whole) {
+        segment->index = berth__slab_map(berth__segment_index_size(size));
+        if (!segment->index)
+            goto undo;
+    }
+    return 0;
+undo:
+    growth_undo(pool, growth);
+    return -ENOBUFS;
+}
+
+static void list_add(struct berth_pool *pool, struct berth_segment *segment)
+{
+    segment->prev = NULL;
+    segment->next = pool->segments;
+    if (segment->next)
+        segment->next->prev = segment;
+    pool->segments = segment;
+    if (segment->kind == BERTH_SEGMENT_SHARED)
+        pool->shared_reserved += segment->size;
+}
+
+static void list_remove(struct berth_pool *pool, struct berth_segment *segment)
+{
+    if (segment->prev)
+        segment->prev->next = segment->next;
+    else
+        pool->segments = segment->next;
+    if (segment->next)
+        segment->next->prev = segment->prev;
+    if (segment->kind == BERTH_SEGMENT_SHARED)
+        pool->shared_reserved -= segment->size;
+}
+
+void berth__pool_delete_segment(struct berth_pool *pool, struct berth_segment *segment)
+{
+    struct berth_block *block = segment->first;
+
+    while (block) {
+        struct berth_block *next = block->next;
+
+        block->state = BERTH_BLOCK_FREE;
+        block->id = 0;
+        berth__slab_delete(&pool->block_slab, block);
+        block = next;
+    }
+    berth__slab_unmap(segment->index, berth__segment_index_size(segment->size));
+    segment->index = NULL;
+    berth__slab_delete(&pool->segment_slab, segment);
+}
+
+static void waiting_remove(struct berth_pool *pool, const struct berth_block *block)
+{
+    struct berth_block **link = &pool->waiting;
+
+    while (*link && *link != block)
+        link = &(*link)->waiting;
+    if (*link)
+        *link = block->waiting;
+}
+
+void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *segment)
+{
+    struct berth_free_set *set =
+        segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared;
+
+    if (segment->is_mapped)
+        berth__page_map_remove(segment->base, segment->size, segment);
+    for (struct berth_block *block = segment->first; block; block = block->next) {
+        switch (block->state) {
+        case BERTH_BLOCK_FREE:
+            berth__free_set_remove(set, block);
+            berth__pool_count_cached(pool, -block->size);
+            break;
+        case BERTH_BLOCK_WAITING:
+            waiting_remove(pool, block);
+            break;
+        default:
+            berth__stats_free(BERTH_TIER_DEVICE, (enum berth_tag)block->tag, block->requested,
+                              block->size);
+            break;
+        }
+    }
+    list_remove(pool, segment);
+    berth__tier_release(BERTH_TIER_DEVICE, segment->size);
+    berth__pool_delete_segment(pool, segment);
+}
+
+/*
+ * The driver gave out an address that some segment still claims: that segment's context was
+ * destroyed in a way that no hook saw.
+ */
+static void forget_stale(struct berth_segment *segment)
+{
+    struct berth_pool *pool = segment->pool;
+
+    if (!pool) {
+        berth__foreign_forget(segment);
+        return;
+    }
+    berth__pool_lock(pool);
+    if (segment->is_mapped && berth__page_map_find(segment->base) == segment)
+        berth__pool_forget_segment(pool, segment);
+    berth__pool_unlock(pool);
+}
+
+/* Enters the segment that the driver gave, and leaves with the lock held if that worked. */
+static int growth_enter(struct berth_pool *pool, struct growth *growth, uintptr_t base)
+{
+    struct berth_segment *segment = growth->segment;
+
+    segment->base = base;
+    for (;;) {
+        struct berth_segment *other = NULL;
+        int r;
+
+        berth__pool_lock(pool);
+        if (pool->generation != growth->generation) {
+            berth__pool_unlock(pool);
+            return -ESTALE;
+        }
+        r = berth__page_map_insert(base, segment->size, segment, &other);
+        if (r == 0) {
+            segment->is_mapped = true;
+            return 0;
+        }
+        berth__pool_unlock(pool);
+        if (r != -EEXIST)
+            return r;
+        forget_stale(other);
+    }
+}
+
+/* Adds a segment of `size` bytes and hands its first block out. -ENOMEM, -ENOSPC, -ENOBUFS, ... */
+static int grow_by(struct berth_pool *pool, const struct berth_pool_request *request,
+                   uint64_t block_size, uint64_t size, bool is_whole, bool is_captured,
+                   uintptr_t *ret_address)
+{
+    struct growth growth;
+    struct berth_block *block;
+    uintptr_t base = 0;
+    int r = growth_prepare(pool, size, is_whole, &growth);
+
+    if (r < 0)
+        return r;
+    r = berth__tier_reserve(BERTH_TIER_DEVICE, size);
+    if (r < 0)
+        goto undo_prepare;
+    r = berth__device_alloc(size, &base);
+    if (r < 0)
+        goto undo_reserve;
+    if ((base & (BERTH_GRANULE - 1)) != 0 || growth_enter(pool, &growth, base) < 0) {
+        /* The memory is good, only the records are not: it is the program's, without an account. */
+        berth__tier_release(BERTH_TIER_DEVICE, size);
+        growth_undo(pool, &growth);
+        *ret_address = base;
+        return 0;
+    }
+    /* The whole segment is one free block at first; the request is cut from it. */
+    berth__segment_place(growth.segment, growth.block, NULL, base, size);
+    list_add(pool, growth.segment);
+    growth.segment->used_blocks++;
+    berth__pool_put(pool, growth.block);
+    block = growth.block;
+    berth__free_set_remove(is_whole ? &pool->whole : &pool->shared, block);
+    if (block->size > block_size) {
+        struct berth_block *rest = berth__slab_new(&pool->block_slab, sizeof(*rest));
+
+        if (rest) {
+            berth__segment_split(block, block_size, rest);
+            berth__free_set_insert(&pool->shared, rest);
+        }
+    }
+    berth__pool_hand_out(pool, block, request);
+    if (is_captured)
+        block->flags = BERTH_BLOCK_CAPTURED;
+    *ret_address = block->address;
+    berth__pool_unlock(pool);
+    return 0;
+
+undo_reserve:
+    berth__tier_release(BERTH_TIER_DEVICE, size);
+undo_prepare:
+    growth_undo(pool, &growth);
+    return r;
+}
+
+/*
+ * Segments that are shared double from 2 MiB to the option segment-size, so that a small program
+ * takes little and a large one asks seldom.
+ */
+static uint64_t shared_segment_size(struct berth_pool *pool, uint64_t block_size)
+{
+    uint64_t limit = berth__option(BERTH_OPTION_SEGMENT_SIZE);
+    uint64_t size;
+
+    berth__pool_lock(pool);
+    size = pool->shared_reserved;
+    berth__pool_unlock(pool);
+    if (size > limit)
+        size = limit;
+    if (size < block_size)
+        size = block_size;
+    if (size > UINT64_MAX - SEGMENT_SIZE_MIN)
+        return block_size;
+    return (size + SEGMENT_SIZE_MIN - 1) & ~(SEGMENT_SIZE_MIN - 1);
+}
+
+static bool is_out_of_memory(int r)
+{
+    return r == -ENOMEM || r == -ENOSPC;
+}
+
+/* Blocks that wait since a capture come free by a synchronisation, when no capture is open. */
+static bool settle_waiting(struct berth_pool *pool)
+{
+    berth_cu_context context = atomic_load_explicit(&pool->context, memory_order_relaxed);
+    uint64_t epoch;
+    bool is_waiting;
+
+    berth__pool_lock(pool);
+    is_waiting = pool->waiting != NULL;
+    epoch = pool->wait_epoch++;
+    berth__pool_unlock(pool);
+    if (!is_waiting || berth__device_capturing() || berth__device_sync(context) < 0)
+        return false;
+    berth__pool_lock(pool);
+    berth__pool_settle(pool, epoch);
+    berth__pool_unlock(pool);
+    return true;
+}
+
+static bool take_cached(struct berth_pool *pool, const struct berth_pool_request *request,
+                        uint64_t size, bool is_whole, uintptr_t *ret_address)
+{
+    struct berth_block *block;
+
+    berth__pool_lock(pool);
+    block = berth__pool_take(pool, size, is_whole);
+    if (block) {
+        berth__pool_hand_out(pool, block, request);
+        *ret_address = block->address;
+    }
+    berth__pool_unlock(pool);
+    return block != NULL;
+}
+
+int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *request,
+                     uint64_t size, bool is_whole, bool is_captured, uintptr_t *ret_address)
+{
+    uint64_t target = is_whole ? size : shared_segment_size(pool, size);
+    int r = grow_by(pool, request, size, target, is_whole, is_captured, ret_address);
+
+    if (is_out_of_memory(r) && target != size)
+        r = grow_by(pool, request, size, size, is_whole, is_captured, ret_address);
+    if (is_captured)
+        return r == -ENOBUFS ? BERTH_POOL_FORWARD : r;
+    if (is_out_of_memory(r) && settle_waiting(pool) &&
+        take_cached(pool, request, size, is_whole, ret_address))
+        return 0;
+    while (is_out_of_memory(r) && berth__pool_release_cached(pool->device) > 0)
+        r = grow_by(pool, request, size, size, is_whole, is_captured, ret_address);
+    return r == -ENOBUFS ? BERTH_POOL_FORWARD : r;
+}
+
+/* Takes the segment of a free block that fills it out of all books but the account's `reserved`. */
+static void detach(struct berth_pool *pool, struct berth_segment *segment,
+                   struct berth_free_set *set, struct berth_segment **list)
+{
+    berth__free_set_remove(set, segment->first);
+    berth__pool_count_cached(pool, -segment->size);
+    berth__page_map_remove(segment->base, segment->size, segment);
+    segment->is_mapped = false;
+    list_remove(pool, segment);
+    segment->next = *list;
+    *list = segment;
+    atomic_fetch_add_explicit(&pool->releasing, segment->size, memory_order_relaxed);
+}
+
+static struct berth_segment *detach_cached(struct berth_pool *pool)
+{
+    struct berth_segment *list = NULL;
+    struct berth_segment *next;
+
+    for (struct berth_segment *segment = pool->segments; segment; segment = next) {
+        next = segment->next;
+        if (segment->used_blocks == 0)
+            detach(pool, segment,
+                   segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared, &list);
+    }
+    return list;
+}
+
+/* The driver kept the segment: it is cached again, unless its context has gone meanwhile. */
+static void attach_again(struct berth_pool *pool, struct berth_segment *segment,
+                         uint64_t generation)
+{
+    struct berth_segment *other = NULL;
+
+    if (pool->generation != generation ||
+        berth__page_map_insert(segment->base, segment->size, segment, &other) < 0) {
+        berth__tier_release(BERTH_TIER_DEVICE, segment->size);
+        berth__pool_delete_segment(pool, segment);
+        return;
+    }
+    segment->is_mapped = true;
+    list_add(pool, segment);
+    berth__free_set_insert(segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared,
+                           segment->first);
+    berth__pool_count_cached(pool, segment->size);
+}
+
+static uint64_t release_pool(struct berth_pool *pool)
+{
+    struct berth_segment *list, *next;
+    berth_cu_context context;
+    uint64_t generation, released = 0;
+
+    berth__pool_lock(pool);
+    context = atomic_load_explicit(&pool->context, memory_order_relaxed);
+    generation = pool->generation;
+    list = detach_cached(pool);
+    berth__pool_unlock(pool);
+    for (struct berth_segment *segment = list; segment; segment = next) {
+        uint64_t size = segment->size;
+        int r = berth__device_free(context, segment->base);
+
+        next = segment->next;
+        berth__pool_lock(pool);
+        if (r < 0) {
+            attach_again(pool, segment, generation);
+        } else {
+            berth__tier_release(BERTH_TIER_DEVICE, size);
+            berth__pool_delete_segment(pool, segment);
+            released += size;
+        }
+        atomic_fetch_sub_explicit(&pool->releasing, size, memory_order_relaxed);
+        berth__pool_unlock(pool);
+    }
+    return released;
+}
+
+/* Lets other threads finish giving memory back; the bytes that they were at. */
+static uint64_t await_releases(int device)
+{
+    uint64_t seen = 0;
+
+    for (int i = 0; i < RELEASE_YIELDS_MAX; i++) {
+        uint64_t now = 0;
+
+        for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
+            if (pool->device == device)
+                now += atomic_load_explicit(&pool->releasing, memory_order_relaxed);
+        if (now == 0)
+            break;
+        if (now > seen)
+            seen = now;
+        sched_yield();
+    }
+    return seen;
+}
+
+uint64_t berth__pool_release_cached(int device)
+{
+    uint64_t released = 0;
+
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
+        if (atomic_load(&pool->context) && pool->device == device)
+            released += release_pool(pool);
+    return released > 0 ? released : await_releases(device);
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The pool's inside, for the files pool*.c alone.
+ *
+ *  pool.c         finds a context's pool, hands blocks out, takes them back
+ *  pool_grow.c    asks the driver for segments and gives them back
+ *  pool_query.c   answers questions, checks itself
+ *  pool_foreign.c accounts memory that the pool does not serve
+ */
+#ifndef BERTH_ALLOC_POOL_PARTS_H
+#define BERTH_ALLOC_POOL_PARTS_H
+
+#include "alloc/pool.h"
+#include "alloc/segment.h"
+
+#include <pthread.h>
+
+/*
+ * Pools are never unmapped: one whose context died is taken by the next new context.
+ *
+ * Lock ranks: pool registry, then pool, then page map. Two pools are never locked at once.
+ */
+struct berth_pool {
+    pthread_mutex_t lock;
+    struct berth_pool *next;             /* the registry's list, appended to only */
+    _Atomic(berth_cu_context) context;   /* NULL: unused. Written under `lock` */
+    _Atomic int device;                  /* Synchronization: written before `context` */
+    uint64_t generation;                 /* of contexts that this pool has served */
+    struct berth_free_set shared, whole; /* free blocks */
+    struct berth_segment *segments;
+    struct berth_block *waiting; /* freed during a capture, see block.h; newest first */
+    uint64_t wait_epoch;         /* counts synchronisations; WAITING blocks keep it in `id` */
+    uint64_t cached;             /* derived: bytes in the free sets */
+    uint64_t shared_reserved;    /* derived: bytes of SHARED segments */
+    struct berth_slab block_slab, segment_slab;
+    _Atomic uint64_t releasing; /* bytes on their way to the driver, by any thread */
+};
+
+extern _Atomic(struct berth_pool *) berth__pool_first;
+
+static inline void berth__pool_lock(struct berth_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+}
+
+/* Checks the whole pool first when the build asks for it. */
+void berth__pool_unlock(struct berth_pool *pool);
+
+/* Adds to the bytes that are cached, in the pool and in the account; wraps to subtract. */
+void berth__pool_count_cached(struct berth_pool *pool, uint64_t bytes);
+
+/* Called with the lock held: a free block becomes the program's. */
+void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
+                          const struct berth_pool_request *request);
+/* A block of at least `size` bytes out of the free sets, cut to size; or NULL. */
+struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, bool is_whole);
+/* A block that is nobody's any more joins the free set, with its free neighbours. */
+void berth__pool_put(struct berth_pool *pool, struct berth_block *block);
+/* Frees those blocks that waited when `epoch` began. */
+void berth__pool_settle(struct berth_pool *pool, uint64_t epoch);
+
+/*
+ * Called without the lock, in the pool's context: a block from a new segment. Without `is_captured`
+ * the whole ladder of pool.h is tried.
+ */
+int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *request,
+                     uint64_t size, bool is_whole, bool is_captured, uintptr_t *ret_address);
+
+/* Called with the lock held: takes the segment out of the page map and the pool's books. */
+void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *segment);
+
+/* Returns the records of a segment that is in no list; the lock is held. */
+void berth__pool_delete_segment(struct berth_pool *pool, struct berth_segment *segment);
+
+bool berth__pool_is_valid(const struct berth_pool *pool);
+
+#endif

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/page_map.h"
+#include "alloc/pool_parts.h"
+
+#include <errno.h>
+#include <string.h>
+
+/*
+ * The live block whose requested bytes contain `address`, with its pool locked; NULL with nothing
+ * locked, and the reason in *ret_error.
+ */
+static struct berth_block *find_and_lock(uintptr_t address, int *ret_error)
+{
+    struct berth_segment *segment = berth__page_map_find(address);
+    struct berth_pool *pool = segment ? segment->pool : NULL;
+    struct berth_block *block;
+
+    *ret_error = -ENOENT;
+    if (!pool)
+        return NULL;
+    berth__pool_lock(pool);
+    if (berth__page_map_find(address) == segment) {
+        block = berth__segment_block(segment, address);
+        if (block->state == BERTH_BLOCK_LIVE && address - block->address < block->requested)
+            return block;
+        *ret_error = -EFAULT;
+    }
+    berth__pool_unlock(pool);
+    return NULL;
+}
+
+int berth__pool_find(uintptr_t address, struct berth_block_view *ret)
+{
+    int r;
+    const struct berth_block *block = find_and_lock(address, &r);
+
+    if (!block)
+        return r;
+    *ret = (struct berth_block_view){
+        .base = block->address,
+        .requested = block->requested,
+        .held = block->size,
+        .id = block->id,
+        .is_whole = block->segment->kind == BERTH_SEGMENT_WHOLE,
+        .is_sync_memops = (block->flags & BERTH_BLOCK_SYNC_MEMOPS) != 0,
+        .tag = (enum berth_tag)block->tag,
+        .site = block->site,
+        .table_version = block->table_version,
+        .rule = block->rule,
+    };
+    berth__pool_unlock(block->segment->pool);
+    return 0;
+}
+
+void berth__pool_set_exported(uintptr_t base)
+{
+    int r;
+    struct berth_block *block = find_and_lock(base, &r);
+
+    if (!block)
+        return;
+    block->flags |= BERTH_BLOCK_EXPORTED;
+    berth__pool_unlock(block->segment->pool);
+}
+
+bool berth__pool_set_sync_memops(uintptr_t base, bool value)
+{
+    int r;
+    struct berth_block *block = find_and_lock(base, &r);
+    struct berth_segment *segment;
+    bool had, tell;
+
+    if (!block)
+        return true;
+    segment = block->segment;
+    had = (block->flags & BERTH_BLOCK_SYNC_MEMOPS) != 0;
+    if (value && !had) {
+        block->flags |= BERTH_BLOCK_SYNC_MEMOPS;
+        segment->sync_memops_blocks++;
+    } else if (!value && had) {
+        block->flags &= (uint8_t)~BERTH_BLOCK_SYNC_MEMOPS;
+        segment->sync_memops_blocks--;
+    }
+    tell = value || segment->sync_memops_blocks == 0;
+    berth__pool_unlock(segment->pool);
+    return tell;
+}
+
+uint64_t berth__pool_cached(int device)
+{
+    uint64_t cached = 0;
+
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
+        berth__pool_lock(pool);
+        if (pool->device == device)
+            cached += pool->cached;
+        berth__pool_unlock(pool);
+    }
+    return cached;
+}
+
+static void audit_segment(const struct berth_segment *segment, struct berth_pool_audit *audit)
+{
+    audit->segments++;
+    audit->reserved += segment->size;
+    for (const struct berth_block *block = segment->first; block; block = block->next) {
+        switch (block->state) {
+        case BERTH_BLOCK_FREE:
+            audit->cached += block->size;
+            break;
+        case BERTH_BLOCK_WAITING:
+            audit->waiting += block->size;
+            break;
+        default:
+            audit->held += block->size;
+            audit->live_blocks++;
+            break;
+        }
+    }
+}
+
+void berth__pool_audit(struct berth_pool_audit *ret)
+{
+    memset(ret, 0, sizeof(*ret));
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
+        berth__pool_lock(pool);
+        for (struct berth_segment *segment = pool->segments; segment; segment = segment->next)
+            audit_segment(segment, ret);
+        berth__pool_unlock(pool);
+    }
+}
+
+bool berth__pool_is_valid(const struct berth_pool *pool)
+{
+    struct berth_pool_audit audit = {0};
+    uint64_t waiting = 0, shared = 0;
+
+    if (!berth__free_set_is_valid(&pool->shared) || !berth__free_set_is_valid(&pool->whole))
+        return false;
+    for (const struct berth_segment *segment = pool->segments; segment; segment = segment->next) {
+        if (segment->pool != pool || (segment->next && segment->next->prev != segment) ||
+            !berth__segment_is_valid(segment))
+            return false;
+        if (segment->kind == BERTH_SEGMENT_SHARED)
+            shared += segment->size;
+        audit_segment(segment, &audit);
+    }
+    for (const struct berth_block *block = pool->waiting; block; block = block->waiting)
+        waiting += block->size;
+    return audit.cached == pool->cached && audit.waiting == waiting &&
+           shared == pool->shared_reserved;
+}
+
+bool berth__pools_are_valid(void)
+{
+    bool valid = true;
+
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
+        pthread_mutex_lock(&pool->lock);
+        valid = valid && berth__pool_is_valid(pool);
+        pthread_mutex_unlock(&pool->lock);
+    }
+    return valid;
+}
