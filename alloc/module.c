@@ -2,6 +2,7 @@
 #include "alloc/module.h"
 
 #include "alloc/module_symbols.h"
+#include "alloc/module_walk.h"
 #include "alloc/site_store.h"
 #include "alloc/site_trie.h"
 
@@ -369,7 +370,9 @@ static bool pass_run(struct pass *pass)
 {
     pass->number = 0;
     pass->waiting_count = 0;
+    berth__module_walk_begin();
     dl_iterate_phdr(pass_visit, pass);
+    berth__module_walk_end();
     if (pass->compare)
         pass_mark_gone(pass);
     pass_order(pass);

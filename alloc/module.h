@@ -8,7 +8,7 @@
  * stays. When dlpi_subs says that something was closed, modules that are no longer in the list are
  * marked as gone, so that an address is named anew once another module is mapped there.
  *
- * Lock-free but for the loader's own lock; never calls malloc.
+ * Lock-free but for the loader's own lock (and see alloc/module_walk.h); never calls malloc.
  */
 #ifndef BERTH_ALLOC_MODULE_H
 #define BERTH_ALLOC_MODULE_H

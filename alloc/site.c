@@ -172,6 +172,16 @@ static berth_site_id site_add(uint64_t hash, const void *const *frames, unsigned
     return kept ? ((struct site *)kept)->id : 0;
 }
 
+/* A line per frame, because a path of C++ names does not fit in one. */
+static void site_print(berth_site_id id)
+{
+    struct berth_site_frame f;
+
+    for (unsigned i = 0; berth__site_frame(id, i, &f) == 0; i++)
+        berth__log(BERTH_LOG_DEBUG, BERTH_TOPIC_SITE, "site %u #%u %s%s%s+0x%llx", id, i, f.module,
+                   f.symbol ? "!" : "", f.symbol ? f.symbol : "", (unsigned long long)f.offset);
+}
+
 berth_site_id berth__site_intern(const void *const *frames, unsigned count)
 {
     int saved_errno = errno;
@@ -188,6 +198,8 @@ berth_site_id berth__site_intern(const void *const *frames, unsigned count)
     if (BERTH_LIKELY(site != NULL))
         return site->id;
     id = site_add(hash, frames, count);
+    if (BERTH_UNLIKELY(berth__log_enabled(BERTH_LOG_DEBUG, BERTH_TOPIC_SITE)))
+        site_print(id);
     errno = saved_errno;
     return id;
 }

@@ -26,7 +26,7 @@
  * path was closed and its addresses are in use again. 0 for an empty path, when there is no memory
  * left, or after BERTH_SITE_MAX paths (said once). Frames beyond BERTH_SITE_FRAMES_MAX are left
  * out. Lock-free, so that a fork leaves nothing locked in the child; never calls malloc; keeps
- * errno.
+ * errno. With BERTH_DEBUG=site:debug each new path is printed, a line per frame.
  */
 berth_site_id berth__site_intern(const void *const *frames, unsigned count);
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hooks/callsite.h"
 
+#include "alloc/module_walk.h"
 #include "alloc/options.h"
 #include "hooks/unwind.h"
 
 #include <errno.h>
 #include <link.h>
+#include <stdio.h>
 #include <string.h>
 
 /*
@@ -79,7 +81,11 @@ int berth__callsite_load(char *why, size_t why_size)
     int r;
 
     dl_iterate_phdr(find_own, &found);
-    r = berth__unwind_load(why, why_size);
+    r = berth__module_walk_watch_fork();
+    if (r < 0)
+        snprintf(why, why_size, "there is no memory for a fork handler");
+    else
+        r = berth__unwind_load(why, why_size);
     errno = saved_errno;
     return r;
 }
@@ -112,8 +118,11 @@ berth_site_id berth__callsite_capture(const void *return_address)
     int saved_errno = errno;
 
     /* A path of one frame needs no trace. */
-    if (depth > 1)
+    if (depth > 1) {
+        berth__module_walk_begin();
         count = berth__unwind(trace, depth + OWN_FRAMES_MAX);
+        berth__module_walk_end();
+    }
     errno = saved_errno;
     if (count == 0)
         return berth__site_intern(&return_address, 1);

@@ -13,14 +13,20 @@
 
 /*
  * Loads and warms the unwinder. Called by bootstrap or the control thread when a table with path
- * patterns is about to be installed: never inside an allocation. 0, or -ENOENT with one sentence in
- * `why`; sites are then return addresses.
+ * patterns is about to be installed: never inside an allocation. 0, or -ENOENT or -ENOMEM with one
+ * sentence in `why`; sites are then return addresses.
  */
 int berth__callsite_load(char *why, size_t why_size);
 
 /*
  * The site of the call that returns to `return_address`, its frames from that one outwards; Berth's
  * own frames are left out. No lock is held and nothing is allocated. 0 when it cannot be had.
+ * The caller has raised berth__thread.inside: a thread's first trace sets up thread-specific data,
+ * which the C library may allocate. Costs some 8 ns per frame, and 0.1 to 0.3 ms the first time in
+ * a thread.
+ *
+ * There is no cache of paths by return address and stack depth: two paths of equal depth through
+ * one wrapper cannot be told apart by these, and a wrong path would place bytes wrongly.
  */
 berth_site_id berth__callsite_capture(const void *return_address);
 

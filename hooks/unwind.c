@@ -11,9 +11,9 @@
 
 /*
  * The caching policies of libunwind's public interface (unw_caching_policy_t). Its cache of unwind
- * rules is global, guarded by a mutex that is held while it walks the loader's list: a thread that
- * allocates inside a dl_iterate_phdr() callback would wait for it with the loader's lock in hand.
- * The per-thread cache of frames, which makes traces fast, does not depend on the policy.
+ * rules is one for all threads, behind a mutex that it takes with all signals blocked: two system
+ * calls per look-up, and a mutex that a forked child may find locked. The cache of frames, which
+ * makes traces fast, is per thread and does not depend on the policy.
  */
 #define CACHE_NONE 0
 

@@ -275,8 +275,8 @@ static void threads_capture_the_same_sites(void **state)
 }
 
 /*
- * One thread captures new paths with the loader's list lock in hand, others without it: if
- * libunwind held a lock of its own while it walks the list, they would wait for each other.
+ * One thread captures new paths with the loader's list lock in hand, others without it: a lock that
+ * is held around a walk would have them wait for each other.
  */
 static _Atomic bool stop;
 
@@ -347,6 +347,58 @@ static void a_child_captures_what_its_parent_did(void **state)
     assert_int_equal(status, 0);
 }
 
+/*
+ * Threads that capture new paths all the time, and forks: each child walks the loader's list, and
+ * hangs there (until its alarm) if a walk of Berth's was under way when it was made.
+ */
+static int visit_nothing(struct dl_phdr_info *info, size_t size, void *context)
+{
+    (void)info;
+    (void)size;
+    (void)context;
+    return 0;
+}
+
+static void *name_until_stopped(void *context)
+{
+    uintptr_t address = (uintptr_t)context;
+    struct berth_site_frame frame;
+
+    while (!atomic_load(&stop)) {
+        const void *unknown = (const void *)(address += 16);
+
+        berth__site_frame(berth__site_intern(&unknown, 1), 0, &frame);
+    }
+    return NULL;
+}
+
+static void a_fork_never_happens_in_a_walk(void **state)
+{
+    pthread_t threads[2];
+
+    (void)state;
+    atomic_store(&stop, false);
+    assert_int_equal(pthread_create(&threads[0], NULL, name_until_stopped, (void *)0x700000), 0);
+    assert_int_equal(pthread_create(&threads[1], NULL, capture_until_stopped, NULL), 0);
+    for (int i = 0; i < 200; i++) {
+        pid_t child = fork();
+        int status = -1;
+
+        if (child == 0) {
+            alarm(5);
+            dl_iterate_phdr(visit_nothing, NULL);
+            outer();
+            _exit(0);
+        }
+        assert_true(child > 0);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+    }
+    atomic_store(&stop, true);
+    pthread_join(threads[0], NULL);
+    pthread_join(threads[1], NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -361,6 +413,7 @@ int main(void)
         cmocka_unit_test(threads_capture_the_same_sites),
         cmocka_unit_test(a_capture_under_the_loaders_lock_does_not_hang),
         cmocka_unit_test(a_child_captures_what_its_parent_did),
+        cmocka_unit_test(a_fork_never_happens_in_a_walk),
     };
     void *library = dlopen("libunwind.so.8", RTLD_LAZY | RTLD_LOCAL);
 

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Walks over the loader's list of modules, kept out of the way of fork().
+ *
+ * dl_iterate_phdr() holds a lock of the loader's that glibc does not reset in a forked child: when
+ * another thread walks the list at the moment of the fork, the child hangs in its next dlopen() or
+ * walk. A program that never walked the list would get that hang from Berth. So whoever walks it
+ * for Berth, which the unwinder may do at any trace, says so, and a fork waits for them.
+ *
+ * Neither side waits for longer than BERTH_MODULE_WALK_WAIT_MS: going on is then the smaller harm.
+ */
+#ifndef BERTH_ALLOC_MODULE_WALK_H
+#define BERTH_ALLOC_MODULE_WALK_H
+
+#define BERTH_MODULE_WALK_WAIT_MS 200
+
+void berth__module_walk_begin(void);
+void berth__module_walk_end(void);
+
+/*
+ * Has fork() call the three functions below, once per process; before threads exist, or on the
+ * control thread. The earlier it is done the better: the program's own handlers, which may take
+ * locks that a walking thread holds, then run before the fork waits. 0 or -ENOMEM.
+ */
+int berth__module_walk_watch_fork(void);
+
+/* What pthread_atfork() runs before the fork, and after it in the parent and in the child. */
+void berth__module_walk_fork_prepare(void);
+void berth__module_walk_fork_parent(void);
+void berth__module_walk_fork_child(void);
+
+#endif
