@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every entry point that the simulated driver exports, by its exported name. */
+#ifndef BERTH_FAKE_CUDA_API_H
+#define BERTH_FAKE_CUDA_API_H
+
+#include "cuda_abi.h"
+
+#include <stdbool.h>
+
+/* state.c */
+CUresult cuInit(unsigned int flags);
+CUresult cuDriverGetVersion(int *ret_version);
+
+/* device.c */
+CUresult cuDeviceGetCount(int *ret_count);
+CUresult cuDeviceGet(CUdevice *ret_device, int ordinal);
+CUresult cuDeviceGetName(char *name, int length, CUdevice ordinal);
+CUresult cuDeviceTotalMem_v2(size_t *ret_size, CUdevice ordinal);
+CUresult cuDeviceGetUuid(CUuuid *ret_uuid, CUdevice ordinal);
+CUresult cuDeviceGetUuid_v2(CUuuid *ret_uuid, CUdevice ordinal);
+CUresult cuDeviceGetAttribute(int *ret_value, CUdevice_attribute attribute, CUdevice ordinal);
+CUresult cuDeviceComputeCapability(int *ret_major, int *ret_minor, CUdevice ordinal);
+CUresult cuDeviceGetPCIBusId(char *text, int length, CUdevice ordinal);
+CUresult cuDeviceGetByPCIBusId(CUdevice *ret_device, const char *text);
+CUresult cuDeviceCanAccessPeer(int *ret_can, CUdevice device, CUdevice peer);
+
+/* context.c */
+CUresult cuDevicePrimaryCtxRetain(CUcontext *ret_context, CUdevice ordinal);
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice ordinal);
+CUresult cuDevicePrimaryCtxReset_v2(CUdevice ordinal);
+CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice ordinal, unsigned int flags);
+CUresult cuDevicePrimaryCtxGetState(CUdevice ordinal, unsigned int *ret_flags, int *ret_active);
+CUresult cuCtxCreate_v2(CUcontext *ret_context, unsigned int flags, CUdevice ordinal);
+CUresult cuCtxCreate_v3(CUcontext *ret_context, void *params, int count, unsigned int flags,
+                        CUdevice ordinal);
+CUresult cuCtxCreate_v4(CUcontext *ret_context, void *params, unsigned int flags, CUdevice ordinal);
+CUresult cuCtxDestroy_v2(CUcontext context);
+CUresult cuCtxPushCurrent_v2(CUcontext context);
+CUresult cuCtxPopCurrent_v2(CUcontext *ret_context);
+CUresult cuCtxSetCurrent(CUcontext context);
+CUresult cuCtxGetCurrent(CUcontext *ret_context);
+CUresult cuCtxGetDevice(CUdevice *ret_device);
+CUresult cuCtxGetDevice_v2(CUdevice *ret_device, CUcontext context);
+CUresult cuCtxSynchronize(void);
+CUresult cuCtxSynchronize_v2(CUcontext context);
+CUresult cuCtxGetFlags(unsigned int *ret_flags);
+CUresult cuCtxGetId(CUcontext context, unsigned long long *ret_id);
+CUresult cuCtxGetApiVersion(CUcontext context, unsigned int *ret_version);
+CUresult cuCtxGetStreamPriorityRange(int *ret_least, int *ret_greatest);
+CUresult cuCtxSetLimit(CUlimit limit, size_t value);
+CUresult cuCtxGetLimit(size_t *ret_value, CUlimit limit);
+CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags);
+CUresult cuCtxDisablePeerAccess(CUcontext peer);
+
+/* memory.c */
+CUresult cuMemAlloc_v2(CUdeviceptr *ret_pointer, size_t size);
+CUresult cuMemAllocManaged(CUdeviceptr *ret_pointer, size_t size, unsigned int flags);
+CUresult cuMemAllocPitch_v2(CUdeviceptr *ret_pointer, size_t *ret_pitch, size_t width,
+                            size_t height, unsigned int element);
+CUresult cuMemFree_v2(CUdeviceptr pointer);
+CUresult cuMemGetInfo_v2(size_t *ret_free, size_t *ret_total);
+CUresult cuMemGetAddressRange_v2(CUdeviceptr *ret_base, size_t *ret_size, CUdeviceptr pointer);
+
+/* memory_host.c */
+CUresult cuMemAllocHost_v2(void **ret_pointer, size_t size);
+CUresult cuMemHostAlloc(void **ret_pointer, size_t size, unsigned int flags);
+CUresult cuMemFreeHost(void *pointer);
+CUresult cuMemHostRegister_v2(void *pointer, size_t size, unsigned int flags);
+CUresult cuMemHostUnregister(void *pointer);
+CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *ret_pointer, void *pointer, unsigned int flags);
+CUresult cuMemHostGetFlags(unsigned int *ret_flags, void *pointer);
+
+/* pointer.c */
+CUresult cuPointerGetAttribute(void *data, CUpointer_attribute attribute, CUdeviceptr pointer);
+CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute *list, void **data,
+                                CUdeviceptr pointer);
+CUresult cuPointerSetAttribute(const void *value, CUpointer_attribute attribute,
+                               CUdeviceptr pointer);
+
+/* copy.c */
+CUresult cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t size);
+CUresult cuMemcpy_ptds(CUdeviceptr to, CUdeviceptr from, size_t size);
+CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t size);
+CUresult cuMemcpyHtoD_v2_ptds(CUdeviceptr to, const void *from, size_t size);
+CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t size);
+CUresult cuMemcpyDtoH_v2_ptds(void *to, CUdeviceptr from, size_t size);
+CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t size);
+CUresult cuMemcpyDtoD_v2_ptds(CUdeviceptr to, CUdeviceptr from, size_t size);
+CUresult cuMemcpyPeer(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
+                      CUcontext from_context, size_t size);
+CUresult cuMemcpyPeer_ptds(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
+                           CUcontext from_context, size_t size);
+CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream stream);
+CUresult cuMemcpyAsync_ptsz(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream stream);
+CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t size, CUstream stream);
+CUresult cuMemcpyHtoDAsync_v2_ptsz(CUdeviceptr to, const void *from, size_t size, CUstream stream);
+CUresult cuMemcpyDtoHAsync_v2(void *to, CUdeviceptr from, size_t size, CUstream stream);
+CUresult cuMemcpyDtoHAsync_v2_ptsz(void *to, CUdeviceptr from, size_t size, CUstream stream);
+CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream stream);
+CUresult cuMemcpyDtoDAsync_v2_ptsz(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream stream);
+CUresult cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
+                           CUcontext from_context, size_t size, CUstream stream);
+CUresult cuMemcpyPeerAsync_ptsz(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
+                                CUcontext from_context, size_t size, CUstream stream);
+CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D *rows);
+CUresult cuMemcpy2D_v2_ptds(const CUDA_MEMCPY2D *rows);
+CUresult cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D *rows);
+CUresult cuMemcpy2DUnaligned_v2_ptds(const CUDA_MEMCPY2D *rows);
+CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *rows, CUstream stream);
+CUresult cuMemcpy2DAsync_v2_ptsz(const CUDA_MEMCPY2D *rows, CUstream stream);
+
+/* fill.c */
+CUresult cuMemsetD8_v2(CUdeviceptr to, unsigned char value, size_t count);
+CUresult cuMemsetD8_v2_ptds(CUdeviceptr to, unsigned char value, size_t count);
+CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t count, CUstream stream);
+CUresult cuMemsetD8Async_ptsz(CUdeviceptr to, unsigned char value, size_t count, CUstream stream);
+CUresult cuMemsetD16_v2(CUdeviceptr to, unsigned short value, size_t count);
+CUresult cuMemsetD16_v2_ptds(CUdeviceptr to, unsigned short value, size_t count);
+CUresult cuMemsetD16Async(CUdeviceptr to, unsigned short value, size_t count, CUstream stream);
+CUresult cuMemsetD16Async_ptsz(CUdeviceptr to, unsigned short value, size_t count, CUstream stream);
+CUresult cuMemsetD32_v2(CUdeviceptr to, unsigned int value, size_t count);
+CUresult cuMemsetD32_v2_ptds(CUdeviceptr to, unsigned int value, size_t count);
+CUresult cuMemsetD32Async(CUdeviceptr to, unsigned int value, size_t count, CUstream stream);
+CUresult cuMemsetD32Async_ptsz(CUdeviceptr to, unsigned int value, size_t count, CUstream stream);
+CUresult cuMemsetD2D8_v2(CUdeviceptr to, size_t pitch, unsigned char value, size_t width,
+                         size_t height);
+CUresult cuMemsetD2D8_v2_ptds(CUdeviceptr to, size_t pitch, unsigned char value, size_t width,
+                              size_t height);
+CUresult cuMemsetD2D8Async(CUdeviceptr to, size_t pitch, unsigned char value, size_t width,
+                           size_t height, CUstream stream);
+CUresult cuMemsetD2D8Async_ptsz(CUdeviceptr to, size_t pitch, unsigned char value, size_t width,
+                                size_t height, CUstream stream);
+CUresult cuMemsetD2D16_v2(CUdeviceptr to, size_t pitch, unsigned short value, size_t width,
+                          size_t height);
+CUresult cuMemsetD2D16_v2_ptds(CUdeviceptr to, size_t pitch, unsigned short value, size_t width,
+                               size_t height);
+CUresult cuMemsetD2D16Async(CUdeviceptr to, size_t pitch, unsigned short value, size_t width,
+                            size_t height, CUstream stream);
+CUresult cuMemsetD2D16Async_ptsz(CUdeviceptr to, size_t pitch, unsigned short value, size_t width,
+                                 size_t height, CUstream stream);
+CUresult cuMemsetD2D32_v2(CUdeviceptr to, size_t pitch, unsigned int value, size_t width,
+                          size_t height);
+CUresult cuMemsetD2D32_v2_ptds(CUdeviceptr to, size_t pitch, unsigned int value, size_t width,
+                               size_t height);
+CUresult cuMemsetD2D32Async(CUdeviceptr to, size_t pitch, unsigned int value, size_t width,
+                            size_t height, CUstream stream);
+CUresult cuMemsetD2D32Async_ptsz(CUdeviceptr to, size_t pitch, unsigned int value, size_t width,
+                                 size_t height, CUstream stream);
+
+/* stream_calls.c */
+CUresult cuStreamCreateWithPriority(CUstream *ret_stream, unsigned int flags, int priority);
+CUresult cuStreamCreate(CUstream *ret_stream, unsigned int flags);
+CUresult cuStreamDestroy_v2(CUstream handle);
+CUresult cuStreamQuery(CUstream handle);
+CUresult cuStreamQuery_ptsz(CUstream handle);
+CUresult cuStreamSynchronize(CUstream handle);
+CUresult cuStreamSynchronize_ptsz(CUstream handle);
+CUresult cuStreamGetPriority(CUstream handle, int *ret_priority);
+CUresult cuStreamGetPriority_ptsz(CUstream handle, int *ret_priority);
+CUresult cuStreamGetFlags(CUstream handle, unsigned int *ret_flags);
+CUresult cuStreamGetFlags_ptsz(CUstream handle, unsigned int *ret_flags);
+CUresult cuStreamGetId(CUstream handle, unsigned long long *ret_id);
+CUresult cuStreamGetId_ptsz(CUstream handle, unsigned long long *ret_id);
+CUresult cuStreamGetCtx(CUstream handle, CUcontext *ret_context);
+CUresult cuStreamGetCtx_ptsz(CUstream handle, CUcontext *ret_context);
+CUresult cuStreamGetCtx_v2(CUstream handle, CUcontext *ret_context, void **ret_green);
+CUresult cuStreamGetCtx_v2_ptsz(CUstream handle, CUcontext *ret_context, void **ret_green);
+CUresult cuLaunchHostFunc(CUstream handle, CUhostFn function, void *user);
+CUresult cuLaunchHostFunc_ptsz(CUstream handle, CUhostFn function, void *user);
+CUresult cuStreamAddCallback(CUstream handle, CUstreamCallback callback, void *user,
+                             unsigned int flags);
+CUresult cuStreamAddCallback_ptsz(CUstream handle, CUstreamCallback callback, void *user,
+                                  unsigned int flags);
+
+/* event.c */
+CUresult cuEventCreate(CUevent *ret_event, unsigned int flags);
+CUresult cuEventDestroy_v2(CUevent event);
+CUresult cuEventRecord(CUevent event, CUstream handle);
+CUresult cuEventRecord_ptsz(CUevent event, CUstream handle);
+CUresult cuEventRecordWithFlags(CUevent event, CUstream handle, unsigned int flags);
+CUresult cuEventRecordWithFlags_ptsz(CUevent event, CUstream handle, unsigned int flags);
+CUresult cuEventQuery(CUevent event);
+CUresult cuEventSynchronize(CUevent event);
+CUresult cuEventElapsedTime(float *ret_ms, CUevent start, CUevent end);
+CUresult cuEventElapsedTime_v2(float *ret_ms, CUevent start, CUevent end);
+CUresult cuStreamWaitEvent(CUstream handle, CUevent event, unsigned int flags);
+CUresult cuStreamWaitEvent_ptsz(CUstream handle, CUevent event, unsigned int flags);
+CUresult cuCtxRecordEvent(CUcontext context, CUevent event);
+CUresult cuCtxWaitEvent(CUcontext context, CUevent event);
+
+/* capture.c */
+CUresult cuStreamBeginCapture_v2(CUstream handle, CUstreamCaptureMode mode);
+CUresult cuStreamBeginCapture_v2_ptsz(CUstream handle, CUstreamCaptureMode mode);
+CUresult cuStreamEndCapture(CUstream handle, CUgraph *ret_graph);
+CUresult cuStreamEndCapture_ptsz(CUstream handle, CUgraph *ret_graph);
+CUresult cuStreamIsCapturing(CUstream handle, CUstreamCaptureStatus *ret_status);
+CUresult cuStreamIsCapturing_ptsz(CUstream handle, CUstreamCaptureStatus *ret_status);
+CUresult cuStreamGetCaptureInfo(CUstream handle, CUstreamCaptureStatus *ret_status,
+                                cuuint64_t *ret_id);
+CUresult cuStreamGetCaptureInfo_ptsz(CUstream handle, CUstreamCaptureStatus *ret_status,
+                                     cuuint64_t *ret_id);
+CUresult cuStreamGetCaptureInfo_v2(CUstream handle, CUstreamCaptureStatus *ret_status,
+                                   cuuint64_t *ret_id, CUgraph *ret_graph,
+                                   const CUgraphNode **ret_nodes, size_t *ret_count);
+CUresult cuStreamGetCaptureInfo_v2_ptsz(CUstream handle, CUstreamCaptureStatus *ret_status,
+                                        cuuint64_t *ret_id, CUgraph *ret_graph,
+                                        const CUgraphNode **ret_nodes, size_t *ret_count);
+CUresult cuStreamGetCaptureInfo_v3(CUstream handle, CUstreamCaptureStatus *ret_status,
+                                   cuuint64_t *ret_id, CUgraph *ret_graph,
+                                   const CUgraphNode **ret_nodes, const CUgraphEdgeData **ret_edges,
+                                   size_t *ret_count);
+CUresult cuStreamGetCaptureInfo_v3_ptsz(CUstream handle, CUstreamCaptureStatus *ret_status,
+                                        cuuint64_t *ret_id, CUgraph *ret_graph,
+                                        const CUgraphNode **ret_nodes,
+                                        const CUgraphEdgeData **ret_edges, size_t *ret_count);
+CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode);
+
+/* graph.c */
+CUresult cuGraphCreate(CUgraph *ret_graph, unsigned int flags);
+CUresult cuGraphDestroy(CUgraph graph);
+CUresult cuGraphGetNodes(CUgraph graph, CUgraphNode *nodes, size_t *count);
+CUresult cuGraphNodeGetType(CUgraphNode node, CUgraphNodeType *ret_type);
+CUresult cuGraphInstantiateWithFlags(CUgraphExec *ret_exec, CUgraph graph,
+                                     unsigned long long flags);
+CUresult cuGraphInstantiate_v2(CUgraphExec *ret_exec, CUgraph graph, CUgraphNode *ret_bad,
+                               char *log, size_t log_size);
+CUresult cuGraphExecDestroy(CUgraphExec exec);
+CUresult cuGraphUpload(CUgraphExec exec, CUstream handle);
+CUresult cuGraphUpload_ptsz(CUgraphExec exec, CUstream handle);
+CUresult cuGraphLaunch(CUgraphExec exec, CUstream handle);
+CUresult cuGraphLaunch_ptsz(CUgraphExec exec, CUstream handle);
+
+/* pool_calls.c */
+CUresult cuMemAllocAsync(CUdeviceptr *ret_pointer, size_t size, CUstream stream);
+CUresult cuMemAllocAsync_ptsz(CUdeviceptr *ret_pointer, size_t size, CUstream stream);
+CUresult cuMemAllocFromPoolAsync(CUdeviceptr *ret_pointer, size_t size, CUmemoryPool pool,
+                                 CUstream stream);
+CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *ret_pointer, size_t size, CUmemoryPool pool,
+                                      CUstream stream);
+CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream handle);
+CUresult cuMemFreeAsync_ptsz(CUdeviceptr pointer, CUstream handle);
+CUresult cuMemPoolCreate(CUmemoryPool *ret_pool, const CUmemPoolProps *props);
+CUresult cuMemPoolDestroy(CUmemoryPool pool);
+CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t keep);
+CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void *value);
+CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void *value);
+CUresult cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc *list, size_t count);
+CUresult cuMemPoolGetAccess(CUmemAccess_flags *ret_flags, CUmemoryPool pool,
+                            CUmemLocation *location);
+CUresult cuDeviceGetDefaultMemPool(CUmemoryPool *ret_pool, CUdevice ordinal);
+CUresult cuDeviceGetMemPool(CUmemoryPool *ret_pool, CUdevice ordinal);
+CUresult cuDeviceSetMemPool(CUdevice ordinal, CUmemoryPool pool);
+CUresult cuMemGetDefaultMemPool(CUmemoryPool *ret_pool, CUmemLocation *location,
+                                CUmemAllocationType type);
+CUresult cuMemGetMemPool(CUmemoryPool *ret_pool, CUmemLocation *location, CUmemAllocationType type);
+CUresult cuMemSetMemPool(CUmemLocation *location, CUmemAllocationType type, CUmemoryPool pool);
+
+/* vmm.c */
+CUresult cuMemGetAllocationGranularity(size_t *ret_granularity, const CUmemAllocationProp *prop,
+                                       CUmemAllocationGranularity_flags option);
+CUresult cuMemCreate(CUmemGenericAllocationHandle *ret_handle, size_t size,
+                     const CUmemAllocationProp *prop, unsigned long long flags);
+CUresult cuMemRelease(CUmemGenericAllocationHandle handle);
+CUresult cuMemAddressReserve(CUdeviceptr *ret_pointer, size_t size, size_t alignment,
+                             CUdeviceptr hint, unsigned long long flags);
+CUresult cuMemAddressFree(CUdeviceptr pointer, size_t size);
+CUresult cuMemMap(CUdeviceptr pointer, size_t size, size_t offset,
+                  CUmemGenericAllocationHandle handle, unsigned long long flags);
+CUresult cuMemUnmap(CUdeviceptr pointer, size_t size);
+CUresult cuMemSetAccess(CUdeviceptr pointer, size_t size, const CUmemAccessDesc *list,
+                        size_t count);
+CUresult cuMemGetAccess(unsigned long long *ret_flags, const CUmemLocation *location,
+                        CUdeviceptr pointer);
+CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *ret_handle, void *pointer);
+CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *ret_prop,
+                                                CUmemGenericAllocationHandle handle);
+CUresult cuMemExportToShareableHandle(void *ret_handle, CUmemGenericAllocationHandle handle,
+                                      CUmemAllocationHandleType type, unsigned long long flags);
+CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *ret_handle, void *os_handle,
+                                        CUmemAllocationHandleType type);
+
+/* ipc.c */
+CUresult cuIpcGetMemHandle(CUipcMemHandle *ret_handle, CUdeviceptr pointer);
+CUresult cuIpcOpenMemHandle(CUdeviceptr *ret_pointer, CUipcMemHandle handle, unsigned int flags);
+CUresult cuIpcOpenMemHandle_v2(CUdeviceptr *ret_pointer, CUipcMemHandle handle, unsigned int flags);
+CUresult cuIpcCloseMemHandle(CUdeviceptr pointer);
+
+/* proc_address.c */
+CUresult cuGetProcAddress(const char *name, void **ret_entry, int version, cuuint64_t flags);
+CUresult cuGetProcAddress_v2(const char *name, void **ret_entry, int version, cuuint64_t flags,
+                             CUdriverProcAddressQueryResult *ret_status);
+CUresult cuGetProcAddress_v2_ptsz(const char *name, void **ret_entry, int version, cuuint64_t flags,
+                                  CUdriverProcAddressQueryResult *ret_status);
+CUresult cuGetExportTable(const void **ret_table, const CUuuid *id);
+
+/* error.c */
+CUresult cuGetErrorName(CUresult value, const char **ret_name);
+CUresult cuGetErrorString(CUresult value, const char **ret_text);
+
+#endif

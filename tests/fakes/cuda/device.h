@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A device: a capacity, what of it is in use, its primary context and its
+ * pools. Synchronization: the state lock. */
+#ifndef BERTH_FAKE_DEVICE_H
+#define BERTH_FAKE_DEVICE_H
+
+#include "cuda_abi.h"
+
+#include <stdbool.h>
+
+struct device {
+    int ordinal;
+    uint64_t capacity;
+    uint64_t used; /* multiples of the granule: segments, pools, VMM handles */
+    struct context *primary;
+    unsigned primary_retained;
+    unsigned primary_flags;
+    struct pool *default_pool;
+    struct pool *current_pool;
+};
+
+CUresult device_init(void);
+int device_count(void);
+/* NULL for an ordinal that names none. */
+struct device *device_get(int ordinal);
+/* Takes capacity; OUT_OF_MEMORY leaves everything as it was. */
+CUresult device_take(struct device *device, uint64_t size);
+void device_give(struct device *device, uint64_t size);
+
+#endif
