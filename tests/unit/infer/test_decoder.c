@@ -275,6 +275,39 @@ static void bytes_do_not_depend_on_threads_or_batches(void **state)
     references_each(check_division);
 }
 
+/* A cache that grows while it is filled must hold what one of the right size holds. */
+static void check_growth(struct reference *reference)
+{
+    const struct berth_kernels *kernels = berth__kernels_choose(NULL);
+    size_t count = 1300, vocab = reference->model->config.vocab;
+    struct berth_session *sessions[2];
+    uint32_t *tokens;
+
+    if (reference->model->config.context_max < count)
+        return;
+    tokens = calloc(count, sizeof(tokens[0]));
+    for (size_t i = 0; i < count; i++)
+        tokens[i] = (uint32_t)(i * 7 % vocab);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(berth__session_new(reference->model, kernels, reference->pool,
+                                            i == 0 ? 1 : count, &failure, &sessions[i]),
+                         0);
+        assert_int_equal(berth__session_feed(sessions[i], tokens, 100, &failure), 0);
+        assert_int_equal(berth__session_feed(sessions[i], tokens + 100, 500, &failure), 0);
+        assert_int_equal(berth__session_feed(sessions[i], tokens + 600, count - 600, &failure), 0);
+    }
+    assert_memory_equal(berth__session_logits(sessions[0]), berth__session_logits(sessions[1]),
+                        vocab * sizeof(float));
+    berth__session_free(sessions[0]);
+    berth__session_free(sessions[1]);
+    free(tokens);
+}
+
+static void a_cache_that_grows_keeps_its_rows(void **state)
+{
+    references_each(check_growth);
+}
+
 static void check_limits(struct reference *reference)
 {
     struct berth_session *session = session_begin(reference, &berth__kernels_scalar);
@@ -302,6 +335,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(logits_of_every_position_agree),
         cmocka_unit_test(greedy_tokens_agree),
         cmocka_unit_test(bytes_do_not_depend_on_threads_or_batches),
+        cmocka_unit_test(a_cache_that_grows_keeps_its_rows),
         cmocka_unit_test(a_text_that_does_not_fit_is_refused_whole),
     };
 

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "config.h"
+#include "folder.h"
 #include "text_stream.h"
 #include "tokenizer.h"
 #include "utf8.h"
@@ -23,7 +24,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char *data_dir;
 static const char *shipped_dir; /* the model that the tree ships */
@@ -136,36 +136,15 @@ static void prompts_of_the_shipped_model_agree(void **state)
     berth__tokenizer_free(tokenizer);
 }
 
-/* A folder with the given files; the caller frees it with folder_free(). */
-static char *folder_new(const char *tokenizer_json, const char *config_json)
+/* A folder with the given files. */
+static char *tokenizer_folder(const char *tokenizer_json, const char *config_json)
 {
-    char *dir = strdup("/tmp/berth-tokenizer-XXXXXX"), path[PATH_MAX];
-    FILE *file;
+    char *dir = folder_new();
 
-    assert_non_null(mkdtemp(dir));
-    snprintf(path, sizeof(path), "%s/tokenizer.json", dir);
-    file = fopen(path, "w");
-    fputs(tokenizer_json, file);
-    fclose(file);
-    if (config_json) {
-        snprintf(path, sizeof(path), "%s/tokenizer_config.json", dir);
-        file = fopen(path, "w");
-        fputs(config_json, file);
-        fclose(file);
-    }
+    folder_write_text(dir, "tokenizer.json", tokenizer_json);
+    if (config_json)
+        folder_write_text(dir, "tokenizer_config.json", config_json);
     return dir;
-}
-
-static void folder_free(char *dir)
-{
-    char path[PATH_MAX];
-
-    snprintf(path, sizeof(path), "%s/tokenizer.json", dir);
-    unlink(path);
-    snprintf(path, sizeof(path), "%s/tokenizer_config.json", dir);
-    unlink(path);
-    rmdir(dir);
-    free(dir);
 }
 
 #define MODEL                                                                                      \
@@ -176,7 +155,7 @@ static void folder_free(char *dir)
 static void encoding_check(const char *json, const char *config, uint32_t bos, const char *text,
                            const char *ids)
 {
-    char *dir = folder_new(json, config);
+    char *dir = tokenizer_folder(json, config);
     struct berth_tokenizer *tokenizer = tokenizer_open(dir, bos);
     json_t *expected = json_loads(ids, 0, NULL);
 
@@ -231,7 +210,7 @@ static void bos_comes_from_the_config_where_no_template_is(void **state)
 
 static void refusal_check(const char *json, const char *expected)
 {
-    char *dir = folder_new(json, NULL);
+    char *dir = tokenizer_folder(json, NULL);
     struct berth_tokenizer *tokenizer = NULL;
 
     assert_true(berth__tokenizer_load(dir, BERTH_TOKEN_NONE, &failure, &tokenizer) < 0);
