@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Side-by-side measurement: variants take turns in one run, and only ratios of medians are told.
+
+Absolute times on a shared machine drift by a factor of two; what is run in turn drifts together.
+"""
+
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+JEMALLOC = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
+
+
+def need(path, what):
+    """Leaves with the reason where something to measure with is missing."""
+    found = shutil.which(path) or (path if os.path.exists(path) else None)
+    if not found:
+        print(f"skipped: {what} ({path}) is not here")
+        sys.exit(77)
+    return found
+
+
+def preload(*libraries, **environment):
+    """An environment with these libraries preloaded."""
+    result = {**os.environ, **environment}
+    result.pop("LD_PRELOAD", None)
+    if libraries:
+        result["LD_PRELOAD"] = ":".join(libraries)
+    return result
+
+
+def once(command, environment, stdin=None):
+    """Runs a command: (user seconds, wall seconds, peak resident KiB)."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE if stdin else None,
+                               stdout=subprocess.DEVNULL)
+    process.communicate(stdin)
+    wall = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if process.returncode != 0:
+        raise RuntimeError(f"{command} ended with {process.returncode}")
+    return after.ru_utime - before.ru_utime, wall
+
+
+def interleaved(variants, rounds):
+    """variants: {name: function() -> number}. Medians of `rounds` turns, in random-free order."""
+    samples = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, measure in variants.items():
+            samples[name].append(measure())
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def instructions(command, environment, stdin=None):
+    """Instructions of a program and its libraries under callgrind."""
+    with tempfile.TemporaryDirectory() as folder:
+        full = ["valgrind", "--tool=callgrind", "--log-file=" + folder + "/log",
+                "--callgrind-out-file=" + folder + "/out", *command]
+        subprocess.run(full, env=environment, input=stdin, stdout=subprocess.DEVNULL, check=True)
+        with open(folder + "/log", encoding="utf-8") as log:
+            for line in log:
+                if "Collected" in line:
+                    return int(line.rsplit(":", 1)[1])
+    raise RuntimeError("callgrind told no count")
+
+
+def table(title, medians, base, unit):
+    """Prints the medians and their ratios to one of them."""
+    print(title)
+    for name, value in medians.items():
+        print(f"  {name:34} {value:14.6g} {unit:12} {value / medians[base]:7.3f} x {base}")

@@ -1,0 +1,292 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Programs that nobody here wrote, natively and under Berth: same output, same exit code.
+
+usage: clients.py BERTH CLIENT MODE
+
+BERTH is the command line tool. MODE says where the policy puts host blocks: `dram` (no far tier),
+`far` (every block on a file tier), `mixed` (size classes alternate between DRAM and two file tiers).
+Each client is a function that runs the same work with a given command prefix and returns what must
+not differ. Exits 77 with the reason where the client is not installed.
+"""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+POLICIES = {
+    "dram": """
+rule all { side = host  min-size = 64K  place = { dram } }
+""",
+    "far": """
+tier far { kind = file  path = "@DIR@"  capacity = 2G }
+rule all { side = host  place = { far } }
+""",
+    "mixed": """
+tier far { kind = file  path = "@DIR@"  capacity = 2G }
+tier other { kind = file  path = "@DIR@"  capacity = 16M }
+rule tiny { side = host  max-size = 128  place = { other, far } }
+rule small { side = host  min-size = 1K  max-size = 4K  place = { far } }
+rule middle { side = host  min-size = 16K  max-size = 256K  place = { other, dram } }
+rule large { side = host  min-size = 1M  place = { far } }
+""",
+}
+
+
+def need(program):
+    """Skips the test where the program is missing."""
+    path = shutil.which(program)
+    if not path:
+        print(f"{program} is not installed")
+        sys.exit(77)
+    return path
+
+
+def run(prefix, command, folder, stdin=b"", environment=None):
+    """Runs a command to its end; its exit code, and its output as bytes."""
+    done = subprocess.run(prefix + command, cwd=folder, input=stdin, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, timeout=240, check=False,
+                          env={**os.environ, **(environment or {})})
+    if b"berth[" in done.stderr:
+        print(done.stderr.decode(errors="replace")[-2000:], file=sys.stderr)
+        raise AssertionError("Berth had something to say")
+    return done.returncode, done.stdout
+
+
+def digest(data):
+    """A short name for some bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def client_sqlite3(prefix, folder):
+    """A table of 60,000 rows, an index, sorting, text functions; in memory and in a file."""
+    script = """
+create table t(a integer primary key, b text, c blob);
+with recursive n(i) as (select 1 union all select i+1 from n where i < 60000)
+insert into t select i, printf('row-%08d-%s', (i*7919)%60013, hex(zeroblob(i%40))), zeroblob(i%700) from n;
+create index tb on t(b);
+select count(*), sum(length(b)), sum(length(c)), min(b), max(b) from t;
+select group_concat(b, ',') from (select b from t order by b desc limit 2000);
+delete from t where a % 3 = 0;
+vacuum;
+pragma integrity_check;
+select sum(a), count(distinct b) from t;
+"""
+    outputs = [run(prefix, [need("sqlite3"), name], folder, script.encode())
+               for name in (":memory:", "db.sqlite")]
+    (folder / "db.sqlite").unlink()
+    return outputs
+
+
+def client_python(prefix, folder):
+    """CPython on malloc: objects, threads, fork, subprocesses, a C++ extension's exceptions."""
+    script = r"""
+import json, hashlib, os, re, sys, threading, zlib, subprocess, multiprocessing
+data = [{"k%d" % i: list(range(i % 50)), "s": "x" * (i % 300)} for i in range(20000)]
+text = json.dumps(data)
+assert json.loads(text) == data
+print(hashlib.sha256(text.encode()).hexdigest(), len(zlib.compress(text.encode())))
+out = [None] * 8
+def work(n):
+    parts = []
+    for i in range(3000):
+        parts.append(bytearray(n * 37 + i * 11))
+        if len(parts) > 100:
+            del parts[::2]
+    out[n] = sum(map(len, parts))
+threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+[t.start() for t in threads]; [t.join() for t in threads]
+print(out)
+big = bytearray(os.urandom(1) * (8 << 20))
+mine = big[0]
+pid = os.fork()
+if pid == 0:
+    big[:] = bytes(len(big))
+    os._exit(0 if not any(big[::4096]) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), all(b == mine for b in big[::4096]))
+print(subprocess.run([sys.executable, "-c", "print(len([0]*10**6))"], capture_output=True).stdout)
+with multiprocessing.get_context("fork").Pool(3) as pool:
+    print(sum(pool.map(len, ["a" * i for i in range(500)])))
+print(len(re.findall(r"(\w+)\s", text[:500000])))
+"""
+    return run(prefix, [need("python3"), "-c", script], folder,
+               environment={"PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0"})
+
+
+def client_gcc(prefix, folder):
+    """g++ compiles a large translation unit; the object must be the same to the byte."""
+    source = ["#include <algorithm>", "#include <map>", "#include <regex>", "#include <string>",
+              "#include <unordered_map>", "#include <vector>"]
+    for i in range(120):
+        source.append(f"std::map<std::string,std::vector<int>> f{i}(const std::vector<int> &v) {{"
+                      f" std::map<std::string,std::vector<int>> m; for (int x : v)"
+                      f" m[std::to_string(x % {i + 3})].push_back(x);"
+                      f" for (auto &p : m) std::sort(p.second.begin(), p.second.end()); return m; }}")
+    (folder / "large.cpp").write_text("\n".join(source))
+    code, output = run(prefix, [need("g++"), "-O1", "-c", "large.cpp", "-o", "large.o"], folder)
+    return code, output, digest((folder / "large.o").read_bytes())
+
+
+def client_git(prefix, folder):
+    """A history of 300 commits: import, log -p, gc, fsck, blame."""
+    need("git")
+    stream = []
+    body = []
+    for i in range(300):
+        body.append(f"line {i} {'abc' * (i % 20)}\n")
+        text = "".join(body)
+        stream.append(f"commit refs/heads/main\ncommitter A <a@b.c> {1700000000 + i} +0000\n"
+                      f"data {len(f'commit {i}')}\ncommit {i}\n"
+                      f"M 100644 inline file.txt\ndata {len(text)}\n{text}\n")
+    repository = folder / "repository"
+    shutil.rmtree(repository, ignore_errors=True)
+    environment = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
+    outputs = [run(prefix, ["git", "init", "-q", "-b", "main", "repository"], folder,
+                   environment=environment)]
+    for command, stdin in ((["fast-import", "--quiet"], "".join(stream).encode()),
+                           (["log", "-p", "--stat"], b""), (["gc", "-q", "--aggressive"], b""),
+                           (["fsck", "--full", "--no-progress"], b""),
+                           (["blame", "main", "--", "file.txt"], b"")):
+        code, output = run(prefix, ["git", "-C", str(repository)] + command, folder, stdin,
+                           environment)
+        outputs.append((code, digest(output), len(output)))
+    return outputs
+
+
+def client_node(prefix, folder):
+    """V8: buffers, JSON, worker threads, a child process."""
+    script = r"""
+const { Worker, isMainThread } = require('worker_threads');
+const crypto = require('crypto'), zlib = require('zlib'), cp = require('child_process');
+let parts = [];
+for (let i = 0; i < 3000; i++) parts.push(Buffer.alloc((i * 7919) % 100000, i & 255));
+const h = crypto.createHash('sha256'); parts.forEach(p => h.update(p));
+console.log(h.digest('hex'));
+const o = Array.from({ length: 20000 }, (_, i) => ({ i, s: 'x'.repeat(i % 100) }));
+console.log(JSON.stringify(JSON.parse(JSON.stringify(o))).length);
+console.log(zlib.gunzipSync(zlib.gzipSync(Buffer.concat(parts.slice(0, 500)))).length);
+console.log(cp.execFileSync(process.execPath, ['-e', 'console.log(6*7)']).toString());
+const w = new Worker('let a=[];for(let i=0;i<1e5;i++)a.push({i});require("worker_threads").parentPort.postMessage(a.length)', { eval: true });
+w.on('message', m => console.log(m));
+w.on('exit', c => console.log('exit', c));
+"""
+    return run(prefix, [need("node"), "-e", script], folder)
+
+
+def client_bash(prefix, folder):
+    """A shell: loops, pipes, subshells, here documents, traps, exit status."""
+    script = r"""
+set -u
+trap 'echo bye' EXIT
+declare -A seen
+for i in $(seq 1 3000); do seen[$((i % 97))]+="$i,"; done
+for k in $(printf '%s\n' "${!seen[@]}" | sort -n); do echo "$k ${#seen[$k]}"; done
+seq 1 2000 | sort -r | head -5 | tr '\n' ' '
+(cd / && pwd; exit 3); echo "status $?"
+cat <<EOF | wc -c
+$(printf 'word %.0s' {1..5000})
+EOF
+x=$(for i in {1..200}; do /bin/echo -n "$i"; done); echo "${#x}"
+kill -TERM $BASHPID & wait; exit 41
+"""
+    return run(prefix, [need("bash"), "-c", script], folder)
+
+
+@contextlib.contextmanager
+def redis(prefix, folder):
+    """A server on a Unix socket, ready; ended by SHUTDOWN."""
+    path = folder / "redis.sock"
+    server = subprocess.Popen(
+        prefix + [need("redis-server"), "--port", "0", "--unixsocket", str(path), "--save", "",
+                  "--dir", str(folder), "--loglevel", "notice", "--daemonize", "no",
+                  "--enable-debug-command", "yes"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder)
+    log = []
+    for line in server.stdout:
+        log.append(line)
+        if b"ready to accept connections" in line.lower():
+            break
+    else:
+        raise AssertionError("redis did not start: " + b"".join(log).decode())
+    try:
+        yield str(path), server
+    finally:
+        server.kill()
+        server.wait()
+
+
+def client_redis(prefix, folder):
+    """redis-server (linked to jemalloc itself): a benchmark, all types, a forked save, a digest."""
+    cli = need("redis-cli")
+    outputs = []
+    with redis(prefix, folder) as (path, server):
+        bench = subprocess.run([need("redis-benchmark"), "-s", path, "-n", "5000", "-q", "-r", "1000",
+                                "-t", "set,get,lpush,hset,sadd"], stdout=subprocess.PIPE, check=True)
+        outputs.append(bench.stdout.count(b"requests per second"))
+
+        def ask(*command):
+            return subprocess.run([cli, "-s", path, *command], stdout=subprocess.PIPE,
+                                  check=True).stdout
+
+        ask("flushall")
+        ask("eval", "for i=1,20000 do redis.call('set','k'..i,string.rep('v',i%2000)) "
+                    "redis.call('rpush','l'..(i%50),i) redis.call('zadd','z',i,i) end", "0")
+        outputs.append(ask("dbsize"))
+        outputs.append(ask("debug", "digest"))
+        outputs.append(ask("eval", "local s=0 for i=1,20000 do s=s+#redis.call('get','k'..i) end "
+                                   "return s", "0"))
+        outputs.append(ask("save"))
+        outputs.append(ask("memory", "malloc-stats")[:3] != b"")
+        ask("bgsave")
+        while b"rdb_bgsave_in_progress:1" in ask("info", "persistence"):
+            pass
+        outputs.append(b"rdb_last_bgsave_status:ok" in ask("info", "persistence"))
+        outputs.append(ask("config", "set", "activedefrag", "yes")[:2])
+        outputs.append(ask("flushall"))
+        subprocess.run([cli, "-s", path, "shutdown", "nosave"], check=False)
+        outputs.append(server.wait())
+    return outputs
+
+
+CLIENTS = {name[7:]: value for name, value in dict(globals()).items() if name.startswith("client_")}
+
+
+def probe(prefix, folder, mode):
+    """Berth must really be there, and put a block where the mode says."""
+    script = ("import ctypes as c; b = c.CDLL(None); print(b.berth_active()); "
+              "class I(c.Structure): _fields_=[('base',c.c_void_p),('requested',c.c_size_t),"
+              "('held',c.c_size_t),('tag',c.c_int),('tier',c.c_char_p),('rule',c.c_char_p)]").replace(
+                  "; class", "\nclass")
+    script += ("\nb.malloc.restype = c.c_void_p\np = c.c_void_p(b.malloc(c.c_size_t(2 << 20)))\n"
+               "i = I()\nprint(b.berth_describe(p, c.byref(i), c.c_size_t(c.sizeof(i))), "
+               "i.tier.decode(), i.requested)")
+    code, output = run(prefix, [need("python3"), "-c", script], folder)
+    where = "dram" if mode == "dram" else "far"
+    assert (code, output) == (0, f"1\n0 {where} {2 << 20}\n".encode()), (code, output)
+
+
+def main(berth, client, mode):
+    """Runs one client in one mode and compares."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as name:
+        folder = pathlib.Path(name)
+        policy = folder / "test.policy"
+        policy.write_text(POLICIES[mode].replace("@DIR@", name))
+        prefix = [berth, "run", "--policy", str(policy), "--"]
+        probe(prefix, folder, mode)
+        native = CLIENTS[client]([], folder)
+        under = CLIENTS[client](prefix, folder)
+        if native != under:
+            print(f"{client} differs under Berth ({mode}):\n native {str(native)[:3000]}\n"
+                  f" berth  {str(under)[:3000]}")
+            return 1
+        print(f"{client} ({mode}): same output and exit code: {str(under)[:200]}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:4]))
