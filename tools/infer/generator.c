@@ -30,6 +30,8 @@ struct berth_generator {
     struct berth_tokenizer *tokenizer; /* NULL where only ids are wanted */
     struct berth_probe *probe;         /* NULL without --stats */
     FILE *logits_file;                 /* NULL without --logits */
+    struct berth_session **kept;       /* with --keep-sessions: those of earlier prompts */
+    size_t kept_count;
     struct berth_infer_stats stats;
 };
 
@@ -114,6 +116,9 @@ void berth__generator_free(struct berth_generator *generator)
 {
     if (!generator)
         return;
+    for (size_t i = 0; i < generator->kept_count; i++)
+        berth__session_free(generator->kept[i]);
+    free(generator->kept);
     berth__probe_free(generator->probe);
     berth__thread_pool_free(generator->pool);
     berth__tokenizer_free(generator->tokenizer);
@@ -240,6 +245,32 @@ static void held_note(struct berth_infer_stats *stats)
         stats->activation_bytes = activation;
 }
 
+/* Ends a session, or keeps it as a server keeps a conversation that may go on. */
+static void session_end(struct berth_generator *generator, struct berth_session *session)
+{
+    struct berth_session **kept = NULL;
+
+    if (session && generator->options->keep_sessions)
+        kept = realloc(generator->kept, (generator->kept_count + 1) * sizeof(kept[0]));
+    if (!kept) {
+        berth__session_free(session);
+        return;
+    }
+    kept[generator->kept_count++] = session;
+    generator->kept = kept;
+}
+
+/* What follows an answer's text: a newline, and the mark that a program waits for. */
+static int end_write(const struct berth_generator *generator, struct berth_failure *failure)
+{
+    const char *mark = generator->options->end_mark;
+    int written = mark ? printf("\n%s\n", mark) : putchar('\n');
+
+    if (written >= 0 && fflush(stdout) != 0)
+        written = -1;
+    return output_check(written, failure);
+}
+
 int berth__generator_answer_ids(struct berth_generator *generator, const uint32_t *ids,
                                 size_t count, struct berth_failure *failure)
 {
@@ -260,10 +291,10 @@ int berth__generator_answer_ids(struct berth_generator *generator, const uint32_
     if (r == 0)
         r = output_check(berth__text_stream_finish(&answer.stream), failure);
     if (r == 0)
-        r = output_check(putchar('\n'), failure);
+        r = end_write(generator, failure);
     held_note(&generator->stats);
     berth__sampler_free(answer.sampler);
-    berth__session_free(answer.session);
+    session_end(generator, answer.session);
     return r;
 }
 

@@ -24,6 +24,8 @@ enum option_code {
     OPTION_ECHO,
     OPTION_IDS,
     OPTION_IGNORE_EOS,
+    OPTION_KEEP_SESSIONS,
+    OPTION_END_MARK,
     OPTION_LOGITS,
     OPTION_STATS,
     OPTION_HELP,
@@ -44,6 +46,8 @@ static const struct option long_options[] = {
     {"echo", no_argument, NULL, OPTION_ECHO},
     {"ids", no_argument, NULL, OPTION_IDS},
     {"ignore-eos", no_argument, NULL, OPTION_IGNORE_EOS},
+    {"keep-sessions", no_argument, NULL, OPTION_KEEP_SESSIONS},
+    {"end-mark", required_argument, NULL, OPTION_END_MARK},
     {"logits", required_argument, NULL, OPTION_LOGITS},
     {"stats", no_argument, NULL, OPTION_STATS},
     {"help", no_argument, NULL, OPTION_HELP},
@@ -69,6 +73,8 @@ void berth__infer_options_help(void)
          "  --echo             write the prompt before its answer\n"
          "  --ids              write token ids instead of text\n"
          "  --ignore-eos       do not stop at the model's end tokens\n"
+         "  --keep-sessions    keep each prompt's keys, values and activations until the end\n"
+         "  --end-mark TEXT    write this line after each answer\n"
          "  --logits FILE      write each prompt's ids and last logits to FILE, as lines of JSON\n"
          "  --stats            write speeds and sizes to stderr\n"
          "  --help, --version\n"
@@ -162,6 +168,9 @@ static void flag_set(int code, struct berth_infer_options *options)
     case OPTION_IGNORE_EOS:
         options->ignore_eos = true;
         break;
+    case OPTION_KEEP_SESSIONS:
+        options->keep_sessions = true;
+        break;
     case OPTION_STATS:
         options->stats = true;
         break;
@@ -189,6 +198,9 @@ static int option_take(int code, const char *text, struct berth_failure *failure
         return 0;
     case OPTION_LOGITS:
         options->logits_path = text;
+        return 0;
+    case OPTION_END_MARK:
+        options->end_mark = text;
         return 0;
     case OPTION_MAX_TOKENS:
         return size_parse(failure, "max-tokens", text, 0, (size_t)1 << 30, &options->tokens_max);

@@ -15,6 +15,7 @@ struct berth_infer_options {
     size_t prompt_count;
     const char *prompt_ids; /* NULL: not given */
     const char *logits_path;
+    const char *end_mark; /* NULL: not given */
     struct berth_sampling sampling;
     size_t tokens_max;
     size_t threads;
@@ -22,6 +23,7 @@ struct berth_infer_options {
     bool echo;
     bool ids_only;
     bool ignore_eos;
+    bool keep_sessions;
     bool stats;
     bool help;
     bool version;
