@@ -2,7 +2,7 @@
 /*
  * The static archive that programs link: forwards to the preloaded library when there is one.
  *
- * The look-up is done once per process and costs one predicted branch afterwards. It must not be
+ * The search is made once per process and costs one predicted branch afterwards. It must not be
  * made at link time: a weak reference is resolved to NULL in a non-PIE program even when the
  * library is preloaded later.
  */
@@ -25,9 +25,23 @@ static const struct berth_api *api_find(void)
     *(void **)&get = dlsym(RTLD_DEFAULT, "berth_api_v1");
     if (get && get() && get()->size >= sizeof(struct berth_api))
         api = get();
+    /* A search without success leaves a message, which is not the program's. */
+    if (!get)
+        dlerror();
     atomic_store_explicit(&found, api, memory_order_release);
     errno = saved_errno;
     return api;
+}
+
+static const struct berth_api *api_get(void);
+
+/*
+ * The search may allocate, and takes the loader's lock: it is made when the program starts, and
+ * only for calls that come even earlier, where the call is.
+ */
+__attribute__((constructor)) static void api_start(void)
+{
+    api_get();
 }
 
 static const struct berth_api *api_get(void)

@@ -31,8 +31,8 @@ static int index_of(const char *const *names, int count, const char *text, size_
 
 static void complain(const char *text, size_t length, const char *expected)
 {
-    berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_OPTIONS, "BERTH_DEBUG: '%.*s' is not known; expected %s",
-               (int)length, text, expected);
+    berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_OPTIONS,
+               "BERTH_DEBUG: '%.*s' is not known; expected %s", (int)length, text, expected);
 }
 
 static void configure_part(const char *part, size_t length)
@@ -97,10 +97,14 @@ void berth__log(enum berth_level level, enum berth_topic topic, const char *form
     va_end(args);
     if (n > 0)
         used += (size_t)n;
-    if (used > sizeof(line) - 2) {
+    if (used > sizeof(line) - 1) {
         used = sizeof(line) - 1;
         memcpy(line + used - 3, "...", 3);
     }
+    /* A name with a line feed in it does not make two lines. */
+    for (size_t i = 0; i < used; i++)
+        if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
+            line[i] = '?';
     line[used++] = '\n';
     /* A line that stderr does not take is lost: the program must not notice. */
     if (write(STDERR_FILENO, line, used) < 0)

@@ -89,19 +89,31 @@ int berth__quantity_parse(const char *text, size_t length, uint64_t *ret_bytes)
     return 0;
 }
 
+/* `bytes` in units of 2^shift, times `factor`, rounded to the nearest. */
+static unsigned scaled(uint64_t bytes, unsigned shift, unsigned factor)
+{
+    unsigned __int128 half = (unsigned __int128)1 << shift >> 1;
+
+    return (unsigned)(((unsigned __int128)bytes * factor + half) >> shift);
+}
+
+/* In whole numbers, because printf()'s %f writes the point of the program's locale. */
 const char *berth__quantity_format(uint64_t bytes, char buffer[BERTH_QUANTITY_TEXT_MAX])
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-    unsigned unit = 0;
-    double value = (double)bytes;
+    unsigned unit = 1;
 
-    while (value >= 1024.0 && unit < sizeof(units) / sizeof(units[0]) - 1) {
-        value /= 1024.0;
-        unit++;
-    }
-    if (unit == 0)
+    if (bytes < 1024) {
         snprintf(buffer, BERTH_QUANTITY_TEXT_MAX, "%u B", (unsigned)bytes);
+        return buffer;
+    }
+    while (unit < 6 && (bytes >> 10 * unit >= 1024 || scaled(bytes, 10 * unit, 10) >= 10240))
+        unit++;
+    if (scaled(bytes, 10 * unit, 100) < 1000)
+        snprintf(buffer, BERTH_QUANTITY_TEXT_MAX, "%u.%02u %s", scaled(bytes, 10 * unit, 100) / 100,
+                 scaled(bytes, 10 * unit, 100) % 100, units[unit]);
     else
-        snprintf(buffer, BERTH_QUANTITY_TEXT_MAX, "%.*f %s", value < 10 ? 2 : 1, value, units[unit]);
+        snprintf(buffer, BERTH_QUANTITY_TEXT_MAX, "%u.%u %s", scaled(bytes, 10 * unit, 10) / 10,
+                 scaled(bytes, 10 * unit, 10) % 10, units[unit]);
     return buffer;
 }

@@ -24,7 +24,8 @@ extern BERTH_SHARED struct tier_registry berth__tier_registry;
 struct tier_registry berth__tier_registry = {
     .tier =
         {
-            [BERTH_TIER_DEVICE] = {"device", BERTH_KIND_DEVICE, BERTH_SIDE_DEVICE, 0, NULL, NULL, ""},
+            [BERTH_TIER_DEVICE] = {"device", BERTH_KIND_DEVICE, BERTH_SIDE_DEVICE, 0, NULL, NULL,
+                                   ""},
             [BERTH_TIER_PINNED] = {"pinned", BERTH_KIND_PINNED, BERTH_SIDE_HOST, 0, NULL, NULL, ""},
             [BERTH_TIER_DRAM] = {"dram", BERTH_KIND_DRAM, BERTH_SIDE_HOST, 0, NULL, NULL, ""},
         },
@@ -61,7 +62,8 @@ static int update_tier(struct berth_tier *tier, const struct berth_tier_config *
                        size_t why_size)
 {
     if (tier->kind != config->kind || strcmp(tier->path, config->path) != 0) {
-        snprintf(why, why_size, "it already exists as kind %s%s%s; a running program cannot move it",
+        snprintf(why, why_size,
+                 "it already exists as kind %s%s%s; a running program cannot move it",
                  berth__kind_name(tier->kind), tier->path[0] ? " at " : "", tier->path);
         return -EEXIST;
     }
@@ -79,6 +81,12 @@ static const char *keep_text(const char *text)
         return "";
     copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return copy == MAP_FAILED ? NULL : memcpy(copy, text, size);
+}
+
+static void drop_text(const char *text)
+{
+    if (*text)
+        munmap((void *)text, strlen(text) + 1);
 }
 
 /* Called with the lock held; the entry is invisible until `made` is raised. */
@@ -108,8 +116,10 @@ static int make_tier(berth_tier_id id, const struct berth_tier_config *config, c
     tier->kind = config->kind;
     tier->capacity = config->capacity;
     r = make(tier, id, config, why, why_size);
-    if (r < 0)
+    if (r < 0) {
+        drop_text(tier->path);
         return r;
+    }
     atomic_store_explicit(&berth__tier_registry.made, id + 1u, memory_order_release);
     return 0;
 }
