@@ -30,7 +30,7 @@ struct berth_decision {
     uint64_t version; /* of the table that decided; 0 = there is none */
     uint32_t rule;    /* index, or BERTH_RULE_NONE */
     enum berth_tag tag;
-    unsigned place_count; /* 0 = the default place: dram, or device */
+    unsigned place_count;                 /* 0 = the default place: dram, or device */
     berth_tier_id places[BERTH_TIER_MAX]; /* in order; tiers that serve this side only */
 };
 
@@ -41,7 +41,10 @@ struct berth_decision {
  */
 void berth__table_decide(const struct berth_request *request, struct berth_decision *ret);
 
-/* Counts that `decision`'s rule asked for `tier` and did not get it (the next place is tried). */
+/*
+ * Counts that `decision`'s rule asked for `tier` and did not get it (the next place is tried): in
+ * the rule's counters and in the tier's account.
+ */
 void berth__table_count_spill(const struct berth_decision *decision, berth_tier_id tier,
                               size_t size);
 
@@ -49,7 +52,8 @@ void berth__table_count_spill(const struct berth_decision *decision, berth_tier_
  * Validates `bytes` (any alignment, any content), makes the tiers, publishes. `origin` is kept for
  * people (a path, "agent"). A tier that cannot be made is said once on stderr and its places are
  * passed over: that is no error. 0, or -EINVAL with one sentence in `why`; the table in force stays
- * then. Bootstrap or control thread only. Copies `bytes`.
+ * then. Bootstrap or control thread only. Copies `bytes`. Sets the options that the table names and
+ * the thresholds of berth__gate. Waits for readers of the table before, never for its own thread.
  */
 int berth__table_install(const void *bytes, size_t size, const char *origin, char *why,
                          size_t why_size);
@@ -64,5 +68,36 @@ bool berth__table_has_host_rule(void);
 
 /* The name of a rule for people and for berth_describe(); "" if that version is gone. */
 const char *berth__table_rule_name(uint64_t version, uint32_t rule, char buffer[BERTH_NAME_MAX]);
+
+/*
+ * Sets the thresholds of berth__gate from the options and the table in force; without a table,
+ * blocks from the record threshold on are looked at. For who changes options later on.
+ */
+void berth__table_update_gate(void);
+
+/*
+ * For statistics and for `policy show`: the bytes of the table in force, to be read by
+ * pmem/table_format.h. *ret_size is set whenever there is a table. -ENOENT: there is none; -ENOSPC:
+ * `room` is too small. `bytes` must be aligned to 8.
+ */
+int berth__table_copy(void *bytes, size_t room, size_t *ret_size, uint64_t *ret_version);
+
+/* What a rule of that version did since it was installed. -ESTALE when another is in force. */
+struct berth_rule_counts {
+    uint64_t matched_blocks, matched_bytes;
+    uint64_t spilled_blocks, spilled_bytes; /* once per place that had no room */
+};
+int berth__table_rule_counts(uint64_t version, uint32_t rule, struct berth_rule_counts *ret);
+
+/* Where that version came from, cut to `room`. -ESTALE when another is in force. */
+int berth__table_origin(uint64_t version, char *text, size_t room);
+
+/*
+ * Around fork: no install is under way while the process is copied, and the child, which has one
+ * thread, forgets the readers of the others.
+ */
+void berth__table_fork_prepare(void);
+void berth__table_fork_parent(void);
+void berth__table_fork_child(void);
 
 #endif

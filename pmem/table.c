@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/table.h"
+
+#include "alloc/log.h"
+#include "alloc/options.h"
+#include "alloc/stats.h"
+#include "pmem/gate.h"
+#include "pmem/table_epoch.h"
+#include "pmem/table_load.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+/*
+ * `current` is the one pointer that readers follow. The rest is the installer's, under `lock`.
+ * Constant-initialised: malloc asks for decisions before any constructor.
+ */
+struct table_state {
+    _Atomic(struct berth_loaded_table *) current;
+    struct berth_epoch readers;
+    pthread_mutex_t lock;
+    uint64_t last_version;
+    /* Replaced tables that some reader may still see; freed by the next successful wait. */
+    struct berth_loaded_table *retired;
+};
+
+extern BERTH_SHARED struct table_state berth__table_state;
+struct table_state berth__table_state = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* A reader runs for microseconds; one that takes this long will never come back. */
+#define READER_TIMEOUT_MS 1000
+
+/* A thread's name has at most 15 characters: the kernel's TASK_COMM_LEN. */
+#define THREAD_NAME_SIZE 16
+
+/* `*` is any characters, `?` any one. Iterative, so that no pattern is slow or deep. */
+static bool glob_matches(const char *glob, const char *text)
+{
+    const char *star = NULL;
+    const char *resume = text;
+
+    while (*text) {
+        if (*glob == '*') {
+            star = glob++;
+            resume = text;
+        } else if (*glob == '?' || *glob == *text) {
+            glob++;
+            text++;
+        } else if (star) {
+            glob = star + 1;
+            text = ++resume;
+        } else {
+            return false;
+        }
+    }
+    while (*glob == '*')
+        glob++;
+    return *glob == '\0';
+}
+
+/* What is found out about a request at most once, and only if some rule asks. */
+struct question {
+    const struct berth_request *request;
+    struct berth_loaded_table *table;
+    const _Atomic uint64_t *row;
+    bool row_known;
+    bool thread_known;
+    char thread[THREAD_NAME_SIZE];
+};
+
+static bool pattern_matches(struct question *question, uint32_t pattern)
+{
+    berth_site_id site = question->request->site;
+
+    if (site == 0)
+        return false;
+    if (!question->row_known) {
+        question->row = berth__site_cache_row(&question->table->sites, site);
+        question->row_known = true;
+    }
+    return berth__site_cache_test(&question->table->sites, question->row, site, pattern);
+}
+
+static bool thread_matches(struct question *question, const char *glob)
+{
+    if (!question->thread_known) {
+        if (prctl(PR_GET_NAME, question->thread, 0, 0, 0) < 0)
+            question->thread[0] = '\0';
+        question->thread_known = true;
+    }
+    return glob_matches(glob, question->thread);
+}
+
+/* The tag by call path: of the first `site` section that matches. */
+static enum berth_tag tag_by_site(struct question *question)
+{
+    const struct berth_table_view *view = &question->table->view;
+    const struct berth_request *request = question->request;
+
+    for (uint32_t i = 0; i < view->header->sites.count; i++) {
+        const struct berth_site_entry *entry = &view->sites[i];
+
+        if ((entry->side & request->side) && request->size >= entry->min_size &&
+            request->size <= entry->max_size && pattern_matches(question, i))
+            return (enum berth_tag)entry->tag;
+    }
+    return BERTH_TAG_UNTAGGED;
+}
+
+static bool rule_matches(struct question *question, uint32_t index, enum berth_tag tag)
+{
+    const struct berth_loaded_table *table = question->table;
+    const struct berth_rule_entry *entry = &table->view.rules[index];
+    const struct berth_rule_state *rule = &table->rules[index];
+    const struct berth_request *request = question->request;
+
+    return (rule->sides & request->side) && ((entry->tags >> tag) & 1) &&
+           request->size >= entry->min_size && request->size <= entry->max_size &&
+           request->sequence >= entry->sequence_first &&
+           request->sequence <= entry->sequence_last &&
+           (rule->pattern == BERTH_RULE_NONE || pattern_matches(question, rule->pattern)) &&
+           (entry->thread == 0 ||
+            thread_matches(question, berth__table_string(&table->view, entry->thread)));
+}
+
+static void take_rule(struct berth_loaded_table *table, uint32_t index,
+                      const struct berth_request *request, struct berth_decision *ret)
+{
+    struct berth_rule_state *rule = &table->rules[index];
+    const berth_tier_id *places = &table->placed[rule->placed_first];
+    unsigned count = rule->host_count;
+
+    if (request->side == BERTH_SIDE_DEVICE) {
+        places += rule->host_count;
+        count = rule->device_count;
+    }
+    ret->rule = index;
+    ret->place_count = count;
+    for (unsigned i = 0; i < count; i++)
+        ret->places[i] = places[i];
+    atomic_fetch_add_explicit(&rule->matched_blocks, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&rule->matched_bytes, request->size, memory_order_relaxed);
+}
+
+static void decide(struct berth_loaded_table *table, const struct berth_request *request,
+                   struct berth_decision *ret)
+{
+    struct question question = {.request = request, .table = table};
+
+    ret->version = table->version;
+    if (ret->tag == BERTH_TAG_UNTAGGED)
+        ret->tag = tag_by_site(&question);
+    for (uint32_t i = 0; i < table->view.header->rules.count; i++)
+        if (rule_matches(&question, i, ret->tag)) {
+            take_rule(table, i, request, ret);
+            return;
+        }
+}
+
+/* Enters, and returns the table in force, which stays until the reader leaves. */
+static struct berth_loaded_table *enter(struct berth_epoch_token *ret_token)
+{
+    *ret_token = berth__epoch_enter(&berth__table_state.readers);
+    return atomic_load(&berth__table_state.current);
+}
+
+void berth__table_decide(const struct berth_request *request, struct berth_decision *ret)
+{
+    struct berth_epoch_token token;
+    struct berth_loaded_table *table;
+
+    ret->version = 0;
+    ret->rule = BERTH_RULE_NONE;
+    ret->tag = request->tag;
+    ret->place_count = 0;
+    if (!atomic_load_explicit(&berth__table_state.current, memory_order_relaxed))
+        return;
+    table = enter(&token);
+    if (table)
+        decide(table, request, ret);
+    berth__epoch_leave(token);
+}
+
+void berth__table_count_spill(const struct berth_decision *decision, berth_tier_id tier,
+                              size_t size)
+{
+    struct berth_epoch_token token;
+    struct berth_loaded_table *table = enter(&token);
+
+    if (table && table->version == decision->version &&
+        decision->rule < table->view.header->rules.count) {
+        struct berth_rule_state *rule = &table->rules[decision->rule];
+
+        atomic_fetch_add_explicit(&rule->spilled_blocks, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&rule->spilled_bytes, size, memory_order_relaxed);
+    }
+    berth__epoch_leave(token);
+    berth__stats_spill(tier, size);
+}
+
+/* Called under the lock. A table that cannot be freed yet is kept for the next time. */
+static void retire(struct berth_loaded_table *old)
+{
+    struct table_state *state = &berth__table_state;
+
+    if (old) {
+        old->next_retired = state->retired;
+        state->retired = old;
+    }
+    if (!state->retired || !berth__epoch_wait(&state->readers, READER_TIMEOUT_MS))
+        return;
+    while (state->retired) {
+        struct berth_loaded_table *next = state->retired->next_retired;
+
+        berth__table_unload(state->retired);
+        state->retired = next;
+    }
+}
+
+/* Called under the lock. */
+static void update_gate(const struct berth_loaded_table *table)
+{
+    size_t record = berth__option(BERTH_OPTION_RECORD_THRESHOLD);
+    size_t least = table && table->host_min_size < record ? table->host_min_size : record;
+    size_t site = table && table->host_sites ? record : SIZE_MAX;
+
+    atomic_store_explicit(&berth__gate.site_threshold, site, memory_order_relaxed);
+    atomic_store_explicit(&berth__gate.threshold, least, memory_order_relaxed);
+}
+
+void berth__table_update_gate(void)
+{
+    struct table_state *state = &berth__table_state;
+
+    pthread_mutex_lock(&state->lock);
+    update_gate(atomic_load(&state->current));
+    pthread_mutex_unlock(&state->lock);
+}
+
+int berth__table_install(const void *bytes, size_t size, const char *origin, char *why,
+                         size_t why_size)
+{
+    struct table_state *state = &berth__table_state;
+    struct berth_loaded_table *old, *table;
+    int r;
+
+    pthread_mutex_lock(&state->lock);
+    old = atomic_load(&state->current);
+    r = berth__table_load(bytes, size, origin, old, &table, why, why_size);
+    if (r == 0) {
+        table->version = ++state->last_version;
+        atomic_exchange(&state->current, table);
+        update_gate(table);
+        berth__log(BERTH_LOG_INFO, BERTH_TOPIC_POLICY, "table %llu from %s is in force: %u rules",
+                   (unsigned long long)table->version, origin, table->view.header->rules.count);
+        retire(old);
+    }
+    pthread_mutex_unlock(&state->lock);
+    return r;
+}
+
+uint64_t berth__table_version(void)
+{
+    struct berth_epoch_token token;
+    struct berth_loaded_table *table = enter(&token);
+    uint64_t version = table ? table->version : 0;
+
+    berth__epoch_leave(token);
+    return version;
+}
+
+bool berth__table_has_host_rule(void)
+{
+    struct berth_epoch_token token;
+    struct berth_loaded_table *table = enter(&token);
+    bool has = table && table->host_min_size != SIZE_MAX;
+
+    berth__epoch_leave(token);
+    return has;
+}
+
+const char *berth__table_rule_name(uint64_t version, uint32_t rule, char buffer[BERTH_NAME_MAX])
+{
+    struct berth_epoch_token token;
+    struct berth_loaded_table *table = enter(&token);
+
+    buffer[0] = '\0';
+    if (table && table->version == version && rule < table->view.header->rules.count)
+        strcpy(buffer, berth__table_string(&table->view, table->view.rules[rule].name));
+    berth__epoch_leave(token);
+    return buffer;
+}
+
+int berth__table_rule_counts(uint64_t version, uint32_t rule, struct berth_rule_counts *ret)
+{
+    struct berth_epoch_token token;
+    struct berth_loaded_table *table = enter(&token);
+    int r = -ESTALE;
+
+    if (table && table->version == version && rule < table->view.header->rules.count) {
+        struct berth_rule_state *state = &table->rules[rule];
+
+        ret->matched_blocks = atomic_load_explicit(&state->matched_blocks, memory_order_relaxed);
+        ret->matched_bytes = atomic_load_explicit(&state->matched_bytes, memory_order_relaxed);
+        ret->spilled_blocks = atomic_load_explicit(&state->spilled_blocks, memory_order_relaxed);
+        ret->spilled_bytes = atomic_load_explicit(&state->spilled_bytes, memory_order_relaxed);
+        r = 0;
+    }
+    berth__epoch_leave(token);
+    return r;
+}
+
+int berth__table_copy(void *bytes, size_t room, size_t *ret_size, uint64_t *ret_version)
+{
+    struct berth_epoch_token token;
+    struct berth_loaded_table *table = enter(&token);
+    int r = -ENOENT;
+
+    if (table) {
+        r = -ENOSPC;
+        *ret_size = table->bytes_size;
+        if (room >= table->bytes_size) {
+            memcpy(bytes, table->view.header, table->bytes_size);
+            *ret_version = table->version;
+            r = 0;
+        }
+    }
+    berth__epoch_leave(token);
+    return r;
+}
+
+int berth__table_origin(uint64_t version, char *text, size_t room)
+{
+    struct berth_epoch_token token;
+    struct berth_loaded_table *table = enter(&token);
+    int r = -ESTALE;
+
+    if (table && table->version == version && room > 0) {
+        size_t length = strnlen(table->origin, room - 1);
+
+        memcpy(text, table->origin, length);
+        text[length] = '\0';
+        r = 0;
+    }
+    berth__epoch_leave(token);
+    return r;
+}
+
+void berth__table_fork_prepare(void)
+{
+    pthread_mutex_lock(&berth__table_state.lock);
+}
+
+void berth__table_fork_parent(void)
+{
+    pthread_mutex_unlock(&berth__table_state.lock);
+}
+
+void berth__table_fork_child(void)
+{
+    berth__epoch_reset(&berth__table_state.readers);
+    pthread_mutex_unlock(&berth__table_state.lock);
+}

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/berth/policy_check.h"
+
+#include "alloc/options.h"
+#include "tools/berth/policy_cross.h"
+#include "tools/berth/policy_field.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* jemalloc's own default for its arenas. */
+#define DEFAULT_DECAY_MS 10000
+
+#define ANY_KIND "expected file, dram, dax, numa, pinned, shared or device"
+
+/* What a kind of tier can have, and whether some maker in this version serves it. */
+static const struct {
+    bool path_needed, path_allowed;
+    bool mapped_shared; /* has a fork rule */
+    bool host;          /* has a decay */
+    bool served;
+} traits_of[BERTH_KIND_COUNT] = {
+    [BERTH_KIND_DEVICE] = {.served = true},
+    [BERTH_KIND_SHARED] = {.path_allowed = true},
+    [BERTH_KIND_PINNED] = {.served = true},
+    [BERTH_KIND_DRAM] = {.host = true, .served = true},
+    [BERTH_KIND_FILE] = {true, true, .mapped_shared = true, .host = true, .served = true},
+    [BERTH_KIND_DAX] = {true, true, .mapped_shared = true, .host = true},
+    [BERTH_KIND_NUMA] = {.path_allowed = true, .host = true},
+};
+
+static void check_name(const struct berth_policy_field *field)
+{
+    const struct berth_policy_section *section = field->section;
+    char why[256];
+
+    if (section->name && berth__name_check(section->name, why, sizeof(why)) < 0)
+        berth__complain(field->complaints, section->line, "section %s: %s",
+                        berth__section_names[section->kind], why);
+    else if (section->name && section->kind == BERTH_SECTION_TIER &&
+             berth__builtin_find(section->name) != BERTH_TIER_NONE)
+        berth__complain(field->complaints, section->line,
+                        "tier '%s' exists already, built in; expected another name", section->name);
+}
+
+static void check_missing(const struct berth_policy_field *field, const char *name,
+                          const char *expected)
+{
+    if (!berth__field_find(field, name))
+        berth__complain(field->complaints, field->section->line, "section %s %s has no %s; %s",
+                        berth__section_names[field->section->kind],
+                        field->section->name ? field->section->name : "", name, expected);
+}
+
+static void understand_path(const struct berth_policy_field *field, struct berth_policy_tier *tier)
+{
+    const struct berth_policy_value *value = berth__field_value(field, "path");
+    bool dax = tier->config.kind == BERTH_KIND_DAX;
+    struct stat st;
+
+    if (!tier->kind_known)
+        return;
+    if (traits_of[tier->config.kind].path_needed)
+        check_missing(field, "path",
+                      dax ? "expected path = /dev/daxN.M" : "expected path = a directory");
+    if (!value)
+        return;
+    tier->config.path = value->text;
+    if (!traits_of[tier->config.kind].path_allowed) {
+        berth__complain(field->complaints, value->line,
+                        "a tier of kind %s has no path; expected none, or another kind",
+                        berth__kind_name(tier->config.kind));
+        return;
+    }
+    if (!traits_of[tier->config.kind].path_needed)
+        return;
+    if (value->text[0] != '/')
+        berth__complain(field->complaints, value->line,
+                        "path '%s' is not absolute; expected one that begins with '/'", value->text);
+    else if (stat(value->text, &st) < 0)
+        berth__warn(field->complaints, value->line,
+                    "path '%s' does not exist here; rules go on to their next place while it does "
+                    "not",
+                    value->text);
+    else if (dax ? !S_ISCHR(st.st_mode) : !S_ISDIR(st.st_mode))
+        berth__complain(field->complaints, value->line, "path '%s' is no %s; expected one",
+                        value->text, dax ? "character device" : "directory");
+}
+
+static void understand_kind(const struct berth_policy_field *field, struct berth_policy_tier *tier)
+{
+    const struct berth_policy_value *value = berth__field_value(field, "kind");
+    int kind;
+
+    check_missing(field, "kind", ANY_KIND);
+    if (!value)
+        return;
+    kind = berth__kind_from_name(value->text);
+    if (kind <= BERTH_KIND_NONE) {
+        berth__complain(field->complaints, value->line, "'%s' is no kind of tier; " ANY_KIND,
+                        value->text);
+        return;
+    }
+    tier->config.kind = (enum berth_tier_kind)kind;
+    tier->kind_known = true;
+    if (!traits_of[kind].served)
+        berth__warn(field->complaints, value->line,
+                    "kind %s is not served by this version; rules go on to their next place",
+                    value->text);
+}
+
+/* An option that the tier's kind has no use for would be ignored in silence. */
+static void check_pointless(const struct berth_policy_field *field, const char *name, bool useful,
+                            const struct berth_policy_tier *tier, const char *expected)
+{
+    if (tier->kind_known && !useful && berth__field_find(field, name))
+        berth__complain(field->complaints, berth__field_line(field, name),
+                        "%s has no meaning for a tier of kind %s; %s", name,
+                        berth__kind_name(tier->config.kind), expected);
+}
+
+static void understand_tier(const struct berth_policy_field *field, struct berth_policy_tier *tier)
+{
+    const struct berth_policy_value *capacity = berth__field_value(field, "capacity");
+
+    *tier = (struct berth_policy_tier){
+        .line = field->section->line,
+        .config = {.name = field->section->name,
+                   .path = "",
+                   .fork_copy_max = UINT64_MAX,
+                   .decay_ms = DEFAULT_DECAY_MS},
+    };
+    understand_kind(field, tier);
+    understand_path(field, tier);
+    if (berth__field_size(field, "capacity", &tier->config.capacity) && capacity &&
+        tier->config.capacity == 0)
+        berth__complain(field->complaints, capacity->line,
+                        "capacity is 0; expected a size, or no capacity for as much as there is");
+    berth__field_fork(field, &tier->config.fork);
+    berth__field_size(field, "fork-copy-max", &tier->config.fork_copy_max);
+    berth__field_decay(field, &tier->config.decay_ms);
+    check_pointless(field, "fork", traits_of[tier->config.kind].mapped_shared, tier,
+                    "expected it with kind file or dax");
+    check_pointless(field, "fork-copy-max", traits_of[tier->config.kind].mapped_shared, tier,
+                    "expected it with kind file or dax");
+    check_pointless(field, "decay", traits_of[tier->config.kind].host, tier,
+                    "expected it with a kind of host memory");
+}
+
+static void understand_site(const struct berth_policy_field *field, struct berth_site_info *site)
+{
+    unsigned tags = 0;
+
+    *site = (struct berth_site_info){
+        .name = field->section->name,
+        .pattern = "",
+        .side = BERTH_SIDE_BOTH,
+        .max_size = UINT64_MAX,
+        .line = field->section->line,
+    };
+    check_missing(field, "path", "expected path = \"MODULE!SYMBOL > ...\"");
+    check_missing(field, "tag", "expected weight, activation, kv or workspace");
+    berth__field_pattern(field, "path", &site->pattern);
+    berth__field_side(field, &site->side);
+    berth__field_sizes(field, &site->min_size, &site->max_size);
+    if (berth__field_tags(field, &tags) && tags != 0)
+        site->tag = (enum berth_tag)__builtin_ctz(tags);
+    if (tags == 1u << BERTH_TAG_UNTAGGED)
+        berth__complain(field->complaints, berth__field_line(field, "tag"),
+                        "a site section cannot take a tag away; expected weight, activation, kv or "
+                        "workspace");
+}
+
+static void understand_places(const struct berth_policy_field *field,
+                              struct berth_policy_rule *rule)
+{
+    const struct berth_policy_statement *statement = berth__field_find(field, "place");
+
+    check_missing(field, "place", "expected place = TIER, or place = { TIER, TIER }");
+    if (!statement || statement->broken) {
+        rule->broken = true;
+        return;
+    }
+    if (statement->value_count == 0) {
+        berth__complain(field->complaints, statement->line,
+                        "the list of places is empty; expected at least one tier");
+        rule->broken = true;
+        return;
+    }
+    rule->places = calloc(statement->value_count, sizeof(*rule->places));
+    if (!rule->places)
+        return;
+    for (size_t i = 0; i < statement->value_count; i++)
+        rule->places[i] = statement->values[i].text;
+    rule->info.place_count = (unsigned)statement->value_count;
+}
+
+static int understand_rule(const struct berth_policy_field *field, struct berth_policy_rule *rule)
+{
+    struct berth_rule_info *info = &rule->info;
+    bool right = true;
+
+    *rule = (struct berth_policy_rule){
+        .info = {.name = field->section->name,
+                 .side = BERTH_SIDE_BOTH,
+                 .tags = BERTH_TAGS_ALL,
+                 .pattern = "",
+                 .thread = "",
+                 .max_size = UINT64_MAX,
+                 .sequence_last = UINT64_MAX,
+                 .line = field->section->line},
+    };
+    /* `&` and not `&&`: every one of them is to be looked at. */
+    right &= berth__field_tags(field, &info->tags);
+    right &= berth__field_side(field, &info->side);
+    right &= berth__field_sizes(field, &info->min_size, &info->max_size);
+    right &= berth__field_pattern(field, "site", &info->pattern);
+    right &= berth__field_thread(field, &info->thread);
+    right &= berth__field_sequence(field, &info->sequence_first, &info->sequence_last);
+    rule->broken = !right;
+    understand_places(field, rule);
+    return rule->broken || rule->places ? 0 : -ENOMEM;
+}
+
+static void understand_option(const struct berth_policy_field *field,
+                              struct berth_policy_statement *statement)
+{
+    char why[BERTH_OPTION_WHY_MAX];
+    const struct berth_policy_value *value = statement->values;
+
+    if (statement->broken || statement->value_count != 1)
+        return;
+    if (berth__option_set(statement->name, strlen(statement->name), value->text,
+                          strlen(value->text), BERTH_ORIGIN_DEFAULT, why) < 0)
+        berth__complain(field->complaints, value->line, "%s", why);
+}
+
+static void understand_options(const struct berth_policy_field *field, struct berth_policy *policy)
+{
+    for (size_t i = 0; i < field->section->statement_count; i++) {
+        understand_option(field, &field->section->statements[i]);
+        policy->options[policy->option_count++] = &field->section->statements[i];
+    }
+}
+
+static int understand_section(const struct berth_policy_field *field, struct berth_policy *policy)
+{
+    check_name(field);
+    switch (field->section->kind) {
+    case BERTH_SECTION_TIER:
+        understand_tier(field, &policy->tiers[policy->tier_count++]);
+        return 0;
+    case BERTH_SECTION_SITE:
+        understand_site(field, &policy->sites[policy->site_count++]);
+        return 0;
+    case BERTH_SECTION_RULE:
+        return understand_rule(field, &policy->rules[policy->rule_count++]);
+    default:
+        understand_options(field, policy);
+        return 0;
+    }
+}
+
+static int make_room(const struct berth_policy_document *document, struct berth_policy *policy)
+{
+    size_t statements = 1;
+
+    for (size_t i = 0; i < document->count; i++)
+        statements += document->sections[i].statement_count;
+    policy->tiers = calloc(document->count + 1, sizeof(*policy->tiers));
+    policy->sites = calloc(document->count + 1, sizeof(*policy->sites));
+    policy->rules = calloc(document->count + 1, sizeof(*policy->rules));
+    policy->options = calloc(statements, sizeof(*policy->options));
+    return policy->tiers && policy->sites && policy->rules && policy->options ? 0 : -ENOMEM;
+}
+
+int berth__policy_understand(const struct berth_policy_document *document,
+                             struct berth_complaints *complaints, struct berth_policy *ret)
+{
+    struct berth_policy policy = {0};
+    int r = make_room(document, &policy);
+
+    for (size_t i = 0; r == 0 && i < document->count; i++) {
+        struct berth_policy_field field = {&document->sections[i], complaints};
+
+        r = understand_section(&field, &policy);
+    }
+    if (r == 0)
+        r = berth__policy_check_names(document, complaints);
+    if (r < 0) {
+        berth__policy_done(&policy);
+        return r;
+    }
+    berth__policy_check_places(document, &policy, complaints);
+    berth__policy_check_reach(&policy, complaints);
+    *ret = policy;
+    return 0;
+}
+
+void berth__policy_done(struct berth_policy *policy)
+{
+    for (size_t i = 0; i < policy->rule_count; i++)
+        free(policy->rules[i].places);
+    free(policy->tiers);
+    free(policy->sites);
+    free(policy->rules);
+    free(policy->options);
+    *policy = (struct berth_policy){0};
+}
+
+int berth__policy_encode(const struct berth_policy *policy, void **ret_bytes, size_t *ret_size,
+                         char *why, size_t why_size)
+{
+    struct berth_table_draft *draft = berth__draft_new();
+    int r = draft ? 0 : -ENOMEM;
+
+    for (size_t i = 0; r == 0 && i < policy->option_count; i++)
+        r = berth__draft_add_option(draft, policy->options[i]->name,
+                                    policy->options[i]->values[0].text);
+    for (size_t i = 0; r == 0 && i < policy->tier_count; i++)
+        r = berth__draft_add_tier(draft, &policy->tiers[i].config, policy->tiers[i].line);
+    for (size_t i = 0; r == 0 && i < policy->site_count; i++)
+        r = berth__draft_add_site(draft, &policy->sites[i]);
+    for (size_t i = 0; r == 0 && i < policy->rule_count; i++)
+        r = berth__draft_add_rule(draft, &policy->rules[i].info, policy->rules[i].places);
+    if (r == 0)
+        r = berth__draft_finish(draft, ret_bytes, ret_size, why, why_size);
+    else
+        snprintf(why, why_size, "there is no memory for the table");
+    berth__draft_free(draft);
+    return r;
+}

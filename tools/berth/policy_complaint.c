@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/berth/policy_complaint.h"
+
+#include <stdlib.h>
+
+static void add(struct berth_complaints *complaints, unsigned line, bool warning,
+                const char *format, va_list arguments)
+{
+    char *text = NULL;
+
+    if (complaints->count == complaints->room) {
+        size_t room = complaints->room ? complaints->room * 2 : 16;
+        void *list = realloc(complaints->list, room * sizeof(*complaints->list));
+
+        if (!list)
+            goto err;
+        complaints->list = list;
+        complaints->room = room;
+    }
+    if (vasprintf(&text, format, arguments) < 0)
+        goto err;
+    complaints->list[complaints->count++] = (struct berth_complaint){line, warning, text};
+    if (warning)
+        complaints->warnings++;
+    else
+        complaints->errors++;
+    return;
+err:
+    complaints->out_of_memory = true;
+    complaints->errors++;
+}
+
+void berth__complain(struct berth_complaints *complaints, unsigned line, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    add(complaints, line, false, format, arguments);
+    va_end(arguments);
+}
+
+void berth__warn(struct berth_complaints *complaints, unsigned line, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    add(complaints, line, true, format, arguments);
+    va_end(arguments);
+}
+
+/* By line; complaints about one line stay in the order in which they were found. */
+static int compare(const void *a, const void *b)
+{
+    const struct berth_complaint *const *left = a, *const *right = b;
+
+    if ((*left)->line != (*right)->line)
+        return (*left)->line < (*right)->line ? -1 : 1;
+    return *left < *right ? -1 : *left > *right;
+}
+
+/* File names and the text of a policy reach the terminal: no control characters with them. */
+static void print_clean(const char *text, FILE *to)
+{
+    for (; *text; text++)
+        fputc((unsigned char)*text < ' ' || *text == 127 ? '?' : *text, to);
+}
+
+void berth__complaints_print(struct berth_complaints *complaints, const char *path, bool warnings,
+                             FILE *to)
+{
+    const struct berth_complaint **order = calloc(complaints->count + 1, sizeof(*order));
+
+    if (!order || complaints->out_of_memory)
+        fprintf(to, "%s: there is no memory for all that is wrong; what follows is a part\n", path);
+    for (size_t i = 0; order && i < complaints->count; i++)
+        order[i] = &complaints->list[i];
+    if (order)
+        qsort(order, complaints->count, sizeof(*order), compare);
+    for (size_t i = 0; i < complaints->count; i++) {
+        const struct berth_complaint *complaint = order ? order[i] : &complaints->list[i];
+
+        if (complaint->warning && !warnings)
+            continue;
+        print_clean(path, to);
+        if (complaint->line > 0)
+            fprintf(to, ":%u", complaint->line);
+        fputs(complaint->warning ? ": warning: " : ": ", to);
+        print_clean(complaint->text, to);
+        fputc('\n', to);
+    }
+    free(order);
+}
+
+void berth__complaints_done(struct berth_complaints *complaints)
+{
+    for (size_t i = 0; i < complaints->count; i++)
+        free(complaints->list[i].text);
+    free(complaints->list);
+    *complaints = (struct berth_complaints){0};
+}

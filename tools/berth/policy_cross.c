@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/berth/policy_cross.h"
+
+#include "tools/berth/policy_field.h"
+
+#include <errno.h>
+#include <search.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int compare_sections(const void *a, const void *b)
+{
+    const struct berth_policy_section *left = a, *right = b;
+
+    return left->kind != right->kind ? (int)left->kind - (int)right->kind
+                                     : strcmp(left->name, right->name);
+}
+
+static int compare_statements(const void *a, const void *b)
+{
+    const struct berth_policy_statement *left = a, *right = b;
+
+    return strcmp(left->name, right->name);
+}
+
+static void keep(void *node)
+{
+    (void)node;
+}
+
+/* The entry of `tree` that equals `key`, which is added if there is none; NULL without memory. */
+static const void *find_or_add(const void *key, void **tree,
+                               int (*compare)(const void *, const void *))
+{
+    void *const *node = tsearch(key, tree, compare);
+
+    return node ? *node : NULL;
+}
+
+/* `seen` holds options by name: those of one section, or of all `options` sections together. */
+static int check_statements(const struct berth_policy_section *section, void **seen,
+                            struct berth_complaints *complaints)
+{
+    for (size_t i = 0; i < section->statement_count; i++) {
+        const struct berth_policy_statement *statement = &section->statements[i];
+        const struct berth_policy_statement *first =
+            find_or_add(statement, seen, compare_statements);
+
+        if (!first)
+            return -ENOMEM;
+        if (first != statement)
+            berth__complain(complaints, statement->line,
+                            "'%s' is set twice, first in line %u; expected it once",
+                            statement->name, first->line);
+    }
+    return 0;
+}
+
+static int check_section(const struct berth_policy_section *section, void **sections,
+                         void **options, struct berth_complaints *complaints)
+{
+    const struct berth_policy_section *first;
+    void *seen = NULL;
+    int r;
+
+    if (section->kind == BERTH_SECTION_OPTIONS)
+        return check_statements(section, options, complaints);
+    r = check_statements(section, &seen, complaints);
+    tdestroy(seen, keep);
+    if (r < 0 || !section->name)
+        return r;
+    first = find_or_add(section, sections, compare_sections);
+    if (!first)
+        return -ENOMEM;
+    if (first != section)
+        berth__complain(complaints, section->line,
+                        "%s '%s' exists twice, first in line %u; expected another name",
+                        berth__section_names[section->kind], section->name, first->line);
+    return 0;
+}
+
+int berth__policy_check_names(const struct berth_policy_document *document,
+                              struct berth_complaints *complaints)
+{
+    void *sections = NULL;
+    void *options = NULL;
+    size_t tiers = 0;
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < document->count; i++) {
+        const struct berth_policy_section *section = &document->sections[i];
+
+        r = check_section(section, &sections, &options, complaints);
+        if (section->kind == BERTH_SECTION_TIER && ++tiers == BERTH_TABLE_TIERS_MAX + 1)
+            berth__complain(complaints, section->line,
+                            "there are more tiers than a process can have; expected at most %d",
+                            BERTH_TABLE_TIERS_MAX);
+    }
+    tdestroy(sections, keep);
+    tdestroy(options, keep);
+    return r;
+}
+
+static struct berth_policy_tier *find_tier(const struct berth_policy *policy, const char *name)
+{
+    for (size_t i = 0; i < policy->tier_count; i++)
+        if (policy->tiers[i].config.name && strcmp(policy->tiers[i].config.name, name) == 0)
+            return &policy->tiers[i];
+    return NULL;
+}
+
+/* The sides that a place can serve; both where its tier's kind is wrong, so as not to mislead. */
+static unsigned place_sides(const struct berth_policy *policy, const struct berth_policy_value *place,
+                            struct berth_complaints *complaints)
+{
+    struct berth_policy_tier *tier = find_tier(policy, place->text);
+
+    if (tier) {
+        tier->used = true;
+        return tier->kind_known ? berth__kind_sides(tier->config.kind) : BERTH_SIDE_BOTH;
+    }
+    switch (berth__builtin_find(place->text)) {
+    case BERTH_TIER_DEVICE:
+        return BERTH_SIDE_DEVICE;
+    case BERTH_TIER_PINNED:
+    case BERTH_TIER_DRAM:
+        return BERTH_SIDE_HOST;
+    default:
+        berth__complain(complaints, place->line,
+                        "place '%s' is no tier; expected the name of a tier section, or device, "
+                        "pinned or dram",
+                        place->text);
+        return BERTH_SIDE_BOTH;
+    }
+}
+
+static bool is_repeated(const struct berth_policy_statement *statement, size_t index)
+{
+    for (size_t i = 0; i < index; i++)
+        if (strcmp(statement->values[i].text, statement->values[index].text) == 0)
+            return true;
+    return false;
+}
+
+static void check_rule_places(const struct berth_policy_section *section,
+                              const struct berth_policy *policy, struct berth_policy_rule *rule,
+                              struct berth_complaints *complaints)
+{
+    struct berth_policy_field field = {section, complaints};
+    const struct berth_policy_statement *statement = berth__field_find(&field, "place");
+    unsigned sides = 0;
+
+    if (!statement || statement->broken)
+        return;
+    for (size_t i = 0; i < statement->value_count; i++) {
+        const struct berth_policy_value *place = &statement->values[i];
+
+        sides |= place_sides(policy, place, complaints);
+        if (is_repeated(statement, i))
+            berth__complain(complaints, place->line,
+                            "place '%s' stands twice in the list; expected it once", place->text);
+    }
+    rule->sides = sides & rule->info.side;
+    if (statement->value_count > 0 && rule->sides == 0 && !rule->broken)
+        berth__complain(complaints, statement->line,
+                        "no place can serve side %s; expected %s",
+                        rule->info.side == BERTH_SIDE_HOST ? "host" : "device",
+                        rule->info.side == BERTH_SIDE_HOST
+                            ? "a tier of host memory"
+                            : "a tier of kind device or shared");
+}
+
+void berth__policy_check_places(const struct berth_policy_document *document,
+                                struct berth_policy *policy, struct berth_complaints *complaints)
+{
+    size_t rule = 0;
+
+    for (size_t i = 0; i < document->count; i++)
+        if (document->sections[i].kind == BERTH_SECTION_RULE)
+            check_rule_places(&document->sections[i], policy, &policy->rules[rule++], complaints);
+    for (size_t i = 0; i < policy->tier_count; i++)
+        if (!policy->tiers[i].used && policy->tiers[i].config.name)
+            berth__warn(complaints, policy->tiers[i].line, "tier '%s' is the place of no rule",
+                        policy->tiers[i].config.name);
+    if (policy->rule_count == 0)
+        berth__warn(complaints, 0, "there is no rule; every block goes to its usual place");
+}
+
+/* Whether `first` matches every block that `second` matches. */
+static bool covers(const struct berth_policy_rule *first, const struct berth_policy_rule *second)
+{
+    const struct berth_rule_info *a = &first->info, *b = &second->info;
+
+    return (b->tags & ~a->tags) == 0 && (second->sides & ~first->sides) == 0 &&
+           a->min_size <= b->min_size && a->max_size >= b->max_size &&
+           a->sequence_first <= b->sequence_first && a->sequence_last >= b->sequence_last &&
+           (a->pattern[0] == '\0' || strcmp(a->pattern, b->pattern) == 0) &&
+           (a->thread[0] == '\0' || strcmp(a->thread, "*") == 0 ||
+            strcmp(a->thread, b->thread) == 0);
+}
+
+void berth__policy_check_reach(const struct berth_policy *policy,
+                               struct berth_complaints *complaints)
+{
+    for (size_t i = 1; i < policy->rule_count; i++) {
+        const struct berth_policy_rule *rule = &policy->rules[i];
+        size_t j = 0;
+
+        while (j < i && (policy->rules[j].broken || !covers(&policy->rules[j], rule)))
+            j++;
+        if (j < i && !rule->broken && rule->sides != 0)
+            berth__warn(complaints, rule->info.line,
+                        "rule '%s' never matches, because rule '%s' in line %u takes all that it "
+                        "names",
+                        rule->info.name ? rule->info.name : "",
+                        policy->rules[j].info.name ? policy->rules[j].info.name : "",
+                        policy->rules[j].info.line);
+    }
+}

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/berth/policy_show.h"
+
+#include "alloc/quantity.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const side_names[] = {"", "host", "device", "both"};
+
+/* The largest unit that says the number exactly: "64K", "1536M", "1000". */
+static const char *exact_size(uint64_t bytes, char buffer[BERTH_QUANTITY_TEXT_MAX])
+{
+    static const char units[] = "\0KMGTPE";
+    unsigned unit = 0;
+
+    while (bytes != 0 && bytes % 1024 == 0 && unit < 6) {
+        bytes /= 1024;
+        unit++;
+    }
+    snprintf(buffer, BERTH_QUANTITY_TEXT_MAX, "%" PRIu64 "%.1s", bytes, &units[unit]);
+    return buffer;
+}
+
+static const char *decay_text(int64_t ms, char buffer[BERTH_QUANTITY_TEXT_MAX])
+{
+    if (ms < 0)
+        return "never";
+    if (ms == 0)
+        return "0";
+    snprintf(buffer, BERTH_QUANTITY_TEXT_MAX, ms % 1000 == 0 ? "%" PRId64 "s" : "%" PRId64 "ms",
+             ms % 1000 == 0 ? ms / 1000 : ms);
+    return buffer;
+}
+
+/* In single quotes, where only these two characters mean something. */
+static void put_quoted(const char *text, FILE *to)
+{
+    fputc('\'', to);
+    for (; *text; text++) {
+        if (*text == '\'' || *text == '\\')
+            fputc('\\', to);
+        fputc(*text, to);
+    }
+    fputc('\'', to);
+}
+
+static void put_size(const char *name, uint64_t bytes, FILE *to)
+{
+    char buffer[BERTH_QUANTITY_TEXT_MAX];
+
+    fprintf(to, "  %s = %s\n", name, exact_size(bytes, buffer));
+}
+
+static void put_tier(const struct berth_table_view *view, uint32_t index, FILE *to)
+{
+    struct berth_tier_config tier;
+    char buffer[BERTH_QUANTITY_TEXT_MAX];
+    bool shared;
+
+    berth__table_tier_info(view, index, &tier, NULL);
+    shared = tier.kind == BERTH_KIND_FILE || tier.kind == BERTH_KIND_DAX;
+    fprintf(to, "tier %s {\n  kind = %s\n", tier.name, berth__kind_name(tier.kind));
+    if (tier.path[0]) {
+        fputs("  path = ", to);
+        put_quoted(tier.path, to);
+        fputc('\n', to);
+    }
+    if (tier.capacity != 0)
+        put_size("capacity", tier.capacity, to);
+    if (shared)
+        fprintf(to, "  fork = %s\n", tier.fork == BERTH_FORK_SHARE ? "share" : "copy");
+    if (shared && tier.fork_copy_max != UINT64_MAX)
+        put_size("fork-copy-max", tier.fork_copy_max, to);
+    if (berth__kind_sides(tier.kind) == BERTH_SIDE_HOST && tier.kind != BERTH_KIND_PINNED)
+        fprintf(to, "  decay = %s\n", decay_text(tier.decay_ms, buffer));
+    fputs("}\n\n", to);
+}
+
+static void put_sizes(uint64_t min_size, uint64_t max_size, FILE *to)
+{
+    if (min_size != 0)
+        put_size("min-size", min_size, to);
+    if (max_size != UINT64_MAX)
+        put_size("max-size", max_size, to);
+}
+
+static void put_site(const struct berth_table_view *view, uint32_t index, FILE *to)
+{
+    struct berth_site_info site;
+
+    berth__table_site_info(view, index, &site);
+    fprintf(to, "site %s {\n  path = ", site.name);
+    put_quoted(site.pattern, to);
+    fprintf(to, "\n  tag = %s\n", berth__tag_name(site.tag));
+    if (site.side != BERTH_SIDE_BOTH)
+        fprintf(to, "  side = %s\n", side_names[site.side]);
+    put_sizes(site.min_size, site.max_size, to);
+    fputs("}\n\n", to);
+}
+
+static void put_tags(unsigned tags, const char *separator, FILE *to)
+{
+    const char *before = "";
+
+    for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++)
+        if (tags & (1u << tag)) {
+            fprintf(to, "%s%s", before, berth__tag_name(tag));
+            before = separator;
+        }
+}
+
+static void put_places(const struct berth_table_view *view, uint32_t rule, unsigned count,
+                       const char *separator, FILE *to)
+{
+    for (unsigned i = 0; i < count; i++)
+        fprintf(to, "%s%s", i ? separator : "", berth__table_place_name(view, rule, i));
+}
+
+static void put_sequence(const struct berth_rule_info *rule, FILE *to)
+{
+    fprintf(to, "%" PRIu64 "-", rule->sequence_first);
+    if (rule->sequence_last != UINT64_MAX)
+        fprintf(to, "%" PRIu64, rule->sequence_last);
+}
+
+static bool has_sequence(const struct berth_rule_info *rule)
+{
+    return rule->sequence_first != 0 || rule->sequence_last != UINT64_MAX;
+}
+
+static void put_rule(const struct berth_table_view *view, uint32_t index, FILE *to)
+{
+    struct berth_rule_info rule;
+
+    berth__table_rule_info(view, index, &rule);
+    fprintf(to, "rule %s {\n", rule.name);
+    if (rule.tags != BERTH_TAGS_ALL) {
+        fputs("  tag = { ", to);
+        put_tags(rule.tags, ", ", to);
+        fputs(" }\n", to);
+    }
+    if (rule.side != BERTH_SIDE_BOTH)
+        fprintf(to, "  side = %s\n", side_names[rule.side]);
+    put_sizes(rule.min_size, rule.max_size, to);
+    if (rule.pattern[0]) {
+        fputs("  site = ", to);
+        put_quoted(rule.pattern, to);
+        fputc('\n', to);
+    }
+    if (rule.thread[0]) {
+        fputs("  thread = ", to);
+        put_quoted(rule.thread, to);
+        fputc('\n', to);
+    }
+    if (has_sequence(&rule)) {
+        fputs("  sequence = ", to);
+        put_sequence(&rule, to);
+        fputc('\n', to);
+    }
+    fputs("  place = { ", to);
+    put_places(view, index, rule.place_count, ", ", to);
+    fputs(" }\n}\n\n", to);
+}
+
+void berth__policy_show_text(const struct berth_table_view *view, FILE *to)
+{
+    const struct berth_table_header *header = view->header;
+
+    if (header->options.count > 0) {
+        fputs("options {\n", to);
+        for (uint32_t i = 0; i < header->options.count; i++) {
+            fprintf(to, "  %s = ", berth__table_string(view, view->options[i].name));
+            put_quoted(berth__table_string(view, view->options[i].value), to);
+            fputc('\n', to);
+        }
+        fputs("}\n\n", to);
+    }
+    for (uint32_t i = 0; i < header->tiers.count; i++)
+        put_tier(view, i, to);
+    for (uint32_t i = 0; i < header->sites.count; i++)
+        put_site(view, i, to);
+    for (uint32_t i = 0; i < header->rules.count; i++)
+        put_rule(view, i, to);
+}
+
+/* A range of sizes in one column: "64K..1M", ">= 64K", "any". */
+static void put_size_range(uint64_t min_size, uint64_t max_size, FILE *to)
+{
+    char least[BERTH_QUANTITY_TEXT_MAX];
+    char most[BERTH_QUANTITY_TEXT_MAX];
+    char text[2 * BERTH_QUANTITY_TEXT_MAX + 8];
+
+    exact_size(min_size, least);
+    exact_size(max_size, most);
+    if (min_size == 0 && max_size == UINT64_MAX)
+        snprintf(text, sizeof(text), "any");
+    else if (max_size == UINT64_MAX)
+        snprintf(text, sizeof(text), ">= %s", least);
+    else if (min_size == 0)
+        snprintf(text, sizeof(text), "<= %s", most);
+    else
+        snprintf(text, sizeof(text), "%s..%s", least, most);
+    fprintf(to, "  %-16s", text);
+}
+
+static void show_tiers(const struct berth_table_view *view, FILE *to)
+{
+    fprintf(to, "%-16s  %-8s  %-10s  %-6s  %-8s  %s\n", "TIER", "KIND", "CAPACITY", "FORK", "DECAY",
+            "PATH");
+    for (uint32_t i = 0; i < view->header->tiers.count; i++) {
+        char capacity[BERTH_QUANTITY_TEXT_MAX];
+        char decay[BERTH_QUANTITY_TEXT_MAX];
+        struct berth_tier_config tier;
+
+        berth__table_tier_info(view, i, &tier, NULL);
+        fprintf(to, "%-16s  %-8s  %-10s  %-6s  %-8s  %s\n", tier.name, berth__kind_name(tier.kind),
+                tier.capacity ? exact_size(tier.capacity, capacity) : "-",
+                tier.fork == BERTH_FORK_SHARE ? "share" : "copy", decay_text(tier.decay_ms, decay),
+                tier.path[0] ? tier.path : "-");
+    }
+    fputc('\n', to);
+}
+
+static void show_sites(const struct berth_table_view *view, FILE *to)
+{
+    fprintf(to, "%-16s  %-12s  %-6s  %-16s  %s\n", "SITE", "TAG", "SIDE", "SIZE", "PATH");
+    for (uint32_t i = 0; i < view->header->sites.count; i++) {
+        struct berth_site_info site;
+
+        berth__table_site_info(view, i, &site);
+        fprintf(to, "%-16s  %-12s  %-6s", site.name, berth__tag_name(site.tag),
+                side_names[site.side]);
+        put_size_range(site.min_size, site.max_size, to);
+        fprintf(to, "  %s\n", site.pattern);
+    }
+    fputc('\n', to);
+}
+
+/* What a rule names beside tag, side and size. */
+static void show_conditions(const struct berth_rule_info *rule, FILE *to)
+{
+    if (rule->pattern[0])
+        fprintf(to, "  site %s", rule->pattern);
+    if (rule->thread[0])
+        fprintf(to, "  thread %s", rule->thread);
+    if (has_sequence(rule)) {
+        fputs("  sequence ", to);
+        put_sequence(rule, to);
+    }
+}
+
+static void show_rules(const struct berth_table_view *view, FILE *to)
+{
+    fprintf(to, "%-16s  %-22s  %-6s  %-16s  %s\n", "RULE", "TAG", "SIDE", "SIZE", "PLACES");
+    for (uint32_t i = 0; i < view->header->rules.count; i++) {
+        struct berth_rule_info rule;
+        char *tags = NULL;
+        size_t size;
+        FILE *memory = open_memstream(&tags, &size);
+
+        berth__table_rule_info(view, i, &rule);
+        if (memory) {
+            if (rule.tags == BERTH_TAGS_ALL)
+                fputs("any", memory);
+            else
+                put_tags(rule.tags, ",", memory);
+            fclose(memory);
+        }
+        fprintf(to, "%-16s  %-22s  %-6s", rule.name, tags ? tags : "?", side_names[rule.side]);
+        put_size_range(rule.min_size, rule.max_size, to);
+        fputs("  ", to);
+        put_places(view, i, rule.place_count, " > ", to);
+        show_conditions(&rule, to);
+        fputc('\n', to);
+        free(tags);
+    }
+}
+
+void berth__policy_show_table(const struct berth_table_view *view, FILE *to)
+{
+    const struct berth_table_header *header = view->header;
+
+    if (header->tiers.count > 0)
+        show_tiers(view, to);
+    if (header->sites.count > 0)
+        show_sites(view, to);
+    show_rules(view, to);
+    if (header->options.count > 0)
+        fprintf(to, "\n%-24s  %s\n", "OPTION", "VALUE");
+    for (uint32_t i = 0; i < header->options.count; i++)
+        fprintf(to, "%-24s  %s\n", berth__table_string(view, view->options[i].name),
+                berth__table_string(view, view->options[i].value));
+}
+
+/* Sizes are JSON integers; UINT64_MAX, which means "no limit", is null. */
+static json_t *json_size(uint64_t bytes)
+{
+    if (bytes == UINT64_MAX)
+        return json_null();
+    return bytes > INT64_MAX ? json_real((double)bytes) : json_integer((json_int_t)bytes);
+}
+
+static json_t *json_tier(const struct berth_table_view *view, uint32_t index)
+{
+    struct berth_tier_config tier;
+    unsigned line;
+
+    berth__table_tier_info(view, index, &tier, &line);
+    return json_pack("{s:s, s:s, s:s, s:o, s:s, s:o, s:I, s:i}", "name", tier.name, "kind",
+                     berth__kind_name(tier.kind), "path", tier.path, "capacity",
+                     tier.capacity ? json_size(tier.capacity) : json_null(), "fork",
+                     tier.fork == BERTH_FORK_SHARE ? "share" : "copy", "fork_copy_max",
+                     json_size(tier.fork_copy_max), "decay_ms", (json_int_t)tier.decay_ms, "line",
+                     (int)line);
+}
+
+static json_t *json_site(const struct berth_table_view *view, uint32_t index)
+{
+    struct berth_site_info site;
+
+    berth__table_site_info(view, index, &site);
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:i}", "name", site.name, "path", site.pattern,
+                     "tag", berth__tag_name(site.tag), "side", side_names[site.side], "min_size",
+                     json_size(site.min_size), "max_size", json_size(site.max_size), "line",
+                     (int)site.line);
+}
+
+static json_t *json_rule(const struct berth_table_view *view, uint32_t index)
+{
+    struct berth_rule_info rule;
+    json_t *tags = json_array();
+    json_t *places = json_array();
+
+    berth__table_rule_info(view, index, &rule);
+    for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++)
+        if (rule.tags & (1u << tag))
+            json_array_append_new(tags, json_string(berth__tag_name(tag)));
+    for (unsigned i = 0; i < rule.place_count; i++)
+        json_array_append_new(places, json_string(berth__table_place_name(view, index, i)));
+    return json_pack("{s:s, s:o, s:s, s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:i}", "name", rule.name,
+                     "tags", tags, "side", side_names[rule.side], "min_size",
+                     json_size(rule.min_size), "max_size", json_size(rule.max_size), "site",
+                     rule.pattern, "thread", rule.thread, "sequence_first",
+                     json_size(rule.sequence_first), "sequence_last", json_size(rule.sequence_last),
+                     "places", places, "line", (int)rule.line);
+}
+
+static json_t *json_all(uint32_t count, json_t *(*one)(const struct berth_table_view *, uint32_t),
+                        const struct berth_table_view *view)
+{
+    json_t *array = json_array();
+
+    for (uint32_t i = 0; i < count; i++)
+        json_array_append_new(array, one(view, i));
+    return array;
+}
+
+int berth__policy_show_json(const struct berth_table_view *view, FILE *to)
+{
+    const struct berth_table_header *header = view->header;
+    json_t *options = json_object();
+    json_t *root;
+    int r;
+
+    for (uint32_t i = 0; i < header->options.count; i++)
+        json_object_set_new(options, berth__table_string(view, view->options[i].name),
+                            json_string(berth__table_string(view, view->options[i].value)));
+    root = json_pack("{s:i, s:o, s:o, s:o, s:o}", "format", (int)header->format, "options", options,
+                     "tiers", json_all(header->tiers.count, json_tier, view), "sites",
+                     json_all(header->sites.count, json_site, view), "rules",
+                     json_all(header->rules.count, json_rule, view));
+    if (!root)
+        return -ENOMEM;
+    r = json_dumpf(root, to, JSON_INDENT(2));
+    fputc('\n', to);
+    json_decref(root);
+    return r < 0 ? -ENOMEM : 0;
+}
