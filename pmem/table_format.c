@@ -135,6 +135,10 @@ static int check_strings(const struct berth_table_view *view, char *why, size_t 
     /* Then every offset below the count is a string that ends within the pool. */
     if (count == 0 || view->strings[0] != '\0' || view->strings[count - 1] != '\0')
         return refuse("its strings do not end");
+    for (uint32_t i = 0; i < count; i++)
+        if (((unsigned char)view->strings[i] < ' ' && view->strings[i] != '\0') ||
+            view->strings[i] == 127)
+            return refuse("a string has a control character");
     return 0;
 }
 

@@ -6,7 +6,9 @@
 #include "tools/berth/policy_show.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,17 +22,22 @@ static const char usage_text[] =
     "       berth policy compile FILE [-o OUT]\n"
     "       berth policy show [--text | --json] FILE|TABLE\n"
     "\n"
-    "  check    says everything that is wrong with a policy, as FILE:LINE: what; what was expected\n"
+    "  check    says everything that is wrong with a policy, as FILE:LINE: what; what was "
+    "expected\n"
     "  compile  checks it and writes the table that a process loads (to OUT, else to stdout)\n"
     "  show     prints a policy, or the table that it was compiled to; --text as a policy again\n"
     "\n"
     "Exit code: 0; 1 when the policy is wrong or a file cannot be had; 2 for wrong usage.\n"
     "The format of a policy file is in berth-policy(5).\n";
 
-static int usage_error(const char *format, const char *what)
+__attribute__((format(printf, 1, 2))) static int usage_error(const char *format, ...)
 {
+    va_list arguments;
+
     fputs("berth policy: ", stderr);
-    fprintf(stderr, format, what); /* NOLINT: formats are literals below */
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
     fputs("; expected a command as in `berth policy --help`\n", stderr);
     return EXIT_USAGE;
 }
@@ -69,8 +76,8 @@ static int check(const char *path)
     if (code != EXIT_SUCCESS)
         return code;
     open_loaded(&file, &view);
-    printf("%s: ok: %u tier%s, %u site%s, %u rule%s, %u option%s\n", path,
-           view.header->tiers.count, plural(view.header->tiers.count), view.header->sites.count,
+    printf("%s: ok: %u tier%s, %u site%s, %u rule%s, %u option%s\n", path, view.header->tiers.count,
+           plural(view.header->tiers.count), view.header->sites.count,
            plural(view.header->sites.count), view.header->rules.count,
            plural(view.header->rules.count), view.header->options.count,
            plural(view.header->options.count));
@@ -94,8 +101,8 @@ static int write_all(int fd, const char *bytes, size_t size)
 }
 
 /*
- * Under a name beside `out` first, then renamed: whoever reads `out` meanwhile sees the old table or
- * the new one. What is no regular file (a pipe, /dev/null) is written to directly.
+ * Under a name beside `out` first, then renamed: whoever reads `out` meanwhile sees the old table
+ * or the new one. What is no regular file (a pipe, /dev/null) is written to directly.
  */
 static int write_file(const char *out, const void *bytes, size_t size)
 {
@@ -136,7 +143,7 @@ static int compile(const char *path, const char *out)
     int code, r;
 
     if (!out && isatty(STDOUT_FILENO))
-        return usage_error("a table is not for a terminal%s", ": give -o OUT, or redirect stdout");
+        return usage_error("a table is not for a terminal: give -o OUT, or redirect stdout");
     code = load(path, true, &file);
     if (code != EXIT_SUCCESS)
         return code;
@@ -186,8 +193,10 @@ struct arguments {
 static int parse(int argc, char **argv, struct arguments *ret)
 {
     static const struct option long_options[] = {
-        {"output", required_argument, NULL, 'o'}, {"json", no_argument, NULL, 'j'},
-        {"text", no_argument, NULL, 't'},         {"help", no_argument, NULL, 'h'},
+        {"output", required_argument, NULL, 'o'},
+        {"json", no_argument, NULL, 'j'},
+        {"text", no_argument, NULL, 't'},
+        {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
     int c;
@@ -204,7 +213,7 @@ static int parse(int argc, char **argv, struct arguments *ret)
         else if (c == '?')
             return usage_error("'%s' is no option", argv[optind - 1]);
         else if (ret->shape_given && ret->shape != (c == 'j' ? SHAPE_JSON : SHAPE_TEXT))
-            return usage_error("%s exclude each other", "--text and --json");
+            return usage_error("--text and --json exclude each other");
         else
             ret->shape_given = true, ret->shape = c == 'j' ? SHAPE_JSON : SHAPE_TEXT;
     }
@@ -244,7 +253,7 @@ int berth__command_policy(int argc, char **argv)
     int code;
 
     if (!command)
-        return usage_error("no command is given%s", "");
+        return usage_error("no command is given");
     if (strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0) {
         fputs(usage_text, stdout);
         return EXIT_SUCCESS;

@@ -78,7 +78,8 @@ static void understand_path(const struct berth_policy_field *field, struct berth
         return;
     if (value->text[0] != '/')
         berth__complain(field->complaints, value->line,
-                        "path '%s' is not absolute; expected one that begins with '/'", value->text);
+                        "path '%s' is not absolute; expected one that begins with '/'",
+                        value->text);
     else if (stat(value->text, &st) < 0)
         berth__warn(field->complaints, value->line,
                     "path '%s' does not exist here; rules go on to their next place while it does "

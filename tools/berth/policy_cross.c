@@ -110,7 +110,8 @@ static struct berth_policy_tier *find_tier(const struct berth_policy *policy, co
 }
 
 /* The sides that a place can serve; both where its tier's kind is wrong, so as not to mislead. */
-static unsigned place_sides(const struct berth_policy *policy, const struct berth_policy_value *place,
+static unsigned place_sides(const struct berth_policy *policy,
+                            const struct berth_policy_value *place,
                             struct berth_complaints *complaints)
 {
     struct berth_policy_tier *tier = find_tier(policy, place->text);
@@ -162,12 +163,10 @@ static void check_rule_places(const struct berth_policy_section *section,
     }
     rule->sides = sides & rule->info.side;
     if (statement->value_count > 0 && rule->sides == 0 && !rule->broken)
-        berth__complain(complaints, statement->line,
-                        "no place can serve side %s; expected %s",
+        berth__complain(complaints, statement->line, "no place can serve side %s; expected %s",
                         rule->info.side == BERTH_SIDE_HOST ? "host" : "device",
-                        rule->info.side == BERTH_SIDE_HOST
-                            ? "a tier of host memory"
-                            : "a tier of kind device or shared");
+                        rule->info.side == BERTH_SIDE_HOST ? "a tier of host memory"
+                                                           : "a tier of kind device or shared");
 }
 
 void berth__policy_check_places(const struct berth_policy_document *document,
@@ -179,7 +178,8 @@ void berth__policy_check_places(const struct berth_policy_document *document,
         if (document->sections[i].kind == BERTH_SECTION_RULE)
             check_rule_places(&document->sections[i], policy, &policy->rules[rule++], complaints);
     for (size_t i = 0; i < policy->tier_count; i++)
-        if (!policy->tiers[i].used && policy->tiers[i].config.name)
+        if (!policy->tiers[i].used && policy->tiers[i].config.name &&
+            policy->tiers[i].config.name[0])
             berth__warn(complaints, policy->tiers[i].line, "tier '%s' is the place of no rule",
                         policy->tiers[i].config.name);
     if (policy->rule_count == 0)
@@ -202,18 +202,19 @@ static bool covers(const struct berth_policy_rule *first, const struct berth_pol
 void berth__policy_check_reach(const struct berth_policy *policy,
                                struct berth_complaints *complaints)
 {
+    /* What a wrong rule would have matched is not known. */
+    if (complaints->errors > 0)
+        return;
     for (size_t i = 1; i < policy->rule_count; i++) {
         const struct berth_policy_rule *rule = &policy->rules[i];
         size_t j = 0;
 
-        while (j < i && (policy->rules[j].broken || !covers(&policy->rules[j], rule)))
+        while (j < i && !covers(&policy->rules[j], rule))
             j++;
-        if (j < i && !rule->broken && rule->sides != 0)
+        if (j < i)
             berth__warn(complaints, rule->info.line,
                         "rule '%s' never matches, because rule '%s' in line %u takes all that it "
                         "names",
-                        rule->info.name ? rule->info.name : "",
-                        policy->rules[j].info.name ? policy->rules[j].info.name : "",
-                        policy->rules[j].info.line);
+                        rule->info.name, policy->rules[j].info.name, policy->rules[j].info.line);
     }
 }

@@ -13,8 +13,8 @@
 #define ANY_SIZE "expected a number of bytes, or one with K, M, G or T, as in 64K"
 #define ANY_TAG "expected weight, activation, kv, workspace or untagged"
 
-const struct berth_policy_statement *
-berth__field_find(const struct berth_policy_field *field, const char *name)
+const struct berth_policy_statement *berth__field_find(const struct berth_policy_field *field,
+                                                       const char *name)
 {
     for (size_t i = 0; i < field->section->statement_count; i++)
         if (strcmp(field->section->statements[i].name, name) == 0)
@@ -34,7 +34,8 @@ const struct berth_policy_value *berth__field_value(const struct berth_policy_fi
 {
     const struct berth_policy_statement *statement = berth__field_find(field, name);
 
-    return statement && !statement->broken && statement->value_count == 1 ? statement->values : NULL;
+    return statement && !statement->broken && statement->value_count == 1 ? statement->values
+                                                                          : NULL;
 }
 
 bool berth__field_size(const struct berth_policy_field *field, const char *name, uint64_t *ret)
@@ -100,7 +101,8 @@ bool berth__field_tags(const struct berth_policy_field *field, unsigned *ret)
         int tag = berth__tag_from_name(value->text);
 
         if (tag < 0)
-            berth__complain(field->complaints, value->line, "'%s' is no tag; " ANY_TAG, value->text);
+            berth__complain(field->complaints, value->line, "'%s' is no tag; " ANY_TAG,
+                            value->text);
         else if (tags & (1u << tag))
             berth__complain(field->complaints, value->line,
                             "tag '%s' is named twice; expected it once", value->text);

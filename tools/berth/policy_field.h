@@ -17,8 +17,8 @@ struct berth_policy_field {
 };
 
 /* The statement of this name, or NULL. */
-const struct berth_policy_statement *
-berth__field_find(const struct berth_policy_field *field, const char *name);
+const struct berth_policy_statement *berth__field_find(const struct berth_policy_field *field,
+                                                       const char *name);
 
 /* Its line, or the section's when it is missing. */
 unsigned berth__field_line(const struct berth_policy_field *field, const char *name);

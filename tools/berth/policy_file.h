@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A policy in a file: as text that a person wrote, or as the table that it was compiled to. Which of
- * them it is shows in the first bytes.
+ * A policy in a file: as text that a person wrote, or as the table that it was compiled to. Which
+ * of them it is shows in the first bytes.
  */
 #ifndef BERTH_TOOLS_POLICY_FILE_H
 #define BERTH_TOOLS_POLICY_FILE_H

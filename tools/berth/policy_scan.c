@@ -149,10 +149,11 @@ static bool read_list(struct scan *scan, const struct berth_token *name, struct 
         } else if (is_value(&token) != value_expected ||
                    (!is_value(&token) && !berth__token_is(&token, ","))) {
             if (right)
-                berth__complain(scan->complaints, token.line,
-                                "'%.*s' is not expected in the list of '%.*s'; expected values with "
-                                "commas between them",
-                                SHOWN(token), SHOWN(*name));
+                berth__complain(
+                    scan->complaints, token.line,
+                    "'%.*s' is not expected in the list of '%.*s'; expected values with "
+                    "commas between them",
+                    SHOWN(token), SHOWN(*name));
             right = false;
             value_expected = is_value(&token);
         }
@@ -278,12 +279,31 @@ static void read_stray(struct scan *scan)
         return;
     }
     if (token.kind == BERTH_TOKEN_WORD)
-        berth__complain(scan->complaints, token.line, "'=' is missing behind '%.*s'; expected NAME "
-                        "= VALUE or '}'", SHOWN(token));
+        berth__complain(scan->complaints, token.line,
+                        "'=' is missing behind '%.*s'; expected NAME "
+                        "= VALUE or '}'",
+                        SHOWN(token));
     else if (token.kind != BERTH_TOKEN_WRONG)
         berth__complain(scan->complaints, token.line,
                         "'%.*s' is not expected here; expected NAME = VALUE or '}'", SHOWN(token));
     berth__policy_skip_line(&scan->text);
+}
+
+/* `next` is what stands where the section should have ended before. */
+static void complain_open(struct scan *scan, const struct berth_policy_section *section,
+                          const struct berth_token *next)
+{
+    const char *kind = berth__section_names[section->kind];
+    const char *title = section->title ? section->title : "";
+
+    if (next->kind == BERTH_TOKEN_END)
+        berth__complain(scan->complaints, section->line,
+                        "section %s %s is not closed; expected '}' before the end of the file",
+                        kind, title);
+    else
+        berth__complain(scan->complaints, section->line,
+                        "section %s %s is not closed; expected '}' before line %u", kind, title,
+                        next->line);
 }
 
 /* Behind a section's '{'. */
@@ -293,11 +313,7 @@ static void read_body(struct scan *scan, struct berth_policy_section *section)
         struct berth_token token = berth__policy_peek(&scan->text);
 
         if (token.kind == BERTH_TOKEN_END || at_section(scan)) {
-            berth__complain(scan->complaints, section->line,
-                            "section %s %s is not closed; expected '}' before line %u",
-                            berth__section_names[section->kind],
-                            section->title ? section->title : "",
-                            token.kind == BERTH_TOKEN_END ? token.line + 1 : token.line);
+            complain_open(scan, section, &token);
             return;
         }
         if (berth__token_is(&token, "}")) {
@@ -369,11 +385,36 @@ static void read_unknown(struct scan *scan, const struct berth_token *word)
     }
 }
 
+/* Goes behind the section's '{'. False when there is none, and no body either. */
+static bool open_body(struct scan *scan, const struct berth_policy_section *section)
+{
+    struct berth_policy_text ahead = scan->text;
+    struct berth_token token = berth__policy_peek(&scan->text);
+
+    if (berth__token_is(&token, "{")) {
+        berth__policy_next(&scan->text);
+        return true;
+    }
+    berth__complain(scan->complaints, section->line,
+                    "'{' does not follow the name of %s %s; expected one name, and then '{'",
+                    berth__section_names[section->kind], section->title ? section->title : "");
+    /* It may still come on this line, behind something that does not belong there. */
+    ahead.quiet = true;
+    do
+        token = berth__policy_next(&ahead);
+    while (token.kind != BERTH_TOKEN_END && token.line == section->line &&
+           !berth__token_is(&token, "{"));
+    if (!berth__token_is(&token, "{") || token.line != section->line)
+        return at_statement(scan);
+    ahead.quiet = false;
+    scan->text = ahead;
+    return true;
+}
+
 static void read_section(struct scan *scan)
 {
     struct berth_token word = berth__policy_next(&scan->text);
     struct berth_policy_section *section;
-    struct berth_token token;
 
     if (section_kind(&word) < 0) {
         read_unknown(scan, &word);
@@ -383,17 +424,8 @@ static void read_section(struct scan *scan)
     if (!section)
         return;
     read_title(scan, section);
-    token = berth__policy_peek(&scan->text);
-    if (!berth__token_is(&token, "{")) {
-        berth__complain(scan->complaints, word.line, "section %.*s %s has no '{'; expected '{' and "
-                        "then NAME = VALUE lines", SHOWN(word), section->title ? section->title : "");
-        /* The body may still be there. */
-        if (!at_statement(scan))
-            return;
-    } else {
-        berth__policy_next(&scan->text);
-    }
-    read_body(scan, section);
+    if (open_body(scan, section))
+        read_body(scan, section);
 }
 
 static void read_top(struct scan *scan)

@@ -76,7 +76,8 @@ static bool is_name_char(char c)
 
 static bool is_word_char(char c)
 {
-    return is_name_char(c) || (unsigned char)c >= 128 || (c != '\0' && strchr("-./:%~@!?^&|<>;[]$", c));
+    return is_name_char(c) || (unsigned char)c >= 128 ||
+           (c != '\0' && strchr("-./:%~@!?^&|<>;[]$", c));
 }
 
 /* `prefix` begins here. */
@@ -138,9 +139,10 @@ static bool read_variable(struct berth_policy_text *text, const char *limit)
         end++;
     text->at += 2;
     if (!close || end == name || (end != close && strncmp(end, ":-", 2) != 0)) {
-        wrong(text, text->line,
-              "'${' does not name a variable; expected ${NAME} or ${NAME:-otherwise}, or \\$ for the "
-              "character");
+        wrong(
+            text, text->line,
+            "'${' does not name a variable; expected ${NAME} or ${NAME:-otherwise}, or \\$ for the "
+            "character");
         return false;
     }
     text->at = close + 1;
@@ -241,8 +243,8 @@ static struct berth_token read_wrong(struct berth_policy_text *text)
     else if (c == '\\')
         wrong(text, token.line, "'\\' stands outside quotes; expected a quoted string");
     else
-        wrong(text, token.line, "'%c' stands outside quotes; expected a quoted string, as in \"a%cb\"",
-              c, c);
+        wrong(text, token.line,
+              "'%c' stands outside quotes; expected a quoted string, as in \"a%cb\"", c, c);
     return token;
 }
 

@@ -21,7 +21,7 @@ static cfg_opt_t site_options[] = {
     VALUE("path"), VALUE("tag"), VALUE("side"), VALUE("min-size"), VALUE("max-size"), CFG_END(),
 };
 static cfg_opt_t rule_options[] = {
-    VALUES("tag"),  VALUE("side"),   VALUE("min-size"), VALUE("max-size"), VALUE("site"),
+    VALUES("tag"),   VALUE("side"),     VALUE("min-size"), VALUE("max-size"), VALUE("site"),
     VALUE("thread"), VALUE("sequence"), VALUES("place"),   CFG_END(),
 };
 #define X(identifier, name, ...) VALUE(name),
@@ -50,9 +50,17 @@ static int take_value(cfg_t *cfg, cfg_opt_t *option, const char *value, void *re
 {
     struct berth_policy_statement *statement = reading.statement;
     size_t count = statement->value_count;
-    void *values = realloc(statement->values, (count + 1) * sizeof(*statement->values));
-    char *text = strdup(value);
+    void *values;
+    char *text;
 
+    for (const char *p = value; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 127) {
+            /* The file itself has none in a string: it came from a variable. */
+            cfg_error(cfg, "a variable in it has a control character");
+            return -1;
+        }
+    values = realloc(statement->values, (count + 1) * sizeof(*statement->values));
+    text = strdup(value);
     if (values)
         statement->values = values;
     if (!values || !text) {
@@ -87,7 +95,10 @@ static void complain_unknown(const struct berth_policy_statement *statement,
         return;
     }
     for (const cfg_opt_t *option = options_of[kind]; option->name; option++)
-        fprintf(to, "%s%s", option == options_of[kind] ? "" : option[1].name ? ", " : " or ",
+        fprintf(to, "%s%s",
+                option == options_of[kind] ? ""
+                : option[1].name           ? ", "
+                                           : " or ",
                 option->name);
     if (fclose(to) == 0)
         berth__complain(reading.complaints, statement->line,

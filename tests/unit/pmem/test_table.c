@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: the table in force answers as its rules say, and is replaced without harm to readers.
+ * Method: tables are made by the builder and installed; tiers of kind file are fakes that commit
+ * nothing, kind dax has no maker. Call paths are made of addresses in the C library.
+ */
+#include "alloc/options.h"
+#include "alloc/site.h"
+#include "alloc/stats.h"
+#include "pmem/gate.h"
+#include "tests/unit/pmem/table_fixture.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include <cmocka.h>
+
+static struct berth_decision ask(enum berth_side side, size_t size, enum berth_tag tag,
+                                 berth_site_id site, uint64_t sequence)
+{
+    const struct berth_request request = {side, size, tag, site, sequence};
+    struct berth_decision decision;
+
+    memset(&decision, 0xa5, sizeof(decision));
+    berth__table_decide(&request, &decision);
+    return decision;
+}
+
+static struct berth_decision ask_host(size_t size, enum berth_tag tag)
+{
+    return ask(BERTH_SIDE_HOST, size, tag, 0, 0);
+}
+
+/* A path of one frame, in a function of the C library. */
+static berth_site_id site_in(const void *function)
+{
+    const void *frame = (const char *)function + 4;
+
+    return berth__site_intern(&frame, 1);
+}
+
+/* Installs one table with a tier `slow` and these rules. */
+static struct berth_table_draft *new_draft(void)
+{
+    struct berth_table_draft *draft = berth__draft_new();
+
+    assert_non_null(draft);
+    draft_tier(draft, TIER(.name = "slow", .kind = BERTH_KIND_FILE, .path = "/slow"));
+    return draft;
+}
+
+static void without_a_table_nothing_is_decided(void **state)
+{
+    struct berth_decision decision = ask_host(1 << 20, BERTH_TAG_KV);
+
+    assert_int_equal(decision.version, 0);
+    assert_int_equal(decision.rule, BERTH_RULE_NONE);
+    assert_int_equal(decision.tag, BERTH_TAG_KV);
+    assert_int_equal(decision.place_count, 0);
+    assert_int_equal(berth__table_version(), 0);
+    assert_false(berth__table_has_host_rule());
+    berth__table_count_spill(&decision, BERTH_TIER_DRAM, 1);
+}
+
+static void the_first_rule_that_matches_wins(void **state)
+{
+    struct berth_table_draft *draft = new_draft();
+    struct berth_decision decision;
+
+    draft_rule(draft, RULE(.name = "big", .tags = 1 << BERTH_TAG_WEIGHT, .min_size = 65536), "slow",
+               "dram", NULL);
+    draft_rule(draft, RULE(.name = "all", .max_size = 99999), "dram", NULL);
+    draft_install(draft);
+
+    decision = ask_host(65536, BERTH_TAG_WEIGHT);
+    assert_int_equal(decision.rule, 0);
+    assert_int_equal(decision.place_count, 2);
+    assert_int_equal(decision.places[0], berth__tier_find("slow"));
+    assert_int_equal(decision.places[1], BERTH_TIER_DRAM);
+    assert_int_equal(ask_host(65535, BERTH_TAG_WEIGHT).rule, 1);
+    assert_int_equal(ask_host(65536, BERTH_TAG_KV).rule, 1);
+    assert_int_equal(ask_host(99999, BERTH_TAG_UNTAGGED).rule, 1);
+    assert_int_equal(ask_host(100000, BERTH_TAG_UNTAGGED).rule, BERTH_RULE_NONE);
+    assert_int_equal(ask_host(100000, BERTH_TAG_UNTAGGED).place_count, 0);
+}
+
+static void a_rule_speaks_of_the_sides_that_its_places_serve(void **state)
+{
+    struct berth_table_draft *draft = new_draft();
+    struct berth_decision decision;
+
+    draft_rule(draft, RULE(.name = "gpu"), "device", NULL);
+    draft_rule(draft, RULE(.name = "mixed", .tags = 1 << BERTH_TAG_KV), "slow", "device", NULL);
+    draft_rule(draft, RULE(.name = "pinned"), "pinned", "slow", NULL);
+    draft_install(draft);
+
+    decision = ask(BERTH_SIDE_DEVICE, 1, BERTH_TAG_KV, 0, 0);
+    assert_int_equal(decision.rule, 0);
+    assert_int_equal(decision.place_count, 1);
+    assert_int_equal(decision.places[0], BERTH_TIER_DEVICE);
+    decision = ask_host(1, BERTH_TAG_KV);
+    assert_int_equal(decision.rule, 1);
+    assert_int_equal(decision.place_count, 1);
+    assert_int_equal(decision.places[0], berth__tier_find("slow"));
+    /* Nothing makes page-locked memory here. */
+    decision = ask_host(1, BERTH_TAG_WEIGHT);
+    assert_int_equal(decision.rule, 2);
+    assert_int_equal(decision.place_count, 1);
+}
+
+static void a_tier_that_cannot_be_had_is_passed_over(void **state)
+{
+    struct berth_table_draft *draft = new_draft();
+    struct berth_decision decision;
+
+    draft_tier(draft, TIER(.name = "absent", .kind = BERTH_KIND_DAX, .path = "/dev/dax0.0"));
+    draft_rule(draft, RULE(.name = "a", .tags = 1 << BERTH_TAG_KV), "absent", "slow", NULL);
+    draft_rule(draft, RULE(.name = "b", .tags = 1 << BERTH_TAG_WEIGHT), "absent", NULL);
+    draft_rule(draft, RULE(.name = "c"), "slow", NULL);
+    draft_install(draft);
+
+    decision = ask_host(1, BERTH_TAG_KV);
+    assert_int_equal(decision.place_count, 1);
+    assert_int_equal(decision.places[0], berth__tier_find("slow"));
+    /* The rule still matches: the next one is not meant for its blocks. */
+    decision = ask_host(1, BERTH_TAG_WEIGHT);
+    assert_int_equal(decision.rule, 1);
+    assert_int_equal(decision.place_count, 0);
+}
+
+static void a_site_section_tags_what_the_thread_did_not(void **state)
+{
+    berth_site_id site = site_in(qsort), other = site_in(getenv);
+    struct berth_table_draft *draft = new_draft();
+
+    draft_site(draft, SITE(.name = "q", .pattern = "libc.so.6!qsort*", .tag = BERTH_TAG_WEIGHT,
+                           .max_size = 1000));
+    draft_site(draft, SITE(.name = "c", .pattern = "libc.so.6", .tag = BERTH_TAG_ACTIVATION));
+    draft_rule(draft, RULE(.name = "w", .tags = 1 << BERTH_TAG_WEIGHT), "slow", NULL);
+    draft_install(draft);
+
+    assert_int_equal(ask(BERTH_SIDE_HOST, 1000, BERTH_TAG_UNTAGGED, site, 0).tag, BERTH_TAG_WEIGHT);
+    assert_int_equal(ask(BERTH_SIDE_HOST, 1000, BERTH_TAG_UNTAGGED, site, 0).rule, 0);
+    assert_int_equal(ask(BERTH_SIDE_HOST, 1001, BERTH_TAG_UNTAGGED, site, 0).tag,
+                     BERTH_TAG_ACTIVATION);
+    assert_int_equal(ask(BERTH_SIDE_HOST, 1000, BERTH_TAG_UNTAGGED, other, 0).tag,
+                     BERTH_TAG_ACTIVATION);
+    assert_int_equal(ask(BERTH_SIDE_HOST, 1000, BERTH_TAG_UNTAGGED, 0, 0).tag, BERTH_TAG_UNTAGGED);
+    assert_int_equal(ask(BERTH_SIDE_HOST, 1000, BERTH_TAG_KV, site, 0).tag, BERTH_TAG_KV);
+}
+
+/* More patterns than one word of a row has bits. */
+static void every_one_of_many_patterns_is_told_apart(void **state)
+{
+    berth_site_id site = site_in(qsort), other = site_in(getenv);
+    struct berth_table_draft *draft = new_draft();
+    char name[32];
+
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(name, sizeof(name), "r%u", i);
+        draft_rule(draft,
+                   RULE(.name = name, .min_size = i + 1, .max_size = i + 1,
+                        .pattern = i % 3 == 0 ? "libc.so.6!qsort*" : "libc.so.6!getenv"),
+                   "slow", NULL);
+    }
+    draft_install(draft);
+    for (int round = 0; round < 2; round++)
+        for (unsigned i = 0; i < 200; i++) {
+            uint32_t of_site = ask(BERTH_SIDE_HOST, i + 1, 0, site, 0).rule;
+            uint32_t of_other = ask(BERTH_SIDE_HOST, i + 1, 0, other, 0).rule;
+
+            assert_int_equal(of_site, i % 3 == 0 ? i : BERTH_RULE_NONE);
+            assert_int_equal(of_other, i % 3 != 0 ? i : BERTH_RULE_NONE);
+        }
+    assert_int_equal(ask(BERTH_SIDE_HOST, 1, 0, 0, 0).rule, BERTH_RULE_NONE);
+    /* A number that no path has: no pattern matches it, however far up the cache must go. */
+    assert_int_equal(ask(BERTH_SIDE_HOST, 1, 0, UINT32_MAX, 0).rule, BERTH_RULE_NONE);
+}
+
+static void threads_and_sequences_are_matched(void **state)
+{
+    struct berth_table_draft *draft = new_draft();
+
+    draft_rule(draft, RULE(.name = "load", .thread = "lo?d-*"), "slow", NULL);
+    draft_rule(draft, RULE(.name = "warm", .sequence_first = 2, .sequence_last = 4), "slow", NULL);
+    draft_install(draft);
+
+    prctl(PR_SET_NAME, "load-12", 0, 0, 0);
+    assert_int_equal(ask_host(1, 0).rule, 0);
+    prctl(PR_SET_NAME, "load", 0, 0, 0);
+    assert_int_equal(ask(BERTH_SIDE_HOST, 1, 0, 0, 1).rule, BERTH_RULE_NONE);
+    assert_int_equal(ask(BERTH_SIDE_HOST, 1, 0, 0, 2).rule, 1);
+    assert_int_equal(ask(BERTH_SIDE_HOST, 1, 0, 0, 4).rule, 1);
+    assert_int_equal(ask(BERTH_SIDE_HOST, 1, 0, 0, 5).rule, BERTH_RULE_NONE);
+}
+
+static void the_gate_follows_the_smallest_host_rule(void **state)
+{
+    struct berth_table_draft *draft = new_draft();
+
+    draft_rule(draft, RULE(.name = "gpu"), "device", NULL);
+    draft_rule(draft, RULE(.name = "w", .min_size = 4096), "slow", NULL);
+    draft_install(draft);
+    assert_int_equal(berth__gate.threshold, 4096);
+    assert_int_equal(berth__gate.site_threshold, SIZE_MAX);
+    assert_true(berth__table_has_host_rule());
+
+    draft = new_draft();
+    draft_rule(draft, RULE(.name = "w", .min_size = 1 << 20, .pattern = "libx"), "slow", NULL);
+    draft_install(draft);
+    assert_int_equal(berth__gate.threshold, 65536);
+    assert_int_equal(berth__gate.site_threshold, 65536);
+
+    draft = new_draft();
+    assert_int_equal(berth__draft_add_option(draft, "record-threshold", "1M"), 0);
+    draft_rule(draft, RULE(.name = "gpu"), "device", NULL);
+    draft_install(draft);
+    assert_int_equal(berth__gate.threshold, 1 << 20);
+    assert_int_equal(berth__gate.site_threshold, SIZE_MAX);
+    assert_false(berth__table_has_host_rule());
+
+    /* What no table sets any more is as it was. */
+    draft_install(new_draft());
+    assert_int_equal(berth__option(BERTH_OPTION_RECORD_THRESHOLD), 65536);
+    assert_int_equal(berth__gate.threshold, 65536);
+}
+
+static void a_bad_table_leaves_the_old_one_in_force(void **state)
+{
+    uint64_t version = berth__table_version();
+    struct berth_table_draft *draft = berth__draft_new();
+    char why[BERTH_TABLE_WHY_MAX] = "";
+    struct table_bytes table;
+
+    assert_int_equal(berth__table_install("nonsense", 8, "x", why, sizeof(why)), -EINVAL);
+    assert_string_not_equal(why, "");
+    assert_int_equal(berth__table_install("", 0, "x", why, sizeof(why)), -EINVAL);
+
+    /* A running program cannot move its tier. */
+    draft_tier(draft, TIER(.name = "slow", .kind = BERTH_KIND_FILE, .path = "/elsewhere"));
+    assert_int_equal(berth__draft_add_option(draft, "record-threshold", "2M"), 0);
+    table = draft_bytes(draft);
+    assert_int_equal(berth__table_install(table.bytes, table.size, "x", why, sizeof(why)), -EINVAL);
+    assert_non_null(strstr(why, "/elsewhere"));
+    assert_int_equal(berth__option(BERTH_OPTION_RECORD_THRESHOLD), 65536);
+    assert_int_equal(berth__table_version(), version);
+    free(table.bytes);
+}
+
+static void matches_and_spills_are_counted_for_the_version_in_force(void **state)
+{
+    struct berth_table_draft *draft = new_draft();
+    uint64_t spilled = berth__tier_stats[BERTH_TIER_DRAM].spilled_bytes;
+    struct berth_rule_counts counts;
+    struct berth_decision decision;
+    char name[BERTH_NAME_MAX];
+
+    draft_rule(draft, RULE(.name = "w"), "slow", NULL);
+    draft_install(draft);
+    ask_host(10, 0);
+    decision = ask_host(32, 0);
+    berth__table_count_spill(&decision, BERTH_TIER_DRAM, 32);
+    assert_int_equal(berth__table_rule_counts(decision.version, 0, &counts), 0);
+    assert_int_equal(counts.matched_blocks, 2);
+    assert_int_equal(counts.matched_bytes, 42);
+    assert_int_equal(counts.spilled_blocks, 1);
+    assert_int_equal(counts.spilled_bytes, 32);
+    assert_int_equal(berth__tier_stats[BERTH_TIER_DRAM].spilled_bytes, spilled + 32);
+    assert_string_equal(berth__table_rule_name(decision.version, 0, name), "w");
+    assert_string_equal(berth__table_rule_name(decision.version, 1, name), "");
+    assert_int_equal(berth__table_rule_counts(decision.version, 1, &counts), -ESTALE);
+
+    draft_install(new_draft());
+    assert_int_equal(berth__table_rule_counts(decision.version, 0, &counts), -ESTALE);
+    assert_string_equal(berth__table_rule_name(decision.version, 0, name), "");
+    berth__table_count_spill(&decision, BERTH_TIER_DRAM, 32);
+    assert_int_equal(berth__tier_stats[BERTH_TIER_DRAM].spilled_bytes, spilled + 64);
+}
+
+static void the_table_in_force_can_be_copied(void **state)
+{
+    struct berth_table_draft *draft = new_draft();
+    struct table_bytes copy;
+    uint64_t version;
+    char text[5];
+
+    draft_rule(draft, RULE(.name = "copied"), "slow", NULL);
+    draft_install(draft);
+    assert_int_equal(berth__table_copy(NULL, 0, &copy.size, &version), -ENOSPC);
+    copy.bytes = malloc(copy.size);
+    assert_int_equal(berth__table_copy(copy.bytes, copy.size, &copy.size, &version), 0);
+    assert_int_equal(version, berth__table_version());
+    assert_true(berth__table_bytes_host_rule(copy.bytes, copy.size));
+    assert_int_equal(berth__table_origin(version, text, sizeof(text)), 0);
+    assert_string_equal(text, "test");
+    assert_int_equal(berth__table_origin(version - 1, text, sizeof(text)), -ESTALE);
+    free(copy.bytes);
+}
+
+/* Even versions place in `slow`, odd ones in `dram`: an answer must be of one table. */
+static void *decide_without_end(void *stop)
+{
+    berth_tier_id slow = berth__tier_find("slow");
+    uint64_t last = 0;
+
+    while (!atomic_load((atomic_bool *)stop)) {
+        struct berth_decision decision = ask(BERTH_SIDE_HOST, 4096, 0, site_in(qsort), 0);
+
+        if (decision.place_count != 1 || decision.version < last ||
+            decision.places[0] != (decision.version % 2 == 0 ? slow : BERTH_TIER_DRAM))
+            return stop;
+        last = decision.version;
+    }
+    return NULL;
+}
+
+static void install_for(uint64_t version)
+{
+    struct berth_table_draft *draft = new_draft();
+
+    draft_rule(draft, RULE(.name = "r", .pattern = "libc.so.6!qsort*"),
+               version % 2 == 0 ? "slow" : "dram", NULL);
+    draft_install(draft);
+    assert_int_equal(berth__table_version(), version);
+}
+
+static void readers_go_on_while_tables_are_replaced(void **state)
+{
+    pthread_t readers[3];
+    atomic_bool stop = false;
+    uint64_t version = berth__table_version();
+
+    install_for(++version);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&readers[i], NULL, decide_without_end, &stop), 0);
+    for (int i = 0; i < 300; i++)
+        install_for(++version);
+    atomic_store(&stop, true);
+    for (int i = 0; i < 3; i++) {
+        void *mixed;
+
+        pthread_join(readers[i], &mixed);
+        assert_null(mixed);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_a_table_nothing_is_decided),
+        cmocka_unit_test(the_first_rule_that_matches_wins),
+        cmocka_unit_test(a_rule_speaks_of_the_sides_that_its_places_serve),
+        cmocka_unit_test(a_tier_that_cannot_be_had_is_passed_over),
+        cmocka_unit_test(a_site_section_tags_what_the_thread_did_not),
+        cmocka_unit_test(every_one_of_many_patterns_is_told_apart),
+        cmocka_unit_test(threads_and_sequences_are_matched),
+        cmocka_unit_test(the_gate_follows_the_smallest_host_rule),
+        cmocka_unit_test(a_bad_table_leaves_the_old_one_in_force),
+        cmocka_unit_test(matches_and_spills_are_counted_for_the_version_in_force),
+        cmocka_unit_test(the_table_in_force_can_be_copied),
+        cmocka_unit_test(readers_go_on_while_tables_are_replaced),
+    };
+
+    fixture_serve_files();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
