@@ -3,13 +3,13 @@
 
 #include "alloc/log.h"
 #include "alloc/options.h"
-#include "alloc/stats.h"
 #include "pmem/gate.h"
 #include "pmem/table_epoch.h"
 #include "pmem/table_load.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 
@@ -22,6 +22,7 @@ struct table_state {
     struct berth_epoch readers;
     pthread_mutex_t lock;
     uint64_t last_version;
+    bool fork_handled;
     /* Replaced tables that some reader may still see; freed by the next successful wait. */
     struct berth_loaded_table *retired;
 };
@@ -197,7 +198,6 @@ void berth__table_count_spill(const struct berth_decision *decision, berth_tier_
         atomic_fetch_add_explicit(&rule->spilled_bytes, size, memory_order_relaxed);
     }
     berth__epoch_leave(token);
-    berth__stats_spill(tier, size);
 }
 
 /* Called under the lock. A table that cannot be freed yet is kept for the next time. */
@@ -217,6 +217,41 @@ static void retire(struct berth_loaded_table *old)
         berth__table_unload(state->retired);
         state->retired = next;
     }
+}
+
+/* No install is under way while the process is copied. */
+static void fork_prepare(void)
+{
+    pthread_mutex_lock(&berth__table_state.lock);
+}
+
+static void fork_parent(void)
+{
+    pthread_mutex_unlock(&berth__table_state.lock);
+}
+
+/* The child has one thread, which reads nothing: it forgets the readers of the others. */
+static void fork_child(void)
+{
+    berth__epoch_reset(&berth__table_state.readers);
+    pthread_mutex_unlock(&berth__table_state.lock);
+}
+
+/*
+ * Handlers run in the reverse order before a fork. An installer holds our lock while it makes
+ * tiers, which takes the allocator's locks, so a fork must take ours first too: the allocator has
+ * to have registered its handlers before. It does when it is first used, which may be here.
+ */
+static void register_fork_handlers(void)
+{
+    struct table_state *state = &berth__table_state;
+    void *volatile used = malloc(1);
+
+    free(used);
+    if (pthread_atfork(fork_prepare, fork_parent, fork_child) != 0)
+        berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_FORK,
+                   "there is no memory to register for forks; a forked child keeps its table");
+    state->fork_handled = true;
 }
 
 /* Called under the lock. */
@@ -247,6 +282,8 @@ int berth__table_install(const void *bytes, size_t size, const char *origin, cha
     int r;
 
     pthread_mutex_lock(&state->lock);
+    if (!state->fork_handled)
+        register_fork_handlers();
     old = atomic_load(&state->current);
     r = berth__table_load(bytes, size, origin, old, &table, why, why_size);
     if (r == 0) {
@@ -346,20 +383,4 @@ int berth__table_origin(uint64_t version, char *text, size_t room)
     }
     berth__epoch_leave(token);
     return r;
-}
-
-void berth__table_fork_prepare(void)
-{
-    pthread_mutex_lock(&berth__table_state.lock);
-}
-
-void berth__table_fork_parent(void)
-{
-    pthread_mutex_unlock(&berth__table_state.lock);
-}
-
-void berth__table_fork_child(void)
-{
-    berth__epoch_reset(&berth__table_state.readers);
-    pthread_mutex_unlock(&berth__table_state.lock);
 }

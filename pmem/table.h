@@ -42,8 +42,8 @@ struct berth_decision {
 void berth__table_decide(const struct berth_request *request, struct berth_decision *ret);
 
 /*
- * Counts that `decision`'s rule asked for `tier` and did not get it (the next place is tried): in
- * the rule's counters and in the tier's account.
+ * Counts that `decision`'s rule asked for `tier` and did not get it (the next place is tried), if
+ * its table is still in force. The tier's own account is alloc/stats.h's.
  */
 void berth__table_count_spill(const struct berth_decision *decision, berth_tier_id tier,
                               size_t size);
@@ -91,13 +91,5 @@ int berth__table_rule_counts(uint64_t version, uint32_t rule, struct berth_rule_
 
 /* Where that version came from, cut to `room`. -ESTALE when another is in force. */
 int berth__table_origin(uint64_t version, char *text, size_t room);
-
-/*
- * Around fork: no install is under way while the process is copied, and the child, which has one
- * thread, forgets the readers of the others.
- */
-void berth__table_fork_prepare(void);
-void berth__table_fork_parent(void);
-void berth__table_fork_child(void);
 
 #endif
