@@ -213,6 +213,7 @@ __attribute__((constructor)) static void bootstrap_cuda(void)
         berth__device_register();
         if (!berth__bootstrap_malloc)
             install_policy();
+        berth__control_load_callsite = berth__callsite_load;
         berth__control_wanted = berth__control_start;
     }
     berth__thread.inside--;

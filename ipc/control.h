@@ -26,4 +26,10 @@ void berth__control_main_begun(void);
  */
 extern BERTH_SHARED int (*berth__control_wanted)(void);
 
+/*
+ * Loads the unwinder (hooks/callsite.h); called before a table that names call paths is installed.
+ * Set by bootstrap; NULL: call paths are return addresses alone. Control thread only.
+ */
+extern int (*berth__control_load_callsite)(char *why, size_t why_size);
+
 #endif

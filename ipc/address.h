@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where a process's socket is: <directory>/<pid>-<starttime>.sock.
+ *
+ * The start time (field 22 of /proc/PID/stat, in clock ticks since boot) tells a process from a
+ * later one with the same id. The directory is $XDG_RUNTIME_DIR/berth where that variable names a
+ * directory of ours, else /tmp/berth-<uid>; it is used only if it is a real directory, ours, and
+ * closed to others. Nothing here allocates.
+ */
+#ifndef BERTH_IPC_ADDRESS_H
+#define BERTH_IPC_ADDRESS_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+/* Room for "<pid>-<starttime>.sock". */
+#define BERTH_ADDRESS_NAME_MAX 64
+/* Room for any reason that is given here. */
+#define BERTH_ADDRESS_WHY_MAX (PATH_MAX + 128)
+
+/* The start time of a process and its state letter; `pid` 0 is this process. -ESRCH: none such. */
+int berth__address_start(pid_t pid, uint64_t *ret_start, char *ret_state);
+
+/*
+ * The directory for `uid`. `environment`: whether $XDG_RUNTIME_DIR is looked at (`uid` is then this
+ * process's own). `make`: it is made if it is not there. 0, or negative errno with one sentence in
+ * `why`: -ENOENT when it is not there, -EPERM when it cannot be trusted.
+ */
+int berth__address_directory(uid_t uid, bool environment, bool make, char ret[PATH_MAX],
+                             char why[BERTH_ADDRESS_WHY_MAX]);
+
+/* Whether `path` is a real directory, `uid`'s, and closed to others. Answers as above. */
+int berth__address_check(const char *path, uid_t uid, char why[BERTH_ADDRESS_WHY_MAX]);
+
+/* Writes the socket's name; returns `name`. */
+const char *berth__address_name(pid_t pid, uint64_t start, char name[BERTH_ADDRESS_NAME_MAX]);
+/* The reverse. -EINVAL for a name that berth__address_name() does not make. */
+int berth__address_parse(const char *name, pid_t *ret_pid, uint64_t *ret_start);
+
+/*
+ * The address to bind or connect to. A path that does not fit in a sockaddr_un goes through an open
+ * descriptor of the directory: *ret_directory_fd, to be closed by the caller after use, else -1.
+ */
+int berth__address_make(const char *directory, const char *name, struct sockaddr_un *ret,
+                        int *ret_directory_fd);
+
+#endif

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ipc/control.h"
+
+#include "alloc/log.h"
+#include "alloc/options.h"
+#include "alloc/thread.h"
+#include "ipc/descriptors.h"
+#include "ipc/json.h"
+#include "ipc/operation.h"
+#include "ipc/server.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/*
+ * Note [Two threads]
+ *
+ * The socket must live in a program that may close every descriptor it can find, hand them to
+ * children, or count them. So the thread that owns the socket leaves the process's table of
+ * descriptors for one of its own (descriptors.h): the program cannot close, inherit or see the
+ * socket, and Berth cannot mistake a descriptor of the program's for its own.
+ *
+ * But installing a table opens files for the program's threads to use, and a CUDA driver's calls
+ * work on descriptors that the program's threads opened: that needs the process's table. So the
+ * "berth-control" thread, which shares it, does what clients ask and owns no descriptor, and
+ * "berth-socket" moves bytes. They pass one exchange at a time.
+ */
+
+enum control_state {
+    STATE_IDLE = 0, /* also what a forked child finds */
+    STATE_STARTED,
+    STATE_OFF, /* it failed, or is not wanted */
+};
+
+/* How the socket thread's start ended. */
+enum socket_state { SOCKET_STARTING, SOCKET_OPEN, SOCKET_FAILED };
+
+/*
+ * Everything that belongs to one process. Lives in a mapping that a forked child finds zeroed: the
+ * child has no threads, no lock is held in it, and the parent's socket is not its to unlink.
+ */
+struct control {
+    _Atomic int state; /* enum control_state; changed by compare-and-swap */
+
+    pthread_mutex_t lock; /* guards all below but `work` and `identity` */
+    pthread_cond_t changed;
+    struct berth_exchange *exchange; /* waiting for its answer; the socket thread's; else NULL */
+    bool leaderless; /* the socket thread found that only these two threads are left */
+    enum socket_state socket_state;
+    char why[BERTH_ADDRESS_WHY_MAX + 128]; /* of SOCKET_FAILED */
+
+    /*
+     * Held while the control thread works. fork() waits for it, up to FORK_WAIT_MS, so that a child
+     * does not inherit a half-installed table or a loader's lock that nobody will release.
+     */
+    pthread_mutex_t work;
+
+    struct berth_identity identity; /* before the socket thread: fixed from then on */
+    char hello[BERTH_SERVER_HELLO_MAX];
+    char directory[PATH_MAX];
+    char name[BERTH_ADDRESS_NAME_MAX];
+    dev_t device; /* of the socket's name; set before socket_state is SOCKET_OPEN */
+    ino_t inode;
+    struct berth_server server; /* the socket thread's */
+};
+
+#define FORK_WAIT_MS 1000
+/* How often it is looked whether the program's own threads have all ended. */
+#define LEADER_CHECK_MS 2000
+/* Beyond what the C library needs: dlopen, jansson's recursion (2048 deep), a table's checks. */
+#define CONTROL_STACK_SIZE ((size_t)1 << 20)
+#define SOCKET_STACK_SIZE ((size_t)128 << 10)
+
+int (*berth__control_wanted)(void);
+int (*berth__control_load_callsite)(char *why, size_t why_size);
+
+static _Atomic(struct control *) the_control;
+static atomic_bool main_has_begun;
+static atomic_bool start_was_asked;
+/* The handlers stay registered in forked children. Written by the control thread only. */
+static bool fork_handlers_registered;
+static __thread bool fork_holds_work __attribute__((tls_model("initial-exec")));
+
+/* Where a kernel cannot zero the mapping at fork, this handler does. */
+static void forget_in_child(void)
+{
+    memset(the_control, 0, sizeof(*the_control));
+}
+
+static struct control *control_get(void)
+{
+    struct control *control = atomic_load_explicit(&the_control, memory_order_acquire);
+    struct control *none = NULL;
+
+    if (BERTH_LIKELY(control))
+        return control;
+    control =
+        mmap(NULL, sizeof(*control), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (control == MAP_FAILED)
+        return NULL;
+    if (!atomic_compare_exchange_strong(&the_control, &none, control)) {
+        munmap(control, sizeof(*control));
+        return none;
+    }
+    if (madvise(control, sizeof(*control), MADV_WIPEONFORK) < 0)
+        pthread_atfork(NULL, NULL, forget_in_child);
+    return control;
+}
+
+static void before_fork(void)
+{
+    struct control *control = the_control;
+    struct timespec until;
+
+    fork_holds_work = false;
+    if (control->state != STATE_STARTED)
+        return;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += FORK_WAIT_MS / 1000;
+    fork_holds_work = pthread_mutex_clocklock(&control->work, CLOCK_MONOTONIC, &until) == 0;
+}
+
+static void after_fork_in_parent(void)
+{
+    if (fork_holds_work)
+        pthread_mutex_unlock(&the_control->work);
+    fork_holds_work = false;
+}
+
+static void after_fork_in_child(void)
+{
+    fork_holds_work = false; /* the lock itself was zeroed: nobody holds it */
+}
+
+/* Both threads: one after the other, the socket thread asks and the control thread answers. */
+static void ask_control_thread(void *context, struct berth_exchange *exchange)
+{
+    struct control *control = context;
+
+    pthread_mutex_lock(&control->lock);
+    control->exchange = exchange;
+    pthread_cond_broadcast(&control->changed);
+    while (control->exchange)
+        pthread_cond_wait(&control->changed, &control->lock);
+    pthread_mutex_unlock(&control->lock);
+}
+
+static void tell(struct control *control, enum socket_state state)
+{
+    pthread_mutex_lock(&control->lock);
+    control->socket_state = state;
+    pthread_cond_broadcast(&control->changed);
+    pthread_mutex_unlock(&control->lock);
+}
+
+/*
+ * A program whose main thread has called pthread_exit ends when its last thread does. These two
+ * would keep it alive: when only they are left, the control thread calls exit as that thread would.
+ */
+static void check_leader(struct control *control)
+{
+    if (!berth__descriptors_program_ended(control->identity.pid, 2))
+        return;
+    pthread_mutex_lock(&control->lock);
+    control->leaderless = true;
+    pthread_cond_broadcast(&control->changed);
+    pthread_mutex_unlock(&control->lock);
+}
+
+static int open_socket(struct control *control)
+{
+    struct berth_server_config config = {.directory = control->directory,
+                                         .name = control->name,
+                                         .hello = control->hello,
+                                         .answer = ask_control_thread,
+                                         .context = control};
+    uid_t uid = geteuid();
+    int r = berth__descriptors_leave(control->why, sizeof(control->why));
+
+    if (r < 0)
+        return r;
+    r = berth__address_directory(uid, true, true, control->directory, control->why);
+    if (r < 0)
+        return r;
+    berth__address_name(control->identity.pid, control->identity.start, control->name);
+    r = berth__server_open(&control->server, &config);
+    if (r < 0) {
+        snprintf(control->why, sizeof(control->why), "%s/%s: %s", control->directory, control->name,
+                 strerror(-r));
+        return r;
+    }
+    control->device = control->server.device;
+    control->inode = control->server.inode;
+    return 0;
+}
+
+static void *socket_main(void *context)
+{
+    struct control *control = context;
+
+    berth__thread.inside++;
+    prctl(PR_SET_NAME, "berth-socket");
+    if (open_socket(control) < 0) {
+        tell(control, SOCKET_FAILED);
+        return NULL;
+    }
+    tell(control, SOCKET_OPEN);
+    while (berth__server_step(&control->server, LEADER_CHECK_MS) == 0)
+        check_leader(control);
+    berth__server_close(&control->server);
+    return NULL;
+}
+
+/* Starts a detached thread with all signals blocked. 0 or negative errno. */
+static int start_thread(void *(*run)(void *), void *context, size_t stack_size)
+{
+    long least = sysconf(_SC_THREAD_STACK_MIN); /* thread-local storage included */
+    sigset_t all, before;
+    pthread_attr_t attributes;
+    pthread_t thread;
+    int r;
+
+    r = pthread_attr_init(&attributes);
+    if (r != 0)
+        return -r;
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, stack_size + (least > 0 ? (size_t)least : 0));
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    r = pthread_create(&thread, &attributes, run, context);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return -r;
+}
+
+static int prepare(struct control *control)
+{
+    char quoted[BERTH_SERVER_HELLO_MAX - 128];
+    int r = berth__identity_read(&control->identity);
+
+    if (r < 0) {
+        snprintf(control->why, sizeof(control->why), "/proc/self/stat: %s", strerror(-r));
+        return r;
+    }
+    snprintf(control->hello, sizeof(control->hello),
+             "{\"berth\":\"" BERTH_VERSION "\",\"protocol\":%d,\"pid\":%d,\"program\":%s}\n",
+             BERTH_PROTOCOL, (int)control->identity.pid,
+             berth__json_quote(control->identity.program, quoted, sizeof(quoted)));
+    if (!fork_handlers_registered &&
+        pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0)
+        fork_handlers_registered = true;
+    r = start_thread(socket_main, control, SOCKET_STACK_SIZE);
+    if (r < 0)
+        snprintf(control->why, sizeof(control->why), "no thread could be started: %s",
+                 strerror(-r));
+    return r;
+}
+
+static void *give_up(struct control *control)
+{
+    control->state = STATE_OFF;
+    berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_IPC, "the control socket stays closed: %s",
+               control->why);
+    return NULL;
+}
+
+/* Waits until there is an exchange to answer. False: there never will be. */
+static struct berth_exchange *next_exchange(struct control *control)
+{
+    while (!control->exchange && !control->leaderless && control->socket_state != SOCKET_FAILED)
+        pthread_cond_wait(&control->changed, &control->lock);
+    return control->exchange;
+}
+
+static void *control_main(void *context)
+{
+    struct control *control = context;
+    struct berth_exchange *exchange;
+
+    berth__thread.inside++; /* for good: nothing of this thread's is placed or recorded */
+    prctl(PR_SET_NAME, "berth-control");
+    if (prepare(control) < 0)
+        return give_up(control);
+    pthread_mutex_lock(&control->lock);
+    while ((exchange = next_exchange(control))) {
+        pthread_mutex_unlock(&control->lock);
+        pthread_mutex_lock(&control->work);
+        berth__operation_answer(&control->identity, exchange);
+        pthread_mutex_unlock(&control->work);
+        pthread_mutex_lock(&control->lock);
+        control->exchange = NULL;
+        pthread_cond_broadcast(&control->changed);
+    }
+    pthread_mutex_unlock(&control->lock);
+    if (control->leaderless)
+        exit(0);
+    return give_up(control);
+}
+
+static int start_now(struct control *control)
+{
+    int idle = STATE_IDLE;
+    int r;
+
+    if (!atomic_compare_exchange_strong(&control->state, &idle, STATE_STARTED))
+        return 0;
+    if (berth__option(BERTH_OPTION_CONTROL) == BERTH_CONTROL_NEVER) {
+        control->state = STATE_OFF;
+        return 0;
+    }
+    pthread_mutex_init(&control->lock, NULL);
+    pthread_mutex_init(&control->work, NULL);
+    pthread_cond_init(&control->changed, NULL);
+    berth__thread.inside++;
+    r = start_thread(control_main, control, CONTROL_STACK_SIZE);
+    berth__thread.inside--;
+    if (r < 0) {
+        snprintf(control->why, sizeof(control->why), "no thread could be started: %s",
+                 strerror(-r));
+        give_up(control);
+    }
+    return r;
+}
+
+int berth__control_start(void)
+{
+    struct control *control = control_get();
+    int saved_errno = errno;
+    int r;
+
+    if (!control)
+        return -ENOMEM;
+    if (BERTH_LIKELY(atomic_load_explicit(&control->state, memory_order_relaxed) != STATE_IDLE))
+        return 0;
+    start_was_asked = true;
+    if (!main_has_begun)
+        return 0;
+    r = start_now(control);
+    errno = saved_errno;
+    return r;
+}
+
+void berth__control_main_begun(void)
+{
+    main_has_begun = true;
+    if (start_was_asked || berth__option(BERTH_OPTION_CONTROL) == BERTH_CONTROL_ALWAYS)
+        berth__control_start();
+}
+
+/* At exit the socket's name goes away, if it is still this process's socket that has it. */
+__attribute__((destructor)) static void control_unlink(void)
+{
+    struct control *control = the_control;
+    char path[PATH_MAX + BERTH_ADDRESS_NAME_MAX];
+    struct stat st;
+
+    if (!control || control->inode == 0)
+        return;
+    snprintf(path, sizeof(path), "%s/%s", control->directory, control->name);
+    if (lstat(path, &st) == 0 && st.st_ino == control->inode && st.st_dev == control->device)
+        unlink(path);
+}

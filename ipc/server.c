@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ipc/server.h"
+
+#include "ipc/passed.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* How much is read from a client at once: no client has more of a turn than this. */
+#define READ_SIZE ((size_t)16 << 10)
+/* How long a listener rests that found no descriptor or memory for a client. */
+#define STARVED_MS 1000
+
+static const char too_long[] =
+    "{\"id\":null,\"ok\":false,\"error\":{\"code\":\"frame-too-long\",\"message\":"
+    "\"a frame is longer than 1048576 bytes; it was skipped\"}}\n";
+static const char busy[] = "{\"id\":null,\"ok\":false,\"error\":{\"code\":\"busy\",\"message\":"
+                           "\"32 clients are connected already, the most there can be\"}}\n";
+static const char not_permitted[] =
+    "{\"id\":null,\"ok\":false,\"error\":{\"code\":\"not-permitted\",\"message\":"
+    "\"this socket is for the process's own user and for root\"}}\n";
+static const char no_memory[] =
+    "{\"id\":null,\"ok\":false,\"error\":{\"code\":\"no-memory\",\"message\":"
+    "\"there is no memory for the answer\"}}\n";
+
+_Static_assert(BERTH_SERVER_CLIENTS_MAX == 32, "the text of `busy` names the limit");
+_Static_assert(BERTH_WIRE_FRAME_MAX == 1048576, "the text of `too_long` names the limit");
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void client_close(struct berth_client_slot *client)
+{
+    close(client->fd);
+    berth__wire_done(&client->in);
+    berth__passed_close(&client->passed);
+    free(client->out);
+    memset(client, 0, sizeof(*client));
+    client->fd = -1;
+}
+
+static size_t client_waiting(const struct berth_client_slot *client)
+{
+    return client->out_used - client->out_start;
+}
+
+/* Queues bytes for a client. A client for whose answer there is no memory is closed. */
+static void client_queue(struct berth_client_slot *client, const char *bytes, size_t length)
+{
+    size_t waiting = client_waiting(client);
+    size_t size = client->out_size ? client->out_size : 4096;
+    char *out;
+
+    if (client->out_start > 0) {
+        memmove(client->out, client->out + client->out_start, waiting);
+        client->out_start = 0;
+        client->out_used = waiting;
+    }
+    while (size < waiting + length)
+        size *= 2;
+    if (size != client->out_size) {
+        out = realloc(client->out, size);
+        if (!out) {
+            client->doomed = true;
+            return;
+        }
+        client->out = out;
+        client->out_size = size;
+    }
+    memcpy(client->out + client->out_used, bytes, length);
+    client->out_used += length;
+}
+
+/* Sends what the client takes now. False: it is gone. */
+static bool client_flush(struct berth_client_slot *client)
+{
+    while (client_waiting(client) > 0) {
+        ssize_t n = send(client->fd, client->out + client->out_start, client_waiting(client),
+                         MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return errno == EAGAIN || errno == EWOULDBLOCK;
+        client->out_start += (size_t)n;
+    }
+    free(client->out); /* an idle client holds no memory */
+    client->out = NULL;
+    client->out_size = client->out_start = client->out_used = 0;
+    return true;
+}
+
+/* Reads once. False: the connection is broken. */
+static bool client_read(struct berth_client_slot *client, char *buffer)
+{
+    int r;
+    ssize_t n = berth__passed_receive(client->fd, buffer, READ_SIZE, &client->passed);
+
+    if (n < 0)
+        return n == -EAGAIN || n == -EINTR;
+    client->heard_ms = now_ms();
+    if (n == 0)
+        client->ended = true;
+    r = berth__wire_feed(&client->in, buffer, (size_t)n);
+    return r == 0;
+}
+
+/* One frame's answer. */
+static void client_serve(struct berth_server *server, struct berth_client_slot *client)
+{
+    struct berth_exchange exchange = {.passed = &client->passed};
+    int r = berth__wire_next(&client->in, &exchange.frame, &exchange.length);
+
+    if (r == -EMSGSIZE)
+        client_queue(client, too_long, sizeof(too_long) - 1);
+    if (r <= 0 || exchange.length == 0)
+        return;
+    server->config.answer(server->config.context, &exchange);
+    if (exchange.takes_passed && client->passed.state == BERTH_PASSED_UNREAD) {
+        free(exchange.reply);
+        exchange.reply = NULL;
+        berth__passed_read(&client->passed);
+        server->config.answer(server->config.context, &exchange);
+    }
+    if (exchange.takes_passed)
+        berth__passed_close(&client->passed);
+    if (exchange.reply)
+        client_queue(client, exchange.reply, exchange.reply_length);
+    else
+        client_queue(client, no_memory, sizeof(no_memory) - 1);
+    free(exchange.reply);
+}
+
+/* Whether a frame is complete and its answer may be queued. */
+static bool client_has_work(struct berth_client_slot *client)
+{
+    return !client->doomed && client_waiting(client) < BERTH_SERVER_QUEUE_MAX &&
+           berth__wire_ready(&client->in);
+}
+
+/* One client's turn: at most one read and one frame, so that none can keep the others waiting. */
+static void client_turn(struct berth_server *server, struct berth_client_slot *client, short events,
+                        char *buffer)
+{
+    bool alive = true;
+
+    /* Nothing can be delivered to it, and it has nothing more to say. */
+    if ((events & (POLLHUP | POLLERR | POLLNVAL)) && !(events & POLLIN))
+        alive = false;
+    if (alive && (events & POLLIN))
+        alive = client_read(client, buffer);
+    if (alive && client_has_work(client))
+        client_serve(server, client);
+    if (alive)
+        alive = client_flush(client);
+    if (!alive)
+        client_close(client);
+    else if (client_waiting(client) == 0 &&
+             (client->doomed || (client->ended && !berth__wire_ready(&client->in))))
+        client_close(client);
+}
+
+/* A free place; else that of the client that was silent longest, if that was long enough. */
+static struct berth_client_slot *find_place(struct berth_server *server)
+{
+    struct berth_client_slot *oldest = NULL;
+
+    for (int i = 0; i < BERTH_SERVER_CLIENTS_MAX; i++) {
+        struct berth_client_slot *client = &server->client[i];
+
+        if (client->fd < 0)
+            return client;
+        if (!oldest || client->heard_ms < oldest->heard_ms)
+            oldest = client;
+    }
+    if (now_ms() - oldest->heard_ms < BERTH_SERVER_IDLE_MS)
+        return NULL;
+    client_close(oldest);
+    return oldest;
+}
+
+/* Sends a line to somebody who is turned away; whether it arrives is not important. */
+static void turn_away(int fd, const char *line, size_t length)
+{
+    if (send(fd, line, length, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+        shutdown(fd, SHUT_WR);
+    close(fd);
+}
+
+static bool peer_is_permitted(int fd)
+{
+    struct ucred peer;
+    socklen_t size = sizeof(peer);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+        return false;
+    return peer.uid == 0 || peer.uid == geteuid();
+}
+
+static void accept_one(struct berth_server *server)
+{
+    int fd = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    struct berth_client_slot *client;
+
+    if (fd < 0) {
+        server->starved = errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS;
+        return;
+    }
+    if (!peer_is_permitted(fd)) {
+        turn_away(fd, not_permitted, sizeof(not_permitted) - 1);
+        return;
+    }
+    client = find_place(server);
+    if (!client) {
+        turn_away(fd, busy, sizeof(busy) - 1);
+        return;
+    }
+    client->fd = fd;
+    client->heard_ms = now_ms();
+    client_queue(client, server->config.hello, strlen(server->config.hello));
+    if (!client_flush(client))
+        client_close(client);
+}
+
+/* Fills the poll set; returns whether somebody's turn need not be waited for. */
+static bool prepare_poll(struct berth_server *server, struct pollfd *set)
+{
+    bool work = false;
+
+    set[0] = (struct pollfd){.fd = server->starved ? -1 : server->listener, .events = POLLIN};
+    for (int i = 0; i < BERTH_SERVER_CLIENTS_MAX; i++) {
+        struct berth_client_slot *client = &server->client[i];
+        struct pollfd *entry = &set[i + 1];
+
+        *entry = (struct pollfd){.fd = client->fd};
+        if (client->fd < 0)
+            continue;
+        if (client_waiting(client) > 0)
+            entry->events |= POLLOUT;
+        if (client_has_work(client))
+            work = true;
+        else if (!client->ended && !client->doomed &&
+                 client_waiting(client) < BERTH_SERVER_QUEUE_MAX)
+            entry->events |= POLLIN;
+    }
+    return work;
+}
+
+int berth__server_step(struct berth_server *server, int timeout_ms)
+{
+    struct pollfd set[BERTH_SERVER_CLIENTS_MAX + 1];
+    char buffer[READ_SIZE];
+
+    if (prepare_poll(server, set))
+        timeout_ms = 0;
+    else if (server->starved && (timeout_ms < 0 || timeout_ms > STARVED_MS))
+        timeout_ms = STARVED_MS;
+    if (poll(set, BERTH_SERVER_CLIENTS_MAX + 1, timeout_ms) < 0)
+        return errno == EINTR || errno == EAGAIN || errno == ENOMEM ? 0 : -errno;
+    server->starved = false;
+    if (set[0].revents & (POLLNVAL | POLLERR | POLLHUP))
+        return -EBADF;
+    for (int i = 0; i < BERTH_SERVER_CLIENTS_MAX; i++) {
+        struct berth_client_slot *client = &server->client[i];
+
+        if (client->fd >= 0 && (set[i + 1].revents || client_has_work(client)))
+            client_turn(server, client, set[i + 1].revents, buffer);
+    }
+    if (set[0].revents & POLLIN)
+        accept_one(server);
+    return 0;
+}
+
+/* Whether somebody answers at this address. */
+static bool is_alive(const struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool alive = fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+                 errno == EAGAIN;
+
+    if (fd >= 0)
+        close(fd);
+    return alive;
+}
+
+static int bind_name(int fd, const struct sockaddr_un *address)
+{
+    const struct sockaddr *generic = (const struct sockaddr *)address;
+
+    /* The name takes its mode from the socket, so that it is never open to others, not even for
+     * a moment; the process's umask belongs to the program. */
+    if (fchmod(fd, 0600) < 0)
+        return -errno;
+    if (bind(fd, generic, sizeof(*address)) == 0)
+        return 0;
+    if (errno != EADDRINUSE)
+        return -errno;
+    if (is_alive(address))
+        return -EADDRINUSE;
+    if (unlink(address->sun_path) < 0 && errno != ENOENT)
+        return -errno;
+    return bind(fd, generic, sizeof(*address)) < 0 ? -errno : 0;
+}
+
+static int listen_at(struct berth_server *server, const struct sockaddr_un *address)
+{
+    struct stat st;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int r;
+
+    if (fd < 0)
+        return -errno;
+    r = bind_name(fd, address);
+    if (r < 0)
+        goto err_close;
+    /* A umask that takes the owner's own bits away would lock the owner out. */
+    if (chmod(address->sun_path, 0600) < 0 || lstat(address->sun_path, &st) < 0 ||
+        listen(fd, BERTH_SERVER_CLIENTS_MAX) < 0) {
+        r = -errno;
+        goto err_unlink;
+    }
+    server->listener = fd;
+    server->device = st.st_dev;
+    server->inode = st.st_ino;
+    return 0;
+
+err_unlink:
+    unlink(address->sun_path);
+err_close:
+    close(fd);
+    return r;
+}
+
+int berth__server_open(struct berth_server *server, const struct berth_server_config *config)
+{
+    struct sockaddr_un address;
+    int directory_fd;
+    int r = berth__address_make(config->directory, config->name, &address, &directory_fd);
+
+    if (r < 0)
+        return r;
+    memset(server, 0, sizeof(*server));
+    server->config = *config;
+    for (int i = 0; i < BERTH_SERVER_CLIENTS_MAX; i++)
+        server->client[i].fd = -1;
+    r = listen_at(server, &address);
+    if (directory_fd >= 0)
+        close(directory_fd);
+    return r;
+}
+
+void berth__server_close(struct berth_server *server)
+{
+    for (int i = 0; i < BERTH_SERVER_CLIENTS_MAX; i++)
+        if (server->client[i].fd >= 0)
+            client_close(&server->client[i]);
+    close(server->listener);
+    server->listener = -1;
+}
