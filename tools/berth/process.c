@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/berth/process.h"
+
+#include "tools/berth/tool.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <glob.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct process_list {
+    struct berth_process *item;
+    size_t count, size;
+};
+
+/* Whether the process that made this name still runs. A name of a dead one is removed. */
+static bool still_runs(const char *directory, const char *name, pid_t pid, uint64_t start)
+{
+    char path[PATH_MAX + BERTH_ADDRESS_NAME_MAX];
+    uint64_t found = 0;
+    char state = '?';
+    int r = berth__address_start(pid, &found, &state);
+
+    if (r == 0 && found == start && state != 'X')
+        return true;
+    /* Only a process that certainly is gone: /proc may hide others (hidepid). */
+    if (r == 0 || (kill(pid, 0) < 0 && errno == ESRCH)) {
+        snprintf(path, sizeof(path), "%s/%s", directory, name);
+        unlink(path);
+    }
+    return false;
+}
+
+static void list_directory(struct process_list *list, const char *directory)
+{
+    DIR *stream = opendir(directory);
+    struct dirent *entry;
+
+    while (stream && (entry = readdir(stream))) {
+        struct berth_process *process;
+        uint64_t start = 0;
+        pid_t pid = 0;
+
+        if (berth__address_parse(entry->d_name, &pid, &start) < 0 ||
+            !still_runs(directory, entry->d_name, pid, start))
+            continue;
+        if (list->count == list->size) {
+            list->size = list->size ? list->size * 2 : 16;
+            list->item = berth__tool_realloc(list->item, list->size * sizeof(*list->item));
+        }
+        process = &list->item[list->count++];
+        process->pid = pid;
+        process->start = start;
+        process->directory = berth__tool_strdup(directory);
+        berth__address_name(pid, start, process->name);
+    }
+    if (stream)
+        closedir(stream);
+}
+
+/* Directories of all users, for root. Each is looked at only if it is its user's own. */
+static void list_pattern(struct process_list *list, const char *pattern, const char *own)
+{
+    char why[BERTH_ADDRESS_WHY_MAX];
+    glob_t found;
+    struct stat st;
+
+    if (glob(pattern, GLOB_NOSORT, NULL, &found) != 0)
+        return;
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        const char *path = found.gl_pathv[i];
+
+        if (strcmp(path, own) != 0 && lstat(path, &st) == 0 &&
+            berth__address_check(path, st.st_uid, why) == 0)
+            list_directory(list, path);
+    }
+    globfree(&found);
+}
+
+static int by_pid(const void *a, const void *b)
+{
+    const struct berth_process *one = a, *other = b;
+
+    if (one->pid != other->pid)
+        return one->pid < other->pid ? -1 : 1;
+    return one->start < other->start ? -1 : one->start > other->start;
+}
+
+size_t berth__process_list(struct berth_process **ret_list)
+{
+    struct process_list list = {0};
+    char directory[PATH_MAX] = "", fallback[PATH_MAX] = "";
+    char why[BERTH_ADDRESS_WHY_MAX];
+
+    if (berth__address_directory(geteuid(), true, false, directory, why) == 0)
+        list_directory(&list, directory);
+    /* A process may have been started without the variable. */
+    if (berth__address_directory(geteuid(), false, false, fallback, why) == 0 &&
+        strcmp(fallback, directory) != 0)
+        list_directory(&list, fallback);
+    if (geteuid() == 0) {
+        list_pattern(&list, "/run/user/*/berth", directory);
+        list_pattern(&list, "/tmp/berth-*", fallback);
+    }
+    if (list.count > 1)
+        qsort(list.item, list.count, sizeof(*list.item), by_pid);
+    *ret_list = list.item;
+    return list.count;
+}
+
+void berth__process_done(struct berth_process *process)
+{
+    free(process->directory);
+    memset(process, 0, sizeof(*process));
+}
+
+void berth__process_free(struct berth_process *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        berth__process_done(&list[i]);
+    free(list);
+}
+
+/* The index that `pid` (0: any) has in the list, or -1 after one line. */
+static int choose(const struct berth_process *list, size_t count, pid_t pid)
+{
+    if (pid == 0 && count == 1)
+        return 0;
+    if (pid == 0) {
+        if (count == 0)
+            berth__tool_fail("no process under Berth was found; expected one that was started "
+                             "with `berth run` and has placed memory or used CUDA");
+        else
+            berth__tool_fail("%zu processes run under Berth; expected a PID (see `berth ps`)",
+                             count);
+        return -1;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (list[i].pid == pid)
+            return (int)i;
+    if (kill(pid, 0) < 0 && errno == ESRCH)
+        berth__tool_fail("there is no process %d", (int)pid);
+    else
+        berth__tool_fail("process %d has no control socket; expected one that was started with "
+                         "`berth run` and has placed memory or used CUDA",
+                         (int)pid);
+    return -1;
+}
+
+int berth__process_find(const char *text, struct berth_process *ret)
+{
+    struct berth_process *list = NULL;
+    size_t count;
+    char *end = NULL;
+    long pid = 0;
+    int index;
+
+    if (text) {
+        errno = 0;
+        pid = strtol(text, &end, 10);
+        if (errno != 0 || end == text || *end != '\0' || pid <= 0 || pid > INT_MAX)
+            return berth__tool_fail("'%s' is not a PID; expected a positive number", text);
+    }
+    count = berth__process_list(&list);
+    index = choose(list, count, (pid_t)pid);
+    if (index >= 0) {
+        *ret = list[index];
+        list[index].directory = NULL;
+    }
+    berth__process_free(list, count);
+    return index < 0 ? BERTH_EXIT_FAILURE : 0;
+}
+
+double berth__process_uptime(const struct berth_process *process)
+{
+    double up = 0, started = (double)process->start / (double)sysconf(_SC_CLK_TCK);
+    FILE *file = fopen("/proc/uptime", "re");
+
+    if (!file)
+        return 0;
+    if (fscanf(file, "%lf", &up) != 1)
+        up = started;
+    fclose(file);
+    return up > started ? up - started : 0;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The processes under Berth, as their sockets show them, and a conversation with one.
+ *
+ * Sockets are looked for where this user's processes put them; root looks at every user's. A name
+ * that a dead process left behind is removed when it is seen.
+ */
+#ifndef BERTH_TOOLS_PROCESS_H
+#define BERTH_TOOLS_PROCESS_H
+
+#include "ipc/address.h"
+#include "ipc/client.h"
+
+#include <jansson.h>
+
+/* How long a process has for an answer. */
+#define BERTH_PROCESS_TIMEOUT_MS 5000
+
+struct berth_process {
+    pid_t pid;
+    uint64_t start;
+    char *directory;
+    char name[BERTH_ADDRESS_NAME_MAX];
+};
+
+/* All of them, by pid; the caller frees them with berth__process_free(). */
+size_t berth__process_list(struct berth_process **ret_list);
+void berth__process_free(struct berth_process *list, size_t count);
+
+/*
+ * The process that a command line names: `text` is a pid, or NULL for the only one there is. 0, or
+ * BERTH_EXIT_FAILURE after one line. What is in *ret is freed by berth__process_free(ret, 1) unless
+ * the caller embeds it: see berth__process_done().
+ */
+int berth__process_find(const char *text, struct berth_process *ret);
+void berth__process_done(struct berth_process *process);
+
+/* Seconds since it was started. */
+double berth__process_uptime(const struct berth_process *process);
+
+/* An open conversation. */
+struct berth_session {
+    struct berth_client client;
+    json_t *hello;
+    pid_t pid;
+};
+
+/* `quiet`: no line is printed on failure. 0 or negative errno. */
+int berth__session_open(struct berth_session *session, const struct berth_process *process,
+                        int quiet);
+void berth__session_close(struct berth_session *session);
+
+/*
+ * Sends a request (its reference is taken) and returns the answer if it is "ok"; else prints why
+ * unless `quiet`, and returns NULL. `fd` goes along unless it is -1.
+ */
+json_t *berth__session_request(struct berth_session *session, json_t *request, int fd, int quiet);
+
+#endif

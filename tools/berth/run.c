@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * berth run: prepares the environment of a program under Berth, and becomes that program.
+ *
+ * The tool exec's the command, so exit status, signals, terminal and process id are the command's
+ * own. Until then a failure ends it with BERTH_EXIT_RUN_REFUSED, so that it cannot be taken for the
+ * command's answer.
+ */
+#include "alloc/log.h"
+#include "alloc/options.h"
+#include "ipc/address.h"
+#include "pmem/table_build.h"
+#include "tools/berth/library.h"
+#include "tools/berth/options.h"
+#include "tools/berth/policy_file.h"
+#include "tools/berth/table_file.h"
+#include "tools/berth/tool.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What is to be run, and how. */
+struct run {
+    const char *policy; /* a policy file, or NULL */
+    char *options;      /* "k=v,k=v" of all -o, or NULL */
+    char **command;
+    void *table; /* the compiled policy, or NULL */
+    size_t table_size;
+};
+
+/* Checks one -o and appends it. */
+static int add_option(struct run *run, const char *text)
+{
+    const char *equals = strchr(text, '=');
+    char why[BERTH_OPTION_WHY_MAX];
+    char *longer;
+
+    if (!equals)
+        return berth__tool_fail("run: -o '%s' has no value; expected -o OPTION=VALUE", text);
+    if (berth__option_set(text, (size_t)(equals - text), equals + 1, strlen(equals + 1),
+                          BERTH_ORIGIN_ENVIRONMENT, why) < 0)
+        return berth__tool_fail("run: %s", why);
+    longer =
+        run->options ? berth__tool_format("%s,%s", run->options, text) : berth__tool_strdup(text);
+    free(run->options);
+    run->options = longer;
+    return 0;
+}
+
+static int parse_arguments(int argc, char **argv, struct run *run)
+{
+    static const struct option options[] = {{"policy", required_argument, NULL, 'p'},
+                                            {"option", required_argument, NULL, 'o'},
+                                            {NULL, 0, NULL, 0}};
+    int c;
+
+    /* "+": what follows the command is the command's. */
+    while ((c = getopt_long(argc, argv, "+p:o:", options, NULL)) != -1) {
+        if (c == 'p')
+            run->policy = optarg;
+        else if (c != 'o' || add_option(run, optarg) != 0)
+            return BERTH_EXIT_RUN_REFUSED;
+    }
+    run->command = argv + optind;
+    if (optind == argc) {
+        berth__tool_fail("run: there is no command; expected berth run [--policy FILE] "
+                         "[-o OPTION=VALUE]... -- COMMAND");
+        return BERTH_EXIT_RUN_REFUSED;
+    }
+    return 0;
+}
+
+/* The table that the command will find: of --policy, or of the BERTH_POLICY that is set already. */
+static int load_policy(struct run *run)
+{
+    const char *inherited = getenv("BERTH_POLICY");
+    char *path;
+
+    if (!run->policy) {
+        if (inherited && *inherited)
+            berth__table_file_read(inherited, &run->table, &run->table_size);
+        return 0;
+    }
+    if (berth__policy_compile_file(run->policy, stderr, &run->table, &run->table_size) != 0)
+        return BERTH_EXIT_RUN_REFUSED;
+    path = berth__table_file_keep(run->table, run->table_size);
+    if (!path)
+        return BERTH_EXIT_RUN_REFUSED;
+    setenv("BERTH_POLICY", path, 1);
+    free(path);
+    return 0;
+}
+
+/* A table's options count less than those of the environment, which are set already. */
+static void adopt_options(const struct run *run)
+{
+    struct berth_table_view view;
+    char why[BERTH_OPTION_WHY_MAX];
+
+    if (!run->table || berth__table_open(run->table, run->table_size, &view, why, sizeof(why)) < 0)
+        return;
+    for (uint32_t i = 0; i < view.header->options.count; i++) {
+        const char *name = berth__table_string(&view, view.options[i].name);
+        const char *value = berth__table_string(&view, view.options[i].value);
+
+        berth__option_set(name, strlen(name), value, strlen(value), BERTH_ORIGIN_POLICY, why);
+    }
+}
+
+static int wants_malloc_side(const struct run *run)
+{
+    switch ((enum berth_host)berth__option(BERTH_OPTION_HOST)) {
+    case BERTH_HOST_ON:
+        return 1;
+    case BERTH_HOST_OFF:
+        return 0;
+    default:
+        return run->table && berth__table_bytes_host_rule(run->table, run->table_size);
+    }
+}
+
+/* Whether a `separators`-joined list holds `item`. */
+static int list_has(const char *list, const char *separators, const char *item)
+{
+    size_t length = strlen(item);
+
+    while (*list) {
+        size_t n = strcspn(list, separators);
+
+        if (n == length && memcmp(list, item, n) == 0)
+            return 1;
+        list += n;
+        list += strspn(list, separators);
+    }
+    return 0;
+}
+
+/* Appends a library to LD_PRELOAD: what is there keeps its place in the search order. */
+static int preload(const char *name)
+{
+    const char *before = getenv("LD_PRELOAD");
+    char path[PATH_MAX];
+    char *list;
+
+    if (berth__library_find(name, path) < 0) {
+        berth__tool_fail("run: %s does not exist; expected Berth's library there", path);
+        return BERTH_EXIT_RUN_REFUSED;
+    }
+    /* The dynamic linker splits LD_PRELOAD at these, and expands $; there is no way to quote. */
+    if (strpbrk(path, " \t\n:;$")) {
+        berth__tool_fail("run: LD_PRELOAD cannot name '%s'; expected a path without spaces, "
+                         "colons, semicolons and $",
+                         path);
+        return BERTH_EXIT_RUN_REFUSED;
+    }
+    if (before && list_has(before, " :", path))
+        return 0;
+    list = before && *before ? berth__tool_format("%s:%s", before, path) : berth__tool_strdup(path);
+    setenv("LD_PRELOAD", list, 1);
+    free(list);
+    return 0;
+}
+
+static void set_options(const struct run *run)
+{
+    const char *before = getenv("BERTH_OPTIONS");
+    char *list;
+
+    if (!run->options)
+        return;
+    list = before && *before ? berth__tool_format("%s,%s", before, run->options)
+                             : berth__tool_strdup(run->options);
+    setenv("BERTH_OPTIONS", list, 1);
+    free(list);
+}
+
+static int execute(char **command)
+{
+    int error;
+
+    execvp(command[0], command);
+    error = errno;
+    berth__tool_fail("run: %s: %s", command[0], strerror(error));
+    return error == ENOENT || error == ENOTDIR ? BERTH_EXIT_NOT_FOUND : BERTH_EXIT_NOT_EXECUTABLE;
+}
+
+int berth__command_run(int argc, char **argv)
+{
+    struct run run = {0};
+    int status;
+
+    /* Wrong parts of the environment are the program's to complain about, as without the tool. */
+    berth__log_configure("none");
+    berth__options_parse(getenv("BERTH_OPTIONS"), BERTH_ORIGIN_ENVIRONMENT, NULL, NULL);
+    status = parse_arguments(argc, argv, &run);
+    if (status == 0)
+        status = load_policy(&run);
+    if (status == 0) {
+        adopt_options(&run);
+        set_options(&run);
+    }
+    if (status == 0 && wants_malloc_side(&run))
+        status = preload(BERTH_LIBRARY_MALLOC);
+    if (status == 0)
+        status = preload(BERTH_LIBRARY_CUDA);
+    free(run.table);
+    if (status == 0)
+        status = execute(run.command);
+    free(run.options);
+    return status;
+}

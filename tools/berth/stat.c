@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* berth stat: one account of a process's memory, by tag and tier. */
+#include "alloc/types.h"
+#include "tools/berth/grid.h"
+#include "tools/berth/process.h"
+#include "tools/berth/tool.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct stat_arguments {
+    const char *pid;
+    int json;
+    double watch_s; /* 0 = once */
+};
+
+static uint64_t number(const json_t *object, const char *key)
+{
+    return (uint64_t)json_integer_value(json_object_get(object, key));
+}
+
+static const char *string(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+
+    return text ? text : "?";
+}
+
+static void print_head(const json_t *stat, const struct berth_process *process)
+{
+    const json_t *table = json_object_get(stat, "table");
+
+    printf("%s  pid %d  up %.0f s  ", string(stat, "program"), (int)process->pid,
+           berth__process_uptime(process));
+    if (number(table, "version") == 0)
+        puts("no policy");
+    else
+        printf("policy version %llu (%s)\n", (unsigned long long)number(table, "version"),
+               string(table, "origin"));
+}
+
+static void cell_row(struct berth_grid *grid, const char *tag, const char *tier, const json_t *cell)
+{
+    berth__grid_text(grid, tag);
+    berth__grid_text(grid, tier);
+    berth__grid_size(grid, number(cell, "requested"));
+    berth__grid_size(grid, number(cell, "held"));
+    berth__grid_number(grid, number(cell, "blocks"));
+    if (json_object_get(cell, "peak"))
+        berth__grid_size(grid, number(cell, "peak"));
+    else
+        berth__grid_text(grid, "-");
+}
+
+/* All rows of one tag, tier by tier. */
+static void tag_rows(struct berth_grid *grid, const json_t *stat, const char *tag)
+{
+    size_t i, j;
+    json_t *tier, *cell;
+
+    json_array_foreach(json_object_get(stat, "tiers"), i, tier) json_array_foreach(
+        json_object_get(tier, "tags"), j, cell) if (strcmp(string(cell, "tag"), tag) == 0)
+        cell_row(grid, tag, string(tier, "name"), cell);
+}
+
+static void small_row(struct berth_grid *grid, const json_t *host)
+{
+    berth__grid_text(grid, "untagged (small)");
+    berth__grid_text(grid, "dram");
+    berth__grid_text(grid, "-");
+    berth__grid_size(grid, number(host, "small_held"));
+    berth__grid_text(grid, "-");
+    berth__grid_text(grid, "-");
+}
+
+static void total_row(struct berth_grid *grid, const json_t *totals)
+{
+    berth__grid_text(grid, "total");
+    berth__grid_text(grid, "");
+    berth__grid_size(grid, number(totals, "requested"));
+    berth__grid_size(grid, number(totals, "held_with_small"));
+    berth__grid_number(grid, number(totals, "blocks"));
+    berth__grid_text(grid, "-");
+}
+
+static void print_tags(const json_t *stat)
+{
+    static const char *const heads[] = {"TAG", "TIER", "REQUESTED", "HELD", "BLOCKS", "PEAK"};
+    struct berth_grid grid;
+
+    berth__grid_init(&grid, "llrrrr", heads);
+    for (unsigned tag = 1; tag < BERTH_TAG_COUNT; tag++)
+        tag_rows(&grid, stat, berth__tag_name(tag));
+    tag_rows(&grid, stat, berth__tag_name(BERTH_TAG_UNTAGGED));
+    if (json_is_object(json_object_get(stat, "host")))
+        small_row(&grid, json_object_get(stat, "host"));
+    total_row(&grid, json_object_get(stat, "totals"));
+    berth__grid_finish(&grid, stdout);
+}
+
+static void tier_row(struct berth_grid *grid, const json_t *tier)
+{
+    const json_t *capacity = json_object_get(tier, "capacity");
+    uint64_t limit = (uint64_t)json_integer_value(capacity);
+    uint64_t used = number(tier, "reserved");
+
+    berth__grid_text(grid, string(tier, "name"));
+    berth__grid_text(grid, string(tier, "kind"));
+    if (json_is_integer(capacity))
+        berth__grid_size(grid, limit);
+    else
+        berth__grid_text(grid, "-");
+    berth__grid_size(grid, used);
+    berth__grid_size(grid, number(tier, "held"));
+    berth__grid_size(grid, number(tier, "cached"));
+    berth__grid_size(grid, number(tier, "overhead"));
+    if (json_is_integer(capacity))
+        berth__grid_size(grid, limit > used ? limit - used : 0);
+    else
+        berth__grid_text(grid, "-");
+    berth__grid_number(grid, number(tier, "spilled_blocks"));
+    berth__grid_size(grid, number(tier, "spilled_bytes"));
+}
+
+/* Built-in tiers that were never used say nothing. */
+static int worth_a_row(const json_t *tier)
+{
+    return json_is_integer(json_object_get(tier, "capacity")) || number(tier, "reserved") > 0 ||
+           number(tier, "allocs") > 0 || number(tier, "spilled_blocks") > 0 ||
+           string(tier, "path")[0] != '\0';
+}
+
+static void print_tiers(const json_t *stat)
+{
+    static const char *const heads[] = {"TIER",   "KIND",     "CAPACITY", "RESERVED", "HELD",
+                                        "CACHED", "OVERHEAD", "FREE",     "SPILLS",   "SPILLED"};
+    struct berth_grid grid;
+    size_t i;
+    json_t *tier;
+
+    berth__grid_init(&grid, "llrrrrrrrr", heads);
+    json_array_foreach(json_object_get(stat, "tiers"), i, tier) if (worth_a_row(tier))
+        tier_row(&grid, tier);
+    berth__grid_finish(&grid, stdout);
+}
+
+static void print_people(const json_t *stat, const struct berth_process *process)
+{
+    print_head(stat, process);
+    putchar('\n');
+    print_tags(stat);
+    putchar('\n');
+    print_tiers(stat);
+}
+
+/* A reading: printed for people or as one JSON object. */
+static void print_stat(json_t *stat, const struct berth_process *process,
+                       const struct stat_arguments *arguments)
+{
+    if (!arguments->json) {
+        print_people(stat, process);
+        return;
+    }
+    json_object_del(stat, "id");
+    json_object_del(stat, "ok");
+    json_object_set_new(stat, "uptime_s", json_real(berth__process_uptime(process)));
+    json_dumpf(stat, stdout, arguments->watch_s > 0 ? JSON_COMPACT : JSON_INDENT(2));
+    putchar('\n');
+}
+
+/* Whether the process still runs: then silence is an error, else the end of a watch. */
+static int has_ended(const struct berth_process *process)
+{
+    uint64_t start = 0;
+    char state = '?';
+
+    return berth__address_start(process->pid, &start, &state) < 0 || start != process->start ||
+           state == 'Z' || state == 'X';
+}
+
+static void wait_seconds(double seconds)
+{
+    struct timespec left = {.tv_sec = (time_t)seconds};
+
+    left.tv_nsec = (long)((seconds - (double)left.tv_sec) * 1e9);
+    while (nanosleep(&left, &left) < 0 && errno == EINTR)
+        ;
+}
+
+static json_t *read_stat(struct berth_session *session, int quiet)
+{
+    return berth__session_request(session, json_pack("{s:s}", "op", "stat"), -1, quiet);
+}
+
+/* Prints a reading every so often, for as long as the process lives. */
+static int watch(struct berth_session *session, const struct berth_process *process,
+                 const struct stat_arguments *arguments)
+{
+    json_t *stat = read_stat(session, 0);
+    int first = 1;
+
+    while (stat) {
+        if (!arguments->json)
+            fputs(isatty(STDOUT_FILENO) ? "\033[H\033[J" : first ? "" : "\n", stdout);
+        first = 0;
+        print_stat(stat, process, arguments);
+        json_decref(stat);
+        if (fflush(stdout) != 0)
+            return BERTH_EXIT_FAILURE;
+        wait_seconds(arguments->watch_s);
+        if (has_ended(process))
+            return 0;
+        stat = read_stat(session, 1);
+    }
+    if (!first && has_ended(process))
+        return 0;
+    return first ? BERTH_EXIT_FAILURE
+                 : berth__tool_fail("process %d does not answer any more", (int)process->pid);
+}
+
+static int run_stat(const struct berth_process *process, const struct stat_arguments *arguments)
+{
+    struct berth_session session;
+    json_t *stat;
+    int status = BERTH_EXIT_FAILURE;
+
+    if (berth__session_open(&session, process, 0) < 0)
+        return status;
+    if (arguments->watch_s > 0) {
+        status = watch(&session, process, arguments);
+    } else if ((stat = read_stat(&session, 0))) {
+        print_stat(stat, process, arguments);
+        json_decref(stat);
+        status = 0;
+    }
+    berth__session_close(&session);
+    return status;
+}
+
+static int parse_arguments(int argc, char **argv, struct stat_arguments *ret)
+{
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+                                            {"watch", required_argument, NULL, 'w'},
+                                            {NULL, 0, NULL, 0}};
+    char *end = NULL;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (c == 'j') {
+            ret->json = 1;
+        } else if (c == 'w') {
+            ret->watch_s = strtod(optarg, &end);
+            if (end == optarg || *end != '\0' || !(ret->watch_s >= 0.1 && ret->watch_s <= 86400))
+                return berth__tool_misuse(
+                    "stat: --watch '%s' is no number of seconds; expected 0.1 "
+                    "to 86400",
+                    optarg);
+        } else {
+            return BERTH_EXIT_MISUSE;
+        }
+    }
+    if (optind < argc)
+        ret->pid = argv[optind++];
+    if (optind < argc)
+        return berth__tool_misuse("stat: '%s' is not expected; expected one PID", argv[optind]);
+    return 0;
+}
+
+int berth__command_stat(int argc, char **argv)
+{
+    struct stat_arguments arguments = {0};
+    struct berth_process process;
+    int status = parse_arguments(argc, argv, &arguments);
+
+    if (status == 0)
+        status = berth__process_find(arguments.pid, &process);
+    if (status != 0)
+        return status;
+    status = run_stat(&process, &arguments);
+    berth__process_done(&process);
+    return berth__tool_finish(status);
+}

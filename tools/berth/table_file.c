@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/berth/table_file.h"
+
+#include "ipc/address.h"
+#include "tools/berth/tool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* FNV-1a: names a file; equality is checked byte by byte. */
+static uint64_t hash_of(const void *bytes, size_t size)
+{
+    const unsigned char *byte = bytes;
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ byte[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+static int write_all(int fd, const void *bytes, size_t size)
+{
+    const char *at = bytes;
+
+    while (size > 0) {
+        ssize_t n = write(fd, at, size);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        at += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+static int read_all(int fd, char *bytes, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = read(fd, bytes, size);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        bytes += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+int berth__table_file_read(const char *path, void **ret_bytes, size_t *ret_size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    struct stat st;
+    void *bytes = NULL;
+    int r = 0;
+
+    if (fd < 0)
+        return -errno;
+    if (fstat(fd, &st) < 0)
+        r = -errno;
+    else if (!S_ISREG(st.st_mode) || st.st_size == 0)
+        r = -EINVAL;
+    if (r == 0) {
+        bytes = berth__tool_realloc(NULL, (size_t)st.st_size);
+        r = read_all(fd, bytes, (size_t)st.st_size);
+    }
+    close(fd);
+    if (r < 0) {
+        free(bytes);
+        return r;
+    }
+    *ret_bytes = bytes;
+    *ret_size = (size_t)st.st_size;
+    return 0;
+}
+
+/* 1 if the file has these bytes, 0 if others, -ENOENT if there is none. */
+static int compare(const char *path, const void *bytes, size_t size)
+{
+    void *found = NULL;
+    size_t found_size = 0;
+    int r = berth__table_file_read(path, &found, &found_size);
+
+    if (r == 0)
+        r = found_size == size && memcmp(found, bytes, size) == 0;
+    else if (r != -ENOENT)
+        r = 0;
+    free(found);
+    return r;
+}
+
+/* Writes a file beside its place and moves it there, so that nobody sees half of it. */
+static int write_file(const char *directory, const char *path, const void *bytes, size_t size)
+{
+    char *temporary = berth__tool_format("%s/policy-XXXXXX", directory);
+    int fd = mkostemp(temporary, O_CLOEXEC);
+    int r = fd < 0 ? -errno : write_all(fd, bytes, size);
+
+    if (fd >= 0 && close(fd) < 0 && r == 0)
+        r = -errno;
+    if (r == 0 && rename(temporary, path) < 0)
+        r = -errno;
+    if (r < 0 && fd >= 0)
+        unlink(temporary);
+    free(temporary);
+    return r;
+}
+
+char *berth__table_file_keep(const void *bytes, size_t size)
+{
+    char directory[PATH_MAX], why[BERTH_ADDRESS_WHY_MAX];
+    char *path;
+    int r;
+
+    if (berth__address_directory(geteuid(), true, true, directory, why) < 0) {
+        berth__tool_fail("run: %s", why);
+        return NULL;
+    }
+    for (unsigned other = 0;; other++) {
+        path = other ? berth__tool_format("%s/policy-%016" PRIx64 "-%u.table", directory,
+                                          hash_of(bytes, size), other)
+                     : berth__tool_format("%s/policy-%016" PRIx64 ".table", directory,
+                                          hash_of(bytes, size));
+        r = compare(path, bytes, size);
+        if (r != 0)
+            break;
+        free(path);
+    }
+    if (r == -ENOENT)
+        r = write_file(directory, path, bytes, size);
+    if (r >= 0)
+        return path;
+    berth__tool_fail("run: %s: %s", path, strerror(-r));
+    free(path);
+    return NULL;
+}
+
+int berth__table_file_seal(const void *bytes, size_t size)
+{
+    int fd = memfd_create("berth-table", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int r = fd < 0 ? -errno : write_all(fd, bytes, size);
+
+    if (r == 0 &&
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
+        r = -errno;
+    if (r == 0)
+        return fd;
+    berth__tool_fail("policy apply: a memory file cannot be made: %s", strerror(-r));
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
