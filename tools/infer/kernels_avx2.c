@@ -6,7 +6,7 @@
 
 #define VECTOR __m256
 #define VECTOR_LANES 8
-#define TILE_ROWS 2
+#define TILE_ROWS 1
 #define TILE_TOKENS 3
 #define KERNELS berth__kernels_avx2
 #define KERNELS_NAME "avx2"
@@ -34,6 +34,11 @@ static inline void vector_store(float *values, __m256 vector)
 static inline __m256 vector_fma(__m256 a, __m256 b, __m256 c)
 {
     return _mm256_fmadd_ps(a, b, c);
+}
+
+static inline __m256 vector_add(__m256 a, __m256 b)
+{
+    return _mm256_add_ps(a, b);
 }
 
 static inline __m256 vector_mul(__m256 a, __m256 b)

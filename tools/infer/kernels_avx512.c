@@ -6,7 +6,7 @@
 
 #define VECTOR __m512
 #define VECTOR_LANES 16
-#define TILE_ROWS 4
+#define TILE_ROWS 2
 #define TILE_TOKENS 3
 #define KERNELS berth__kernels_avx512
 #define KERNELS_NAME "avx512"
@@ -34,6 +34,11 @@ static inline void vector_store(float *values, __m512 vector)
 static inline __m512 vector_fma(__m512 a, __m512 b, __m512 c)
 {
     return _mm512_fmadd_ps(a, b, c);
+}
+
+static inline __m512 vector_add(__m512 a, __m512 b)
+{
+    return _mm512_add_ps(a, b);
 }
 
 static inline __m512 vector_mul(__m512 a, __m512 b)

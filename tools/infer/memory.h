@@ -16,7 +16,7 @@
 #define BERTH_MEMORY_ALIGN ((size_t)64)
 
 /* At least one byte; not zeroed. NULL with errno ENOMEM on failure. */
-    void *berth__memory_alloc(enum berth_tag tag, size_t size_bytes);
+void *berth__memory_alloc(enum berth_tag tag, size_t size_bytes);
 
 /* The same tag and size as at the allocation; NULL is nothing to free. */
 void berth__memory_free(enum berth_tag tag, void *memory, size_t size_bytes);
