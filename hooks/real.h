@@ -16,13 +16,11 @@
 
 #include <stdbool.h>
 
-#define BERTH_HIDDEN __attribute__((visibility("hidden")))
-
 /* For the jumps in dlsym_*.S: NULL until found. Threads that race store the same address. */
-BERTH_HIDDEN extern void *berth__dlsym_next;
-BERTH_HIDDEN extern void *berth__dlvsym_next;
-BERTH_HIDDEN void *berth__dlsym_resolve(void);
-BERTH_HIDDEN void *berth__dlvsym_resolve(void);
+extern void *berth__dlsym_next;
+extern void *berth__dlvsym_next;
+void *berth__dlsym_resolve(void);
+void *berth__dlvsym_resolve(void);
 
 /* The originals as functions; their caller is this library. */
 void *berth__real_dlsym(void *handle, const char *name);
