@@ -30,8 +30,9 @@ struct tier_arenas {
 #define TCACHE_NEW 0
 
 struct arena_thread {
-    bool dead;     /* its tcaches are destroyed; it makes no new ones */
-    unsigned slot; /* plus 1; 0 = none yet */
+    bool dead;            /* its tcaches are destroyed; it makes no new ones */
+    unsigned char rounds; /* of destructors at its end */
+    unsigned slot;        /* plus 1; 0 = none yet */
     int tcache_flag[BERTH_TIER_MAX];
 };
 
@@ -39,13 +40,13 @@ static struct tier_arenas tiers[BERTH_TIER_MAX];
 static __thread struct arena_thread thread_state;
 static _Atomic unsigned thread_count;
 static _Atomic unsigned arenas_per_tier;
-static pthread_key_t exit_key;
-static _Atomic int exit_key_made;
 
-static void destroy_tcaches(void *state)
+/* jemalloc's own work at a thread's end, and the key that it waits on. */
+static void (*jemalloc_cleanup)(void *);
+static pthread_key_t jemalloc_key;
+
+static void destroy_tcaches(struct arena_thread *thread)
 {
-    struct arena_thread *thread = state;
-
     thread->dead = true;
     for (int i = 0; i < BERTH_TIER_MAX; i++) {
         int flag = thread->tcache_flag[i];
@@ -57,10 +58,38 @@ static void destroy_tcaches(void *state)
     }
 }
 
+/*
+ * Stands in for jemalloc's destructor. Other destructors may allocate in every round that the C
+ * library makes, and once jemalloc has cleaned up it ignores the arena that a call names: so both
+ * wait for the last round.
+ */
+static void thread_ends(void *value)
+{
+    if (++thread_state.rounds < PTHREAD_DESTRUCTOR_ITERATIONS &&
+        pthread_setspecific(jemalloc_key, value) == 0)
+        return;
+    destroy_tcaches(&thread_state);
+    jemalloc_cleanup(value);
+}
+
+/* What jemalloc calls as pthread_key_create (embed_jemalloc.sh), once, at its first allocation. */
+BERTH_HIDDEN int berth_je_pthread_key_create(pthread_key_t *key, void (*cleanup)(void *));
+
+int berth_je_pthread_key_create(pthread_key_t *key, void (*cleanup)(void *))
+{
+    int r = pthread_key_create(key, thread_ends);
+
+    jemalloc_cleanup = cleanup;
+    jemalloc_key = *key;
+    return r;
+}
+
 void berth__arena_register(void)
 {
-    if (!atomic_load(&exit_key_made) && pthread_key_create(&exit_key, destroy_tcaches) == 0)
-        atomic_store(&exit_key_made, 1);
+    for (int i = 0; i < BERTH_TIER_MAX; i++) {
+        tiers[i].hooks.hooks = berth__extent_hooks;
+        tiers[i].hooks.tier = (berth_tier_id)i;
+    }
 }
 
 void berth__arena_set_decay(berth_tier_id tier, int64_t decay_ms)
@@ -117,8 +146,6 @@ static unsigned make_arena(berth_tier_id tier, unsigned slot)
     size_t size = sizeof(arena);
     char name[64];
 
-    arenas->hooks.hooks = berth__extent_hooks;
-    arenas->hooks.tier = tier;
     if (berth_je_mallctl("experimental.arenas_create_ext", &arena, &size, &config,
                          sizeof(config)) != 0) {
         berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
@@ -164,11 +191,7 @@ static int make_tcache(berth_tier_id tier)
     unsigned tcache;
     size_t size = sizeof(tcache);
 
-    /* Armed before there is something to destroy; the key is low, so that this does not allocate.
-     */
-    if (!thread_state.dead && atomic_load_explicit(&exit_key_made, memory_order_relaxed) &&
-        pthread_setspecific(exit_key, &thread_state) == 0 &&
-        berth_je_mallctl("tcache.create", &tcache, &size, NULL, 0) == 0)
+    if (!thread_state.dead && berth_je_mallctl("tcache.create", &tcache, &size, NULL, 0) == 0)
         flag = MALLOCX_TCACHE(tcache);
     thread_state.tcache_flag[tier] = flag;
     return flag;
@@ -197,6 +220,7 @@ void *berth__arena_alloc(berth_tier_id tier, size_t size, size_t alignment, bool
         return NULL;
     if (size < SIZE_MIN)
         size = SIZE_MIN;
+    berth__extent_begin();
     flags |= alignment_flag(alignment) | (zero ? MALLOCX_ZERO : 0);
     return berth_je_mallocx(size, flags | tcache_flag(tier, size));
 }
@@ -208,6 +232,7 @@ void berth__arena_free(berth_tier_id tier, void *p)
 
 size_t berth__arena_resize(void *p, size_t size)
 {
+    berth__extent_begin();
     return berth_je_xallocx(p, size < SIZE_MIN ? SIZE_MIN : size, 0, 0);
 }
 

@@ -17,14 +17,17 @@
 
 #include <stdbool.h>
 
-/* Before the first allocation of any tier; makes the key by which thread exits are seen. */
+/* Before the first allocation of any tier. */
 void berth__arena_register(void);
 
 /* How long the tier's unused pages are kept, for arenas to come: -1 = for ever, 0 = not at all. */
 #define BERTH_DECAY_DEFAULT INT64_MIN /* as jemalloc has it */
 void berth__arena_set_decay(berth_tier_id tier, int64_t decay_ms);
 
-/* A block of the tier, aligned (a power of two; 1 = any) and zeroed if asked. NULL: no room. */
+/*
+ * A block of the tier, aligned (a power of two; 1 = any) and zeroed if asked. NULL: no room. In the
+ * last destructors of a thread jemalloc may answer with memory outside every window.
+ */
 void *berth__arena_alloc(berth_tier_id tier, size_t size, size_t alignment, bool zero);
 void berth__arena_free(berth_tier_id tier, void *p);
 

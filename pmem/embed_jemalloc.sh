@@ -9,6 +9,8 @@
 #
 # Calls that jemalloc makes to the outside and that Berth must see are renamed too:
 #   pthread_atfork  Berth's own fork handlers have to run inside jemalloc's (pmem/fork.c);
+#   pthread_key_create
+#                   the end of a thread has to wait for its other destructors (pmem/arena.c);
 #   madvise, munmap, mprotect
 #                   may fail while a block is freed, and free() keeps errno (pmem/keep_errno.c).
 #
@@ -24,7 +26,7 @@ public="calloc dallocx free mallctl mallctlbymib mallctlnametomib malloc malloc_
     malloc_usable_size mallocx memalign nallocx rallocx realloc sallocx sdallocx xallocx"
 # Public too, but Berth makes them of the others.
 unused="aligned_alloc posix_memalign valloc"
-seen="pthread_atfork madvise munmap mprotect"
+seen="pthread_atfork pthread_key_create madvise munmap mprotect"
 kept="malloc_conf malloc_conf_2_conf_harder malloc_message"
 
 for name in $public; do

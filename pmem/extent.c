@@ -1,8 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/extent.h"
 
+#include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 #include "pmem/window.h"
+
+static __thread bool commit_failed;
+
+void berth__extent_begin(void)
+{
+    commit_failed = false;
+}
 
 static berth_tier_id tier_of(extent_hooks_t *hooks)
 {
@@ -15,12 +23,25 @@ static bool commit_range(berth_tier_id id, void *address, size_t size)
     struct berth_tier *tier = berth__tier(id);
 
     if (berth__tier_reserve(id, size) < 0)
-        return true;
-    if (tier->ops->commit(tier, address, size) < 0) {
-        berth__tier_release(id, size);
-        return true;
-    }
+        goto err;
+    if (tier->ops->commit(tier, address, size) < 0)
+        goto err_release;
     return false;
+
+err_release:
+    berth__tier_release(id, size);
+err:
+    commit_failed = true;
+    return true;
+}
+
+/* Whether the capacity could take `size` more; jemalloc then asks again for just what it needs. */
+static bool has_capacity(berth_tier_id id, const struct berth_tier *tier, size_t size)
+{
+    uint64_t capacity = atomic_load_explicit(&tier->capacity, memory_order_relaxed);
+    uint64_t reserved = atomic_load_explicit(&berth__tier_stats[id].reserved, memory_order_relaxed);
+
+    return capacity == 0 || (reserved <= capacity && size <= capacity - reserved);
 }
 
 static bool decommit_range(berth_tier_id id, void *address, size_t size)
@@ -43,7 +64,7 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_address, size_t size,
     (void)arena;
     /* To grow an extent where it lies is for jemalloc's retained extents; new ones lie elsewhere.
      */
-    if (new_address)
+    if (new_address || commit_failed || !has_capacity(id, tier, size))
         return NULL;
     p = berth__window_carve(id, size, alignment < BERTH_OS_PAGE ? BERTH_OS_PAGE : alignment);
     if (!p || tier->ops->map(tier, p, size) < 0)

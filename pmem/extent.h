@@ -25,4 +25,11 @@ struct berth_extent_hooks {
 
 extern const extent_hooks_t berth__extent_hooks;
 
+/*
+ * Before each allocation: when a commit then fails, because the tier is full, the hooks give this
+ * thread no more addresses. jemalloc would otherwise ask for more and more of them, in vain, and
+ * keep them all.
+ */
+void berth__extent_begin(void);
+
 #endif

@@ -67,7 +67,8 @@ static void *alloc_in(berth_tier_id tier, const struct berth_host_request *reque
 {
     void *p = berth__arena_alloc(tier, request->size, request->alignment, request->zero);
 
-    if (p)
+    /* What a dying thread is given outside the windows is counted in total only. */
+    if (p && berth__gate_owns(p))
         record_block(tier, p, request, decision);
     return p;
 }

@@ -13,8 +13,8 @@
 /* 64 slices of 512 GiB: 32 TiB of a 128 TiB user address space, of which nothing is touched. */
 #define SLICE_COUNT_MAX 64
 #define SLICE_SHIFT_MAX 39
-/* Where addresses are limited: slices of at least 256 MiB, and at least two of them. */
-#define SLICE_SHIFT_MIN 28
+/* Where addresses are limited: slices of at least 64 MiB, and at least two of them. */
+#define SLICE_SHIFT_MIN 26
 #define SLICE_COUNT_MIN 2
 /* The part of a limited address space (RLIMIT_AS) that may be reserved: a quarter. */
 #define LIMIT_SHARE_SHIFT 2

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "check.h"
+
+#include "alloc/berth.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/wait.h>
+
+const char *check_file(const char *name)
+{
+    static char path[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof(path) / 2);
+
+    CHECK(length > 0);
+    path[length] = '\0';
+    *(strrchr(path, '/') + 1) = '\0';
+    CHECK(strlen(path) + strlen(name) < sizeof(path));
+    return strcat(path, name);
+}
+
+void check_child(int pid)
+{
+    int status = -1;
+
+    CHECK(pid > 0);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static unsigned char pattern(size_t i, unsigned seed)
+{
+    return (unsigned char)(seed * 31 + i * 7 + (i >> 12));
+}
+
+void check_fill(void *p, size_t size, unsigned seed)
+{
+    unsigned char *bytes = p;
+
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = pattern(i, seed);
+}
+
+bool check_filled(const void *p, size_t size, unsigned seed)
+{
+    const unsigned char *bytes = p;
+
+    for (size_t i = 0; i < size; i++)
+        if (bytes[i] != pattern(i, seed))
+            return false;
+    return true;
+}
+
+void *check_hide(void *p)
+{
+    __asm__ volatile("" : "+r"(p) : : "memory");
+    return p;
+}
+
+const char *check_tier(const void *p)
+{
+    int (*describe)(const void *, struct berth_block_info *, size_t);
+    struct berth_block_info info;
+
+    *(void **)&describe = dlsym(RTLD_DEFAULT, "berth_describe");
+    if (!describe)
+        return NULL;
+    return describe(p, &info, sizeof(info)) == 0 ? info.tier : "";
+}

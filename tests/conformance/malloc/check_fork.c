@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fork and its relatives: what one process writes, no other sees; and what happens at exit. */
+#include "check.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <spawn.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/wait.h>
+
+extern char **environ;
+
+#define BLOCKS 64
+
+static const size_t sizes[] = {40, 5000, 70000, 1 << 20};
+
+static void *block[BLOCKS];
+
+static size_t size_of(int i)
+{
+    return sizes[i % 4];
+}
+
+static void allocate_blocks(unsigned seed)
+{
+    for (int i = 0; i < BLOCKS; i++) {
+        block[i] = check_hide(malloc(size_of(i)));
+        CHECK(block[i]);
+        check_fill(block[i], size_of(i), seed + (unsigned)i);
+    }
+}
+
+static bool blocks_hold(unsigned seed)
+{
+    for (int i = 0; i < BLOCKS; i++)
+        if (!check_filled(block[i], size_of(i), seed + (unsigned)i))
+            return false;
+    return true;
+}
+
+static void write_blocks(unsigned seed)
+{
+    for (int i = 0; i < BLOCKS; i++)
+        check_fill(block[i], size_of(i), seed + (unsigned)i);
+}
+
+static void wait_for(int fd)
+{
+    char c;
+
+    CHECK(read(fd, &c, 1) == 1);
+}
+
+static void tell(int fd)
+{
+    CHECK(write(fd, "x", 1) == 1);
+}
+
+static void a_child_has_memory_of_its_own(void)
+{
+    int to_child[2], to_parent[2];
+    pid_t pid;
+
+    allocate_blocks(10);
+    CHECK(pipe(to_child) == 0 && pipe(to_parent) == 0);
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        CHECK(blocks_hold(10));
+        wait_for(to_child[0]); /* the parent has written */
+        CHECK(blocks_hold(10));
+        write_blocks(30);
+        tell(to_parent[1]);
+        wait_for(to_child[0]);
+        CHECK(blocks_hold(30));
+        _exit(0);
+    }
+    write_blocks(20);
+    tell(to_child[1]);
+    wait_for(to_parent[0]); /* the child has written */
+    CHECK(blocks_hold(20));
+    tell(to_child[1]);
+    check_child(pid);
+}
+
+static void a_child_can_allocate_and_free(void)
+{
+    pid_t pid;
+
+    allocate_blocks(11);
+    pid = fork();
+    if (pid == 0) {
+        for (int round = 0; round < 20; round++) {
+            for (int i = 0; i < BLOCKS; i++)
+                free(block[i]);
+            allocate_blocks((unsigned)round);
+            CHECK(blocks_hold((unsigned)round));
+        }
+        _exit(0);
+    }
+    check_child(pid);
+    CHECK(blocks_hold(11));
+    for (int i = 0; i < BLOCKS; i++)
+        free(block[i]);
+}
+
+static void forks_nest(void)
+{
+    pid_t pid;
+
+    allocate_blocks(12);
+    pid = fork();
+    if (pid == 0) {
+        pid_t grandchild;
+
+        write_blocks(13);
+        grandchild = fork();
+        if (grandchild == 0) {
+            CHECK(blocks_hold(13));
+            write_blocks(14);
+            for (int i = 0; i < BLOCKS; i++)
+                free(block[i]);
+            allocate_blocks(15);
+            CHECK(blocks_hold(15));
+            _exit(0);
+        }
+        check_child(grandchild);
+        CHECK(blocks_hold(13));
+        _exit(0);
+    }
+    check_child(pid);
+    CHECK(blocks_hold(12));
+}
+
+static atomic_bool stop;
+
+static void *churn(void *argument)
+{
+    unsigned seed = (unsigned)(uintptr_t)argument;
+    void *kept[32] = {NULL};
+
+    for (unsigned i = 0; !atomic_load(&stop); i++) {
+        size_t size = sizes[i % 3];
+        unsigned slot = (i * 7) % 32;
+
+        free(kept[slot]);
+        kept[slot] = check_hide(malloc(size));
+        CHECK(kept[slot]);
+        check_fill(kept[slot], 40, seed + slot);
+    }
+    for (int i = 0; i < 32; i++)
+        free(kept[i]);
+    return NULL;
+}
+
+static void fork_while_other_threads_allocate(void)
+{
+    pthread_t thread[3];
+
+    allocate_blocks(16);
+    for (int i = 0; i < 3; i++)
+        CHECK(pthread_create(&thread[i], NULL, churn, (void *)(uintptr_t)i) == 0);
+    for (int round = 0; round < 30; round++) {
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            CHECK(blocks_hold(16));
+            write_blocks(17);
+            for (int i = 0; i < BLOCKS; i++)
+                free(block[i]);
+            allocate_blocks(18);
+            _exit(blocks_hold(18) ? 0 : 1);
+        }
+        check_child(pid);
+        CHECK(blocks_hold(16));
+    }
+    atomic_store(&stop, true);
+    for (int i = 0; i < 3; i++)
+        pthread_join(thread[i], NULL);
+}
+
+static void *forking(void *argument)
+{
+    (void)argument;
+    for (int round = 0; round < 10; round++) {
+        void *mine = check_hide(malloc(100000));
+        pid_t pid;
+
+        check_fill(mine, 100000, 19);
+        pid = fork();
+        if (pid == 0)
+            _exit(check_filled(mine, 100000, 19) ? 0 : 1);
+        check_child(pid);
+        free(mine);
+    }
+    return NULL;
+}
+
+static void threads_fork_at_the_same_time(void)
+{
+    pthread_t thread[4];
+
+    for (int i = 0; i < 4; i++)
+        CHECK(pthread_create(&thread[i], NULL, forking, NULL) == 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(thread[i], NULL);
+}
+
+static void a_child_can_exec(void)
+{
+    pid_t pid;
+
+    allocate_blocks(20);
+    pid = fork();
+    if (pid == 0) {
+        execl("/bin/sh", "sh", "-c", "exit 0", (char *)NULL);
+        _exit(127);
+    }
+    check_child(pid);
+    CHECK(blocks_hold(20));
+}
+
+static void spawned_programs_run(void)
+{
+    char *argv[] = {(char *)"sh", (char *)"-c", (char *)"exit 0", NULL};
+    pid_t pid;
+
+    allocate_blocks(21);
+    CHECK(posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, environ) == 0);
+    check_child(pid);
+    pid = vfork();
+    if (pid == 0) {
+        execl("/bin/sh", "sh", "-c", "exit 0", (char *)NULL);
+        _exit(127);
+    }
+    check_child(pid);
+    CHECK(system("exit 3") == 3 << 8);
+    CHECK(blocks_hold(21));
+}
+
+static void a_pipe_to_a_command_works(void)
+{
+    char line[64] = "";
+    FILE *command = popen("echo from the command", "r");
+
+    CHECK(command && fgets(line, sizeof(line), command));
+    CHECK(strcmp(line, "from the command\n") == 0);
+    CHECK(pclose(command) == 0);
+}
+
+/* A child that writes through stdio and returns from main: nothing may be lost at exit. */
+static void exit_flushes_what_was_printed(void)
+{
+    int fd[2];
+    size_t total = 0;
+    char buffer[4096];
+    ssize_t n;
+    pid_t pid;
+
+    CHECK(pipe(fd) == 0);
+    pid = fork();
+    if (pid == 0) {
+        dup2(fd[1], 1);
+        close(fd[0]);
+        close(fd[1]);
+        execl(check_file("printing"), "printing", (char *)NULL);
+        _exit(127);
+    }
+    close(fd[1]);
+    while ((n = read(fd[0], buffer, sizeof(buffer))) > 0)
+        total += (size_t)n;
+    check_child(pid);
+    CHECK(total == 200000);
+}
+
+/* Daemons close every descriptor that they do not know, the one of a tier's file included. */
+static void a_program_may_close_every_descriptor(void)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        allocate_blocks(22);
+        for (int fd = 3; fd < 4096; fd++)
+            close(fd);
+        /* Their numbers now belong to the program's own file, which must not be touched. */
+        for (int i = 0; i < 1000; i++) {
+            FILE *file = i == 0 ? tmpfile() : NULL;
+
+            if (file) {
+                for (int fd = 3; fd < 1000; fd++)
+                    dup2(fileno(file), fd);
+                CHECK(fputs("untouched", file) >= 0 && fflush(file) == 0);
+            }
+        }
+        for (int round = 0; round < 5; round++) {
+            for (int i = 0; i < BLOCKS; i++)
+                free(block[i]);
+            allocate_blocks(23);
+            CHECK(blocks_hold(23));
+        }
+        for (int i = 0; i < 40; i++) {
+            char *p = check_hide(malloc(1 << 20));
+
+            CHECK(p);
+            check_fill(p, 1 << 20, 24);
+        }
+        CHECK(lseek(3, 0, SEEK_END) == 9);
+        _exit(0);
+    }
+    check_child(pid);
+}
+
+#define ENTRY(name)                                                                                \
+    {                                                                                              \
+#name, name                                                                                \
+    }
+
+const struct check fork_checks[] = {
+    ENTRY(a_child_has_memory_of_its_own),
+    ENTRY(a_child_can_allocate_and_free),
+    ENTRY(forks_nest),
+    ENTRY(fork_while_other_threads_allocate),
+    ENTRY(threads_fork_at_the_same_time),
+    ENTRY(a_child_can_exec),
+    ENTRY(spawned_programs_run),
+    ENTRY(a_pipe_to_a_command_works),
+    ENTRY(exit_flushes_what_was_printed),
+    ENTRY(a_program_may_close_every_descriptor),
+    {NULL, NULL},
+};
