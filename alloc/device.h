@@ -56,7 +56,9 @@ enum {
     X(cuDevicePrimaryCtxGetState, (berth_cu_device device, unsigned *flags, int *active))          \
     X(cuDevicePrimaryCtxRetain, (berth_cu_context * context, berth_cu_device device))              \
     X(cuStreamSynchronize, (berth_cu_stream stream))                                               \
-    X(cuStreamSynchronize_ptsz, (berth_cu_stream stream))
+    X(cuStreamSynchronize_ptsz, (berth_cu_stream stream))                                          \
+    X(cuStreamIsCapturing, (berth_cu_stream stream, int *status))                                  \
+    X(cuStreamIsCapturing_ptsz, (berth_cu_stream stream, int *status))
 
 /* X(name, (parameters)): what the hooks wrap, by the exact names that the driver exports. */
 #define BERTH_DRIVER_HOOKED(X)                                                                     \

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Finds the dlopen() and dlmopen() that the jumps in dlopen_*.S go on to: those of the next library
- * in the search order, which may be another wrapper.
+ * in the search order, which may be another wrapper. Compiled into both preload libraries, with
+ * hidden visibility.
  */
-#include "pmem/jemalloc.h"
-
 #include <dlfcn.h>
 #include <stddef.h>
 
-BERTH_HIDDEN extern void *berth__dlopen_next;
-BERTH_HIDDEN extern void *berth__dlmopen_next;
-BERTH_HIDDEN void *berth__dlopen_resolve(void);
-BERTH_HIDDEN void *berth__dlmopen_resolve(void);
+extern void *berth__dlopen_next;
+extern void *berth__dlmopen_next;
+void *berth__dlopen_resolve(void);
+void *berth__dlmopen_resolve(void);
 
 /* NULL until the first call; threads that race store the same address. */
 void *berth__dlopen_next;

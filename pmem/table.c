@@ -290,7 +290,7 @@ int berth__table_install(const void *bytes, size_t size, const char *origin, cha
         table->version = ++state->last_version;
         atomic_exchange(&state->current, table);
         update_gate(table);
-        berth__log(BERTH_LOG_INFO, BERTH_TOPIC_POLICY, "table %llu from %s is in force: %u rules",
+        berth__log(BERTH_LOG_INFO, BERTH_TOPIC_POLICY, "table %llu from %s is in force, with %u rules",
                    (unsigned long long)table->version, origin, table->view.header->rules.count);
         retire(old);
     }

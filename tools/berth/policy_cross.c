@@ -182,7 +182,7 @@ void berth__policy_check_places(const struct berth_policy_document *document,
             policy->tiers[i].config.name[0])
             berth__warn(complaints, policy->tiers[i].line, "tier '%s' is the place of no rule",
                         policy->tiers[i].config.name);
-    if (policy->rule_count == 0)
+    if (policy->rule_count == 0 && complaints->errors == 0)
         berth__warn(complaints, 0, "there is no rule; every block goes to its usual place");
 }
 

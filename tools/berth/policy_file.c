@@ -38,7 +38,7 @@ static void load_text(const char *text, size_t size, struct berth_complaints *co
     berth__policy_document_done(&document);
 }
 
-static void load_table(char *bytes, size_t size, struct berth_complaints *complaints,
+static void load_table(const char *bytes, size_t size, struct berth_complaints *complaints,
                        struct berth_policy_file *ret)
 {
     struct berth_table_view view;
@@ -47,17 +47,36 @@ static void load_table(char *bytes, size_t size, struct berth_complaints *compla
     ret->was_compiled = true;
     if (berth__table_open(bytes, size, &view, why, sizeof(why)) < 0) {
         berth__complain(complaints, 0, "%s", why);
-        free(bytes);
         return;
     }
-    ret->bytes = bytes;
+    ret->bytes = malloc(size);
     ret->size = size;
+    if (ret->bytes)
+        memcpy(ret->bytes, bytes, size);
+    else
+        berth__complain(complaints, 0, "there is no memory to read it");
+}
+
+int berth__policy_load_bytes(const char *bytes, size_t size, struct berth_complaints *complaints,
+                             struct berth_policy_file *ret)
+{
+    struct berth_policy_file file = {0};
+
+    if (is_table(bytes, size))
+        load_table(bytes, size, complaints, &file);
+    else
+        load_text(bytes, size, complaints, &file);
+    if (complaints->errors > 0) {
+        free(file.bytes);
+        return -EINVAL;
+    }
+    *ret = file;
+    return 0;
 }
 
 int berth__policy_load(const char *path, struct berth_complaints *complaints,
                        struct berth_policy_file *ret)
 {
-    struct berth_policy_file file = {0};
     char *bytes;
     size_t size;
     int r = berth__policy_read(path, &bytes, &size);
@@ -65,19 +84,16 @@ int berth__policy_load(const char *path, struct berth_complaints *complaints,
     if (r == -EFBIG) {
         berth__complain(complaints, 0, "it is larger than %zu MiB; expected a policy file",
                         BERTH_POLICY_SIZE_MAX >> 20);
-    } else if (r < 0) {
+        return -EINVAL;
+    }
+    if (r < 0) {
         berth__complain(complaints, 0, "it cannot be read: %s; expected a policy file",
                         strerror(-r));
-    } else if (is_table(bytes, size)) {
-        load_table(bytes, size, complaints, &file);
-    } else {
-        load_text(bytes, size, complaints, &file);
-        free(bytes);
-    }
-    if (complaints->errors > 0)
         return -EINVAL;
-    *ret = file;
-    return 0;
+    }
+    r = berth__policy_load_bytes(bytes, size, complaints, ret);
+    free(bytes);
+    return r;
 }
 
 int berth__policy_compile_file(const char *path, FILE *errors, void **ret_bytes, size_t *ret_size)

@@ -22,6 +22,10 @@ struct berth_policy_file {
 int berth__policy_load(const char *path, struct berth_complaints *complaints,
                        struct berth_policy_file *ret);
 
+/* The same for a file's content. `bytes` must be aligned to 8, and stays the caller's. */
+int berth__policy_load_bytes(const char *bytes, size_t size, struct berth_complaints *complaints,
+                             struct berth_policy_file *ret);
+
 /*
  * The same for who only wants the table: mistakes go to `errors` as "FILE:LINE: what is wrong; what
  * was expected", warnings nowhere. 0 or -EINVAL.

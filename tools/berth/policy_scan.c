@@ -191,7 +191,9 @@ static void check_rest(struct scan *scan, const struct berth_token *name)
     if (token.kind == BERTH_TOKEN_END || token.line != scan->text.line ||
         berth__token_is(&token, "}") || at_statement(scan) || at_section(scan))
         return;
-    if (berth__token_is(&token, ","))
+    if (token.kind == BERTH_TOKEN_WRONG)
+        berth__policy_next(&scan->text);
+    else if (berth__token_is(&token, ","))
         berth__complain(scan->complaints, token.line,
                         "',' stands behind the value of '%.*s'; expected a list in braces: "
                         "%.*s = { a, b }",

@@ -296,6 +296,25 @@ void berth__policy_show_table(const struct berth_table_view *view, FILE *to)
                 berth__table_string(view, view->options[i].value));
 }
 
+/* JSON is UTF-8, and paths and symbols need not be: what is none becomes U+FFFD. */
+static json_t *json_text(const char *text)
+{
+    json_t *string = json_string(text);
+    char *clean, *to;
+
+    if (string)
+        return string;
+    clean = to = malloc(strlen(text) * 3 + 1);
+    if (!clean)
+        return NULL;
+    for (; *text; text++)
+        to = (unsigned char)*text < 128 ? (*to = *text, to + 1) : stpcpy(to, "\xef\xbf\xbd");
+    *to = '\0';
+    string = json_string(clean);
+    free(clean);
+    return string;
+}
+
 /* Sizes are JSON integers; UINT64_MAX, which means "no limit", is null. */
 static json_t *json_size(uint64_t bytes)
 {
@@ -310,8 +329,8 @@ static json_t *json_tier(const struct berth_table_view *view, uint32_t index)
     unsigned line;
 
     berth__table_tier_info(view, index, &tier, &line);
-    return json_pack("{s:s, s:s, s:s, s:o, s:s, s:o, s:I, s:i}", "name", tier.name, "kind",
-                     berth__kind_name(tier.kind), "path", tier.path, "capacity",
+    return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:I, s:i}", "name", tier.name, "kind",
+                     berth__kind_name(tier.kind), "path", json_text(tier.path), "capacity",
                      tier.capacity ? json_size(tier.capacity) : json_null(), "fork",
                      tier.fork == BERTH_FORK_SHARE ? "share" : "copy", "fork_copy_max",
                      json_size(tier.fork_copy_max), "decay_ms", (json_int_t)tier.decay_ms, "line",
@@ -323,10 +342,10 @@ static json_t *json_site(const struct berth_table_view *view, uint32_t index)
     struct berth_site_info site;
 
     berth__table_site_info(view, index, &site);
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:i}", "name", site.name, "path", site.pattern,
-                     "tag", berth__tag_name(site.tag), "side", side_names[site.side], "min_size",
-                     json_size(site.min_size), "max_size", json_size(site.max_size), "line",
-                     (int)site.line);
+    return json_pack("{s:s, s:o, s:s, s:s, s:o, s:o, s:i}", "name", site.name, "path",
+                     json_text(site.pattern), "tag", berth__tag_name(site.tag), "side",
+                     side_names[site.side], "min_size", json_size(site.min_size), "max_size",
+                     json_size(site.max_size), "line", (int)site.line);
 }
 
 static json_t *json_rule(const struct berth_table_view *view, uint32_t index)
@@ -341,10 +360,10 @@ static json_t *json_rule(const struct berth_table_view *view, uint32_t index)
             json_array_append_new(tags, json_string(berth__tag_name(tag)));
     for (unsigned i = 0; i < rule.place_count; i++)
         json_array_append_new(places, json_string(berth__table_place_name(view, index, i)));
-    return json_pack("{s:s, s:o, s:s, s:o, s:o, s:s, s:s, s:o, s:o, s:o, s:i}", "name", rule.name,
+    return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:i}", "name", rule.name,
                      "tags", tags, "side", side_names[rule.side], "min_size",
                      json_size(rule.min_size), "max_size", json_size(rule.max_size), "site",
-                     rule.pattern, "thread", rule.thread, "sequence_first",
+                     json_text(rule.pattern), "thread", json_text(rule.thread), "sequence_first",
                      json_size(rule.sequence_first), "sequence_last", json_size(rule.sequence_last),
                      "places", places, "line", (int)rule.line);
 }

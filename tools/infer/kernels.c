@@ -3,6 +3,9 @@
 
 #include <stdbool.h>
 #include <string.h>
+#ifdef BERTH_INFER_X86
+#include <cpuid.h>
+#endif
 
 /* As many running sums as the loop of one dot product has; enough to hide the adder's latency
  * where the compiler does not vectorise, and a vector's worth where it does. */
@@ -99,26 +102,28 @@ const struct berth_kernels berth__kernels_scalar = {
     .read = scalar_read,
 };
 
+#ifdef BERTH_INFER_X86
+/* Older clangs do not know the name "f16c". That the system saves the registers is checked with
+ * avx2, which needs the same. */
+static bool f16c_usable(void)
+{
+    unsigned int a, b, c, d;
+
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+
 static bool avx2_usable(void)
 {
-#ifdef BERTH_INFER_X86
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
-#else
-    return false;
-#endif
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c_usable();
 }
 
 static bool avx512_usable(void)
 {
-#ifdef BERTH_INFER_X86
     return avx2_usable() && __builtin_cpu_supports("avx512f") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl");
-#else
-    return false;
-#endif
 }
+#endif
 
 const struct berth_kernels *berth__kernels_choose(const char *name)
 {
@@ -127,9 +132,6 @@ const struct berth_kernels *berth__kernels_choose(const char *name)
         return &berth__kernels_avx512;
     if (avx2_usable() && (!name || strcmp(name, "avx2") == 0))
         return &berth__kernels_avx2;
-#else
-    (void)avx2_usable;
-    (void)avx512_usable;
 #endif
     if (!name || strcmp(name, "scalar") == 0)
         return &berth__kernels_scalar;

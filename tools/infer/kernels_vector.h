@@ -31,20 +31,21 @@
 
 static ALWAYS_INLINE VECTOR weights_load(const char *row, size_t k, enum berth_dtype dtype)
 {
+    const void *at = row + k * berth__dtype_size(dtype);
+
     if (dtype == BERTH_DTYPE_F32)
-        return vector_load((const float *)row + k);
-    if (dtype == BERTH_DTYPE_F16)
-        return vector_widen_f16((const uint16_t *)row + k);
-    return vector_widen_bf16((const uint16_t *)row + k);
+        return vector_load(at);
+    return dtype == BERTH_DTYPE_F16 ? vector_widen_f16(at) : vector_widen_bf16(at);
 }
 
 static ALWAYS_INLINE float weight_load(const char *row, size_t k, enum berth_dtype dtype)
 {
+    const void *at = row + k * berth__dtype_size(dtype);
+
     if (dtype == BERTH_DTYPE_F32)
-        return ((const float *)row)[k];
-    if (dtype == BERTH_DTYPE_F16)
-        return berth__f16_to_f32(((const uint16_t *)row)[k]);
-    return berth__bf16_to_f32(((const uint16_t *)row)[k]);
+        return *(const float *)at;
+    return dtype == BERTH_DTYPE_F16 ? berth__f16_to_f32(*(const uint16_t *)at)
+                                    : berth__bf16_to_f32(*(const uint16_t *)at);
 }
 
 /* Sums of one tile go to VECTOR_SUMS vectors each, in turn: enough to hide the adder's latency. */

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The driver's allocation calls that the pool serves: cuMemAlloc and cuMemFree, and the memory that
+ * a process sees as free. Exported symbols only; what a block is, alloc/pool.h knows.
+ *
+ * The 32-bit names without suffix (cuMemAlloc, cuMemFree, ...) are not exported: a program that
+ * links to them gets the driver's. "Checklist" is the list of what a drop-in must keep, as cuda.h
+ * of CUDA 13.0 states it; each point is named where it is kept.
+ */
+#include "alloc/pool.h"
+#include "alloc/pool_foreign.h"
+#include "alloc/stats.h"
+#include "alloc/tier_ops.h"
+#include "hooks/cuda_driver_export.h"
+#include "hooks/cuda_driver_tag.h"
+
+EXPORT(cuMemAlloc_v2);
+EXPORT(cuMemFree_v2);
+EXPORT(cuMemGetInfo_v2);
+
+/*
+ * cuMemAlloc(address, size): `size` bytes, at least 512-byte aligned, not cleared, in the calling
+ * thread's context. Size 0, a NULL address and a thread without a context get the driver's own
+ * answer. CUDA_ERROR_OUT_OF_MEMORY only after everything cached on the device was given back, or
+ * when the capacity of tier `device` is reached; *address is then unchanged. Any thread. cuda.h,
+ * cuMemAlloc; checklist 1 to 5, 29, 31.
+ */
+berth_cu_result berth__hook_cuMemAlloc_v2(berth_cu_address *address, size_t size)
+{
+    struct berth_pool_request request;
+    uintptr_t block;
+    int r;
+
+    NEED(cuMemAlloc_v2);
+    if (!address)
+        return berth__driver.cuMemAlloc_v2(address, size);
+    berth__cuda_request(size, __builtin_return_address(0), &request);
+    r = berth__pool_alloc(&request, &block);
+    if (r == BERTH_POOL_FORWARD)
+        return berth__driver.cuMemAlloc_v2(address, size);
+    if (BERTH_LIKELY(r == 0))
+        *address = block;
+    return berth__device_result(r);
+}
+
+/*
+ * cuMemFree(address): takes memory of any allocation call back once its context is idle, from any
+ * thread, with any or no current context. An address inside a block, or freed before, is
+ * CUDA_ERROR_INVALID_VALUE and changes nothing. An address that Berth did not give out is the
+ * driver's to answer. Waits without a lock. cuda.h, cuMemFree; checklist 7 to 11, 14 to 16, 37.
+ */
+berth_cu_result berth__hook_cuMemFree_v2(berth_cu_address address)
+{
+    struct berth_foreign foreign;
+    berth_cu_result result;
+    bool is_foreign;
+    int r;
+
+    NEED(cuMemFree_v2);
+    r = berth__pool_free((uintptr_t)address);
+    if (BERTH_LIKELY(r != BERTH_POOL_FORWARD))
+        return berth__device_result(r);
+    is_foreign = berth__foreign_remove((uintptr_t)address, &foreign) == 0;
+    result = berth__driver.cuMemFree_v2(address);
+    if (is_foreign && result == BERTH_CU_SUCCESS)
+        berth__foreign_cancel(foreign.tier, foreign.size);
+    else if (is_foreign)
+        berth__foreign_restore(&foreign);
+    return result;
+}
+
+/*
+ * cuMemGetInfo(free, total): bytes. What is cached counts as free, because the program can have it;
+ * a capacity of tier `device` bounds both. NULL arguments get the driver's own answer. Any thread.
+ * cuda.h, cuMemGetInfo; checklist 20.
+ */
+berth_cu_result berth__hook_cuMemGetInfo_v2(size_t *free_size, size_t *total_size)
+{
+    const struct berth_tier_stats *stats = &berth__tier_stats[BERTH_TIER_DEVICE];
+    uint64_t capacity =
+        atomic_load_explicit(&berth__tier(BERTH_TIER_DEVICE)->capacity, memory_order_relaxed);
+    uint64_t reserved, cached;
+    berth_cu_result result;
+    int device;
+
+    NEED(cuMemGetInfo_v2);
+    result = berth__driver.cuMemGetInfo_v2(free_size, total_size);
+    if (result != BERTH_CU_SUCCESS || !free_size || !total_size ||
+        berth__device_of_current(&device) < 0)
+        return result;
+    *free_size += berth__pool_cached(device);
+    if (*free_size > *total_size)
+        *free_size = *total_size;
+    if (capacity == 0)
+        return result;
+    reserved = atomic_load_explicit(&stats->reserved, memory_order_relaxed);
+    cached = atomic_load_explicit(&stats->cached, memory_order_relaxed);
+    if (*total_size > capacity)
+        *total_size = capacity;
+    capacity = capacity + cached > reserved ? capacity + cached - reserved : 0;
+    if (*free_size > capacity)
+        *free_size = capacity;
+    return result;
+}

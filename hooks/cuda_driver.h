@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The wrappers that the program gets instead of the driver's functions, under names that nobody can
+ * interpose: berth__hook_<name> is exported as <name>.
+ */
+#ifndef BERTH_HOOKS_CUDA_DRIVER_H
+#define BERTH_HOOKS_CUDA_DRIVER_H
+
+#include "alloc/device.h"
+
+#define X(name, parameters)                                                                        \
+    __attribute__((visibility("hidden"))) berth_cu_result berth__hook_##name parameters;
+BERTH_DRIVER_HOOKED(X)
+#undef X
+
+/*
+ * What the program gets for `address`, which is the answer to its question for `name`: Berth's
+ * wrapper if the address is exactly the driver's own export that the wrapper stands for, else the
+ * address itself. `name` may be without its version suffix.
+ */
+void *berth__cuda_replace(const char *name, void *address);
+
+/* Whether `name` is exactly that of a wrapper, and whether `address` is one. */
+bool berth__cuda_is_hooked(const char *name);
+bool berth__cuda_is_wrapper(const void *address);
+
+/* Whether this process has initialised the driver. */
+bool berth__hook_initialised(void);
+
+#endif

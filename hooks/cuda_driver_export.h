@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the definitions of wrappers have in common. A wrapper that the program reached by linking,
+ * while no driver is loaded, answers as an uninitialised one would.
+ */
+#ifndef BERTH_HOOKS_CUDA_DRIVER_EXPORT_H
+#define BERTH_HOOKS_CUDA_DRIVER_EXPORT_H
+
+#include "hooks/cuda_driver.h"
+#include "hooks/real.h"
+
+/* Exports berth__hook_<name>, defined in this file, under the driver's name. */
+#define EXPORT(name)                                                                               \
+    BERTH_EXPORT extern __typeof__(berth__hook_##name) name                                        \
+        __attribute__((alias("berth__hook_" #name)))
+
+/* Leaves a wrapper when the driver, or this function of it, is not there. */
+#define NEED(name)                                                                                 \
+    do {                                                                                           \
+        if (!berth__real_ready())                                                                  \
+            return BERTH_CU_NOT_INITIALIZED;                                                       \
+        if (BERTH_UNLIKELY(!berth__driver.name))                                                   \
+            return BERTH_CU_NOT_FOUND;                                                             \
+    } while (0)
+
+#endif

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the driver says about an address, as of the program's own allocation and not of the segment
+ * that Berth put it in; and the export of a block to other processes.
+ *
+ * The driver is asked first, so that errors are its own. An address of the pool that is in no live
+ * block is not memory to the program: the driver is asked about an address that never is, and its
+ * answer to that is the program's. Any thread.
+ */
+#include "alloc/log.h"
+#include "alloc/pool.h"
+#include "hooks/cuda_driver_export.h"
+
+#include <errno.h>
+#include <string.h>
+
+EXPORT(cuMemGetAddressRange_v2);
+EXPORT(cuPointerGetAttribute);
+EXPORT(cuPointerGetAttributes);
+EXPORT(cuPointerSetAttribute);
+EXPORT(cuIpcGetMemHandle);
+
+/* No allocation of any kind lies in the first OS page. */
+#define NO_ADDRESS ((berth_cu_address)1)
+
+/* CUpointer_attribute, cuda.h. */
+enum {
+    ATTRIBUTE_SYNC_MEMOPS = 6,
+    ATTRIBUTE_BUFFER_ID = 7,
+    ATTRIBUTE_IS_LEGACY_IPC_CAPABLE = 10,
+    ATTRIBUTE_RANGE_START = 11,
+    ATTRIBUTE_RANGE_SIZE = 12
+};
+
+/*
+ * cuMemGetAddressRange(base, size, address): the allocation that contains `address`, its size in
+ * bytes as it was asked for. Either out argument may be NULL. cuda.h; checklist 17.
+ */
+berth_cu_result berth__hook_cuMemGetAddressRange_v2(berth_cu_address *base, size_t *size,
+                                                    berth_cu_address address)
+{
+    struct berth_block_view view;
+    berth_cu_result result;
+    int r;
+
+    NEED(cuMemGetAddressRange_v2);
+    r = berth__pool_find((uintptr_t)address, &view);
+    if (r == -EFAULT)
+        return berth__driver.cuMemGetAddressRange_v2(base, size, NO_ADDRESS);
+    result = berth__driver.cuMemGetAddressRange_v2(base, size, address);
+    if (result != BERTH_CU_SUCCESS || r < 0)
+        return result;
+    if (base)
+        *base = view.base;
+    if (size)
+        *size = view.requested;
+    return result;
+}
+
+/* Writes those attributes that differ between a block and its segment; cuda.h says their types. */
+static void correct_attribute(void *value, int attribute, const struct berth_block_view *view)
+{
+    berth_cu_address address = view->base;
+    size_t size = view->requested;
+    unsigned long long id = view->id;
+    unsigned sync_memops = view->is_sync_memops;
+
+    switch (attribute) {
+    case ATTRIBUTE_RANGE_START:
+        memcpy(value, &address, sizeof(address));
+        break;
+    case ATTRIBUTE_RANGE_SIZE:
+        memcpy(value, &size, sizeof(size));
+        break;
+    case ATTRIBUTE_BUFFER_ID:
+        memcpy(value, &id, sizeof(id));
+        break;
+    case ATTRIBUTE_SYNC_MEMOPS:
+        memcpy(value, &sync_memops, sizeof(sync_memops));
+        break;
+    case ATTRIBUTE_IS_LEGACY_IPC_CAPABLE:
+        /* What cuIpcGetMemHandle below would refuse; the driver writes a bool. */
+        if (!view->is_whole)
+            memset(value, 0, sizeof(bool));
+        break;
+    default:
+        break;
+    }
+}
+
+/*
+ * cuPointerGetAttribute(value, attribute, address): start, size, buffer id (never used before),
+ * synchronous copies and IPC capability are the block's; what tells of the mapping is the
+ * segment's, as the driver says it. cuda.h; checklist 18.
+ */
+berth_cu_result berth__hook_cuPointerGetAttribute(void *value, int attribute,
+                                                  berth_cu_address address)
+{
+    struct berth_block_view view;
+    berth_cu_result result;
+    int r;
+
+    NEED(cuPointerGetAttribute);
+    r = berth__pool_find((uintptr_t)address, &view);
+    result =
+        berth__driver.cuPointerGetAttribute(value, attribute, r == -EFAULT ? NO_ADDRESS : address);
+    if (result == BERTH_CU_SUCCESS && r == 0)
+        correct_attribute(value, attribute, &view);
+    return result;
+}
+
+/*
+ * cuPointerGetAttributes(count, attributes, values, address): the same for many. An address that is
+ * no CUDA memory is no error; the driver then writes null values. cuda.h; checklist 18, 19.
+ */
+berth_cu_result berth__hook_cuPointerGetAttributes(unsigned count, int *attributes, void **values,
+                                                   berth_cu_address address)
+{
+    struct berth_block_view view;
+    berth_cu_result result;
+    int r;
+
+    NEED(cuPointerGetAttributes);
+    r = berth__pool_find((uintptr_t)address, &view);
+    result = berth__driver.cuPointerGetAttributes(count, attributes, values,
+                                                  r == -EFAULT ? NO_ADDRESS : address);
+    if (result != BERTH_CU_SUCCESS || r < 0)
+        return result;
+    for (unsigned i = 0; i < count; i++)
+        correct_attribute(values[i], attributes[i], &view);
+    return result;
+}
+
+/*
+ * cuPointerSetAttribute(value, attribute, address): synchronous copies (an unsigned, 0 or 1) are a
+ * property of the driver's allocation. Setting it for a block sets it for the segment, which makes
+ * copies of the neighbours synchronous too: slower, never wrong. It is cleared there only when no
+ * block wants it. cuda.h; checklist 21.
+ */
+berth_cu_result berth__hook_cuPointerSetAttribute(const void *value, int attribute,
+                                                  berth_cu_address address)
+{
+    struct berth_block_view view;
+    berth_cu_result result = BERTH_CU_SUCCESS;
+    unsigned wanted;
+    int r;
+
+    NEED(cuPointerSetAttribute);
+    r = berth__pool_find((uintptr_t)address, &view);
+    if (r == -EFAULT)
+        address = NO_ADDRESS;
+    if (r < 0 || !value || attribute != ATTRIBUTE_SYNC_MEMOPS)
+        return berth__driver.cuPointerSetAttribute(value, attribute, address);
+    memcpy(&wanted, value, sizeof(wanted));
+    if (berth__pool_set_sync_memops(view.base, wanted != 0))
+        result = berth__driver.cuPointerSetAttribute(value, attribute, address);
+    if (result != BERTH_CU_SUCCESS)
+        berth__pool_set_sync_memops(view.base, view.is_sync_memops);
+    return result;
+}
+
+/*
+ * cuIpcGetMemHandle(handle, address): only for a block with a driver allocation of its own, because
+ * a handle names the whole of it. Such a block goes back to the driver when it is freed, so that
+ * no importer ever sees other bytes. A smaller block: CUDA_ERROR_INVALID_VALUE, and one line that
+ * names the option. cuda.h; checklist 22, 23, 26.
+ */
+berth_cu_result berth__hook_cuIpcGetMemHandle(struct berth_cu_ipc_handle *handle,
+                                              berth_cu_address address)
+{
+    static atomic_int said;
+    struct berth_block_view view;
+    berth_cu_result result;
+    int r;
+
+    NEED(cuIpcGetMemHandle);
+    r = berth__pool_find((uintptr_t)address, &view);
+    if (r == -EFAULT)
+        address = NO_ADDRESS;
+    if (r == 0 && !view.is_whole) {
+        berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_CUDA,
+                        "an IPC handle of a block of %llu bytes was asked for and refused; blocks "
+                        "of at least the option ipc-min can be exported: BERTH_OPTIONS=ipc-min=0",
+                        (unsigned long long)view.requested);
+        return BERTH_CU_INVALID_VALUE;
+    }
+    result = berth__driver.cuIpcGetMemHandle(handle, address);
+    if (result == BERTH_CU_SUCCESS && r == 0)
+        berth__pool_set_exported(view.base);
+    return result;
+}

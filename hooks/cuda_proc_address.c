@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How a program that asks for the driver's functions gets Berth's.
+ *
+ * The driver, or the loader, is asked first, with the program's own arguments: it alone knows which
+ * version of a function a name and a CUDA version stand for. What it answers is compared with the
+ * addresses of its own exports, and only the very function that a wrapper stands for is replaced.
+ * So no entry point is invented, and no caller gets a version that it did not ask for.
+ *
+ * cudaGetDriverEntryPoint and its variants need no wrapper: each copy of the CUDA runtime, static
+ * or shared, asks the driver through the pointer that it was given for cuGetProcAddress_v2 (in an
+ * initialisation by dlsym), and that pointer is Berth's. A wrapper would have to guess which of the
+ * runtimes in the process its caller means.
+ */
+#include "alloc/log.h"
+#include "hooks/cuda_driver_export.h"
+
+#include <dlfcn.h>
+#include <stddef.h>
+#include <string.h>
+
+EXPORT(cuGetProcAddress);
+EXPORT(cuGetProcAddress_v2);
+
+/* One name: where the driver's own function is kept, and the wrapper that stands for it. */
+struct entry {
+    const char *name;
+    size_t offset; /* in struct berth_driver */
+    void *wrapper;
+};
+
+static const struct entry entries[] = {
+#define X(name, parameters)                                                                        \
+    {#name, offsetof(struct berth_driver, name), (void *)berth__hook_##name},
+    BERTH_DRIVER_HOOKED(X)
+#undef X
+};
+#define ENTRY_COUNT (sizeof(entries) / sizeof(entries[0]))
+
+static void *entry_real(const struct entry *entry)
+{
+    void *real;
+
+    memcpy(&real, (const char *)&berth__driver + entry->offset, sizeof(real));
+    return real;
+}
+
+bool berth__cuda_is_hooked(const char *name)
+{
+    for (size_t i = 0; i < ENTRY_COUNT; i++)
+        if (strcmp(entries[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+bool berth__cuda_is_wrapper(const void *address)
+{
+    for (size_t i = 0; i < ENTRY_COUNT; i++)
+        if (entries[i].wrapper == address)
+            return true;
+    return false;
+}
+
+void *berth__cuda_replace(const char *name, void *address)
+{
+    const struct entry *found = NULL;
+    size_t length = strlen(name);
+
+    if (!address || !berth__real_bind(address))
+        return address;
+    for (size_t i = 0; i < ENTRY_COUNT; i++) {
+        if (entry_real(&entries[i]) != address)
+            continue;
+        /* Where the driver has one address for two names, the name that was asked for decides. */
+        if (!found || strncmp(entries[i].name, name, length) == 0)
+            found = &entries[i];
+    }
+    return found ? found->wrapper : address;
+}
+
+/* A driver's function by one of our names, but not the driver that is bound: another namespace. */
+static void say_unseen(const char *name)
+{
+    static atomic_int said;
+
+    berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_CUDA,
+                    "%s was looked up in a second copy of the driver; its memory is not seen",
+                    name);
+}
+
+/*
+ * Answers a look-up of a driver's name in place of dlsym (`version` NULL) or dlvsym; 0: the caller
+ * is to jump to the original. RTLD_NEXT and RTLD_DEFAULT depend on who asks and are never answered
+ * here as long as the driver is loaded: symbol search then finds the right function by itself.
+ */
+__attribute__((visibility("hidden"))) int berth__dlsym_answer(void *handle, const char *name,
+                                                              const char *version, void **ret);
+
+int berth__dlsym_answer(void *handle, const char *name, const char *version, void **ret)
+{
+    void *address;
+
+    if (!berth__cuda_is_hooked(name) || handle == RTLD_NEXT)
+        return 0;
+    if (handle == RTLD_DEFAULT && berth__real_ready())
+        return 0;
+    if (handle == RTLD_DEFAULT)
+        handle = RTLD_NEXT; /* past Berth's own export: without a driver there is no such name */
+    address = version ? berth__real_dlvsym(handle, name, version) : berth__real_dlsym(handle, name);
+    if (berth__cuda_is_wrapper(address) && !berth__real_ready())
+        address = berth__real_dlsym(RTLD_NEXT, name);
+    *ret = berth__cuda_replace(name, address);
+    if (address && *ret == address && !berth__cuda_is_wrapper(address)) {
+        Dl_info info;
+
+        if (dladdr(address, &info) && info.dli_fname && strstr(info.dli_fname, "/libcuda.so"))
+            say_unseen(name);
+    }
+    return 1;
+}
+
+/*
+ * cuGetProcAddress(symbol, function, version, flags): the driver's answer, with Berth's wrapper in
+ * place of a function that has one. Any thread. Errors and *function otherwise as the driver leaves
+ * them; *function may be NULL with success. Semantics: cuda.h, cuGetProcAddress of CUDA 11.3;
+ * checklist item 48.
+ */
+berth_cu_result berth__hook_cuGetProcAddress(const char *symbol, void **function, int version,
+                                             uint64_t flags)
+{
+    berth_cu_result result;
+
+    if (!berth__real_ready() || !berth__driver.cuGetProcAddress)
+        return BERTH_CU_NOT_INITIALIZED;
+    result = berth__driver.cuGetProcAddress(symbol, function, version, flags);
+    if (result == BERTH_CU_SUCCESS && symbol && function)
+        *function = berth__cuda_replace(symbol, *function);
+    return result;
+}
+
+/*
+ * cuGetProcAddress_v2: the same with a fifth argument, *status (may be NULL), which the driver
+ * fills: 0 found, 1 no such symbol, 2 not in that version. Only what was found is replaced.
+ */
+berth_cu_result berth__hook_cuGetProcAddress_v2(const char *symbol, void **function, int version,
+                                                uint64_t flags, int *status)
+{
+    berth_cu_result result;
+
+    if (!berth__real_ready() || !berth__driver.cuGetProcAddress_v2)
+        return BERTH_CU_NOT_INITIALIZED;
+    result = berth__driver.cuGetProcAddress_v2(symbol, function, version, flags, status);
+    if (result == BERTH_CU_SUCCESS && symbol && function && (!status || *status == 0))
+        *function = berth__cuda_replace(symbol, *function);
+    return result;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * dlsym() and dlvsym() as the program sees them.
+ *
+ * Whatever is not one of the driver's names goes on to the original by a jump with all registers as
+ * they were: RTLD_NEXT and RTLD_DEFAULT depend on the return address, so a C function in between
+ * would give callers their own symbols back. Names that begin with "cu" are first offered to
+ * berth__dlsym_answer(handle, name, version, &result), which returns 0 to decline.
+ */
+        .text
+
+        .macro  SYMBOL_LOOKUP name, next, resolve, version
+        .globl  \name
+        .type   \name, @function
+        .p2align 4
+\name:
+        .cfi_startproc
+        endbr64
+        testq   %rsi, %rsi
+        je      1f
+        cmpb    $'c', (%rsi)
+        jne     1f
+        cmpb    $'u', 1(%rsi)
+        je      2f
+1:      movq    \next(%rip), %rax
+        testq   %rax, %rax
+        je      3f
+        jmp     *%rax
+
+        /* Three arguments and a slot for the result; the stack is aligned again by the fifth. */
+2:      pushq   %rdi
+        .cfi_adjust_cfa_offset 8
+        pushq   %rsi
+        .cfi_adjust_cfa_offset 8
+        pushq   %rdx
+        .cfi_adjust_cfa_offset 8
+        subq    $16, %rsp
+        .cfi_adjust_cfa_offset 16
+        movq    %rsp, %rcx
+        .if     \version == 0
+        xorl    %edx, %edx
+        .endif
+        call    berth__dlsym_answer
+        movq    (%rsp), %rcx
+        addq    $16, %rsp
+        .cfi_adjust_cfa_offset -16
+        popq    %rdx
+        .cfi_adjust_cfa_offset -8
+        popq    %rsi
+        .cfi_adjust_cfa_offset -8
+        popq    %rdi
+        .cfi_adjust_cfa_offset -8
+        testl   %eax, %eax
+        je      1b
+        movq    %rcx, %rax
+        ret
+
+3:      pushq   %rdi
+        .cfi_adjust_cfa_offset 8
+        pushq   %rsi
+        .cfi_adjust_cfa_offset 8
+        pushq   %rdx
+        .cfi_adjust_cfa_offset 8
+        call    \resolve
+        popq    %rdx
+        .cfi_adjust_cfa_offset -8
+        popq    %rsi
+        .cfi_adjust_cfa_offset -8
+        popq    %rdi
+        .cfi_adjust_cfa_offset -8
+        jmp     *%rax
+        .cfi_endproc
+        .size   \name, . - \name
+        .endm
+
+        SYMBOL_LOOKUP dlsym, berth__dlsym_next, berth__dlsym_resolve, 0
+        SYMBOL_LOOKUP dlvsym, berth__dlvsym_next, berth__dlvsym_resolve, 1
+
+        .section .note.GNU-stack, "", @progbits

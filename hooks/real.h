@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The originals: the loader's dlsym and dlvsym, and the driver's own functions.
+ *
+ * Berth exports dlsym and dlvsym itself, so it cannot reach the originals by name: they are read
+ * from the symbol tables of the libraries that come after it in the search order. The first of them
+ * may be another wrapper, which is then called as the program would have.
+ *
+ * The driver is looked for only once the program itself has loaded it (RTLD_NOLOAD), and then stays
+ * loaded, because Berth keeps its addresses.
+ */
+#ifndef BERTH_HOOKS_REAL_H
+#define BERTH_HOOKS_REAL_H
+
+#include "alloc/device.h"
+
+#include <stdbool.h>
+
+/* For the jumps in dlsym_*.S: NULL until found. Threads that race store the same address. */
+extern void *berth__dlsym_next;
+extern void *berth__dlvsym_next;
+void *berth__dlsym_resolve(void);
+void *berth__dlvsym_resolve(void);
+
+/* The originals as functions; their caller is this library. */
+void *berth__real_dlsym(void *handle, const char *name);
+void *berth__real_dlvsym(void *handle, const char *name, const char *version);
+
+/*
+ * Binds the driver's functions if the program has loaded the driver. True once they are bound.
+ * Cheap then. `address` is one that the loader gave for a driver's name, or NULL: it helps to find
+ * a driver under an unusual file name. Any thread; no lock of Berth's is held.
+ */
+bool berth__real_bind(const void *address);
+
+/* The driver's functions are bound; relaxed, for the fast paths. */
+extern _Atomic bool berth__real_is_bound;
+
+static inline bool berth__real_ready(void)
+{
+    return BERTH_LIKELY(atomic_load_explicit(&berth__real_is_bound, memory_order_acquire)) ||
+           berth__real_bind(NULL);
+}
+
+#endif
