@@ -66,6 +66,8 @@ enum {
     X(cuGetProcAddress, (const char *symbol, void **function, int version, uint64_t flags))        \
     X(cuGetProcAddress_v2,                                                                         \
       (const char *symbol, void **function, int version, uint64_t flags, int *status))             \
+    X(cuGetProcAddress_v2_ptsz,                                                                    \
+      (const char *symbol, void **function, int version, uint64_t flags, int *status))             \
     X(cuMemAlloc_v2, (berth_cu_address * address, size_t size))                                    \
     X(cuMemFree_v2, (berth_cu_address address))                                                    \
     X(cuMemAllocPitch_v2, (berth_cu_address * address, size_t * pitch, size_t width,               \

@@ -21,6 +21,7 @@
 
 EXPORT(cuGetProcAddress);
 EXPORT(cuGetProcAddress_v2);
+EXPORT(cuGetProcAddress_v2_ptsz);
 
 /* One name: where the driver's own function is kept, and the wrapper that stands for it. */
 struct entry {
@@ -150,6 +151,20 @@ berth_cu_result berth__hook_cuGetProcAddress_v2(const char *symbol, void **funct
     if (!berth__real_ready() || !berth__driver.cuGetProcAddress_v2)
         return BERTH_CU_NOT_INITIALIZED;
     result = berth__driver.cuGetProcAddress_v2(symbol, function, version, flags, status);
+    if (result == BERTH_CU_SUCCESS && symbol && function && (!status || *status == 0))
+        *function = berth__cuda_replace(symbol, *function);
+    return result;
+}
+
+/* The same where the driver has it: neither stream flag then means per-thread default streams. */
+berth_cu_result berth__hook_cuGetProcAddress_v2_ptsz(const char *symbol, void **function,
+                                                     int version, uint64_t flags, int *status)
+{
+    berth_cu_result result;
+
+    if (!berth__real_ready() || !berth__driver.cuGetProcAddress_v2_ptsz)
+        return BERTH_CU_NOT_INITIALIZED;
+    result = berth__driver.cuGetProcAddress_v2_ptsz(symbol, function, version, flags, status);
     if (result == BERTH_CU_SUCCESS && symbol && function && (!status || *status == 0))
         *function = berth__cuda_replace(symbol, *function);
     return result;

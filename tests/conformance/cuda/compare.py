@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a program on the simulated driver, natively and under libberth.so, and compares.
+
+Output and exit status must be the same. What goes to stderr under Berth is shown; with --quiet it
+must be empty. Usage: compare.py [--quiet] [-e NAME=VALUE] DRIVER_DIR LIBBERTH PROGRAM [ARGUMENT...]
+"""
+import argparse
+import difflib
+import os
+import subprocess
+import sys
+
+
+def run(command, driver_dir, preload, extra):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("BERTH_")}
+    env["LD_LIBRARY_PATH"] = driver_dir
+    env["XDG_RUNTIME_DIR"] = "/nonexistent"
+    env.update(extra)
+    if preload:
+        env["LD_PRELOAD"] = preload
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("-e", action="append", default=[])
+    parser.add_argument("driver_dir")
+    parser.add_argument("libberth")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    extra = dict(pair.split("=", 1) for pair in options.e)
+    native = run(options.command, options.driver_dir, None, extra)
+    berth = run(options.command, options.driver_dir, options.libberth, extra)
+    sys.stdout.write(native.stdout)
+    sys.stderr.write(berth.stderr)
+    same = native.stdout == berth.stdout and native.returncode == berth.returncode
+    if not same:
+        sys.stdout.writelines(difflib.unified_diff(
+            native.stdout.splitlines(True), berth.stdout.splitlines(True), "native", "berth"))
+        print("status: native", native.returncode, "berth", berth.returncode)
+    if native.returncode != 0:
+        print("the native run failed:", native.returncode, native.stderr)
+    if options.quiet and berth.stderr:
+        print("stderr is not empty under Berth")
+        same = False
+    return 0 if same and native.returncode == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
