@@ -4,10 +4,10 @@
 #include "ipc/passed.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -157,9 +157,9 @@ static void client_turn(struct berth_server *server, struct berth_client_slot *c
     bool alive = true;
 
     /* Nothing can be delivered to it, and it has nothing more to say. */
-    if ((events & (POLLHUP | POLLERR | POLLNVAL)) && !(events & POLLIN))
+    if ((events & (EPOLLHUP | EPOLLERR)) && !(events & EPOLLIN))
         alive = false;
-    if (alive && (events & POLLIN))
+    if (alive && (events & EPOLLIN))
         alive = client_read(client, buffer);
     if (alive && client_has_work(client))
         client_serve(server, client);
@@ -212,6 +212,7 @@ static bool peer_is_permitted(int fd)
 static void accept_one(struct berth_server *server)
 {
     int fd = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    struct epoll_event event = {.events = EPOLLIN};
     struct berth_client_slot *client;
 
     if (fd < 0) {
@@ -227,58 +228,83 @@ static void accept_one(struct berth_server *server)
         turn_away(fd, busy, sizeof(busy) - 1);
         return;
     }
+    event.data.u32 = (uint32_t)(client - server->client);
+    if (epoll_ctl(server->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
+        close(fd);
+        return;
+    }
     client->fd = fd;
+    client->watched = event.events;
     client->heard_ms = now_ms();
     client_queue(client, server->config.hello, strlen(server->config.hello));
     if (!client_flush(client))
         client_close(client);
 }
 
-/* Fills the poll set; returns whether somebody's turn need not be waited for. */
-static bool prepare_poll(struct berth_server *server, struct pollfd *set)
+/* What is to be waited for from a client. */
+static uint32_t wanted_events(struct berth_client_slot *client)
+{
+    uint32_t events = 0;
+
+    if (client_waiting(client) > 0)
+        events |= EPOLLOUT;
+    if (!client->ended && !client->doomed && client_waiting(client) < BERTH_SERVER_QUEUE_MAX &&
+        !berth__wire_ready(&client->in))
+        events |= EPOLLIN;
+    return events;
+}
+
+/* Tells epoll what is waited for; returns whether some client's turn need not be waited for. */
+static bool prepare_wait(struct berth_server *server)
 {
     bool work = false;
 
-    set[0] = (struct pollfd){.fd = server->starved ? -1 : server->listener, .events = POLLIN};
     for (int i = 0; i < BERTH_SERVER_CLIENTS_MAX; i++) {
         struct berth_client_slot *client = &server->client[i];
-        struct pollfd *entry = &set[i + 1];
+        struct epoll_event event = {.data.u32 = (uint32_t)i};
 
-        *entry = (struct pollfd){.fd = client->fd};
         if (client->fd < 0)
             continue;
-        if (client_waiting(client) > 0)
-            entry->events |= POLLOUT;
-        if (client_has_work(client))
-            work = true;
-        else if (!client->ended && !client->doomed &&
-                 client_waiting(client) < BERTH_SERVER_QUEUE_MAX)
-            entry->events |= POLLIN;
+        work = work || client_has_work(client);
+        event.events = wanted_events(client);
+        if (event.events != client->watched &&
+            epoll_ctl(server->epoll, EPOLL_CTL_MOD, client->fd, &event) == 0)
+            client->watched = event.events;
+    }
+    if (server->listening == server->starved) {
+        struct epoll_event event = {.events = server->starved ? 0 : EPOLLIN,
+                                    .data.u32 = BERTH_SERVER_CLIENTS_MAX};
+
+        epoll_ctl(server->epoll, EPOLL_CTL_MOD, server->listener, &event);
+        server->listening = !server->starved;
     }
     return work;
 }
 
 int berth__server_step(struct berth_server *server, int timeout_ms)
 {
-    struct pollfd set[BERTH_SERVER_CLIENTS_MAX + 1];
+    struct epoll_event ready[BERTH_SERVER_CLIENTS_MAX + 1];
+    uint32_t events[BERTH_SERVER_CLIENTS_MAX + 1] = {0};
     char buffer[READ_SIZE];
+    int count;
 
-    if (prepare_poll(server, set))
+    if (prepare_wait(server))
         timeout_ms = 0;
     else if (server->starved && (timeout_ms < 0 || timeout_ms > STARVED_MS))
         timeout_ms = STARVED_MS;
-    if (poll(set, BERTH_SERVER_CLIENTS_MAX + 1, timeout_ms) < 0)
-        return errno == EINTR || errno == EAGAIN || errno == ENOMEM ? 0 : -errno;
+    count = epoll_wait(server->epoll, ready, BERTH_SERVER_CLIENTS_MAX + 1, timeout_ms);
+    if (count < 0)
+        return errno == EINTR ? 0 : -errno;
     server->starved = false;
-    if (set[0].revents & (POLLNVAL | POLLERR | POLLHUP))
-        return -EBADF;
+    for (int i = 0; i < count; i++)
+        events[ready[i].data.u32] = ready[i].events;
     for (int i = 0; i < BERTH_SERVER_CLIENTS_MAX; i++) {
         struct berth_client_slot *client = &server->client[i];
 
-        if (client->fd >= 0 && (set[i + 1].revents || client_has_work(client)))
-            client_turn(server, client, set[i + 1].revents, buffer);
+        if (client->fd >= 0 && (events[i] || client_has_work(client)))
+            client_turn(server, client, events[i], buffer);
     }
-    if (set[0].revents & POLLIN)
+    if (events[BERTH_SERVER_CLIENTS_MAX])
         accept_one(server);
     return 0;
 }
@@ -343,6 +369,24 @@ err_close:
     return r;
 }
 
+/* Makes the descriptor to wait with. */
+static int watch_listener(struct berth_server *server)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = BERTH_SERVER_CLIENTS_MAX};
+    int r;
+
+    server->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (server->epoll < 0)
+        return -errno;
+    if (epoll_ctl(server->epoll, EPOLL_CTL_ADD, server->listener, &event) < 0) {
+        r = -errno;
+        close(server->epoll);
+        return r;
+    }
+    server->listening = true;
+    return 0;
+}
+
 int berth__server_open(struct berth_server *server, const struct berth_server_config *config)
 {
     struct sockaddr_un address;
@@ -356,6 +400,13 @@ int berth__server_open(struct berth_server *server, const struct berth_server_co
     for (int i = 0; i < BERTH_SERVER_CLIENTS_MAX; i++)
         server->client[i].fd = -1;
     r = listen_at(server, &address);
+    if (r == 0) {
+        r = watch_listener(server);
+        if (r < 0) {
+            close(server->listener);
+            unlink(address.sun_path);
+        }
+    }
     if (directory_fd >= 0)
         close(directory_fd);
     return r;
@@ -366,6 +417,7 @@ void berth__server_close(struct berth_server *server)
     for (int i = 0; i < BERTH_SERVER_CLIENTS_MAX; i++)
         if (server->client[i].fd >= 0)
             client_close(&server->client[i]);
+    close(server->epoll);
     close(server->listener);
-    server->listener = -1;
+    server->epoll = server->listener = -1;
 }

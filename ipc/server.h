@@ -2,9 +2,10 @@
 /*
  * The server's side of the socket: who may connect, whose bytes arrive, who gets which answer.
  *
- * One thread, one poll loop, nothing that blocks: a client that is slow, silent or hostile costs
- * bounded memory and delays nobody. A client whose answers pile up is not read from until it has
- * taken them. What a frame means is the `answer` function's business.
+ * One thread, one loop over epoll (poll refuses to work where a program has lowered its limit of
+ * descriptors below their number), nothing that blocks: a client that is slow, silent or hostile
+ * costs bounded memory and delays nobody. A client whose answers pile up is not read from until it
+ * has taken them. What a frame means is the `answer` function's business.
  *
  * Limits: BERTH_SERVER_CLIENTS_MAX clients at once; frames as in wire.h; answers waiting per client
  * BERTH_SERVER_QUEUE_MAX plus one answer; one passed descriptor waiting per client.
@@ -75,14 +76,17 @@ struct berth_client_slot {
     bool ended;        /* it sends no more; closed once it has its answers */
     bool doomed;       /* closed once it has what is queued, or cannot take it */
     uint64_t heard_ms; /* when its last bytes came */
+    uint32_t watched;  /* what epoll watches for it */
 };
 
 /* Owned by the thread that steps it. */
 struct berth_server {
     struct berth_server_config config;
     int listener;
-    bool starved; /* accept found no descriptor or memory; tried again after a while */
-    dev_t device; /* of the socket's name in the file system */
+    int epoll;
+    bool listening; /* what epoll watches for the listener */
+    bool starved;   /* accept found no descriptor or memory; tried again after a while */
+    dev_t device;   /* of the socket's name in the file system */
     ino_t inode;
     struct berth_client_slot client[BERTH_SERVER_CLIENTS_MAX];
 };
