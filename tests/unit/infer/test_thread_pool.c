@@ -65,6 +65,29 @@ static void every_item_is_done_once(void **state)
     runs_check(16, 300);
 }
 
+static void sums_add(void *arg, size_t begin, size_t end)
+{
+    atomic_fetch_add((_Atomic uint64_t *)arg, end - begin);
+}
+
+/* A worker that is late for a short round must not take a piece of it when the next, longer one
+ * is being set up. */
+static void short_and_long_rounds_do_not_mix(void **state)
+{
+    struct berth_thread_pool *pool;
+
+    assert_int_equal(berth__thread_pool_new(4, &failure, &pool), 0);
+    for (size_t run = 0; run < 400000; run++) {
+        _Atomic uint64_t sum = 0;
+        size_t count = run % 2 ? 3 : 40;
+
+        berth__thread_pool_run(pool, sums_add, (void *)&sum, count, 1);
+        if (atomic_load(&sum) != count)
+            fail_msg("run %zu: %zu items; expected %zu", run, (size_t)atomic_load(&sum), count);
+    }
+    berth__thread_pool_free(pool);
+}
+
 static void a_pool_that_never_ran_can_be_freed(void **state)
 {
     struct berth_thread_pool *pool;
@@ -80,6 +103,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_item_is_done_once),
+        cmocka_unit_test(short_and_long_rounds_do_not_mix),
         cmocka_unit_test(a_pool_that_never_ran_can_be_freed),
     };
 
