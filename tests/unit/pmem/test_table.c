@@ -211,7 +211,9 @@ static void the_gate_follows_the_smallest_host_rule(void **state)
     struct berth_table_draft *draft = new_draft();
 
     draft_rule(draft, RULE(.name = "gpu"), "device", NULL);
-    draft_rule(draft, RULE(.name = "w", .min_size = 4096), "slow", NULL);
+    draft_rule(draft, RULE(.name = "m", .min_size = 8192), "slow", NULL);
+    draft_rule(draft, RULE(.name = "s", .min_size = 4096), "slow", NULL);
+    draft_rule(draft, RULE(.name = "l", .min_size = 16384), "slow", NULL);
     draft_install(draft);
     assert_int_equal(berth__gate.threshold, 4096);
     assert_int_equal(berth__gate.site_threshold, SIZE_MAX);
