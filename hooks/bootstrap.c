@@ -124,7 +124,8 @@ static void install_policy(void)
     if (berth__table_install(bytes, size, path, why, sizeof(why)) < 0)
         berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_POLICY, "%s: %s; no policy is in force", path, why);
     munmap(bytes, size);
-    if (berth__gate.site_threshold != SIZE_MAX && berth__callsite_load(why, sizeof(why)) < 0)
+    if ((berth__gate.site_threshold != SIZE_MAX || berth__gate.device_site_threshold != SIZE_MAX) &&
+        berth__callsite_load(why, sizeof(why)) < 0)
         berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_SITE, "%s; call paths are return addresses alone",
                    why);
 }

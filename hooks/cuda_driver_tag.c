@@ -38,7 +38,7 @@ void berth__cuda_request(uint64_t size, const void *return_address, struct berth
     if (berth__table_version() == 0)
         return;
     berth__thread.inside++;
-    if (size >= atomic_load_explicit(&berth__gate.site_threshold, memory_order_relaxed))
+    if (size >= atomic_load_explicit(&berth__gate.device_site_threshold, memory_order_relaxed))
         request.site = berth__callsite_capture(return_address);
     berth__table_decide(&request, &decision);
     count_spills(&decision, size);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the malloc family looks at on every call: one cache line, read without any lock.
+ * berth__table_update_gate() sets the thresholds.
  *
  * An allocation below `threshold` cannot match a rule and is not accounted by itself: it goes to
  * jemalloc's plain fast path. A pointer outside the windows was allocated there. Constant-
@@ -17,8 +18,10 @@
 struct berth_gate {
     _Atomic size_t threshold;      /* SIZE_MAX until bootstrap, or when nothing is looked at */
     _Atomic size_t site_threshold; /* from here on the call site is captured; SIZE_MAX = never */
-    _Atomic uintptr_t window_base; /* Berth's one address reservation; written once, base first... */
-    _Atomic size_t window_size;    /* ...and size last (release); 0 = no reservation */
+    _Atomic size_t device_site_threshold; /* the same for device blocks */
+    _Atomic uintptr_t
+        window_base;            /* Berth's one address reservation; written once, base first... */
+    _Atomic size_t window_size; /* ...and size last (release); 0 = no reservation */
 } __attribute__((aligned(64)));
 
 extern BERTH_SHARED struct berth_gate berth__gate;

@@ -259,9 +259,12 @@ static void update_gate(const struct berth_loaded_table *table)
 {
     size_t record = berth__option(BERTH_OPTION_RECORD_THRESHOLD);
     size_t least = table && table->host_min_size < record ? table->host_min_size : record;
-    size_t site = table && table->host_sites ? record : SIZE_MAX;
+    unsigned sides = table ? table->site_sides : 0;
 
-    atomic_store_explicit(&berth__gate.site_threshold, site, memory_order_relaxed);
+    atomic_store_explicit(&berth__gate.site_threshold, sides & BERTH_SIDE_HOST ? record : SIZE_MAX,
+                          memory_order_relaxed);
+    atomic_store_explicit(&berth__gate.device_site_threshold,
+                          sides & BERTH_SIDE_DEVICE ? record : SIZE_MAX, memory_order_relaxed);
     atomic_store_explicit(&berth__gate.threshold, least, memory_order_relaxed);
 }
 
@@ -290,7 +293,8 @@ int berth__table_install(const void *bytes, size_t size, const char *origin, cha
         table->version = ++state->last_version;
         atomic_exchange(&state->current, table);
         update_gate(table);
-        berth__log(BERTH_LOG_INFO, BERTH_TOPIC_POLICY, "table %llu from %s is in force, with %u rules",
+        berth__log(BERTH_LOG_INFO, BERTH_TOPIC_POLICY,
+                   "table %llu from %s is in force, with %u rules",
                    (unsigned long long)table->version, origin, table->view.header->rules.count);
         retire(old);
     }

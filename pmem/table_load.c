@@ -264,8 +264,7 @@ static void collect_patterns(struct berth_loaded_table *table)
 
     for (uint32_t i = 0; i < view->header->sites.count; i++) {
         table->patterns[count++] = berth__table_string(view, view->sites[i].pattern);
-        if (view->sites[i].side & BERTH_SIDE_HOST)
-            table->host_sites = true;
+        table->site_sides |= view->sites[i].side;
     }
     for (uint32_t i = 0; i < view->header->rules.count; i++) {
         struct berth_rule_state *rule = &table->rules[i];
@@ -275,8 +274,7 @@ static void collect_patterns(struct berth_loaded_table *table)
             continue;
         rule->pattern = count;
         table->patterns[count++] = berth__table_string(view, view->rules[i].pattern);
-        if (rule->sides & BERTH_SIDE_HOST)
-            table->host_sites = true;
+        table->site_sides |= rule->sides;
     }
     berth__site_cache_init(&table->sites, table->patterns, count);
 }

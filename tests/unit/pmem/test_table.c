@@ -224,6 +224,13 @@ static void the_gate_follows_the_smallest_host_rule(void **state)
     draft_install(draft);
     assert_int_equal(berth__gate.threshold, 65536);
     assert_int_equal(berth__gate.site_threshold, 65536);
+    assert_int_equal(berth__gate.device_site_threshold, SIZE_MAX);
+
+    draft = new_draft();
+    draft_rule(draft, RULE(.name = "gpu", .pattern = "libx"), "device", NULL);
+    draft_install(draft);
+    assert_int_equal(berth__gate.site_threshold, SIZE_MAX);
+    assert_int_equal(berth__gate.device_site_threshold, 65536);
 
     draft = new_draft();
     assert_int_equal(berth__draft_add_option(draft, "record-threshold", "1M"), 0);
