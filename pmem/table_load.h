@@ -34,7 +34,7 @@ struct berth_loaded_table {
     const char *origin;
     bool names_threads;
     size_t host_min_size;   /* smallest host block that a rule can match; SIZE_MAX = none */
-    bool host_sites;        /* a pattern can matter to a host block */
+    unsigned site_sides;    /* of which blocks a pattern can matter to */
     uint64_t missing_tiers; /* bit per tier of the table that could not be made */
     const char **patterns;  /* of the site sections, then of the rules that have one */
     struct berth_rule_state *rules;
