@@ -285,6 +285,61 @@ CUresult cuIpcOpenMemHandle(CUdeviceptr *ret_pointer, CUipcMemHandle handle, uns
 CUresult cuIpcOpenMemHandle_v2(CUdeviceptr *ret_pointer, CUipcMemHandle handle, unsigned int flags);
 CUresult cuIpcCloseMemHandle(CUdeviceptr pointer);
 
+/* module.c */
+CUresult cuModuleLoadData(CUmodule *ret_module, const void *image);
+CUresult cuModuleLoadDataEx(CUmodule *ret_module, const void *image, unsigned int count,
+                            void *options, void **values);
+CUresult cuModuleLoadFatBinary(CUmodule *ret_module, const void *image);
+CUresult cuModuleUnload(CUmodule module);
+CUresult cuModuleGetFunction(CUfunction *ret_function, CUmodule module, const char *name);
+CUresult cuModuleGetGlobal_v2(CUdeviceptr *ret_pointer, size_t *ret_size, CUmodule module,
+                              const char *name);
+CUresult cuModuleGetLoadingMode(int *ret_mode);
+CUresult cuLibraryLoadData(CUlibrary *ret_library, const void *code, void *jit_options,
+                           void **jit_values, unsigned int jit_count, void *options, void **values,
+                           unsigned int count);
+CUresult cuLibraryUnload(CUlibrary library);
+CUresult cuLibraryGetKernel(CUkernel *ret_kernel, CUlibrary library, const char *name);
+CUresult cuLibraryGetGlobal(CUdeviceptr *ret_pointer, size_t *ret_size, CUlibrary library,
+                            const char *name);
+CUresult cuKernelGetFunction(CUfunction *ret_function, CUkernel kernel);
+CUresult cuKernelGetName(const char **ret_name, CUkernel kernel);
+CUresult cuFuncGetName(const char **ret_name, CUfunction function);
+CUresult cuFuncGetAttribute(int *ret_value, CUfunction_attribute attribute, CUfunction function);
+CUresult cuKernelGetAttribute(int *ret_value, CUfunction_attribute attribute, CUkernel kernel,
+                              CUdevice device);
+CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value);
+CUresult cuKernelSetAttribute(CUfunction_attribute attribute, int value, CUkernel kernel,
+                              CUdevice device);
+CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *ret_blocks, CUfunction function,
+                                                              int block_size, size_t shared,
+                                                              unsigned int flags);
+CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *ret_blocks, CUfunction function,
+                                                     int block_size, size_t shared);
+
+/* launch.c */
+CUresult cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y,
+                        unsigned int grid_z, unsigned int block_x, unsigned int block_y,
+                        unsigned int block_z, unsigned int shared_bytes, CUstream stream,
+                        void **args, void **extra);
+CUresult cuLaunchKernel_ptsz(CUfunction function, unsigned int grid_x, unsigned int grid_y,
+                             unsigned int grid_z, unsigned int block_x, unsigned int block_y,
+                             unsigned int block_z, unsigned int shared_bytes, CUstream stream,
+                             void **args, void **extra);
+CUresult cuLaunchCooperativeKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y,
+                                   unsigned int grid_z, unsigned int block_x, unsigned int block_y,
+                                   unsigned int block_z, unsigned int shared_bytes, CUstream stream,
+                                   void **args);
+CUresult cuLaunchCooperativeKernel_ptsz(CUfunction function, unsigned int grid_x,
+                                        unsigned int grid_y, unsigned int grid_z,
+                                        unsigned int block_x, unsigned int block_y,
+                                        unsigned int block_z, unsigned int shared_bytes,
+                                        CUstream stream, void **args);
+CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function, void **args,
+                          void **extra);
+CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig *config, CUfunction function, void **args,
+                               void **extra);
+
 /* proc_address.c */
 CUresult cuGetProcAddress(const char *name, void **ret_entry, int version, cuuint64_t flags);
 CUresult cuGetProcAddress_v2(const char *name, void **ret_entry, int version, cuuint64_t flags,
