@@ -20,7 +20,7 @@
 #include <string.h>
 
 /* The probe takes its turn after this many decode steps. */
-#define STEPS_PER_PROBE 8
+#define STEPS_PER_PROBE 4
 
 struct berth_generator {
     const struct berth_infer_options *options;
