@@ -14,6 +14,7 @@
  */
 #include "alloc/log.h"
 #include "hooks/cuda_driver_export.h"
+#include "hooks/real_module.h"
 
 #include <dlfcn.h>
 #include <stddef.h>
@@ -90,33 +91,65 @@ static void say_unseen(const char *name)
 }
 
 /*
- * Answers a look-up of a driver's name in place of dlsym (`version` NULL) or dlvsym; 0: the caller
- * is to jump to the original. RTLD_NEXT and RTLD_DEFAULT depend on who asks and are never answered
- * here as long as the driver is loaded: symbol search then finds the right function by itself.
+ * RTLD_NEXT is counted from the caller's library, so only a jump can ask for it. When the answer
+ * will be the driver's own function, the caller gets the wrapper; anything else, another wrapper
+ * library for example, is left to the loader.
+ */
+static int answer_next(const char *name, const void *caller, void **ret)
+{
+    void *address = berth__real_module_next(name, caller);
+    void *replaced = berth__cuda_replace(name, address);
+
+    if (berth__cuda_is_wrapper(address) && !berth__real_ready()) {
+        *ret = berth__real_dlsym(RTLD_NEXT, name);
+        return 1;
+    }
+    if (replaced == address)
+        return 0;
+    *ret = replaced;
+    return 1;
+}
+
+/*
+ * RTLD_DEFAULT finds Berth's own export first. Without a driver there is no such name: the search
+ * then goes on behind Berth.
+ */
+static int answer_default(const char *name, const char *version, void **ret)
+{
+    if (berth__real_ready())
+        return 0;
+    *ret =
+        version ? berth__real_dlvsym(RTLD_NEXT, name, version) : berth__real_dlsym(RTLD_NEXT, name);
+    return 1;
+}
+
+/*
+ * Answers a look-up of a driver's name in place of dlsym (`version` NULL) or dlvsym, for a caller
+ * at `caller`; 0: the caller's request is to be passed to the original by a jump.
  */
 __attribute__((visibility("hidden"))) int berth__dlsym_answer(void *handle, const char *name,
-                                                              const char *version, void **ret);
+                                                              const char *version, void **ret,
+                                                              const void *caller);
 
-int berth__dlsym_answer(void *handle, const char *name, const char *version, void **ret)
+int berth__dlsym_answer(void *handle, const char *name, const char *version, void **ret,
+                        const void *caller)
 {
     void *address;
+    Dl_info info;
 
-    if (!berth__cuda_is_hooked(name) || handle == RTLD_NEXT)
+    if (!berth__cuda_is_hooked(name))
         return 0;
-    if (handle == RTLD_DEFAULT && berth__real_ready())
-        return 0;
+    if (handle == RTLD_NEXT)
+        return answer_next(name, caller, ret);
     if (handle == RTLD_DEFAULT)
-        handle = RTLD_NEXT; /* past Berth's own export: without a driver there is no such name */
+        return answer_default(name, version, ret);
     address = version ? berth__real_dlvsym(handle, name, version) : berth__real_dlsym(handle, name);
     if (berth__cuda_is_wrapper(address) && !berth__real_ready())
-        address = berth__real_dlsym(RTLD_NEXT, name);
+        address = berth__real_dlsym(RTLD_NEXT, name); /* the global scope, without a driver */
     *ret = berth__cuda_replace(name, address);
-    if (address && *ret == address && !berth__cuda_is_wrapper(address)) {
-        Dl_info info;
-
-        if (dladdr(address, &info) && info.dli_fname && strstr(info.dli_fname, "/libcuda.so"))
-            say_unseen(name);
-    }
+    if (address && *ret == address && !berth__cuda_is_wrapper(address) && dladdr(address, &info) &&
+        info.dli_fname && strstr(info.dli_fname, "/libcuda.so"))
+        say_unseen(name);
     return 1;
 }
 

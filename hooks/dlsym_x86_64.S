@@ -5,15 +5,23 @@
  * Whatever is not one of the driver's names goes on to the original by a jump with all registers as
  * they were: RTLD_NEXT and RTLD_DEFAULT depend on the return address, so a C function in between
  * would give callers their own symbols back. Names that begin with "cu" are first offered to
- * berth__dlsym_answer(handle, name, version, &result), which returns 0 to decline.
+ * berth__dlsym_answer(handle, name, version, &result, return address), which returns 0 to decline.
+ *
+ * Both have the versions under which glibc exports them (libberth.map): programs are bound without,
+ * but another wrapper that comes first looks for dlsym by dlvsym, which insists on a version.
  */
         .text
 
         .macro  SYMBOL_LOOKUP name, next, resolve, version
-        .globl  \name
-        .type   \name, @function
+        .type   \name\()_new, @function
+        .type   \name\()_old, @function
+        .globl  \name\()_new
+        .globl  \name\()_old
+        .symver \name\()_new, \name@@GLIBC_2.34, remove
+        .symver \name\()_old, \name@GLIBC_2.2.5, remove
         .p2align 4
-\name:
+\name\()_new:
+\name\()_old:
         .cfi_startproc
         endbr64
         testq   %rsi, %rsi
@@ -28,7 +36,8 @@
         jmp     *%rax
 
         /* Three arguments and a slot for the result; the stack is aligned again by the fifth. */
-2:      pushq   %rdi
+2:      movq    (%rsp), %r8
+        pushq   %rdi
         .cfi_adjust_cfa_offset 8
         pushq   %rsi
         .cfi_adjust_cfa_offset 8
@@ -70,7 +79,8 @@
         .cfi_adjust_cfa_offset -8
         jmp     *%rax
         .cfi_endproc
-        .size   \name, . - \name
+        .size   \name\()_new, . - \name\()_new
+        .size   \name\()_old, . - \name\()_old
         .endm
 
         SYMBOL_LOOKUP dlsym, berth__dlsym_next, berth__dlsym_resolve, 0

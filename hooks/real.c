@@ -24,7 +24,7 @@ static void *resolve(void **next, const char *name)
     void *function = __atomic_load_n(next, __ATOMIC_RELAXED);
 
     if (!function) {
-        function = berth__real_module_next(name);
+        function = berth__real_module_next_own(name);
         __atomic_store_n(next, function, __ATOMIC_RELAXED);
     }
     return function;

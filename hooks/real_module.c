@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reads a function's address from the symbol tables of the libraries after this one: no malloc, no
- * lock but that of the loader's list, no help from dlsym. See real.h.
+ * Reads a function's address from the symbol tables of the libraries after another one: no malloc,
+ * no lock but that of the loader's list, no help from dlsym. See real.h.
  */
 #include "hooks/real_module.h"
 
@@ -22,7 +22,8 @@ struct tables {
 
 struct search {
     const char *name;
-    bool past_own; /* this library has been seen in the list */
+    uintptr_t address; /* in the library after which the search begins */
+    bool has_begun;    /* that library has been seen in the list */
     void *found;
 };
 
@@ -89,17 +90,28 @@ static const ElfW(Sym) * find_symbol(const struct tables *tables, const char *na
     }
 }
 
+static bool contains(const struct dl_phdr_info *info, uintptr_t address)
+{
+    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+
+        if (part->p_type == PT_LOAD && address - (info->dlpi_addr + part->p_vaddr) < part->p_memsz)
+            return true;
+    }
+    return false;
+}
+
 static int visit_module(struct dl_phdr_info *info, size_t size, void *data)
 {
     struct search *search = data;
     const ElfW(Sym) * symbol;
     struct tables tables;
 
-    if (info->dlpi_addr == (ElfW(Addr))__ehdr_start) {
-        search->past_own = true;
+    if (!search->has_begun) {
+        search->has_begun = contains(info, search->address);
         return 0;
     }
-    if (!search->past_own || !read_tables(info, &tables))
+    if (!read_tables(info, &tables))
         return 0;
     symbol = find_symbol(&tables, search->name);
     if (!symbol)
@@ -108,10 +120,15 @@ static int visit_module(struct dl_phdr_info *info, size_t size, void *data)
     return 1;
 }
 
-void *berth__real_module_next(const char *name)
+void *berth__real_module_next(const char *name, const void *address)
 {
-    struct search search = {.name = name};
+    struct search search = {.name = name, .address = (uintptr_t)address};
 
     dl_iterate_phdr(visit_module, &search);
     return search.found;
+}
+
+void *berth__real_module_next_own(const char *name)
+{
+    return berth__real_module_next(name, __ehdr_start);
 }

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Functions of the libraries that follow this one in the search order, without dlsym. */
+/* Functions of the libraries that follow another one in the search order, without dlsym. */
 #ifndef BERTH_HOOKS_REAL_MODULE_H
 #define BERTH_HOOKS_REAL_MODULE_H
 
 /*
- * The function of this name in the first such library that has one, or NULL. Never calls malloc.
+ * The function of this name in the first library that has one after the library that contains
+ * `address`, or NULL: what RTLD_NEXT means to a caller there. Never calls malloc.
  */
-void *berth__real_module_next(const char *name);
+void *berth__real_module_next(const char *name, const void *address);
+
+/* The same after this library itself. */
+void *berth__real_module_next_own(const char *name);
 
 #endif
