@@ -266,8 +266,6 @@ static int end_write(const struct berth_generator *generator, struct berth_failu
     const char *mark = generator->options->end_mark;
     int written = mark ? printf("\n%s\n", mark) : putchar('\n');
 
-    if (written >= 0 && fflush(stdout) != 0)
-        written = -1;
     return output_check(written, failure);
 }
 
