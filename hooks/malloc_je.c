@@ -114,7 +114,13 @@ size_t nallocx(size_t size, int flags)
 
 int mallctl(const char *name, void *old, size_t *old_size, void *new_value, size_t new_size)
 {
-    return berth_je_mallctl(name, old, old_size, new_value, new_size);
+    int r;
+
+    /* It may make threads, whose memory must not be placed from within jemalloc. */
+    berth__thread.inside++;
+    r = berth_je_mallctl(name, old, old_size, new_value, new_size);
+    berth__thread.inside--;
+    return r;
 }
 
 int mallctlnametomib(const char *name, size_t *mib, size_t *mib_length)
@@ -125,7 +131,12 @@ int mallctlnametomib(const char *name, size_t *mib, size_t *mib_length)
 int mallctlbymib(const size_t *mib, size_t mib_length, void *old, size_t *old_size, void *new_value,
                  size_t new_size)
 {
-    return berth_je_mallctlbymib(mib, mib_length, old, old_size, new_value, new_size);
+    int r;
+
+    berth__thread.inside++;
+    r = berth_je_mallctlbymib(mib, mib_length, old, old_size, new_value, new_size);
+    berth__thread.inside--;
+    return r;
 }
 
 void malloc_stats_print(void (*write_text)(void *, const char *), void *context,

@@ -67,8 +67,12 @@ static void *alloc_in(berth_tier_id tier, const struct berth_host_request *reque
 {
     void *p = berth__arena_alloc(tier, request->size, request->alignment, request->zero);
 
-    /* What a dying thread is given outside the windows is counted in total only. */
-    if (p && berth__gate_owns(p))
+    /*
+     * jemalloc serves dying threads, and calls that it causes itself (its background threads'
+     * pthread_create), from its first arena, whatever arena is named: such a block is as plain as
+     * any, and counted in total only.
+     */
+    if (p && BERTH_LIKELY(berth__gate_owns(p)))
         record_block(tier, p, request, decision);
     return p;
 }
