@@ -51,6 +51,12 @@ enum socket_state { SOCKET_STARTING, SOCKET_OPEN, SOCKET_FAILED };
  */
 struct control {
     _Atomic int state; /* enum control_state; changed by compare-and-swap */
+    /*
+     * The process that this is about, from its first question on. Another one that sees it is a
+     * vfork() child, which borrows this memory: threads that it made would die with its exec.
+     */
+    _Atomic pid_t pid;
+    _Atomic unsigned refused_starts; /* see START_TRIES_MAX */
 
     pthread_mutex_t lock; /* guards all below but `work` and `identity` */
     pthread_cond_t changed;
@@ -75,6 +81,11 @@ struct control {
 };
 
 #define FORK_WAIT_MS 1000
+/*
+ * The kernel makes no thread (EAGAIN) while another one of the process is in execve(). If that
+ * succeeds, nobody is left to tell; if not, the next occasion starts anew, this many times.
+ */
+#define START_TRIES_MAX 16
 /* How often it is looked whether the program's own threads have all ended. */
 #define LEADER_CHECK_MS 2000
 /* Beyond what the C library needs: dlopen, jansson's recursion (2048 deep), a table's checks. */
@@ -266,6 +277,17 @@ static int prepare(struct control *control)
     return r;
 }
 
+/* Whether a start that failed with `error` is left to the next occasion. */
+static bool postponed(struct control *control, int error)
+{
+    if (error != -EAGAIN ||
+        atomic_fetch_add_explicit(&control->refused_starts, 1, memory_order_relaxed) >=
+            START_TRIES_MAX)
+        return false;
+    control->state = STATE_IDLE;
+    return true;
+}
+
 static void *give_up(struct control *control)
 {
     control->state = STATE_OFF;
@@ -286,11 +308,13 @@ static void *control_main(void *context)
 {
     struct control *control = context;
     struct berth_exchange *exchange;
+    int r;
 
     berth__thread.inside++; /* for good: nothing of this thread's is placed or recorded */
     prctl(PR_SET_NAME, "berth-control");
-    if (prepare(control) < 0)
-        return give_up(control);
+    r = prepare(control);
+    if (r < 0)
+        return postponed(control, r) ? NULL : give_up(control);
     pthread_mutex_lock(&control->lock);
     while ((exchange = next_exchange(control))) {
         pthread_mutex_unlock(&control->lock);
@@ -324,12 +348,21 @@ static int start_now(struct control *control)
     berth__thread.inside++;
     r = start_thread(control_main, control, CONTROL_STACK_SIZE);
     berth__thread.inside--;
-    if (r < 0) {
+    if (r < 0 && !postponed(control, r)) {
         snprintf(control->why, sizeof(control->why), "no thread could be started: %s",
                  strerror(-r));
         give_up(control);
     }
     return r;
+}
+
+/* Whether this is the process that `control` is about, and not a vfork() child of it. */
+static bool is_own(struct control *control)
+{
+    pid_t self = getpid();
+    pid_t none = 0;
+
+    return atomic_compare_exchange_strong(&control->pid, &none, self) || none == self;
 }
 
 int berth__control_start(void)
@@ -343,7 +376,7 @@ int berth__control_start(void)
     if (BERTH_LIKELY(atomic_load_explicit(&control->state, memory_order_relaxed) != STATE_IDLE))
         return 0;
     start_was_asked = true;
-    if (!main_has_begun)
+    if (!main_has_begun || !is_own(control))
         return 0;
     r = start_now(control);
     errno = saved_errno;
@@ -352,7 +385,11 @@ int berth__control_start(void)
 
 void berth__control_main_begun(void)
 {
+    struct control *control = control_get();
+
     main_has_begun = true;
+    if (control)
+        is_own(control); /* from now on known */
     if (start_was_asked || berth__option(BERTH_OPTION_CONTROL) == BERTH_CONTROL_ALWAYS)
         berth__control_start();
 }
