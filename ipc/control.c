@@ -280,9 +280,8 @@ static int prepare(struct control *control)
 /* Whether a start that failed with `error` is left to the next occasion. */
 static bool postponed(struct control *control, int error)
 {
-    if (error != -EAGAIN ||
-        atomic_fetch_add_explicit(&control->refused_starts, 1, memory_order_relaxed) >=
-            START_TRIES_MAX)
+    if (error != -EAGAIN || atomic_fetch_add_explicit(&control->refused_starts, 1,
+                                                      memory_order_relaxed) >= START_TRIES_MAX)
         return false;
     control->state = STATE_IDLE;
     return true;

@@ -276,7 +276,7 @@ def main(berth, client, mode):
         folder = pathlib.Path(name)
         policy = folder / "test.policy"
         policy.write_text(POLICIES[mode].replace("@DIR@", name))
-        prefix = [berth, "run", "--policy", str(policy), "--"]
+        prefix = [os.path.abspath(berth), "run", "--policy", str(policy), "--"]
         probe(prefix, folder, mode)
         native = CLIENTS[client]([], folder)
         under = CLIENTS[client](prefix, folder)
