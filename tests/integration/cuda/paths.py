@@ -4,7 +4,7 @@
 
 Output and status must be the same, Berth must know each block (the client asks it), and the
 driver's own log must show fewer allocations: as many as blocks natively, a handful under Berth.
-Usage: paths.py DRIVER_DIR LIBBERTH SECOND_DLSYM CLIENT CLIENT_LINKED
+Usage: paths.py DRIVER_DIR LIBBERTH SECOND_DLSYM CLIENT CLIENT_LINKED RUNTIME RUNTIME_STATIC
 """
 import os
 import subprocess
@@ -13,6 +13,8 @@ import tempfile
 
 UNLINKED = ["absent", "dlsym", "dlvsym", "proc-v1", "proc-v2", "proc-ptsz", "proc-of-itself"]
 LINKED = ["link", "default", "next", "own-next"]
+RUNTIME = ["runtime", "entry-point", "entry-point-ptsz", "entry-point-by-version",
+           "entry-point-by-version-ptsz"]
 BLOCKS = 240  # path_work.c: rounds times blocks
 
 
@@ -48,7 +50,7 @@ def compare(way, command, driver_dir, libberth, preload, **extra):
 
 
 def main():
-    driver_dir, libberth, second, client, linked = sys.argv[1:]
+    driver_dir, libberth, second, client, linked, runtime, static = sys.argv[1:]
     good = True
     for way in UNLINKED:
         ok, _ = compare(way, [client, way], driver_dir, libberth, libberth)
@@ -56,6 +58,10 @@ def main():
     for way in LINKED:
         ok, _ = compare(way, [linked, way], driver_dir, libberth, libberth)
         good &= ok
+    for form, program in (("shared", runtime), ("static", static)):
+        for way in RUNTIME:
+            ok, _ = compare(f"{way}, {form} runtime", [program, way], driver_dir, libberth, libberth)
+            good &= ok
     for order in (f"{libberth} {second}", f"{second} {libberth}"):
         ok, done = compare("second dlsym, " + ("after" if order.startswith(libberth) else "before"),
                            [client, "dlsym"], driver_dir, libberth, order,
