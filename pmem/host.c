@@ -170,14 +170,6 @@ static void *move_block(void *p, size_t old_size, void *to, size_t size)
     return to;
 }
 
-static bool names(const struct berth_decision *decision, berth_tier_id tier)
-{
-    for (unsigned i = 0; i < decision->place_count; i++)
-        if (decision->places[i] == tier)
-            return true;
-    return false;
-}
-
 /*
  * Where a block of a window is to live at its new size: where it is, unless no rule put it there
  * and a rule speaks of it now.
@@ -185,7 +177,8 @@ static bool names(const struct berth_decision *decision, berth_tier_id tier)
 static bool stays(berth_tier_id tier, const struct berth_record *record,
                   const struct berth_decision *decision)
 {
-    return record->rule != BERTH_RULE_NONE || decision->place_count == 0 || names(decision, tier);
+    return record->rule != BERTH_RULE_NONE || decision->place_count == 0 ||
+           decision->places[0] == tier;
 }
 
 static void *realloc_in_window(void *p, const struct berth_host_request *request, bool *ret_placed)

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The file tier against its filesystem: what cannot be used is said in one sentence, a full
+ * filesystem is seen when memory is asked for, and the program's own descriptors stay its own.
+ */
+#include "pmem/tier_file.h"
+
+#include "alloc/stats.h"
+#include "pmem/host.h"
+#include "pmem/window.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+
+static char small_tmpfs[] = "/tmp/berth-test-XXXXXX";
+static bool mounted;
+
+static int start(void **state)
+{
+    (void)state;
+    berth__host_register();
+    if (!mkdtemp(small_tmpfs))
+        return -1;
+    mounted = mount("tmpfs", small_tmpfs, "tmpfs", 0, "size=4m") == 0;
+    return 0;
+}
+
+static int finish(void **state)
+{
+    (void)state;
+    if (mounted)
+        umount2(small_tmpfs, MNT_DETACH);
+    rmdir(small_tmpfs);
+    return 0;
+}
+
+static int make(const char *name, const char *path, uint64_t capacity, berth_tier_id *ret_id,
+                char why[256])
+{
+    struct berth_tier_config config = {
+        .name = name,
+        .kind = BERTH_KIND_FILE,
+        .path = path,
+        .capacity = capacity,
+        .fork_copy_max = UINT64_MAX,
+        .decay_ms = 0,
+    };
+
+    why[0] = '\0';
+    return berth__tier_ensure(&config, ret_id, why, 256);
+}
+
+static char *carve(berth_tier_id id, size_t size)
+{
+    struct berth_tier *tier = berth__tier(id);
+    char *p = berth__window_carve(id, size, BERTH_OS_PAGE);
+
+    assert_non_null(p);
+    assert_int_equal(tier->ops->map(tier, p, size), 0);
+    return p;
+}
+
+static blkcnt_t blocks_of(berth_tier_id id)
+{
+    struct stat st;
+
+    assert_int_equal(fstat(berth__tier_file(id)->fd, &st), 0);
+    return st.st_blocks;
+}
+
+static void what_cannot_be_used_is_said(void **state)
+{
+    berth_tier_id id = BERTH_TIER_NONE;
+    char why[256];
+
+    (void)state;
+    assert_int_equal(make("missing", "/nonexistent/directory", 0, &id, why), -ENOENT);
+    assert_non_null(strstr(why, "/nonexistent/directory"));
+    assert_int_equal(make("file", "/etc/passwd", 0, &id, why), -ENOTDIR);
+    assert_non_null(strstr(why, "/etc/passwd"));
+    assert_true(make("proc", "/proc", 0, &id, why) < 0);
+    assert_true(strlen(why) > 0);
+    assert_int_equal(id, BERTH_TIER_NONE);
+    assert_int_equal(berth__tier_find("missing"), BERTH_TIER_NONE);
+}
+
+static void memory_is_there_only_between_commit_and_decommit(void **state)
+{
+    struct berth_tier *tier;
+    berth_tier_id id;
+    char why[256];
+    char *p;
+
+    (void)state;
+    assert_int_equal(make("comes", "/tmp", 0, &id, why), 0);
+    tier = berth__tier(id);
+    p = carve(id, 8 * MIB);
+    assert_int_equal(blocks_of(id), 0);
+    assert_int_equal(tier->ops->commit(tier, p + MIB, 2 * MIB), 0);
+    assert_true(blocks_of(id) * 512 >= (blkcnt_t)(2 * MIB));
+    memset(p + MIB, 0x77, 2 * MIB);
+    assert_int_equal(tier->ops->decommit(tier, p + MIB, 2 * MIB), 0);
+    assert_true(blocks_of(id) * 512 < (blkcnt_t)(64 * KIB));
+    assert_int_equal(tier->ops->commit(tier, p + MIB, 2 * MIB), 0);
+    for (size_t i = 0; i < 2 * MIB; i += 512)
+        assert_int_equal(p[MIB + i], 0);
+}
+
+static void the_file_has_no_name_and_is_ours_alone(void **state)
+{
+    struct stat st;
+    berth_tier_id id;
+    char why[256];
+    int fd;
+
+    (void)state;
+    assert_int_equal(make("private", "/tmp", 0, &id, why), 0);
+    fd = berth__tier_file(id)->fd;
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(st.st_nlink, 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    assert_true(fd >= 100);
+}
+
+static void a_full_filesystem_is_seen_at_commit(void **state)
+{
+    struct berth_tier *tier;
+    berth_tier_id id;
+    char why[256];
+    char *p;
+
+    (void)state;
+    if (!mounted) {
+        print_message("no tmpfs can be mounted here\n");
+        skip();
+    }
+    assert_int_equal(make("tiny", small_tmpfs, 0, &id, why), 0);
+    tier = berth__tier(id);
+    p = carve(id, 16 * MIB);
+    assert_int_equal(tier->ops->commit(tier, p, 3 * MIB), 0);
+    errno = 4711;
+    assert_int_equal(tier->ops->commit(tier, p + 3 * MIB, 3 * MIB), -ENOSPC);
+    assert_int_equal(errno, 4711);
+    memset(p, 1, 3 * MIB);
+    /* What the failed attempt took is free again. */
+    assert_int_equal(tier->ops->commit(tier, p + 8 * MIB, MIB), 0);
+    memset(p + 8 * MIB, 2, MIB);
+    assert_int_equal(make("nothing left", small_tmpfs, 0, &id, why), -ENOSPC);
+    assert_non_null(strstr(why, "no space"));
+    assert_int_equal(tier->ops->decommit(tier, p, 3 * MIB), 0);
+    assert_int_equal(tier->ops->commit(tier, p + 3 * MIB, 2 * MIB), 0);
+}
+
+static void a_file_size_limit_is_no_signal(void **state)
+{
+    struct rlimit old, limit;
+    struct berth_tier *tier;
+    berth_tier_id id;
+    char why[256];
+    char *p;
+
+    (void)state;
+    assert_int_equal(make("limited", "/tmp", 0, &id, why), 0);
+    tier = berth__tier(id);
+    p = carve(id, 4 * MIB);
+    getrlimit(RLIMIT_FSIZE, &old);
+    limit = old;
+    limit.rlim_cur = MIB;
+    setrlimit(RLIMIT_FSIZE, &limit);
+    assert_int_equal(tier->ops->commit(tier, p, MIB), 0);
+    assert_int_equal(tier->ops->commit(tier, p + MIB, MIB), -EFBIG);
+    setrlimit(RLIMIT_FSIZE, &old);
+}
+
+/* The program closed our descriptor and its number is now a file of the program. */
+static void the_program_may_take_our_descriptor(void **state)
+{
+    char path[] = "/tmp/berth-user-XXXXXX";
+    struct berth_tier *tier;
+    struct stat st;
+    berth_tier_id id;
+    char why[256];
+    char *p;
+    int user, fd;
+
+    (void)state;
+    assert_int_equal(make("taken", "/tmp", 0, &id, why), 0);
+    tier = berth__tier(id);
+    fd = berth__tier_file(id)->fd;
+    p = carve(id, 4 * MIB);
+    assert_int_equal(tier->ops->commit(tier, p, MIB), 0);
+    memset(p, 5, MIB);
+    user = mkstemp(path);
+    assert_true(user >= 0);
+    unlink(path);
+    assert_int_equal(write(user, "mine", 4), 4);
+    assert_int_equal(dup2(user, fd), fd);
+    assert_int_equal(tier->ops->commit(tier, p + MIB, MIB), -EBADF);
+    assert_int_equal(tier->ops->decommit(tier, p, MIB / 2), 0);
+    assert_int_equal(p[MIB - 1], 5);
+    assert_int_equal(fstat(user, &st), 0);
+    assert_int_equal(st.st_size, 4);
+    close(user);
+    close(fd);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_cannot_be_used_is_said),
+        cmocka_unit_test(memory_is_there_only_between_commit_and_decommit),
+        cmocka_unit_test(the_file_has_no_name_and_is_ours_alone),
+        cmocka_unit_test(a_full_filesystem_is_seen_at_commit),
+        cmocka_unit_test(a_file_size_limit_is_no_signal),
+        cmocka_unit_test(the_program_may_take_our_descriptor),
+    };
+
+    return cmocka_run_group_tests(tests, start, finish);
+}

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Forks of a process with file tiers: the rule `copy` gives the child memory of its own or refuses
+ * the fork, the rule `share` does neither. Each test is a process of its own, so that the tiers of
+ * one are not copied by the next.
+ */
+#include "pmem/fork.h"
+
+#include "alloc/stats.h"
+#include "pmem/host.h"
+#include "pmem/tier_file.h"
+#include "tests/unit/pmem/table_fixture.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+/* What a test's process ends with when it cannot run here. */
+#define SKIPPED 77
+
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            dprintf(2, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                     \
+            _exit(1);                                                                              \
+        }                                                                                          \
+    } while (0)
+
+static void in_child(void (*run)(void))
+{
+    int status = -1;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        berth__host_register();
+        run();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED) {
+        print_message("no tmpfs can be mounted here\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+}
+
+/* As the hook of fork() does it. */
+static pid_t hooked_fork(void)
+{
+    struct berth_fork attempt;
+    pid_t pid;
+
+    if (berth__fork_begin(&attempt) < 0)
+        return -1;
+    pid = fork();
+    return berth__fork_end(&attempt, pid) < 0 ? -1 : pid;
+}
+
+static void await(pid_t pid)
+{
+    int status = -1;
+
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+static berth_tier_id use_tier(enum berth_fork_rule fork_rule, uint64_t copy_max, const char *path)
+{
+    struct berth_table_draft *draft = berth__draft_new();
+
+    draft_tier(draft, TIER(.name = "far", .kind = BERTH_KIND_FILE, .path = path, .fork = fork_rule,
+                           .fork_copy_max = copy_max, .decay_ms = 0));
+    draft_rule(draft, RULE(.name = "all", .side = BERTH_SIDE_HOST), "far", "dram", NULL);
+    draft_install(draft);
+    return berth__tier_find("far");
+}
+
+static char *get(size_t size, int value)
+{
+    struct berth_host_request request = {.size = size, .alignment = 1};
+    struct berth_block_info info;
+    bool placed;
+    char *p = berth__host_alloc(&request, &placed);
+
+    CHECK(p && placed);
+    CHECK(berth__host_describe(p, &info) == 0 && strcmp(info.tier, "far") == 0);
+    memset(p, value, size);
+    return p;
+}
+
+static void check_copy(void)
+{
+    char *small, *large;
+    pid_t pid;
+
+    use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
+    small = get(100, 1);
+    large = get(3 * MIB, 2);
+    pid = hooked_fork();
+    if (pid == 0) {
+        CHECK(small[99] == 1 && large[3 * MIB - 1] == 2);
+        memset(large, 7, 3 * MIB);
+        small[99] = 8;
+        berth__host_free(large);
+        large = get(5 * MIB, 9);
+        CHECK(large[5 * MIB - 1] == 9);
+        pid = hooked_fork();
+        if (pid == 0) {
+            CHECK(small[99] == 8 && large[0] == 9);
+            memset(large, 1, 5 * MIB);
+            _exit(0);
+        }
+        await(pid);
+        CHECK(large[0] == 9);
+        _exit(0);
+    }
+    await(pid);
+    CHECK(small[99] == 1 && large[0] == 2 && large[3 * MIB - 1] == 2);
+}
+
+static void the_child_has_a_copy(void **state)
+{
+    (void)state;
+    in_child(check_copy);
+}
+
+/* daemon() and the like call the C library's fork directly. */
+static void check_unhooked(void)
+{
+    char *p;
+    pid_t pid;
+
+    use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
+    p = get(MIB, 1);
+    pid = fork();
+    if (pid == 0) {
+        memset(p, 2, MIB);
+        _exit(0);
+    }
+    await(pid);
+    CHECK(p[0] == 1 && p[MIB - 1] == 1);
+}
+
+static void a_fork_past_the_hook_has_a_copy_too(void **state)
+{
+    (void)state;
+    in_child(check_unhooked);
+}
+
+static void check_share(void)
+{
+    char *p;
+    pid_t pid;
+
+    use_tier(BERTH_FORK_SHARE, UINT64_MAX, "/tmp");
+    p = get(MIB, 1);
+    pid = hooked_fork();
+    if (pid == 0) {
+        memset(p, 2, MIB);
+        _exit(0);
+    }
+    await(pid);
+    CHECK(p[0] == 2);
+}
+
+static void share_leaves_the_memory_shared(void **state)
+{
+    (void)state;
+    in_child(check_share);
+}
+
+/* One line and ENOMEM; the parent goes on. */
+static void check_limit(void)
+{
+    int err[2], saved = dup(2);
+    char line[1024] = "";
+    pid_t pid;
+    char *p;
+
+    use_tier(BERTH_FORK_COPY, MIB, "/tmp");
+    CHECK(pipe(err) == 0);
+    p = get(2 * MIB, 1);
+    dup2(err[1], 2);
+    CHECK(hooked_fork() == -1);
+    dup2(saved, 2);
+    CHECK(read(err[0], line, sizeof(line) - 1) > 0);
+    CHECK(strstr(line, "fork refused") && strstr(line, "fork-copy-max"));
+    CHECK(strchr(line, '\n') == line + strlen(line) - 1);
+    CHECK(p[0] == 1);
+    berth__host_free(p);
+    p = get(100 * KIB, 3);
+    pid = hooked_fork();
+    if (pid == 0)
+        _exit(p[0] == 3 ? 0 : 1);
+    await(pid);
+}
+
+static void over_fork_copy_max_the_fork_is_refused(void **state)
+{
+    (void)state;
+    in_child(check_limit);
+}
+
+static void check_full(void)
+{
+    char directory[] = "/tmp/berth-test-XXXXXX";
+    int saved = dup(2);
+    pid_t refused;
+    char *p;
+
+    CHECK(mkdtemp(directory));
+    if (mount("tmpfs", directory, "tmpfs", 0, "size=6m") != 0) {
+        rmdir(directory);
+        _exit(SKIPPED);
+    }
+    use_tier(BERTH_FORK_COPY, UINT64_MAX, directory);
+    p = get(4 * MIB, 1);
+    close(2);
+    refused = hooked_fork();
+    dup2(saved, 2);
+    umount2(directory, MNT_DETACH);
+    rmdir(directory);
+    CHECK(refused == -1 && p[0] == 1);
+}
+
+static void without_room_the_fork_is_refused(void **state)
+{
+    (void)state;
+    in_child(check_full);
+}
+
+static void check_descriptor(void)
+{
+    int saved = dup(2);
+    berth_tier_id id = use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
+    char *p = get(MIB, 1);
+
+    close(berth__tier_file(id)->fd);
+    close(2);
+    CHECK(hooked_fork() == -1);
+    dup2(saved, 2);
+    CHECK(p[MIB - 1] == 1);
+}
+
+static void without_its_descriptor_the_fork_is_refused(void **state)
+{
+    (void)state;
+    in_child(check_descriptor);
+}
+
+/* Only what was ever used is copied, and the copy has space behind every page. */
+static void check_sparse(void)
+{
+    berth_tier_id id = use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
+    char *p = get(64 * MIB, 1);
+    char *q = get(MIB, 2);
+    pid_t pid;
+
+    berth__host_free(p);
+    CHECK(berth__tier_stats[id].reserved < 2 * MIB);
+    pid = hooked_fork();
+    if (pid == 0) {
+        CHECK(q[MIB - 1] == 2);
+        p = get(10 * MIB, 3);
+        CHECK(p[10 * MIB - 1] == 3);
+        _exit(0);
+    }
+    await(pid);
+}
+
+static void what_was_given_back_is_not_copied(void **state)
+{
+    (void)state;
+    in_child(check_sparse);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_child_has_a_copy),
+        cmocka_unit_test(a_fork_past_the_hook_has_a_copy_too),
+        cmocka_unit_test(share_leaves_the_memory_shared),
+        cmocka_unit_test(over_fork_copy_max_the_fork_is_refused),
+        cmocka_unit_test(without_room_the_fork_is_refused),
+        cmocka_unit_test(without_its_descriptor_the_fork_is_refused),
+        cmocka_unit_test(what_was_given_back_is_not_copied),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Host blocks under a table: where they go, what is counted, what happens when a tier is full.
+ * Every table has its own tiers, because a tier lives as long as the process.
+ */
+#include "pmem/host.h"
+
+#include "alloc/stats.h"
+#include "alloc/thread.h"
+#include "alloc/tier_ops.h"
+#include "pmem/gate.h"
+#include "pmem/jemalloc.h"
+#include "tests/unit/pmem/table_fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+
+static const char *directory(void)
+{
+    return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+}
+
+static int start(void **state)
+{
+    (void)state;
+    berth__host_register();
+    return 0;
+}
+
+/* A table with one file tier, and one rule for all blocks of at least `least` that names it. */
+static berth_tier_id use_tier(const char *name, uint64_t capacity, uint64_t least, unsigned tags)
+{
+    struct berth_table_draft *draft = berth__draft_new();
+
+    draft_tier(draft, TIER(.name = name, .kind = BERTH_KIND_FILE, .path = directory(),
+                           .capacity = capacity, .decay_ms = 0));
+    draft_rule(draft,
+               RULE(.name = "rule", .side = BERTH_SIDE_HOST, .min_size = least, .tags = tags), name,
+               "dram", NULL);
+    draft_install(draft);
+    assert_int_not_equal(berth__tier_find(name), BERTH_TIER_NONE);
+    return berth__tier_find(name);
+}
+
+static void *get(size_t size)
+{
+    struct berth_host_request request = {.size = size, .alignment = 1};
+    bool placed;
+
+    return berth__host_alloc(&request, &placed);
+}
+
+static void *change(void *p, size_t size)
+{
+    struct berth_host_request request = {.size = size, .alignment = 1};
+    bool placed;
+
+    return berth__host_realloc(p, &request, &placed);
+}
+
+static struct berth_block_info describe(const void *p)
+{
+    struct berth_block_info info;
+
+    memset(&info, 0, sizeof(info));
+    assert_int_equal(berth__host_describe(p, &info), 0);
+    return info;
+}
+
+static struct berth_cell_reading cell(berth_tier_id tier, enum berth_tag tag)
+{
+    struct berth_cell_reading reading;
+
+    berth__stats_read(tier, tag, &reading);
+    return reading;
+}
+
+static void a_rule_places_blocks_in_its_tier(void **state)
+{
+    berth_tier_id tier = use_tier("a", 0, 64 * KIB, 1u << BERTH_TAG_WEIGHT);
+    struct berth_block_info info;
+    char *p, *q;
+
+    (void)state;
+    berth__tag_push(BERTH_TAG_WEIGHT);
+    p = get(100000);
+    berth__tag_pop();
+    q = get(100000);
+    info = describe(p + 99999);
+    assert_ptr_equal(info.base, p);
+    assert_int_equal(info.requested, 100000);
+    assert_true(info.held >= 100000);
+    assert_int_equal(info.tag, BERTH_TAG_WEIGHT);
+    assert_string_equal(info.tier, "a");
+    assert_string_equal(info.rule, "rule");
+    assert_int_equal(cell(tier, BERTH_TAG_WEIGHT).requested, 100000);
+    assert_int_equal(cell(tier, BERTH_TAG_WEIGHT).held, info.held);
+    assert_int_equal(cell(tier, BERTH_TAG_WEIGHT).blocks, 1);
+    info = describe(q);
+    assert_string_equal(info.tier, "dram");
+    assert_string_equal(info.rule, "");
+    berth__host_free(p);
+    assert_int_equal(cell(tier, BERTH_TAG_WEIGHT).blocks, 0);
+    assert_int_equal(cell(tier, BERTH_TAG_WEIGHT).requested, 0);
+    assert_int_equal(berth__host_describe(p, &info), -2);
+    berth__host_free(q);
+}
+
+static void small_blocks_are_placed_and_told_apart(void **state)
+{
+    berth_tier_id tier = use_tier("small", 0, 0, 0);
+    char *block[1000];
+    size_t total = 0;
+
+    (void)state;
+    for (size_t i = 0; i < 1000; i++) {
+        size_t size = i * 5;
+
+        berth__tag_push((enum berth_tag)(i % 5));
+        block[i] = get(size);
+        berth__tag_pop();
+        memset(block[i], (int)i, size);
+        total += size;
+    }
+    for (size_t i = 0; i < 1000; i++) {
+        struct berth_block_info info = describe(block[i] + i * 5 / 2);
+
+        assert_ptr_equal(info.base, block[i]);
+        assert_int_equal(info.requested, i * 5);
+        assert_int_equal(info.tag, i % 5);
+        assert_string_equal(info.tier, "small");
+    }
+    for (int tag = 0; tag < 5; tag++)
+        total -= cell(tier, (enum berth_tag)tag).requested;
+    assert_int_equal(total, 0);
+    for (size_t i = 0; i < 1000; i++)
+        berth__host_free(block[i]);
+    for (int tag = 0; tag < 5; tag++)
+        assert_int_equal(cell(tier, (enum berth_tag)tag).held, 0);
+}
+
+/* Sums over all tiers, because blocks may spill. */
+static uint64_t all_requested(uint64_t *ret_blocks)
+{
+    uint64_t requested = 0;
+
+    *ret_blocks = 0;
+    for (unsigned id = 0; id < berth__tier_count(); id++) {
+        for (int tag = 0; tag < BERTH_TAG_COUNT; tag++) {
+            struct berth_cell_reading reading = cell((berth_tier_id)id, (enum berth_tag)tag);
+
+            requested += reading.requested;
+            *ret_blocks += reading.blocks;
+        }
+    }
+    return requested;
+}
+
+static void churn(unsigned steps)
+{
+    static char *block[200];
+    static size_t size[200];
+    unsigned random = 7;
+    uint64_t requested = 0, blocks = 0, counted;
+
+    for (unsigned step = 0; step < steps; step++) {
+        unsigned slot = (random = random * 1103515245 + 12345) >> 8;
+        size_t want = ((random >> 4) % (step % 20 ? 5000 : 500000)) + 1;
+
+        slot %= 200;
+        if (!block[slot]) {
+            block[slot] = get(want);
+            blocks++;
+        } else if (step % 3) {
+            block[slot] = change(block[slot], want);
+        } else {
+            berth__host_free(block[slot]);
+            block[slot] = NULL;
+            blocks--;
+        }
+        requested -= size[slot];
+        size[slot] = block[slot] ? want : 0;
+        requested += size[slot];
+        if (step % 500 == 0) {
+            assert_int_equal(all_requested(&counted), requested);
+            assert_int_equal(counted, blocks);
+        }
+    }
+    for (int i = 0; i < 200; i++) {
+        if (block[i])
+            berth__host_free(block[i]);
+        block[i] = NULL;
+        size[i] = 0;
+    }
+    assert_int_equal(all_requested(&counted), 0);
+    assert_int_equal(counted, 0);
+}
+
+static void the_account_is_exact(void **state)
+{
+    (void)state;
+    use_tier("exact", 0, 0, 0);
+    churn(20000);
+}
+
+static void the_account_is_exact_while_a_tier_is_full(void **state)
+{
+    berth_tier_id tier = use_tier("narrow", 3 * MIB, 0, 0);
+
+    (void)state;
+    churn(20000);
+    assert_true(berth__tier_stats[tier].spilled_blocks > 0);
+    assert_true(berth__tier_stats[tier].reserved <= 3 * MIB);
+}
+
+static void a_full_tier_spills_to_the_next_place(void **state)
+{
+    berth_tier_id tier = use_tier("full", 2 * MIB, 0, 0);
+    char *block[20];
+    unsigned here = 0;
+
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        block[i] = get(256 * KIB);
+        assert_non_null(block[i]);
+        memset(block[i], i, 256 * KIB);
+        here += strcmp(describe(block[i]).tier, "full") == 0;
+        assert_string_equal(describe(block[i]).rule, "rule");
+    }
+    /* A block takes its size and one OS page more, so that starts can be spread. */
+    assert_int_equal(here, 7);
+    assert_int_equal(berth__tier_stats[tier].spilled_blocks, 13);
+    assert_int_equal(berth__tier_stats[tier].spilled_bytes, 13 * 256 * KIB);
+    assert_true(berth__tier_stats[tier].reserved <= 2 * MIB);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(block[i][256 * KIB - 1], i);
+        berth__host_free(block[i]);
+    }
+    assert_int_equal(berth__tier_stats[tier].reserved, 0);
+}
+
+/* Also: jemalloc's metadata is not in the tier. */
+static void what_is_freed_goes_back_to_the_tier(void **state)
+{
+    berth_tier_id tier = use_tier("back", 0, 0, 0);
+    char *p = get(5 * MIB);
+
+    (void)state;
+    memset(p, 1, 5 * MIB);
+    assert_true(berth__tier_stats[tier].reserved >= 5 * MIB);
+    assert_true(berth__tier_stats[tier].reserved <= 5 * MIB + MIB);
+    berth__host_free(p);
+    assert_int_equal(berth__tier_stats[tier].reserved, 0);
+    p = get(100);
+    assert_true(berth__tier_stats[tier].reserved <= 64 * KIB);
+    berth__host_free(p);
+}
+
+static void memory_that_comes_back_reads_as_zero(void **state)
+{
+    struct berth_host_request request = {.alignment = 1, .zero = true};
+    bool placed;
+
+    (void)state;
+    use_tier("zero", 0, 0, 0);
+    for (request.size = 100; request.size < 4 * MIB; request.size *= 3) {
+        for (int round = 0; round < 3; round++) {
+            char *p = berth__host_alloc(&request, &placed);
+
+            assert_non_null(p);
+            assert_true(placed);
+            for (size_t i = 0; i < request.size; i++)
+                if (p[i])
+                    fail_msg("byte %zu of %zu is not zero", i, request.size);
+            memset(p, 0xff, request.size);
+            berth__host_free(p);
+        }
+    }
+}
+
+static void a_resized_block_keeps_tier_and_tag(void **state)
+{
+    char *p;
+
+    (void)state;
+    use_tier("keeps", 64 * MIB, 64 * KIB, 1u << BERTH_TAG_KV);
+    berth__tag_push(BERTH_TAG_KV);
+    p = get(100 * KIB);
+    berth__tag_pop();
+    memset(p, 9, 100 * KIB);
+    for (size_t size = 200 * KIB; size < 20 * MIB; size *= 2) {
+        p = change(p, size);
+        assert_string_equal(describe(p).tier, "keeps");
+        assert_int_equal(describe(p).tag, BERTH_TAG_KV);
+        assert_int_equal(describe(p).requested, size);
+        assert_int_equal(p[100 * KIB - 1], 9);
+    }
+    p = change(p, 70 * KIB);
+    assert_string_equal(describe(p).tier, "keeps");
+    /* Too large for its tier: it moves, and is still what it was. */
+    p = change(p, 80 * MIB);
+    assert_string_equal(describe(p).tier, "dram");
+    assert_int_equal(describe(p).tag, BERTH_TAG_KV);
+    assert_int_equal(p[70 * KIB - 1], 9);
+    berth__host_free(p);
+}
+
+static void resizing_crosses_the_threshold(void **state)
+{
+    berth_tier_id tier = use_tier("crosses", 0, 64 * KIB, 0);
+    char *p = berth_je_malloc(1000);
+
+    (void)state;
+    memset(p, 5, 1000);
+    p = change(p, 100 * KIB);
+    assert_string_equal(describe(p).tier, "crosses");
+    assert_int_equal(p[999], 5);
+    p = change(p, 2000);
+    assert_false(berth__gate_owns(p));
+    assert_int_equal(p[999], 5);
+    assert_int_equal(cell(tier, BERTH_TAG_UNTAGGED).blocks, 0);
+    berth_je_free(p);
+}
+
+static void a_block_that_cannot_grow_stays(void **state)
+{
+    char *p;
+
+    (void)state;
+    use_tier("stays", 0, 64 * KIB, 0);
+    p = get(100 * KIB);
+    memset(p, 3, 100 * KIB);
+    assert_null(change(p, (size_t)1 << 62));
+    assert_string_equal(describe(p).tier, "stays");
+    assert_int_equal(p[100 * KIB - 1], 3);
+    assert_int_equal(describe(p).requested, 100 * KIB);
+    berth__host_free(p);
+}
+
+static void dram_moves_into_a_rule_that_it_grows_into(void **state)
+{
+    char *p;
+
+    (void)state;
+    use_tier("grows", 0, MIB, 0);
+    p = get(100 * KIB);
+    assert_string_equal(describe(p).tier, "dram");
+    memset(p, 4, 100 * KIB);
+    p = change(p, 2 * MIB);
+    assert_string_equal(describe(p).tier, "grows");
+    assert_int_equal(p[100 * KIB - 1], 4);
+    berth__host_free(p);
+}
+
+static void totals_leave_out_what_is_counted_one_by_one(void **state)
+{
+    struct berth_host_totals before, after;
+    char *p;
+
+    (void)state;
+    use_tier("totals", 0, 64 * KIB, 0);
+    p = get(MIB);
+    berth__host_free(p);
+    berth__host_totals(&before);
+    p = get(50 * MIB);
+    berth__host_totals(&after);
+    assert_true(after.small_held < before.small_held + MIB);
+    berth__host_free(p);
+    p = berth_je_malloc(30 * MIB);
+    berth__host_totals(&after);
+    assert_true(after.small_held >= before.small_held + 30 * MIB);
+    berth_je_free(p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_rule_places_blocks_in_its_tier),
+        cmocka_unit_test(small_blocks_are_placed_and_told_apart),
+        cmocka_unit_test(the_account_is_exact),
+        cmocka_unit_test(the_account_is_exact_while_a_tier_is_full),
+        cmocka_unit_test(a_full_tier_spills_to_the_next_place),
+        cmocka_unit_test(what_is_freed_goes_back_to_the_tier),
+        cmocka_unit_test(memory_that_comes_back_reads_as_zero),
+        cmocka_unit_test(a_resized_block_keeps_tier_and_tag),
+        cmocka_unit_test(resizing_crosses_the_threshold),
+        cmocka_unit_test(a_block_that_cannot_grow_stays),
+        cmocka_unit_test(dram_moves_into_a_rule_that_it_grows_into),
+        cmocka_unit_test(totals_leave_out_what_is_counted_one_by_one),
+    };
+
+    return cmocka_run_group_tests(tests, start, NULL);
+}

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The reservation, its windows and its page map. Each test runs in a child, because a process has
+ * one reservation for life.
+ */
+#include "pmem/gate.h"
+#include "pmem/window.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define TIER_A ((berth_tier_id)3)
+#define TIER_B ((berth_tier_id)4)
+#define MIB ((size_t)1 << 20)
+
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            dprintf(2, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                     \
+            _exit(1);                                                                              \
+        }                                                                                          \
+    } while (0)
+
+static void in_child(void (*run)(void))
+{
+    int status = -1;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        run();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static void check_nothing_at_start(void)
+{
+    int local;
+
+    CHECK(berth__gate.window_size == 0);
+    CHECK(!berth__gate_owns(&local) && !berth__gate_owns(NULL));
+}
+
+static void nothing_is_reserved_at_start(void **state)
+{
+    (void)state;
+    in_child(check_nothing_at_start);
+}
+
+static void check_windows(void)
+{
+    char *a, *b, *dram;
+    int local;
+
+    CHECK(berth__window_ready(BERTH_TIER_DRAM) && !berth__window_ready(TIER_A));
+    CHECK(berth__window_open(TIER_A, 100 * MIB) == 0 && berth__window_open(TIER_B, MIB) == 0);
+    dram = berth__window_carve(BERTH_TIER_DRAM, MIB, BERTH_OS_PAGE);
+    a = berth__window_carve(TIER_A, MIB, BERTH_OS_PAGE);
+    b = berth__window_carve(TIER_B, MIB, BERTH_OS_PAGE);
+    CHECK(dram && a && b);
+    CHECK(berth__gate_owns(dram) && berth__gate_owns(a) && berth__gate_owns(b));
+    CHECK(!berth__gate_owns(&local) && !berth__gate_owns(NULL));
+    CHECK(berth__window_tier(dram) == BERTH_TIER_DRAM);
+    CHECK(berth__window_tier(a) == TIER_A && berth__window_tier(a + MIB - 1) == TIER_A);
+    CHECK(berth__window_tier(b) == TIER_B);
+    CHECK((uintptr_t)a == berth__window_base(TIER_A) && berth__window_used(TIER_A) == MIB);
+    CHECK(berth__window_carved(a + MIB - 1) && !berth__window_carved(a + MIB));
+    CHECK(berth__window_size(TIER_A) >= 200 * MIB);
+}
+
+static void an_address_leads_to_its_tier(void **state)
+{
+    (void)state;
+    in_child(check_windows);
+}
+
+static void check_carving(void)
+{
+    uintptr_t last = 0;
+
+    CHECK(berth__window_open(TIER_A, 100 * MIB) == 0);
+    for (size_t alignment = BERTH_OS_PAGE; alignment <= 64 * MIB; alignment <<= 1) {
+        char *p = berth__window_carve(TIER_A, 3 * BERTH_OS_PAGE, alignment);
+        struct berth_page *page;
+
+        CHECK(p && ((uintptr_t)p & (alignment - 1)) == 0 && (uintptr_t)p >= last);
+        last = (uintptr_t)p + 3 * BERTH_OS_PAGE;
+        page = berth__window_page(p + 2 * BERTH_OS_PAGE);
+        CHECK(page == berth__window_page(p) + 2);
+        atomic_store(&page->word[0], 1);
+        atomic_store(&page->word[1], 2);
+    }
+    CHECK(!berth__window_carve(TIER_A, berth__window_size(TIER_A), BERTH_OS_PAGE));
+    CHECK(!berth__window_carve(TIER_A, SIZE_MAX - BERTH_OS_PAGE + 1, BERTH_OS_PAGE));
+    CHECK(!berth__window_carve(TIER_B, MIB, BERTH_OS_PAGE));
+    CHECK(berth__window_carve(TIER_A, MIB, BERTH_OS_PAGE));
+}
+
+static void carving_aligns_and_ends(void **state)
+{
+    (void)state;
+    in_child(check_carving);
+}
+
+static void check_many_tiers(void)
+{
+    unsigned opened = 0;
+
+    CHECK(berth__window_ready(BERTH_TIER_DRAM));
+    for (unsigned id = 3; id < BERTH_TIER_MAX; id++)
+        opened += berth__window_open((berth_tier_id)id, MIB) == 0;
+    CHECK(opened == BERTH_TIER_MAX - 3);
+    for (unsigned id = 3; id < BERTH_TIER_MAX; id++)
+        CHECK(berth__window_carve((berth_tier_id)id, MIB, BERTH_OS_PAGE));
+}
+
+static void every_tier_of_a_process_gets_a_window(void **state)
+{
+    (void)state;
+    in_child(check_many_tiers);
+}
+
+static void limit_addresses(rlim_t bytes)
+{
+    struct rlimit limit = {bytes, bytes};
+
+    CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+}
+
+static void check_little_room(void)
+{
+    limit_addresses((rlim_t)4 << 30);
+    CHECK(berth__window_open(TIER_A, 10 * MIB) == 0);
+    CHECK(berth__gate.window_size <= (size_t)1 << 30);
+    CHECK(berth__window_carve(TIER_A, 10 * MIB, BERTH_OS_PAGE));
+}
+
+static void a_limit_shrinks_the_reservation(void **state)
+{
+    (void)state;
+    in_child(check_little_room);
+}
+
+static void check_no_room(void)
+{
+    int saved = dup(2);
+
+    limit_addresses((rlim_t)200 << 20);
+    close(2);
+    CHECK(berth__window_open(TIER_A, MIB) == -ENOMEM);
+    CHECK(!berth__window_ready(BERTH_TIER_DRAM) && berth__gate.window_size == 0);
+    CHECK(!berth__window_carve(BERTH_TIER_DRAM, MIB, BERTH_OS_PAGE));
+    dup2(saved, 2);
+}
+
+static void without_addresses_there_are_no_windows(void **state)
+{
+    (void)state;
+    in_child(check_no_room);
+}
+
+static pthread_barrier_t start;
+
+static void *carve_many(void *argument)
+{
+    char **ret = argument;
+
+    pthread_barrier_wait(&start);
+    for (int i = 0; i < 200; i++)
+        ret[i] =
+            berth__window_carve(berth__window_ready(BERTH_TIER_DRAM) ? BERTH_TIER_DRAM : TIER_A,
+                                5 * BERTH_OS_PAGE, BERTH_OS_PAGE);
+    return NULL;
+}
+
+static void check_threads(void)
+{
+    static char *got[4][200];
+    pthread_t thread[4];
+
+    pthread_barrier_init(&start, NULL, 4);
+    for (int i = 0; i < 4; i++)
+        CHECK(pthread_create(&thread[i], NULL, carve_many, got[i]) == 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(thread[i], NULL);
+    for (int i = 0; i < 4; i++) {
+        for (int k = 0; k < 200; k++) {
+            struct berth_page *page = got[i][k] ? berth__window_page(got[i][k]) : NULL;
+
+            CHECK(page && atomic_fetch_add(&page->word[0], 1) == 0);
+        }
+    }
+    CHECK(berth__window_used(BERTH_TIER_DRAM) == 800 * 5 * BERTH_OS_PAGE);
+}
+
+static void threads_make_one_reservation(void **state)
+{
+    (void)state;
+    in_child(check_threads);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_reserved_at_start),
+        cmocka_unit_test(an_address_leads_to_its_tier),
+        cmocka_unit_test(carving_aligns_and_ends),
+        cmocka_unit_test(every_tier_of_a_process_gets_a_window),
+        cmocka_unit_test(a_limit_shrinks_the_reservation),
+        cmocka_unit_test(without_addresses_there_are_no_windows),
+        cmocka_unit_test(threads_make_one_reservation),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
