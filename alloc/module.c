@@ -78,16 +78,17 @@ static const char *base_name(const char *path)
 static const char *program_name(void)
 {
     static const char deleted[] = " (deleted)";
-    char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+    /* Not on the stack, which may be a small thread's. It becomes the name. */
+    const size_t room = 4096;
+    char *path = berth__site_store_alloc(room);
+    ssize_t n = path ? readlink("/proc/self/exe", path, room - 1) : 0;
     const char *started = (const char *)getauxval(AT_EXECFN);
 
     if (n <= 0)
         return started && *base_name(started) ? base_name(started) : "?";
-    path[n] = '\0';
     if ((size_t)n > sizeof(deleted) && strcmp(path + n - sizeof(deleted) + 1, deleted) == 0)
         path[n - (ssize_t)sizeof(deleted) + 1] = '\0';
-    return berth__site_store_text(base_name(path), strlen(base_name(path)));
+    return base_name(path);
 }
 
 static const char *module_name(const struct loaded *loaded)

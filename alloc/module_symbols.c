@@ -141,7 +141,7 @@ static struct berth_module_symbols *symbols_new(uint32_t count)
     if (symbols == MAP_FAILED)
         return NULL;
     symbols->mapped = size;
-    symbols->functions = (struct function *)((char *)symbols + head); /* both are 8-aligned */
+    symbols->functions = (void *)((char *)symbols + head); /* both parts are 8-aligned */
     return symbols;
 }
 
