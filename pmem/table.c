@@ -6,12 +6,12 @@
 #include "pmem/gate.h"
 #include "pmem/table_epoch.h"
 #include "pmem/table_load.h"
+#include "pmem/table_match.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 
 /*
  * `current` is the one pointer that readers follow. The rest is the installer's, under `lock`.
@@ -33,131 +33,18 @@ struct table_state berth__table_state = {.lock = PTHREAD_MUTEX_INITIALIZER};
 /* A reader runs for microseconds; one that takes this long will never come back. */
 #define READER_TIMEOUT_MS 1000
 
-/* A thread's name has at most 15 characters: the kernel's TASK_COMM_LEN. */
-#define THREAD_NAME_SIZE 16
-
-/* `*` is any characters, `?` any one. Iterative, so that no pattern is slow or deep. */
-static bool glob_matches(const char *glob, const char *text)
-{
-    const char *star = NULL;
-    const char *resume = text;
-
-    while (*text) {
-        if (*glob == '*') {
-            star = glob++;
-            resume = text;
-        } else if (*glob == '?' || *glob == *text) {
-            glob++;
-            text++;
-        } else if (star) {
-            glob = star + 1;
-            text = ++resume;
-        } else {
-            return false;
-        }
-    }
-    while (*glob == '*')
-        glob++;
-    return *glob == '\0';
-}
-
-/* What is found out about a request at most once, and only if some rule asks. */
-struct question {
-    const struct berth_request *request;
-    struct berth_loaded_table *table;
-    const _Atomic uint64_t *row;
-    bool row_known;
-    bool thread_known;
-    char thread[THREAD_NAME_SIZE];
-};
-
-static bool pattern_matches(struct question *question, uint32_t pattern)
-{
-    berth_site_id site = question->request->site;
-
-    if (site == 0)
-        return false;
-    if (!question->row_known) {
-        question->row = berth__site_cache_row(&question->table->sites, site);
-        question->row_known = true;
-    }
-    return berth__site_cache_test(&question->table->sites, question->row, site, pattern);
-}
-
-static bool thread_matches(struct question *question, const char *glob)
-{
-    if (!question->thread_known) {
-        if (prctl(PR_GET_NAME, question->thread, 0, 0, 0) < 0)
-            question->thread[0] = '\0';
-        question->thread_known = true;
-    }
-    return glob_matches(glob, question->thread);
-}
-
-/* The tag by call path: of the first `site` section that matches. */
-static enum berth_tag tag_by_site(struct question *question)
-{
-    const struct berth_table_view *view = &question->table->view;
-    const struct berth_request *request = question->request;
-
-    for (uint32_t i = 0; i < view->header->sites.count; i++) {
-        const struct berth_site_entry *entry = &view->sites[i];
-
-        if ((entry->side & request->side) && request->size >= entry->min_size &&
-            request->size <= entry->max_size && pattern_matches(question, i))
-            return (enum berth_tag)entry->tag;
-    }
-    return BERTH_TAG_UNTAGGED;
-}
-
-static bool rule_matches(struct question *question, uint32_t index, enum berth_tag tag)
-{
-    const struct berth_loaded_table *table = question->table;
-    const struct berth_rule_entry *entry = &table->view.rules[index];
-    const struct berth_rule_state *rule = &table->rules[index];
-    const struct berth_request *request = question->request;
-
-    return (rule->sides & request->side) && ((entry->tags >> tag) & 1) &&
-           request->size >= entry->min_size && request->size <= entry->max_size &&
-           request->sequence >= entry->sequence_first &&
-           request->sequence <= entry->sequence_last &&
-           (rule->pattern == BERTH_RULE_NONE || pattern_matches(question, rule->pattern)) &&
-           (entry->thread == 0 ||
-            thread_matches(question, berth__table_string(&table->view, entry->thread)));
-}
-
-static void take_rule(struct berth_loaded_table *table, uint32_t index,
-                      const struct berth_request *request, struct berth_decision *ret)
-{
-    struct berth_rule_state *rule = &table->rules[index];
-    const berth_tier_id *places = &table->placed[rule->placed_first];
-    unsigned count = rule->host_count;
-
-    if (request->side == BERTH_SIDE_DEVICE) {
-        places += rule->host_count;
-        count = rule->device_count;
-    }
-    ret->rule = index;
-    ret->place_count = count;
-    for (unsigned i = 0; i < count; i++)
-        ret->places[i] = places[i];
-    atomic_fetch_add_explicit(&rule->matched_blocks, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&rule->matched_bytes, request->size, memory_order_relaxed);
-}
-
 static void decide(struct berth_loaded_table *table, const struct berth_request *request,
                    struct berth_decision *ret)
 {
-    struct question question = {.request = request, .table = table};
+    struct berth_rule_state *rule;
 
     ret->version = table->version;
-    if (ret->tag == BERTH_TAG_UNTAGGED)
-        ret->tag = tag_by_site(&question);
-    for (uint32_t i = 0; i < table->view.header->rules.count; i++)
-        if (rule_matches(&question, i, ret->tag)) {
-            take_rule(table, i, request, ret);
-            return;
-        }
+    berth__table_match(table, request, ret);
+    if (ret->rule == BERTH_RULE_NONE)
+        return;
+    rule = &table->rules[ret->rule];
+    atomic_fetch_add_explicit(&rule->matched_blocks, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&rule->matched_bytes, request->size, memory_order_relaxed);
 }
 
 /* Enters, and returns the table in force, which stays until the reader leaves. */

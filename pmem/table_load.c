@@ -276,7 +276,7 @@ static void collect_patterns(struct berth_loaded_table *table)
         table->patterns[count++] = berth__table_string(view, view->rules[i].pattern);
         table->site_sides |= rule->sides;
     }
-    berth__site_cache_init(&table->sites, table->patterns, count);
+    berth__site_cache_init(&table->sites, table->patterns, count, BERTH_TABLE_PLANS);
 }
 
 int berth__table_load(const void *bytes, size_t size, const char *origin,
@@ -314,5 +314,6 @@ out:
 void berth__table_unload(struct berth_loaded_table *table)
 {
     berth__site_cache_done(&table->sites);
+    berth__plan_arena_done(&table->plans);
     munmap(table, table->mapped_size);
 }

@@ -12,7 +12,11 @@
 
 #include "pmem/table.h"
 #include "pmem/table_format.h"
+#include "pmem/table_plan.h"
 #include "pmem/table_site.h"
+
+/* Plans that a site's row has room for (table_match.c). */
+#define BERTH_TABLE_PLANS (2 + 2 * BERTH_TAG_COUNT)
 
 /* A rule in force. Cache lines apart: the counters of busy rules do not disturb each other. */
 struct berth_rule_state {
@@ -40,6 +44,7 @@ struct berth_loaded_table {
     struct berth_rule_state *rules;
     berth_tier_id *placed;
     struct berth_site_cache sites;
+    struct berth_plan_arena plans;
 };
 
 /*

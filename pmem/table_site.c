@@ -8,11 +8,12 @@
 #define ROW_COMPLETE UINT64_C(1)
 
 void berth__site_cache_init(struct berth_site_cache *cache, const char *const *patterns,
-                            uint32_t pattern_count)
+                            uint32_t pattern_count, uint32_t slot_count)
 {
     cache->patterns = patterns;
     cache->pattern_count = pattern_count;
-    cache->row_words = pattern_count / 64 + 1;
+    cache->bit_words = pattern_count / 64 + 1;
+    cache->row_words = cache->bit_words + slot_count;
     for (unsigned i = 0; i < BERTH_SITE_CHUNKS; i++)
         atomic_init(&cache->chunk[i], NULL);
 }
@@ -58,13 +59,13 @@ static void fill_row(const struct berth_site_cache *cache, _Atomic uint64_t *row
     uint64_t first = ROW_COMPLETE;
 
     /* Word 0 comes last: its lowest bit is what makes the others valid. */
-    for (uint32_t word = cache->row_words; word-- > 0;) {
+    for (uint32_t word = cache->bit_words; word-- > 0;) {
         uint64_t bits = 0;
 
         for (uint32_t bit = 0; bit < 64; bit++) {
             uint64_t pattern = (uint64_t)word * 64 + bit;
 
-            if (pattern > 0 && pattern <= cache->pattern_count &&
+            if (site != 0 && pattern > 0 && pattern <= cache->pattern_count &&
                 berth__site_pattern_match(cache->patterns[pattern - 1], site))
                 bits |= UINT64_C(1) << bit;
         }
@@ -83,8 +84,6 @@ const _Atomic uint64_t *berth__site_cache_row(struct berth_site_cache *cache, be
     uint64_t index = n - (UINT64_C(1) << top);
     _Atomic uint64_t *row;
 
-    if (site == 0)
-        return NULL;
     row = get_chunk(cache, top - BERTH_SITE_CHUNK_SHIFT);
     if (!row)
         return NULL;
@@ -102,4 +101,13 @@ bool berth__site_cache_test(const struct berth_site_cache *cache, const _Atomic 
     if (!row)
         return site != 0 && berth__site_pattern_match(cache->patterns[pattern], site);
     return (atomic_load_explicit(&row[bit / 64], memory_order_relaxed) >> (bit % 64)) & 1;
+}
+
+_Static_assert(sizeof(_Atomic(const void *)) <= sizeof(uint64_t), "a slot holds a pointer");
+
+_Atomic(const void *) *berth__site_cache_slot(const struct berth_site_cache *cache,
+                                              const _Atomic uint64_t *row, uint32_t slot)
+{
+    /* Rows are written through: what is constant to readers is their bits. */
+    return (void *)(uintptr_t)&row[cache->bit_words + slot];
 }

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/table_match.h"
+
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+/* A thread's name has at most 15 characters: the kernel's TASK_COMM_LEN. */
+#define THREAD_NAME_SIZE 16
+
+/* In a slot: there cannot be a plan. A number, because both preload libraries read the slot. */
+#define NO_PLAN ((const struct berth_plan *)1)
+
+/* What is found out about a request at most once, and only if some rule asks. */
+struct question {
+    const struct berth_request *request;
+    struct berth_loaded_table *table;
+    const _Atomic uint64_t *row; /* of the site; NULL: there is no memory for one */
+    bool thread_known;
+    char thread[THREAD_NAME_SIZE];
+};
+
+/* `*` is any characters, `?` any one. Iterative, so that no pattern is slow or deep. */
+static bool glob_matches(const char *glob, const char *text)
+{
+    const char *star = NULL;
+    const char *resume = text;
+
+    while (*text) {
+        if (*glob == '*') {
+            star = glob++;
+            resume = text;
+        } else if (*glob == '?' || *glob == *text) {
+            glob++;
+            text++;
+        } else if (star) {
+            glob = star + 1;
+            text = ++resume;
+        } else {
+            return false;
+        }
+    }
+    while (*glob == '*')
+        glob++;
+    return *glob == '\0';
+}
+
+static bool pattern_matches(const struct question *question, uint32_t pattern)
+{
+    return berth__site_cache_test(&question->table->sites, question->row, question->request->site,
+                                  pattern);
+}
+
+static bool thread_matches(struct question *question, const char *glob)
+{
+    if (!question->thread_known) {
+        if (prctl(PR_GET_NAME, question->thread, 0, 0, 0) < 0)
+            question->thread[0] = '\0';
+        question->thread_known = true;
+    }
+    return glob_matches(glob, question->thread);
+}
+
+/* Whether the section speaks of the request, its size apart. */
+static bool section_applies(const struct question *question, uint32_t index)
+{
+    const struct berth_site_entry *entry = &question->table->view.sites[index];
+
+    return (entry->side & question->request->side) && pattern_matches(question, index);
+}
+
+/* Whether the rule speaks of the request, its size and what a plan does not know apart. */
+static bool rule_applies(const struct question *question, uint32_t index, enum berth_tag tag)
+{
+    const struct berth_rule_entry *entry = &question->table->view.rules[index];
+    const struct berth_rule_state *rule = &question->table->rules[index];
+
+    return (rule->sides & question->request->side) && ((entry->tags >> tag) & 1) &&
+           (rule->pattern == BERTH_RULE_NONE || pattern_matches(question, rule->pattern));
+}
+
+/* What a plan does not know: threads and sequences. */
+static bool rule_is_met(struct question *question, uint32_t index)
+{
+    const struct berth_rule_entry *entry = &question->table->view.rules[index];
+    const struct berth_request *request = question->request;
+
+    return request->sequence >= entry->sequence_first &&
+           request->sequence <= entry->sequence_last &&
+           (entry->thread == 0 ||
+            thread_matches(question, berth__table_string(&question->table->view, entry->thread)));
+}
+
+static void take_rule(const struct berth_loaded_table *table, uint32_t index, enum berth_side side,
+                      struct berth_decision *ret)
+{
+    const struct berth_rule_state *rule = &table->rules[index];
+    const berth_tier_id *places = &table->placed[rule->placed_first];
+    unsigned count = rule->host_count;
+
+    if (side == BERTH_SIDE_DEVICE) {
+        places += rule->host_count;
+        count = rule->device_count;
+    }
+    ret->rule = index;
+    ret->place_count = count;
+    for (unsigned i = 0; i < count; i++)
+        ret->places[i] = places[i];
+}
+
+/* The tag by call path: of the first `site` section that matches. */
+static enum berth_tag tag_in_turn(const struct question *question)
+{
+    const struct berth_table_view *view = &question->table->view;
+    uint64_t size = question->request->size;
+
+    for (uint32_t i = 0; i < view->header->sites.count; i++)
+        if (size >= view->sites[i].min_size && size <= view->sites[i].max_size &&
+            section_applies(question, i))
+            return (enum berth_tag)view->sites[i].tag;
+    return BERTH_TAG_UNTAGGED;
+}
+
+static void rule_in_turn(struct question *question, struct berth_decision *ret)
+{
+    const struct berth_table_view *view = &question->table->view;
+    uint64_t size = question->request->size;
+
+    for (uint32_t i = 0; i < view->header->rules.count; i++)
+        if (size >= view->rules[i].min_size && size <= view->rules[i].max_size &&
+            rule_applies(question, i, ret->tag) && rule_is_met(question, i)) {
+            take_rule(question->table, i, question->request->side, ret);
+            return;
+        }
+}
+
+/* Where a row keeps its plans: the tags per side, then the rules per side and tag. */
+static unsigned tag_slot(enum berth_side side)
+{
+    return side == BERTH_SIDE_DEVICE;
+}
+
+static unsigned rule_slot(enum berth_side side, enum berth_tag tag)
+{
+    return 2 + (side == BERTH_SIDE_DEVICE) * BERTH_TAG_COUNT + tag;
+}
+
+_Static_assert(2 + 2 * BERTH_TAG_COUNT == BERTH_TABLE_PLANS, "a slot for every plan");
+
+static size_t list_sections(const struct question *question, struct berth_plan_entry *entries)
+{
+    const struct berth_table_view *view = &question->table->view;
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < view->header->sites.count; i++)
+        if (section_applies(question, i))
+            entries[count++] = (struct berth_plan_entry){view->sites[i].min_size,
+                                                         view->sites[i].max_size, i, true};
+    return count;
+}
+
+static size_t list_rules(const struct question *question, enum berth_tag tag,
+                         struct berth_plan_entry *entries)
+{
+    const struct berth_table_view *view = &question->table->view;
+    size_t count = 0;
+
+    for (uint32_t i = 0; i < view->header->rules.count; i++) {
+        const struct berth_rule_entry *rule = &view->rules[i];
+
+        if (rule_applies(question, i, tag))
+            entries[count++] =
+                (struct berth_plan_entry){rule->min_size, rule->max_size, i,
+                                          rule->thread == 0 && rule->sequence_first == 0 &&
+                                              rule->sequence_last == UINT64_MAX};
+    }
+    return count;
+}
+
+static const struct berth_plan *build(const struct question *question, unsigned slot,
+                                      enum berth_tag tag)
+{
+    const struct berth_table_header *header = question->table->view.header;
+    bool tags = slot == tag_slot(question->request->side);
+    size_t room = tags ? header->sites.count : header->rules.count;
+    size_t scratch = (room + 1) * sizeof(struct berth_plan_entry);
+    void *entries = mmap(NULL, scratch, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const struct berth_plan *plan;
+
+    if (entries == MAP_FAILED)
+        return NULL;
+    plan = berth__plan_build(&question->table->plans, entries,
+                             tags ? list_sections(question, entries)
+                                  : list_rules(question, tag, entries));
+    munmap(entries, scratch);
+    return plan;
+}
+
+/* The plan in a slot of the site's row, made if there is none yet; NULL: there cannot be one. */
+static const struct berth_plan *get_plan(const struct question *question, unsigned slot,
+                                         enum berth_tag tag)
+{
+    _Atomic(const void *) *at;
+    const struct berth_plan *plan;
+
+    if (!question->row)
+        return NULL;
+    at = berth__site_cache_slot(&question->table->sites, question->row, slot);
+    plan = atomic_load_explicit(at, memory_order_acquire);
+    if (BERTH_UNLIKELY(!plan)) {
+        plan = build(question, slot, tag);
+        /* Two threads may build the same plan: either will do. Failure is remembered too. */
+        atomic_store_explicit(at, plan ? plan : NO_PLAN, memory_order_release);
+    }
+    return plan == NO_PLAN ? NULL : plan;
+}
+
+static enum berth_tag match_tag(const struct question *question)
+{
+    const struct berth_table_view *view = &question->table->view;
+    const struct berth_plan *plan;
+    const struct berth_plan_step *step;
+
+    if (view->header->sites.count == 0 || question->request->site == 0)
+        return BERTH_TAG_UNTAGGED;
+    plan = get_plan(question, tag_slot(question->request->side), BERTH_TAG_UNTAGGED);
+    if (!plan)
+        return tag_in_turn(question);
+    step = berth__plan_find(plan, question->request->size);
+    return step->count == 0 ? BERTH_TAG_UNTAGGED
+                            : (enum berth_tag)view->sites[plan->indexes[step->first]].tag;
+}
+
+static void match_rule(struct question *question, struct berth_decision *ret)
+{
+    enum berth_side side = question->request->side;
+    const struct berth_plan *plan = get_plan(question, rule_slot(side, ret->tag), ret->tag);
+    const struct berth_plan_step *step;
+
+    if (!plan) {
+        rule_in_turn(question, ret);
+        return;
+    }
+    step = berth__plan_find(plan, question->request->size);
+    for (uint32_t i = 0; i < step->count; i++) {
+        uint32_t index = plan->indexes[step->first + i];
+
+        if (rule_is_met(question, index)) {
+            take_rule(question->table, index, side, ret);
+            return;
+        }
+    }
+}
+
+void berth__table_match(struct berth_loaded_table *table, const struct berth_request *request,
+                        struct berth_decision *ret)
+{
+    struct question question = {.request = request, .table = table};
+
+    question.row = berth__site_cache_row(&table->sites, request->site);
+    if (ret->tag == BERTH_TAG_UNTAGGED)
+        ret->tag = match_tag(&question);
+    match_rule(&question, ret);
+}
+
+void berth__table_match_in_turn(struct berth_loaded_table *table,
+                                const struct berth_request *request, struct berth_decision *ret)
+{
+    struct question question = {.request = request, .table = table};
+
+    if (ret->tag == BERTH_TAG_UNTAGGED)
+        ret->tag = tag_in_turn(&question);
+    rule_in_turn(&question, ret);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What one loaded table says of a request.
+ *
+ * The first time that a site is met on a side with a tag, the rules that can matter are put in a
+ * plan; from then on the answer costs a search among the bounds of their sizes. Where there is no
+ * memory for that, rules are tried in turn, with the same answer.
+ */
+#ifndef BERTH_PMEM_TABLE_MATCH_H
+#define BERTH_PMEM_TABLE_MATCH_H
+
+#include "pmem/table_load.h"
+
+/* Fills in tag, rule and places; `ret` says "nothing" before. Counts nothing. */
+void berth__table_match(struct berth_loaded_table *table, const struct berth_request *request,
+                        struct berth_decision *ret);
+
+/* The same answer by trying each rule in turn. */
+void berth__table_match_in_turn(struct berth_loaded_table *table,
+                                const struct berth_request *request, struct berth_decision *ret);
+
+#endif
