@@ -44,6 +44,8 @@ def far_directory():
 
 def environment(mode, library, berth, scratch):
     env = dict(os.environ)
+    # meson names the folders of all libraries; which ones are found without is part of the checks.
+    env.pop("LD_LIBRARY_PATH", None)
     if mode == "native":
         return env
     env["LD_PRELOAD"] = library
