@@ -3,7 +3,8 @@
  * Goal: no damage to a model's files crashes the reader, leaks, or goes unexplained.
  * Method: a seeded generator flips, cuts, inserts and swaps bytes of a good safetensors
  * header, tokenizer.json, config.json and index, and loads the result; a refusal must
- * come with a message. What loads is used once. Meant for the sanitizers; the seed is
+ * come with a message. What loads is used once; random texts go through a good
+ * tokenizer and back. Meant for the sanitizers; the seed is
  * printed, and `fuzz_infer_files DATA SEED ROUNDS` repeats a run.
  */
 #include "checkpoint.h"
@@ -170,6 +171,72 @@ static int file_fuzz(const char *dir, const char *name, size_t reach, size_t rou
     return failures;
 }
 
+/* Bytes of random text, half of it characters that the pre-tokenizer tells apart. */
+static size_t text_draw(char *text, size_t max)
+{
+    static const char *const telling[] = {" ",
+                                          "\n",
+                                          "\r\n",
+                                          "a",
+                                          "'s",
+                                          "Z",
+                                          "12",
+                                          "!",
+                                          "\t",
+                                          "\xc3\xa9",
+                                          "\xe6\x97\xa5",
+                                          "\xe2\x80\x83",
+                                          "\xf0\x9f\x98\x80",
+                                          "\xc2\xa0"};
+    size_t size = 0, pieces = random_below(40);
+
+    for (size_t i = 0; i < pieces && size + 8 < max; i++) {
+        if (random_below(4) == 0) {
+            text[size++] = (char)random_below(256);
+        } else {
+            const char *piece = telling[random_below(sizeof(telling) / sizeof(telling[0]))];
+
+            memcpy(text + size, piece, strlen(piece));
+            size += strlen(piece);
+        }
+    }
+    return size;
+}
+
+/* Every text, also what is no text, comes back from its tokens byte for byte. */
+static int texts_fuzz(const char *dir, size_t rounds)
+{
+    struct berth_tokenizer *tokenizer;
+    int failures = 0;
+
+    if (berth__tokenizer_load(dir, 0, &failure, &tokenizer) < 0) {
+        fprintf(stderr, "%s\n", failure.text);
+        return 1;
+    }
+    for (size_t round = 0; round < rounds; round++) {
+        char text[512];
+        size_t size = text_draw(text, sizeof(text)), at = 0;
+        struct berth_id_list list = {0};
+        int r = berth__tokenizer_encode(tokenizer, text, size, false, &failure, &list);
+
+        for (size_t i = 0; r == 0 && i < list.count; i++) {
+            size_t length;
+            const unsigned char *bytes = berth__tokenizer_bytes(tokenizer, list.ids[i], &length);
+
+            if (length > size - at || memcmp(bytes, text + at, length) != 0)
+                r = 1;
+            at += length;
+        }
+        if (r != 0 || at != size) {
+            fprintf(stderr, "round %zu: a text of %zu bytes does not come back\n", round, size);
+            failures++;
+        }
+        berth__id_list_done(&list);
+    }
+    berth__tokenizer_free(tokenizer);
+    return failures;
+}
+
 int main(int argc, char **argv)
 {
     const char *data = argc > 1 ? argv[1] : "data";
@@ -190,5 +257,6 @@ int main(int argc, char **argv)
     /* The start holds the tokens and the steps; the rest is vocabulary. */
     failures += file_fuzz(dir, "tokenizer.json", 4096, rounds / 2, tokenizer_try);
     failures += file_fuzz(dir, "tokenizer.json", SIZE_MAX, rounds / 2, tokenizer_try);
+    failures += texts_fuzz(dir, 20 * rounds);
     return failures > 0;
 }
