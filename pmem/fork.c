@@ -46,11 +46,11 @@ static void say_refused(const struct berth_tier_file *file, int error)
                    "fork refused: tier %s holds %s, over its fork-copy-max of %s", file->tier->name,
                    berth__quantity_format(size, size_text),
                    berth__quantity_format(file->fork_copy_max, limit_text));
-    else
+    else /* strerror() may translate, and so call malloc, which is locked here. */
         berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_FORK,
                    "fork refused: the child's copy of tier %s (%s) cannot be made in %s: %s",
                    file->tier->name, berth__quantity_format(size, size_text), file->tier->path,
-                   strerror(-error));
+                   strerrordesc_np(-error));
 }
 
 static int begin_copies(struct berth_fork *attempt)

@@ -222,7 +222,7 @@ static int find_room(const struct berth_tier_config *config, uint64_t *ret_room,
     if (statvfs(config->path, &fs) < 0) {
         int r = -errno;
 
-        snprintf(why, why_size, "%s cannot be used: %s", config->path, strerror(-r));
+        snprintf(why, why_size, "%s cannot be used: %s", config->path, strerrordesc_np(-r));
         return r;
     }
     /* A filesystem without a notion of size (ramfs) reports 0 blocks in all. */
@@ -246,7 +246,7 @@ static int make_file(struct berth_tier *tier, berth_tier_id id,
         return r;
     fd = berth__tier_file_open(config->path);
     if (fd < 0) {
-        snprintf(why, why_size, "no file can be made in %s: %s", config->path, strerror(-fd));
+        snprintf(why, why_size, "no file can be made in %s: %s", config->path, strerrordesc_np(-fd));
         return fd;
     }
     r = berth__window_open(id, room);

@@ -161,7 +161,7 @@ static void refuse(void)
 
     atomic_store_explicit(&refused, 1, memory_order_relaxed);
     berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
-                    "no addresses can be reserved (RLIMIT_AS is too low); "
+                    "no addresses can be reserved (see RLIMIT_AS); "
                     "host memory stays in DRAM and large blocks are counted in total only");
 }
 

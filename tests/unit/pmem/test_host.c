@@ -12,6 +12,7 @@
 #include "pmem/jemalloc.h"
 #include "tests/unit/pmem/table_fixture.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -381,6 +382,58 @@ static void totals_leave_out_what_is_counted_one_by_one(void **state)
     berth_je_free(p);
 }
 
+/* jemalloc has 4093 tcaches: a thread beyond them goes without, and places its blocks all the same. */
+static void *place_without_tcache(void *argument)
+{
+    char *p = get(100);
+
+    (void)argument;
+    memset(p, 1, 100);
+    assert_string_equal(describe(p).tier, "crowded");
+    berth__host_free(p);
+    return NULL;
+}
+
+static void without_tcaches_small_blocks_still_come(void **state)
+{
+    static unsigned tcache[5000];
+    size_t size = sizeof(tcache[0]);
+    unsigned count = 0;
+    pthread_t thread;
+
+    (void)state;
+    use_tier("crowded", 0, 0, 0);
+    while (count < 5000 &&
+           berth_je_mallctl("tcache.create", &tcache[count], &size, NULL, 0) == 0)
+        count++;
+    assert_true(count < 4094);
+    assert_int_equal(pthread_create(&thread, NULL, place_without_tcache, NULL), 0);
+    pthread_join(thread, NULL);
+    while (count-- > 0)
+        berth_je_mallctl("tcache.destroy", NULL, NULL, &tcache[count], sizeof(tcache[count]));
+}
+
+/* 10000 threads in turn use one tier: the tcaches of the dead must be given back. */
+static void threads_leave_no_tcache_behind(void **state)
+{
+    size_t size = sizeof(unsigned);
+    unsigned first, last;
+
+    (void)state;
+    use_tier("crowded", 0, 0, 0);
+    assert_int_equal(berth_je_mallctl("tcache.create", &first, &size, NULL, 0), 0);
+    for (int i = 0; i < 10000; i++) {
+        pthread_t thread;
+
+        assert_int_equal(pthread_create(&thread, NULL, place_without_tcache, NULL), 0);
+        pthread_join(thread, NULL);
+    }
+    assert_int_equal(berth_je_mallctl("tcache.create", &last, &size, NULL, 0), 0);
+    assert_true(last <= first + 4);
+    berth_je_mallctl("tcache.destroy", NULL, NULL, &first, sizeof(first));
+    berth_je_mallctl("tcache.destroy", NULL, NULL, &last, sizeof(last));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +449,8 @@ int main(void)
         cmocka_unit_test(a_block_that_cannot_grow_stays),
         cmocka_unit_test(dram_moves_into_a_rule_that_it_grows_into),
         cmocka_unit_test(totals_leave_out_what_is_counted_one_by_one),
+        cmocka_unit_test(without_tcaches_small_blocks_still_come),
+        cmocka_unit_test(threads_leave_no_tcache_behind),
     };
 
     return cmocka_run_group_tests(tests, start, NULL);
