@@ -246,7 +246,8 @@ static int make_file(struct berth_tier *tier, berth_tier_id id,
         return r;
     fd = berth__tier_file_open(config->path);
     if (fd < 0) {
-        snprintf(why, why_size, "no file can be made in %s: %s", config->path, strerrordesc_np(-fd));
+        snprintf(why, why_size, "no file can be made in %s: %s", config->path,
+                 strerrordesc_np(-fd));
         return fd;
     }
     r = berth__window_open(id, room);

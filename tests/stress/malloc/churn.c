@@ -30,6 +30,7 @@ struct block {
 
 static _Atomic(struct block *) exchange[EXCHANGE];
 static atomic_bool stop;
+static atomic_ulong blocks, forks;
 static unsigned steps;
 
 static uint64_t next(uint64_t *state)
@@ -101,6 +102,7 @@ static struct block *get(uint64_t *random)
     if (!block)
         fail("no memory");
     mark(block, size, next(random));
+    atomic_fetch_add_explicit(&blocks, 1, memory_order_relaxed);
     return block;
 }
 
@@ -202,6 +204,7 @@ static void *fork_often(void *argument)
             run_child(still, random);
         if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
             fail("a child did not find what it should");
+        atomic_fetch_add(&forks, 1);
         for (int i = 0; i < STILL; i++)
             if (!is_marked(still[i], still[i]->size))
                 fail("a child wrote into its parent");
@@ -230,6 +233,6 @@ int main(int argc, char **argv)
     pthread_join(forking, NULL);
     for (int i = 0; i < EXCHANGE; i++)
         put(atomic_load(&exchange[i]));
-    printf("ok\n");
+    printf("%lu blocks, %lu forks\n", atomic_load(&blocks), atomic_load(&forks));
     return 0;
 }

@@ -32,4 +32,4 @@ rule everything {{
     subprocess.run([berth, "policy", "compile", source, "-o", table], check=True)
     env = dict(os.environ, LD_PRELOAD=os.path.abspath(library), BERTH_POLICY=table,
                BERTH_CONTROL="never")
-    sys.exit(subprocess.run([program, seed, "8000"], env=env).returncode)
+    sys.exit(subprocess.run([program, seed, "1000000"], env=env).returncode)

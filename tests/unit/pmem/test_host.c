@@ -382,7 +382,8 @@ static void totals_leave_out_what_is_counted_one_by_one(void **state)
     berth_je_free(p);
 }
 
-/* jemalloc has 4093 tcaches: a thread beyond them goes without, and places its blocks all the same. */
+/* jemalloc has 4093 tcaches: a thread beyond them goes without, and places its blocks all the same.
+ */
 static void *place_without_tcache(void *argument)
 {
     char *p = get(100);
@@ -403,8 +404,7 @@ static void without_tcaches_small_blocks_still_come(void **state)
 
     (void)state;
     use_tier("crowded", 0, 0, 0);
-    while (count < 5000 &&
-           berth_je_mallctl("tcache.create", &tcache[count], &size, NULL, 0) == 0)
+    while (count < 5000 && berth_je_mallctl("tcache.create", &tcache[count], &size, NULL, 0) == 0)
         count++;
     assert_true(count < 4094);
     assert_int_equal(pthread_create(&thread, NULL, place_without_tcache, NULL), 0);
