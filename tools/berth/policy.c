@@ -20,12 +20,14 @@
 static const char usage_text[] =
     "usage: berth policy check FILE\n"
     "       berth policy compile FILE [-o OUT]\n"
-    "       berth policy show [--text | --json] FILE|TABLE\n"
+    "       berth policy show [--text | --json] FILE|TABLE|PID\n"
+    "       berth policy apply PID FILE\n"
     "\n"
     "  check    says everything that is wrong with a policy, as FILE:LINE: what; what was "
     "expected\n"
     "  compile  checks it and writes the table that a process loads (to OUT, else to stdout)\n"
     "  show     prints a policy, or the table that it was compiled to; --text as a policy again\n"
+    "  apply    makes a policy the one in force in a process that runs\n"
     "\n"
     "Exit code: 0; 1 when the policy is wrong or a file cannot be had; 2 for wrong usage.\n"
     "The format of a policy file is in berth-policy(5).\n";
