@@ -37,7 +37,8 @@ struct named {
 struct module_registry {
     _Atomic(struct berth_module *) modules;
     _Atomic uint64_t passes;
-    _Atomic uint64_t subs; /* dlpi_subs when modules were last compared with the loader's list */
+    /* dlpi_adds + dlpi_subs when the modules were last compared with the loader's list. */
+    _Atomic uint64_t changes;
     _Atomic uint64_t gone;
     struct berth_site_trie named;
 };
@@ -52,8 +53,8 @@ struct pass {
     unsigned count;
     const struct berth_module_frame **ret; /* NULL where not named yet */
     uint64_t number;                       /* 0 before the first module */
-    uint64_t subs;
-    bool compare; /* something was closed: every module must be met */
+    uint64_t changes;
+    bool compare; /* something was opened or closed: every module must be met */
     bool no_memory;
     unsigned waiting_count; /* modules whose symbols were collected, to be ordered */
     struct berth_module *waiting[BERTH_SITE_FRAMES_MAX];
@@ -91,10 +92,14 @@ static const char *program_name(void)
     return base_name(path);
 }
 
+static const char *module_path(const struct loaded *loaded)
+{
+    return loaded->info->dlpi_name ? loaded->info->dlpi_name : "";
+}
+
 static const char *module_name(const struct loaded *loaded)
 {
-    const char *path = loaded->info->dlpi_name;
-    const char *name = path ? base_name(path) : "";
+    const char *name = base_name(module_path(loaded));
 
     if (*name)
         return berth__site_store_text(name, strlen(name));
@@ -148,27 +153,48 @@ static uint64_t build_id(const struct loaded *loaded)
     return build;
 }
 
+/*
+ * The module that this is. One that was gone is back when it has the same build id, and its names
+ * are right again; without a build id nobody knows.
+ */
 static struct berth_module *module_find(const struct loaded *loaded, uint64_t build)
 {
     struct berth_module *m = atomic_load_explicit(&registry->modules, memory_order_acquire);
-    const char *path = loaded->info->dlpi_name ? loaded->info->dlpi_name : "";
 
-    for (; m; m = m->next)
-        if (m->start == loaded->start && m->end == loaded->end && m->build == build &&
-            strcmp(m->path, path) == 0 && !atomic_load_explicit(&m->gone, memory_order_relaxed))
+    for (; m; m = m->next) {
+        if (m->start != loaded->start || m->end != loaded->end || m->build != build ||
+            strcmp(m->path, module_path(loaded)) != 0)
+            continue;
+        if (build != 0)
+            atomic_store_explicit(&m->gone, false, memory_order_relaxed);
+        if (!atomic_load_explicit(&m->gone, memory_order_relaxed))
             return m;
+    }
     return NULL;
+}
+
+/* A module of the same file at another address: it has the same names, and the same symbols. */
+static const struct berth_module *module_twin(const struct loaded *loaded, uint64_t build)
+{
+    const struct berth_module *m = atomic_load_explicit(&registry->modules, memory_order_acquire);
+
+    while (m && (m->build != build || strcmp(m->path, module_path(loaded)) != 0))
+        m = m->next;
+    return build != 0 ? m : NULL;
 }
 
 static struct berth_module *module_new(const struct loaded *loaded, uint64_t build)
 {
-    const char *path = loaded->info->dlpi_name ? loaded->info->dlpi_name : "";
+    const struct berth_module *twin = module_twin(loaded, build);
+    const char *path = module_path(loaded);
     struct berth_module *m = berth__site_store_alloc(sizeof(*m));
 
     if (!m)
         return NULL;
-    m->name = module_name(loaded);
-    m->path = berth__site_store_text(path, strlen(path));
+    m->name = twin ? twin->name : module_name(loaded);
+    m->path = twin ? twin->path : berth__site_store_text(path, strlen(path));
+    if (twin)
+        atomic_init(&m->symbols, atomic_load_explicit(&twin->symbols, memory_order_acquire));
     m->base = (uintptr_t)loaded->info->dlpi_addr;
     m->start = loaded->start;
     m->end = loaded->end;
@@ -321,8 +347,9 @@ static int pass_visit(struct dl_phdr_info *info, size_t size, void *context)
     loaded.first = pass->number == 0;
     if (loaded.first) {
         pass->number = atomic_fetch_add_explicit(&registry->passes, 1, memory_order_relaxed) + 1;
-        pass->subs = (uint64_t)info->dlpi_subs;
-        pass->compare = pass->subs != atomic_load_explicit(&registry->subs, memory_order_relaxed);
+        pass->changes = (uint64_t)info->dlpi_adds + (uint64_t)info->dlpi_subs;
+        pass->compare =
+            pass->changes != atomic_load_explicit(&registry->changes, memory_order_relaxed);
     }
     if (loaded.end == 0 || (!pass->compare && !pass_wants(pass, &loaded)))
         return 0;
@@ -349,7 +376,7 @@ static void pass_mark_gone(const struct pass *pass)
         if (atomic_load_explicit(&m->seen, memory_order_relaxed) < pass->number &&
             !atomic_exchange_explicit(&m->gone, true, memory_order_relaxed))
             atomic_fetch_add_explicit(&registry->gone, 1, memory_order_release);
-    atomic_store_explicit(&registry->subs, pass->subs, memory_order_relaxed);
+    atomic_store_explicit(&registry->changes, pass->changes, memory_order_relaxed);
 }
 
 /* Outside the loader's lock: ordering a large module's symbols takes tens of milliseconds. */
@@ -403,6 +430,15 @@ int berth__module_name(const void *const *addresses, unsigned count,
     }
     errno = saved_errno;
     return pass.no_memory ? -ENOMEM : 0;
+}
+
+void berth__module_refresh(void)
+{
+    struct pass pass = {.count = 0};
+    int saved_errno = errno;
+
+    pass_run(&pass);
+    errno = saved_errno;
 }
 
 uint64_t berth__module_gone_count(void)

@@ -5,8 +5,9 @@
  * Read by dl_iterate_phdr(), which takes only the lock of the loader's list, not the one that is
  * held while constructors run. Symbols are read inside its callback, where no module can be
  * unmapped. What is found is kept for ever, also when the module is closed: a name once given
- * stays. When dlpi_subs says that something was closed, modules that are no longer in the list are
- * marked as gone, so that an address is named anew once another module is mapped there.
+ * stays. When dlpi_adds or dlpi_subs say that the list has changed, modules that are no longer in
+ * it are marked as gone, so that an address is named anew once another module is mapped there; one
+ * that was gone is back when the same build is loaded at the same address.
  *
  * Lock-free but for the loader's own lock (and see alloc/module_walk.h); never calls malloc.
  */
@@ -32,6 +33,9 @@ struct berth_module_frame {
  */
 int berth__module_name(const void *const *addresses, unsigned count,
                        const struct berth_module_frame **ret);
+
+/* Looks whether modules are gone or back, which naming does by itself. */
+void berth__module_refresh(void);
 
 /* How many modules were seen to be gone so far, and whether this frame's is one of them. */
 uint64_t berth__module_gone_count(void);

@@ -56,27 +56,41 @@ static uint64_t hash_frames(const void *const *frames, unsigned count)
     return hash ^ hash >> 32;
 }
 
-static bool site_is(const struct site *site, const void *const *frames, unsigned count)
+static bool site_has(const struct site *site, const void *const *frames, unsigned count)
 {
-    return site->count == count && memcmp(site->frames, frames, count * sizeof(*frames)) == 0 &&
-           !atomic_load_explicit(&site->stale, memory_order_relaxed);
+    return site->count == count && memcmp(site->frames, frames, count * sizeof(*frames)) == 0;
+}
+
+static bool site_is_stale(const struct site *site)
+{
+    return atomic_load_explicit(&site->stale, memory_order_relaxed);
 }
 
 static bool site_is_same(const struct berth_site_entry *in_trie,
                          const struct berth_site_entry *fresh)
 {
+    const struct site *old = (const struct site *)in_trie;
     const struct site *site = (const struct site *)fresh;
 
-    return site_is((const struct site *)in_trie, site->frames, site->count);
+    return site_has(old, site->frames, site->count) && !site_is_stale(old);
 }
 
-static struct site *site_find(uint64_t hash, const void *const *frames, unsigned count)
+/* The path's site, or NULL; *ret_stale tells whether there was one of a module that was closed. */
+static struct site *site_find(uint64_t hash, const void *const *frames, unsigned count,
+                              bool *ret_stale)
 {
     struct berth_site_entry *e = berth__site_trie_find(&registry->trie, hash);
 
-    for (; e; e = atomic_load_explicit(&e->next, memory_order_acquire))
-        if (site_is((struct site *)e, frames, count))
-            return (struct site *)e;
+    *ret_stale = false;
+    for (; e; e = atomic_load_explicit(&e->next, memory_order_acquire)) {
+        struct site *site = (struct site *)e;
+
+        if (!site_has(site, frames, count))
+            continue;
+        if (!site_is_stale(site))
+            return site;
+        *ret_stale = true;
+    }
     return NULL;
 }
 
@@ -172,6 +186,59 @@ static berth_site_id site_add(uint64_t hash, const void *const *frames, unsigned
     return kept ? ((struct site *)kept)->id : 0;
 }
 
+/* Whether a module of this path is gone; by address where the path was never named. */
+static bool site_has_gone(const struct site *site)
+{
+    const struct berth_module_frame *const *names =
+        atomic_load_explicit(&site->names, memory_order_acquire);
+
+    for (uint32_t i = 0; i < site->count; i++)
+        if (names ? berth__module_frame_is_gone(names[i])
+                  : berth__module_address_is_gone(site->frames[i]))
+            return true;
+    return false;
+}
+
+/*
+ * Retires the sites of modules that were closed, once per closing. Any thread; doing it twice does
+ * no harm.
+ */
+static void sites_sweep(void)
+{
+    uint64_t gone = berth__module_gone_count();
+    berth_site_id count = berth__site_count();
+
+    if (atomic_exchange_explicit(&registry->swept, gone, memory_order_acq_rel) == gone)
+        return;
+    for (berth_site_id id = 1; id < count; id++) {
+        struct site *site = site_by_id(id);
+
+        if (site && site_has_gone(site))
+            atomic_store_explicit(&site->stale, true, memory_order_relaxed);
+    }
+}
+
+/*
+ * A stale site whose modules are all back: a program that opens and closes a plug-in again and
+ * again must not have a new site each time.
+ */
+static struct site *site_revive(uint64_t hash, const void *const *frames, unsigned count)
+{
+    struct berth_site_entry *e = berth__site_trie_find(&registry->trie, hash);
+
+    berth__module_refresh();
+    sites_sweep();
+    for (; e; e = atomic_load_explicit(&e->next, memory_order_acquire)) {
+        struct site *site = (struct site *)e;
+
+        if (!site_has(site, frames, count) || site_has_gone(site))
+            continue;
+        atomic_store_explicit(&site->stale, false, memory_order_relaxed);
+        return site;
+    }
+    return NULL;
+}
+
 /* A line per frame, because a path of C++ names does not fit in one. */
 static void site_print(berth_site_id id)
 {
@@ -188,13 +255,16 @@ berth_site_id berth__site_intern(const void *const *frames, unsigned count)
     const struct site *site;
     berth_site_id id;
     uint64_t hash;
+    bool stale;
 
     if (count == 0)
         return 0;
     if (count > BERTH_SITE_FRAMES_MAX)
         count = BERTH_SITE_FRAMES_MAX;
     hash = hash_frames(frames, count);
-    site = site_find(hash, frames, count);
+    site = site_find(hash, frames, count, &stale);
+    if (BERTH_UNLIKELY(stale) && !site)
+        site = site_revive(hash, frames, count);
     if (BERTH_LIKELY(site != NULL))
         return site->id;
     id = site_add(hash, frames, count);
@@ -202,36 +272,6 @@ berth_site_id berth__site_intern(const void *const *frames, unsigned count)
         site_print(id);
     errno = saved_errno;
     return id;
-}
-
-/* Whether a module of this path is gone; by address where the path was never named. */
-static bool site_has_gone(const struct site *site)
-{
-    const struct berth_module_frame *const *names =
-        atomic_load_explicit(&site->names, memory_order_acquire);
-
-    for (uint32_t i = 0; i < site->count; i++)
-        if (names ? berth__module_frame_is_gone(names[i])
-                  : berth__module_address_is_gone(site->frames[i]))
-            return true;
-    return false;
-}
-
-/* Retires the sites of modules that were closed, once per closing. Any thread; doing it twice does
- * no harm. */
-static void sites_sweep(void)
-{
-    uint64_t gone = berth__module_gone_count();
-    berth_site_id count = berth__site_count();
-
-    if (atomic_exchange_explicit(&registry->swept, gone, memory_order_acq_rel) == gone)
-        return;
-    for (berth_site_id id = 1; id < count; id++) {
-        struct site *site = site_by_id(id);
-
-        if (site && site_has_gone(site))
-            atomic_store_explicit(&site->stale, true, memory_order_relaxed);
-    }
 }
 
 /* The names of a site, found now if they were not; NULL when there is no memory for them. */

@@ -18,14 +18,15 @@
 /* Most frames that a site has; the option site-depth cannot be set higher. */
 #define BERTH_SITE_FRAMES_MAX 128
 
-/* Most sites that a process tells apart. Each takes about 1 KiB at most, its names included. */
+/* Most sites that a process tells apart. One takes half a KiB when it has 32 frames. */
 #define BERTH_SITE_MAX ((uint32_t)1 << 20)
 
 /*
  * The number of this path of return addresses; the same for the same path, unless a module of the
- * path was closed and its addresses are in use again. 0 for an empty path, when there is no memory
- * left, or after BERTH_SITE_MAX paths (said once). Frames beyond BERTH_SITE_FRAMES_MAX are left
- * out. Lock-free, so that a fork leaves nothing locked in the child; never calls malloc; keeps
+ * path was closed and another is at its addresses now, which is noticed when the next new path is
+ * named. 0 for an empty path, when there is no memory left, or after BERTH_SITE_MAX paths (said
+ * once). Frames beyond BERTH_SITE_FRAMES_MAX are left out. Lock-free for a path that was seen
+ * before, and holds nothing that a fork could leave locked in the child; never calls malloc; keeps
  * errno. With BERTH_DEBUG=site:debug each new path is printed, a line per frame.
  */
 berth_site_id berth__site_intern(const void *const *frames, unsigned count);

@@ -232,6 +232,33 @@ static void another_library_at_the_same_address_is_another_site(void **state)
     dlclose(library);
 }
 
+/* Plug-ins that come and go, in turn, at one address. */
+static void a_library_that_comes_back_has_its_sites_back(void **state)
+{
+    berth_site_id known[2] = {0, 0};
+    berth_site_id count = 0;
+
+    (void)state;
+    for (int i = 0; i < 60; i++) {
+        const void *unrelated = (const char *)0x4000 + i;
+        void *library = open_library(i % 3 == 2 ? other_path : fixture_path);
+        const void *inside = address_in(library, i % 3 == 2 ? "other_middle" : "fixture_middle", 2);
+        berth_site_id site = berth__site_intern(&inside, 1);
+        struct berth_site_frame frame;
+
+        assert_int_equal(berth__site_frame(site, 0, &frame), 0);
+        if (i >= 3 && site != known[i % 3 == 2])
+            fail_msg("round %d: site %u, and %u before", i, site, known[i % 3 == 2]);
+        known[i % 3 == 2] = site;
+        if (i == 6)
+            count = berth__site_count();
+        dlclose(library);
+        /* Naming any new path is when the change is noticed. */
+        assert_int_equal(berth__site_frame(berth__site_intern(&unrelated, 1), 0, &frame), 0);
+    }
+    assert_int_equal(berth__site_count(), count + 54);
+}
+
 #define THREADS 8
 #define PATHS 3000
 
@@ -350,6 +377,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(text_is_cut_at_a_frames_end),
         cmocka_unit_test(names_stay_when_the_library_is_closed),
         cmocka_unit_test(another_library_at_the_same_address_is_another_site),
+        cmocka_unit_test(a_library_that_comes_back_has_its_sites_back),
         cmocka_unit_test(threads_agree_on_numbers_and_names),
         cmocka_unit_test(many_paths_are_all_told_apart),
         cmocka_unit_test(a_full_registry_answers_zero_and_keeps_what_it_has),
