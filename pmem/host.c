@@ -2,6 +2,7 @@
 #include "pmem/host.h"
 
 #include "alloc/describe.h"
+#include "alloc/options.h"
 #include "alloc/stats.h"
 #include "alloc/thread.h"
 #include "alloc/tier_ops.h"
@@ -111,9 +112,12 @@ static void decide(const struct berth_host_request *request, enum berth_tag tag,
         .size = request->size,
         .tag = tag,
         .site = request->site,
-        .sequence = berth__thread.sequence++,
+        .sequence = berth__thread.sequence,
     };
 
+    /* Smaller blocks are looked at only where a rule wants them; they do not count. */
+    if (request->size >= berth__option(BERTH_OPTION_RECORD_THRESHOLD))
+        berth__thread.sequence++;
     berth__table_decide(&question, ret);
 }
 
