@@ -193,7 +193,7 @@ static int token_feed(struct answer *answer, uint32_t token)
 {
     struct berth_generator *generator = answer->generator;
     struct berth_infer_stats *stats = &generator->stats;
-    uint64_t begin = berth__clock_ns();
+    uint64_t begin = berth__clock_ns(), read_bytes;
     int r;
 
     berth_step();
@@ -201,10 +201,11 @@ static int token_feed(struct answer *answer, uint32_t token)
     if (r < 0)
         return r;
     berth__series_add(&stats->decode_ns, berth__clock_ns() - begin);
-    stats->read_bytes += berth__model_bytes_per_token(generator->model) +
-                         berth__session_kv_bytes_per_token(answer->session);
+    read_bytes = berth__model_bytes_per_token(generator->model) +
+                 berth__session_kv_bytes_per_token(answer->session);
+    stats->read_bytes += read_bytes;
     if (generator->probe && stats->decode_ns.count % STEPS_PER_PROBE == 1)
-        berth__probe_sample(generator->probe);
+        berth__probe_sample(generator->probe, read_bytes);
     return 0;
 }
 

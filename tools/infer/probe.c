@@ -10,12 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Long enough that starting the threads is nothing; short enough to sit between two tokens. */
-#define SLICE_BYTES ((size_t)1 << 26)
+/* The least that is read at a time: starting the threads is nothing against it. */
+#define SAMPLE_BYTES_MIN ((size_t)1 << 26)
 
-/* The buffer is this many times the last cache. */
+/* The buffer is this many times the last cache, and at least this large. */
 #define CACHE_FACTOR 4
-#define SLICES_MIN 4
+#define BUFFER_BYTES_MIN ((size_t)1 << 28)
 
 #define PIECE_BYTES ((size_t)1 << 18)
 
@@ -23,10 +23,10 @@ struct berth_probe {
     const struct berth_kernels *kernels;
     struct berth_thread_pool *pool;
     char *memory;
-    size_t slice_count;
-    size_t next;
-    struct berth_series times;
-    _Atomic uint64_t checksum; /* keeps the reads from being optimised away */
+    size_t piece_count;            /* of the buffer */
+    size_t next;                   /* the piece that the next sample begins with */
+    struct berth_series bandwidth; /* bytes per second, of each sample */
+    _Atomic uint64_t checksum;     /* keeps the reads from being optimised away */
 };
 
 int berth__probe_new(const struct berth_kernels *kernels, struct berth_thread_pool *pool,
@@ -34,20 +34,21 @@ int berth__probe_new(const struct berth_kernels *kernels, struct berth_thread_po
 {
     struct berth_probe *probe = calloc(1, sizeof(*probe));
     long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    size_t wanted = cache > 0 ? (size_t)cache * CACHE_FACTOR : 0;
+    size_t bytes = cache > 0 ? (size_t)cache * CACHE_FACTOR : 0;
 
     if (!probe)
         return berth__failure_no_memory(failure, "probe", sizeof(*probe));
     probe->kernels = kernels;
     probe->pool = pool;
-    probe->slice_count = wanted / SLICE_BYTES > SLICES_MIN ? wanted / SLICE_BYTES : SLICES_MIN;
-    probe->memory = berth__memory_alloc(BERTH_TAG_WORKSPACE, probe->slice_count * SLICE_BYTES);
+    probe->piece_count = (bytes > BUFFER_BYTES_MIN ? bytes : BUFFER_BYTES_MIN) / PIECE_BYTES;
+    bytes = probe->piece_count * PIECE_BYTES;
+    probe->memory = berth__memory_alloc(BERTH_TAG_WORKSPACE, bytes);
     if (!probe->memory) {
         free(probe);
-        return berth__failure_no_memory(failure, "probe", wanted);
+        return berth__failure_no_memory(failure, "probe", bytes);
     }
     /* Untouched memory would be one shared page of zeros. */
-    memset(probe->memory, 1, probe->slice_count * SLICE_BYTES);
+    memset(probe->memory, 1, bytes);
     *ret_probe = probe;
     return 0;
 }
@@ -56,34 +57,39 @@ void berth__probe_free(struct berth_probe *probe)
 {
     if (!probe)
         return;
-    berth__memory_free(BERTH_TAG_WORKSPACE, probe->memory, probe->slice_count * SLICE_BYTES);
-    berth__series_done(&probe->times);
+    berth__memory_free(BERTH_TAG_WORKSPACE, probe->memory, probe->piece_count * PIECE_BYTES);
+    berth__series_done(&probe->bandwidth);
     free(probe);
 }
 
 static void pieces_read(void *arg, size_t begin, size_t end)
 {
     struct berth_probe *probe = arg;
-    const char *slice = probe->memory + probe->next * SLICE_BYTES;
+    uint64_t sum = 0;
 
-    atomic_fetch_add_explicit(
-        &probe->checksum,
-        probe->kernels->read(slice + begin * PIECE_BYTES, (end - begin) * PIECE_BYTES),
-        memory_order_relaxed);
+    for (size_t i = begin; i < end; i++) {
+        size_t piece = (probe->next + i) % probe->piece_count;
+
+        sum += probe->kernels->read(probe->memory + piece * PIECE_BYTES, PIECE_BYTES);
+    }
+    atomic_fetch_add_explicit(&probe->checksum, sum, memory_order_relaxed);
 }
 
-void berth__probe_sample(struct berth_probe *probe)
+void berth__probe_sample(struct berth_probe *probe, uint64_t size_bytes)
 {
-    uint64_t begin = berth__clock_ns();
+    size_t pieces =
+        (size_t)(size_bytes > SAMPLE_BYTES_MIN ? size_bytes : SAMPLE_BYTES_MIN) / PIECE_BYTES;
+    uint64_t begin = berth__clock_ns(), ns;
 
-    berth__thread_pool_run(probe->pool, pieces_read, probe, SLICE_BYTES / PIECE_BYTES, 1);
-    berth__series_add(&probe->times, berth__clock_ns() - begin);
-    probe->next = (probe->next + 1) % probe->slice_count;
+    berth__thread_pool_run(probe->pool, pieces_read, probe, pieces, 1);
+    ns = berth__clock_ns() - begin;
+    if (ns > 0)
+        berth__series_add(&probe->bandwidth,
+                          (uint64_t)((double)(pieces * PIECE_BYTES) * 1e9 / (double)ns));
+    probe->next = (probe->next + pieces) % probe->piece_count;
 }
 
 double berth__probe_bandwidth(struct berth_probe *probe)
 {
-    uint64_t median_ns = berth__series_median(&probe->times);
-
-    return median_ns > 0 ? (double)SLICE_BYTES * 1e9 / (double)median_ns : 0;
+    return (double)berth__series_median(&probe->bandwidth);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A series: measured durations, of which the median counts. {0} is an empty one. */
+/* A series: what was measured again and again; the median counts. {0} is an empty one. */
 #ifndef BERTH_INFER_SERIES_H
 #define BERTH_INFER_SERIES_H
 
