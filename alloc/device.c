@@ -184,9 +184,17 @@ static const struct berth_tier_ops device_ops = {
     .describe = tier_describe,
 };
 
+/* A tier of a policy's own: the same memory, with an account and a capacity of its own. */
+static int tier_make(struct berth_tier *tier, berth_tier_id id,
+                     const struct berth_tier_config *config, char *why, size_t why_size)
+{
+    tier->sides = BERTH_SIDE_DEVICE;
+    tier->ops = &device_ops;
+    return 0;
+}
+
 void berth__device_register(void)
 {
-    struct berth_tier *tier = berth__tier(BERTH_TIER_DEVICE);
-
-    tier->ops = &device_ops;
+    berth__tier(BERTH_TIER_DEVICE)->ops = &device_ops;
+    berth__tier_set_maker(BERTH_KIND_DEVICE, tier_make);
 }

@@ -21,19 +21,26 @@ static atomic_bool disabled;
 /* Far above the driver's own small numbers, so that the two never meet. */
 static _Atomic uint64_t next_id = (uint64_t)1 << 62;
 
-static struct berth_pool *pool_find(berth_cu_context context)
+static bool pool_serves(const struct berth_pool *pool, berth_cu_context context, berth_tier_id tier)
+{
+    return atomic_load_explicit(&pool->context, memory_order_acquire) == context &&
+           (!context || atomic_load_explicit(&pool->tier, memory_order_relaxed) == tier);
+}
+
+/* The pool of this context and tier; without a context, one that can be used for another. */
+static struct berth_pool *pool_find(berth_cu_context context, berth_tier_id tier)
 {
     struct berth_pool *pool = atomic_load_explicit(&berth__pool_first, memory_order_acquire);
 
-    while (pool && atomic_load_explicit(&pool->context, memory_order_acquire) != context)
+    while (pool && !pool_serves(pool, context, tier))
         pool = pool->next;
     return pool;
 }
 
 /* Called with the registry's lock held. */
-static struct berth_pool *pool_make(berth_cu_context context, int device)
+static struct berth_pool *pool_make(berth_cu_context context, int device, berth_tier_id tier)
 {
-    struct berth_pool *pool = pool_find(NULL);
+    struct berth_pool *pool = pool_find(NULL, BERTH_TIER_NONE);
     bool is_new = !pool;
 
     if (is_new) {
@@ -45,6 +52,7 @@ static struct berth_pool *pool_make(berth_cu_context context, int device)
     }
     berth__pool_lock(pool);
     pool->device = device;
+    pool->tier = tier;
     atomic_store_explicit(&pool->context, context, memory_order_release);
     berth__pool_unlock(pool);
     if (is_new)
@@ -52,9 +60,9 @@ static struct berth_pool *pool_make(berth_cu_context context, int device)
     return pool;
 }
 
-static struct berth_pool *pool_find_or_make(berth_cu_context context)
+static struct berth_pool *pool_find_or_make(berth_cu_context context, berth_tier_id tier)
 {
-    struct berth_pool *pool = pool_find(context);
+    struct berth_pool *pool = pool_find(context, tier);
     int device;
 
     if (BERTH_LIKELY(pool != NULL))
@@ -62,9 +70,9 @@ static struct berth_pool *pool_find_or_make(berth_cu_context context)
     if (berth__device_of_current(&device) < 0)
         return NULL;
     pthread_mutex_lock(&registry_lock);
-    pool = pool_find(context);
+    pool = pool_find(context, tier);
     if (!pool)
-        pool = pool_make(context, device);
+        pool = pool_make(context, device, tier);
     pthread_mutex_unlock(&registry_lock);
     return pool;
 }
@@ -80,8 +88,7 @@ void berth__pool_unlock(struct berth_pool *pool)
 void berth__pool_count_cached(struct berth_pool *pool, uint64_t bytes)
 {
     pool->cached += bytes;
-    atomic_fetch_add_explicit(&berth__tier_stats[BERTH_TIER_DEVICE].cached, bytes,
-                              memory_order_relaxed);
+    atomic_fetch_add_explicit(&berth__tier_stats[pool->tier].cached, bytes, memory_order_relaxed);
 }
 
 void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
@@ -97,7 +104,7 @@ void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
     block->flags = 0;
     block->segment->used_blocks++;
     berth__pool_count_cached(pool, -block->size);
-    berth__stats_alloc(BERTH_TIER_DEVICE, request->tag, request->size, block->size);
+    berth__stats_alloc(pool->tier, request->tag, request->size, block->size);
 }
 
 struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, bool is_whole)
@@ -181,7 +188,7 @@ int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_a
     if (request->size == 0 || size == 0 || atomic_load_explicit(&disabled, memory_order_relaxed) ||
         berth__device_current(&context) < 0 || !context)
         return BERTH_POOL_FORWARD;
-    pool = pool_find_or_make(context);
+    pool = pool_find_or_make(context, request->tier);
     if (!pool)
         return BERTH_POOL_FORWARD;
     if (!is_captured) {
@@ -255,7 +262,8 @@ static bool leave_is_current(const struct leave *leave)
 
 static void leave_count(struct berth_block *block)
 {
-    berth__stats_free(BERTH_TIER_DEVICE, (enum berth_tag)block->tag, block->requested, block->size);
+    berth__stats_free(block->segment->pool->tier, (enum berth_tag)block->tag, block->requested,
+                      block->size);
     if (block->flags & BERTH_BLOCK_SYNC_MEMOPS)
         block->segment->sync_memops_blocks--;
     block->flags = 0;
@@ -339,18 +347,23 @@ int berth__pool_free(uintptr_t address)
     return r;
 }
 
-void berth__pool_drop(berth_cu_context context)
+static void drop_pool(struct berth_pool *pool)
 {
-    struct berth_pool *pool = context ? pool_find(context) : NULL;
-
-    if (!pool || atomic_load_explicit(&disabled, memory_order_relaxed))
-        return;
     berth__pool_lock(pool);
     while (pool->segments)
         berth__pool_forget_segment(pool, pool->segments);
     pool->generation++;
     atomic_store_explicit(&pool->context, NULL, memory_order_release);
     berth__pool_unlock(pool);
+}
+
+void berth__pool_drop(berth_cu_context context)
+{
+    if (!context || atomic_load_explicit(&disabled, memory_order_relaxed))
+        return;
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
+        if (atomic_load(&pool->context) == context)
+            drop_pool(pool);
 }
 
 void berth__pool_disable(void)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The device pool: cached blocks of device memory, one pool per CUDA context.
+ * The device pool: cached blocks of device memory, one pool per tier of kind device and CUDA
+ * context.
  *
  * A block below the option ipc-min shares a segment with others; a larger one has a driver
  * allocation of its own, which is cached whole and reused for requests that waste at most an eighth
@@ -26,7 +27,8 @@
 #define BERTH_POOL_FORWARD 1
 
 struct berth_pool_request {
-    uint64_t size; /* bytes, as the program asked */
+    berth_tier_id tier; /* of kind device */
+    uint64_t size;      /* bytes, as the program asked */
     enum berth_tag tag;
     berth_site_id site;
     uint64_t table_version; /* 0 when no table decided */
@@ -49,6 +51,7 @@ int berth__pool_free(uintptr_t address);
 
 /* A live block as queries see it. */
 struct berth_block_view {
+    berth_tier_id tier;
     uintptr_t base;
     uint64_t requested, held;
     uint64_t id;         /* a new one for each allocation */

@@ -133,13 +133,13 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
             waiting_remove(pool, block);
             break;
         default:
-            berth__stats_free(BERTH_TIER_DEVICE, (enum berth_tag)block->tag, block->requested,
+            berth__stats_free(pool->tier, (enum berth_tag)block->tag, block->requested,
                               block->size);
             break;
         }
     }
     list_remove(pool, segment);
-    berth__tier_release(BERTH_TIER_DEVICE, segment->size);
+    berth__tier_release(pool->tier, segment->size);
     berth__pool_delete_segment(pool, segment);
 }
 
@@ -200,7 +200,7 @@ static int grow_by(struct berth_pool *pool, const struct berth_pool_request *req
 
     if (r < 0)
         return r;
-    r = berth__tier_reserve(BERTH_TIER_DEVICE, size);
+    r = berth__tier_reserve(pool->tier, size);
     if (r < 0)
         goto undo_prepare;
     r = berth__device_alloc(size, &base);
@@ -208,7 +208,7 @@ static int grow_by(struct berth_pool *pool, const struct berth_pool_request *req
         goto undo_reserve;
     if ((base & (BERTH_GRANULE - 1)) != 0 || growth_enter(pool, &growth, base) < 0) {
         /* The memory is good, only the records are not: it is the program's, without an account. */
-        berth__tier_release(BERTH_TIER_DEVICE, size);
+        berth__tier_release(pool->tier, size);
         growth_undo(pool, &growth);
         *ret_address = base;
         return 0;
@@ -236,7 +236,7 @@ static int grow_by(struct berth_pool *pool, const struct berth_pool_request *req
     return 0;
 
 undo_reserve:
-    berth__tier_release(BERTH_TIER_DEVICE, size);
+    berth__tier_release(pool->tier, size);
 undo_prepare:
     growth_undo(pool, &growth);
     return r;
@@ -356,7 +356,7 @@ static void attach_again(struct berth_pool *pool, struct berth_segment *segment,
 
     if (pool->generation != generation ||
         berth__page_map_insert(segment->base, segment->size, segment, &other) < 0) {
-        berth__tier_release(BERTH_TIER_DEVICE, segment->size);
+        berth__tier_release(pool->tier, segment->size);
         berth__pool_delete_segment(pool, segment);
         return;
     }
@@ -387,7 +387,7 @@ static uint64_t release_pool(struct berth_pool *pool)
         if (r < 0) {
             attach_again(pool, segment, generation);
         } else {
-            berth__tier_release(BERTH_TIER_DEVICE, size);
+            berth__tier_release(pool->tier, size);
             berth__pool_delete_segment(pool, segment);
             released += size;
         }

@@ -24,6 +24,7 @@ struct berth_pool {
     pthread_mutex_t lock;
     struct berth_pool *next;             /* the registry's list, appended to only */
     _Atomic(berth_cu_context) context;   /* NULL: unused. Written under `lock` */
+    _Atomic berth_tier_id tier;          /* Synchronization: written before `context` */
     _Atomic int device;                  /* Synchronization: written before `context` */
     uint64_t generation;                 /* of contexts that this pool has served */
     struct berth_free_set shared, whole; /* free blocks */

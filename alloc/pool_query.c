@@ -37,6 +37,7 @@ int berth__pool_find(uintptr_t address, struct berth_block_view *ret)
     if (!block)
         return r;
     *ret = (struct berth_block_view){
+        .tier = block->segment->pool->tier,
         .base = block->address,
         .requested = block->requested,
         .held = block->size,

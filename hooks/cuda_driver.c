@@ -22,20 +22,18 @@ EXPORT(cuMemGetInfo_v2);
  * cuMemAlloc(address, size): `size` bytes, at least 512-byte aligned, not cleared, in the calling
  * thread's context. Size 0, a NULL address and a thread without a context get the driver's own
  * answer. CUDA_ERROR_OUT_OF_MEMORY only after everything cached on the device was given back, or
- * when the capacity of tier `device` is reached; *address is then unchanged. Any thread. cuda.h,
- * cuMemAlloc; checklist 1 to 5, 29, 31.
+ * when the capacities of the places that the policy names are; *address is then unchanged. Any
+ * thread. cuda.h, cuMemAlloc; checklist 1 to 5, 29, 31.
  */
 berth_cu_result berth__hook_cuMemAlloc_v2(berth_cu_address *address, size_t size)
 {
-    struct berth_pool_request request;
     uintptr_t block;
     int r;
 
     NEED(cuMemAlloc_v2);
     if (!address)
         return berth__driver.cuMemAlloc_v2(address, size);
-    berth__cuda_request(size, __builtin_return_address(0), &request);
-    r = berth__pool_alloc(&request, &block);
+    r = berth__cuda_alloc(size, __builtin_return_address(0), &block);
     if (r == BERTH_POOL_FORWARD)
         return berth__driver.cuMemAlloc_v2(address, size);
     if (BERTH_LIKELY(r == 0))

@@ -42,7 +42,6 @@ static bool cache_gave_back(berth_cu_result result)
 static void account(berth_cu_result result, berth_tier_id tier, uintptr_t address, uint64_t size,
                     bool dies_with_context, const void *return_address)
 {
-    struct berth_pool_request request;
     berth_cu_context context = NULL;
     struct berth_foreign foreign;
 
@@ -52,12 +51,11 @@ static void account(berth_cu_result result, berth_tier_id tier, uintptr_t addres
     }
     if (dies_with_context)
         berth__device_current(&context);
-    berth__cuda_request(size, return_address, &request);
     foreign = (struct berth_foreign){
         .address = address,
         .size = size,
         .tier = tier,
-        .tag = request.tag,
+        .tag = berth__cuda_tag(size, return_address),
         .context = context,
     };
     berth__foreign_add(&foreign);

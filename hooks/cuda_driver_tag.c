@@ -11,42 +11,65 @@
 
 #include <errno.h>
 
-/* Places before `device` that cannot serve a device block here are counted as passed over. */
-static void count_spills(const struct berth_decision *decision, uint64_t size)
+/* What the table in force says; without one, the thread's tag and no place. */
+static berth_site_id decide(uint64_t size, const void *return_address, struct berth_decision *ret)
 {
-    for (unsigned i = 0; i < decision->place_count; i++) {
-        if (decision->places[i] == BERTH_TIER_DEVICE)
-            return;
-        berth__stats_spill(decision->places[i], size);
-        berth__table_count_spill(decision, decision->places[i], size);
-    }
-}
-
-void berth__cuda_request(uint64_t size, const void *return_address, struct berth_pool_request *ret)
-{
-    bool is_recorded = size >= berth__option(BERTH_OPTION_RECORD_THRESHOLD);
     struct berth_request request = {
         .side = BERTH_SIDE_DEVICE,
         .size = size,
         .tag = berth__tag_current(),
     };
+
+    if (size >= berth__option(BERTH_OPTION_RECORD_THRESHOLD))
+        request.sequence = berth__thread.sequence++;
+    if (berth__table_version() == 0) {
+        ret->version = 0;
+        ret->rule = BERTH_RULE_NONE;
+        ret->tag = request.tag;
+        ret->place_count = 0;
+        return 0;
+    }
+    berth__thread.inside++;
+    if (size >= atomic_load_explicit(&berth__gate.site_threshold, memory_order_relaxed))
+        request.site = berth__callsite_capture(return_address);
+    berth__table_decide(&request, ret);
+    berth__thread.inside--;
+    return request.site;
+}
+
+enum berth_tag berth__cuda_tag(uint64_t size, const void *return_address)
+{
     struct berth_decision decision;
 
-    *ret = (struct berth_pool_request){.size = size, .tag = request.tag, .rule = BERTH_RULE_NONE};
-    if (is_recorded)
-        request.sequence = berth__thread.sequence++;
-    if (berth__table_version() == 0)
-        return;
-    berth__thread.inside++;
-    if (size >= atomic_load_explicit(&berth__gate.device_site_threshold, memory_order_relaxed))
-        request.site = berth__callsite_capture(return_address);
-    berth__table_decide(&request, &decision);
-    count_spills(&decision, size);
-    berth__thread.inside--;
-    ret->tag = decision.tag;
-    ret->site = request.site;
-    ret->table_version = decision.version;
-    ret->rule = decision.rule;
+    decide(size, return_address, &decision);
+    return decision.tag;
+}
+
+int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_address)
+{
+    struct berth_decision decision;
+    struct berth_pool_request request = {.size = size, .tier = BERTH_TIER_DEVICE};
+    bool default_tried = false;
+    int r = -ENOMEM;
+
+    request.site = decide(size, return_address, &decision);
+    request.tag = decision.tag;
+    request.table_version = decision.version;
+    request.rule = decision.rule;
+    for (unsigned i = 0; i < decision.place_count; i++) {
+        request.tier = decision.places[i];
+        default_tried |= request.tier == BERTH_TIER_DEVICE;
+        if (berth__tier(request.tier)->kind == BERTH_KIND_DEVICE)
+            r = berth__pool_alloc(&request, ret_address);
+        else
+            r = -ENOMEM; /* a kind that no pool here serves */
+        if (r != -ENOMEM && r != -ENOSPC)
+            return r;
+        berth__table_count_spill(&decision, request.tier, size);
+        berth__stats_spill(request.tier, size);
+    }
+    request.tier = BERTH_TIER_DEVICE;
+    return default_tried ? r : berth__pool_alloc(&request, ret_address);
 }
 
 int berth__cuda_describe(const void *p, struct berth_block_info *ret)
@@ -60,7 +83,7 @@ int berth__cuda_describe(const void *p, struct berth_block_info *ret)
     ret->requested = view.requested;
     ret->held = view.held;
     ret->tag = view.tag;
-    ret->tier = berth__tier(BERTH_TIER_DEVICE)->name;
+    ret->tier = berth__tier(view.tier)->name;
     ret->rule = view.rule == BERTH_RULE_NONE
                     ? ""
                     : berth__table_rule_name(view.table_version, view.rule, rule_name);

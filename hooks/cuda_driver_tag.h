@@ -6,10 +6,16 @@
 #include "alloc/pool.h"
 
 /*
- * Fills *ret for an allocation of `size` bytes by the call that returns to `return_address`. Takes
- * no lock and allocates nothing. The calling thread's sequence number moves on.
+ * The tag of an allocation of `size` bytes that the driver serves, for the call that returns to
+ * `return_address`. The calling thread's sequence number moves on.
  */
-void berth__cuda_request(uint64_t size, const void *return_address, struct berth_pool_request *ret);
+enum berth_tag berth__cuda_tag(uint64_t size, const void *return_address);
+
+/*
+ * A block of the pool for that call: in the first place of the rule that has room, else in tier
+ * `device`. Errors as berth__pool_alloc().
+ */
+int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_address);
 
 /* berth_describe() for device addresses; see alloc/describe.h. */
 int berth__cuda_describe(const void *p, struct berth_block_info *ret);
