@@ -21,10 +21,11 @@ static const struct {
     bool mapped_shared; /* has a fork rule */
     bool host;          /* has a decay */
     bool served;
+    bool built_in; /* one such tier exists; others are not served */
 } traits_of[BERTH_KIND_COUNT] = {
-    [BERTH_KIND_DEVICE] = {.served = true},
+    [BERTH_KIND_DEVICE] = {.built_in = true},
     [BERTH_KIND_SHARED] = {.path_allowed = true},
-    [BERTH_KIND_PINNED] = {.served = true},
+    [BERTH_KIND_PINNED] = {.built_in = true},
     [BERTH_KIND_DRAM] = {.host = true, .served = true},
     [BERTH_KIND_FILE] = {true, true, .mapped_shared = true, .host = true, .served = true},
     [BERTH_KIND_DAX] = {true, true, .mapped_shared = true, .host = true},
@@ -106,7 +107,12 @@ static void understand_kind(const struct berth_policy_field *field, struct berth
     }
     tier->config.kind = (enum berth_tier_kind)kind;
     tier->kind_known = true;
-    if (!traits_of[kind].served)
+    if (traits_of[kind].built_in)
+        berth__warn(field->complaints, value->line,
+                    "kind %s is served by the built-in tier '%s' only; rules go on to their next "
+                    "place",
+                    value->text, value->text);
+    else if (!traits_of[kind].served)
         berth__warn(field->complaints, value->line,
                     "kind %s is not served by this version; rules go on to their next place",
                     value->text);

@@ -65,13 +65,29 @@ static void print_clean(const char *text, FILE *to)
         fputc((unsigned char)*text < ' ' || *text == 127 ? '?' : *text, to);
 }
 
+static void print_one(const struct berth_complaint *complaint, const char *path, FILE *to)
+{
+    print_clean(path, to);
+    if (complaint->line > 0)
+        fprintf(to, ":%u", complaint->line);
+    fputs(complaint->warning ? ": warning: " : ": ", to);
+    print_clean(complaint->text, to);
+    fputc('\n', to);
+}
+
 void berth__complaints_print(struct berth_complaints *complaints, const char *path, bool warnings,
                              FILE *to)
 {
     const struct berth_complaint **order = calloc(complaints->count + 1, sizeof(*order));
+    char *text = NULL;
+    size_t size;
+    /* stderr has no buffer: character by character it would be slow, and mix with other output. */
+    FILE *memory = open_memstream(&text, &size);
+    FILE *out = memory ? memory : to;
 
     if (!order || complaints->out_of_memory)
-        fprintf(to, "%s: there is no memory for all that is wrong; what follows is a part\n", path);
+        fprintf(out, "%s: there is no memory for all that is wrong; what follows is a part\n",
+                path);
     for (size_t i = 0; order && i < complaints->count; i++)
         order[i] = &complaints->list[i];
     if (order)
@@ -79,15 +95,12 @@ void berth__complaints_print(struct berth_complaints *complaints, const char *pa
     for (size_t i = 0; i < complaints->count; i++) {
         const struct berth_complaint *complaint = order ? order[i] : &complaints->list[i];
 
-        if (complaint->warning && !warnings)
-            continue;
-        print_clean(path, to);
-        if (complaint->line > 0)
-            fprintf(to, ":%u", complaint->line);
-        fputs(complaint->warning ? ": warning: " : ": ", to);
-        print_clean(complaint->text, to);
-        fputc('\n', to);
+        if (warnings || !complaint->warning)
+            print_one(complaint, path, out);
     }
+    if (memory && fclose(memory) == 0)
+        fwrite(text, 1, size, to);
+    free(text);
     free(order);
 }
 

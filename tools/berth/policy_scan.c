@@ -465,6 +465,9 @@ int berth__policy_scan(const char *bytes, size_t size, struct berth_complaints *
     };
 
     *ret = (struct berth_policy_document){0};
+    /* Some editors begin UTF-8 with a byte order mark. */
+    if (size >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0)
+        scan.text.at += 3;
     read_top(&scan);
     if (scan.failed < 0)
         berth__policy_document_done(ret);

@@ -169,6 +169,20 @@ static void lines_are_right_behind_comments_and_lists(void **state)
     assert_said("rule r {\r\n place = dram\r\n min-size = x\r\n}\r\n", "F:3: min-size: 'x'");
 }
 
+static void kinds_that_are_not_served_are_warned_of(void **state)
+{
+    assert_said("tier t { kind = shared }\nrule r { place = t }",
+                "F:1: warning: kind shared is not");
+    assert_said("tier t { kind = device }\nrule r { place = t }",
+                "F:1: warning: kind device is served by the built-in tier 'device' only");
+}
+
+static void a_byte_order_mark_is_no_mistake(void **state)
+{
+    free(compiled("\xef\xbb\xbfrule r { place = dram }").bytes);
+    assert_said("\xef\xbb\xbf\xef\xbb\xbfrule r { place = dram }", "is no section");
+}
+
 static void very_long_values_are_not_cut(void **state)
 {
     size_t length = 1 << 20;
@@ -356,6 +370,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_is_not_text_is_told),
         cmocka_unit_test(an_empty_policy_is_one_without_rules),
         cmocka_unit_test(lines_are_right_behind_comments_and_lists),
+        cmocka_unit_test(kinds_that_are_not_served_are_warned_of),
+        cmocka_unit_test(a_byte_order_mark_is_no_mistake),
         cmocka_unit_test(very_long_values_are_not_cut),
         cmocka_unit_test(a_rule_behind_one_that_takes_all_is_warned_of),
         cmocka_unit_test(variables_are_expanded_in_double_quotes_only),
