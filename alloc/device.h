@@ -87,6 +87,10 @@ enum {
       (berth_cu_address * address, size_t size, berth_cu_pool pool, berth_cu_stream stream))       \
     X(cuMemFreeAsync, (berth_cu_address address, berth_cu_stream stream))                          \
     X(cuMemFreeAsync_ptsz, (berth_cu_address address, berth_cu_stream stream))                     \
+    X(cuMemCreate, (uint64_t * handle, size_t size, const void *properties, uint64_t flags))       \
+    X(cuArrayCreate_v2, (void **array, const void *descriptor))                                    \
+    X(cuArray3DCreate_v2, (void **array, const void *descriptor))                                  \
+    X(cuMipmappedArrayCreate, (void **array, const void *descriptor, unsigned levels))             \
     X(cuMemGetInfo_v2, (size_t * free_size, size_t * total_size))                                  \
     X(cuMemGetAddressRange_v2, (berth_cu_address * base, size_t * size, berth_cu_address address)) \
     X(cuPointerGetAttribute, (void *value, int attribute, berth_cu_address address))               \
@@ -94,6 +98,8 @@ enum {
       (unsigned count, int *attributes, void **values, berth_cu_address address))                  \
     X(cuPointerSetAttribute, (const void *value, int attribute, berth_cu_address address))         \
     X(cuIpcGetMemHandle, (struct berth_cu_ipc_handle * handle, berth_cu_address address))          \
+    X(cuMemGetHandleForAddressRange,                                                               \
+      (void *handle, berth_cu_address address, size_t size, int type, uint64_t flags))             \
     X(cuCtxDestroy, (berth_cu_context context))                                                    \
     X(cuCtxDestroy_v2, (berth_cu_context context))                                                 \
     X(cuCtxDetach, (berth_cu_context context))                                                     \

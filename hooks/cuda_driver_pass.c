@@ -28,6 +28,10 @@ EXPORT(cuMemAllocFromPoolAsync);
 EXPORT(cuMemAllocFromPoolAsync_ptsz);
 EXPORT(cuMemFreeAsync);
 EXPORT(cuMemFreeAsync_ptsz);
+EXPORT(cuMemCreate);
+EXPORT(cuArrayCreate_v2);
+EXPORT(cuArray3DCreate_v2);
+EXPORT(cuMipmappedArrayCreate);
 
 /* Whether a call that failed is worth another try: the cache had something to give back. */
 static bool cache_gave_back(berth_cu_result result)
@@ -309,4 +313,54 @@ berth_cu_result berth__hook_cuMemFreeAsync_ptsz(berth_cu_address address, berth_
     NEED(cuMemFreeAsync_ptsz);
     return free_async(berth__driver.cuMemFreeAsync_ptsz, berth__driver.cuStreamSynchronize_ptsz,
                       address, stream);
+}
+
+/*
+ * cuMemCreate, cuArrayCreate, cuArray3DCreate, cuMipmappedArrayCreate: the driver's memory for
+ * other purposes. Not accounted; but the pool's cache must never be why there is none.
+ */
+berth_cu_result berth__hook_cuMemCreate(uint64_t *handle, size_t size, const void *properties,
+                                        uint64_t flags)
+{
+    berth_cu_result result;
+
+    NEED(cuMemCreate);
+    do {
+        result = berth__driver.cuMemCreate(handle, size, properties, flags);
+    } while (cache_gave_back(result));
+    return result;
+}
+
+berth_cu_result berth__hook_cuArrayCreate_v2(void **array, const void *descriptor)
+{
+    berth_cu_result result;
+
+    NEED(cuArrayCreate_v2);
+    do {
+        result = berth__driver.cuArrayCreate_v2(array, descriptor);
+    } while (cache_gave_back(result));
+    return result;
+}
+
+berth_cu_result berth__hook_cuArray3DCreate_v2(void **array, const void *descriptor)
+{
+    berth_cu_result result;
+
+    NEED(cuArray3DCreate_v2);
+    do {
+        result = berth__driver.cuArray3DCreate_v2(array, descriptor);
+    } while (cache_gave_back(result));
+    return result;
+}
+
+berth_cu_result berth__hook_cuMipmappedArrayCreate(void **array, const void *descriptor,
+                                                   unsigned levels)
+{
+    berth_cu_result result;
+
+    NEED(cuMipmappedArrayCreate);
+    do {
+        result = berth__driver.cuMipmappedArrayCreate(array, descriptor, levels);
+    } while (cache_gave_back(result));
+    return result;
 }

@@ -19,6 +19,7 @@ EXPORT(cuPointerGetAttribute);
 EXPORT(cuPointerGetAttributes);
 EXPORT(cuPointerSetAttribute);
 EXPORT(cuIpcGetMemHandle);
+EXPORT(cuMemGetHandleForAddressRange);
 
 /* No allocation of any kind lies in the first OS page. */
 #define NO_ADDRESS ((berth_cu_address)1)
@@ -185,6 +186,28 @@ berth_cu_result berth__hook_cuIpcGetMemHandle(struct berth_cu_ipc_handle *handle
         return BERTH_CU_INVALID_VALUE;
     }
     result = berth__driver.cuIpcGetMemHandle(handle, address);
+    if (result == BERTH_CU_SUCCESS && r == 0)
+        berth__pool_set_exported(view.base);
+    return result;
+}
+
+/*
+ * cuMemGetHandleForAddressRange (a dma-buf, for devices of other makers): as above. A range of a
+ * shared segment is given out as the driver does; when the block is freed its bytes may serve the
+ * program again while the importer still has them, which a program avoids by closing first.
+ */
+berth_cu_result berth__hook_cuMemGetHandleForAddressRange(void *handle, berth_cu_address address,
+                                                          size_t size, int type, uint64_t flags)
+{
+    struct berth_block_view view;
+    berth_cu_result result;
+    int r;
+
+    NEED(cuMemGetHandleForAddressRange);
+    r = berth__pool_find((uintptr_t)address, &view);
+    if (r == -EFAULT)
+        address = NO_ADDRESS;
+    result = berth__driver.cuMemGetHandleForAddressRange(handle, address, size, type, flags);
     if (result == BERTH_CU_SUCCESS && r == 0)
         berth__pool_set_exported(view.base);
     return result;

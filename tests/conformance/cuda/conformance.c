@@ -126,6 +126,29 @@ static void cached_memory_is_available(void)
     EXPECT(cuMemFree_v2(big) == 0);
 }
 
+/* 5: nor anything else that takes device memory. */
+static void cached_memory_is_available_to_all(void)
+{
+    CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                      .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
+    CUmemGenericAllocationHandle handle;
+    size_t free_size, total, pitch;
+    CUdeviceptr p;
+
+    up();
+    EXPECT(cuMemGetInfo_v2(&free_size, &total) == 0);
+    free_size = free_size / 10 * 9 / MIB(2) * MIB(2);
+    EXPECT(cuMemFree_v2(alloc(free_size)) == 0);
+    SEEN("physical memory: %d\n", cuMemCreate(&handle, free_size, &properties, 0));
+    SEEN("release: %d\n", cuMemRelease(handle));
+    EXPECT(cuMemFree_v2(alloc(free_size)) == 0);
+    SEEN("pitched: %d\n", cuMemAllocPitch_v2(&p, &pitch, free_size / 1024, 1024, 4));
+    EXPECT(cuMemFree_v2(p) == 0);
+    EXPECT(cuMemFree_v2(alloc(free_size)) == 0);
+    SEEN("stream-ordered: %d\n", cuMemAllocAsync(&p, free_size, NULL));
+    EXPECT(cuMemFreeAsync(p, NULL) == 0);
+}
+
 /* 20 */
 static void free_memory_is_what_can_be_had(void)
 {
@@ -572,6 +595,7 @@ static const struct {
     CHECK(no_driver_no_context),
     CHECK(double_and_interior_frees),
     CHECK(cached_memory_is_available),
+    CHECK(cached_memory_is_available_to_all),
     CHECK(free_memory_is_what_can_be_had),
     CHECK(frees_wait_for_queued_work),
     CHECK(waiting_frees_hold_no_lock),

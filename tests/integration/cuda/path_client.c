@@ -41,6 +41,13 @@ static void *find_own_next(const char *name, int version)
 
 static void *driver;
 
+static void *(*plugin_symbol)(void *handle, const char *name);
+
+static void *find_in_plugin(const char *name, int version)
+{
+    return plugin_symbol(driver, name);
+}
+
 static void *find_dlsym(const char *name, int version)
 {
     return dlsym(driver, name);
@@ -134,6 +141,12 @@ static int choose(const char *way, struct path *path)
     }
     driver = dlopen("libcuda.so.1", RTLD_NOW);
 #endif
+    if (strcmp(way, "deepbind") == 0) {
+        void *plugin = dlopen("libpath_plugin.so", RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+
+        *(void **)&plugin_symbol = plugin ? dlsym(plugin, "plugin_symbol") : NULL;
+        return plugin_symbol ? fill(path, find_in_plugin) : 1;
+    }
     if (strcmp(way, "dlsym") == 0)
         return fill(path, find_dlsym);
     if (strcmp(way, "dlvsym") == 0)

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 
-UNLINKED = ["absent", "dlsym", "dlvsym", "proc-v1", "proc-v2", "proc-ptsz", "proc-of-itself"]
+UNLINKED = ["absent", "dlsym", "dlvsym", "proc-v1", "proc-v2", "proc-ptsz", "proc-of-itself",
+            "deepbind"]
 LINKED = ["link", "default", "next", "own-next"]
 RUNTIME = ["runtime", "entry-point", "entry-point-ptsz", "entry-point-by-version",
            "entry-point-by-version-ptsz"]
@@ -21,7 +22,7 @@ BLOCKS = 240  # path_work.c: rounds times blocks
 def run(command, driver_dir, preload, **extra):
     with tempfile.NamedTemporaryFile(mode="r") as log:
         env = {k: v for k, v in os.environ.items() if not k.startswith("BERTH_")}
-        env.update(LD_LIBRARY_PATH=driver_dir, BERTH_FAKE_LOG=log.name,
+        env.update(LD_LIBRARY_PATH=driver_dir + ":" + os.environ.get("PATH_PLUGIN_DIR", ""), BERTH_FAKE_LOG=log.name,
                    XDG_RUNTIME_DIR="/nonexistent", **extra)
         if preload:
             env["LD_PRELOAD"] = preload
