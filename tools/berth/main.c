@@ -23,7 +23,7 @@ static int command_version(int argc, char **argv);
 static const struct command commands[] = {
     {"run", "[--policy FILE] [-o OPTION=VALUE]... [--] COMMAND [ARGUMENT]...",
      "Start a program under Berth; its exit status and signals are its own.", berth__command_run},
-    {"ps", "[--json]", "List the processes under Berth.", berth__command_ps},
+    {"ps", "[--all] [--json]", "List the processes under Berth.", berth__command_ps},
     {"stat", "[PID] [--json] [--watch SECONDS]",
      "Show where a process's memory is, by tag and tier.", berth__command_stat},
     {"policy", "check|compile|show|apply ...",

@@ -64,7 +64,8 @@ static void list_directory(struct process_list *list, const char *directory)
 }
 
 /* Directories of all users, for root. Each is looked at only if it is its user's own. */
-static void list_pattern(struct process_list *list, const char *pattern, const char *own)
+static void list_pattern(struct process_list *list, const char *pattern, const char *own,
+                         const char *fallback)
 {
     char why[BERTH_ADDRESS_WHY_MAX];
     glob_t found;
@@ -75,7 +76,7 @@ static void list_pattern(struct process_list *list, const char *pattern, const c
     for (size_t i = 0; i < found.gl_pathc; i++) {
         const char *path = found.gl_pathv[i];
 
-        if (strcmp(path, own) != 0 && lstat(path, &st) == 0 &&
+        if (strcmp(path, own) != 0 && strcmp(path, fallback) != 0 && lstat(path, &st) == 0 &&
             berth__address_check(path, st.st_uid, why) == 0)
             list_directory(list, path);
     }
@@ -91,22 +92,29 @@ static int by_pid(const void *a, const void *b)
     return one->start < other->start ? -1 : one->start > other->start;
 }
 
-size_t berth__process_list(struct berth_process **ret_list)
+/* The other places: without $XDG_RUNTIME_DIR, and for root those of all users. */
+static void list_elsewhere(struct process_list *list, const char *own)
+{
+    char fallback[PATH_MAX], why[BERTH_ADDRESS_WHY_MAX];
+
+    if (berth__address_directory(geteuid(), false, false, fallback, why) == 0 &&
+        strcmp(fallback, own) != 0)
+        list_directory(list, fallback);
+    if (geteuid() != 0)
+        return;
+    list_pattern(list, "/run/user/*/berth", own, fallback);
+    list_pattern(list, "/tmp/berth-[0-9]*", own, fallback);
+}
+
+size_t berth__process_list(int everywhere, struct berth_process **ret_list)
 {
     struct process_list list = {0};
-    char directory[PATH_MAX] = "", fallback[PATH_MAX] = "";
-    char why[BERTH_ADDRESS_WHY_MAX];
+    char directory[PATH_MAX], why[BERTH_ADDRESS_WHY_MAX];
 
     if (berth__address_directory(geteuid(), true, false, directory, why) == 0)
         list_directory(&list, directory);
-    /* A process may have been started without the variable. */
-    if (berth__address_directory(geteuid(), false, false, fallback, why) == 0 &&
-        strcmp(fallback, directory) != 0)
-        list_directory(&list, fallback);
-    if (geteuid() == 0) {
-        list_pattern(&list, "/run/user/*/berth", directory);
-        list_pattern(&list, "/tmp/berth-*", fallback);
-    }
+    if (everywhere)
+        list_elsewhere(&list, directory);
     if (list.count > 1)
         qsort(list.item, list.count, sizeof(*list.item), by_pid);
     *ret_list = list.item;
@@ -166,7 +174,7 @@ int berth__process_find(const char *text, struct berth_process *ret)
         if (errno != 0 || end == text || *end != '\0' || pid <= 0 || pid > INT_MAX)
             return berth__tool_fail("'%s' is not a PID; expected a positive number", text);
     }
-    count = berth__process_list(&list);
+    count = berth__process_list(text != NULL, &list);
     index = choose(list, count, (pid_t)pid);
     if (index >= 0) {
         *ret = list[index];

@@ -2,8 +2,9 @@
 /*
  * The processes under Berth, as their sockets show them, and a conversation with one.
  *
- * Sockets are looked for where this user's processes put them; root looks at every user's. A name
- * that a dead process left behind is removed when it is seen.
+ * Sockets are looked for where this user's processes put them, and where that is asked for also in
+ * every other place that this user may look at. A name that a dead process left behind is removed
+ * when it is seen.
  */
 #ifndef BERTH_TOOLS_PROCESS_H
 #define BERTH_TOOLS_PROCESS_H
@@ -23,12 +24,16 @@ struct berth_process {
     char name[BERTH_ADDRESS_NAME_MAX];
 };
 
-/* All of them, by pid; the caller frees them with berth__process_free(). */
-size_t berth__process_list(struct berth_process **ret_list);
+/*
+ * All of them, by pid; the caller frees them with berth__process_free(). `everywhere`: also those
+ * that were started with another runtime directory, and for root those of other users.
+ */
+size_t berth__process_list(int everywhere, struct berth_process **ret_list);
 void berth__process_free(struct berth_process *list, size_t count);
 
 /*
- * The process that a command line names: `text` is a pid, or NULL for the only one there is. 0, or
+ * The process that a command line names: `text` is a pid, which is looked for everywhere, or
+ * NULL for the only one there is in this user's place. 0, or
  * BERTH_EXIT_FAILURE after one line. What is in *ret is freed by berth__process_free(ret, 1) unless
  * the caller embeds it: see berth__process_done().
  */

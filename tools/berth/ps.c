@@ -101,10 +101,10 @@ static void print_table(const json_t *processes)
     berth__grid_finish(&grid, stdout);
 }
 
-static json_t *describe_all(void)
+static json_t *describe_all(int everywhere)
 {
     struct berth_process *list = NULL;
-    size_t count = berth__process_list(&list);
+    size_t count = berth__process_list(everywhere, &list);
     json_t *processes = json_array();
 
     for (size_t i = 0; i < count; i++) {
@@ -119,19 +119,23 @@ static json_t *describe_all(void)
 
 int berth__command_ps(int argc, char **argv)
 {
-    static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"json", no_argument, NULL, 'j'}, {"all", no_argument, NULL, 'a'}, {NULL, 0, NULL, 0}};
     json_t *processes;
-    int json = 0, c;
+    int json = 0, everywhere = 0, c;
 
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (c != 'j')
+        if (c == '?')
             return BERTH_EXIT_MISUSE;
-        json = 1;
+        if (c == 'j')
+            json = 1;
+        else
+            everywhere = 1;
     }
     if (optind < argc)
-        return berth__tool_misuse("ps: '%s' is not expected; expected berth ps [--json]",
+        return berth__tool_misuse("ps: '%s' is not expected; expected berth ps [--all] [--json]",
                                   argv[optind]);
-    processes = describe_all();
+    processes = describe_all(everywhere);
     if (json) {
         json_dumpf(processes, stdout, JSON_INDENT(2));
         putchar('\n');

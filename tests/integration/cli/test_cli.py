@@ -1,0 +1,501 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Goal: `berth` starts programs that stay themselves, finds those that run, and leaves nothing of
+those that died.
+
+Method: real programs under the real tool, in a runtime directory of the test's own. What happens
+in another process is waited for by asking again, up to a deadline. Arguments: berth, the example
+agent; then unittest's.
+"""
+import contextlib
+import glob
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BERTH = ""
+AGENT = ""
+DEADLINE_S = 30
+
+POLICY = """tier far {
+  kind = file
+  path = "%s"
+  capacity = 256M
+}
+rule large {
+  min-size = 1M
+  place = { far, dram }
+}
+rule middle {
+  min-size = 64K
+  place = { dram }
+}
+"""
+
+# Holds 8 MiB in `far` and says so; goes on when its stdin says so, line by line.
+HOLDER = """
+import sys
+held = [bytearray(1 << 21) for _ in range(4)]
+print("ready", flush=True)
+for line in sys.stdin:
+    exec(line)
+    print("done", flush=True)
+"""
+
+
+class Case(unittest.TestCase):
+    """Runs the tool with a runtime directory and an environment of its own."""
+
+    def setUp(self):
+        self.root = tempfile.mkdtemp(prefix="berth-cli-")
+        self.addCleanup(shutil.rmtree, self.root, True)
+        self.runtime = os.path.join(self.root, "runtime")
+        os.mkdir(self.runtime, 0o700)
+        self.far = os.path.join(self.root, "far")
+        os.mkdir(self.far)
+        self.policy = self.write("test.policy", POLICY % self.far)
+        self.env = {k: v for k, v in os.environ.items()
+                    if not k.startswith("BERTH_") and k != "LD_PRELOAD"}
+        self.env["XDG_RUNTIME_DIR"] = self.runtime
+
+    def write(self, name, text):
+        path = os.path.join(self.root, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def berth(self, *args, stdin="", env=None):
+        return subprocess.run([BERTH, *args], input=stdin, env={**self.env, **(env or {})},
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=DEADLINE_S * 4, check=False)
+
+    def good(self, *args, **more):
+        done = self.berth(*args, **more)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), args)
+        return done.stdout
+
+    def refused(self, text, *args, status=1):
+        """The tool ends with `status`, nothing on stdout and one line that contains `text`."""
+        done = self.berth(*args)
+        self.assertEqual((done.returncode, done.stdout), (status, ""), done.stderr)
+        self.assertIn(text, done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+
+    @contextlib.contextmanager
+    def running(self, *args, program=HOLDER, ready="ready", env=None):
+        """A Python program under Berth that has said that it is ready."""
+        with subprocess.Popen([BERTH, "run", *args, "--", sys.executable, "-c", program],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                              start_new_session=True,
+                              env={**self.env, **(env or {})}) as process:
+            try:
+                self.assertEqual(process.stdout.readline().strip(), ready)
+                yield process
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # its children too
+
+    def holder(self, **more):
+        return self.running("--policy", self.policy, **more)
+
+    def tell(self, process, line):
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+        self.assertEqual(process.stdout.readline(), "done\n")
+
+    def until(self, check):
+        """Repeats `check` until it answers something true, which is returned."""
+        end = time.monotonic() + DEADLINE_S
+        while True:
+            found = check()
+            if found:
+                return found
+            self.assertLess(time.monotonic(), end, "the deadline has passed")
+            time.sleep(0.01)
+
+    def listed(self):
+        return {entry["pid"]: entry for entry in json.loads(self.good("ps", "--json"))}
+
+    def wait_listed(self, pid):
+        return self.until(lambda: self.listed().get(pid))
+
+    def stat(self, pid):
+        return json.loads(self.good("stat", str(pid), "--json"))
+
+    def sockets(self):
+        return glob.glob(self.runtime + "/berth/*.sock")
+
+
+class Run(Case):
+    """berth run"""
+
+    def test_every_exit_status_is_the_commands_own(self):
+        for status in range(256):
+            done = self.berth("run", "--", "sh", "-c", f"exit {status}")
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (status, "", ""))
+
+    def test_every_deadly_signal_is_the_commands_own(self):
+        for name in ("HUP", "INT", "QUIT", "ILL", "ABRT", "FPE", "KILL", "SEGV", "PIPE", "ALRM",
+                     "TERM", "USR1", "USR2", "BUS", "XCPU"):
+            done = self.berth("run", "--policy", self.policy, "--", "sh", "-c",
+                              f"ulimit -c 0; kill -{name} $$")
+            self.assertEqual(done.returncode, -getattr(signal, "SIG" + name))
+
+    def test_input_and_output_pass_through(self):
+        text = "".join(f"line {i} ä\n" for i in range(50000))
+        self.assertEqual(self.good("run", "--policy", self.policy, "--", "cat", stdin=text), text)
+
+    def test_arguments_arrive_as_they_were(self):
+        arguments = ["", " ", "a b", "--policy", "-o", "--", "ü\n", "$HOME", "*"]
+        told = self.good("run", sys.executable, "-c", "import sys; print(ascii(sys.argv[1:]))",
+                         *arguments)
+        self.assertEqual(told.strip(), ascii(arguments))
+
+    def test_only_the_named_variables_change(self):
+        show = ("run", "--policy", self.policy, "--", "env", "-0")
+        before = {**self.env, "LD_PRELOAD": "libm.so.6", "BERTH_OPTIONS": "site-depth=4"}
+        after = dict(entry.split("=", 1)
+                     for entry in self.good(*show, env=before).split("\0") if entry)
+        preloaded = after.pop("LD_PRELOAD").split(":")
+        self.assertEqual([os.path.basename(path) for path in preloaded],
+                         ["libm.so.6", "libberth-malloc.so", "libberth.so"])
+        self.assertRegex(after.pop("BERTH_POLICY"),
+                         re.escape(self.runtime) + r"/berth/policy-[0-9a-f]{16}\.table")
+        self.assertEqual(after.pop("BERTH_OPTIONS"), "site-depth=4")
+        for name in ("LD_PRELOAD", "BERTH_OPTIONS"):
+            del before[name]
+        after.pop("_", None)
+        before.pop("_", None)
+        self.assertEqual(after, before)
+
+    def test_the_malloc_side_comes_only_when_it_is_needed(self):
+        device_only = self.write("device.policy", "rule d { side = device place = { device } }\n")
+        cases = [((), False), (("--policy", self.policy), True), (("-o", "host=on"), True),
+                 (("--policy", self.policy, "-o", "host=off"), False),
+                 (("--policy", device_only), False),
+                 (("--policy", device_only, "-o", "host=on"), True)]
+        for args, expected in cases:
+            told = self.berth("run", *args, "--", "sh", "-c", "echo $LD_PRELOAD").stdout
+            self.assertEqual("libberth-malloc.so" in told, expected, args)
+            self.assertIn("libberth.so", told)
+
+    def test_options_are_appended_and_checked(self):
+        told = self.good("run", "-o", "site-depth=8", "-o", "record-threshold=1M", "--", "sh", "-c",
+                         "echo $BERTH_OPTIONS", env={"BERTH_OPTIONS": "site-depth=4"})
+        self.assertEqual(told, "site-depth=4,site-depth=8,record-threshold=1M\n")
+        for text, part in (("nonsense=1", "nonsense"), ("site-depth=0", "1 to 128"),
+                           ("site-depth", "has no value"), ("host=perhaps", "auto|on|off")):
+            self.refused(part, "run", "-o", text, "--", "echo", "started", status=125)
+
+    def test_a_wrong_policy_refuses_with_the_messages_of_check(self):
+        wrong = self.write("wrong.policy", "tier t { kind = filr path = \"/x\" }\n"
+                                           "rule r { place = { nowhere } }\n")
+        told = self.berth("run", "--policy", wrong, "--", "echo", "started")
+        checked = self.berth("policy", "check", wrong)
+        self.assertEqual((told.returncode, told.stdout, checked.returncode), (125, "", 1))
+        self.assertIn("wrong.policy:1: ", told.stderr)
+        self.assertIn("wrong.policy:2: ", told.stderr)
+        self.assertEqual(told.stderr.splitlines(),
+                         [line for line in checked.stderr.splitlines() if "warning" not in line])
+        done = self.berth("run", "--policy", self.root + "/missing", "--", "echo", "started")
+        self.assertEqual((done.returncode, done.stdout), (125, ""))
+
+    def test_what_cannot_be_started_ends_as_in_a_shell(self):
+        self.refused("No such file", "run", "--", self.root + "/missing", status=127)
+        self.refused("No such file", "run", "--", "berth-no-such-command", status=127)
+        self.refused("Permission denied", "run", "--", self.policy, status=126)
+        self.refused("Permission denied", "run", "--", self.root, status=126)
+        self.refused("there is no command", "run", status=125)
+
+    def test_the_same_policy_is_kept_once(self):
+        for _ in range(3):
+            self.good("run", "--policy", self.policy, "--", "true")
+        self.write("test.policy", POLICY.replace("256M", "128M") % self.far)
+        self.good("run", "--policy", self.policy, "--", "true")
+        kept = os.listdir(self.runtime + "/berth")
+        self.assertEqual(len(kept), 2, kept)
+        for name in kept:
+            mode = os.stat(os.path.join(self.runtime, "berth", name)).st_mode
+            self.assertEqual(mode & 0o7777, 0o600)
+
+    def test_children_that_allocate_little_are_silent(self):
+        script = "true; for i in 1 2 3; do sh -c 'ls / >/dev/null'; done; echo end"
+        told = self.berth("run", "-o", "host=on", "--", "sh", "-c", script)
+        self.assertEqual((told.stdout, told.stderr), ("end\n", ""))
+        self.assertEqual(glob.glob(self.runtime + "/*"), [])
+
+    def test_nested_runs_preload_once(self):
+        told = self.good("run", "--", BERTH, "run", "--", "sh", "-c", "echo $LD_PRELOAD")
+        self.assertEqual(told.count("libberth.so"), 1)
+
+    def test_a_path_that_ld_preload_cannot_name_is_refused(self):
+        build = os.path.dirname(os.path.dirname(os.path.dirname(BERTH)))
+        for name in ("a b", "a:b"):
+            copy = os.path.join(self.root, name)
+            for part in ("tools/berth", "hooks", "meson-private"):
+                os.makedirs(os.path.join(copy, part))
+            shutil.copy(BERTH, copy + "/tools/berth/berth")
+            for library in glob.glob(build + "/hooks/libberth*.so"):
+                shutil.copy(library, copy + "/hooks")
+            done = subprocess.run([copy + "/tools/berth/berth", "run", "--", "true"], env=self.env,
+                                  stderr=subprocess.PIPE, text=True, check=False)
+            self.assertEqual(done.returncode, 125)
+            self.assertIn("spaces", done.stderr)
+
+    def test_a_program_has_no_descriptors_but_its_own(self):
+        show = "import os; print(sorted(map(int, os.listdir('/proc/self/fd')))[:-1])"
+        with self.running("-o", "control=always", program=show + "\nprint(os.listdir('/proc/"
+                          "self/task').__len__())\ninput()", ready="[0, 1, 2]") as process:
+            self.wait_listed(process.pid)
+
+    def test_output_that_is_closed_is_closed(self):
+        program = ("import os\nprint('ready', flush=True)\ninput()\nos.close(1)\nos.close(2)\n"
+                   "input()")
+        with self.running("-o", "control=always", program=program) as process:
+            self.wait_listed(process.pid)
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            self.assertEqual(process.stdout.read(), "")
+            self.assertIsNone(process.poll())
+            self.assertIn(process.pid, self.listed())
+
+
+class Ask(Case):
+    """berth ps, stat, options, policy show and apply"""
+
+    def test_the_account_adds_up(self):
+        with self.holder() as process:
+            self.wait_listed(process.pid)
+            stat = self.stat(process.pid)
+        sums = {"requested": 0, "held": 0, "blocks": 0, "reserved": 0, "cached": 0, "overhead": 0}
+        for tier in stat["tiers"]:
+            for key in ("requested", "held", "blocks", "allocs", "frees"):
+                self.assertEqual(tier[key], sum(cell[key] for cell in tier["tags"]), tier["name"])
+            self.assertEqual(tier["reserved"], tier["held"] + tier["cached"] + tier["overhead"])
+            for cell in tier["tags"]:
+                self.assertEqual(cell["blocks"], cell["allocs"] - cell["frees"])
+                self.assertLessEqual(cell["requested"], cell["held"])
+                self.assertLessEqual(cell["held"], cell["peak"])
+            for key in sums:
+                sums[key] += tier[key]
+        totals = stat["totals"]
+        for key, value in sums.items():
+            self.assertEqual(totals[key], value)
+        self.assertEqual(totals["held_with_small"], totals["held"] + stat["host"]["small_held"])
+        far = {tier["name"]: tier for tier in stat["tiers"]}["far"]
+        self.assertGreaterEqual(far["requested"], 8 << 20)
+        self.assertEqual((far["kind"], far["capacity"]), ("file", 256 << 20))
+        self.assertEqual([rule["name"] for rule in stat["rules"]], ["large", "middle"])
+        self.assertGreaterEqual(stat["rules"][0]["matched_blocks"], 4)
+        self.assertEqual(stat["table"]["version"], 1)
+
+    def test_people_get_tables(self):
+        with self.holder() as process:
+            self.wait_listed(process.pid)
+            told = self.good("stat")
+            self.assertEqual(self.good("stat", str(process.pid)).splitlines()[2],
+                             told.splitlines()[2])
+            ps = self.good("ps")
+        self.assertRegex(told, rf"^\S+python\S*  pid {process.pid}  up \d+ s  policy version 1 ")
+        self.assertRegex(told, r"\nTAG +TIER +REQUESTED +HELD +BLOCKS +PEAK\n")
+        self.assertRegex(told, r"\nuntagged +far +\d+\.?\d* MiB +\d+\.?\d* MiB +\d+ +")
+        self.assertRegex(told, r"\nuntagged \(small\) +dram +- +\d+\.?\d* [KM]iB +- +-\n")
+        self.assertRegex(told, r"\ntotal +\d")
+        self.assertRegex(told, r"\nfar +file +256\.?0? MiB ")
+        self.assertRegex(ps, rf"PID +PROGRAM +UPTIME +TIERS +HELD\n *{process.pid} +python\S* ")
+
+    def test_which_process_is_meant_must_be_clear(self):
+        self.refused("no process under Berth was found", "stat")
+        self.refused("is not a PID", "stat", "zero")
+        self.refused("is not a PID", "stat", "--", "-5")
+        self.refused("has no control socket", "stat", str(os.getpid()))
+        with subprocess.Popen(["true"]) as gone:
+            gone.wait()
+        self.refused(f"there is no process {gone.pid}", "stat", str(gone.pid))
+        with self.holder() as one, self.holder() as other:
+            self.wait_listed(one.pid)
+            self.wait_listed(other.pid)
+            self.refused("2 processes run under Berth", "stat")
+            self.assertEqual(self.stat(one.pid)["pid"], one.pid)
+            self.assertEqual(self.stat(other.pid)["pid"], other.pid)
+
+    def test_a_killed_process_leaves_nothing_that_confuses(self):
+        for _ in range(5):
+            with self.holder() as process:
+                self.wait_listed(process.pid)
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                self.assertEqual(len(self.sockets()), 1)
+                self.assertEqual(self.listed(), {})
+                self.assertEqual(self.sockets(), [])
+        self.assertEqual(self.good("ps").splitlines(), ["PID  PROGRAM  UPTIME  TIERS  HELD"])
+
+    def test_a_process_that_ends_takes_its_socket_along(self):
+        with self.holder() as process:
+            self.wait_listed(process.pid)
+            process.stdin.close()
+            self.assertEqual(process.wait(), 0)
+        self.assertEqual(self.sockets(), [])
+
+    def test_a_program_that_becomes_another_keeps_one_socket(self):
+        program = ("import os, sys\nprint('ready', flush=True)\ninput()\nos.execv(sys.executable, "
+                   "[sys.executable, '-c', 'print(\"new\", flush=True); input()'])")
+        with self.running("-o", "control=always", program=program) as process:
+            first = self.wait_listed(process.pid)
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            self.assertEqual(process.stdout.readline(), "new\n")
+            self.assertEqual(self.wait_listed(process.pid)["start"], first["start"])
+            self.assertEqual(len(self.sockets()), 1)
+
+    def test_a_forked_child_that_places_memory_has_its_own(self):
+        with self.holder() as process:
+            self.wait_listed(process.pid)
+            process.stdin.write("import os, signal; child = os.fork(); "
+                                "more = bytearray(4 << 20) if child == 0 else None; "
+                                "child == 0 and signal.pause(); print(child, flush=True)\n")
+            process.stdin.flush()
+            child = int(process.stdout.readline())
+            self.assertEqual(process.stdout.readline(), "done\n")
+            self.wait_listed(child)
+            self.assertEqual(set(self.listed()), {process.pid, child})
+            os.kill(child, signal.SIGKILL)
+            self.tell(process, "os.wait()")
+            self.assertEqual(set(self.listed()), {process.pid})
+
+    def test_a_stopped_process_is_told_from_a_dead_one(self):
+        with self.holder() as process:
+            self.wait_listed(process.pid)
+            process.send_signal(signal.SIGSTOP)
+            self.refused("is it stopped?", "stat", str(process.pid))
+            process.send_signal(signal.SIGCONT)
+            self.assertEqual(self.stat(process.pid)["pid"], process.pid)
+
+    def test_a_watch_lasts_as_long_as_the_process(self):
+        with self.holder() as process:
+            self.wait_listed(process.pid)
+            with subprocess.Popen([BERTH, "stat", str(process.pid), "--json", "--watch", "0.1"],
+                                  stdout=subprocess.PIPE, text=True, env=self.env) as watch:
+                for _ in range(3):
+                    self.assertEqual(json.loads(watch.stdout.readline())["pid"], process.pid)
+                process.kill()
+                process.wait()
+                for line in watch.stdout:
+                    json.loads(line)
+                self.assertEqual(watch.wait(), 0)
+
+    def test_a_policy_is_replaced_while_the_program_runs(self):
+        other = self.write("other.policy", POLICY.replace("{ far, dram }", "{ dram }") % self.far)
+        wrong = self.write("wrong.policy", "rule r { place = { nowhere } }\n")
+        with self.holder() as process:
+            self.wait_listed(process.pid)
+            pid = str(process.pid)
+            before = self.stat(pid)
+            self.assertEqual(self.good("policy", "apply", pid, other),
+                             f"process {pid}: policy version 2 is in force\n")
+            self.tell(process, "more = [bytearray(1 << 21) for _ in range(4)]")
+            after = self.stat(pid)
+
+            def held(stat, name):
+                return sum(tier["held"] for tier in stat["tiers"] if tier["name"] == name)
+            self.assertEqual(held(after, "far"), held(before, "far"))
+            self.assertGreaterEqual(held(after, "dram"), held(before, "dram") + (8 << 20))
+            self.assertEqual(after["table"]["origin"], other)
+
+            refused = self.berth("policy", "apply", pid, wrong)
+            self.assertEqual((refused.returncode, refused.stdout), (1, ""))
+            self.assertIn("wrong.policy:1: ", refused.stderr)
+            self.assertEqual(self.stat(pid)["table"]["version"], 2)
+            shown = self.good("policy", "show", "--text", pid)
+            again = self.write("again.policy", shown)
+            self.assertEqual(self.good("policy", "show", "--text", again), shown)
+            self.assertEqual(self.good("policy", "show", pid), self.good("policy", "show", other))
+
+    def test_the_example_agent_moves_a_rule(self):
+        with self.holder() as process:
+            self.wait_listed(process.pid)
+            pid = str(process.pid)
+
+            def agent(*args):
+                return subprocess.run([sys.executable, AGENT, pid, *args], env=self.env, text=True,
+                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+            done = agent("large", "dram", "far")
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertRegex(done.stdout, r"untagged in far: \d+ bytes, \d+ blocks\n")
+            self.assertIn("version 2 is in force: large goes to dram, far\n", done.stdout)
+            self.assertIn("place = { dram, far }", self.good("policy", "show", "--text", pid))
+            done = agent("nosuch", "dram")
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("nosuch", done.stderr)
+        with open(AGENT, encoding="utf-8") as file:
+            self.assertLessEqual(len(file.readlines()), 40)
+
+    def test_options_are_shown_with_their_origin(self):
+        with self.running("-o", "control=always", "-o", "site-depth=9") as process:
+            self.wait_listed(process.pid)
+            self.assertRegex(self.good("options", str(process.pid)),
+                             r"\nsite-depth +9 +environment ")
+        self.assertRegex(self.good("options"), r"\nsite-depth +32 +default ")
+        self.assertRegex(self.good("run", "--help"), r"\nsite-depth +32 +default ")
+
+    def test_a_runtime_directory_that_is_open_to_others_is_not_used(self):
+        os.mkdir(self.runtime + "/berth")
+        os.chmod(self.runtime + "/berth", 0o755)
+        self.refused("open to others", "run", "--policy", self.policy, "--", "echo", "started",
+                     status=125)
+        done = self.berth("run", "-o", "control=always", "--", sys.executable, "-c", "input()",
+                          stdin="\n")
+        self.assertEqual(done.returncode, 0)
+
+    def test_a_long_runtime_directory_is_used_too(self):
+        self.runtime = os.path.join(self.root, "x" * 120)
+        os.mkdir(self.runtime, 0o700)
+        self.env["XDG_RUNTIME_DIR"] = self.runtime
+        with self.holder() as process:
+            self.wait_listed(process.pid)
+            self.assertEqual(self.stat(process.pid)["pid"], process.pid)
+
+
+class Tool(Case):
+    """The tool by itself"""
+
+    def test_help_names_every_command(self):
+        told = self.good("help")
+        self.assertEqual(told, self.good("--help"))
+        for command in ("run", "ps", "stat", "policy", "options", "doctor"):
+            self.assertIn("\n  " + command, told)
+            self.assertIn(f"usage: berth {command}", self.good("help", command))
+        self.assertRegex(self.good("--version"), r"^berth \d+\.\d+\.\d+\n$")
+
+    def test_a_wrong_command_line_is_refused(self):
+        self.refused("'nonsense' is no command", "nonsense", status=2)
+        self.refused("'nonsense' is no command", "help", "nonsense", status=2)
+        self.refused("is not expected", "ps", "now", status=2)
+        self.refused("--watch", "stat", "--watch", "soon", status=2)
+        self.refused("PID FILE", "policy", "apply", status=2)
+
+    def test_the_doctor_finds_the_libraries(self):
+        told = self.berth("doctor")
+        self.assertEqual(told.returncode, 0, told.stdout)
+        self.assertRegex(told.stdout, r"\nok +libberth\.so +/")
+        self.assertRegex(told.stdout, r"\nok +runtime directory +" + re.escape(self.runtime))
+        told = self.berth("doctor", env={"BERTH_OPTIONS": "site-depth=x"})
+        self.assertEqual(told.returncode, 1)
+        self.assertIn("site-depth", told.stderr)
+
+    def test_a_full_disk_is_noticed(self):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            done = subprocess.run([BERTH, "help"], stdout=full, stderr=subprocess.PIPE, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"No space left", done.stderr)
+
+
+if __name__ == "__main__":
+    BERTH, AGENT = os.path.realpath(sys.argv[1]), os.path.realpath(sys.argv[2])
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
