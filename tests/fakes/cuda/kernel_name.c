@@ -143,6 +143,22 @@ static size_t type_size_template_parameter(struct parser *parser)
     return size;
 }
 
+/* Behind 'N': a type in a namespace, whose size is never known; what stands
+ * behind a pointer need not be. */
+static size_t nested_type(struct parser *parser)
+{
+    if (*parser->at == 'S') {
+        parser->at++;
+        substitution_size(parser);
+    }
+    while (!parser->failed && *parser->at != 'E') {
+        source_name(parser);
+        seen_add(parser, 0);
+    }
+    parser->at += *parser->at == 'E';
+    return 0;
+}
+
 static size_t type_size(struct parser *parser)
 {
     char letter = *parser->at;
@@ -171,6 +187,8 @@ static size_t type_size(struct parser *parser)
         return size;
     }
     parser->at++;
+    if (letter == 'N')
+        return nested_type(parser);
     if (letter == 'S')
         return substitution_size(parser);
     if (letter == 'T')

@@ -105,7 +105,7 @@ struct cudaDeviceProp {
     int hostRegisterSupported;
     int unused_sparse[3];
     int memoryPoolsSupported;
-    int unused_tail[17];
+    int unused_tail[15];
     int reserved[56];
 };
 
