@@ -25,6 +25,7 @@ static int devices = 1;
 static int driver_version = 13000;
 static uint64_t memory_size = 4ULL << 30;
 static const char *log_path;
+static char *latency_text, *failure_text;
 static struct latency *latencies;
 static size_t latencies_count;
 static struct failure *failures;
@@ -137,15 +138,16 @@ static bool failure_add(char *entry)
     return true;
 }
 
-/* The copy of the variable's text stays allocated: the entries point into it. */
-static void list_read(const char *variable, bool (*add)(char *entry), const char *expected)
+/* The entries point into the copy of the variable's text, which stays. */
+static void list_read(const char *variable, char **ret_text, bool (*add)(char *entry),
+                      const char *expected)
 {
     const char *value = getenv(variable);
     char *copy, *entry, *rest;
 
     if (!value || !*value)
         return;
-    copy = strdup(value);
+    copy = *ret_text = strdup(value);
     for (entry = copy ? strtok_r(copy, ",", &rest) : NULL; entry;
          entry = strtok_r(NULL, ",", &rest))
         if (!add(entry)) {
@@ -175,8 +177,9 @@ static void settings_read(void)
     integer_read("BERTH_FAKE_DRIVER", 99999, &driver_version, "1000 * major + 10 * minor");
     if (memory && *memory && !size_read(memory, &memory_size))
         settings_reject("BERTH_FAKE_MEMORY", memory, "a size such as 512M, at most 8T");
-    list_read("BERTH_FAKE_LATENCY", latency_add, "name=50us,… (ns, us, ms, s)");
-    list_read("BERTH_FAKE_FAIL", failure_add, "name:N=result,… (N from 1; N+ for all from there)");
+    list_read("BERTH_FAKE_LATENCY", &latency_text, latency_add, "name=50us,… (ns, us, ms, s)");
+    list_read("BERTH_FAKE_FAIL", &failure_text, failure_add,
+              "name:N=result,… (N from 1; N+ for all from there)");
     log_path = getenv("BERTH_FAKE_LOG");
 }
 
