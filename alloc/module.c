@@ -398,7 +398,8 @@ static bool pass_run(struct pass *pass)
 {
     pass->number = 0;
     pass->waiting_count = 0;
-    berth__module_walk_begin();
+    if (!berth__module_walk_begin())
+        return false;
     dl_iterate_phdr(pass_visit, pass);
     berth__module_walk_end();
     if (pass->compare)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/module_walk.h"
 
+#include "alloc/module_lock.h"
 #include "alloc/types.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <time.h>
 
 /* Sequentially consistent: each side raises its own count before it looks at the other's. */
@@ -15,6 +15,7 @@ struct walk_state {
     _Atomic unsigned walking; /* threads in a walk */
     _Atomic unsigned forking; /* threads in a fork */
     _Atomic bool watched;
+    _Atomic bool hopeless; /* a child whose lock is held by a thread that it does not have */
 };
 
 extern BERTH_SHARED struct walk_state berth__module_walk_state;
@@ -29,12 +30,23 @@ static int64_t now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Whether the count fell to 0 in time. */
-static bool wait_for_none(_Atomic unsigned *count)
+static bool none_is_forking(void)
+{
+    return atomic_load(&state->forking) == 0;
+}
+
+/* Nor in the loader's list for the program: it would leave the child without call paths. */
+static bool none_is_walking(void)
+{
+    return atomic_load(&state->walking) == 0 && !berth__module_lock_is_held();
+}
+
+/* Whether it came to be so in time. */
+static bool wait_until(bool (*is_so)(void))
 {
     int64_t end = 0;
 
-    while (atomic_load(count) != 0) {
+    while (!is_so()) {
         if (end == 0)
             end = now_ms() + BERTH_MODULE_WALK_WAIT_MS;
         else if (now_ms() > end)
@@ -44,19 +56,22 @@ static bool wait_for_none(_Atomic unsigned *count)
     return true;
 }
 
-void berth__module_walk_begin(void)
+bool berth__module_walk_begin(void)
 {
     int saved_errno = errno;
     bool waited = true;
 
+    if (BERTH_UNLIKELY(atomic_load_explicit(&state->hopeless, memory_order_relaxed)))
+        return false;
     for (;;) {
         atomic_fetch_add(&state->walking, 1);
         if (BERTH_LIKELY(atomic_load(&state->forking) == 0) || !waited)
             break;
         atomic_fetch_sub(&state->walking, 1);
-        waited = wait_for_none(&state->forking);
+        waited = wait_until(none_is_forking);
     }
     errno = saved_errno;
+    return true;
 }
 
 void berth__module_walk_end(void)
@@ -67,7 +82,7 @@ void berth__module_walk_end(void)
 void berth__module_walk_fork_prepare(void)
 {
     atomic_fetch_add(&state->forking, 1);
-    wait_for_none(&state->walking);
+    wait_until(none_is_walking);
 }
 
 void berth__module_walk_fork_parent(void)
@@ -80,12 +95,15 @@ void berth__module_walk_fork_child(void)
 {
     atomic_store(&state->walking, 0);
     atomic_store(&state->forking, 0);
+    if (berth__module_lock_is_held())
+        atomic_store(&state->hopeless, true);
 }
 
 int berth__module_walk_watch_fork(void)
 {
     if (atomic_exchange(&state->watched, true))
         return 0;
+    berth__module_lock_find();
     if (pthread_atfork(berth__module_walk_fork_prepare, berth__module_walk_fork_parent,
                        berth__module_walk_fork_child) == 0)
         return 0;

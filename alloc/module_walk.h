@@ -3,18 +3,22 @@
  * Walks over the loader's list of modules, kept out of the way of fork().
  *
  * dl_iterate_phdr() holds a lock of the loader's that glibc does not reset in a forked child: when
- * another thread walks the list at the moment of the fork, the child hangs in its next dlopen() or
- * walk. A program that never walked the list would get that hang from Berth. So whoever walks it
- * for Berth, which the unwinder may do at any trace, says so, and a fork waits for them.
+ * another thread has it at the moment of the fork, the child hangs in its next walk or dlopen().
+ * A program that never walks the list must not hang because Berth does. So whoever walks it for
+ * Berth, which the unwinder may do at any trace, says so, and a fork waits for them; and a child in
+ * which the lock is held nevertheless, by a dlopen() of the program's own, walks no more.
  *
  * Neither side waits for longer than BERTH_MODULE_WALK_WAIT_MS: going on is then the smaller harm.
  */
 #ifndef BERTH_ALLOC_MODULE_WALK_H
 #define BERTH_ALLOC_MODULE_WALK_H
 
+#include <stdbool.h>
+
 #define BERTH_MODULE_WALK_WAIT_MS 200
 
-void berth__module_walk_begin(void);
+/* False in a child that must not walk; otherwise berth__module_walk_end() is to follow. */
+bool berth__module_walk_begin(void);
 void berth__module_walk_end(void);
 
 /*

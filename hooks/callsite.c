@@ -118,8 +118,7 @@ berth_site_id berth__callsite_capture(const void *return_address)
     int saved_errno = errno;
 
     /* A path of one frame needs no trace. */
-    if (depth > 1) {
-        berth__module_walk_begin();
+    if (depth > 1 && berth__module_walk_begin()) {
         count = berth__unwind(trace, depth + OWN_FRAMES_MAX);
         berth__module_walk_end();
     }

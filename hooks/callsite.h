@@ -20,7 +20,8 @@ int berth__callsite_load(char *why, size_t why_size);
 
 /*
  * The site of the call that returns to `return_address`, its frames from that one outwards; Berth's
- * own frames are left out. No lock is held and nothing is allocated. 0 when it cannot be had.
+ * own frames are left out. No lock is held and nothing is allocated. 0 when it cannot be had. The
+ * return address alone in a child that cannot trace (alloc/module_walk.h).
  * The caller has raised berth__thread.inside: a thread's first trace sets up thread-specific data,
  * which the C library may allocate. Costs some 8 ns per frame, and 0.1 to 0.3 ms the first time in
  * a thread.

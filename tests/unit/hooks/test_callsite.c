@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <link.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -399,6 +400,57 @@ static void a_fork_never_happens_in_a_walk(void **state)
     pthread_join(threads[1], NULL);
 }
 
+/* A thread of the program's own that has the loader's list for longer than a fork waits. */
+static _Atomic int holding;
+
+static int hold(struct dl_phdr_info *info, size_t size, void *context)
+{
+    (void)info;
+    (void)size;
+    (void)context;
+    atomic_store(&holding, 1);
+    while (!atomic_load(&stop))
+        sched_yield();
+    return 1;
+}
+
+static void *hold_the_list(void *context)
+{
+    dl_iterate_phdr(hold, context);
+    return NULL;
+}
+
+static void a_child_without_the_list_still_allocates(void **state)
+{
+    pthread_t thread;
+    pid_t child;
+    int status = -1;
+
+    (void)state;
+    atomic_store(&stop, false);
+    assert_int_equal(pthread_create(&thread, NULL, hold_the_list, NULL), 0);
+    while (!atomic_load(&holding))
+        sched_yield();
+    child = fork();
+    if (child == 0) {
+        struct berth_site_frame frame;
+        const void *unknown = (const void *)0x900000;
+
+        alarm(5);
+        if (berth__site_depth(recurse(17)) != 1)
+            _exit(1);
+        if (berth__site_frame(berth__site_intern(&unknown, 1), 0, &frame) != 0)
+            _exit(2);
+        _exit(strcmp(frame.module, "?") == 0 ? 0 : 3);
+    }
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    atomic_store(&stop, true);
+    pthread_join(thread, NULL);
+    assert_true(berth__site_depth(recurse(17)) > 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -414,6 +466,7 @@ int main(void)
         cmocka_unit_test(a_capture_under_the_loaders_lock_does_not_hang),
         cmocka_unit_test(a_child_captures_what_its_parent_did),
         cmocka_unit_test(a_fork_never_happens_in_a_walk),
+        cmocka_unit_test(a_child_without_the_list_still_allocates),
     };
     void *library = dlopen("libunwind.so.8", RTLD_LAZY | RTLD_LOCAL);
 
