@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -232,7 +233,23 @@ size_t berth__thread_pool_size(const struct berth_thread_pool *pool)
     return pool->threads;
 }
 
-size_t berth__thread_pool_online(void)
+/* The CPUs' worth of time that the control group allows, rounded up; SIZE_MAX without a limit. More
+ * threads than that are all put aside for the rest of each period. */
+static size_t group_cpus(void)
+{
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
+    unsigned long long quota, period;
+    size_t cpus = SIZE_MAX;
+
+    if (!file)
+        return cpus;
+    if (fscanf(file, "%llu %llu", &quota, &period) == 2 && quota > 0 && period > 0)
+        cpus = (size_t)((quota + period - 1) / period);
+    fclose(file);
+    return cpus;
+}
+
+static size_t mask_cpus(void)
 {
     cpu_set_t set;
     long online;
@@ -242,4 +259,11 @@ size_t berth__thread_pool_online(void)
     /* More CPUs than the set has room for. */
     online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (size_t)online : 1;
+}
+
+size_t berth__thread_pool_online(void)
+{
+    size_t mask = mask_cpus(), group = group_cpus(), least = mask < group ? mask : group;
+
+    return least < BERTH_THREADS_MAX ? least : BERTH_THREADS_MAX;
 }

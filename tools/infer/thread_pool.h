@@ -32,7 +32,7 @@ size_t berth__thread_pool_size(const struct berth_thread_pool *pool);
 void berth__thread_pool_run(struct berth_thread_pool *pool, berth_range_fn *fn, void *arg,
                             size_t count, size_t grain);
 
-/* The CPUs that this process may run on. */
+/* The CPUs that this process may run on: its affinity mask, less what its control group denies. */
 size_t berth__thread_pool_online(void);
 
 #endif
