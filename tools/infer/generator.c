@@ -177,7 +177,6 @@ static int prompt_feed(struct answer *answer, const uint32_t *ids, size_t count)
     uint64_t begin = berth__clock_ns();
     int r;
 
-    berth_step();
     r = berth__session_feed(answer->session, ids, count, answer->failure);
     if (r < 0)
         return r;
@@ -278,6 +277,9 @@ int berth__generator_answer_ids(struct berth_generator *generator, const uint32_
 
     if (count == 0)
         return berth__failure_set(failure, EINVAL, "the prompt: has no tokens; expected some text");
+    /* A step begins before the session's memory is allocated, so that a rule which names a
+     * sequence range matches the same of it in every answer. */
+    berth_step();
     r = berth__session_new(generator->model, generator->kernels, generator->pool, count, failure,
                            &answer.session);
     if (r == 0)
