@@ -149,13 +149,41 @@ static void print_tiers(const json_t *stat)
     berth__grid_finish(&grid, stdout);
 }
 
+static void rule_row(struct berth_grid *grid, const json_t *rule)
+{
+    berth__grid_text(grid, string(rule, "name"));
+    berth__grid_number(grid, number(rule, "matched_blocks"));
+    berth__grid_size(grid, number(rule, "matched_bytes"));
+    berth__grid_number(grid, number(rule, "spilled_blocks"));
+    berth__grid_size(grid, number(rule, "spilled_bytes"));
+}
+
+/* What each rule did since its table came into force. */
+static void print_rules(const json_t *rules)
+{
+    static const char *const heads[] = {"RULE", "MATCHED", "BYTES", "SPILLS", "SPILLED"};
+    struct berth_grid grid;
+    size_t i;
+    json_t *rule;
+
+    berth__grid_init(&grid, "lrrrr", heads);
+    json_array_foreach(rules, i, rule) rule_row(&grid, rule);
+    berth__grid_finish(&grid, stdout);
+}
+
 static void print_people(const json_t *stat, const struct berth_process *process)
 {
+    const json_t *rules = json_object_get(stat, "rules");
+
     print_head(stat, process);
     putchar('\n');
     print_tags(stat);
     putchar('\n');
     print_tiers(stat);
+    if (json_array_size(rules) > 0) {
+        putchar('\n');
+        print_rules(rules);
+    }
 }
 
 /* A reading: printed for people or as one JSON object. */
@@ -192,9 +220,35 @@ static void wait_seconds(double seconds)
         ;
 }
 
+/*
+ * Appends the rules that did not fit into the first answer. When the table was replaced meanwhile,
+ * the list stays as long as it is.
+ */
+static void read_other_rules(struct berth_session *session, json_t *stat)
+{
+    json_t *rules = json_object_get(stat, "rules");
+
+    while (json_array_size(rules) < number(stat, "rule_count")) {
+        json_t *request =
+            json_pack("{s:s,s:I}", "op", "rules", "first", (json_int_t)json_array_size(rules));
+        json_t *page = berth__session_request(session, request, -1, 1);
+        json_t *more = json_object_get(page, "rules");
+        int same = json_equal(json_object_get(page, "table"), json_object_get(stat, "table"));
+        int ended = !same || json_array_size(more) == 0 || json_array_extend(rules, more) < 0;
+
+        json_decref(page);
+        if (ended)
+            return;
+    }
+}
+
 static json_t *read_stat(struct berth_session *session, int quiet)
 {
-    return berth__session_request(session, json_pack("{s:s}", "op", "stat"), -1, quiet);
+    json_t *stat = berth__session_request(session, json_pack("{s:s}", "op", "stat"), -1, quiet);
+
+    if (stat)
+        read_other_rules(session, stat);
+    return stat;
 }
 
 /* Prints a reading every so often, for as long as the process lives. */

@@ -308,7 +308,21 @@ class Ask(Case):
         self.assertRegex(told, r"\nuntagged \(small\) +dram +- +\d+\.?\d* [KM]iB +- +-\n")
         self.assertRegex(told, r"\ntotal +\d")
         self.assertRegex(told, r"\nfar +file +256\.?0? MiB ")
+        self.assertRegex(told, r"\nRULE +MATCHED +BYTES +SPILLS +SPILLED\nlarge +\d+ +\d")
         self.assertRegex(ps, rf"PID +PROGRAM +UPTIME +TIERS +HELD\n *{process.pid} +python\S* ")
+
+    def test_hundreds_of_rules_are_all_told(self):
+        rules = "".join(f"rule r{i} {{ min-size = 2M  max-size = 2M  place = {{ dram }} }}\n"
+                        for i in range(700))
+        many = self.write("many.policy", rules + POLICY % self.far)
+        with self.running("--policy", many) as process:
+            self.wait_listed(process.pid)
+            stat = self.stat(process.pid)
+            self.assertEqual(stat["rule_count"], 702)
+            self.assertEqual([rule["name"] for rule in stat["rules"]],
+                             [f"r{i}" for i in range(700)] + ["large", "middle"])
+            self.assertEqual(self.good("policy", "show", str(process.pid)),
+                             self.good("policy", "show", many))
 
     def test_which_process_is_meant_must_be_clear(self):
         self.refused("no process under Berth was found", "stat")
