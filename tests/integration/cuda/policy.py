@@ -4,10 +4,12 @@
 
 Usage: policy.py DRIVER_DIR BERTH CLIENT
 """
+import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 
 POLICY = """
 tier few {
@@ -42,6 +44,39 @@ room again: 5242880 bytes, few, tag 1, rule 'weights', base 1
 """
 
 
+# tier -> (tag -> (blocks, requested)), bytes cached; what policy_client.c has when it is ready.
+ACCOUNT = {
+    "device": ({"kv": (1, 3 << 20), "weight": (1, 5 << 20), "untagged": (1, 4 << 20)}, 2 << 20),
+    "few": ({"weight": (1, 5 << 20)}, 0),
+}
+
+
+def check_account(berth, pid, env):
+    """What `berth stat` says of the process: each byte that the driver gave has its place."""
+    deadline = time.monotonic() + 30
+    while True:
+        # The control thread opens its socket while the program goes on: ask until it answers.
+        done = subprocess.run([berth, "stat", "--json", str(pid)], env=env, capture_output=True,
+                              text=True, timeout=60)
+        if done.returncode == 0:
+            break
+        if time.monotonic() > deadline:
+            return [f"berth stat: {done.stderr}"]
+    wrong = []
+    tiers = {tier["name"]: tier for tier in json.loads(done.stdout)["tiers"]}
+    for name, (tags, cached) in ACCOUNT.items():
+        tier = tiers[name]
+        seen = {tag["tag"]: (tag["blocks"], tag["requested"]) for tag in tier["tags"]
+                if tag["blocks"]}
+        if seen != tags:
+            wrong.append(f"{name}: {seen}, expected {tags}")
+        if tier["held"] + tier["cached"] + tier["overhead"] != tier["reserved"]:
+            wrong.append(f"{name} does not add up: {tier}")
+        if tier["cached"] != cached or tier["overhead"] != 0:
+            wrong.append(f"{name}: cached {tier['cached']}, overhead {tier['overhead']}")
+    return wrong
+
+
 def main():
     driver_dir, berth, client = sys.argv[1:]
     with tempfile.TemporaryDirectory() as directory:
@@ -50,11 +85,23 @@ def main():
             file.write(POLICY)
         env = {k: v for k, v in os.environ.items() if not k.startswith("BERTH_")}
         env.update(LD_LIBRARY_PATH=driver_dir, XDG_RUNTIME_DIR=directory)
-        done = subprocess.run([berth, "run", "--policy", path, "--", client], env=env,
-                              capture_output=True, text=True, timeout=60)
-    sys.stdout.write(done.stdout)
-    sys.stderr.write(done.stderr)
-    return 0 if done.stdout == EXPECTED and done.returncode == 0 else 1
+        process = subprocess.Popen([berth, "run", "--policy", path, "--", client], env=env,
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        output = ""
+        for line in process.stdout:
+            if line == "ready\n":
+                break
+            output += line
+        wrong = check_account(berth, process.pid, env)
+        process.communicate("\n", timeout=60)
+    sys.stdout.write(output)
+    if output != EXPECTED:
+        wrong.append("expected:\n" + EXPECTED)
+    if process.returncode != 0:
+        wrong.append(f"status {process.returncode}")
+    for text in wrong:
+        print("FAIL", text)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

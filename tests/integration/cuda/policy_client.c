@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A program whose device blocks a policy speaks of: some by the thread's tag, some by the function
- * that asks. It prints what berth_describe() says of each.
+ * that asks. It prints what berth_describe() says of each, and
+ * waits for a line, so that its account can be looked at from outside.
  */
 #include "alloc/berth.h"
 #include "cuda_api.h"
@@ -59,6 +60,10 @@ int main(void)
     cuMemFree_v2(loaded);
     loaded = load_model(MIB(5));
     tell("room again", loaded);
+    cuMemFree_v2(p[2]);
+    printf("ready\n");
+    fflush(stdout);
+    getchar();
     for (int i = 0; i < 4; i++)
         cuMemFree_v2(p[i]);
     return 0;
