@@ -3,8 +3,9 @@
 
 #include <stdlib.h>
 
-static void add(struct berth_complaints *complaints, unsigned line, bool warning,
-                const char *format, va_list arguments)
+__attribute__((format(printf, 4, 0))) static void add(struct berth_complaints *complaints,
+                                                      unsigned line, bool warning,
+                                                      const char *format, va_list arguments)
 {
     char *text = NULL;
 

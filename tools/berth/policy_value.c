@@ -107,7 +107,8 @@ static void complain_unknown(const struct berth_policy_statement *statement,
     free(list);
 }
 
-static void take_error(cfg_t *cfg, const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static void take_error(cfg_t *cfg, const char *format,
+                                                             va_list arguments)
 {
     struct berth_policy_statement *statement = reading.statement;
     char text[256];

@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -364,6 +366,45 @@ static void readers_go_on_while_tables_are_replaced(void **state)
     }
 }
 
+static void *install_without_end(void *stop)
+{
+    uint64_t version = berth__table_version();
+
+    while (!atomic_load((atomic_bool *)stop))
+        install_for(++version);
+    return NULL;
+}
+
+/* The child's copy is of a moment between two installs, whatever the parent was doing. */
+static void a_forked_child_decides_and_installs(void **state)
+{
+    pthread_t installer, reader;
+    atomic_bool stop = false;
+    bool right = true;
+
+    install_for(berth__table_version() + 1);
+    assert_int_equal(pthread_create(&installer, NULL, install_without_end, &stop), 0);
+    assert_int_equal(pthread_create(&reader, NULL, decide_without_end, &stop), 0);
+    for (int i = 0; i < 40 && right; i++) {
+        pid_t pid = fork();
+        int status;
+
+        if (pid == 0) {
+            uint64_t version = berth__table_version();
+
+            alarm(20);
+            install_for(version + 1);
+            install_for(version + 2);
+            _exit(ask(BERTH_SIDE_HOST, 1, 0, site_in("qsort"), 0).version == version + 2 ? 0 : 1);
+        }
+        right = waitpid(pid, &status, 0) == pid && status == 0;
+    }
+    atomic_store(&stop, true);
+    pthread_join(installer, NULL);
+    pthread_join(reader, NULL);
+    assert_true(right);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -379,6 +420,7 @@ int main(void)
         cmocka_unit_test(matches_and_spills_are_counted_for_the_version_in_force),
         cmocka_unit_test(the_table_in_force_can_be_copied),
         cmocka_unit_test(readers_go_on_while_tables_are_replaced),
+        cmocka_unit_test(a_forked_child_decides_and_installs),
     };
 
     fixture_serve_files();
