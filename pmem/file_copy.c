@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/file_copy.h"
 
+#include "alloc/log.h"
 #include "alloc/stats.h"
 #include "pmem/window.h"
 
 #include <errno.h>
 #include <linux/fs.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -37,19 +39,16 @@ static int allocate_all(const struct berth_tier_file *file, int fd)
     return 0;
 }
 
-int berth__file_copy_begin(const struct berth_tier_file *file, struct berth_file_copy *ret)
+/* A copy beside the original. */
+static int begin_in_directory(const struct berth_tier_file *file, uint64_t size,
+                              struct berth_file_copy *ret)
 {
-    uint64_t size =
-        atomic_load_explicit(&berth__tier_stats[file->id].reserved, memory_order_relaxed);
-    struct berth_file_copy copy;
+    struct berth_file_copy copy = {.fd = berth__tier_file_open(file->tier->path)};
     int r;
 
-    if (!berth__tier_file_has_descriptor(file))
-        return -EBADF;
-    copy.fd = berth__tier_file_open(file->tier->path);
     if (copy.fd < 0)
         return copy.fd;
-    copy.clone = ioctl(copy.fd, FICLONE, file->fd) == 0;
+    copy.clone = berth__tier_file_has_descriptor(file) && ioctl(copy.fd, FICLONE, file->fd) == 0;
     if (copy.clone)
         r = has_room(file, size) ? 0 : -ENOSPC;
     else if (size > file->fork_copy_max)
@@ -62,6 +61,40 @@ int berth__file_copy_begin(const struct berth_tier_file *file, struct berth_file
     }
     *ret = copy;
     return 0;
+}
+
+static int begin_in_memory(const struct berth_tier_file *file, uint64_t size,
+                           struct berth_file_copy *ret)
+{
+    struct berth_file_copy copy = {.in_memory = true};
+    int r;
+
+    if (size > file->fork_copy_max)
+        return -EFBIG;
+    copy.fd = berth__tier_file_open_memory();
+    if (copy.fd < 0)
+        return copy.fd;
+    r = allocate_all(file, copy.fd);
+    if (r < 0) {
+        close(copy.fd);
+        return r;
+    }
+    *ret = copy;
+    return 0;
+}
+
+int berth__file_copy_begin(const struct berth_tier_file *file, struct berth_file_copy *ret)
+{
+    uint64_t size =
+        atomic_load_explicit(&berth__tier_stats[file->id].reserved, memory_order_relaxed);
+    int r = begin_in_directory(file, size, ret);
+
+    if (r == 0 || r == -EFBIG)
+        return r;
+    berth__log(BERTH_LOG_INFO, BERTH_TOPIC_FORK,
+               "the child's copy of tier %s is made in memory: %s: %s", file->tier->name,
+               file->tier->path, strerrordesc_np(-r));
+    return begin_in_memory(file, size, ret);
 }
 
 static int write_all(int fd, const char *from, size_t size, size_t offset)
@@ -84,13 +117,15 @@ static int write_all(int fd, const char *from, size_t size, size_t offset)
  */
 static int copy_written(const struct berth_tier_file *file, int fd, size_t offset, size_t end)
 {
+    bool known = berth__tier_file_has_descriptor(file);
+
     while (offset < end) {
-        off_t data = lseek(file->fd, (off_t)offset, SEEK_DATA);
+        off_t data = known ? lseek(file->fd, (off_t)offset, SEEK_DATA) : -1;
         off_t hole = data < 0 ? -1 : lseek(file->fd, data, SEEK_HOLE);
         size_t stop;
         int r;
 
-        if (data < 0 && errno == ENXIO)
+        if (known && data < 0 && errno == ENXIO)
             return 0;
         if (data < 0 || hole < 0) {
             data = (off_t)offset;
@@ -107,7 +142,7 @@ static int copy_written(const struct berth_tier_file *file, int fd, size_t offse
     return 0;
 }
 
-int berth__file_copy_fill(const struct berth_tier_file *file, struct berth_file_copy *copy)
+static int fill(const struct berth_tier_file *file, struct berth_file_copy *copy)
 {
     size_t limit = berth__window_used(file->id);
     size_t offset = 0;
@@ -126,6 +161,24 @@ int berth__file_copy_fill(const struct berth_tier_file *file, struct berth_file_
             return r;
     }
     return 0;
+}
+
+int berth__file_copy_fill(const struct berth_tier_file *file, struct berth_file_copy *copy)
+{
+    uint64_t size =
+        atomic_load_explicit(&berth__tier_stats[file->id].reserved, memory_order_relaxed);
+    struct berth_file_copy other;
+    int r = fill(file, copy);
+
+    if (r == 0 || copy->in_memory)
+        return r;
+    /* What was enough when the copy was begun no longer is. */
+    r = begin_in_memory(file, size, &other);
+    if (r < 0)
+        return r;
+    close(copy->fd);
+    *copy = other;
+    return fill(file, copy);
 }
 
 void berth__file_copy_drop(struct berth_file_copy *copy)

@@ -6,7 +6,8 @@
  * It is begun before the fork, when it can still be refused, and takes its space then; it is filled
  * at the last moment, while jemalloc is locked; the child takes it, the parent drops it.
  * Where the filesystem can (xfs, btrfs), the copy shares the original's blocks until one side
- * writes. No function here calls malloc.
+ * writes. Where the directory has no room for a copy, or is gone, the copy is in ordinary memory: a
+ * full tier must not keep a program from forking. No function here calls malloc.
  */
 #ifndef BERTH_PMEM_FILE_COPY_H
 #define BERTH_PMEM_FILE_COPY_H
@@ -15,10 +16,11 @@
 
 struct berth_file_copy {
     int fd;
-    bool clone; /* the filesystem shares blocks */
+    bool clone;     /* the filesystem shares blocks */
+    bool in_memory; /* not in the tier's directory */
 };
 
-/* 0; -EFBIG over the tier's fork_copy_max; -ENOSPC, -EBADF (no descriptor) or another errno. */
+/* 0; -EFBIG over the tier's fork_copy_max; -ENOSPC, or another errno, where memory is short too. */
 int berth__file_copy_begin(const struct berth_tier_file *file, struct berth_file_copy *ret);
 int berth__file_copy_fill(const struct berth_tier_file *file, struct berth_file_copy *copy);
 void berth__file_copy_drop(struct berth_file_copy *copy);

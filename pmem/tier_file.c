@@ -45,23 +45,33 @@ static int open_named(const char *directory)
     return fd;
 }
 
+/* Programs hand out low numbers in order, and some count on them. */
+static int move_out_of_the_way(int fd)
+{
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, DESCRIPTOR_MIN);
+
+    if (high < 0)
+        return fd;
+    close(fd);
+    return high;
+}
+
 int berth__tier_file_open(const char *directory)
 {
     int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    int high;
 
     if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))
         fd = open_named(directory);
     else if (fd < 0)
         fd = -errno;
-    if (fd < 0)
-        return fd;
-    high = fcntl(fd, F_DUPFD_CLOEXEC, DESCRIPTOR_MIN);
-    if (high >= 0) {
-        close(fd);
-        fd = high;
-    }
-    return fd;
+    return fd < 0 ? fd : move_out_of_the_way(fd);
+}
+
+int berth__tier_file_open_memory(void)
+{
+    int fd = memfd_create("berth-tier", MFD_CLOEXEC);
+
+    return fd < 0 ? -errno : move_out_of_the_way(fd);
 }
 
 bool berth__tier_file_has_descriptor(const struct berth_tier_file *file)

@@ -7,8 +7,8 @@
  * filesystem is seen then and never as SIGBUS; what is no longer needed is punched out.
  *
  * The descriptor lives in the program's table, where the program may close it, or even reuse its
- * number: before each use it is compared with the file that it was. Without it the tier neither
- * grows nor forks, but what it has stays usable.
+ * number: before each use it is compared with the file that it was. Without it the tier does not
+ * grow, but what it has stays usable.
  */
 #ifndef BERTH_PMEM_TIER_FILE_H
 #define BERTH_PMEM_TIER_FILE_H
@@ -38,6 +38,8 @@ struct berth_tier_file *berth__tier_file(berth_tier_id id);
 
 /* An unnamed file in the directory, mode 0600, its number out of the program's way. -errno. */
 int berth__tier_file_open(const char *directory);
+/* The same in ordinary memory, for a child's copy that the directory has no room for. -errno. */
+int berth__tier_file_open_memory(void);
 /* Whether the tier's descriptor still is the tier's file. */
 bool berth__tier_file_has_descriptor(const struct berth_tier_file *file);
 /* Takes `fd` as the tier's file from now on. 0 or -errno. */

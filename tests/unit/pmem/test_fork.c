@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -210,11 +211,27 @@ static void over_fork_copy_max_the_fork_is_refused(void **state)
     in_child(check_limit);
 }
 
+/* The child's copy of `size` bytes at `p` is its own, and its tier goes on. */
+static void expect_copy(char *p, size_t size, char fill)
+{
+    pid_t pid = hooked_fork();
+
+    if (pid == 0) {
+        CHECK(p[0] == fill && p[size - 1] == fill);
+        memset(p, fill + 1, size);
+        berth__host_free(p);
+        p = get(size / 2, 9);
+        CHECK(p[size / 2 - 1] == 9);
+        _exit(0);
+    }
+    CHECK(pid > 0);
+    await(pid);
+    CHECK(p[0] == fill && p[size - 1] == fill);
+}
+
 static void check_full(void)
 {
     char directory[] = "/tmp/berth-test-XXXXXX";
-    int saved = dup(2);
-    pid_t refused;
     char *p;
 
     CHECK(mkdtemp(directory));
@@ -224,37 +241,52 @@ static void check_full(void)
     }
     use_tier(BERTH_FORK_COPY, UINT64_MAX, directory);
     p = get(4 * MIB, 1);
-    close(2);
-    refused = hooked_fork();
-    dup2(saved, 2);
+    expect_copy(p, 4 * MIB, 1);
     umount2(directory, MNT_DETACH);
     rmdir(directory);
-    CHECK(refused == -1 && p[0] == 1);
+    expect_copy(p, 4 * MIB, 1);
 }
 
-static void without_room_the_fork_is_refused(void **state)
+static void without_room_in_its_directory_the_copy_is_in_memory(void **state)
 {
     (void)state;
     in_child(check_full);
 }
 
+/* Nothing can be asked of the file, so what it may hold is copied whole. */
 static void check_descriptor(void)
 {
-    int saved = dup(2);
     berth_tier_id id = use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
     char *p = get(MIB, 1);
 
     close(berth__tier_file(id)->fd);
-    close(2);
-    CHECK(hooked_fork() == -1);
-    dup2(saved, 2);
-    CHECK(p[MIB - 1] == 1);
+    expect_copy(p, MIB, 1);
 }
 
-static void without_its_descriptor_the_fork_is_refused(void **state)
+static void without_its_descriptor_the_copy_is_made_from_memory(void **state)
 {
     (void)state;
     in_child(check_descriptor);
+}
+
+/* With no descriptor to be had at all, a copy cannot be made anywhere. */
+static void check_no_descriptor(void)
+{
+    struct rlimit none = {0, 0};
+    char *p;
+
+    use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
+    p = get(MIB, 1);
+    close(2);
+    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    CHECK(hooked_fork() == -1);
+    CHECK(p[MIB - 1] == 1);
+}
+
+static void where_no_copy_can_be_made_the_fork_is_refused(void **state)
+{
+    (void)state;
+    in_child(check_no_descriptor);
 }
 
 /* Only what was ever used is copied, and the copy has space behind every page. */
@@ -290,8 +322,9 @@ int main(void)
         cmocka_unit_test(a_fork_past_the_hook_has_a_copy_too),
         cmocka_unit_test(share_leaves_the_memory_shared),
         cmocka_unit_test(over_fork_copy_max_the_fork_is_refused),
-        cmocka_unit_test(without_room_the_fork_is_refused),
-        cmocka_unit_test(without_its_descriptor_the_fork_is_refused),
+        cmocka_unit_test(without_room_in_its_directory_the_copy_is_in_memory),
+        cmocka_unit_test(without_its_descriptor_the_copy_is_made_from_memory),
+        cmocka_unit_test(where_no_copy_can_be_made_the_fork_is_refused),
         cmocka_unit_test(what_was_given_back_is_not_copied),
     };
 
