@@ -154,6 +154,38 @@ int berth__dlsym_answer(void *handle, const char *name, const char *version, voi
 }
 
 /*
+ * The driver answers with its own exports. If one ever hands out another entry to a function that
+ * has a wrapper, that path is not seen, which must not stay unsaid.
+ */
+static void check_seen(const char *symbol, void *address)
+{
+    static atomic_int said;
+    size_t length = strlen(symbol);
+    Dl_info info;
+
+    for (size_t i = 0; i < ENTRY_COUNT; i++) {
+        if (length < 4 || strncmp(entries[i].name, symbol, length) != 0)
+            continue;
+        if (dladdr(address, &info) && info.dli_saddr != address)
+            berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_CUDA,
+                            "the driver has an entry to %s that Berth does not know; what comes "
+                            "that way is not seen",
+                            symbol);
+        return;
+    }
+}
+
+/* The driver's answer to a question for `symbol`, as the program gets it. */
+static void *answer_proc(const char *symbol, void *address)
+{
+    void *replaced = berth__cuda_replace(symbol, address);
+
+    if (address && replaced == address && !berth__cuda_is_wrapper(address))
+        check_seen(symbol, address);
+    return replaced;
+}
+
+/*
  * cuGetProcAddress(symbol, function, version, flags): the driver's answer, with Berth's wrapper in
  * place of a function that has one. Any thread. Errors and *function otherwise as the driver leaves
  * them; *function may be NULL with success. Semantics: cuda.h, cuGetProcAddress of CUDA 11.3;
@@ -168,7 +200,7 @@ berth_cu_result berth__hook_cuGetProcAddress(const char *symbol, void **function
         return BERTH_CU_NOT_INITIALIZED;
     result = berth__driver.cuGetProcAddress(symbol, function, version, flags);
     if (result == BERTH_CU_SUCCESS && symbol && function)
-        *function = berth__cuda_replace(symbol, *function);
+        *function = answer_proc(symbol, *function);
     return result;
 }
 
@@ -185,7 +217,7 @@ berth_cu_result berth__hook_cuGetProcAddress_v2(const char *symbol, void **funct
         return BERTH_CU_NOT_INITIALIZED;
     result = berth__driver.cuGetProcAddress_v2(symbol, function, version, flags, status);
     if (result == BERTH_CU_SUCCESS && symbol && function && (!status || *status == 0))
-        *function = berth__cuda_replace(symbol, *function);
+        *function = answer_proc(symbol, *function);
     return result;
 }
 
@@ -199,6 +231,6 @@ berth_cu_result berth__hook_cuGetProcAddress_v2_ptsz(const char *symbol, void **
         return BERTH_CU_NOT_INITIALIZED;
     result = berth__driver.cuGetProcAddress_v2_ptsz(symbol, function, version, flags, status);
     if (result == BERTH_CU_SUCCESS && symbol && function && (!status || *status == 0))
-        *function = berth__cuda_replace(symbol, *function);
+        *function = answer_proc(symbol, *function);
     return result;
 }

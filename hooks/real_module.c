@@ -23,7 +23,8 @@ struct tables {
 struct search {
     const char *name;
     uintptr_t address; /* in the library after which the search begins */
-    bool has_begun;    /* that library has been seen in the list */
+    bool has_begun;    /* that library has been seen in the list, or there is none */
+    bool skip_own;     /* this library does not count */
     void *found;
 };
 
@@ -111,7 +112,8 @@ static int visit_module(struct dl_phdr_info *info, size_t size, void *data)
         search->has_begun = contains(info, search->address);
         return 0;
     }
-    if (!read_tables(info, &tables))
+    if ((search->skip_own && info->dlpi_addr == (ElfW(Addr))__ehdr_start) ||
+        !read_tables(info, &tables))
         return 0;
     symbol = find_symbol(&tables, search->name);
     if (!symbol)
@@ -130,5 +132,13 @@ void *berth__real_module_next(const char *name, const void *address)
 
 void *berth__real_module_next_own(const char *name)
 {
-    return berth__real_module_next(name, __ehdr_start);
+    struct search search = {.name = name, .has_begun = true, .skip_own = true};
+    void *found = berth__real_module_next(name, __ehdr_start);
+
+    /* A process that loaded this library late has the C library in front of it. */
+    if (!found) {
+        dl_iterate_phdr(visit_module, &search);
+        found = search.found;
+    }
+    return found;
 }

@@ -9,7 +9,7 @@
  */
 void *berth__real_module_next(const char *name, const void *address);
 
-/* The same after this library itself. */
+/* The same after this library itself, or else in any other. */
 void *berth__real_module_next_own(const char *name);
 
 #endif
