@@ -20,6 +20,15 @@
 /* The largest step by which an arena takes addresses: 64 MiB. */
 #define GROW_LIMIT ((size_t)64 << 20)
 
+/* The round of thread destructors in which jemalloc ends its thread: the last one. */
+#ifdef __SANITIZE_THREAD__
+/* ThreadSanitizer ends its own state in the last round, before us: its locks cannot be used then.
+ */
+#define LAST_ROUND (PTHREAD_DESTRUCTOR_ITERATIONS - 1)
+#else
+#define LAST_ROUND PTHREAD_DESTRUCTOR_ITERATIONS
+#endif
+
 struct tier_arenas {
     struct berth_extent_hooks hooks;
     _Atomic unsigned index[ARENAS_PER_TIER_MAX]; /* jemalloc's number, plus 1; 0 = none yet */
@@ -65,8 +74,7 @@ static void destroy_tcaches(struct arena_thread *thread)
  */
 static void thread_ends(void *value)
 {
-    if (++thread_state.rounds < PTHREAD_DESTRUCTOR_ITERATIONS &&
-        pthread_setspecific(jemalloc_key, value) == 0)
+    if (++thread_state.rounds < LAST_ROUND && pthread_setspecific(jemalloc_key, value) == 0)
         return;
     destroy_tcaches(&thread_state);
     jemalloc_cleanup(value);
@@ -126,6 +134,10 @@ static void configure(unsigned arena, int64_t decay_ms)
     char name[64];
 
     snprintf(name, sizeof(name), "arena.%u.retain_grow_limit", arena);
+    berth_je_mallctl(name, NULL, NULL, &limit, sizeof(limit));
+    /* jemalloc would purge each large extent as it is freed, and so not keep it for decay_ms. */
+    limit = SIZE_MAX;
+    snprintf(name, sizeof(name), "arena.%u.oversize_threshold", arena);
     berth_je_mallctl(name, NULL, NULL, &limit, sizeof(limit));
     /* No lazy purging: pages that are not needed go back, and read as zero. */
     set_decay(arena, "muzzy", 0);

@@ -146,9 +146,18 @@ static void check_little_room(void)
     CHECK(berth__window_carve(TIER_A, 10 * MIB, BERTH_OS_PAGE));
 }
 
+static void skip_under_sanitizers(void)
+{
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+    print_message("a sanitizer needs more addresses than the test allows\n");
+    skip();
+#endif
+}
+
 static void a_limit_shrinks_the_reservation(void **state)
 {
     (void)state;
+    skip_under_sanitizers();
     in_child(check_little_room);
 }
 
@@ -167,6 +176,7 @@ static void check_no_room(void)
 static void without_addresses_there_are_no_windows(void **state)
 {
     (void)state;
+    skip_under_sanitizers();
     in_child(check_no_room);
 }
 
