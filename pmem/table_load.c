@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -182,6 +183,22 @@ static bool was_missing(const struct berth_loaded_table *before, const char *nam
     return false;
 }
 
+/* Whether `berth run` has said it for this process and its children: BERTH_TOLD="name,name". */
+static bool was_told(const char *name)
+{
+    const char *told = secure_getenv("BERTH_TOLD");
+    size_t length = strlen(name);
+
+    while (told && *told) {
+        size_t n = strcspn(told, ",");
+
+        if (n == length && memcmp(told, name, n) == 0)
+            return true;
+        told += n + (told[n] == ',');
+    }
+    return false;
+}
+
 static void make_tiers(struct berth_loaded_table *table, berth_tier_id ids[BERTH_TABLE_TIERS_MAX],
                        const struct berth_loaded_table *before)
 {
@@ -195,9 +212,9 @@ static void make_tiers(struct berth_loaded_table *table, berth_tier_id ids[BERTH
         ids[i] = BERTH_TIER_NONE;
         table->missing_tiers |= UINT64_C(1) << i;
         if (!was_missing(before, config.name))
-            berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_POLICY,
-                       "tier %s cannot be had: %s; rules go on to their next place", config.name,
-                       why);
+            berth__log(
+                was_told(config.name) ? BERTH_LOG_INFO : BERTH_LOG_WARNING, BERTH_TOPIC_POLICY,
+                "tier %s cannot be had: %s; rules go on to their next place", config.name, why);
     }
 }
 

@@ -14,6 +14,7 @@
 #include "tools/berth/options.h"
 #include "tools/berth/policy_file.h"
 #include "tools/berth/table_file.h"
+#include "tools/berth/tier_probe.h"
 #include "tools/berth/tool.h"
 
 #include <errno.h>
@@ -202,6 +203,8 @@ int berth__command_run(int argc, char **argv)
     if (status == 0) {
         adopt_options(&run);
         set_options(&run);
+        if (run.table)
+            berth__tier_probe(run.table, run.table_size);
     }
     if (status == 0 && wants_malloc_side(&run))
         status = preload(BERTH_LIBRARY_MALLOC);

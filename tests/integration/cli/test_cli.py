@@ -213,6 +213,16 @@ class Run(Case):
         self.refused("Permission denied", "run", "--", self.root, status=126)
         self.refused("there is no command", "run", status=125)
 
+    def test_a_tier_that_cannot_be_had_is_said_once(self):
+        policy = self.write("missing.policy",
+                            'tier gone { kind = file  path = "/nonexistent/berth" }\n'
+                            'rule all { side = host  place = { gone, dram } }\n')
+        done = self.berth("run", "--policy", policy, "--", "sh", "-c",
+                          "for i in 1 2 3; do sh -c 'echo $0 is fine' $i; done")
+        self.assertEqual(done.stdout, "1 is fine\n2 is fine\n3 is fine\n")
+        self.assertEqual(done.stderr.count("gone"), 1, done.stderr)
+        self.assertIn("tier gone cannot be had", done.stderr)
+
     def test_the_same_policy_is_kept_once(self):
         for _ in range(3):
             self.good("run", "--policy", self.policy, "--", "true")

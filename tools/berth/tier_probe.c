@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/berth/tier_probe.h"
+
+#include "pmem/table.h"
+#include "pmem/table_build.h"
+#include "tools/berth/tool.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+/* Whether files can be made in the directory. */
+static bool directory_serves(const char *path, char *why, size_t why_size)
+{
+    struct statvfs fs;
+    struct stat st;
+
+    if (stat(path, &st) < 0)
+        snprintf(why, why_size, "%s cannot be used: %s", path, strerror(errno));
+    else if (!S_ISDIR(st.st_mode))
+        snprintf(why, why_size, "%s is not a directory", path);
+    else if (access(path, W_OK | X_OK) < 0)
+        snprintf(why, why_size, "no file can be made in %s: %s", path, strerror(errno));
+    else if (statvfs(path, &fs) == 0 && fs.f_bavail == 0)
+        snprintf(why, why_size, "%s has no room", path);
+    else
+        return true;
+    return false;
+}
+
+static bool tier_serves(const struct berth_tier_config *config, char *why, size_t why_size)
+{
+    switch (config->kind) {
+    case BERTH_KIND_DRAM:
+    case BERTH_KIND_DEVICE:
+    case BERTH_KIND_PINNED:
+        return true;
+    case BERTH_KIND_FILE:
+        return directory_serves(config->path, why, why_size);
+    default:
+        snprintf(why, why_size, "nothing serves kind %s yet", berth__kind_name(config->kind));
+        return false;
+    }
+}
+
+void berth__tier_probe(const void *table, size_t size)
+{
+    struct berth_table_view view;
+    char why[BERTH_TABLE_WHY_MAX];
+    char *told = NULL;
+
+    unsetenv("BERTH_TOLD");
+    if (berth__table_open(table, size, &view, why, sizeof(why)) < 0)
+        return;
+    for (uint32_t i = 0; i < view.header->tiers.count; i++) {
+        struct berth_tier_config config;
+        char *longer;
+
+        berth__table_tier_info(&view, i, &config, NULL);
+        if (tier_serves(&config, why, sizeof(why)))
+            continue;
+        fprintf(stderr, "berth: tier %s cannot be had: %s; rules go on to their next place\n",
+                config.name, why);
+        longer =
+            told ? berth__tool_format("%s,%s", told, config.name) : berth__tool_strdup(config.name);
+        free(told);
+        told = longer;
+    }
+    if (told)
+        setenv("BERTH_TOLD", told, 1);
+    free(told);
+}
