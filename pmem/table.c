@@ -19,9 +19,9 @@
  */
 struct table_state {
     _Atomic(struct berth_loaded_table *) current;
+    _Atomic uint64_t version; /* of `current`, and of the latest table; written under `lock` */
     struct berth_epoch readers;
     pthread_mutex_t lock;
-    uint64_t last_version;
     bool fork_handled;
     /* Replaced tables that some reader may still see; freed by the next successful wait. */
     struct berth_loaded_table *retired;
@@ -177,8 +177,9 @@ int berth__table_install(const void *bytes, size_t size, const char *origin, cha
     old = atomic_load(&state->current);
     r = berth__table_load(bytes, size, origin, old, &table, why, why_size);
     if (r == 0) {
-        table->version = ++state->last_version;
+        table->version = berth__table_version() + 1;
         atomic_exchange(&state->current, table);
+        atomic_store_explicit(&state->version, table->version, memory_order_relaxed);
         update_gate(table);
         berth__log(BERTH_LOG_INFO, BERTH_TOPIC_POLICY,
                    "table %llu from %s is in force, with %u rules",
@@ -191,12 +192,7 @@ int berth__table_install(const void *bytes, size_t size, const char *origin, cha
 
 uint64_t berth__table_version(void)
 {
-    struct berth_epoch_token token;
-    struct berth_loaded_table *table = enter(&token);
-    uint64_t version = table ? table->version : 0;
-
-    berth__epoch_leave(token);
-    return version;
+    return atomic_load_explicit(&berth__table_state.version, memory_order_relaxed);
 }
 
 bool berth__table_has_host_rule(void)

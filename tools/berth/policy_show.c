@@ -2,6 +2,7 @@
 #include "tools/berth/policy_show.h"
 
 #include "alloc/quantity.h"
+#include "tools/berth/grid.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -36,6 +37,17 @@ static const char *decay_text(int64_t ms, char buffer[BERTH_QUANTITY_TEXT_MAX])
     return buffer;
 }
 
+/* Whether a tier of this kind has a fork rule; and whether what it keeps decays. */
+static bool is_shared_mapping(enum berth_tier_kind kind)
+{
+    return kind == BERTH_KIND_FILE || kind == BERTH_KIND_DAX;
+}
+
+static bool has_decay(enum berth_tier_kind kind)
+{
+    return berth__kind_sides(kind) == BERTH_SIDE_HOST && kind != BERTH_KIND_PINNED;
+}
+
 /* In single quotes, where only these two characters mean something. */
 static void put_quoted(const char *text, FILE *to)
 {
@@ -62,7 +74,7 @@ static void put_tier(const struct berth_table_view *view, uint32_t index, FILE *
     bool shared;
 
     berth__table_tier_info(view, index, &tier, NULL);
-    shared = tier.kind == BERTH_KIND_FILE || tier.kind == BERTH_KIND_DAX;
+    shared = is_shared_mapping(tier.kind);
     fprintf(to, "tier %s {\n  kind = %s\n", tier.name, berth__kind_name(tier.kind));
     if (tier.path[0]) {
         fputs("  path = ", to);
@@ -75,7 +87,7 @@ static void put_tier(const struct berth_table_view *view, uint32_t index, FILE *
         fprintf(to, "  fork = %s\n", tier.fork == BERTH_FORK_SHARE ? "share" : "copy");
     if (shared && tier.fork_copy_max != UINT64_MAX)
         put_size("fork-copy-max", tier.fork_copy_max, to);
-    if (berth__kind_sides(tier.kind) == BERTH_SIDE_HOST && tier.kind != BERTH_KIND_PINNED)
+    if (has_decay(tier.kind))
         fprintf(to, "  decay = %s\n", decay_text(tier.decay_ms, buffer));
     fputs("}\n\n", to);
 }
@@ -188,7 +200,7 @@ void berth__policy_show_text(const struct berth_table_view *view, FILE *to)
 }
 
 /* A range of sizes in one column: "64K..1M", ">= 64K", "any". */
-static void put_size_range(uint64_t min_size, uint64_t max_size, FILE *to)
+static void grid_sizes(struct berth_grid *grid, uint64_t min_size, uint64_t max_size)
 {
     char least[BERTH_QUANTITY_TEXT_MAX];
     char most[BERTH_QUANTITY_TEXT_MAX];
@@ -204,44 +216,55 @@ static void put_size_range(uint64_t min_size, uint64_t max_size, FILE *to)
         snprintf(text, sizeof(text), "<= %s", most);
     else
         snprintf(text, sizeof(text), "%s..%s", least, most);
-    fprintf(to, "  %-16s", text);
+    berth__grid_text(grid, text);
 }
 
 static void show_tiers(const struct berth_table_view *view, FILE *to)
 {
-    fprintf(to, "%-16s  %-8s  %-10s  %-6s  %-8s  %s\n", "TIER", "KIND", "CAPACITY", "FORK", "DECAY",
-            "PATH");
+    static const char *const heads[] = {"TIER", "KIND", "CAPACITY", "FORK", "DECAY", "PATH"};
+    char text[BERTH_QUANTITY_TEXT_MAX];
+    struct berth_grid grid;
+
+    berth__grid_init(&grid, "llllll", heads);
     for (uint32_t i = 0; i < view->header->tiers.count; i++) {
-        char capacity[BERTH_QUANTITY_TEXT_MAX];
-        char decay[BERTH_QUANTITY_TEXT_MAX];
         struct berth_tier_config tier;
 
         berth__table_tier_info(view, i, &tier, NULL);
-        fprintf(to, "%-16s  %-8s  %-10s  %-6s  %-8s  %s\n", tier.name, berth__kind_name(tier.kind),
-                tier.capacity ? exact_size(tier.capacity, capacity) : "-",
-                tier.fork == BERTH_FORK_SHARE ? "share" : "copy", decay_text(tier.decay_ms, decay),
-                tier.path[0] ? tier.path : "-");
+        berth__grid_text(&grid, tier.name);
+        berth__grid_text(&grid, berth__kind_name(tier.kind));
+        berth__grid_text(&grid, tier.capacity ? exact_size(tier.capacity, text) : "-");
+        berth__grid_text(&grid, !is_shared_mapping(tier.kind)   ? "-"
+                                : tier.fork == BERTH_FORK_SHARE ? "share"
+                                                                : "copy");
+        berth__grid_text(&grid, has_decay(tier.kind) ? decay_text(tier.decay_ms, text) : "-");
+        berth__grid_text(&grid, tier.path[0] ? tier.path : "-");
     }
+    berth__grid_finish(&grid, to);
     fputc('\n', to);
 }
 
 static void show_sites(const struct berth_table_view *view, FILE *to)
 {
-    fprintf(to, "%-16s  %-12s  %-6s  %-16s  %s\n", "SITE", "TAG", "SIDE", "SIZE", "PATH");
+    static const char *const heads[] = {"SITE", "TAG", "SIDE", "SIZE", "PATH"};
+    struct berth_grid grid;
+
+    berth__grid_init(&grid, "lllll", heads);
     for (uint32_t i = 0; i < view->header->sites.count; i++) {
         struct berth_site_info site;
 
         berth__table_site_info(view, i, &site);
-        fprintf(to, "%-16s  %-12s  %-6s", site.name, berth__tag_name(site.tag),
-                side_names[site.side]);
-        put_size_range(site.min_size, site.max_size, to);
-        fprintf(to, "  %s\n", site.pattern);
+        berth__grid_text(&grid, site.name);
+        berth__grid_text(&grid, berth__tag_name(site.tag));
+        berth__grid_text(&grid, side_names[site.side]);
+        grid_sizes(&grid, site.min_size, site.max_size);
+        berth__grid_text(&grid, site.pattern);
     }
+    berth__grid_finish(&grid, to);
     fputc('\n', to);
 }
 
 /* What a rule names beside tag, side and size. */
-static void show_conditions(const struct berth_rule_info *rule, FILE *to)
+static void put_conditions(const struct berth_rule_info *rule, FILE *to)
 {
     if (rule->pattern[0])
         fprintf(to, "  site %s", rule->pattern);
@@ -253,47 +276,68 @@ static void show_conditions(const struct berth_rule_info *rule, FILE *to)
     }
 }
 
-static void show_rules(const struct berth_table_view *view, FILE *to)
+static FILE *open_text(char **ret_text, size_t *ret_size)
 {
-    fprintf(to, "%-16s  %-22s  %-6s  %-16s  %s\n", "RULE", "TAG", "SIDE", "SIZE", "PLACES");
-    for (uint32_t i = 0; i < view->header->rules.count; i++) {
-        struct berth_rule_info rule;
-        char *tags = NULL;
-        size_t size;
-        FILE *memory = open_memstream(&tags, &size);
+    FILE *to = open_memstream(ret_text, ret_size);
 
-        berth__table_rule_info(view, i, &rule);
-        if (memory) {
-            if (rule.tags == BERTH_TAGS_ALL)
-                fputs("any", memory);
-            else
-                put_tags(rule.tags, ",", memory);
-            fclose(memory);
-        }
-        fprintf(to, "%-16s  %-22s  %-6s", rule.name, tags ? tags : "?", side_names[rule.side]);
-        put_size_range(rule.min_size, rule.max_size, to);
-        fputs("  ", to);
-        put_places(view, i, rule.place_count, " > ", to);
-        show_conditions(&rule, to);
-        fputc('\n', to);
-        free(tags);
+    if (!to) {
+        fputs("berth: there is no memory left\n", stderr);
+        exit(EXIT_FAILURE);
     }
+    return to;
+}
+
+static void grid_rule(struct berth_grid *grid, const struct berth_table_view *view, uint32_t index)
+{
+    struct berth_rule_info rule;
+    char *text = NULL;
+    size_t size;
+    FILE *to;
+
+    berth__table_rule_info(view, index, &rule);
+    berth__grid_text(grid, rule.name);
+    to = open_text(&text, &size);
+    if (rule.tags == BERTH_TAGS_ALL)
+        fputs("any", to);
+    else
+        put_tags(rule.tags, ",", to);
+    fclose(to);
+    berth__grid_text(grid, text);
+    free(text);
+    berth__grid_text(grid, side_names[rule.side]);
+    grid_sizes(grid, rule.min_size, rule.max_size);
+    to = open_text(&text, &size);
+    put_places(view, index, rule.place_count, " > ", to);
+    put_conditions(&rule, to);
+    fclose(to);
+    berth__grid_text(grid, text);
+    free(text);
 }
 
 void berth__policy_show_table(const struct berth_table_view *view, FILE *to)
 {
+    static const char *const rule_heads[] = {"RULE", "TAG", "SIDE", "SIZE", "PLACES"};
+    static const char *const option_heads[] = {"OPTION", "VALUE"};
     const struct berth_table_header *header = view->header;
+    struct berth_grid grid;
 
     if (header->tiers.count > 0)
         show_tiers(view, to);
     if (header->sites.count > 0)
         show_sites(view, to);
-    show_rules(view, to);
-    if (header->options.count > 0)
-        fprintf(to, "\n%-24s  %s\n", "OPTION", "VALUE");
-    for (uint32_t i = 0; i < header->options.count; i++)
-        fprintf(to, "%-24s  %s\n", berth__table_string(view, view->options[i].name),
-                berth__table_string(view, view->options[i].value));
+    berth__grid_init(&grid, "lllll", rule_heads);
+    for (uint32_t i = 0; i < header->rules.count; i++)
+        grid_rule(&grid, view, i);
+    berth__grid_finish(&grid, to);
+    if (header->options.count == 0)
+        return;
+    fputc('\n', to);
+    berth__grid_init(&grid, "ll", option_heads);
+    for (uint32_t i = 0; i < header->options.count; i++) {
+        berth__grid_text(&grid, berth__table_string(view, view->options[i].name));
+        berth__grid_text(&grid, berth__table_string(view, view->options[i].value));
+    }
+    berth__grid_finish(&grid, to);
 }
 
 /* JSON is UTF-8, and paths and symbols need not be: what is none becomes U+FFFD. */
