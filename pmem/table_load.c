@@ -267,8 +267,6 @@ static void resolve_rules(struct berth_loaded_table *table, const berth_tier_id 
         placed += rule->host_count;
         rule->device_count = resolve_side(table, i, ids, BERTH_SIDE_DEVICE, &table->placed[placed]);
         placed += rule->device_count;
-        if (entry->thread != 0)
-            table->names_threads = true;
         if ((rule->sides & BERTH_SIDE_HOST) && entry->min_size < table->host_min_size)
             table->host_min_size = entry->min_size;
     }

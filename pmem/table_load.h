@@ -36,7 +36,6 @@ struct berth_loaded_table {
     struct berth_table_view view;
     size_t bytes_size;
     const char *origin;
-    bool names_threads;
     size_t host_min_size;   /* smallest host block that a rule can match; SIZE_MAX = none */
     unsigned site_sides;    /* of which blocks a pattern can matter to */
     uint64_t missing_tiers; /* bit per tier of the table that could not be made */

@@ -9,19 +9,20 @@
 #include "pmem/table_build.h"
 #include "tools/berth/policy_scan.h"
 
-/* One rule, tier or site as it was understood; used to compare them with each other. */
+/* A rule as it was understood. */
 struct berth_policy_rule {
     struct berth_rule_info info;
     const char **places;
-    bool broken; /* some value is wrong: comparing it with others would mislead */
-    unsigned sides;
+    bool broken;    /* some value is wrong: comparing it with others would mislead */
+    unsigned sides; /* that it speaks of */
 };
 
+/* A tier as it was understood. */
 struct berth_policy_tier {
     struct berth_tier_config config;
     unsigned line;
-    bool used;
-    bool kind_known;
+    bool used;       /* some rule names it */
+    bool kind_known; /* else config.kind means nothing */
 };
 
 struct berth_policy {

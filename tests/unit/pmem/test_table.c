@@ -142,6 +142,42 @@ static void a_tier_that_cannot_be_had_is_passed_over(void **state)
     assert_int_equal(decision.place_count, 0);
 }
 
+static unsigned lines_of(FILE *from)
+{
+    unsigned lines = 0;
+    int c;
+
+    rewind(from);
+    while ((c = getc(from)) != EOF)
+        lines += c == '\n';
+    return lines;
+}
+
+/* A table that an agent sends every second must not fill the log. */
+static void a_missing_tier_is_said_again_only_after_a_table_without_it(void **state)
+{
+    static const bool has[] = {true, true, false, true};
+    static const unsigned said[] = {1, 1, 1, 2};
+    FILE *to = tmpfile();
+    int kept = dup(STDERR_FILENO);
+    unsigned lines[4];
+
+    assert_non_null(to);
+    for (unsigned i = 0; i < 4; i++) {
+        struct berth_table_draft *draft = new_draft();
+
+        if (has[i])
+            draft_tier(draft, TIER(.name = "gone", .kind = BERTH_KIND_DAX, .path = "/dev/dax1.0"));
+        dup2(fileno(to), STDERR_FILENO);
+        draft_install(draft);
+        dup2(kept, STDERR_FILENO);
+        lines[i] = lines_of(to);
+    }
+    close(kept);
+    fclose(to);
+    assert_memory_equal(lines, said, sizeof(said));
+}
+
 static void a_site_section_tags_what_the_thread_did_not(void **state)
 {
     berth_site_id site = site_in("qsort"), other = site_in("getenv");
@@ -412,6 +448,7 @@ int main(void)
         cmocka_unit_test(the_first_rule_that_matches_wins),
         cmocka_unit_test(a_rule_speaks_of_the_sides_that_its_places_serve),
         cmocka_unit_test(a_tier_that_cannot_be_had_is_passed_over),
+        cmocka_unit_test(a_missing_tier_is_said_again_only_after_a_table_without_it),
         cmocka_unit_test(a_site_section_tags_what_the_thread_did_not),
         cmocka_unit_test(every_one_of_many_patterns_is_told_apart),
         cmocka_unit_test(threads_and_sequences_are_matched),
