@@ -6,6 +6,7 @@
 #include "alloc/thread.h"
 #include "ipc/descriptors.h"
 #include "ipc/json.h"
+#include "ipc/leftovers.h"
 #include "ipc/operation.h"
 #include "ipc/server.h"
 
@@ -86,6 +87,8 @@ struct control {
  * succeeds, nobody is left to tell; if not, the next occasion starts anew, this many times.
  */
 #define START_TRIES_MAX 16
+/* How many names of other processes are looked at when the socket opens. */
+#define SWEEP_MAX 64
 /* How often it is looked whether the program's own threads have all ended. */
 #define LEADER_CHECK_MS 2000
 /* Beyond what the C library needs: dlopen, jansson's recursion (2048 deep), a table's checks. */
@@ -212,6 +215,7 @@ static int open_socket(struct control *control)
     }
     control->device = control->server.device;
     control->inode = control->server.inode;
+    berth__leftovers_sweep(control->directory, SWEEP_MAX);
     return 0;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tools/berth/process.h"
 
+#include "ipc/leftovers.h"
 #include "tools/berth/tool.h"
 
 #include <dirent.h>
@@ -18,24 +19,6 @@ struct process_list {
     size_t count, size;
 };
 
-/* Whether the process that made this name still runs. A name of a dead one is removed. */
-static bool still_runs(const char *directory, const char *name, pid_t pid, uint64_t start)
-{
-    char path[PATH_MAX + BERTH_ADDRESS_NAME_MAX];
-    uint64_t found = 0;
-    char state = '?';
-    int r = berth__address_start(pid, &found, &state);
-
-    if (r == 0 && found == start && state != 'X')
-        return true;
-    /* Only a process that certainly is gone: /proc may hide others (hidepid). */
-    if (r == 0 || (kill(pid, 0) < 0 && errno == ESRCH)) {
-        snprintf(path, sizeof(path), "%s/%s", directory, name);
-        unlink(path);
-    }
-    return false;
-}
-
 static void list_directory(struct process_list *list, const char *directory)
 {
     DIR *stream = opendir(directory);
@@ -47,7 +30,7 @@ static void list_directory(struct process_list *list, const char *directory)
         pid_t pid = 0;
 
         if (berth__address_parse(entry->d_name, &pid, &start) < 0 ||
-            !still_runs(directory, entry->d_name, pid, start))
+            !berth__leftovers_still_runs(directory, entry->d_name, pid, start))
             continue;
         if (list->count == list->size) {
             list->size = list->size ? list->size * 2 : 16;

@@ -360,6 +360,12 @@ class Ask(Case):
                 self.assertEqual(self.sockets(), [])
         self.assertEqual(self.good("ps").splitlines(), ["PID  PROGRAM  UPTIME  TIERS  HELD"])
 
+    def test_the_next_process_removes_what_killed_ones_left(self):
+        for _ in range(3):  # no `ps` here: it would remove them too
+            with self.holder() as process:
+                name = f"/{process.pid}-"
+                self.until(lambda: [name in path for path in self.sockets()] == [True])
+
     def test_a_process_that_ends_takes_its_socket_along(self):
         with self.holder() as process:
             self.wait_listed(process.pid)

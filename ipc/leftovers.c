@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ipc/leftovers.h"
+
+#include "ipc/address.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+bool berth__leftovers_still_runs(const char *directory, const char *name, pid_t pid, uint64_t start)
+{
+    char path[PATH_MAX + BERTH_ADDRESS_NAME_MAX];
+    uint64_t found = 0;
+    char state = '?';
+    int r = berth__address_start(pid, &found, &state);
+
+    if (r == 0 && found == start && state != 'X')
+        return true;
+    /* Only a process that certainly is gone: /proc may hide others (hidepid). */
+    if (r == 0 || (kill(pid, 0) < 0 && errno == ESRCH)) {
+        snprintf(path, sizeof(path), "%s/%s", directory, name);
+        unlink(path);
+    }
+    return false;
+}
+
+void berth__leftovers_sweep(const char *directory, unsigned most)
+{
+    DIR *stream = opendir(directory);
+    struct dirent *entry;
+
+    while (stream && most > 0 && (entry = readdir(stream))) {
+        uint64_t start = 0;
+        pid_t pid = 0;
+
+        if (berth__address_parse(entry->d_name, &pid, &start) < 0)
+            continue;
+        berth__leftovers_still_runs(directory, entry->d_name, pid, start);
+        most--;
+    }
+    if (stream)
+        closedir(stream);
+}
