@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Legacy IPC between processes with and without Berth: the importer sees the exporter's block.
+
+Usage: ipc.py DRIVER_DIR LIBBERTH CLIENT
+"""
+import os
+import subprocess
+import sys
+
+
+def start(client, arguments, driver_dir, preload):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("BERTH_")}
+    env.update(LD_LIBRARY_PATH=driver_dir, XDG_RUNTIME_DIR="/nonexistent")
+    if preload:
+        env["LD_PRELOAD"] = preload
+    return subprocess.Popen([client, *arguments], env=env, stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, text=True)
+
+
+def share(client, driver_dir, exporter_preload, importer_preload):
+    exporter = start(client, ["export"], driver_dir, exporter_preload)
+    first = exporter.stdout.readline().split()
+    output = first[:2]
+    if len(first) == 3:
+        importer = start(client, ["import", first[2]], driver_dir, importer_preload)
+        output += importer.communicate(timeout=60)[0].splitlines() + [importer.returncode]
+    output += exporter.communicate("\n", timeout=60)[0].splitlines() + [exporter.returncode]
+    return output
+
+
+def main():
+    driver_dir, libberth, client = sys.argv[1:]
+    libberth = os.path.abspath(libberth)
+    native = share(client, driver_dir, None, None)
+    print(native)
+    wrong = 0
+    for exporter, importer in ((libberth, None), (None, libberth), (libberth, libberth)):
+        berth = share(client, driver_dir, exporter, importer)
+        if berth != native:
+            print("FAIL", "exporter" if exporter else "", "importer" if importer else "", berth)
+            wrong += 1
+    return wrong != 0 or native[-1] != 0 or "importer's bytes: 1" not in native
+
+
+if __name__ == "__main__":
+    sys.exit(main())
