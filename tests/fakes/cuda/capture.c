@@ -453,3 +453,9 @@ FAKE_CALL(cuThreadExchangeStreamCaptureMode, CALL_INIT, (CUstreamCaptureMode * m
     *mode = before;
     return CUDA_SUCCESS;
 }
+
+/* The first ABI had no mode: every capture was a global one. */
+FAKE_STREAM_CALL(cuStreamBeginCapture, _ptsz, CALL_INIT, (CUstream handle), (handle), "%s", "")
+{
+    return cuStreamBeginCapture_v2_body(handle, CU_STREAM_CAPTURE_MODE_GLOBAL);
+}

@@ -488,3 +488,17 @@ FAKE_CALL(cuCtxDisablePeerAccess, CALL_INIT, (CUcontext peer), (peer), "%s", "")
     state_unlock();
     return result;
 }
+
+/* Older ABIs of the same calls. */
+FAKE_ENTRY(cuDevicePrimaryCtxRelease, cuDevicePrimaryCtxRelease_v2_body, CALL_INIT,
+           (CUdevice ordinal), (ordinal), "%d", ordinal)
+FAKE_ENTRY(cuDevicePrimaryCtxReset, cuDevicePrimaryCtxReset_v2_body, CALL_UNSAFE,
+           (CUdevice ordinal), (ordinal), "%d", ordinal)
+FAKE_ENTRY(cuDevicePrimaryCtxSetFlags, cuDevicePrimaryCtxSetFlags_v2_body, CALL_INIT,
+           (CUdevice ordinal, unsigned int flags), (ordinal, flags), "%d, %u", ordinal, flags)
+FAKE_ENTRY(cuCtxDestroy, cuCtxDestroy_v2_body, CALL_UNSAFE, (CUcontext context), (context), "%s",
+           "")
+FAKE_ENTRY(cuCtxPushCurrent, cuCtxPushCurrent_v2_body, CALL_INIT, (CUcontext context), (context),
+           "%s", "")
+FAKE_ENTRY(cuCtxPopCurrent, cuCtxPopCurrent_v2_body, CALL_INIT, (CUcontext * ret_context),
+           (ret_context), "%s", "")

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Copies. All of them are rows with pitches in the end; one row for the plain
- * ones. */
+/* Copies. All of them are slices of rows with pitches in the end; one slice of
+ * one row for the plain ones. */
 #include "call.h"
 #include "log.h"
 #include "mem.h"
@@ -12,25 +12,31 @@
 
 struct copy {
     uint64_t to, from;
-    size_t width, height;
-    size_t to_pitch, from_pitch;
-    unsigned char *staged; /* the source as it was when the call was made */
+    size_t width, height, depth;
+    size_t to_pitch, from_pitch; /* from row to row */
+    size_t to_slice, from_slice; /* from slice to slice */
+    unsigned char *staged;       /* the source as it was when the call was made */
 };
 
 static struct copy copy_line(uint64_t to, uint64_t from, size_t size)
 {
-    return (struct copy){to, from, size, 1, size, size, NULL};
+    return (struct copy){.to = to, .from = from, .width = size, .height = 1, .depth = 1};
 }
 
 static void copy_run(void *payload)
 {
     const struct copy *copy = payload;
-    const unsigned char *from = copy->staged ? copy->staged : (const unsigned char *)copy->from;
-    size_t from_pitch = copy->staged ? copy->width : copy->from_pitch;
+    const unsigned char *from = copy->staged;
 
-    for (size_t row = 0; row < copy->height; row++)
-        memmove((unsigned char *)copy->to + row * copy->to_pitch, from + row * from_pitch,
-                copy->width);
+    for (size_t slice = 0; slice < copy->depth; slice++)
+        for (size_t row = 0; row < copy->height; row++) {
+            if (!copy->staged)
+                from = (const unsigned char *)copy->from + slice * copy->from_slice +
+                       row * copy->from_pitch;
+            memmove((unsigned char *)copy->to + slice * copy->to_slice + row * copy->to_pitch, from,
+                    copy->width);
+            from += copy->width; /* the staged rows lie back to back */
+        }
 }
 
 static void copy_drop(void *payload)
@@ -46,22 +52,29 @@ static bool is_pageable(uint64_t address)
 /* A copy from pageable memory has read it by the time the call returns. */
 static CUresult copy_stage(struct copy *copy)
 {
+    unsigned char *to;
     size_t size;
 
-    if (__builtin_mul_overflow(copy->width, copy->height, &size))
+    if (__builtin_mul_overflow(copy->width, copy->height, &size) ||
+        __builtin_mul_overflow(size, copy->depth, &size))
         return CUDA_ERROR_INVALID_VALUE;
-    copy->staged = malloc(size);
-    if (!copy->staged)
+    to = copy->staged = malloc(size);
+    if (!to)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    for (size_t row = 0; row < copy->height; row++)
-        memcpy(copy->staged + row * copy->width,
-               (const unsigned char *)copy->from + row * copy->from_pitch, copy->width);
+    for (size_t slice = 0; slice < copy->depth; slice++)
+        for (size_t row = 0; row < copy->height; row++, to += copy->width)
+            memcpy(to,
+                   (const unsigned char *)copy->from + slice * copy->from_slice +
+                       row * copy->from_pitch,
+                   copy->width);
     return CUDA_SUCCESS;
 }
 
-static bool side_is_accessible(uint64_t address, size_t width, size_t height, size_t pitch)
+static bool side_is_accessible(uint64_t address, const struct copy *copy, size_t pitch,
+                               size_t slice)
 {
-    return address && mem_is_accessible(address, (height - 1) * pitch + width);
+    return address && mem_is_accessible(address, (copy->depth - 1) * slice +
+                                                     (copy->height - 1) * pitch + copy->width);
 }
 
 static bool needs_sync_memops(uint64_t address)
@@ -110,13 +123,13 @@ static CUresult copy_queue(const struct copy *copy, CUstream handle, bool is_asy
     struct stream *stream;
     CUresult result;
 
-    if (copy->width == 0 || copy->height == 0)
+    if (copy->width == 0 || copy->height == 0 || copy->depth == 0)
         return CUDA_SUCCESS;
     state_lock();
     result = stream_resolve(handle, &stream);
     if (result == CUDA_SUCCESS &&
-        (!side_is_accessible(copy->to, copy->width, copy->height, copy->to_pitch) ||
-         !side_is_accessible(copy->from, copy->width, copy->height, copy->from_pitch)))
+        (!side_is_accessible(copy->to, copy, copy->to_pitch, copy->to_slice) ||
+         !side_is_accessible(copy->from, copy, copy->from_pitch, copy->from_slice)))
         result = CUDA_ERROR_INVALID_VALUE;
     if (result == CUDA_SUCCESS)
         result = copy_submit(copy, stream, is_async);
@@ -243,28 +256,107 @@ static bool side_read(CUmemorytype type, const void *host, CUdeviceptr device, u
     return true;
 }
 
-static CUresult copy_2d(const CUDA_MEMCPY2D *rows, CUstream handle, bool is_async)
+static CUresult copy_3d(const CUDA_MEMCPY3D *box, CUstream handle, bool is_async)
 {
     struct copy copy = {0};
 
-    if (!rows)
+    if (!box)
         return CUDA_ERROR_INVALID_VALUE;
     /* Arrays are not simulated. */
-    if (rows->srcMemoryType == CU_MEMORYTYPE_ARRAY || rows->dstMemoryType == CU_MEMORYTYPE_ARRAY)
+    if (box->srcMemoryType == CU_MEMORYTYPE_ARRAY || box->dstMemoryType == CU_MEMORYTYPE_ARRAY)
         return CUDA_ERROR_NOT_SUPPORTED;
-    if (!side_read(rows->srcMemoryType, rows->srcHost, rows->srcDevice, &copy.from) ||
-        !side_read(rows->dstMemoryType, rows->dstHost, rows->dstDevice, &copy.to))
+    if (!side_read(box->srcMemoryType, box->srcHost, box->srcDevice, &copy.from) ||
+        !side_read(box->dstMemoryType, box->dstHost, box->dstDevice, &copy.to))
         return CUDA_ERROR_INVALID_VALUE;
-    copy.width = rows->WidthInBytes;
-    copy.height = rows->Height;
-    copy.from_pitch = rows->srcPitch ? rows->srcPitch : copy.width + rows->srcXInBytes;
-    copy.to_pitch = rows->dstPitch ? rows->dstPitch : copy.width + rows->dstXInBytes;
-    if (copy.from_pitch < copy.width + rows->srcXInBytes ||
-        copy.to_pitch < copy.width + rows->dstXInBytes)
+    copy.width = box->WidthInBytes;
+    copy.height = box->Height;
+    copy.depth = box->Depth;
+    copy.from_pitch = box->srcPitch ? box->srcPitch : copy.width + box->srcXInBytes;
+    copy.to_pitch = box->dstPitch ? box->dstPitch : copy.width + box->dstXInBytes;
+    if (copy.from_pitch < copy.width + box->srcXInBytes ||
+        copy.to_pitch < copy.width + box->dstXInBytes)
         return CUDA_ERROR_INVALID_VALUE;
-    copy.from += rows->srcY * copy.from_pitch + rows->srcXInBytes;
-    copy.to += rows->dstY * copy.to_pitch + rows->dstXInBytes;
+    copy.from_slice = copy.from_pitch * (box->srcHeight ? box->srcHeight : copy.height);
+    copy.to_slice = copy.to_pitch * (box->dstHeight ? box->dstHeight : copy.height);
+    copy.from += box->srcZ * copy.from_slice + box->srcY * copy.from_pitch + box->srcXInBytes;
+    copy.to += box->dstZ * copy.to_slice + box->dstY * copy.to_pitch + box->dstXInBytes;
     return copy_queue(&copy, handle, is_async);
+}
+
+static CUresult copy_2d(const CUDA_MEMCPY2D *rows, CUstream handle, bool is_async)
+{
+    CUDA_MEMCPY3D box = {0};
+
+    if (!rows)
+        return CUDA_ERROR_INVALID_VALUE;
+    box.srcXInBytes = rows->srcXInBytes;
+    box.srcY = rows->srcY;
+    box.srcMemoryType = rows->srcMemoryType;
+    box.srcHost = rows->srcHost;
+    box.srcDevice = rows->srcDevice;
+    box.srcPitch = rows->srcPitch;
+    box.dstXInBytes = rows->dstXInBytes;
+    box.dstY = rows->dstY;
+    box.dstMemoryType = rows->dstMemoryType;
+    box.dstHost = rows->dstHost;
+    box.dstDevice = rows->dstDevice;
+    box.dstPitch = rows->dstPitch;
+    box.WidthInBytes = rows->WidthInBytes;
+    box.Height = rows->Height;
+    box.Depth = 1;
+    return copy_3d(&box, handle, is_async);
+}
+
+FAKE_STREAM_CALL(cuMemcpy3D_v2, _ptds, CALL_UNSAFE, (const CUDA_MEMCPY3D *box), (box),
+                 "%zu x %zu x %zu", box ? box->WidthInBytes : 0, box ? box->Height : 0,
+                 box ? box->Depth : 0)
+{
+    return copy_3d(box, NULL, false);
+}
+
+FAKE_STREAM_CALL(cuMemcpy3DAsync_v2, _ptsz, CALL_INIT, (const CUDA_MEMCPY3D *box, CUstream stream),
+                 (box, stream), "%zu x %zu x %zu", box ? box->WidthInBytes : 0,
+                 box ? box->Height : 0, box ? box->Depth : 0)
+{
+    return copy_3d(box, stream, true);
+}
+
+/* Several plain copies in one call. Their attributes are hints. */
+static CUresult copy_batch(const CUdeviceptr *to, const CUdeviceptr *from, const size_t *sizes,
+                           size_t count, CUstream stream)
+{
+    CUresult result = CUDA_SUCCESS;
+
+    /* The default streams are not allowed here. */
+    if (!to || !from || !sizes || count == 0 || !stream || stream == CU_STREAM_LEGACY ||
+        stream == CU_STREAM_PER_THREAD)
+        return CUDA_ERROR_INVALID_VALUE;
+    for (size_t i = 0; i < count && result == CUDA_SUCCESS; i++)
+        result = copy_later(to[i], from[i], sizes[i], stream);
+    return result;
+}
+
+FAKE_STREAM_CALL(cuMemcpyBatchAsync, _ptsz, CALL_INIT,
+                 (CUdeviceptr * to, CUdeviceptr *from, size_t *sizes, size_t count,
+                  void *attributes, size_t *attribute_starts, size_t attributes_count,
+                  size_t *ret_failed, CUstream stream),
+                 (to, from, sizes, count, attributes, attribute_starts, attributes_count,
+                  ret_failed, stream),
+                 "%zu", count)
+{
+    if (ret_failed)
+        *ret_failed = SIZE_MAX; /* no single copy is to blame */
+    return copy_batch(to, from, sizes, count, stream);
+}
+
+FAKE_STREAM_CALL(cuMemcpyBatchAsync_v2, _ptsz, CALL_INIT,
+                 (CUdeviceptr * to, CUdeviceptr *from, size_t *sizes, size_t count,
+                  void *attributes, size_t *attribute_starts, size_t attributes_count,
+                  CUstream stream),
+                 (to, from, sizes, count, attributes, attribute_starts, attributes_count, stream),
+                 "%zu", count)
+{
+    return copy_batch(to, from, sizes, count, stream);
 }
 
 FAKE_STREAM_CALL(cuMemcpy2D_v2, _ptds, CALL_UNSAFE, (const CUDA_MEMCPY2D *rows), (rows),

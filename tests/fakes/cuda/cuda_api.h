@@ -51,6 +51,12 @@ CUresult cuCtxSetLimit(CUlimit limit, size_t value);
 CUresult cuCtxGetLimit(size_t *ret_value, CUlimit limit);
 CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags);
 CUresult cuCtxDisablePeerAccess(CUcontext peer);
+CUresult cuDevicePrimaryCtxRelease(CUdevice ordinal);
+CUresult cuDevicePrimaryCtxReset(CUdevice ordinal);
+CUresult cuDevicePrimaryCtxSetFlags(CUdevice ordinal, unsigned int flags);
+CUresult cuCtxDestroy(CUcontext context);
+CUresult cuCtxPushCurrent(CUcontext context);
+CUresult cuCtxPopCurrent(CUcontext *ret_context);
 
 /* memory.c */
 CUresult cuMemAlloc_v2(CUdeviceptr *ret_pointer, size_t size);
@@ -69,6 +75,32 @@ CUresult cuMemHostRegister_v2(void *pointer, size_t size, unsigned int flags);
 CUresult cuMemHostUnregister(void *pointer);
 CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *ret_pointer, void *pointer, unsigned int flags);
 CUresult cuMemHostGetFlags(unsigned int *ret_flags, void *pointer);
+CUresult cuMemAllocHost(void **ret_pointer, unsigned int size);
+CUresult cuMemHostRegister(void *pointer, size_t size, unsigned int flags);
+
+/* managed.c */
+CUresult cuMemAdvise(CUdeviceptr pointer, size_t size, CUmem_advise advice, CUdevice device);
+CUresult cuMemAdvise_v2(CUdeviceptr pointer, size_t size, CUmem_advise advice,
+                        CUmemLocation location);
+CUresult cuMemPrefetchAsync(CUdeviceptr pointer, size_t size, CUdevice device, CUstream stream);
+CUresult cuMemPrefetchAsync_ptsz(CUdeviceptr pointer, size_t size, CUdevice device,
+                                 CUstream stream);
+CUresult cuMemPrefetchAsync_v2(CUdeviceptr pointer, size_t size, CUmemLocation location,
+                               unsigned int flags, CUstream stream);
+CUresult cuMemPrefetchAsync_v2_ptsz(CUdeviceptr pointer, size_t size, CUmemLocation location,
+                                    unsigned int flags, CUstream stream);
+CUresult cuStreamAttachMemAsync(CUstream stream, CUdeviceptr pointer, size_t size,
+                                unsigned int flags);
+CUresult cuStreamAttachMemAsync_ptsz(CUstream stream, CUdeviceptr pointer, size_t size,
+                                     unsigned int flags);
+
+/* narrow.c */
+CUresult cuMemAlloc(unsigned int *ret_pointer, unsigned int size);
+CUresult cuMemAllocPitch(unsigned int *ret_pointer, unsigned int *ret_pitch, unsigned int width,
+                         unsigned int height, unsigned int element);
+CUresult cuMemFree(unsigned int pointer);
+CUresult cuMemGetAddressRange(unsigned int *ret_base, unsigned int *ret_size, unsigned int pointer);
+CUresult cuMemGetInfo(unsigned int *ret_free, unsigned int *ret_total);
 
 /* pointer.c */
 CUresult cuPointerGetAttribute(void *data, CUpointer_attribute attribute, CUdeviceptr pointer);
@@ -102,6 +134,22 @@ CUresult cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr fro
                            CUcontext from_context, size_t size, CUstream stream);
 CUresult cuMemcpyPeerAsync_ptsz(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
                                 CUcontext from_context, size_t size, CUstream stream);
+CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D *box);
+CUresult cuMemcpy3D_v2_ptds(const CUDA_MEMCPY3D *box);
+CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *box, CUstream stream);
+CUresult cuMemcpy3DAsync_v2_ptsz(const CUDA_MEMCPY3D *box, CUstream stream);
+CUresult cuMemcpyBatchAsync(CUdeviceptr *to, CUdeviceptr *from, size_t *sizes, size_t count,
+                            void *attributes, size_t *attribute_starts, size_t attributes_count,
+                            size_t *ret_failed, CUstream stream);
+CUresult cuMemcpyBatchAsync_ptsz(CUdeviceptr *to, CUdeviceptr *from, size_t *sizes, size_t count,
+                                 void *attributes, size_t *attribute_starts,
+                                 size_t attributes_count, size_t *ret_failed, CUstream stream);
+CUresult cuMemcpyBatchAsync_v2(CUdeviceptr *to, CUdeviceptr *from, size_t *sizes, size_t count,
+                               void *attributes, size_t *attribute_starts, size_t attributes_count,
+                               CUstream stream);
+CUresult cuMemcpyBatchAsync_v2_ptsz(CUdeviceptr *to, CUdeviceptr *from, size_t *sizes, size_t count,
+                                    void *attributes, size_t *attribute_starts,
+                                    size_t attributes_count, CUstream stream);
 CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D *rows);
 CUresult cuMemcpy2D_v2_ptds(const CUDA_MEMCPY2D *rows);
 CUresult cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D *rows);
@@ -171,6 +219,7 @@ CUresult cuStreamAddCallback(CUstream handle, CUstreamCallback callback, void *u
                              unsigned int flags);
 CUresult cuStreamAddCallback_ptsz(CUstream handle, CUstreamCallback callback, void *user,
                                   unsigned int flags);
+CUresult cuStreamDestroy(CUstream handle);
 
 /* event.c */
 CUresult cuEventCreate(CUevent *ret_event, unsigned int flags);
@@ -187,6 +236,7 @@ CUresult cuStreamWaitEvent(CUstream handle, CUevent event, unsigned int flags);
 CUresult cuStreamWaitEvent_ptsz(CUstream handle, CUevent event, unsigned int flags);
 CUresult cuCtxRecordEvent(CUcontext context, CUevent event);
 CUresult cuCtxWaitEvent(CUcontext context, CUevent event);
+CUresult cuEventDestroy(CUevent event);
 
 /* capture.c */
 CUresult cuStreamBeginCapture_v2(CUstream handle, CUstreamCaptureMode mode);
@@ -214,6 +264,8 @@ CUresult cuStreamGetCaptureInfo_v3_ptsz(CUstream handle, CUstreamCaptureStatus *
                                         const CUgraphNode **ret_nodes,
                                         const CUgraphEdgeData **ret_edges, size_t *ret_count);
 CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode);
+CUresult cuStreamBeginCapture(CUstream handle);
+CUresult cuStreamBeginCapture_ptsz(CUstream handle);
 
 /* graph.c */
 CUresult cuGraphCreate(CUgraph *ret_graph, unsigned int flags);

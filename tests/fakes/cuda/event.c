@@ -356,3 +356,6 @@ FAKE_CALL(cuCtxWaitEvent, CALL_INIT, (CUcontext context, CUevent event), (contex
     state_unlock();
     return result;
 }
+
+/* Older ABI of the same call. */
+FAKE_ENTRY(cuEventDestroy, cuEventDestroy_v2_body, CALL_INIT, (CUevent event), (event), "%s", "")

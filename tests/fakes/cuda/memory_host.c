@@ -165,3 +165,14 @@ FAKE_CALL(cuMemHostGetFlags, CALL_INIT, (unsigned int *ret_flags, void *pointer)
     state_unlock();
     return result;
 }
+
+/* Older ABIs of the same calls; sizes had 32 bits once. */
+FAKE_CALL(cuMemAllocHost, CALL_UNSAFE, (void **ret_pointer, unsigned int size), (ret_pointer, size),
+          "%u", size)
+{
+    return host_new(ret_pointer, size, CU_MEMHOSTALLOC_DEVICEMAP);
+}
+
+FAKE_ENTRY(cuMemHostRegister, cuMemHostRegister_v2_body, CALL_UNSAFE,
+           (void *pointer, size_t size, unsigned int flags), (pointer, size, flags), "%zu, %u",
+           size, flags)

@@ -232,3 +232,7 @@ FAKE_STREAM_CALL(cuStreamAddCallback, _ptsz, CALL_INIT,
         return CUDA_ERROR_INVALID_VALUE;
     return host_call_submit(handle, &call);
 }
+
+/* Older ABI of the same call. */
+FAKE_ENTRY(cuStreamDestroy, cuStreamDestroy_v2_body, CALL_INIT, (CUstream handle), (handle), "%s",
+           "")

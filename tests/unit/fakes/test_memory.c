@@ -3,8 +3,6 @@
  * refused, what freed memory looks like, and what the queries say. */
 #include "fixture.h"
 
-#include <string.h>
-
 #define MIB (1ULL << 20)
 
 static void allocation_is_aligned_and_holds_what_is_copied(void **state)
@@ -162,28 +160,6 @@ static void pitch_rows_are_aligned(void **state)
     assert_int_equal(cuMemAllocPitch_v2(&pointer, &pitch, 1000, 10, 3), CUDA_ERROR_INVALID_VALUE);
 }
 
-static void rows_are_copied_with_both_pitches(void **state)
-{
-    unsigned char from[4 * 8], to[4 * 4];
-    CUDA_MEMCPY2D rows = {.srcMemoryType = CU_MEMORYTYPE_HOST,
-                          .srcHost = from,
-                          .srcPitch = 8,
-                          .srcXInBytes = 2,
-                          .dstMemoryType = CU_MEMORYTYPE_DEVICE,
-                          .dstPitch = 4,
-                          .WidthInBytes = 4,
-                          .Height = 4};
-
-    for (size_t i = 0; i < sizeof(from); i++)
-        from[i] = (unsigned char)i;
-    assert_ok(cuMemAlloc_v2(&rows.dstDevice, sizeof(to)));
-    assert_ok(cuMemcpy2D_v2(&rows));
-    assert_ok(cuMemcpyDtoH_v2(to, rows.dstDevice, sizeof(to)));
-    for (size_t i = 0; i < sizeof(to); i++)
-        assert_int_equal(to[i], i / 4 * 8 + i % 4 + 2);
-    assert_ok(cuMemFree_v2(rows.dstDevice));
-}
-
 static void host_memory_is_known_to_the_driver(void **state)
 {
     CUdeviceptr device;
@@ -211,6 +187,28 @@ static void host_memory_registers_once(void **state)
                      CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
     assert_ok(cuMemHostUnregister(pages));
     assert_int_equal(cuMemHostUnregister(pages), CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED);
+}
+
+static void hints_are_for_managed_memory_only(void **state)
+{
+    CUmemLocation cpu = {CU_MEM_LOCATION_TYPE_HOST, 0};
+    CUdeviceptr managed, plain;
+
+    assert_ok(cuMemAllocManaged(&managed, 4096, CU_MEM_ATTACH_GLOBAL));
+    assert_ok(cuMemAlloc_v2(&plain, 4096));
+    assert_ok(cuMemAdvise(managed, 4096, CU_MEM_ADVISE_SET_READ_MOSTLY, 99));
+    assert_ok(cuMemAdvise_v2(managed, 4096, CU_MEM_ADVISE_SET_PREFERRED_LOCATION, cpu));
+    assert_int_equal(cuMemAdvise(managed, 4096, CU_MEM_ADVISE_SET_PREFERRED_LOCATION, 99),
+                     CUDA_ERROR_INVALID_DEVICE);
+    assert_int_equal(cuMemAdvise(plain, 4096, CU_MEM_ADVISE_SET_READ_MOSTLY, 0),
+                     CUDA_ERROR_INVALID_VALUE);
+    assert_ok(cuMemPrefetchAsync(managed, 4096, -1, NULL));
+    assert_ok(cuMemPrefetchAsync_v2(managed, 100, cpu, 0, NULL));
+    assert_int_equal(cuMemPrefetchAsync(managed, 4097, 0, NULL), CUDA_ERROR_INVALID_VALUE);
+    assert_int_equal(cuMemPrefetchAsync(plain, 4096, 0, NULL), CUDA_ERROR_INVALID_VALUE);
+    assert_ok(cuStreamAttachMemAsync(NULL, managed, 0, CU_MEM_ATTACH_GLOBAL));
+    assert_ok(cuMemFree_v2(managed));
+    assert_ok(cuMemFree_v2(plain));
 }
 
 static void a_destroyed_context_takes_its_memory_along(void **state)
@@ -246,9 +244,9 @@ int main(void)
         cmocka_unit_test(buffer_ids_are_never_reused),
         cmocka_unit_test(attributes_of_unknown_memory_are_null),
         cmocka_unit_test(pitch_rows_are_aligned),
-        cmocka_unit_test(rows_are_copied_with_both_pitches),
         cmocka_unit_test(host_memory_is_known_to_the_driver),
         cmocka_unit_test(host_memory_registers_once),
+        cmocka_unit_test(hints_are_for_managed_memory_only),
         cmocka_unit_test(a_destroyed_context_takes_its_memory_along),
     };
 

@@ -33,6 +33,19 @@ static void the_version_chooses_the_abi(void **state)
     assert_ptr_equal(resolved("cuCtxGetDevice", 13000, 0), exported("cuCtxGetDevice_v2"));
 }
 
+static void names_without_suffix_are_the_first_abi(void **state)
+{
+    unsigned pointer;
+
+    assert_ptr_equal(resolved("cuMemAlloc", 2000, 0), exported("cuMemAlloc"));
+    assert_ptr_not_equal(exported("cuMemAlloc"), exported("cuMemAlloc_v2"));
+    assert_int_equal(cuInit(0), CUDA_SUCCESS);
+    assert_int_equal(cuMemAlloc(&pointer, 16), CUDA_ERROR_NOT_SUPPORTED);
+    assert_ptr_equal(resolved("cuDevicePrimaryCtxRelease", 7000, 0),
+                     exported("cuDevicePrimaryCtxRelease"));
+    assert_ptr_equal(resolved("cuStreamBeginCapture", 10000, 0), exported("cuStreamBeginCapture"));
+}
+
 static void the_flag_chooses_the_per_thread_form(void **state)
 {
     assert_ptr_equal(resolved("cuMemAllocAsync", 11020, 0), exported("cuMemAllocAsync"));
@@ -83,6 +96,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_version_chooses_the_abi),
+        cmocka_unit_test(names_without_suffix_are_the_first_abi),
         cmocka_unit_test(the_flag_chooses_the_per_thread_form),
         cmocka_unit_test(what_is_missing_is_told_by_the_status),
         cmocka_unit_test(a_version_above_the_drivers_is_invalid),
