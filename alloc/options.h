@@ -36,7 +36,7 @@ enum berth_host { BERTH_HOST_AUTO, BERTH_HOST_ON, BERTH_HOST_OFF };
     X(HOST, "host", CHOICE, BERTH_HOST_AUTO, 0, 0, "auto|on|off", "",                              \
       "Whether `berth run` preloads the malloc side: when the policy has a host rule, or as said.") \
     X(SEGMENT_SIZE, "segment-size", SIZE, 32 * BERTH_MIB, 2 * BERTH_MIB, 64 * BERTH_GIB, "",       \
-      "bytes", "Smallest segment that the device pool asks the driver for, for blocks that share one.") \
+      "bytes", "Device blocks below ipc-min share segments, which double from 2 MiB to this size.") \
     X(IPC_MIN, "ipc-min", SIZE, 2 * BERTH_MIB, 0, 64 * BERTH_GIB, "", "bytes",                     \
       "Device blocks of at least this size have a driver allocation of their own, as IPC needs.")
 
