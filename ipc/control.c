@@ -133,15 +133,18 @@ static struct control *control_get(void)
 
 static void before_fork(void)
 {
+    const struct timespec pause = {.tv_nsec = 1000000};
     struct control *control = the_control;
-    struct timespec until;
 
     fork_holds_work = false;
     if (control->state != STATE_STARTED)
         return;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += FORK_WAIT_MS / 1000;
-    fork_holds_work = pthread_mutex_clocklock(&control->work, CLOCK_MONOTONIC, &until) == 0;
+    /* It may be waiting for a lock that the forking thread holds, the loader's: then never. */
+    for (int waited_ms = 0; waited_ms < FORK_WAIT_MS && !fork_holds_work; waited_ms++) {
+        fork_holds_work = pthread_mutex_trylock(&control->work) == 0;
+        if (!fork_holds_work)
+            nanosleep(&pause, NULL);
+    }
 }
 
 static void after_fork_in_parent(void)

