@@ -266,14 +266,23 @@ static void show_sites(const struct berth_table_view *view, FILE *to)
 /* What a rule names beside tag, side and size. */
 static void put_conditions(const struct berth_rule_info *rule, FILE *to)
 {
-    if (rule->pattern[0])
-        fprintf(to, "  site %s", rule->pattern);
-    if (rule->thread[0])
-        fprintf(to, "  thread %s", rule->thread);
-    if (has_sequence(rule)) {
-        fputs("  sequence ", to);
-        put_sequence(rule, to);
+    const char *before = "";
+
+    if (rule->pattern[0]) {
+        fprintf(to, "site %s", rule->pattern);
+        before = ", ";
     }
+    if (rule->thread[0]) {
+        fprintf(to, "%sthread %s", before, rule->thread);
+        before = ", ";
+    }
+    if (has_sequence(rule)) {
+        fprintf(to, "%ssequence ", before);
+        put_sequence(rule, to);
+        before = ", ";
+    }
+    if (!before[0])
+        fputc('-', to);
 }
 
 static FILE *open_text(char **ret_text, size_t *ret_size)
@@ -308,6 +317,10 @@ static void grid_rule(struct berth_grid *grid, const struct berth_table_view *vi
     grid_sizes(grid, rule.min_size, rule.max_size);
     to = open_text(&text, &size);
     put_places(view, index, rule.place_count, " > ", to);
+    fclose(to);
+    berth__grid_text(grid, text);
+    free(text);
+    to = open_text(&text, &size);
     put_conditions(&rule, to);
     fclose(to);
     berth__grid_text(grid, text);
@@ -316,7 +329,7 @@ static void grid_rule(struct berth_grid *grid, const struct berth_table_view *vi
 
 void berth__policy_show_table(const struct berth_table_view *view, FILE *to)
 {
-    static const char *const rule_heads[] = {"RULE", "TAG", "SIDE", "SIZE", "PLACES"};
+    static const char *const rule_heads[] = {"RULE", "TAG", "SIDE", "SIZE", "PLACES", "WHEN"};
     static const char *const option_heads[] = {"OPTION", "VALUE"};
     const struct berth_table_header *header = view->header;
     struct berth_grid grid;
@@ -325,7 +338,7 @@ void berth__policy_show_table(const struct berth_table_view *view, FILE *to)
         show_tiers(view, to);
     if (header->sites.count > 0)
         show_sites(view, to);
-    berth__grid_init(&grid, "lllll", rule_heads);
+    berth__grid_init(&grid, "llllll", rule_heads);
     for (uint32_t i = 0; i < header->rules.count; i++)
         grid_rule(&grid, view, i);
     berth__grid_finish(&grid, to);
