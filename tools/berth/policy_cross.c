@@ -124,6 +124,10 @@ static unsigned place_sides(const struct berth_policy *policy,
     case BERTH_TIER_DEVICE:
         return BERTH_SIDE_DEVICE;
     case BERTH_TIER_PINNED:
+        berth__warn(complaints, place->line,
+                    "place 'pinned' takes no blocks by rule in this version; rules go on to their "
+                    "next place");
+        return BERTH_SIDE_HOST;
     case BERTH_TIER_DRAM:
         return BERTH_SIDE_HOST;
     default:

@@ -177,6 +177,11 @@ static void kinds_that_are_not_served_are_warned_of(void **state)
                 "F:1: warning: kind device is served by the built-in tier 'device' only");
 }
 
+static void a_place_that_takes_nothing_is_warned_of(void **state)
+{
+    assert_said("rule r {\n place = { pinned, dram } }", "F:2: warning: place 'pinned' takes no");
+}
+
 static void a_byte_order_mark_is_no_mistake(void **state)
 {
     free(compiled("\xef\xbb\xbfrule r { place = dram }").bytes);
@@ -305,7 +310,7 @@ static void a_table_shown_as_text_compiles_to_itself(void **state)
         "}\n"
         "rule a { tag = { kv, weight } side = host min-size = 1025 max-size = 2T site = \"x>**\" "
         "thread = \"w?rk*\" sequence = 3- place = { f, d, dram } }\n"
-        "rule b { sequence = 0-99 place = { device, pinned } }\n");
+        "rule b { sequence = 0-99 place = { device, dram } }\n");
     struct berth_policy_file second;
     char *text = text_of(&first);
 
@@ -371,6 +376,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_empty_policy_is_one_without_rules),
         cmocka_unit_test(lines_are_right_behind_comments_and_lists),
         cmocka_unit_test(kinds_that_are_not_served_are_warned_of),
+        cmocka_unit_test(a_place_that_takes_nothing_is_warned_of),
         cmocka_unit_test(a_byte_order_mark_is_no_mistake),
         cmocka_unit_test(very_long_values_are_not_cut),
         cmocka_unit_test(a_rule_behind_one_that_takes_all_is_warned_of),
