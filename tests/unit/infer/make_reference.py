@@ -499,7 +499,7 @@ SHIPPED_STEPS_MAX = 64
 
 # A trained model has no seed to choose: its answer is taken up to the first
 # step that nearly ties.
-SHIPPED_MARGIN_MIN = 2e-3
+SHIPPED_MARGIN_MIN = 2e-4
 
 
 def shipped_make(out):

@@ -435,7 +435,7 @@ def arguments_parse():
     add = parser.add_argument
     add("--out", type=pathlib.Path, required=True, help="the folder to write the model to")
     add("--text", type=pathlib.Path, help="a text instead of Debian's bible-kjv-text")
-    add("--steps", type=int, default=3000)
+    add("--steps", type=int, default=2000)
     add("--look-every", type=int, default=250, help="steps between looks at the held-out text")
     add("--resume", action="store_true", help="go on from the checkpoint in --out")
     add("--seed", type=int, default=1611)
