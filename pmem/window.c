@@ -120,7 +120,7 @@ static struct space *describe_space(char *start, unsigned shift, unsigned count)
 {
     size_t size = (size_t)count << shift;
     size_t total = space_total(shift, count);
-    struct space *space = (struct space *)(start + total - BERTH_OS_PAGE);
+    struct space *space = (void *)(start + total - BERTH_OS_PAGE);
     uint64_t dram = physical_memory();
 
     _Static_assert(sizeof(struct space) <= BERTH_OS_PAGE, "the description is one OS page");
@@ -132,7 +132,7 @@ static struct space *describe_space(char *start, unsigned shift, unsigned count)
     space->size = size;
     space->shift = shift;
     space->slice_count = count;
-    space->page_map = (struct berth_page *)(start + size);
+    space->page_map = (void *)(start + size);
     memset((void *)space->slice_tier, BERTH_TIER_NONE, sizeof(space->slice_tier));
     /* dram's slices are the first: known without a store, so that all threads agree on them. */
     space->slices_taken = slices_for(space, dram < size / 4 ? dram : size / 4);

@@ -144,7 +144,7 @@ static void *churn(void *argument)
                 *mine = resize(*mine, &random);
                 break;
             }
-            /* fallthrough */
+            __attribute__((fallthrough));
         default:
             put(*mine);
             *mine = next(&random) % 3 ? get(&random) : NULL;
