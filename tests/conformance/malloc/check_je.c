@@ -5,6 +5,8 @@
  */
 #include "check.h"
 
+#include "alloc/berth.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdint.h>
@@ -123,37 +125,63 @@ static void the_controls_answer(void)
     free(p);
 }
 
-/* Freed blocks of one tier must not come back as another tier's. */
-static void tiers_do_not_mix(void)
+/* A block that the program says is a weight. */
+static void *get_weight(size_t size)
+{
+    int (*push)(enum berth_tag);
+    int (*pop)(void);
+    void *p;
+
+    *(void **)&push = dlsym(RTLD_DEFAULT, "berth_tag_push");
+    *(void **)&pop = dlsym(RTLD_DEFAULT, "berth_tag_pop");
+    CHECK(push && pop && push(BERTH_TAG_WEIGHT) == 0);
+    p = check_hide(malloc(size));
+    CHECK(p && pop() == 0);
+    return p;
+}
+
+static void free_in_turn(void **block, int count, size_t size)
+{
+    for (int i = 0; i < count; i++) {
+        if (i % 3 == 0)
+            free(block[i]);
+        else if (i % 3 == 1)
+            je_dallocx(block[i], 0);
+        else
+            je_sdallocx(block[i], size, 0);
+    }
+}
+
+static void mix_size(size_t size)
 {
     enum { COUNT = 64 };
-    static void *far[COUNT];
-    static void *near[COUNT];
-    const char *far_tier, *near_tier;
+    void *weight[COUNT], *other[COUNT];
+    const char *weight_tier = NULL, *other_tier = NULL;
 
+    for (int round = 0; round < 6; round++) {
+        for (int i = 0; i < COUNT; i++) {
+            weight[i] = get_weight(size);
+            other[i] = check_hide(malloc(size));
+            if (!weight_tier) {
+                weight_tier = check_tier(weight[i]);
+                other_tier = check_tier(other[i]);
+            }
+            CHECK(strcmp(check_tier(weight[i]), weight_tier) == 0);
+            CHECK(strcmp(check_tier(other[i]), other_tier) == 0);
+        }
+        free_in_turn(weight, COUNT, size);
+        free_in_turn(other, COUNT, size);
+    }
+}
+
+/* Freed blocks of one tier must not come back as another tier's blocks of the same size. */
+static void tiers_do_not_mix(void)
+{
     if (!have_jemalloc())
         return;
-    far[0] = check_hide(malloc(8192));
-    near[0] = check_hide(malloc(64));
-    far_tier = check_tier(far[0]);
-    near_tier = check_tier(near[0]);
-    for (int round = 0; round < 10; round++) {
-        for (int i = round ? 0 : 1; i < COUNT; i++) {
-            far[i] = check_hide(malloc(8192));
-            near[i] = check_hide(malloc(64));
-            CHECK(strcmp(check_tier(far[i]), far_tier) == 0);
-            CHECK(strcmp(check_tier(near[i]), near_tier) == 0);
-        }
-        for (int i = 0; i < COUNT; i++) {
-            if (i % 3 == 0)
-                free(far[i]);
-            else if (i % 3 == 1)
-                je_dallocx(far[i], 0);
-            else
-                je_sdallocx(far[i], 8192, 0);
-            free(near[i]);
-        }
-    }
+    mix_size(64);
+    mix_size(1000);
+    mix_size(5000);
 }
 
 static void the_block_can_be_described(void)

@@ -7,6 +7,7 @@ plain     preloaded, nothing is looked at one by one
 dram      preloaded, every block is recorded, in DRAM
 file      preloaded, every block goes to a file tier on tmpfs
 mixed     preloaded, blocks from 4 KiB on go to a file tier, the others stay
+tagged    preloaded, every block tagged weight goes to a file tier
 capacity  preloaded, every block is meant for a file tier of 1 MiB, so most spill
 
 usage: run.py MODE PROGRAM [LIBRARY [BERTH]]
@@ -16,11 +17,12 @@ import subprocess
 import sys
 import tempfile
 
-MIN_SIZE = {"file": "0", "mixed": "4K", "capacity": "0"}
-CAPACITY = {"file": "8G", "mixed": "8G", "capacity": "1M"}
+MIN_SIZE = {"file": "0", "mixed": "4K", "tagged": "0", "capacity": "0"}
+CAPACITY = {"file": "8G", "mixed": "8G", "tagged": "8G", "capacity": "1M"}
 
 
 def policy(mode, directory):
+    tag = "tag = weight" if mode == "tagged" else ""
     return f"""tier far {{
   kind = file
   path = {directory}
@@ -28,6 +30,7 @@ def policy(mode, directory):
 }}
 rule everything {{
   side = host
+  {tag}
   min-size = {MIN_SIZE[mode]}
   place = {{ far, dram }}
 }}
