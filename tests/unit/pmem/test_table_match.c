@@ -8,6 +8,7 @@
 #include "tests/unit/pmem/table_fixture.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -140,6 +141,63 @@ static void plans_answer_as_rules_tried_in_turn(void **state)
     }
 }
 
+#define SITES 600
+#define THREADS 4
+
+struct meeting {
+    struct berth_loaded_table *table;
+    berth_site_id site[SITES];
+    struct berth_decision expected[SITES];
+    pthread_barrier_t start;
+};
+
+/* All threads meet the same sites in the same order, so that they fill the same rows at once. */
+static void *meet_sites(void *argument)
+{
+    struct meeting *meeting = argument;
+
+    pthread_barrier_wait(&meeting->start);
+    for (unsigned i = 0; i < SITES; i++) {
+        const struct berth_request request = {
+            .side = BERTH_SIDE_HOST, .size = i % 20, .site = meeting->site[i]};
+        struct berth_decision decision = {.rule = BERTH_RULE_NONE};
+
+        berth__table_match(meeting->table, &request, &decision);
+        if (decision.rule != meeting->expected[i].rule || decision.tag != meeting->expected[i].tag)
+            return argument;
+    }
+    return NULL;
+}
+
+static void threads_that_meet_new_sites_agree(void **state)
+{
+    static struct meeting meeting;
+    const char *libc = dlsym(dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD), "qsort");
+    pthread_t thread[THREADS];
+
+    random_state = SEED;
+    meeting.table = load_random(100, 100);
+    for (unsigned i = 0; i < SITES; i++) {
+        const void *frame = libc + i * 8;
+        struct berth_request request = {.side = BERTH_SIDE_HOST, .size = i % 20};
+
+        request.site = meeting.site[i] = berth__site_intern(&frame, 1);
+        meeting.expected[i].rule = BERTH_RULE_NONE;
+        berth__table_match_in_turn(meeting.table, &request, &meeting.expected[i]);
+    }
+    pthread_barrier_init(&meeting.start, NULL, THREADS);
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, meet_sites, &meeting), 0);
+    for (unsigned i = 0; i < THREADS; i++) {
+        void *wrong;
+
+        pthread_join(thread[i], &wrong);
+        assert_null(wrong);
+    }
+    pthread_barrier_destroy(&meeting.start);
+    berth__table_unload(meeting.table);
+}
+
 /* Too many rules for a plan; and as many as a plan may have. */
 static void very_many_rules_are_answered_too(void **state)
 {
@@ -174,6 +232,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plans_answer_as_rules_tried_in_turn),
+        cmocka_unit_test(threads_that_meet_new_sites_agree),
         cmocka_unit_test(very_many_rules_are_answered_too),
     };
 
