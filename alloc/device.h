@@ -116,6 +116,8 @@ enum {
     X(cuStreamBeginCaptureToGraph_ptsz,                                                            \
       (berth_cu_stream stream, berth_cu_graph graph, const void *nodes, const void *edges,         \
        size_t count, int mode))                                                                    \
+    X(cuStreamDestroy, (berth_cu_stream stream))                                                   \
+    X(cuStreamDestroy_v2, (berth_cu_stream stream))                                                \
     X(cuStreamEndCapture, (berth_cu_stream stream, berth_cu_graph * graph))                        \
     X(cuStreamEndCapture_ptsz, (berth_cu_stream stream, berth_cu_graph * graph))
 

@@ -406,10 +406,11 @@ static void captures_forbid_and_allow(void)
     CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
     CUstream stream;
     CUgraph graph = NULL;
-    CUdeviceptr p = 0, before;
+    CUdeviceptr p = 0, before, other;
 
     up();
     before = alloc(KIB(4));
+    other = alloc(KIB(4));
     EXPECT(cuMemFree_v2(alloc(MIB(4))) == 0);
     EXPECT(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING) == 0);
     EXPECT(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL) == 0);
@@ -422,9 +423,38 @@ static void captures_forbid_and_allow(void)
     EXPECT(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED) == 0);
     SEEN("relaxed: alloc %d\n", cuMemAlloc_v2(&p, KIB(4)));
     EXPECT(cuMemsetD8Async(p, 3, KIB(4), stream) == 0);
+    SEEN("relaxed: free %d\n", cuMemFree_v2(other));
+    SEEN("relaxed: again %d\n", cuMemFree_v2(other));
     SEEN("relaxed: end %d\n", cuStreamEndCapture(stream, &graph));
     SEEN("after: %d %d\n", cuMemFree_v2(p), cuMemFree_v2(before));
     EXPECT(cuMemFree_v2(alloc(KIB(4))) == 0);
+}
+
+/* 31: a capture may end by the destruction of what it lives in. */
+static void captures_end_with_their_stream(void)
+{
+    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+    size_t before, after, total;
+    CUcontext second;
+    CUstream stream;
+    CUdeviceptr p;
+
+    up();
+    EXPECT(cuThreadExchangeStreamCaptureMode(&mode) == 0);
+    EXPECT(cuMemFree_v2(alloc(KIB(64))) == 0 && cuMemGetInfo_v2(&before, &total) == 0);
+    p = alloc(KIB(64));
+    EXPECT(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING) == 0);
+    EXPECT(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED) == 0);
+    SEEN("destroy stream: %d\n", cuStreamDestroy_v2(stream));
+    EXPECT(cuCtxCreate_v2(&second, 0, 0) == 0);
+    EXPECT(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING) == 0);
+    EXPECT(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED) == 0);
+    SEEN("destroy context: %d\n", cuCtxDestroy_v2(second));
+    EXPECT(cuCtxSetCurrent(context) == 0);
+    EXPECT(cuMemFree_v2(p) == 0);
+    /* What was freed in a capture that is still open would not be there. */
+    EXPECT(cuMemGetInfo_v2(&after, &total) == 0);
+    SEEN("given back: %d\n", before == after);
 }
 
 /* 7, 12, 13, 33 */
@@ -606,6 +636,7 @@ static const struct {
     CHECK(ipc_handles),
     CHECK(contexts_take_their_memory_along),
     CHECK(captures_forbid_and_allow),
+    CHECK(captures_end_with_their_stream),
     CHECK(stream_ordered_memory),
     CHECK(other_kinds_of_memory),
     CHECK(threads_keep_their_contents),

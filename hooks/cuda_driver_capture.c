@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The calls that begin and end stream captures. All are the driver's own; Berth looks at the
+ * outcome. Any thread.
+ */
+#include "hooks/cuda_driver_capture.h"
+
+#include "alloc/block_slab.h"
+#include "hooks/cuda_driver_export.h"
+
+#include <pthread.h>
+
+EXPORT(cuStreamBeginCapture);
+EXPORT(cuStreamBeginCapture_ptsz);
+EXPORT(cuStreamBeginCapture_v2);
+EXPORT(cuStreamBeginCapture_v2_ptsz);
+EXPORT(cuStreamBeginCaptureToGraph);
+EXPORT(cuStreamBeginCaptureToGraph_ptsz);
+EXPORT(cuStreamEndCapture);
+EXPORT(cuStreamEndCapture_ptsz);
+EXPORT(cuStreamDestroy);
+EXPORT(cuStreamDestroy_v2);
+
+/*
+ * A capture that is open, for the case that its stream is destroyed instead of ended. Default
+ * streams cannot be destroyed and have no record: their handles mean another stream per thread.
+ */
+struct capture {
+    struct capture *next;
+    berth_cu_stream stream;
+    berth_cu_context context; /* current when it began */
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct capture *captures;
+static struct berth_slab slab;
+
+#define DEFAULT_STREAM_LAST 2 /* CU_STREAM_PER_THREAD; 0 and 1 are default streams too */
+
+/* Counts the captures that are open: until they end, allocation is the driver's. Checklist 31. */
+static berth_cu_result begin(berth_cu_result result, berth_cu_stream stream)
+{
+    berth_cu_context context = NULL;
+    struct capture *capture;
+
+    if (result != BERTH_CU_SUCCESS)
+        return result;
+    atomic_fetch_add_explicit(&berth__device_captures, 1, memory_order_relaxed);
+    if ((uintptr_t)stream <= DEFAULT_STREAM_LAST)
+        return result;
+    berth__device_current(&context);
+    pthread_mutex_lock(&lock);
+    capture = berth__slab_new(&slab, sizeof(*capture));
+    if (capture) {
+        *capture = (struct capture){captures, stream, context};
+        captures = capture;
+    }
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+/* Takes the records that match out; how many there were. */
+static int take_records(berth_cu_context context, berth_cu_stream stream)
+{
+    struct capture **link = &captures;
+    int taken = 0;
+
+    pthread_mutex_lock(&lock);
+    while (*link) {
+        struct capture *capture = *link;
+
+        if (stream ? capture->stream == stream : capture->context == context) {
+            *link = capture->next;
+            berth__slab_delete(&slab, capture);
+            taken++;
+        } else {
+            link = &capture->next;
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    return taken;
+}
+
+void berth__capture_forget(berth_cu_context context, berth_cu_stream stream)
+{
+    int taken;
+
+    if (!berth__device_capturing())
+        return;
+    taken = take_records(context, stream);
+    atomic_fetch_sub_explicit(&berth__device_captures, taken, memory_order_relaxed);
+}
+
+/*
+ * cuStreamBeginCapture, by its names of CUDA 10.0 (no mode), 10.1 and 12.3 (into a graph), each for
+ * the legacy and for per-thread default streams.
+ */
+berth_cu_result berth__hook_cuStreamBeginCapture(berth_cu_stream stream)
+{
+    NEED(cuStreamBeginCapture);
+    return begin(berth__driver.cuStreamBeginCapture(stream), stream);
+}
+
+berth_cu_result berth__hook_cuStreamBeginCapture_ptsz(berth_cu_stream stream)
+{
+    NEED(cuStreamBeginCapture_ptsz);
+    return begin(berth__driver.cuStreamBeginCapture_ptsz(stream), stream);
+}
+
+berth_cu_result berth__hook_cuStreamBeginCapture_v2(berth_cu_stream stream, int mode)
+{
+    NEED(cuStreamBeginCapture_v2);
+    return begin(berth__driver.cuStreamBeginCapture_v2(stream, mode), stream);
+}
+
+berth_cu_result berth__hook_cuStreamBeginCapture_v2_ptsz(berth_cu_stream stream, int mode)
+{
+    NEED(cuStreamBeginCapture_v2_ptsz);
+    return begin(berth__driver.cuStreamBeginCapture_v2_ptsz(stream, mode), stream);
+}
+
+berth_cu_result berth__hook_cuStreamBeginCaptureToGraph(berth_cu_stream stream,
+                                                        berth_cu_graph graph, const void *nodes,
+                                                        const void *edges, size_t count, int mode)
+{
+    NEED(cuStreamBeginCaptureToGraph);
+    return begin(
+        berth__driver.cuStreamBeginCaptureToGraph(stream, graph, nodes, edges, count, mode),
+        stream);
+}
+
+berth_cu_result berth__hook_cuStreamBeginCaptureToGraph_ptsz(berth_cu_stream stream,
+                                                             berth_cu_graph graph,
+                                                             const void *nodes, const void *edges,
+                                                             size_t count, int mode)
+{
+    NEED(cuStreamBeginCaptureToGraph_ptsz);
+    return begin(
+        berth__driver.cuStreamBeginCaptureToGraph_ptsz(stream, graph, nodes, edges, count, mode),
+        stream);
+}
+
+typedef berth_cu_result (*end_function)(berth_cu_stream stream, berth_cu_graph *graph);
+typedef berth_cu_result (*status_function)(berth_cu_stream stream, int *status);
+
+/* Whether the stream takes part in a capture; `fallback` where the driver cannot say. */
+static bool is_capturing(status_function function, berth_cu_stream stream, bool fallback)
+{
+    int status = 0;
+
+    return function && function(stream, &status) == BERTH_CU_SUCCESS ? status != 0 : fallback;
+}
+
+/*
+ * An invalid capture ends too, with an error; one that the caller may not end goes on. So the
+ * stream is asked before and after.
+ */
+static berth_cu_result end_capture(end_function function, status_function status,
+                                   berth_cu_stream stream, berth_cu_graph *graph)
+{
+    bool was_capturing = is_capturing(status, stream, true);
+    berth_cu_result result = function(stream, graph);
+
+    if (was_capturing && !is_capturing(status, stream, result != BERTH_CU_SUCCESS)) {
+        if ((uintptr_t)stream > DEFAULT_STREAM_LAST)
+            take_records(NULL, stream);
+        atomic_fetch_sub_explicit(&berth__device_captures, 1, memory_order_relaxed);
+    }
+    return result;
+}
+
+/* cuStreamEndCapture, for the legacy and for per-thread default streams. */
+berth_cu_result berth__hook_cuStreamEndCapture(berth_cu_stream stream, berth_cu_graph *graph)
+{
+    NEED(cuStreamEndCapture);
+    return end_capture(berth__driver.cuStreamEndCapture, berth__driver.cuStreamIsCapturing, stream,
+                       graph);
+}
+
+berth_cu_result berth__hook_cuStreamEndCapture_ptsz(berth_cu_stream stream, berth_cu_graph *graph)
+{
+    NEED(cuStreamEndCapture_ptsz);
+    return end_capture(berth__driver.cuStreamEndCapture_ptsz,
+                       berth__driver.cuStreamIsCapturing_ptsz, stream, graph);
+}
+
+/* cuStreamDestroy, by its names of CUDA 2.0 and 4.0: a capture of that stream ends with it. */
+berth_cu_result berth__hook_cuStreamDestroy(berth_cu_stream stream)
+{
+    berth_cu_result result;
+
+    NEED(cuStreamDestroy);
+    result = berth__driver.cuStreamDestroy(stream);
+    if (result == BERTH_CU_SUCCESS && (uintptr_t)stream > DEFAULT_STREAM_LAST)
+        berth__capture_forget(NULL, stream);
+    return result;
+}
+
+berth_cu_result berth__hook_cuStreamDestroy_v2(berth_cu_stream stream)
+{
+    berth_cu_result result;
+
+    NEED(cuStreamDestroy_v2);
+    result = berth__driver.cuStreamDestroy_v2(stream);
+    if (result == BERTH_CU_SUCCESS && (uintptr_t)stream > DEFAULT_STREAM_LAST)
+        berth__capture_forget(NULL, stream);
+    return result;
+}
