@@ -12,7 +12,9 @@
 #include <string.h>
 
 #ifdef PATH_LINKED
-void *next_symbol(const char *name); /* path_next.c */
+/* path_next.c */
+void *next_symbol(const char *name);
+void next_report(void);
 
 static int use_link(struct path *path)
 {
@@ -131,6 +133,10 @@ static int choose(const char *way, struct path *path)
         return fill(path, find_next);
     if (strcmp(way, "own-next") == 0)
         return fill(path, find_own_next);
+    if (strcmp(way, "order") == 0) {
+        next_report();
+        return -1;
+    }
 #else
     if (strcmp(way, "absent") == 0) {
         /* Without a driver in the process there are no such names, Berth or not. */
