@@ -9,7 +9,7 @@
 
 /* A large new block is poisoned at both ends only: filling all of it would
  * make memory real that the program may never touch. */
-#define POISON_EDGE (64ULL << 10)
+#define POISON_EDGE (4ULL << 10)
 
 static uint64_t next_serial = 1;
 
@@ -39,6 +39,7 @@ static CUresult segment_new(struct segment_list *list, uint64_t size, struct seg
         goto err_take;
     if (window_fill(segment->base, size) < 0)
         goto err_window;
+    segment->search_from = segment->base;
     segment->serial = next_serial++;
     window_set_serial(segment->base, segment->serial);
     segment->next = list->head;
@@ -73,8 +74,10 @@ static void segment_delete(struct segment_list *list, struct segment *segment)
 
 static uint64_t segment_find_place(struct segment *segment, uint64_t size)
 {
-    return range_find_gap(&segment->blocks, segment->base, segment->base + segment->size, size,
-                          SEGMENT_ALIGNMENT);
+    if (segment->size - segment->used < size)
+        return 0;
+    return range_find_gap(&segment->blocks, segment->search_from, segment->base + segment->size,
+                          size, SEGMENT_ALIGNMENT);
 }
 
 CUresult segment_alloc(struct segment_list *list, uint64_t size, uint64_t segment_min,
@@ -111,6 +114,9 @@ CUresult segment_alloc(struct segment_list *list, uint64_t size, uint64_t segmen
             segment_delete(list, segment);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
+    segment->used += held;
+    if (base == segment->search_from)
+        segment->search_from += held;
     block_poison(base, size);
     *ret_base = base;
     *ret_segment = segment;
@@ -123,6 +129,9 @@ void segment_free(struct segment_list *list, struct segment *segment, uint64_t b
     uint64_t size = block->end - block->start;
 
     range_remove(&segment->blocks, base);
+    segment->used -= size;
+    if (base < segment->search_from)
+        segment->search_from = base;
     if (segment->blocks.count == 0 && !keep)
         segment_delete(list, segment);
     else

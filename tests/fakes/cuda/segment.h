@@ -19,8 +19,10 @@ struct segment {
     struct device *device;
     uint64_t base;
     uint64_t size;
-    uint64_t serial; /* never reused; part of IPC handles */
-    bool is_shared;  /* may hold more than one block */
+    uint64_t used;        /* bytes in blocks: a full segment need not be searched */
+    uint64_t search_from; /* nothing is free below */
+    uint64_t serial;      /* never reused; part of IPC handles */
+    bool is_shared;       /* may hold more than one block */
     struct range_map blocks;
 };
 

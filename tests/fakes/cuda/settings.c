@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "settings.h"
 
+#include "call.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -103,6 +105,8 @@ static bool latency_add(char *entry)
     if (!equals || equals == entry || !duration_read(equals + 1, &ns))
         return false;
     *equals = 0;
+    if (!call_find(entry))
+        return false;
     grown = realloc(latencies, (latencies_count + 1) * sizeof(*grown));
     if (!grown)
         return false;
@@ -130,6 +134,8 @@ static bool failure_add(char *entry)
     if (end != equals || !number_read(equals + 1, 999, &result, &end) || *end || result == 0)
         return false;
     *colon = 0;
+    if (!call_find(entry))
+        return false;
     grown = realloc(failures, (failures_count + 1) * sizeof(*grown));
     if (!grown)
         return false;
@@ -177,9 +183,10 @@ static void settings_read(void)
     integer_read("BERTH_FAKE_DRIVER", 99999, &driver_version, "1000 * major + 10 * minor");
     if (memory && *memory && !size_read(memory, &memory_size))
         settings_reject("BERTH_FAKE_MEMORY", memory, "a size such as 512M, at most 8T");
-    list_read("BERTH_FAKE_LATENCY", &latency_text, latency_add, "name=50us,… (ns, us, ms, s)");
+    list_read("BERTH_FAKE_LATENCY", &latency_text, latency_add,
+              "cuMemAlloc_v2=50us,… (an exported name; ns, us, ms, s)");
     list_read("BERTH_FAKE_FAIL", &failure_text, failure_add,
-              "name:N=result,… (N from 1; N+ for all from there)");
+              "cuMemAlloc_v2:3=2,… (an exported name; N from 1, or N+; 1 to 999)");
     log_path = getenv("BERTH_FAKE_LOG");
 }
 

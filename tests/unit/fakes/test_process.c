@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -75,6 +76,8 @@ static void a_wrong_setting_is_named_and_stops_init(void **state)
         {"BERTH_FAKE_MEMORY", "9T"},
         {"BERTH_FAKE_LATENCY", "cuMemAlloc_v2=50"},
         {"BERTH_FAKE_LATENCY", "=50us"},
+        {"BERTH_FAKE_LATENCY", "cuMemAloc_v2=50us"},
+        {"BERTH_FAKE_FAIL", "cuMemory:1=2"},
         {"BERTH_FAKE_FAIL", "cuMemAlloc_v2=2"},
         {"BERTH_FAKE_FAIL", "cuMemAlloc_v2:0=2"},
         {"BERTH_FAKE_FAIL", "cuMemAlloc_v2:1=0"},
@@ -277,6 +280,41 @@ static void after_the_driver_shut_down_calls_say_so(void **state)
     run(register_then_init, NULL, NULL);
 }
 
+static void init_in_little_address_space(void)
+{
+    struct rlimit limit = {6ULL << 30, 6ULL << 30};
+    CUdeviceptr pointer;
+
+    EXPECT(setrlimit(RLIMIT_AS, &limit) == 0);
+    use_device(0);
+    EXPECT(cuMemAlloc_v2(&pointer, 8 << 20) == CUDA_SUCCESS);
+    EXPECT(cuMemsetD8_v2(pointer, 1, 8 << 20) == CUDA_SUCCESS);
+    EXPECT(cuCtxSynchronize() == CUDA_SUCCESS);
+    EXPECT(cuMemFree_v2(pointer) == CUDA_SUCCESS);
+}
+
+static void a_limit_on_addresses_makes_the_window_smaller(void **state)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    skip(); /* a sanitizer's own memory does not fit the limit */
+#endif
+    run(init_in_little_address_space, NULL, NULL);
+}
+
+static void exit_while_held(void)
+{
+    static struct gate gate = GATE_INIT;
+
+    use_device(0);
+    EXPECT(cuLaunchHostFunc(NULL, gate_pass, &gate) == CUDA_SUCCESS);
+    gate_wait_entered(&gate);
+}
+
+static void exit_waits_for_nothing(void **state)
+{
+    run(exit_while_held, NULL, NULL);
+}
+
 static void no_context(void)
 {
     CUdeviceptr pointer;
@@ -305,6 +343,8 @@ int main(void)
         cmocka_unit_test(the_log_has_one_comparable_line_per_call),
         cmocka_unit_test(a_forked_child_has_no_driver),
         cmocka_unit_test(after_the_driver_shut_down_calls_say_so),
+        cmocka_unit_test(a_limit_on_addresses_makes_the_window_smaller),
+        cmocka_unit_test(exit_waits_for_nothing),
         cmocka_unit_test(calls_need_init_and_a_context),
     };
 
