@@ -4,7 +4,7 @@ those that died.
 
 Method: real programs under the real tool, in a runtime directory of the test's own. What happens
 in another process is waited for by asking again, up to a deadline. Arguments: berth, the example
-agent; then unittest's.
+agent, the folder of the simulated CUDA driver; then unittest's.
 """
 import contextlib
 import glob
@@ -21,6 +21,7 @@ import unittest
 
 BERTH = ""
 AGENT = ""
+FAKE_CUDA = ""
 DEADLINE_S = 30
 
 POLICY = """tier far {
@@ -46,6 +47,24 @@ print("ready", flush=True)
 for line in sys.stdin:
     exec(line)
     print("done", flush=True)
+"""
+
+
+# Holds 65 MiB of device memory, and has given 5 back.
+DEVICE = """
+import ctypes
+cuda = ctypes.CDLL("libcuda.so.1")
+device, context = ctypes.c_int(), ctypes.c_void_p()
+assert cuda.cuInit(0) == 0
+assert cuda.cuDeviceGet(ctypes.byref(device), 0) == 0
+assert cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device) == 0
+assert cuda.cuCtxSetCurrent(context) == 0
+blocks = [ctypes.c_uint64() for _ in range(3)]
+for block, mib in zip(blocks, (1, 5, 64)):
+    assert cuda.cuMemAlloc_v2(ctypes.byref(block), ctypes.c_size_t(mib << 20)) == 0
+assert cuda.cuMemFree_v2(blocks[1]) == 0
+print("ready", flush=True)
+input()
 """
 
 
@@ -466,6 +485,16 @@ class Ask(Case):
         with open(AGENT, encoding="utf-8") as file:
             self.assertLessEqual(len(file.readlines()), 40)
 
+    def test_device_memory_is_told(self):
+        with self.running(program=DEVICE, env={"LD_LIBRARY_PATH": FAKE_CUDA}) as process:
+            self.wait_listed(process.pid)
+            tier = self.stat(process.pid)["tiers"][0]
+            self.assertEqual((tier["name"], tier["requested"], tier["blocks"], tier["frees"]),
+                             ("device", 65 << 20, 2, 1))
+            self.assertGreaterEqual(tier["cached"], 5 << 20)
+            self.assertEqual(tier["reserved"], tier["held"] + tier["cached"] + tier["overhead"])
+            self.assertRegex(self.good("stat"), r"\nuntagged +device +65\.0 MiB ")
+
     def test_options_are_shown_with_their_origin(self):
         with self.running("-o", "control=always", "-o", "site-depth=9") as process:
             self.wait_listed(process.pid)
@@ -527,5 +556,5 @@ class Tool(Case):
 
 
 if __name__ == "__main__":
-    BERTH, AGENT = os.path.realpath(sys.argv[1]), os.path.realpath(sys.argv[2])
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
+    BERTH, AGENT, FAKE_CUDA = (os.path.realpath(path) for path in sys.argv[1:4])
+    unittest.main(argv=[sys.argv[0], *sys.argv[4:]], verbosity=2)

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: a socket's name is read back as it was written and nothing else is, and a directory that
+ * somebody else could have made or can write to is not used.
+ */
+#include "ipc/address.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char root[] = "/tmp/berth-test-XXXXXX";
+
+static const char *in_root(const char *name)
+{
+    static char path[PATH_MAX];
+
+    snprintf(path, sizeof(path), "%s/%s", root, name);
+    return path;
+}
+
+static void names_are_read_back(void **state)
+{
+    static const char *const wrong[] = {"",
+                                        "12",
+                                        "12-34",
+                                        "12-34.sock.",
+                                        "-12-34.sock",
+                                        "0-34.sock",
+                                        "012-34.sock",
+                                        "12-034.sock",
+                                        "12--4.sock",
+                                        "12-34.socks",
+                                        " 12-34.sock",
+                                        "x12-34.sock",
+                                        "policy-0123456789abcdef.table",
+                                        "12-99999999999999999999999.sock",
+                                        "99999999999-1.sock"};
+    char name[BERTH_ADDRESS_NAME_MAX];
+    uint64_t start = 0;
+    pid_t pid = 0;
+
+    assert_string_equal(berth__address_name(4711, UINT64_MAX, name),
+                        "4711-18446744073709551615.sock");
+    assert_int_equal(berth__address_parse(name, &pid, &start), 0);
+    assert_int_equal(pid, 4711);
+    assert_true(start == UINT64_MAX);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+        assert_int_equal(berth__address_parse(wrong[i], &pid, &start), -EINVAL);
+    assert_int_equal(pid, 4711);
+}
+
+static void only_a_closed_directory_of_ones_own_is_trusted(void **state)
+{
+    char why[BERTH_ADDRESS_WHY_MAX];
+    uid_t uid = geteuid();
+    FILE *file;
+
+    assert_int_equal(berth__address_check(in_root("none"), uid, why), -ENOENT);
+    assert_int_equal(mkdir(in_root("good"), 0700), 0);
+    assert_int_equal(berth__address_check(in_root("good"), uid, why), 0);
+    assert_int_equal(berth__address_check(in_root("good"), uid + 1, why), -EPERM);
+    assert_non_null(strstr(why, "belongs to"));
+
+    assert_int_equal(chmod(in_root("good"), 0710), 0);
+    assert_int_equal(berth__address_check(in_root("good"), uid, why), -EPERM);
+    assert_non_null(strstr(why, "open to others (mode 0710)"));
+    assert_int_equal(chmod(in_root("good"), 0700), 0);
+
+    assert_int_equal(symlink("good", in_root("link")), 0);
+    assert_int_equal(berth__address_check(in_root("link"), uid, why), -EPERM);
+    assert_non_null(strstr(why, "is not a directory"));
+
+    file = fopen(in_root("file"), "w");
+    assert_non_null(file);
+    fclose(file);
+    assert_int_equal(berth__address_check(in_root("file"), uid, why), -EPERM);
+}
+
+static void the_runtime_directory_counts_only_if_it_is_ones_own(void **state)
+{
+    char directory[PATH_MAX], why[BERTH_ADDRESS_WHY_MAX], expected[PATH_MAX];
+    uid_t uid = geteuid();
+
+    setenv("XDG_RUNTIME_DIR", in_root("good"), 1);
+    assert_int_equal(berth__address_directory(uid, true, true, directory, why), 0);
+    assert_string_equal(directory, in_root("good/berth"));
+    snprintf(expected, sizeof(expected), "/tmp/berth-%u", (unsigned)uid);
+    berth__address_directory(uid, false, false, directory, why);
+    assert_string_equal(directory, expected);
+    setenv("XDG_RUNTIME_DIR", "relative", 1);
+    berth__address_directory(uid, true, false, directory, why);
+    assert_string_equal(directory, expected);
+    setenv("XDG_RUNTIME_DIR", in_root("missing"), 1);
+    berth__address_directory(uid, true, false, directory, why);
+    assert_string_equal(directory, expected);
+    setenv("XDG_RUNTIME_DIR", in_root("file"), 1);
+    berth__address_directory(uid, true, false, directory, why);
+    assert_string_equal(directory, expected);
+}
+
+static void start_times_tell_processes_apart(void **state)
+{
+    uint64_t own = 0, again = 0;
+    char letter = 0;
+    pid_t pid;
+
+    assert_int_equal(berth__address_start(0, &own, &letter), 0);
+    assert_int_equal(letter, 'R');
+    assert_int_equal(berth__address_start(getpid(), &again, NULL), 0);
+    assert_true(own == again && own != 0);
+    pid = fork();
+    if (pid == 0)
+        _exit(0);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_int_equal(berth__address_start(pid, &again, NULL), -ESRCH);
+    assert_true(again == own);
+}
+
+static int make_root(void **state)
+{
+    return mkdtemp(root) ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_are_read_back),
+        cmocka_unit_test(only_a_closed_directory_of_ones_own_is_trusted),
+        cmocka_unit_test(the_runtime_directory_counts_only_if_it_is_ones_own),
+        cmocka_unit_test(start_times_tell_processes_apart),
+    };
+
+    return cmocka_run_group_tests(tests, make_root, NULL);
+}
