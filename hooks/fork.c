@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fork(): the only place where a fork can still be refused. vfork(), posix_spawn() and clone() run
- * no handlers and are meant for an exec; they stay the C library's.
+ * fork(): the only place where a fork can still be refused. vfork(), posix_spawn(), clone() and
+ * _Fork() run no handlers and are meant for an exec; they stay the C library's, and their children
+ * share the file tiers.
  */
 #include "pmem/fork.h"
 

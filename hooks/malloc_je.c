@@ -78,10 +78,10 @@ size_t xallocx(void *p, size_t size, size_t extra, int flags)
 {
     size_t held;
 
-    if (!berth__gate_owns(p) || flags)
+    if (!berth__gate_owns(p))
         return berth_je_xallocx(p, size, extra, flags);
     berth__thread.inside++;
-    held = berth__host_resize(p, size, extra);
+    held = berth__host_resize(p, size, extra, flags & FLAG_BITS_PLAIN);
     berth__thread.inside--;
     return held;
 }

@@ -235,11 +235,11 @@ void *berth__host_realloc(void *p, const struct berth_host_request *request, boo
     return to ? move_block(p, berth_je_malloc_usable_size(p), to, request->size) : NULL;
 }
 
-size_t berth__host_resize(void *p, size_t size, size_t extra)
+size_t berth__host_resize(void *p, size_t size, size_t extra, int flags)
 {
     berth_tier_id tier = berth__window_tier(p);
     size_t old_held = berth__arena_held(p);
-    size_t held = berth_je_xallocx(p, at_least_one(size), extra, 0);
+    size_t held = berth_je_xallocx(p, at_least_one(size), extra, flags);
     struct berth_record record;
     size_t requested;
 

@@ -41,8 +41,11 @@ void berth__host_free(void *p);
  */
 void *berth__host_realloc(void *p, const struct berth_host_request *request, bool *ret_placed);
 
-/* As jemalloc's xallocx(), for a block in a window: the size it is held at afterwards. */
-size_t berth__host_resize(void *p, size_t size, size_t extra);
+/*
+ * As jemalloc's xallocx(), for a block in a window: the size it is held at afterwards. Of the flags
+ * only the alignment and MALLOCX_ZERO count.
+ */
+size_t berth__host_resize(void *p, size_t size, size_t extra, int flags);
 
 struct berth_block_info;
 /* What berth_describe() says of an address in a window; -ENOENT if no recorded block holds it. */

@@ -174,7 +174,8 @@ static struct space *make_space(void)
 
     if (atomic_load_explicit(&refused, memory_order_relaxed))
         return NULL;
-    if (choose_shape(&shift, &count))
+    /* The page map, like the jemalloc in here, counts in OS pages of 4 KiB. */
+    if (sysconf(_SC_PAGESIZE) == (long)BERTH_OS_PAGE && choose_shape(&shift, &count))
         start = reserve_addresses(&shift, &count);
     if (start)
         space = describe_space(start, shift, count);

@@ -362,6 +362,26 @@ static void dram_moves_into_a_rule_that_it_grows_into(void **state)
     berth__host_free(p);
 }
 
+/* As xallocx() does it: in place, to whatever size can be had. */
+static void resizing_in_place_keeps_the_account(void **state)
+{
+    berth_tier_id tier = use_tier("place", 0, 64 * KIB, 0);
+    char *p = get(MIB);
+    size_t held;
+
+    (void)state;
+    for (size_t size = 200 * KIB; size < 8 * MIB; size += 300 * KIB) {
+        held = berth__host_resize(p, size, size / 4, size & MIB ? MALLOCX_ZERO : 0);
+        assert_int_equal(held, describe(p).held);
+        assert_int_equal(cell(tier, BERTH_TAG_UNTAGGED).held, held);
+        assert_int_equal(cell(tier, BERTH_TAG_UNTAGGED).requested, describe(p).requested);
+        assert_true(describe(p).requested <= held);
+    }
+    berth__host_free(p);
+    assert_int_equal(cell(tier, BERTH_TAG_UNTAGGED).held, 0);
+    assert_int_equal(cell(tier, BERTH_TAG_UNTAGGED).requested, 0);
+}
+
 static void totals_leave_out_what_is_counted_one_by_one(void **state)
 {
     struct berth_host_totals before, after;
@@ -448,6 +468,7 @@ int main(void)
         cmocka_unit_test(resizing_crosses_the_threshold),
         cmocka_unit_test(a_block_that_cannot_grow_stays),
         cmocka_unit_test(dram_moves_into_a_rule_that_it_grows_into),
+        cmocka_unit_test(resizing_in_place_keeps_the_account),
         cmocka_unit_test(totals_leave_out_what_is_counted_one_by_one),
         cmocka_unit_test(without_tcaches_small_blocks_still_come),
         cmocka_unit_test(threads_leave_no_tcache_behind),
