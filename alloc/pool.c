@@ -16,7 +16,7 @@
 _Atomic(struct berth_pool *) berth__pool_first;
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
-static atomic_bool disabled;
+atomic_bool berth__pool_is_disabled;
 
 /* Far above the driver's own small numbers, so that the two never meet. */
 static _Atomic uint64_t next_id = (uint64_t)1 << 62;
@@ -185,7 +185,7 @@ int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_a
     struct berth_block *block = NULL;
     struct berth_pool *pool;
 
-    if (request->size == 0 || size == 0 || atomic_load_explicit(&disabled, memory_order_relaxed) ||
+    if (request->size == 0 || size == 0 || berth__pool_disabled() ||
         berth__device_current(&context) < 0 || !context)
         return BERTH_POOL_FORWARD;
     pool = pool_find_or_make(context, request->tier);
@@ -323,7 +323,7 @@ int berth__pool_free(uintptr_t address)
     struct leave leave;
     int r;
 
-    if (atomic_load_explicit(&disabled, memory_order_relaxed))
+    if (berth__pool_disabled())
         return BERTH_POOL_FORWARD;
     r = leave_begin(address, &leave);
     if (r != 0)
@@ -359,7 +359,7 @@ static void drop_pool(struct berth_pool *pool)
 
 void berth__pool_drop(berth_cu_context context)
 {
-    if (!context || atomic_load_explicit(&disabled, memory_order_relaxed))
+    if (!context || berth__pool_disabled())
         return;
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
         if (atomic_load(&pool->context) == context)
@@ -368,7 +368,7 @@ void berth__pool_drop(berth_cu_context context)
 
 void berth__pool_disable(void)
 {
-    atomic_store(&disabled, true);
+    atomic_store(&berth__pool_is_disabled, true);
 }
 
 bool berth__pool_in_use(void)

@@ -80,16 +80,22 @@ static int link_record(const struct berth_foreign *foreign)
     return 0;
 }
 
+static bool is_disabled(void)
+{
+    return atomic_load_explicit(&disabled, memory_order_relaxed);
+}
+
 void berth__foreign_add(const struct berth_foreign *foreign)
 {
     int r = -EPERM;
 
-    pthread_mutex_lock(&foreign_lock);
-    if (!atomic_load_explicit(&disabled, memory_order_relaxed) && foreign->size > 0)
+    if (!is_disabled() && foreign->size > 0) {
+        pthread_mutex_lock(&foreign_lock);
         r = link_record(foreign);
-    if (r == 0)
-        berth__stats_alloc(foreign->tier, foreign->tag, foreign->size, foreign->size);
-    pthread_mutex_unlock(&foreign_lock);
+        if (r == 0)
+            berth__stats_alloc(foreign->tier, foreign->tag, foreign->size, foreign->size);
+        pthread_mutex_unlock(&foreign_lock);
+    }
     if (r < 0)
         berth__tier_release(foreign->tier, foreign->size);
 }
@@ -99,8 +105,7 @@ int berth__foreign_remove(uintptr_t address, struct berth_foreign *ret)
     struct berth_segment *segment = berth__page_map_find(address);
     int r = -ENOENT;
 
-    if (!segment || segment->kind != BERTH_SEGMENT_FOREIGN ||
-        atomic_load_explicit(&disabled, memory_order_relaxed))
+    if (!segment || segment->kind != BERTH_SEGMENT_FOREIGN || is_disabled())
         return -ENOENT;
     pthread_mutex_lock(&foreign_lock);
     if (berth__page_map_find(address) == segment && segment->base == address) {
@@ -127,7 +132,7 @@ void berth__foreign_drop(const void *context)
 {
     struct berth_segment *next;
 
-    if (!context || atomic_load_explicit(&disabled, memory_order_relaxed))
+    if (!context || is_disabled())
         return;
     pthread_mutex_lock(&foreign_lock);
     for (struct berth_segment *segment = records; segment; segment = next) {

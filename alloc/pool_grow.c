@@ -421,6 +421,8 @@ uint64_t berth__pool_release_cached(int device)
 {
     uint64_t released = 0;
 
+    if (berth__pool_disabled())
+        return 0;
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
         if (atomic_load(&pool->context) && pool->device == device)
             released += release_pool(pool);

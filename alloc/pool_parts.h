@@ -39,6 +39,17 @@ struct berth_pool {
 
 extern _Atomic(struct berth_pool *) berth__pool_first;
 
+/*
+ * Raised in a forked child. The pools and their locks are then as some thread of the parent had
+ * them at that moment: nothing may touch them any more.
+ */
+extern atomic_bool berth__pool_is_disabled;
+
+static inline bool berth__pool_disabled(void)
+{
+    return BERTH_UNLIKELY(atomic_load_explicit(&berth__pool_is_disabled, memory_order_relaxed));
+}
+
 static inline void berth__pool_lock(struct berth_pool *pool)
 {
     pthread_mutex_lock(&pool->lock);

@@ -16,7 +16,7 @@ static struct berth_block *find_and_lock(uintptr_t address, int *ret_error)
     struct berth_block *block;
 
     *ret_error = -ENOENT;
-    if (!pool)
+    if (!pool || berth__pool_disabled())
         return NULL;
     berth__pool_lock(pool);
     if (berth__page_map_find(address) == segment) {
@@ -91,6 +91,8 @@ uint64_t berth__pool_cached(int device)
 {
     uint64_t cached = 0;
 
+    if (berth__pool_disabled())
+        return 0;
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
         berth__pool_lock(pool);
         if (pool->device == device)
@@ -123,6 +125,8 @@ static void audit_segment(const struct berth_segment *segment, struct berth_pool
 void berth__pool_audit(struct berth_pool_audit *ret)
 {
     memset(ret, 0, sizeof(*ret));
+    if (berth__pool_disabled())
+        return;
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
         berth__pool_lock(pool);
         for (struct berth_segment *segment = pool->segments; segment; segment = segment->next)

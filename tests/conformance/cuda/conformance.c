@@ -542,6 +542,7 @@ static void threads_keep_their_contents(void)
 static void a_forked_child_is_refused_as_by_the_driver(void)
 {
     CUdeviceptr p, q = 0;
+    size_t size = 0;
     int status;
     pid_t pid;
 
@@ -553,6 +554,9 @@ static void a_forked_child_is_refused_as_by_the_driver(void)
     if (pid == 0) {
         SEEN("child: %d\n", cuMemAlloc_v2(&q, KIB(4)));
         SEEN("child: %d\n", cuMemFree_v2(p));
+        SEEN("child: %d\n", cuMemGetAddressRange_v2(&q, &size, p));
+        SEEN("child: %d\n", cuPointerGetAttribute(&q, CU_POINTER_ATTRIBUTE_BUFFER_ID, p));
+        SEEN("child: %d\n", cuMemGetInfo_v2(&size, &size));
         fflush(stdout);
         _exit(0);
     }

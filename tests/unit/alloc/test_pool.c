@@ -7,6 +7,7 @@
 #include "alloc/block_slab.h"
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
+#include "alloc/pool_parts.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 #include "device_mock.h"
@@ -17,6 +18,8 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -453,6 +456,35 @@ static void foreign_memory_is_accounted(void **state)
     assert_int_equal(berth__foreign_remove(foreign.address, &found), -ENOENT);
 }
 
+/* The state that fork leaves when another thread was in the pool: its lock is held for ever. */
+static void a_forked_child_touches_no_lock(void **state)
+{
+    struct berth_pool_request request = {.size = 512};
+    struct berth_pool_audit audit;
+    struct berth_block_view view;
+    uintptr_t a = alloc(KIB(4)), other = 0;
+    int status = -1;
+    pid_t pid;
+
+    berth__pool_lock(atomic_load(&berth__pool_first));
+    pid = fork();
+    if (pid == 0) {
+        alarm(20);
+        berth__pool_disable();
+        berth__pool_audit(&audit);
+        berth__pool_set_exported(a);
+        berth__pool_drop(mock_context(0));
+        _exit(!(berth__pool_alloc(&request, &other) == BERTH_POOL_FORWARD &&
+                berth__pool_free(a) == BERTH_POOL_FORWARD &&
+                berth__pool_find(a, &view) == -ENOENT && berth__pool_cached(0) == 0 &&
+                berth__pool_release_cached(0) == 0 && audit.segments == 0));
+    }
+    berth__pool_unlock(atomic_load(&berth__pool_first));
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    release(a);
+}
+
 /* Fresh contexts, so that records are not left from earlier tests. */
 static unsigned pages_left;
 static void *(*map)(size_t size);
@@ -578,6 +610,7 @@ int main(void)
         TEST(captures_are_left_to_the_driver),
         TEST(synchronous_copies_are_marked_per_block),
         TEST(foreign_memory_is_accounted),
+        TEST(a_forked_child_touches_no_lock),
         cmocka_unit_test_setup(without_host_memory_the_driver_serves, set_up),
         TEST(every_driver_call_may_fail),
         TEST(driver_codes_survive_the_way_through),
