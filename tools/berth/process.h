@@ -16,6 +16,8 @@
 
 /* How long a process has for an answer. */
 #define BERTH_PROCESS_TIMEOUT_MS 5000
+/* The same where its silence is not worth a line. */
+#define BERTH_PROCESS_GLANCE_MS 2000
 
 struct berth_process {
     pid_t pid;

@@ -4,10 +4,12 @@
 #include "tools/berth/process.h"
 #include "tools/berth/tool.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* "3 s", "12 min", "5.2 h", "3.1 d" */
 static char *uptime_text(double seconds)
@@ -34,24 +36,47 @@ static json_t *tiers_in_use(const json_t *stat)
     return names;
 }
 
-/* What `ps` knows of a process; NULL for one that does not answer. */
+/* The executable's path as the kernel knows it; "?" where it does not tell. */
+static void read_program(pid_t pid, char ret[PATH_MAX])
+{
+    char link[64];
+    ssize_t n;
+
+    snprintf(link, sizeof(link), "/proc/%d/exe", (int)pid);
+    n = readlink(link, ret, PATH_MAX - 1);
+    if (n <= 0)
+        n = snprintf(ret, PATH_MAX, "?");
+    ret[n] = '\0';
+    for (char *c = ret; *c; c++)
+        if (*c < 0x20 || *c > 0x7e)
+            *c = '?';
+}
+
+/*
+ * What `ps` knows of a process; NULL for one that is gone, or has become a program that is not
+ * under Berth. Of one that is stopped it knows only that it is there.
+ */
 static json_t *describe(const struct berth_process *process)
 {
+    char program[PATH_MAX];
     struct berth_session session;
-    json_t *stat, *totals, *result;
+    json_t *stat = NULL, *totals, *result;
+    int r = berth__session_open(&session, process, 1);
 
-    if (berth__session_open(&session, process, 1) < 0)
+    if (r < 0 && r != -ETIMEDOUT)
         return NULL;
-    stat = berth__session_request(&session, json_pack("{s:s}", "op", "stat"), -1, 1);
+    if (r == 0)
+        stat = berth__session_request(&session, json_pack("{s:s}", "op", "stat"), -1, 1);
+    read_program(process->pid, program);
     totals = json_object_get(stat, "totals");
-    result =
-        json_pack("{s:i,s:I,s:O?,s:f,s:o,s:O?,s:O?}", "pid", (int)process->pid, "start",
-                  (json_int_t)process->start, "program", json_object_get(session.hello, "program"),
-                  "uptime_s", berth__process_uptime(process), "tiers", tiers_in_use(stat), "held",
-                  json_object_get(totals, "held"), "held_with_small",
-                  json_object_get(totals, "held_with_small"));
+    result = json_pack("{s:i,s:I,s:s,s:f,s:b,s:o,s:O?,s:O?}", "pid", (int)process->pid, "start",
+                       (json_int_t)process->start, "program", program, "uptime_s",
+                       berth__process_uptime(process), "answers", stat != NULL, "tiers",
+                       tiers_in_use(stat), "held", json_object_get(totals, "held"),
+                       "held_with_small", json_object_get(totals, "held_with_small"));
     json_decref(stat);
-    berth__session_close(&session);
+    if (r == 0)
+        berth__session_close(&session);
     return result;
 }
 
@@ -82,9 +107,14 @@ static void print_row(struct berth_grid *grid, const json_t *process)
     berth__grid_number(grid, (uint64_t)json_integer_value(json_object_get(process, "pid")));
     berth__grid_text(grid, slash ? slash + 1 : program ? program : "?");
     berth__grid_text(grid, uptime);
-    berth__grid_text(grid, tiers[0] ? tiers : "-");
-    berth__grid_size(grid,
-                     (uint64_t)json_integer_value(json_object_get(process, "held_with_small")));
+    if (json_is_true(json_object_get(process, "answers"))) {
+        berth__grid_text(grid, tiers[0] ? tiers : "-");
+        berth__grid_size(grid,
+                         (uint64_t)json_integer_value(json_object_get(process, "held_with_small")));
+    } else {
+        berth__grid_text(grid, "(does not answer)");
+        berth__grid_text(grid, "-");
+    }
     free(uptime);
     free(tiers);
 }

@@ -34,11 +34,17 @@ static json_t *checked(struct berth_session *session, json_t *reply, int quiet)
     return NULL;
 }
 
-static int open_session(struct berth_session *session, const struct berth_process *process)
+static int patience(int quiet)
+{
+    return quiet ? BERTH_PROCESS_GLANCE_MS : BERTH_PROCESS_TIMEOUT_MS;
+}
+
+static int open_session(struct berth_session *session, const struct berth_process *process,
+                        int quiet)
 {
     char *text = NULL;
     int r = berth__client_connect(&session->client, process->directory, process->name,
-                                  BERTH_PROCESS_TIMEOUT_MS, &text);
+                                  patience(quiet), &text);
 
     if (r < 0)
         return r;
@@ -55,7 +61,7 @@ int berth__session_open(struct berth_session *session, const struct berth_proces
 
     memset(session, 0, sizeof(*session));
     session->client.fd = -1;
-    r = open_session(session, process);
+    r = open_session(session, process, quiet);
     if (r == 0 && json_object_get(session->hello, "error")) {
         json_decref(checked(session, json_incref(session->hello), quiet));
         r = -EBUSY;
@@ -84,7 +90,7 @@ json_t *berth__session_request(struct berth_session *session, json_t *request, i
 
     json_decref(request);
     if (frame)
-        r = berth__client_request(&session->client, frame, fd, BERTH_PROCESS_TIMEOUT_MS, &text);
+        r = berth__client_request(&session->client, frame, fd, patience(quiet), &text);
     free(frame);
     if (r == 0) {
         reply = json_loads(text, JSON_ALLOW_NUL, NULL);

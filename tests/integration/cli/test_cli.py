@@ -423,6 +423,8 @@ class Ask(Case):
             self.wait_listed(process.pid)
             process.send_signal(signal.SIGSTOP)
             self.refused("is it stopped?", "stat", str(process.pid))
+            self.assertFalse(self.listed()[process.pid]["answers"])
+            self.assertIn("(does not answer)", self.good("ps"))
             process.send_signal(signal.SIGCONT)
             self.assertEqual(self.stat(process.pid)["pid"], process.pid)
 
