@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static const char *const level_names[BERTH_LOG_LEVEL_COUNT] = {"none", "error", "warning", "info",
@@ -106,8 +107,10 @@ void berth__log(enum berth_level level, enum berth_topic topic, const char *form
         if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
             line[i] = '?';
     line[used++] = '\n';
-    /* A line that stderr does not take is lost: the program must not notice. */
-    if (write(STDERR_FILENO, line, used) < 0)
-        errno = saved_errno;
+    /*
+     * A line that stderr does not take is lost: the program must not notice. Not by write(), which
+     * is a cancellation point.
+     */
+    syscall(SYS_write, STDERR_FILENO, line, used);
     errno = saved_errno;
 }

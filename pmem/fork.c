@@ -77,13 +77,18 @@ static int begin_copies(struct berth_fork *attempt)
     return 0;
 }
 
+/* fork() is no cancellation point, but files are opened, written and closed on its behalf. */
 int berth__fork_begin(struct berth_fork *attempt)
 {
     int saved_errno = errno;
-    int r = begin_copies(attempt);
+    int r;
 
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &attempt->cancel_state);
+    r = begin_copies(attempt);
     if (r == 0)
         begun = attempt;
+    else
+        pthread_setcancelstate(attempt->cancel_state, NULL);
     errno = saved_errno;
     return r;
 }
@@ -101,6 +106,7 @@ int berth__fork_end(struct berth_fork *attempt, int pid)
             ;
         r = -ENOMEM;
     }
+    pthread_setcancelstate(attempt->cancel_state, NULL);
     errno = saved_errno;
     return r;
 }
@@ -127,6 +133,7 @@ static void prepare(void)
     under_way = begun;
     if (!under_way) {
         under_way = &without_hook;
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &without_hook.cancel_state);
         if (begin_copies(&without_hook) < 0)
             without_hook.failed = true;
     }
@@ -135,12 +142,19 @@ static void prepare(void)
     errno = saved_errno;
 }
 
+/* The last of the handlers' work: jemalloc's locks are still held. */
+static void finish_without_hook(void)
+{
+    drop_copies(&without_hook);
+    pthread_setcancelstate(without_hook.cancel_state, NULL);
+}
+
 static void parent(void)
 {
     int saved_errno = errno;
 
     if (under_way == &without_hook)
-        drop_copies(&without_hook);
+        finish_without_hook();
     under_way = NULL;
     errno = saved_errno;
     jemalloc_handlers.parent();
@@ -162,6 +176,8 @@ static void child(void)
         }
     }
     attempt->count = 0;
+    if (attempt == &without_hook)
+        finish_without_hook();
     under_way = NULL;
     errno = saved_errno;
     jemalloc_handlers.child();

@@ -21,6 +21,7 @@
 struct berth_fork {
     bool failed; /* a copy could not be filled: the child must not run */
     bool child;
+    int cancel_state; /* the thread's, while the fork is under way */
     unsigned count;
     berth_tier_id tier[BERTH_TIER_MAX];
     struct berth_file_copy copy[BERTH_TIER_MAX];

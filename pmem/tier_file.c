@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -174,6 +175,17 @@ static void say_descriptor_is_gone(const struct berth_tier *tier)
                     "the program closed the file of tier %s; the tier grows no more", tier->name);
 }
 
+/* fallocate() is a cancellation point; malloc() is none, and jemalloc's locks may be held here. */
+static int allocate_uncancelled(int fd, size_t offset, size_t size)
+{
+    int cancel_state, r;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    r = berth__tier_file_allocate(fd, offset, size);
+    pthread_setcancelstate(cancel_state, NULL);
+    return r;
+}
+
 static int file_commit(struct berth_tier *tier, void *address, size_t size)
 {
     struct berth_tier_file *file = tier->state;
@@ -186,7 +198,7 @@ static int file_commit(struct berth_tier *tier, void *address, size_t size)
         errno = saved_errno;
         return -EBADF;
     }
-    r = berth__tier_file_allocate(file->fd, offset, size);
+    r = allocate_uncancelled(file->fd, offset, size);
     if (r < 0)
         punch(address, size);
     else

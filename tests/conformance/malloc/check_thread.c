@@ -176,15 +176,51 @@ static void threads_do_not_disturb_each_other(void)
         pthread_join(thread[i], NULL);
 }
 
+static atomic_int progress;
+
+static void *cancelled(void *argument)
+{
+    void *p[64];
+    pid_t child;
+
+    (void)argument;
+    pthread_cancel(pthread_self());
+    for (int i = 0; i < 64; i++) {
+        p[i] = check_hide(malloc(1 << 20));
+        CHECK(p[i]);
+    }
+    for (int i = 0; i < 64; i++)
+        free(p[i]);
+    atomic_store(&progress, 1);
+    child = fork();
+    if (child == 0)
+        _exit(0);
+    atomic_store(&progress, child);
+    pthread_testcancel();
+    CHECK(!"cancelled");
+    return NULL;
+}
+
+/* Nor is fork() one. */
+static void malloc_is_no_cancellation_point(void)
+{
+    pthread_t thread;
+    void *result;
+
+    CHECK(pthread_create(&thread, NULL, cancelled, NULL) == 0);
+    CHECK(pthread_join(thread, &result) == 0);
+    CHECK(result == PTHREAD_CANCELED);
+    CHECK(atomic_load(&progress) > 1);
+    check_child(atomic_load(&progress));
+}
+
 #define ENTRY(name)                                                                                \
     {                                                                                              \
 #name, name                                                                                \
     }
 
 const struct check thread_checks[] = {
-    ENTRY(ten_thousand_threads_leak_nothing),
-    ENTRY(destructors_of_threads_may_allocate),
-    ENTRY(blocks_may_be_freed_by_another_thread),
-    ENTRY(threads_do_not_disturb_each_other),
-    {NULL, NULL},
+    ENTRY(ten_thousand_threads_leak_nothing),     ENTRY(destructors_of_threads_may_allocate),
+    ENTRY(blocks_may_be_freed_by_another_thread), ENTRY(threads_do_not_disturb_each_other),
+    ENTRY(malloc_is_no_cancellation_point),       {NULL, NULL},
 };
