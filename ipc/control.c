@@ -62,6 +62,7 @@ struct control {
     pthread_mutex_t lock; /* guards all below but `work` and `identity` */
     pthread_cond_t changed;
     struct berth_exchange *exchange; /* waiting for its answer; the socket thread's; else NULL */
+    atomic_bool exiting;             /* the program is: the socket gets no name any more */
     bool leaderless; /* the socket thread found that only these two threads are left */
     enum socket_state socket_state;
     char why[BERTH_ADDRESS_WHY_MAX + 128]; /* of SOCKET_FAILED */
@@ -210,7 +211,13 @@ static int open_socket(struct control *control)
     if (r < 0)
         return r;
     berth__address_name(control->identity.pid, control->identity.start, control->name);
-    r = berth__server_open(&control->server, &config);
+    pthread_mutex_lock(&control->lock);
+    r = control->exiting ? -ECANCELED : berth__server_open(&control->server, &config);
+    if (r == 0) {
+        control->device = control->server.device;
+        control->inode = control->server.inode;
+    }
+    pthread_mutex_unlock(&control->lock);
     if (r < 0) {
         snprintf(control->why, sizeof(control->why), "%s/%s: %s", control->directory, control->name,
                  strerror(-r));
@@ -297,8 +304,9 @@ static bool postponed(struct control *control, int error)
 static void *give_up(struct control *control)
 {
     control->state = STATE_OFF;
-    berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_IPC, "the control socket stays closed: %s",
-               control->why);
+    if (!control->exiting)
+        berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_IPC, "the control socket stays closed: %s",
+                   control->why);
     return NULL;
 }
 
@@ -400,16 +408,23 @@ void berth__control_main_begun(void)
         berth__control_start();
 }
 
-/* At exit the socket's name goes away, if it is still this process's socket that has it. */
+/*
+ * At exit the socket's name goes away, if it is still this process's socket that has it, and none
+ * is made any more. Neither thread holds the lock for longer than it takes to make the name.
+ */
 __attribute__((destructor)) static void control_unlink(void)
 {
     struct control *control = the_control;
     char path[PATH_MAX + BERTH_ADDRESS_NAME_MAX];
     struct stat st;
 
-    if (!control || control->inode == 0)
+    if (!control || control->state != STATE_STARTED)
         return;
+    pthread_mutex_lock(&control->lock);
+    control->exiting = true;
     snprintf(path, sizeof(path), "%s/%s", control->directory, control->name);
-    if (lstat(path, &st) == 0 && st.st_ino == control->inode && st.st_dev == control->device)
+    if (control->inode != 0 && lstat(path, &st) == 0 && st.st_ino == control->inode &&
+        st.st_dev == control->device)
         unlink(path);
+    pthread_mutex_unlock(&control->lock);
 }
