@@ -63,8 +63,10 @@ static CUresult resolve(const char *name, void **ret_entry, int version, cuuint6
     *ret_status = CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
     if (version > settings_driver_version())
         return CUDA_ERROR_INVALID_VALUE;
+    /* What came after the driver does not exist for it. */
     first = row_first(name);
-    if (!first || (!row_choose(first, 99999, false) && !row_choose(first, 99999, true)))
+    if (!first || (!row_choose(first, settings_driver_version(), false) &&
+                   !row_choose(first, settings_driver_version(), true)))
         return CUDA_SUCCESS;
     if (flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM)
         row = row_choose(first, version, true);

@@ -114,6 +114,31 @@ static void init_finds_three_devices(void)
     EXPECT(cuDeviceGet(&device, 3) == CUDA_ERROR_INVALID_DEVICE);
 }
 
+static void an_older_driver_lacks_what_came_later(void)
+{
+    CUdriverProcAddressQueryResult status;
+    const char *name, *text;
+    void *entry;
+    int version;
+
+    EXPECT(cuDriverGetVersion(&version) == CUDA_SUCCESS && version == 12040);
+    EXPECT(cuGetProcAddress_v2("cuCtxRecordEvent", &entry, 12040, 0, &status) == CUDA_SUCCESS);
+    EXPECT(!entry && status == CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND);
+    EXPECT(cuGetProcAddress_v2("cuMemAlloc", &entry, 12040, 0, &status) == CUDA_SUCCESS && entry);
+    EXPECT(cuGetProcAddress_v2("cuMemAlloc", &entry, 12050, 0, &status) ==
+           CUDA_ERROR_INVALID_VALUE);
+    EXPECT(cuGetErrorName(CUDA_ERROR_INVALID_VALUE, &name) == CUDA_SUCCESS);
+    EXPECT(strcmp(name, "CUDA_ERROR_INVALID_VALUE") == 0);
+    EXPECT(cuGetErrorString(CUDA_ERROR_INVALID_VALUE, &text) == CUDA_SUCCESS);
+    EXPECT(strcmp(text, "invalid argument") == 0);
+    EXPECT(cuGetErrorName((CUresult)12345, &name) == CUDA_ERROR_INVALID_VALUE && !name);
+}
+
+static void the_drivers_version_is_a_setting(void **state)
+{
+    run(an_older_driver_lacks_what_came_later, "BERTH_FAKE_DRIVER", "12040");
+}
+
 static void each_device_has_its_own_memory(void)
 {
     size_t available, total, before;
@@ -337,6 +362,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_wrong_setting_is_named_and_stops_init),
+        cmocka_unit_test(the_drivers_version_is_a_setting),
         cmocka_unit_test(devices_are_as_many_as_asked_for),
         cmocka_unit_test(the_nth_call_fails_as_asked),
         cmocka_unit_test(latency_is_added),

@@ -66,6 +66,11 @@ static void the_stubs_form_of_a_launch_runs_the_kernel(void **state)
     assert_int_equal(cudaLaunchKernel(&add_stub, one, many, args, 0, NULL), cudaSuccess);
     assert_int_equal(cudaMemcpy(back, values, sizeof(back), cudaMemcpyDeviceToHost), cudaSuccess);
     assert_int_equal(back[3], 106);
+    assert_int_equal(
+        cudaLaunchKernelExC(&(cudaLaunchConfig_t){one, many, 1000, NULL, NULL, 0}, &add_stub, args),
+        cudaSuccess);
+    assert_int_equal(cudaMemcpy(back, values, sizeof(back), cudaMemcpyDeviceToHost), cudaSuccess);
+    assert_int_equal(back[3], 1109);
     assert_int_equal(cudaFree(values), cudaSuccess);
 }
 

@@ -38,6 +38,7 @@
     DRIVER(cuMemFree, 3020, cuMemFree_v2)                                                          \
     DRIVER(cuMemAllocPitch, 3020, cuMemAllocPitch_v2)                                              \
     DRIVER(cuMemAllocManaged, 6000, cuMemAllocManaged)                                             \
+    DRIVER(cuMemAdvise, 12020, cuMemAdvise_v2)                                                     \
     DRIVER(cuMemHostAlloc, 2020, cuMemHostAlloc)                                                   \
     DRIVER(cuMemFreeHost, 2000, cuMemFreeHost)                                                     \
     DRIVER(cuMemHostRegister, 6050, cuMemHostRegister_v2)                                          \
@@ -99,6 +100,7 @@
     DRIVER(cuMemsetD2D8, 7000, cuMemsetD2D8_v2)                                                    \
     DRIVER(cuMemsetD8Async, 7000, cuMemsetD8Async)                                                 \
     DRIVER(cuMemsetD2D8Async, 7000, cuMemsetD2D8Async)                                             \
+    DRIVER(cuMemPrefetchAsync, 12020, cuMemPrefetchAsync_v2)                                       \
     DRIVER(cuMemAllocAsync, 11020, cuMemAllocAsync)                                                \
     DRIVER(cuMemFreeAsync, 11020, cuMemFreeAsync)                                                  \
     DRIVER(cuMemAllocFromPoolAsync, 11020, cuMemAllocFromPoolAsync)                                \

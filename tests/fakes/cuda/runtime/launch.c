@@ -112,6 +112,20 @@ RUNTIME_STREAM_CALL(cudaLaunchCooperativeKernel, _ptsz,
                                 : error;
 }
 
+RUNTIME_STREAM_CALL(cudaLaunchKernelExC, _ptsz,
+                    (const cudaLaunchConfig_t *config, const void *host_function, void **args),
+                    (config, host_function, args))
+{
+    CUkernel kernel = NULL;
+    cudaError_t error = image_kernel(host_function, &kernel);
+
+    if (!config)
+        return cudaErrorInvalidValue;
+    return error == cudaSuccess ? launch(d, kernel, config->gridDim, config->blockDim, args,
+                                         config->dynamicSmemBytes, config->stream)
+                                : error;
+}
+
 static int function_attribute(CUkernel kernel, CUfunction_attribute which)
 {
     int value = 0;
@@ -166,6 +180,14 @@ RUNTIME_CALL(cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, runtime_ent
                ? from_driver(driver.cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(
                      ret_blocks, (CUfunction)kernel, block_size, shared_bytes, flags))
                : error;
+}
+
+RUNTIME_CALL(cudaOccupancyMaxActiveBlocksPerMultiprocessor, runtime_enter,
+             (int *ret_blocks, const void *host_function, int block_size, size_t shared_bytes),
+             (ret_blocks, host_function, block_size, shared_bytes))
+{
+    return cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags_body(ret_blocks, host_function,
+                                                                       block_size, shared_bytes, 0);
 }
 
 /* Variables. */

@@ -213,3 +213,19 @@ RUNTIME_CALL(cudaMemPoolSetAccess, runtime_enter,
 {
     return from_driver(driver.cuMemPoolSetAccess(pool, list, count));
 }
+
+RUNTIME_CALL(cudaMemAdvise, runtime_enter,
+             (const void *pointer, size_t size, int advice, CUmemLocation location),
+             (pointer, size, advice, location))
+{
+    return from_driver(
+        driver.cuMemAdvise((CUdeviceptr)pointer, size, (CUmem_advise)advice, location));
+}
+
+RUNTIME_STREAM_CALL(cudaMemPrefetchAsync, _ptsz,
+                    (const void *pointer, size_t size, CUmemLocation location, unsigned flags,
+                     CUstream stream),
+                    (pointer, size, location, flags, stream))
+{
+    return from_driver(d->cuMemPrefetchAsync((CUdeviceptr)pointer, size, location, flags, stream));
+}

@@ -29,6 +29,15 @@ typedef struct {
     unsigned x, y, z;
 } dim3;
 
+typedef struct {
+    dim3 gridDim;
+    dim3 blockDim;
+    size_t dynamicSmemBytes;
+    CUstream stream;
+    void *attrs;
+    unsigned numAttrs;
+} cudaLaunchConfig_t;
+
 struct cudaPointerAttributes {
     enum cudaMemoryType type;
     int device;

@@ -68,6 +68,11 @@ cudaError_t cudaMemPoolTrimTo(CUmemoryPool pool, size_t keep);
 cudaError_t cudaMemPoolSetAttribute(CUmemoryPool pool, int attribute, void *value);
 cudaError_t cudaMemPoolGetAttribute(CUmemoryPool pool, int attribute, void *value);
 cudaError_t cudaMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc *list, size_t count);
+cudaError_t cudaMemAdvise(const void *pointer, size_t size, int advice, CUmemLocation location);
+cudaError_t cudaMemPrefetchAsync(const void *pointer, size_t size, CUmemLocation location,
+                                 unsigned flags, CUstream stream);
+cudaError_t cudaMemPrefetchAsync_ptsz(const void *pointer, size_t size, CUmemLocation location,
+                                      unsigned flags, CUstream stream);
 
 /* copy.c */
 cudaError_t cudaMemcpy(void *to, const void *from, size_t size, int kind);
@@ -175,6 +180,10 @@ cudaError_t cudaLaunchCooperativeKernel(const void *host_function, dim3 grid, di
                                         void **args, size_t shared_bytes, CUstream stream);
 cudaError_t cudaLaunchCooperativeKernel_ptsz(const void *host_function, dim3 grid, dim3 block,
                                              void **args, size_t shared_bytes, CUstream stream);
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *host_function,
+                                void **args);
+cudaError_t cudaLaunchKernelExC_ptsz(const cudaLaunchConfig_t *config, const void *host_function,
+                                     void **args);
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *ret_attributes,
                                   const void *host_function);
 cudaError_t cudaFuncSetAttribute(const void *host_function, int attribute, int value);
@@ -183,6 +192,9 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *ret_bloc
                                                                    int block_size,
                                                                    size_t shared_bytes,
                                                                    unsigned flags);
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *ret_blocks,
+                                                          const void *host_function, int block_size,
+                                                          size_t shared_bytes);
 cudaError_t cudaGetSymbolAddress(void **ret_pointer, const void *variable);
 cudaError_t cudaGetSymbolSize(size_t *ret_size, const void *variable);
 cudaError_t cudaMemcpyToSymbol(const void *variable, const void *from, size_t size, size_t offset,
