@@ -186,6 +186,8 @@ static void tiers_do_not_mix(void)
 
 static void the_block_can_be_described(void)
 {
+    int local;
+
     if (!have_jemalloc())
         return;
     for (size_t i = 0; i < SIZE_COUNT; i++) {
@@ -196,7 +198,10 @@ static void the_block_can_be_described(void)
         free(p);
         CHECK(strcmp(check_tier(p), "") == 0);
     }
+    /* Addresses of all kinds may be asked about, mapped or not. */
     CHECK(strcmp(check_tier(&je_mallctl), "") == 0 && strcmp(check_tier(NULL), "") == 0);
+    CHECK(strcmp(check_tier(&local), "") == 0 && strcmp(check_tier((void *)4096), "") == 0);
+    CHECK(strcmp(check_tier((void *)~(uintptr_t)0), "") == 0);
 }
 
 #define ENTRY(name)                                                                                \

@@ -100,6 +100,29 @@ static void destructors_of_threads_may_allocate(void)
     CHECK(atomic_load(&destructions) >= 800);
 }
 
+/* From the 33rd key on, pthread_setspecific() itself allocates. */
+static void *set_many_keys(void *argument)
+{
+    pthread_key_t *many = argument;
+
+    for (int i = 0; i < 200; i++)
+        CHECK(pthread_setspecific(many[i], check_hide(malloc((size_t)i * 500))) == 0);
+    return NULL;
+}
+
+static void a_thread_may_have_many_keys(void)
+{
+    static pthread_key_t many[200];
+    pthread_t thread;
+
+    for (int i = 0; i < 200; i++)
+        CHECK(pthread_key_create(&many[i], free) == 0);
+    for (int i = 0; i < 50; i++) {
+        CHECK(pthread_create(&thread, NULL, set_many_keys, many) == 0);
+        pthread_join(thread, NULL);
+    }
+}
+
 enum { TRAVELLERS = 4000, RING = 256 };
 static _Atomic(void *) ring[RING];
 
@@ -220,7 +243,11 @@ static void malloc_is_no_cancellation_point(void)
     }
 
 const struct check thread_checks[] = {
-    ENTRY(ten_thousand_threads_leak_nothing),     ENTRY(destructors_of_threads_may_allocate),
-    ENTRY(blocks_may_be_freed_by_another_thread), ENTRY(threads_do_not_disturb_each_other),
-    ENTRY(malloc_is_no_cancellation_point),       {NULL, NULL},
+    ENTRY(ten_thousand_threads_leak_nothing),
+    ENTRY(destructors_of_threads_may_allocate),
+    ENTRY(a_thread_may_have_many_keys),
+    ENTRY(blocks_may_be_freed_by_another_thread),
+    ENTRY(threads_do_not_disturb_each_other),
+    ENTRY(malloc_is_no_cancellation_point),
+    {NULL, NULL},
 };

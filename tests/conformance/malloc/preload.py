@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What libberth-malloc.so is as a library, and what it does to whole programs.
+
+usage: preload.py LIBRARY BERTH
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+library, berth = os.path.abspath(sys.argv[1]), sys.argv[2]
+failures = []
+
+
+def check(name, truth, shown=""):
+    print(("ok " if truth else "FAILED ") + name, "" if truth else shown)
+    if not truth:
+        failures.append(name)
+
+
+def run(argv, table=None, options=None):
+    env = dict(os.environ, LD_PRELOAD=library, BERTH_CONTROL="never")
+    if table:
+        env["BERTH_POLICY"] = table
+    if options:
+        env["BERTH_OPTIONS"] = options
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120)
+
+
+def compile_policy(scratch, name, text):
+    source = os.path.join(scratch, name)
+    with open(source, "w") as f:
+        f.write(text)
+    subprocess.run([berth, "policy", "compile", source, "-o", source + ".table"], check=True)
+    return source + ".table"
+
+
+def far(path, more=""):
+    return f"""tier far {{
+  kind = file
+  path = {path}
+  {more}
+}}
+rule everything {{
+  side = host
+  min-size = 64K
+  place = {{ far, dram }}
+}}
+"""
+
+
+def library_checks():
+    needed = re.findall(r"NEEDED.*\[(.*)\]", subprocess.run(
+        ["readelf", "-d", library], capture_output=True, text=True).stdout)
+    allowed = {"libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"}
+    check("needs_only_the_c_library", needed and set(needed) <= allowed, needed)
+    names = {line.split()[-1] for line in subprocess.run(
+        ["nm", "-D", "--defined-only", library], capture_output=True,
+        text=True).stdout.splitlines()}
+    check("hides_its_jemalloc", not [n for n in names if n.startswith(("je_", "berth_je_"))])
+    family = """malloc calloc realloc free posix_memalign aligned_alloc memalign valloc pvalloc
+        reallocarray malloc_usable_size cfree free_sized free_aligned_sized malloc_trim mallopt
+        malloc_info mallinfo mallinfo2 malloc_stats mallocx rallocx xallocx sallocx dallocx sdallocx
+        nallocx mallctl mallctlnametomib mallctlbymib malloc_stats_print malloc_conf malloc_message
+        fork dlopen dlmopen""".split()
+    check("exports_the_whole_family", set(family) <= names, set(family) - names)
+    operators = [n for n in names if re.match(r"_Z(n[wa]m|d[la]Pv)", n)]
+    check("exports_every_new_and_delete", len(operators) == 20, sorted(operators))
+
+
+def quiet_checks():
+    result = run(["true"])
+    check("a_small_program_notices_nothing", (result.returncode, result.stdout, result.stderr) ==
+          (0, "", ""), result.stderr)
+    shown = [subprocess.run(["ls", "/proc/self/fd"], capture_output=True, text=True).stdout,
+             run(["ls", "/proc/self/fd"]).stdout]
+    check("no_descriptor_without_a_tier", shown[0] == shown[1], shown)
+    maps = run(["cat", "/proc/self/maps"], options="record-threshold=1G").stdout
+    sizes = [int(b, 16) - int(a, 16)
+             for a, b in re.findall(r"^([0-9a-f]+)-([0-9a-f]+) ", maps, re.M)]
+    check("nothing_is_reserved_before_it_is_needed", max(sizes) < 1 << 32, max(sizes))
+
+
+FORKING = """
+import errno, os
+blocks = [bytearray(300000) for i in range(20)]
+try:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    print("forked")
+except OSError as e:
+    print(errno.errorcode[e.errno])
+blocks.append(bytearray(300000))
+print(len(blocks))
+"""
+
+
+def fork_checks(scratch):
+    if not shutil.which("python3"):
+        return
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
+    table = compile_policy(scratch, "limit", far(place, "fork-copy-max = 1M"))
+    result = run([sys.executable, "-c", FORKING], table)
+    check("a_fork_over_the_limit_is_refused", result.stdout == "ENOMEM\n21\n", result.stdout)
+    check("and_says_why_in_one_line", result.stderr.count("\n") == 1 and
+          "fork-copy-max" in result.stderr, result.stderr)
+    table = compile_policy(scratch, "room", far(place))
+    result = run([sys.executable, "-c", FORKING], table)
+    check("a_fork_with_room_is_not", (result.stdout, result.stderr) == ("forked\n21\n", ""),
+          result.stdout + result.stderr)
+
+
+def missing_checks(scratch):
+    directory = os.path.join(scratch, "gone")
+    os.mkdir(directory)
+    table = compile_policy(scratch, "missing", far(directory))
+    os.rmdir(directory)
+    result = run([sys.executable, "-c", FORKING], table)
+    check("a_tier_that_is_not_there_stops_nothing", result.stdout == "forked\n21\n", result.stdout)
+    check("and_is_said_once", result.stderr.count("\n") == 1 and directory in result.stderr,
+          result.stderr)
+
+
+library_checks()
+quiet_checks()
+with tempfile.TemporaryDirectory() as scratch_directory:
+    fork_checks(scratch_directory)
+    missing_checks(scratch_directory)
+sys.exit(1 if failures else 0)
