@@ -160,6 +160,10 @@ class Run(Case):
             self.assertEqual((done.returncode, done.stdout, done.stderr), (status, "", ""))
 
     def test_every_deadly_signal_is_the_commands_own(self):
+        # A shell that starts this in the background has these ignored, and so would the command.
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            self.addCleanup(signal.signal, number, signal.signal(number, signal.default_int_handler
+                            if number == signal.SIGINT else signal.SIG_DFL))
         for name in ("HUP", "INT", "QUIT", "ILL", "ABRT", "FPE", "KILL", "SEGV", "PIPE", "ALRM",
                      "TERM", "USR1", "USR2", "BUS", "XCPU"):
             done = self.berth("run", "--policy", self.policy, "--", "sh", "-c",
