@@ -123,3 +123,13 @@ bool berth__real_bind(const void *address)
     berth__thread.inside--;
     return handle != NULL;
 }
+
+/*
+ * A program that links the driver is bound at once: later the first call may come from a thread for
+ * which a constructor waits, and that holds the loader's lock. Others pay one look at the list.
+ */
+__attribute__((constructor)) static void bind_linked(void)
+{
+    if (berth__real_module_is_loaded("libcuda.so"))
+        berth__real_bind(NULL);
+}

@@ -142,3 +142,17 @@ void *berth__real_module_next_own(const char *name)
     }
     return found;
 }
+
+static int compare_name(struct dl_phdr_info *info, size_t size, void *data)
+{
+    const char *prefix = data;
+    const char *slash = strrchr(info->dlpi_name, '/');
+    const char *name = slash ? slash + 1 : info->dlpi_name;
+
+    return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+bool berth__real_module_is_loaded(const char *prefix)
+{
+    return dl_iterate_phdr(compare_name, (void *)(uintptr_t)prefix) != 0;
+}
