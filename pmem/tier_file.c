@@ -2,6 +2,7 @@
 #include "pmem/tier_file.h"
 
 #include "alloc/log.h"
+#include "alloc/quantity.h"
 #include "pmem/arena.h"
 #include "pmem/window.h"
 
@@ -256,6 +257,20 @@ static int find_room(const struct berth_tier_config *config, uint64_t *ret_room,
     return 0;
 }
 
+/* More than its window can hold is no error: what does not fit goes to the next place. */
+static void say_window_is_small(const struct berth_tier *tier, berth_tier_id id, uint64_t capacity)
+{
+    char asked[BERTH_QUANTITY_TEXT_MAX];
+    char window[BERTH_QUANTITY_TEXT_MAX];
+
+    if (capacity > berth__window_size(id))
+        berth__log(
+            BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
+            "tier %s: a capacity of %s is more than the %s of addresses that a tier can have",
+            tier->name, berth__quantity_format(capacity, asked),
+            berth__quantity_format(berth__window_size(id), window));
+}
+
 static int make_file(struct berth_tier *tier, berth_tier_id id,
                      const struct berth_tier_config *config, char *why, size_t why_size)
 {
@@ -287,6 +302,7 @@ static int make_file(struct berth_tier *tier, berth_tier_id id,
         snprintf(why, why_size, "its file in %s cannot be read back", config->path);
         goto err_page_set;
     }
+    say_window_is_small(tier, id, config->capacity);
     file->id = id;
     file->base = berth__window_base(id);
     file->fork = config->fork;

@@ -16,6 +16,8 @@
 /* Where addresses are limited: slices of at least 64 MiB, and at least two of them. */
 #define SLICE_SHIFT_MIN 26
 #define SLICE_COUNT_MIN 2
+/* One tier takes no more than a quarter of the slices (8 TiB), so that others find some. */
+#define TIER_SHARE_SHIFT 2
 /* The part of a limited address space (RLIMIT_AS) that may be reserved: a quarter. */
 #define LIMIT_SHARE_SHIFT 2
 
@@ -93,8 +95,11 @@ static uint64_t physical_memory(void)
 static unsigned slices_for(const struct space *space, uint64_t want)
 {
     uint64_t slices = (want >> (space->shift - 1)) + 1;
+    unsigned most = space->slice_count >> TIER_SHARE_SHIFT;
 
-    return slices > space->slice_count ? space->slice_count : (unsigned)slices;
+    if (most == 0)
+        most = 1;
+    return slices > most ? most : (unsigned)slices;
 }
 
 static int take_slices(struct space *space, berth_tier_id tier, unsigned count)
@@ -121,7 +126,6 @@ static struct space *describe_space(char *start, unsigned shift, unsigned count)
     size_t size = (size_t)count << shift;
     size_t total = space_total(shift, count);
     struct space *space = (void *)(start + total - BERTH_OS_PAGE);
-    uint64_t dram = physical_memory();
 
     _Static_assert(sizeof(struct space) <= BERTH_OS_PAGE, "the description is one OS page");
     if (mprotect(space, BERTH_OS_PAGE, PROT_READ | PROT_WRITE) < 0)
@@ -135,7 +139,7 @@ static struct space *describe_space(char *start, unsigned shift, unsigned count)
     space->page_map = (void *)(start + size);
     memset((void *)space->slice_tier, BERTH_TIER_NONE, sizeof(space->slice_tier));
     /* dram's slices are the first: known without a store, so that all threads agree on them. */
-    space->slices_taken = slices_for(space, dram < size / 4 ? dram : size / 4);
+    space->slices_taken = slices_for(space, physical_memory());
     for (unsigned i = 0; i < space->slices_taken; i++)
         space->slice_tier[i] = BERTH_TIER_DRAM;
     return space;

@@ -131,6 +131,19 @@ static void every_tier_of_a_process_gets_a_window(void **state)
     in_child(check_many_tiers);
 }
 
+static void check_greed(void)
+{
+    CHECK(berth__window_open(TIER_A, (uint64_t)1 << 60) == 0);
+    CHECK(berth__window_size(TIER_A) <= berth__gate.window_size / 4);
+    CHECK(berth__window_open(TIER_B, MIB) == 0 && berth__window_size(TIER_B) >= MIB);
+}
+
+static void no_tier_takes_every_address(void **state)
+{
+    (void)state;
+    in_child(check_greed);
+}
+
 static void limit_addresses(rlim_t bytes)
 {
     struct rlimit limit = {bytes, bytes};
@@ -227,6 +240,7 @@ int main(void)
         cmocka_unit_test(an_address_leads_to_its_tier),
         cmocka_unit_test(carving_aligns_and_ends),
         cmocka_unit_test(every_tier_of_a_process_gets_a_window),
+        cmocka_unit_test(no_tier_takes_every_address),
         cmocka_unit_test(a_limit_shrinks_the_reservation),
         cmocka_unit_test(without_addresses_there_are_no_windows),
         cmocka_unit_test(threads_make_one_reservation),
