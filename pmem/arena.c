@@ -2,6 +2,7 @@
 #include "pmem/arena.h"
 
 #include "alloc/log.h"
+#include "alloc/tier_ops.h"
 #include "pmem/extent.h"
 #include "pmem/jemalloc.h"
 #include "pmem/window.h"
@@ -128,17 +129,31 @@ static void set_decay(unsigned arena, const char *which, ssize_t decay_ms)
     berth_je_mallctl(name, NULL, NULL, &decay_ms, sizeof(decay_ms));
 }
 
-static void configure(unsigned arena, int64_t decay_ms)
+/*
+ * From which size on a free extent goes back at once. jemalloc has 8 MiB, so that a program which
+ * uses large buffers again and again pays for their memory each time. A tier that has its own decay
+ * keeps everything for that long; ordinary memory follows the C library, which comes to trim its
+ * heap from 64 MiB of free memory on.
+ */
+static size_t purge_at_once(berth_tier_id tier)
 {
-    size_t limit = GROW_LIMIT;
+    return berth__tier(tier)->kind == BERTH_KIND_DRAM ? (size_t)64 << 20 : SIZE_MAX;
+}
+
+static void set_size(unsigned arena, const char *which, size_t value)
+{
     char name[64];
 
-    snprintf(name, sizeof(name), "arena.%u.retain_grow_limit", arena);
-    berth_je_mallctl(name, NULL, NULL, &limit, sizeof(limit));
-    /* jemalloc would purge each large extent as it is freed, and so not keep it for decay_ms. */
-    limit = SIZE_MAX;
-    snprintf(name, sizeof(name), "arena.%u.oversize_threshold", arena);
-    berth_je_mallctl(name, NULL, NULL, &limit, sizeof(limit));
+    snprintf(name, sizeof(name), "arena.%u.%s", arena, which);
+    berth_je_mallctl(name, NULL, NULL, &value, sizeof(value));
+}
+
+static void configure(unsigned arena, berth_tier_id tier)
+{
+    int64_t decay_ms = atomic_load(&tiers[tier].decay_ms);
+
+    set_size(arena, "retain_grow_limit", GROW_LIMIT);
+    set_size(arena, "oversize_threshold", purge_at_once(tier));
     /* No lazy purging: pages that are not needed go back, and read as zero. */
     set_decay(arena, "muzzy", 0);
     if (decay_ms)
@@ -165,7 +180,7 @@ static unsigned make_arena(berth_tier_id tier, unsigned slot)
                         tier);
         return 0;
     }
-    configure(arena, atomic_load(&arenas->decay_ms));
+    configure(arena, tier);
     if (!atomic_compare_exchange_strong(&arenas->index[slot], &expected, arena + 1)) {
         snprintf(name, sizeof(name), "arena.%u.destroy", arena);
         berth_je_mallctl(name, NULL, NULL, NULL, 0);
