@@ -68,7 +68,7 @@ void *berth__cuda_replace(const char *name, void *address)
     const struct entry *found = NULL;
     size_t length = strlen(name);
 
-    if (!address || !berth__real_bind(address))
+    if (!address || !berth__real_ready())
         return address;
     for (size_t i = 0; i < ENTRY_COUNT; i++) {
         if (entry_real(&entries[i]) != address)
@@ -146,6 +146,7 @@ int berth__dlsym_answer(void *handle, const char *name, const char *version, voi
     address = version ? berth__real_dlvsym(handle, name, version) : berth__real_dlsym(handle, name);
     if (berth__cuda_is_wrapper(address) && !berth__real_ready())
         address = berth__real_dlsym(RTLD_NEXT, name); /* the global scope, without a driver */
+    berth__real_keep(address);
     *ret = berth__cuda_replace(name, address);
     if (address && *ret == address && !berth__cuda_is_wrapper(address) && dladdr(address, &info) &&
         info.dli_fname && strstr(info.dli_fname, "/libcuda.so"))

@@ -68,6 +68,8 @@ static void forget_in_child(void)
     berth__foreign_disable();
 }
 
+#define DRIVER_PREFIX "libcuda.so"
+
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -83,53 +85,70 @@ static void *find_driver(const void *address)
 
     if (!handle)
         handle = dlopen("libcuda.so", RTLD_LAZY | RTLD_NOLOAD);
-    if (!handle && address && dladdr(address, &info) && info.dli_fname &&
-        strncmp(base_name(info.dli_fname), "libcuda.so", strlen("libcuda.so")) == 0)
+    if (!handle && dladdr(address, &info) && info.dli_fname &&
+        strncmp(base_name(info.dli_fname), DRIVER_PREFIX, strlen(DRIVER_PREFIX)) == 0)
         handle = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
     return handle;
 }
 
-/* Each name's own address, past Berth's export of the same name. */
-static void bind_all(void *handle, struct berth_driver *driver)
-{
-#define X(name, parameters) *(void **)&driver->name = berth__real_dlsym(handle, #name);
-    BERTH_DRIVER_USED(X)
-    BERTH_DRIVER_HOOKED(X)
-#undef X
-}
-
-bool berth__real_bind(const void *address)
+/* Threads that race have found the same; one of them writes, the others wait for it. */
+static void publish(const struct berth_driver *driver)
 {
     static atomic_flag taken = ATOMIC_FLAG_INIT;
+
+    if (!atomic_flag_test_and_set(&taken)) {
+        berth__driver = *driver;
+        berth__describe_device = berth__cuda_describe;
+        pthread_atfork(NULL, NULL, forget_in_child);
+        atomic_store_explicit(&berth__real_is_bound, true, memory_order_release);
+    }
+    while (!atomic_load_explicit(&berth__real_is_bound, memory_order_acquire))
+        sched_yield();
+}
+
+/* The members of struct berth_driver, which are all pointers to functions, in their order. */
+static const char *const driver_names[] = {
+#define X(name, parameters) #name,
+    BERTH_DRIVER_USED(X) BERTH_DRIVER_HOOKED(X)
+#undef X
+};
+#define DRIVER_NAMES (sizeof(driver_names) / sizeof(driver_names[0]))
+
+union driver_addresses {
     struct berth_driver driver;
-    void *handle;
+    void *address[DRIVER_NAMES];
+};
+_Static_assert(sizeof(struct berth_driver) == DRIVER_NAMES * sizeof(void *), "one name each");
+
+bool berth__real_bind(void)
+{
+    union driver_addresses found;
 
     if (atomic_load_explicit(&berth__real_is_bound, memory_order_acquire))
         return true;
-    berth__thread.inside++;
-    handle = find_driver(address);
-    if (handle) {
-        bind_all(handle, &driver);
-        /* Threads that race have found the same; one of them writes, the others wait for it. */
-        if (!atomic_flag_test_and_set(&taken)) {
-            berth__driver = driver;
-            berth__describe_device = berth__cuda_describe;
-            pthread_atfork(NULL, NULL, forget_in_child);
-            atomic_store_explicit(&berth__real_is_bound, true, memory_order_release);
-        }
-        while (!atomic_load_explicit(&berth__real_is_bound, memory_order_acquire))
-            sched_yield();
-    }
-    berth__thread.inside--;
-    return handle != NULL;
+    if (!berth__real_module_symbols(DRIVER_PREFIX, driver_names, found.address, DRIVER_NAMES))
+        return false;
+    publish(&found.driver);
+    return true;
 }
 
-/*
- * A program that links the driver is bound at once: later the first call may come from a thread for
- * which a constructor waits, and that holds the loader's lock. Others pay one look at the list.
- */
-__attribute__((constructor)) static void bind_linked(void)
+void berth__real_keep(const void *address)
 {
-    if (berth__real_module_is_loaded("libcuda.so"))
-        berth__real_bind(NULL);
+    static atomic_bool kept;
+    union driver_addresses found;
+    void *handle;
+
+    if (!address || atomic_load_explicit(&kept, memory_order_acquire))
+        return;
+    berth__thread.inside++;
+    handle = find_driver(address);
+    if (handle && !berth__real_bind()) {
+        /* A library without the hash table that is read above: by dlsym, name for name. */
+        for (size_t i = 0; i < DRIVER_NAMES; i++)
+            found.address[i] = berth__real_dlsym(handle, driver_names[i]);
+        publish(&found.driver);
+    }
+    if (handle)
+        atomic_store_explicit(&kept, true, memory_order_release);
+    berth__thread.inside--;
 }

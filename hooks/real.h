@@ -6,8 +6,9 @@
  * from the symbol tables of the libraries that come after it in the search order. The first of them
  * may be another wrapper, which is then called as the program would have.
  *
- * The driver is looked for only once the program itself has loaded it (RTLD_NOLOAD), and then stays
- * loaded, because Berth keeps its addresses.
+ * The driver is looked for only once the program itself has loaded it. Its own symbol table says
+ * where its functions are. A program that opened it, and may close it, asks dlsym for them: then
+ * Berth opens it too (RTLD_NOLOAD), because it keeps the addresses.
  */
 #ifndef BERTH_HOOKS_REAL_H
 #define BERTH_HOOKS_REAL_H
@@ -27,11 +28,16 @@ void *berth__real_dlsym(void *handle, const char *name);
 void *berth__real_dlvsym(void *handle, const char *name, const char *version);
 
 /*
- * Binds the driver's functions if the program has loaded the driver. True once they are bound.
- * Cheap then. `address` is one that the loader gave for a driver's name, or NULL: it helps to find
- * a driver under an unusual file name. Any thread; no lock of Berth's is held.
+ * Binds the driver's functions if the program has loaded the driver, without the loader's lock: the
+ * caller may be a thread for which a constructor waits. True once they are bound. Cheap then.
  */
-bool berth__real_bind(const void *address);
+bool berth__real_bind(void);
+
+/*
+ * Keeps the driver loaded, and binds one under an unusual file name. `address` is what the loader
+ * gave for a driver's name. Takes the loader's lock, as the look-up did that it follows.
+ */
+void berth__real_keep(const void *address);
 
 /* The driver's functions are bound; relaxed, for the fast paths. */
 extern _Atomic bool berth__real_is_bound;
@@ -39,7 +45,7 @@ extern _Atomic bool berth__real_is_bound;
 static inline bool berth__real_ready(void)
 {
     return BERTH_LIKELY(atomic_load_explicit(&berth__real_is_bound, memory_order_acquire)) ||
-           berth__real_bind(NULL);
+           berth__real_bind();
 }
 
 #endif

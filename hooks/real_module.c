@@ -5,6 +5,8 @@
  */
 #include "hooks/real_module.h"
 
+#include "alloc/module_walk.h"
+
 #include <elf.h>
 #include <link.h>
 #include <stdbool.h>
@@ -21,11 +23,13 @@ struct tables {
 };
 
 struct search {
-    const char *name;
-    uintptr_t address; /* in the library after which the search begins */
-    bool has_begun;    /* that library has been seen in the list, or there is none */
-    bool skip_own;     /* this library does not count */
-    void *found;
+    const char *const *names; /* a library that has the first of them ends the search */
+    void **found;
+    size_t count;
+    uintptr_t address;  /* in the library after which the search begins */
+    bool has_begun;     /* that library has been seen in the list, or there is none */
+    bool skip_own;      /* this library does not count */
+    const char *prefix; /* of the file name, or NULL for any */
 };
 
 /* glibc relocates these pointers in place; other loaders leave them relative to the module. */
@@ -102,57 +106,81 @@ static bool contains(const struct dl_phdr_info *info, uintptr_t address)
     return false;
 }
 
-static int visit_module(struct dl_phdr_info *info, size_t size, void *data)
+static bool is_named(const struct dl_phdr_info *info, const char *prefix)
 {
-    struct search *search = data;
-    const ElfW(Sym) * symbol;
-    struct tables tables;
-
-    if (!search->has_begun) {
-        search->has_begun = contains(info, search->address);
-        return 0;
-    }
-    if ((search->skip_own && info->dlpi_addr == (ElfW(Addr))__ehdr_start) ||
-        !read_tables(info, &tables))
-        return 0;
-    symbol = find_symbol(&tables, search->name);
-    if (!symbol)
-        return 0;
-    search->found = (void *)(info->dlpi_addr + symbol->st_value);
-    return 1;
-}
-
-void *berth__real_module_next(const char *name, const void *address)
-{
-    struct search search = {.name = name, .address = (uintptr_t)address};
-
-    dl_iterate_phdr(visit_module, &search);
-    return search.found;
-}
-
-void *berth__real_module_next_own(const char *name)
-{
-    struct search search = {.name = name, .has_begun = true, .skip_own = true};
-    void *found = berth__real_module_next(name, __ehdr_start);
-
-    /* A process that loaded this library late has the C library in front of it. */
-    if (!found) {
-        dl_iterate_phdr(visit_module, &search);
-        found = search.found;
-    }
-    return found;
-}
-
-static int compare_name(struct dl_phdr_info *info, size_t size, void *data)
-{
-    const char *prefix = data;
     const char *slash = strrchr(info->dlpi_name, '/');
     const char *name = slash ? slash + 1 : info->dlpi_name;
 
     return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-bool berth__real_module_is_loaded(const char *prefix)
+static bool is_skipped(const struct dl_phdr_info *info, const struct search *search)
 {
-    return dl_iterate_phdr(compare_name, (void *)(uintptr_t)prefix) != 0;
+    return (search->skip_own && info->dlpi_addr == (ElfW(Addr))__ehdr_start) ||
+           (search->prefix && !is_named(info, search->prefix));
+}
+
+static int visit_module(struct dl_phdr_info *info, size_t size, void *data)
+{
+    struct search *search = data;
+    struct tables tables;
+
+    if (!search->has_begun) {
+        search->has_begun = contains(info, search->address);
+        return 0;
+    }
+    if (is_skipped(info, search) || !read_tables(info, &tables))
+        return 0;
+    for (size_t i = 0; i < search->count; i++) {
+        const ElfW(Sym) *symbol = find_symbol(&tables, search->names[i]);
+
+        if (symbol)
+            search->found[i] = (void *)(info->dlpi_addr + symbol->st_value);
+        else if (i == 0)
+            return 0;
+    }
+    return 1;
+}
+
+/* A fork waits for the walk; see alloc/module_walk.h. */
+static void walk(struct search *search)
+{
+    if (!berth__module_walk_begin())
+        return;
+    dl_iterate_phdr(visit_module, search);
+    berth__module_walk_end();
+}
+
+void *berth__real_module_next(const char *name, const void *address)
+{
+    void *found = NULL;
+    struct search search = {
+        .names = &name, .found = &found, .count = 1, .address = (uintptr_t)address};
+
+    walk(&search);
+    return found;
+}
+
+void *berth__real_module_next_own(const char *name)
+{
+    void *found = berth__real_module_next(name, __ehdr_start);
+    struct search search = {
+        .names = &name, .found = &found, .count = 1, .has_begun = true, .skip_own = true};
+
+    /* A process that loaded this library late has the C library in front of it. */
+    if (!found)
+        walk(&search);
+    return found;
+}
+
+bool berth__real_module_symbols(const char *prefix, const char *const *names, void **ret_found,
+                                size_t count)
+{
+    struct search search = {
+        .names = names, .found = ret_found, .count = count, .has_begun = true, .prefix = prefix};
+
+    for (size_t i = 0; i < count; i++)
+        ret_found[i] = NULL;
+    walk(&search);
+    return ret_found[0] != NULL;
 }

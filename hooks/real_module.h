@@ -4,6 +4,7 @@
 #define BERTH_HOOKS_REAL_MODULE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 /*
  * The function of this name in the first library that has one after the library that contains
@@ -14,7 +15,11 @@ void *berth__real_module_next(const char *name, const void *address);
 /* The same after this library itself, or else in any other. */
 void *berth__real_module_next_own(const char *name);
 
-/* Whether the file name of a loaded library begins with `prefix`. Never calls malloc. */
-bool berth__real_module_is_loaded(const char *prefix);
+/*
+ * The functions of these names (NULL where there is none) in the first loaded library whose file
+ * name begins with `prefix` and that has the first of them. False if there is no such library.
+ */
+bool berth__real_module_symbols(const char *prefix, const char *const *names, void **ret_found,
+                                size_t count);
 
 #endif
