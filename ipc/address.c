@@ -79,9 +79,8 @@ int berth__address_check(const char *path, uid_t uid, char why[BERTH_ADDRESS_WHY
 }
 
 /* $XDG_RUNTIME_DIR/berth, if that variable names a directory of `uid`'s: the standard's rule. */
-static bool runtime_directory(uid_t uid, char ret[PATH_MAX])
+static bool runtime_directory(uid_t uid, const char *runtime, char ret[PATH_MAX])
 {
-    const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
     struct stat st;
     int n;
 
@@ -93,10 +92,10 @@ static bool runtime_directory(uid_t uid, char ret[PATH_MAX])
     return n > 0 && n < PATH_MAX;
 }
 
-int berth__address_directory(uid_t uid, bool environment, bool make, char ret[PATH_MAX],
+int berth__address_directory(uid_t uid, const char *runtime, bool make, char ret[PATH_MAX],
                              char why[BERTH_ADDRESS_WHY_MAX])
 {
-    if (!environment || !runtime_directory(uid, ret))
+    if (!runtime_directory(uid, runtime, ret))
         snprintf(ret, PATH_MAX, "/tmp/berth-%u", (unsigned)uid);
     if (make && mkdir(ret, 0700) < 0 && errno != EEXIST) {
         int r = -errno;

@@ -27,11 +27,12 @@
 int berth__address_start(pid_t pid, uint64_t *ret_start, char *ret_state);
 
 /*
- * The directory for `uid`. `environment`: whether $XDG_RUNTIME_DIR is looked at (`uid` is then this
- * process's own). `make`: it is made if it is not there. 0, or negative errno with one sentence in
- * `why`: -ENOENT when it is not there, -EPERM when it cannot be trusted.
+ * The directory for `uid`. `runtime` is the value of $XDG_RUNTIME_DIR, or NULL (it is not read
+ * here: in a thread beside a program that changes its environment nobody may). `make`: it is made
+ * if it is not there. 0, or negative errno with one sentence in `why`: -ENOENT when it is not
+ * there, -EPERM when it cannot be trusted.
  */
-int berth__address_directory(uid_t uid, bool environment, bool make, char ret[PATH_MAX],
+int berth__address_directory(uid_t uid, const char *runtime, bool make, char ret[PATH_MAX],
                              char why[BERTH_ADDRESS_WHY_MAX]);
 
 /* Whether `path` is a real directory, `uid`'s, and closed to others. Answers as above. */

@@ -100,6 +100,8 @@ int (*berth__control_wanted)(void);
 int (*berth__control_load_callsite)(char *why, size_t why_size);
 
 static _Atomic(struct control *) the_control;
+/* $XDG_RUNTIME_DIR as it was before main: later on the program may be changing its environment. */
+static char runtime_directory[PATH_MAX];
 static atomic_bool main_has_begun;
 static atomic_bool start_was_asked;
 /* The handlers stay registered in forked children. Written by the control thread only. */
@@ -207,7 +209,7 @@ static int open_socket(struct control *control)
 
     if (r < 0)
         return r;
-    r = berth__address_directory(uid, true, true, control->directory, control->why);
+    r = berth__address_directory(uid, runtime_directory, true, control->directory, control->why);
     if (r < 0)
         return r;
     berth__address_name(control->identity.pid, control->identity.start, control->name);
@@ -223,8 +225,6 @@ static int open_socket(struct control *control)
                  strerror(-r));
         return r;
     }
-    control->device = control->server.device;
-    control->inode = control->server.inode;
     berth__leftovers_sweep(control->directory, SWEEP_MAX);
     return 0;
 }
@@ -399,8 +399,11 @@ int berth__control_start(void)
 
 void berth__control_main_begun(void)
 {
+    const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
     struct control *control = control_get();
 
+    if (runtime && strlen(runtime) < sizeof(runtime_directory))
+        strcpy(runtime_directory, runtime);
     main_has_begun = true;
     if (control)
         is_own(control); /* from now on known */

@@ -120,7 +120,7 @@ static enum berth_finding check_directory(struct berth_grid *grid)
 {
     char directory[PATH_MAX], why[BERTH_ADDRESS_WHY_MAX];
 
-    if (berth__address_directory(geteuid(), true, true, directory, why) == 0)
+    if (berth__address_directory(geteuid(), getenv("XDG_RUNTIME_DIR"), true, directory, why) == 0)
         return berth__doctor_row(grid, BERTH_FINDING_OK, "runtime directory", "%s", directory);
     return berth__doctor_row(grid, BERTH_FINDING_BROKEN, "runtime directory",
                              "%s: no sockets, no compiled policies", why);

@@ -80,7 +80,7 @@ static void list_elsewhere(struct process_list *list, const char *own)
 {
     char fallback[PATH_MAX], why[BERTH_ADDRESS_WHY_MAX];
 
-    if (berth__address_directory(geteuid(), false, false, fallback, why) == 0 &&
+    if (berth__address_directory(geteuid(), NULL, false, fallback, why) == 0 &&
         strcmp(fallback, own) != 0)
         list_directory(list, fallback);
     if (geteuid() != 0)
@@ -94,7 +94,7 @@ size_t berth__process_list(int everywhere, struct berth_process **ret_list)
     struct process_list list = {0};
     char directory[PATH_MAX], why[BERTH_ADDRESS_WHY_MAX];
 
-    if (berth__address_directory(geteuid(), true, false, directory, why) == 0)
+    if (berth__address_directory(geteuid(), getenv("XDG_RUNTIME_DIR"), false, directory, why) == 0)
         list_directory(&list, directory);
     if (everywhere)
         list_elsewhere(&list, directory);

@@ -122,7 +122,7 @@ char *berth__table_file_keep(const void *bytes, size_t size)
     char *path;
     int r;
 
-    if (berth__address_directory(geteuid(), true, true, directory, why) < 0) {
+    if (berth__address_directory(geteuid(), getenv("XDG_RUNTIME_DIR"), true, directory, why) < 0) {
         berth__tool_fail("run: %s", why);
         return NULL;
     }

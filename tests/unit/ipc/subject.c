@@ -68,7 +68,7 @@ static bool talks_to_itself(void)
     int r = -1;
 
     if (berth__address_start(0, &start, NULL) < 0 ||
-        berth__address_directory(geteuid(), true, false, directory, why) < 0)
+        berth__address_directory(geteuid(), getenv("XDG_RUNTIME_DIR"), false, directory, why) < 0)
         return false;
     berth__address_name(getpid(), start, name);
     for (int tries = 0; r < 0 && tries < PATIENCE_MS / 5; tries++) {

@@ -91,19 +91,20 @@ static void the_runtime_directory_counts_only_if_it_is_ones_own(void **state)
     uid_t uid = geteuid();
 
     setenv("XDG_RUNTIME_DIR", in_root("good"), 1);
-    assert_int_equal(berth__address_directory(uid, true, true, directory, why), 0);
+    assert_int_equal(berth__address_directory(uid, getenv("XDG_RUNTIME_DIR"), true, directory, why),
+                     0);
     assert_string_equal(directory, in_root("good/berth"));
     snprintf(expected, sizeof(expected), "/tmp/berth-%u", (unsigned)uid);
-    berth__address_directory(uid, false, false, directory, why);
+    berth__address_directory(uid, NULL, false, directory, why);
     assert_string_equal(directory, expected);
     setenv("XDG_RUNTIME_DIR", "relative", 1);
-    berth__address_directory(uid, true, false, directory, why);
+    berth__address_directory(uid, getenv("XDG_RUNTIME_DIR"), false, directory, why);
     assert_string_equal(directory, expected);
     setenv("XDG_RUNTIME_DIR", in_root("missing"), 1);
-    berth__address_directory(uid, true, false, directory, why);
+    berth__address_directory(uid, getenv("XDG_RUNTIME_DIR"), false, directory, why);
     assert_string_equal(directory, expected);
     setenv("XDG_RUNTIME_DIR", in_root("file"), 1);
-    berth__address_directory(uid, true, false, directory, why);
+    berth__address_directory(uid, getenv("XDG_RUNTIME_DIR"), false, directory, why);
     assert_string_equal(directory, expected);
 }
 
