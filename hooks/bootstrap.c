@@ -153,6 +153,9 @@ static bool bootstrap_common(void)
 }
 
 #ifdef BERTH_MALLOC_SIDE
+/* Defined by libberth.so, when that is preloaded too. */
+#pragma weak berth__bootstrap_device
+
 BERTH_EXPORT __attribute__((constructor)) void berth__bootstrap_malloc(void)
 {
     static bool done;
@@ -164,6 +167,8 @@ BERTH_EXPORT __attribute__((constructor)) void berth__bootstrap_malloc(void)
     berth__thread.inside++;
     if (bootstrap_common()) {
         berth__host_register();
+        if (berth__bootstrap_device)
+            berth__bootstrap_device();
         install_policy();
         if (berth__table_version() == 0)
             berth__gate.threshold = berth__option(BERTH_OPTION_RECORD_THRESHOLD);
@@ -203,6 +208,11 @@ int __libc_start_main(int (*main)(int, char **, char **), int argc, char **argv,
     return real(main_begins, argc, argv, init, fini, rtld_fini, stack_end);
 }
 
+void berth__bootstrap_device(void)
+{
+    berth__device_register();
+}
+
 __attribute__((constructor)) static void bootstrap_cuda(void)
 {
     int saved_errno = errno;
@@ -211,7 +221,7 @@ __attribute__((constructor)) static void bootstrap_cuda(void)
         berth__bootstrap_malloc();
     berth__thread.inside++;
     if (bootstrap_common()) {
-        berth__device_register();
+        berth__bootstrap_device();
         if (!berth__bootstrap_malloc)
             install_policy();
         berth__control_load_callsite = berth__callsite_load;

@@ -17,4 +17,10 @@
  */
 BERTH_EXPORT void berth__bootstrap_malloc(void);
 
+/*
+ * Makes tiers of kind device known; exported by libberth.so, so that the malloc side can have it
+ * done before it installs a policy that names them.
+ */
+BERTH_EXPORT void berth__bootstrap_device(void);
+
 #endif

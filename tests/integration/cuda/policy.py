@@ -44,6 +44,15 @@ room again: 5242880 bytes, few, tag 1, rule 'weights', base 1
 """
 
 
+# Brings the host side along, which then installs the policy.
+HOST = """
+rule host {
+  side = host
+  min-size = 1G
+  place = dram
+}
+"""
+
 # tier -> (tag -> (blocks, requested)), bytes cached; what policy_client.c has when it is ready.
 ACCOUNT = {
     "device": ({"kv": (1, 3 << 20), "weight": (1, 5 << 20), "untagged": (1, 4 << 20)}, 2 << 20),
@@ -77,12 +86,11 @@ def check_account(berth, pid, env):
     return wrong
 
 
-def main():
-    driver_dir, berth, client = sys.argv[1:]
+def run(driver_dir, berth, client, policy):
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "policy")
         with open(path, "w", encoding="ascii") as file:
-            file.write(POLICY)
+            file.write(policy)
         env = {k: v for k, v in os.environ.items() if not k.startswith("BERTH_")}
         env.update(LD_LIBRARY_PATH=driver_dir, XDG_RUNTIME_DIR=directory)
         process = subprocess.Popen([berth, "run", "--policy", path, "--", client], env=env,
@@ -101,7 +109,14 @@ def main():
         wrong.append(f"status {process.returncode}")
     for text in wrong:
         print("FAIL", text)
-    return 1 if wrong else 0
+    return not wrong
+
+
+def main():
+    driver_dir, berth, client = sys.argv[1:]
+    good = run(driver_dir, berth, client, POLICY)
+    good &= run(driver_dir, berth, client, POLICY + HOST)
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
