@@ -50,4 +50,7 @@ int berth__address_parse(const char *name, pid_t *ret_pid, uint64_t *ret_start);
 int berth__address_make(const char *directory, const char *name, struct sockaddr_un *ret,
                         int *ret_directory_fd);
 
+/* Whether somebody listens there; also where that cannot be found out. Does not wait. */
+bool berth__address_answers(const struct sockaddr_un *address);
+
 #endif

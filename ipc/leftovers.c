@@ -9,9 +9,25 @@
 #include <stdio.h>
 #include <unistd.h>
 
-bool berth__leftovers_still_runs(const char *directory, const char *name, pid_t pid, uint64_t start)
+/* A process of another PID namespace may share the directory: what answers is not removed. */
+static void remove_silent(const char *directory, const char *name)
 {
     char path[PATH_MAX + BERTH_ADDRESS_NAME_MAX];
+    struct sockaddr_un address;
+    int directory_fd;
+
+    if (berth__address_make(directory, name, &address, &directory_fd) < 0)
+        return;
+    if (!berth__address_answers(&address)) {
+        snprintf(path, sizeof(path), "%s/%s", directory, name);
+        unlink(path);
+    }
+    if (directory_fd >= 0)
+        close(directory_fd);
+}
+
+bool berth__leftovers_still_runs(const char *directory, const char *name, pid_t pid, uint64_t start)
+{
     uint64_t found = 0;
     char state = '?';
     int r = berth__address_start(pid, &found, &state);
@@ -19,10 +35,8 @@ bool berth__leftovers_still_runs(const char *directory, const char *name, pid_t 
     if (r == 0 && found == start && state != 'X')
         return true;
     /* Only a process that certainly is gone: /proc may hide others (hidepid). */
-    if (r == 0 || (kill(pid, 0) < 0 && errno == ESRCH)) {
-        snprintf(path, sizeof(path), "%s/%s", directory, name);
-        unlink(path);
-    }
+    if (r == 0 || (kill(pid, 0) < 0 && errno == ESRCH))
+        remove_silent(directory, name);
     return false;
 }
 

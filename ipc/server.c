@@ -309,18 +309,6 @@ int berth__server_step(struct berth_server *server, int timeout_ms)
     return 0;
 }
 
-/* Whether somebody answers at this address. */
-static bool is_alive(const struct sockaddr_un *address)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool alive = fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
-                 errno == EAGAIN;
-
-    if (fd >= 0)
-        close(fd);
-    return alive;
-}
-
 static int bind_name(int fd, const struct sockaddr_un *address)
 {
     const struct sockaddr *generic = (const struct sockaddr *)address;
@@ -333,7 +321,7 @@ static int bind_name(int fd, const struct sockaddr_un *address)
         return 0;
     if (errno != EADDRINUSE)
         return -errno;
-    if (is_alive(address))
+    if (berth__address_answers(address))
         return -EADDRINUSE;
     if (unlink(address->sun_path) < 0 && errno != ENOENT)
         return -errno;

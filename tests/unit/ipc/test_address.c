@@ -4,6 +4,7 @@
  * somebody else could have made or can write to is not used.
  */
 #include "ipc/address.h"
+#include "ipc/leftovers.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -126,6 +127,42 @@ static void start_times_tell_processes_apart(void **state)
     assert_true(again == own);
 }
 
+/* A socket with the name of a process that is gone; its descriptor. */
+static int bind_as_dead(const char *directory, char name[BERTH_ADDRESS_NAME_MAX], pid_t *ret_pid)
+{
+    struct sockaddr_un address;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int directory_fd = -1;
+
+    *ret_pid = fork();
+    if (*ret_pid == 0)
+        _exit(0);
+    assert_int_equal(waitpid(*ret_pid, NULL, 0), *ret_pid);
+    berth__address_name(*ret_pid, 7, name);
+    assert_int_equal(berth__address_make(directory, name, &address, &directory_fd), 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    return fd;
+}
+
+static void only_names_that_nobody_answers_to_are_removed(void **state)
+{
+    char directory[PATH_MAX], name[BERTH_ADDRESS_NAME_MAX];
+    char path[PATH_MAX + BERTH_ADDRESS_NAME_MAX];
+    pid_t pid;
+    int fd;
+
+    snprintf(directory, sizeof(directory), "%s", in_root("good"));
+    fd = bind_as_dead(directory, name, &pid);
+    snprintf(path, sizeof(path), "%s/%s", directory, name);
+    /* As if from another PID namespace: the number means nothing here, but somebody listens. */
+    assert_int_equal(listen(fd, 1), 0);
+    assert_false(berth__leftovers_still_runs(directory, name, pid, 7));
+    assert_int_equal(access(path, F_OK), 0);
+    close(fd);
+    berth__leftovers_sweep(directory, 10);
+    assert_int_equal(access(path, F_OK), -1);
+}
+
 static int make_root(void **state)
 {
     return mkdtemp(root) ? 0 : -1;
@@ -137,6 +174,7 @@ int main(void)
         cmocka_unit_test(names_are_read_back),
         cmocka_unit_test(only_a_closed_directory_of_ones_own_is_trusted),
         cmocka_unit_test(the_runtime_directory_counts_only_if_it_is_ones_own),
+        cmocka_unit_test(only_names_that_nobody_answers_to_are_removed),
         cmocka_unit_test(start_times_tell_processes_apart),
     };
 
