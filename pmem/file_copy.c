@@ -194,10 +194,8 @@ int berth__file_copy_take(struct berth_tier_file *file, struct berth_file_copy *
 
     if (berth__tier_file_has_descriptor(file))
         close(file->fd);
-    if (used > 0) {
-        r = berth__tier_file_map(copy->fd, (void *)file->base, used, 0);
-        if (r < 0)
-            return r;
-    }
-    return berth__tier_file_adopt(file, copy->fd);
+    r = berth__tier_file_adopt(file, copy->fd);
+    if (r < 0 || used == 0)
+        return r;
+    return berth__tier_file_map(file, (void *)file->base, used);
 }

@@ -83,6 +83,24 @@ bool berth__tier_file_has_descriptor(const struct berth_tier_file *file)
     return fstat(file->fd, &st) == 0 && st.st_dev == file->device && st.st_ino == file->inode;
 }
 
+/*
+ * Whether a file can be mapped with MAP_SYNC is asked where the kernel likes: a mapping over
+ * another that the filesystem refuses has already taken the other away.
+ */
+static int find_map_flags(int fd)
+{
+#ifdef MAP_SYNC
+    int flags = MAP_SHARED_VALIDATE | MAP_SYNC;
+    void *p = mmap(NULL, BERTH_OS_PAGE, PROT_READ | PROT_WRITE, flags, fd, 0);
+
+    if (p != MAP_FAILED) {
+        munmap(p, BERTH_OS_PAGE);
+        return flags;
+    }
+#endif
+    return MAP_SHARED;
+}
+
 int berth__tier_file_adopt(struct berth_tier_file *file, int fd)
 {
     struct stat st;
@@ -92,21 +110,22 @@ int berth__tier_file_adopt(struct berth_tier_file *file, int fd)
     file->fd = fd;
     file->device = st.st_dev;
     file->inode = st.st_ino;
+    file->map_flags = find_map_flags(fd);
     return 0;
 }
 
-int berth__tier_file_map(int fd, void *address, size_t size, size_t offset)
+int berth__tier_file_map(const struct berth_tier_file *file, void *address, size_t size)
 {
-    int flags = MAP_FIXED;
-    void *p = MAP_FAILED;
+    off_t offset = (off_t)((uintptr_t)address - file->base);
+    void *p =
+        mmap(address, size, PROT_READ | PROT_WRITE, file->map_flags | MAP_FIXED, file->fd, offset);
+    int r = p == MAP_FAILED ? -errno : 0;
 
-#ifdef MAP_SYNC
-    p = mmap(address, size, PROT_READ | PROT_WRITE, flags | MAP_SHARED_VALIDATE | MAP_SYNC, fd,
-             (off_t)offset);
-#endif
-    if (p == MAP_FAILED)
-        p = mmap(address, size, PROT_READ | PROT_WRITE, flags | MAP_SHARED, fd, (off_t)offset);
-    return p == MAP_FAILED ? -errno : 0;
+    /* No mapping of the program's may come to lie in a window: what was there is put back. */
+    if (r < 0)
+        mmap(address, size, PROT_NONE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    return r;
 }
 
 /* Beyond RLIMIT_FSIZE the kernel would send SIGXFSZ instead of an error. */
@@ -157,7 +176,7 @@ static int file_map(struct berth_tier *tier, void *address, size_t size)
     int r = -EBADF;
 
     if (berth__tier_file_has_descriptor(file))
-        r = berth__tier_file_map(file->fd, address, size, (uintptr_t)address - file->base);
+        r = berth__tier_file_map(file, address, size);
     errno = saved_errno;
     return r;
 }

@@ -24,6 +24,7 @@ struct berth_tier_file {
     int fd;
     dev_t device; /* what `fd` was when it was opened */
     ino_t inode;
+    int map_flags;  /* of its mappings; with MAP_SYNC where the filesystem has it */
     uintptr_t base; /* of the window */
     enum berth_fork_rule fork;
     uint64_t fork_copy_max;
@@ -44,8 +45,8 @@ int berth__tier_file_open_memory(void);
 bool berth__tier_file_has_descriptor(const struct berth_tier_file *file);
 /* Takes `fd` as the tier's file from now on. 0 or -errno. */
 int berth__tier_file_adopt(struct berth_tier_file *file, int fd);
-/* Maps the part [offset, offset + size) of `fd` at `address`. 0 or -errno. */
-int berth__tier_file_map(int fd, void *address, size_t size, size_t offset);
+/* Maps the tier's file at `address`, which lies in its window. 0 or -errno. */
+int berth__tier_file_map(const struct berth_tier_file *file, void *address, size_t size);
 /* Makes the filesystem provide [offset, offset + size) of `fd`. 0 or -errno (-ENOSPC). */
 int berth__tier_file_allocate(int fd, size_t offset, size_t size);
 
