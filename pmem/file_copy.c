@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -113,6 +115,27 @@ static int write_all(int fd, const char *from, size_t size, size_t offset)
     return 0;
 }
 
+/*
+ * Whether the filesystem's SEEK_DATA knows of pages that were written through a mapping. One whose
+ * data lives elsewhere (FUSE, network) may not, and the child would read zeros.
+ */
+static bool knows_holes(int fd)
+{
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) < 0)
+        return false;
+    switch (fs.f_type) {
+    case TMPFS_MAGIC:
+    case EXT4_SUPER_MAGIC:
+    case XFS_SUPER_MAGIC:
+    case BTRFS_SUPER_MAGIC:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* Copies the parts of [offset, end) that were ever written; the rest reads as zero on both sides.
  */
 static int copy_written(const struct berth_tier_file *file, int fd, size_t offset, size_t end)
@@ -147,6 +170,7 @@ static int fill(const struct berth_tier_file *file, struct berth_file_copy *copy
     size_t limit = berth__window_used(file->id);
     size_t offset = 0;
     size_t size;
+    bool holes = knows_holes(file->fd);
     int r;
 
     if (copy->clone && ioctl(copy->fd, FICLONE, file->fd) == 0)
@@ -156,7 +180,8 @@ static int fill(const struct berth_tier_file *file, struct berth_file_copy *copy
     if (r < 0)
         return r;
     for (; berth__page_set_next(&file->committed, limit, &offset, &size); offset += size) {
-        r = copy_written(file, copy->fd, offset, offset + size);
+        r = holes ? copy_written(file, copy->fd, offset, offset + size)
+                  : write_all(copy->fd, (const char *)file->base + offset, size, offset);
         if (r < 0)
             return r;
     }

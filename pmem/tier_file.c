@@ -284,7 +284,7 @@ static void say_window_is_small(const struct berth_tier *tier, berth_tier_id id,
 
     if (capacity > berth__window_size(id))
         berth__log(
-            BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
+            BERTH_LOG_INFO, BERTH_TOPIC_TIER,
             "tier %s: a capacity of %s is more than the %s of addresses that a tier can have",
             tier->name, berth__quantity_format(capacity, asked),
             berth__quantity_format(berth__window_size(id), window));

@@ -6,6 +6,7 @@ native    without Berth: shows that the expectations are the C library's
 plain     preloaded, nothing is looked at one by one
 dram      preloaded, every block is recorded, in DRAM
 file      preloaded, every block goes to a file tier on tmpfs
+disk      preloaded, every block goes to a file tier in the directory for temporary files
 mixed     preloaded, blocks from 4 KiB on go to a file tier, the others stay
 tagged    preloaded, every block tagged weight goes to a file tier
 capacity  preloaded, every block is meant for a file tier of 1 MiB, so most spill
@@ -17,15 +18,15 @@ import subprocess
 import sys
 import tempfile
 
-MIN_SIZE = {"file": "0", "mixed": "4K", "tagged": "0", "capacity": "0"}
-CAPACITY = {"file": "8G", "mixed": "8G", "tagged": "8G", "capacity": "1M"}
+MIN_SIZE = {"file": "0", "disk": "0", "mixed": "4K", "tagged": "0", "capacity": "0"}
+CAPACITY = {"file": "8G", "disk": "8G", "mixed": "8G", "tagged": "8G", "capacity": "1M"}
 
 
 def policy(mode, directory):
     tag = "tag = weight" if mode == "tagged" else ""
     return f"""tier far {{
   kind = file
-  path = {directory}
+  path = {tempfile.gettempdir() if mode == 'disk' else directory}
   capacity = {CAPACITY[mode]}
 }}
 rule everything {{
