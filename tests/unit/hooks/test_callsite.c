@@ -31,7 +31,7 @@
 static _Atomic unsigned long allocations;
 
 /* A sanitizer's malloc must be the only one; nothing is counted then. */
-#ifndef __SANITIZE_ADDRESS__
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
 
