@@ -146,7 +146,7 @@ static void release(struct slot *slot)
             cuCtxSynchronize();
             break;
         }
-        /* fallthrough */
+        __attribute__((fallthrough));
     default:
         printf(" free: %d", cuMemFree_v2(address));
         if (slot->kind != ASYNC)
