@@ -16,8 +16,8 @@
 /* Where addresses are limited: slices of at least 64 MiB, and at least two of them. */
 #define SLICE_SHIFT_MIN 26
 #define SLICE_COUNT_MIN 2
-/* One tier takes no more than a quarter of the slices (8 TiB), so that others find some. */
-#define TIER_SHARE_SHIFT 2
+/* One tier takes no more than an eighth of the slices (4 TiB), so that others find some. */
+#define TIER_SHARE_SHIFT 3
 /* The part of a limited address space (RLIMIT_AS) that may be reserved: a quarter. */
 #define LIMIT_SHARE_SHIFT 2
 

@@ -433,6 +433,12 @@ static void without_tcaches_small_blocks_still_come(void **state)
         berth_je_mallctl("tcache.destroy", NULL, NULL, &tcache[count], sizeof(tcache[count]));
 }
 
+#ifdef __SANITIZE_THREAD__
+#define THREADS_IN_TURN 500
+#else
+#define THREADS_IN_TURN 10000
+#endif
+
 /* 10000 threads in turn use one tier: the tcaches of the dead must be given back. */
 static void threads_leave_no_tcache_behind(void **state)
 {
@@ -442,7 +448,7 @@ static void threads_leave_no_tcache_behind(void **state)
     (void)state;
     use_tier("crowded", 0, 0, 0);
     assert_int_equal(berth_je_mallctl("tcache.create", &first, &size, NULL, 0), 0);
-    for (int i = 0; i < 10000; i++) {
+    for (int i = 0; i < THREADS_IN_TURN; i++) {
         pthread_t thread;
 
         assert_int_equal(pthread_create(&thread, NULL, place_without_tcache, NULL), 0);

@@ -134,7 +134,7 @@ static void every_tier_of_a_process_gets_a_window(void **state)
 static void check_greed(void)
 {
     CHECK(berth__window_open(TIER_A, (uint64_t)1 << 60) == 0);
-    CHECK(berth__window_size(TIER_A) <= berth__gate.window_size / 4);
+    CHECK(berth__window_size(TIER_A) <= berth__gate.window_size / 8);
     CHECK(berth__window_open(TIER_B, MIB) == 0 && berth__window_size(TIER_B) >= MIB);
 }
 
