@@ -41,6 +41,9 @@ int subject_wait(struct subject *subject);
 /* Kills it if it lives. */
 void subject_stop(struct subject *subject);
 
+/* Removes a runtime directory with all that is in it. */
+void subject_remove_directory(const char *directory);
+
 /* Whether its socket's name is there. */
 bool subject_has_name(const struct subject *subject);
 

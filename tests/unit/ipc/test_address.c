@@ -7,6 +7,7 @@
 #include "ipc/leftovers.h"
 
 #include <errno.h>
+#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -163,6 +164,16 @@ static void only_names_that_nobody_answers_to_are_removed(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *walk)
+{
+    return remove(path);
+}
+
+static int remove_root(void **state)
+{
+    return nftw(root, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 static int make_root(void **state)
 {
     return mkdtemp(root) ? 0 : -1;
@@ -178,5 +189,5 @@ int main(void)
         cmocka_unit_test(start_times_tell_processes_apart),
     };
 
-    return cmocka_run_group_tests(tests, make_root, NULL);
+    return cmocka_run_group_tests(tests, make_root, remove_root);
 }

@@ -378,6 +378,12 @@ static int make_directory(void **state)
     return mkdtemp(directory) ? 0 : -1;
 }
 
+static int remove_directory(void **state)
+{
+    subject_remove_directory(directory);
+    return 0;
+}
+
 #define WITH_SUBJECT(test) cmocka_unit_test_setup_teardown(test, start, stop)
 
 int main(void)
@@ -402,5 +408,5 @@ int main(void)
     };
 
     signal(SIGPIPE, SIG_IGN);
-    return cmocka_run_group_tests(tests, make_directory, NULL);
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }
