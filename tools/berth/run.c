@@ -179,12 +179,35 @@ static void set_options(const struct run *run)
     free(list);
 }
 
+/* Whether a folder of PATH that may be looked into has a file of this name. */
+static int is_in_path(const char *name)
+{
+    const char *path = getenv("PATH");
+
+    while (path && *path) {
+        size_t n = strcspn(path, ":");
+        char *candidate = berth__tool_format("%.*s/%s", n ? (int)n : 1, n ? path : ".", name);
+        int found = access(candidate, F_OK) == 0;
+
+        free(candidate);
+        if (found)
+            return 1;
+        path += n;
+        path += *path == ':';
+    }
+    return 0;
+}
+
 static int execute(char **command)
 {
     int error;
 
     execvp(command[0], command);
     error = errno;
+    /* One folder of PATH that is closed to this user does not make a command that is nowhere one
+     * that may not be executed. */
+    if (error == EACCES && !strchr(command[0], '/') && !is_in_path(command[0]))
+        error = ENOENT;
     berth__tool_fail("run: %s: %s", command[0], strerror(error));
     return error == ENOENT || error == ENOTDIR ? BERTH_EXIT_NOT_FOUND : BERTH_EXIT_NOT_EXECUTABLE;
 }

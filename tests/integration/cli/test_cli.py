@@ -235,6 +235,9 @@ class Run(Case):
         self.refused("Permission denied", "run", "--", self.policy, status=126)
         self.refused("Permission denied", "run", "--", self.root, status=126)
         self.refused("there is no command", "run", status=125)
+        self.env["PATH"] += ":" + self.policy + ":" + self.root
+        self.refused("No such file", "run", "--", "berth-no-such-command", status=127)
+        self.refused("Permission denied", "run", "--", "test.policy", status=126)
 
     def test_a_tier_that_cannot_be_had_is_said_once(self):
         policy = self.write("missing.policy",
