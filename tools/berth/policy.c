@@ -4,6 +4,7 @@
 #include "pmem/table_format.h"
 #include "tools/berth/policy_file.h"
 #include "tools/berth/policy_show.h"
+#include "tools/berth/tool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -84,7 +85,7 @@ static int check(const char *path)
            plural(view.header->rules.count), view.header->options.count,
            plural(view.header->options.count));
     free(file.bytes);
-    return code;
+    return berth__tool_finish(code);
 }
 
 static int write_all(int fd, const char *bytes, size_t size)
@@ -236,7 +237,7 @@ static int run(const char *command, const struct arguments *arguments)
 
     if (arguments->help) {
         fputs(usage_text, stdout);
-        return EXIT_SUCCESS;
+        return berth__tool_finish(EXIT_SUCCESS);
     }
     if (arguments->out && !compiles)
         return usage_error("-o has no meaning for '%s'", command);
@@ -258,7 +259,7 @@ int berth__command_policy(int argc, char **argv)
         return usage_error("no command is given");
     if (strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0) {
         fputs(usage_text, stdout);
-        return EXIT_SUCCESS;
+        return berth__tool_finish(EXIT_SUCCESS);
     }
     if (strcmp(command, "check") != 0 && strcmp(command, "compile") != 0 &&
         strcmp(command, "show") != 0)

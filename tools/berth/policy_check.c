@@ -49,10 +49,16 @@ static void check_name(const struct berth_policy_field *field)
 static void check_missing(const struct berth_policy_field *field, const char *name,
                           const char *expected)
 {
-    if (!berth__field_find(field, name))
+    const char *kind = berth__section_names[field->section->kind];
+
+    if (field->section->cut || berth__field_find(field, name))
+        return;
+    if (field->section->name)
         berth__complain(field->complaints, field->section->line, "section %s %s has no %s; %s",
-                        berth__section_names[field->section->kind],
-                        field->section->name ? field->section->name : "", name, expected);
+                        kind, field->section->name, name, expected);
+    else
+        berth__complain(field->complaints, field->section->line, "this %s section has no %s; %s",
+                        kind, name, expected);
 }
 
 static void understand_path(const struct berth_policy_field *field, struct berth_policy_tier *tier)

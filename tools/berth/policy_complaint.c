@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tools/berth/policy_complaint.h"
 
+#include "tools/berth/tool.h"
+
 #include <stdlib.h>
+#include <string.h>
 
 __attribute__((format(printf, 4, 0))) static void add(struct berth_complaints *complaints,
                                                       unsigned line, bool warning,
@@ -59,20 +62,28 @@ static int compare(const void *a, const void *b)
     return *left < *right ? -1 : *left > *right;
 }
 
-/* File names and the text of a policy reach the terminal: no control characters with them. */
-static void print_clean(const char *text, FILE *to)
+/* A value may have any length; what was expected stands behind it and is to be seen. */
+static void print_text(const char *text, FILE *to)
 {
-    for (; *text; text++)
-        fputc((unsigned char)*text < ' ' || *text == 127 ? '?' : *text, to);
+    size_t length = strlen(text);
+
+    if (length <= BERTH_COMPLAINT_TEXT_MAX) {
+        berth__tool_print(text, length, to);
+        return;
+    }
+    berth__tool_print(text, BERTH_COMPLAINT_TEXT_MAX / 2, to);
+    fputs(" ... ", to);
+    berth__tool_print(text + length - BERTH_COMPLAINT_TEXT_MAX / 2, BERTH_COMPLAINT_TEXT_MAX / 2,
+                      to);
 }
 
 static void print_one(const struct berth_complaint *complaint, const char *path, FILE *to)
 {
-    print_clean(path, to);
+    berth__tool_print(path, strlen(path), to);
     if (complaint->line > 0)
         fprintf(to, ":%u", complaint->line);
     fputs(complaint->warning ? ": warning: " : ": ", to);
-    print_clean(complaint->text, to);
+    print_text(complaint->text, to);
     fputc('\n', to);
 }
 

@@ -13,6 +13,9 @@
 #include <stddef.h>
 #include <stdio.h>
 
+/* Of a longer complaint the middle is not printed. */
+#define BERTH_COMPLAINT_TEXT_MAX 2000
+
 struct berth_complaint {
     unsigned line; /* 0 = the file as a whole */
     bool warning;

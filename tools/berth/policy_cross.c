@@ -183,7 +183,8 @@ void berth__policy_check_places(const struct berth_policy_document *document,
             check_rule_places(&document->sections[i], policy, &policy->rules[rule++], complaints);
     for (size_t i = 0; i < policy->tier_count; i++)
         if (!policy->tiers[i].used && policy->tiers[i].config.name &&
-            policy->tiers[i].config.name[0])
+            policy->tiers[i].config.name[0] &&
+            find_tier(policy, policy->tiers[i].config.name) == &policy->tiers[i])
             berth__warn(complaints, policy->tiers[i].line, "tier '%s' is the place of no rule",
                         policy->tiers[i].config.name);
     if (policy->rule_count == 0 && complaints->errors == 0)

@@ -162,8 +162,18 @@ static bool read_list(struct scan *scan, const struct berth_token *name, struct 
     }
 }
 
+/* Passes over the rest of a line that has a mistake. */
+static void cut_line(struct scan *scan, struct berth_policy_section *section)
+{
+    struct berth_token token = berth__policy_peek(&scan->text);
+
+    section->cut |= token.kind != BERTH_TOKEN_END && token.line == scan->text.line;
+    berth__policy_skip_line(&scan->text);
+}
+
 /* Behind NAME =. False when there is no usable value. */
-static bool read_value(struct scan *scan, const struct berth_token *name, struct source *source)
+static bool read_value(struct scan *scan, struct berth_policy_section *section,
+                       const struct berth_token *name, struct source *source)
 {
     struct berth_token token = berth__policy_peek(&scan->text);
 
@@ -177,14 +187,15 @@ static bool read_value(struct scan *scan, const struct berth_token *name, struct
     if (berth__token_is(&token, "{"))
         return read_list(scan, name, source);
     if (token.kind == BERTH_TOKEN_WRONG) {
-        berth__policy_skip_line(&scan->text);
+        cut_line(scan, section);
         return false;
     }
     return true;
 }
 
 /* What follows a value on its line is the next statement, or the section's end, or a mistake. */
-static void check_rest(struct scan *scan, const struct berth_token *name)
+static void check_rest(struct scan *scan, struct berth_policy_section *section,
+                       const struct berth_token *name)
 {
     struct berth_token token = berth__policy_peek(&scan->text);
 
@@ -202,7 +213,7 @@ static void check_rest(struct scan *scan, const struct berth_token *name)
         berth__complain(scan->complaints, token.line,
                         "'%.*s' stands behind the value of '%.*s'; expected the end of the line",
                         SHOWN(token), SHOWN(*name));
-    berth__policy_skip_line(&scan->text);
+    cut_line(scan, section);
 }
 
 /* At NAME = ... in a known section. */
@@ -229,10 +240,10 @@ static void read_statement(struct scan *scan, struct berth_policy_section *secti
                         SHOWN(name));
         statement->broken = true;
     }
-    if (!read_value(scan, &name, &source))
+    if (!read_value(scan, section, &name, &source))
         statement->broken = true;
     else
-        check_rest(scan, &name);
+        check_rest(scan, section, &name);
     if (fclose(source.to) != 0)
         scan->failed = -ENOMEM;
 }
@@ -256,7 +267,7 @@ static void skip_braces(struct scan *scan)
 }
 
 /* Something in a section that is neither a statement nor its end. */
-static void read_stray(struct scan *scan)
+static void read_stray(struct scan *scan, struct berth_policy_section *section)
 {
     struct berth_token token = berth__policy_next(&scan->text);
     struct berth_token next = berth__policy_peek(&scan->text);
@@ -265,6 +276,7 @@ static void read_stray(struct scan *scan)
     if (berth__token_is(&token, "{")) {
         berth__complain(scan->complaints, token.line,
                         "'{' opens nothing here; expected NAME = VALUE or '}'");
+        section->cut = true;
         skip_braces(scan);
         return;
     }
@@ -277,6 +289,7 @@ static void read_stray(struct scan *scan)
                         SHOWN(token));
         while (scan->text.at <= next.text)
             berth__policy_next(&scan->text);
+        section->cut = true;
         skip_braces(scan);
         return;
     }
@@ -288,7 +301,7 @@ static void read_stray(struct scan *scan)
     else if (token.kind != BERTH_TOKEN_WRONG)
         berth__complain(scan->complaints, token.line,
                         "'%.*s' is not expected here; expected NAME = VALUE or '}'", SHOWN(token));
-    berth__policy_skip_line(&scan->text);
+    cut_line(scan, section);
 }
 
 /* `next` is what stands where the section should have ended before. */
@@ -325,7 +338,7 @@ static void read_body(struct scan *scan, struct berth_policy_section *section)
         if (at_statement(scan))
             read_statement(scan, section);
         else
-            read_stray(scan);
+            read_stray(scan, section);
     }
 }
 
@@ -397,9 +410,12 @@ static bool open_body(struct scan *scan, const struct berth_policy_section *sect
         berth__policy_next(&scan->text);
         return true;
     }
-    berth__complain(scan->complaints, section->line,
-                    "'{' does not follow the name of %s %s; expected one name, and then '{'",
-                    berth__section_names[section->kind], section->title ? section->title : "");
+    if (token.kind == BERTH_TOKEN_WRONG && berth__text_is_control(*token.text))
+        berth__policy_next(&scan->text); /* which complains */
+    else
+        berth__complain(scan->complaints, section->line,
+                        "'{' does not follow the name of %s %s; expected one name, and then '{'",
+                        berth__section_names[section->kind], section->title ? section->title : "");
     /* It may still come on this line, behind something that does not belong there. */
     ahead.quiet = true;
     do

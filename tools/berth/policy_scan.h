@@ -41,6 +41,7 @@ struct berth_policy_section {
     char *title; /* as written; NULL for `options`, and where it is missing (complained about) */
     char *name;  /* the title unquoted; filled in with the values */
     unsigned line;
+    bool cut; /* a mistake hid a part of it: what is missing may be there */
     struct berth_policy_statement *statements;
     size_t statement_count, statement_room;
 };

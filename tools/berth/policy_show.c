@@ -3,6 +3,7 @@
 
 #include "alloc/quantity.h"
 #include "tools/berth/grid.h"
+#include "tools/berth/tool.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -55,7 +56,7 @@ static void put_quoted(const char *text, FILE *to)
     for (; *text; text++) {
         if (*text == '\'' || *text == '\\')
             fputc('\\', to);
-        fputc(*text, to);
+        berth__tool_print(text, 1, to);
     }
     fputc('\'', to);
 }

@@ -174,6 +174,28 @@ static bool read_escape(struct berth_policy_text *text, const char *limit, const
     return false;
 }
 
+bool berth__text_is_control(char c)
+{
+    return (unsigned char)c < ' ' || c == 127;
+}
+
+static struct berth_token read_wrong(struct berth_policy_text *text)
+{
+    struct berth_token token = {BERTH_TOKEN_WRONG, text->at, 1, text->line};
+    unsigned char c = (unsigned char)*text->at++;
+
+    if (c == '\0')
+        wrong(text, token.line, "there is a NUL byte; expected text");
+    else if (berth__text_is_control((char)c))
+        wrong(text, token.line, "there is a control character (%u); expected text", c);
+    else if (c == '\\')
+        wrong(text, token.line, "'\\' stands outside quotes; expected a quoted string");
+    else
+        wrong(text, token.line,
+              "'%c' stands outside quotes; expected a quoted string, as in \"a%cb\"", c, c);
+    return token;
+}
+
 static struct berth_token read_string(struct berth_policy_text *text)
 {
     struct berth_token token = {BERTH_TOKEN_STRING, text->at, 0, text->line};
@@ -191,6 +213,8 @@ static struct berth_token read_string(struct berth_policy_text *text)
             right = read_escape(text, limit, allowed);
         else if (quote == '"' && at_prefix(text, "${"))
             right = read_variable(text, limit);
+        else if (berth__text_is_control(*text->at))
+            right = false, read_wrong(text);
         else
             text->at++;
         if (!right)
@@ -228,23 +252,6 @@ static struct berth_token read_word(struct berth_policy_text *text)
         text->at++;
     }
     token.length = (size_t)(text->at - token.text);
-    return token;
-}
-
-static struct berth_token read_wrong(struct berth_policy_text *text)
-{
-    struct berth_token token = {BERTH_TOKEN_WRONG, text->at, 1, text->line};
-    unsigned char c = (unsigned char)*text->at++;
-
-    if (c == '\0')
-        wrong(text, token.line, "there is a NUL byte; expected text");
-    else if (c < ' ' || c == 127)
-        wrong(text, token.line, "there is a control character (%u); expected text", c);
-    else if (c == '\\')
-        wrong(text, token.line, "'\\' stands outside quotes; expected a quoted string");
-    else
-        wrong(text, token.line,
-              "'%c' stands outside quotes; expected a quoted string, as in \"a%cb\"", c, c);
     return token;
 }
 

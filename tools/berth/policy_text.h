@@ -56,6 +56,9 @@ struct berth_token berth__policy_peek(const struct berth_policy_text *text);
 /* Goes to the end of the current line, or to a '}' or the end of the text before it. */
 void berth__policy_skip_line(struct berth_policy_text *text);
 
+/* No part of a text, quoted or not: NUL, tabs in strings, terminal commands. */
+bool berth__text_is_control(char c);
+
 bool berth__token_is(const struct berth_token *token, const char *text);
 
 #endif

@@ -7,11 +7,51 @@
 #include <stdlib.h>
 #include <string.h>
 
-__attribute__((format(printf, 1, 0))) static void say(const char *format, va_list args)
+__attribute__((format(
+    printf, 1, 0))) /*
+                     * Bytes from `text` on that a terminal would obey: a control character, or in
+                     * UTF-8 one of the C1 set (U+0080 to U+009F), which some terminals obey too.
+                     */
+static size_t
+control_at(const char *text, size_t length)
 {
+    unsigned char first = (unsigned char)text[0];
+    unsigned char second = length > 1 ? (unsigned char)text[1] : 0;
+
+    if (first < ' ' || first == 127)
+        return 1;
+    return first == 0xc2 && second >= 0x80 && second < 0xa0 ? 2 : 0;
+}
+
+void berth__tool_print(const char *text, size_t length, FILE *to)
+{
+    for (size_t i = 0; i < length;) {
+        size_t control = control_at(text + i, length - i);
+
+        fputc(control > 0 ? '?' : text[i], to);
+        i += control > 0 ? control : 1;
+    }
+}
+
+void berth__tool_clean(char *text)
+{
+    for (char *at = text; *at; at++)
+        if (control_at(at, 2) > 0)
+            *at = '?';
+}
+
+static void say(const char *format, va_list args)
+{
+    char *text = NULL;
+
     fputs("berth: ", stderr);
-    vfprintf(stderr, format, args);
+    if (vasprintf(&text, format, args) < 0) {
+        fputs("there is no memory left\n", stderr);
+        return;
+    }
+    berth__tool_print(text, strlen(text), stderr);
     fputc('\n', stderr);
+    free(text);
 }
 
 int berth__tool_fail(const char *format, ...)

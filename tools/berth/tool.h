@@ -9,6 +9,7 @@
 #define BERTH_TOOLS_TOOL_H
 
 #include <stddef.h>
+#include <stdio.h>
 
 /* A process that is not there, a request that was refused, a file that is wrong. */
 #define BERTH_EXIT_FAILURE 1
@@ -32,6 +33,14 @@ int berth__tool_fail(const char *format, ...) __attribute__((format(printf, 1, 2
 
 /* The same for a wrong command line; returns BERTH_EXIT_MISUSE. */
 int berth__tool_misuse(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/*
+ * Prints text that somebody else wrote (a policy, a process that answers): what a terminal would
+ * take for a command is printed as '?'.
+ */
+void berth__tool_print(const char *text, size_t length, FILE *to);
+/* The same in place. */
+void berth__tool_clean(char *text);
 
 /* As realloc and strdup; out of memory, the tool says so and exits. */
 void *berth__tool_realloc(void *old, size_t size);

@@ -151,7 +151,47 @@ static void what_is_not_text_is_told(void **state)
     assert_non_null(strstr(said, "F:2: there is a NUL byte"));
     free(said);
     assert_said("\x01", "F:1: there is a control character (1)");
+    assert_said("rule r {\n thread = \"a\tb\" place = dram\n}",
+                "F:2: there is a control character (9)");
+    assert_said("rule r\x01 { place = dram }", "F:1: there is a control character (1)");
     assert_said("rule r { place = dram }\n/* open", "F:2: the comment is not closed");
+}
+
+/* One mistake is one complaint: what it hid is not missing, what repeats is not unused. */
+static void what_follows_from_a_mistake_is_not_told(void **state)
+{
+    assert_said("rule r { thread = \"${\" place = dram }", "F:1: '${' does not name a variable");
+    assert_said("rule r { tag weight place = dram }", "F:1: '=' is missing behind 'tag'");
+    assert_said("tier t { kind = dram }\ntier t { kind = dram }\nrule r { place = t }",
+                "F:2: tier 't' exists twice");
+}
+
+static void a_long_value_is_told_in_part(void **state)
+{
+    size_t length = 1 << 20;
+    char *text = malloc(length + 64);
+    struct berth_policy_file file;
+    char *said, *at = stpcpy(text, "rule r { place = ");
+
+    memset(at, 'x', length);
+    strcpy(at + length, " }");
+    said = said_of(text, strlen(text), &file);
+    assert_in_range(strlen(said), 100, 4000);
+    assert_non_null(strstr(said, "F:1: place 'xxx"));
+    assert_non_null(strstr(said, "expected the name of a tier section"));
+    free(said);
+    free(text);
+}
+
+/* Nothing that a terminal would obey is printed, whoever wrote it. */
+static void what_is_told_has_no_control_characters(void **state)
+{
+    struct berth_policy_file file;
+    static const char text[] = "rule r { place = \"a\xc2\x9b\x32J\" }";
+    char *said = said_of(text, sizeof(text) - 1, &file);
+
+    assert_non_null(strstr(said, "F:1: place 'a?2J' is no tier"));
+    free(said);
 }
 
 static void an_empty_policy_is_one_without_rules(void **state)
@@ -373,6 +413,9 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_mistake_is_told_with_its_line),
         cmocka_unit_test(what_is_not_text_is_told),
+        cmocka_unit_test(what_follows_from_a_mistake_is_not_told),
+        cmocka_unit_test(a_long_value_is_told_in_part),
+        cmocka_unit_test(what_is_told_has_no_control_characters),
         cmocka_unit_test(an_empty_policy_is_one_without_rules),
         cmocka_unit_test(lines_are_right_behind_comments_and_lists),
         cmocka_unit_test(kinds_that_are_not_served_are_warned_of),
