@@ -82,26 +82,30 @@ static void read_environment(void)
                          options_variable);
 }
 
-/* Maps the file, or returns NULL with the reason in errno; an empty file is EINVAL. */
-static void *map_file(const char *path, size_t *ret_size)
+/* Maps the file, or returns NULL with the reason in *ret_why. */
+static void *map_file(const char *path, size_t *ret_size, const char **ret_why)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    /* A named pipe that nobody writes to must not hold the program up. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    void *bytes = MAP_FAILED;
     struct stat st;
-    void *bytes = NULL;
-    int saved_errno;
 
-    if (fd < 0)
+    if (fd < 0) {
+        *ret_why = strerrordesc_np(errno);
         return NULL;
-    if (fstat(fd, &st) == 0) {
-        errno = EINVAL;
-        if (S_ISREG(st.st_mode) && st.st_size > 0) {
-            bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-            *ret_size = (size_t)st.st_size;
-        }
     }
-    saved_errno = errno;
+    if (fstat(fd, &st) < 0) {
+        *ret_why = strerrordesc_np(errno);
+    } else if (!S_ISREG(st.st_mode)) {
+        *ret_why = "it is no file";
+    } else if (st.st_size == 0) {
+        *ret_why = "it is empty";
+    } else {
+        bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        *ret_why = strerrordesc_np(errno);
+        *ret_size = (size_t)st.st_size;
+    }
     close(fd);
-    errno = saved_errno;
     return bytes == MAP_FAILED ? NULL : bytes;
 }
 
@@ -110,15 +114,16 @@ static void install_policy(void)
 {
     const char *path = secure_getenv("BERTH_POLICY");
     char why[BERTH_TABLE_WHY_MAX];
+    const char *unread = "";
     size_t size = 0;
     void *bytes;
 
     if (!path || !*path)
         return;
-    bytes = map_file(path, &size);
+    bytes = map_file(path, &size, &unread);
     if (!bytes) {
         berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_POLICY,
-                   "%s: cannot be read: %s; no policy is in force", path, strerror(errno));
+                   "%s: cannot be read: %s; no policy is in force", path, unread);
         return;
     }
     if (berth__table_install(bytes, size, path, why, sizeof(why)) < 0)

@@ -26,7 +26,8 @@ void berth__grid_text(struct berth_grid *grid, const char *text)
         grid->size = grid->size ? grid->size * 2 : 64;
         grid->cell = berth__tool_realloc(grid->cell, grid->size * sizeof(*grid->cell));
     }
-    grid->cell[grid->cells++] = berth__tool_strdup(text);
+    grid->cell[grid->cells] = berth__tool_strdup(text);
+    berth__tool_clean(grid->cell[grid->cells++]);
 }
 
 void berth__grid_number(struct berth_grid *grid, uint64_t number)

@@ -117,6 +117,7 @@ static int asks_for_help(int argc, char **argv)
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
+    char title[64];
     const struct command *command;
 
     if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0)
@@ -135,5 +136,8 @@ int main(int argc, char **argv)
         print_command(command);
         return berth__tool_finish(0);
     }
+    /* getopt() begins its messages with it. */
+    snprintf(title, sizeof(title), "berth: %s", name);
+    argv[1] = title;
     return command->run(argc - 1, argv + 1);
 }

@@ -55,7 +55,7 @@ void berth__options_print(FILE *out)
 /* The options of a running process, as it tells them. */
 static int print_process(const char *pid)
 {
-    static const char *const heads[] = {"OPTION", "VALUE", "FROM", "MEANING"};
+    static const char *const heads[] = {"OPTION", "VALUE", "FROM", "EXPECTED", "MEANING"};
     struct berth_process process;
     struct berth_session session;
     struct berth_grid grid;
@@ -71,12 +71,14 @@ static int print_process(const char *pid)
     berth__process_done(&process);
     if (!reply)
         return BERTH_EXIT_FAILURE;
-    berth__grid_init(&grid, "llll", heads);
+    berth__grid_init(&grid, "lllll", heads);
     json_array_foreach(json_object_get(reply, "options"), i, option)
     {
-        static const char *const keys[] = {"name", "text", "origin", "help"};
+        const char *choices = json_string_value(json_object_get(option, "choices"));
+        const char *const keys[] = {"name", "text", "origin",
+                                    choices && choices[0] ? "choices" : "unit", "help"};
 
-        for (int k = 0; k < 4; k++) {
+        for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++) {
             const char *text = json_string_value(json_object_get(option, keys[k]));
 
             berth__grid_text(&grid, text ? text : "?");

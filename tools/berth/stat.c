@@ -13,6 +13,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* The member of an account in which the tool keeps what else it has asked for. */
+#define POLICY_TIERS "policy tiers"
+
 struct stat_arguments {
     const char *pid;
     int json;
@@ -34,14 +37,18 @@ static const char *string(const json_t *object, const char *key)
 static void print_head(const json_t *stat, const struct berth_process *process)
 {
     const json_t *table = json_object_get(stat, "table");
+    char *program = berth__tool_strdup(string(stat, "program"));
+    char *origin = berth__tool_strdup(string(table, "origin"));
 
-    printf("%s  pid %d  up %.0f s  ", string(stat, "program"), (int)process->pid,
-           berth__process_uptime(process));
+    berth__tool_clean(program);
+    berth__tool_clean(origin);
+    printf("%s  pid %d  up %.0f s  ", program, (int)process->pid, berth__process_uptime(process));
     if (number(table, "version") == 0)
         puts("no policy");
     else
-        printf("policy version %llu (%s)\n", (unsigned long long)number(table, "version"),
-               string(table, "origin"));
+        printf("policy version %llu (%s)\n", (unsigned long long)number(table, "version"), origin);
+    free(program);
+    free(origin);
 }
 
 static void cell_row(struct berth_grid *grid, const char *tag, const char *tier, const json_t *cell)
@@ -127,12 +134,19 @@ static void tier_row(struct berth_grid *grid, const json_t *tier)
     berth__grid_size(grid, number(tier, "spilled_bytes"));
 }
 
-/* Built-in tiers that were never used say nothing. */
-static int worth_a_row(const json_t *tier)
+/* Built-in tiers, and those of earlier policies, say nothing where they were never used. */
+static int worth_a_row(const json_t *tier, const json_t *of_policy)
 {
-    return json_is_integer(json_object_get(tier, "capacity")) || number(tier, "reserved") > 0 ||
-           number(tier, "allocs") > 0 || number(tier, "spilled_blocks") > 0 ||
-           string(tier, "path")[0] != '\0';
+    size_t i;
+    json_t *named;
+
+    json_array_foreach(of_policy, i, named)
+    {
+        if (strcmp(string(named, "name"), string(tier, "name")) == 0)
+            return 1;
+    }
+    return number(tier, "reserved") > 0 || number(tier, "allocs") > 0 ||
+           number(tier, "spilled_blocks") > 0;
 }
 
 static void print_tiers(const json_t *stat)
@@ -144,8 +158,11 @@ static void print_tiers(const json_t *stat)
     json_t *tier;
 
     berth__grid_init(&grid, "llrrrrrrrr", heads);
-    json_array_foreach(json_object_get(stat, "tiers"), i, tier) if (worth_a_row(tier))
-        tier_row(&grid, tier);
+    json_array_foreach(json_object_get(stat, "tiers"), i, tier)
+    {
+        if (worth_a_row(tier, json_object_get(stat, POLICY_TIERS)))
+            tier_row(&grid, tier);
+    }
     berth__grid_finish(&grid, stdout);
 }
 
@@ -242,12 +259,27 @@ static void read_other_rules(struct berth_session *session, json_t *stat)
     }
 }
 
-static json_t *read_stat(struct berth_session *session, int quiet)
+/* Adds the tiers that the policy names, for people. */
+static void read_policy_tiers(struct berth_session *session, json_t *stat)
+{
+    const json_int_t none = (json_int_t)1 << 62;
+    json_t *request =
+        json_pack("{s:s,s:I,s:I}", "op", "policy.show", "first_site", none, "first_rule", none);
+    json_t *policy = berth__session_request(session, request, -1, 1);
+
+    json_object_set(stat, POLICY_TIERS, json_object_get(policy, "tiers"));
+    json_decref(policy);
+}
+
+static json_t *read_stat(struct berth_session *session, const struct stat_arguments *arguments,
+                         int quiet)
 {
     json_t *stat = berth__session_request(session, json_pack("{s:s}", "op", "stat"), -1, quiet);
 
     if (stat)
         read_other_rules(session, stat);
+    if (stat && !arguments->json)
+        read_policy_tiers(session, stat);
     return stat;
 }
 
@@ -255,7 +287,7 @@ static json_t *read_stat(struct berth_session *session, int quiet)
 static int watch(struct berth_session *session, const struct berth_process *process,
                  const struct stat_arguments *arguments)
 {
-    json_t *stat = read_stat(session, 0);
+    json_t *stat = read_stat(session, arguments, 0);
     int first = 1;
 
     while (stat) {
@@ -269,7 +301,7 @@ static int watch(struct berth_session *session, const struct berth_process *proc
         wait_seconds(arguments->watch_s);
         if (has_ended(process))
             return 0;
-        stat = read_stat(session, 1);
+        stat = read_stat(session, arguments, 1);
     }
     if (!first && has_ended(process))
         return 0;
@@ -287,7 +319,7 @@ static int run_stat(const struct berth_process *process, const struct stat_argum
         return status;
     if (arguments->watch_s > 0) {
         status = watch(&session, process, arguments);
-    } else if ((stat = read_stat(&session, 0))) {
+    } else if ((stat = read_stat(&session, arguments, 0))) {
         print_stat(stat, process, arguments);
         json_decref(stat);
         status = 0;

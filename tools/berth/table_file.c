@@ -59,7 +59,8 @@ static int read_all(int fd, char *bytes, size_t size)
 
 int berth__table_file_read(const char *path, void **ret_bytes, size_t *ret_size)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    /* A named pipe that nobody writes to must not hold the tool up. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     struct stat st;
     void *bytes = NULL;
     int r = 0;

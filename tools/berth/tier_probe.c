@@ -36,9 +36,12 @@ static bool tier_serves(const struct berth_tier_config *config, char *why, size_
 {
     switch (config->kind) {
     case BERTH_KIND_DRAM:
+        return true;
     case BERTH_KIND_DEVICE:
     case BERTH_KIND_PINNED:
-        return true;
+        snprintf(why, why_size, "kind %s is served by the built-in tier '%s' only",
+                 berth__kind_name(config->kind), berth__kind_name(config->kind));
+        return false;
     case BERTH_KIND_FILE:
         return directory_serves(config->path, why, why_size);
     default:

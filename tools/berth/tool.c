@@ -35,9 +35,17 @@ void berth__tool_print(const char *text, size_t length, FILE *to)
 
 void berth__tool_clean(char *text)
 {
-    for (char *at = text; *at; at++)
-        if (control_at(at, 2) > 0)
-            *at = '?';
+    char *to = text;
+
+    for (const char *at = text; *at; to++) {
+        size_t control = control_at(at, 2);
+
+        *to = *at;
+        if (control > 0)
+            *to = '?';
+        at += control > 0 ? control : 1;
+    }
+    *to = '\0';
 }
 
 static void say(const char *format, va_list args)

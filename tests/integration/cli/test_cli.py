@@ -249,6 +249,25 @@ class Run(Case):
         self.assertEqual(done.stderr.count("gone"), 1, done.stderr)
         self.assertIn("tier gone cannot be had", done.stderr)
 
+    def test_a_kind_that_is_built_in_only_is_said_once(self):
+        for kind in ("device", "pinned"):
+            policy = self.write("builtin.policy", f"tier x {{ kind = {kind} }}\n"
+                                                  "rule all { side = host  place = { x, dram } }\n")
+            done = self.berth("run", "--policy", policy, "--", "sh", "-c", "sh -c true; sh -c true")
+            self.assertEqual(done.stderr.count("tier x cannot be had"), 1, done.stderr)
+
+    def test_what_is_no_table_holds_nothing_up(self):
+        pipe = os.path.join(self.root, "pipe")
+        os.mkfifo(pipe)
+        for path, why in ((pipe, "it is no file"), (self.root, "it is no file"),
+                          (self.write("empty", ""), "it is empty"),
+                          (self.policy, "it is not a compiled table")):
+            done = self.berth("run", "-o", "host=on", "--", "echo", "fine",
+                              env={"BERTH_POLICY": path})
+            self.assertEqual((done.returncode, done.stdout), (0, "fine\n"))
+            self.assertIn(why, done.stderr)
+            self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+
     def test_the_same_policy_is_kept_once(self):
         for _ in range(3):
             self.good("run", "--policy", self.policy, "--", "true")
@@ -475,6 +494,31 @@ class Ask(Case):
             self.assertEqual(self.good("policy", "show", "--text", again), shown)
             self.assertEqual(self.good("policy", "show", pid), self.good("policy", "show", other))
 
+    def test_tiers_of_earlier_policies_are_shown_while_they_hold_something(self):
+        other = self.write("other.policy",
+                           f"tier next {{ kind = file  path = \"{self.root}\" }}\n"
+                           "rule r { min-size = 1G  place = { next } }\n")
+        third = self.write("third.policy", "rule r { min-size = 1G  place = { dram } }\n")
+
+        def shown():
+            tiers = self.good("stat").split("\n\n")[2]
+            return {line.split()[0] for line in tiers.splitlines()[1:]} - {"dram"}
+        with self.holder() as process:
+            self.wait_listed(process.pid)
+            for policy, expected in ((other, {"far", "next"}), (third, {"far"})):
+                self.good("policy", "apply", str(process.pid), policy)
+                self.assertEqual(shown(), expected)
+
+    def test_a_process_cannot_give_orders_to_a_terminal(self):
+        with self.holder() as process:
+            self.wait_listed(process.pid)
+            odd = os.path.join(self.root, "\x1b[2J\n\x7f\u009b1m.policy")
+            shutil.copy(self.policy, odd)
+            self.good("policy", "apply", str(process.pid), odd)
+            told = self.good("stat")
+            self.assertEqual(self.stat(process.pid)["table"]["origin"], odd)
+            self.assertIn("?[2J???1m.policy)\n", told)
+
     def test_the_example_agent_moves_a_rule(self):
         with self.holder() as process:
             self.wait_listed(process.pid)
@@ -507,8 +551,9 @@ class Ask(Case):
     def test_options_are_shown_with_their_origin(self):
         with self.running("-o", "control=always", "-o", "site-depth=9") as process:
             self.wait_listed(process.pid)
-            self.assertRegex(self.good("options", str(process.pid)),
-                             r"\nsite-depth +9 +environment ")
+            told = self.good("options", str(process.pid))
+            self.assertRegex(told, r"\nsite-depth +9 +environment +frames ")
+            self.assertRegex(told, r"\nhost +auto +default +auto\|on\|off ")
         self.assertRegex(self.good("options"), r"\nsite-depth +32 +default ")
         self.assertRegex(self.good("run", "--help"), r"\nsite-depth +32 +default ")
 
@@ -547,6 +592,7 @@ class Tool(Case):
         self.refused("is not expected", "ps", "now", status=2)
         self.refused("--watch", "stat", "--watch", "soon", status=2)
         self.refused("PID FILE", "policy", "apply", status=2)
+        self.refused("berth: stat: unrecognized option", "stat", "--nonsense", status=2)
 
     def test_the_doctor_finds_the_libraries(self):
         told = self.berth("doctor")
@@ -558,10 +604,13 @@ class Tool(Case):
         self.assertIn("site-depth", told.stderr)
 
     def test_a_full_disk_is_noticed(self):
-        with open("/dev/full", "w", encoding="utf-8") as full:
-            done = subprocess.run([BERTH, "help"], stdout=full, stderr=subprocess.PIPE, check=False)
-        self.assertEqual(done.returncode, 1)
-        self.assertIn(b"No space left", done.stderr)
+        for command in (["help"], ["ps"], ["options"], ["doctor"], ["policy", "check", self.policy],
+                        ["policy", "show", self.policy], ["policy", "compile", self.policy]):
+            with open("/dev/full", "w", encoding="utf-8") as full:
+                done = subprocess.run([BERTH, *command], stdout=full, stderr=subprocess.PIPE,
+                                      env=self.env, check=False)
+            self.assertEqual(done.returncode, 1, command)
+            self.assertIn(b"No space left", done.stderr)
 
 
 if __name__ == "__main__":
