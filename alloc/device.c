@@ -141,6 +141,13 @@ int berth__device_sync(berth_cu_context context)
     return r;
 }
 
+int berth__device_exchange_capture(int *mode)
+{
+    if (!berth__driver.cuThreadExchangeStreamCaptureMode)
+        return -ENOSYS;
+    return berth__device_error(berth__driver.cuThreadExchangeStreamCaptureMode(mode));
+}
+
 int berth__device_probe_capture(berth_cu_context context)
 {
     berth_cu_address address = 0;

@@ -44,6 +44,8 @@ enum {
     BERTH_CU_CAPTURE_LAST = 908
 };
 
+#define BERTH_CU_CAPTURE_RELAXED 2 /* CUstreamCaptureMode: unsafe calls are allowed */
+
 /*
  * X(name, (parameters)): what Berth calls for its own purposes, and hooks do not wrap.
  */
@@ -58,7 +60,8 @@ enum {
     X(cuStreamSynchronize, (berth_cu_stream stream))                                               \
     X(cuStreamSynchronize_ptsz, (berth_cu_stream stream))                                          \
     X(cuStreamIsCapturing, (berth_cu_stream stream, int *status))                                  \
-    X(cuStreamIsCapturing_ptsz, (berth_cu_stream stream, int *status))
+    X(cuStreamIsCapturing_ptsz, (berth_cu_stream stream, int *status))                             \
+    X(cuThreadExchangeStreamCaptureMode, (int *mode))
 
 /* X(name, (parameters)): what the hooks wrap, by the exact names that the driver exports. */
 #define BERTH_DRIVER_HOOKED(X)                                                                     \
@@ -156,6 +159,11 @@ int berth__device_alloc(uint64_t size, uintptr_t *ret);
  */
 int berth__device_free(berth_cu_context context, uintptr_t address);
 int berth__device_sync(berth_cu_context context);
+/*
+ * Sets what the calling thread may do while streams are captured, and *mode to what it was. For
+ * calls of Berth's own: they are no part of what the program captures.
+ */
+int berth__device_exchange_capture(int *mode);
 /* Whether the driver lets this thread allocate while a stream is captured: 0, or its error. */
 int berth__device_probe_capture(berth_cu_context context);
 

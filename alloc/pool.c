@@ -113,7 +113,8 @@ struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, boo
     struct berth_block *block = berth__free_set_fit(set, size);
     struct berth_block *rest;
 
-    if (!block || (is_whole && block->size - size > size >> WHOLE_WASTE_SHIFT))
+    if (!block || (is_whole && block->size > berth__pool_driver_size(size) &&
+                   block->size - size > size >> WHOLE_WASTE_SHIFT))
         return NULL;
     berth__free_set_remove(set, block);
     if (is_whole || block->size == size)
@@ -207,6 +208,8 @@ int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_a
 
 /* A block on its way out, and what is needed to recognise it after the lock was let go. */
 struct leave {
+    berth_free_async_function in_order; /* NULL: by cuMemFree */
+    berth_cu_stream stream;             /* for `in_order` */
     struct berth_pool *pool;
     struct berth_block *block;
     berth_cu_context context;
@@ -233,15 +236,13 @@ static int leave_begin(uintptr_t address, struct leave *leave)
     block = berth__segment_block(segment, address);
     if (block->address != address || block->state != BERTH_BLOCK_LIVE)
         goto unlock;
-    *leave = (struct leave){
-        .pool = pool,
-        .block = block,
-        .context = atomic_load_explicit(&pool->context, memory_order_relaxed),
-        .id = block->id,
-        .epoch = pool->wait_epoch++,
-        .to_driver = segment->kind == BERTH_SEGMENT_WHOLE &&
-                     (block->flags != 0 || berth__device_capturing()),
-    };
+    leave->pool = pool;
+    leave->block = block;
+    leave->context = atomic_load_explicit(&pool->context, memory_order_relaxed);
+    leave->id = block->id;
+    leave->epoch = pool->wait_epoch++;
+    leave->to_driver = segment->kind == BERTH_SEGMENT_WHOLE &&
+                       (block->flags != 0 || leave->in_order || berth__device_capturing());
     block->state = BERTH_BLOCK_LEAVING;
     if (leave->to_driver) {
         /* Once the driver has it back, anybody may be given the same address. */
@@ -274,7 +275,8 @@ static int leave_to_driver(const struct leave *leave)
     struct berth_block *block = leave->block;
     struct berth_segment *segment = block->segment;
     struct berth_segment *other = NULL;
-    int r = berth__device_free(leave->context, segment->base);
+    int r = leave->in_order ? berth__device_error(leave->in_order(segment->base, leave->stream))
+                            : berth__device_free(leave->context, segment->base);
 
     berth__pool_lock(leave->pool);
     if (leave_is_current(leave)) {
@@ -293,13 +295,13 @@ static int leave_to_driver(const struct leave *leave)
 
 /*
  * A shared segment's block, freed while a stream is captured. Synchronising would break the
- * capture; whether freeing is allowed is the driver's to say.
+ * capture; whether freeing is allowed is the driver's to say. Freeing in stream order always is.
  */
 static int leave_in_capture(const struct leave *leave)
 {
     struct berth_pool *pool = leave->pool;
     struct berth_block *block = leave->block;
-    int r = berth__device_probe_capture(leave->context);
+    int r = leave->in_order ? 0 : berth__device_probe_capture(leave->context);
 
     berth__pool_lock(pool);
     if (leave_is_current(leave)) {
@@ -318,9 +320,23 @@ static int leave_in_capture(const struct leave *leave)
     return r;
 }
 
+int berth__pool_free_in_order(uintptr_t address, berth_free_async_function function,
+                              berth_cu_stream stream)
+{
+    struct leave leave = {.in_order = function, .stream = stream};
+    int r;
+
+    if (berth__pool_disabled())
+        return BERTH_POOL_FORWARD;
+    r = leave_begin(address, &leave);
+    if (r != 0)
+        return r;
+    return leave.to_driver ? leave_to_driver(&leave) : leave_in_capture(&leave);
+}
+
 int berth__pool_free(uintptr_t address)
 {
-    struct leave leave;
+    struct leave leave = {0};
     int r;
 
     if (berth__pool_disabled())

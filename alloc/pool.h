@@ -4,10 +4,11 @@
  * context.
  *
  * A block below the option ipc-min shares a segment with others; a larger one has a driver
- * allocation of its own, which is cached whole and reused for requests that waste at most an eighth
- * of it. Memory is asked of the driver in this order: the cache; the driver; and when the driver
- * (or the tier's capacity) has no more, everything cached on the device is given back and the
- * driver is asked again. Its answer is then the program's.
+ * allocation of its own, in multiples of the 2 MiB that the driver takes anyway, which is cached
+ * whole and reused for requests that waste at most an eighth of it. Memory is asked of the driver
+ * in this order: the cache; the driver; and when the driver has no more, everything cached on the
+ * device is given back, or everything cached in the tier when its capacity is full, and the driver
+ * is asked again. Its answer is then the program's.
  *
  * A freed block is ready for reuse once its context was synchronised, as cuMemFree does. No lock is
  * held over a call of the driver.
@@ -49,6 +50,16 @@ int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_a
  */
 int berth__pool_free(uintptr_t address);
 
+/*
+ * Frees a block, by its first address, in the order of a stream that is not captured while another
+ * one is, and that the caller has synchronised. A block with a driver allocation of its own goes
+ * back by `function`; another one is ready for reuse after the next synchronisation. As above.
+ */
+typedef berth_cu_result (*berth_free_async_function)(berth_cu_address address,
+                                                     berth_cu_stream stream);
+int berth__pool_free_in_order(uintptr_t address, berth_free_async_function function,
+                              berth_cu_stream stream);
+
 /* A live block as queries see it. */
 struct berth_block_view {
     berth_tier_id tier;
@@ -82,10 +93,14 @@ bool berth__pool_set_sync_memops(uintptr_t base, bool value);
 uint64_t berth__pool_cached(int device);
 
 /*
- * Gives everything cached on the device back to the driver. Returns the bytes that came free,
- * those which other threads gave back at the same time included.
+ * Gives what is cached on the device, or on all of them, back to the driver; or only what a tier
+ * has cached, on any device. Returns the bytes that came free, those which other threads gave back
+ * at the same time included: a thread that finds nothing waits for those that are at it. May block
+ * until devices are idle. Works while a stream is captured too.
  */
+#define BERTH_POOL_ALL_DEVICES (-1)
 uint64_t berth__pool_release_cached(int device);
+uint64_t berth__pool_release_tier(berth_tier_id tier);
 
 /* The context was destroyed, and its memory with it: forgets it without calling the driver. */
 void berth__pool_drop(berth_cu_context context);

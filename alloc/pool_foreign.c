@@ -2,6 +2,7 @@
 #include "alloc/pool_foreign.h"
 
 #include "alloc/page_map.h"
+#include "alloc/pool.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 
@@ -15,7 +16,13 @@ static atomic_bool disabled;
 
 int berth__foreign_reserve(berth_tier_id tier, uint64_t size)
 {
-    return berth__tier_reserve(tier, size);
+    uint64_t capacity = atomic_load_explicit(&berth__tier(tier)->capacity, memory_order_relaxed);
+    int r;
+
+    do {
+        r = berth__tier_reserve(tier, size);
+    } while (r < 0 && size <= capacity && berth__pool_release_tier(tier) > 0);
+    return r;
 }
 
 void berth__foreign_cancel(berth_tier_id tier, uint64_t size)

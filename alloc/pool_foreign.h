@@ -24,7 +24,8 @@ struct berth_foreign {
 };
 
 /*
- * Takes the bytes of the tier's capacity before the driver is asked: 0 or -ENOSPC. Then either
+ * Takes the bytes of the tier's capacity before the driver is asked: 0, or -ENOSPC when even
+ * without what the pools cache in the tier there is no room. Then either
  * berth__foreign_add() keeps them or berth__foreign_cancel() gives them back.
  */
 int berth__foreign_reserve(berth_tier_id tier, uint64_t size);

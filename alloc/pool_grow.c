@@ -7,13 +7,17 @@
 #include "alloc/tier_ops.h"
 
 #include <errno.h>
-#include <sched.h>
+#include <time.h>
 
-/* What the driver rounds large allocations to: a smaller segment would waste device memory. */
-#define SEGMENT_SIZE_MIN ((uint64_t)1 << 21) /* 2 MiB */
+/* A smaller segment would waste device memory: the driver takes that much for it. */
+#define SEGMENT_SIZE_MIN BERTH_DRIVER_PIECE
 
-/* How often a thread lets others run while they give memory back, before it takes OOM for real. */
-#define RELEASE_YIELDS_MAX 100000
+/*
+ * How long a thread that needs memory waits for others that are giving it back: cuMemFree waits
+ * for the device, and the program would not have been refused natively. Not for ever, because the
+ * device may be waiting for this very thread.
+ */
+#define RELEASE_WAIT_MAX_S 10
 
 /* A segment to be: everything that can fail for want of host memory is had before the driver. */
 struct growth {
@@ -220,7 +224,7 @@ static int grow_by(struct berth_pool *pool, const struct berth_pool_request *req
     berth__pool_put(pool, growth.block);
     block = growth.block;
     berth__free_set_remove(is_whole ? &pool->whole : &pool->shared, block);
-    if (block->size > block_size) {
+    if (block->size > block_size && !is_whole) {
         struct berth_block *rest = berth__slab_new(&pool->block_slab, sizeof(*rest));
 
         if (rest) {
@@ -258,9 +262,7 @@ static uint64_t shared_segment_size(struct berth_pool *pool, uint64_t block_size
         size = limit;
     if (size < block_size)
         size = block_size;
-    if (size > UINT64_MAX - SEGMENT_SIZE_MIN)
-        return block_size;
-    return (size + SEGMENT_SIZE_MIN - 1) & ~(SEGMENT_SIZE_MIN - 1);
+    return berth__pool_driver_size(size < SEGMENT_SIZE_MIN ? SEGMENT_SIZE_MIN : size);
 }
 
 static bool is_out_of_memory(int r)
@@ -302,20 +304,29 @@ static bool take_cached(struct berth_pool *pool, const struct berth_pool_request
     return block != NULL;
 }
 
+/* What the cache can do after `error`: a full device and a full tier are helped by other blocks. */
+static uint64_t release_for(struct berth_pool *pool, int error, uint64_t size)
+{
+    berth_tier_id tier = atomic_load_explicit(&pool->tier, memory_order_relaxed);
+    uint64_t capacity = atomic_load_explicit(&berth__tier(tier)->capacity, memory_order_relaxed);
+
+    if (error != -ENOSPC)
+        return berth__pool_release_cached(pool->device);
+    return capacity != 0 && size > capacity ? 0 : berth__pool_release_tier(tier);
+}
+
 int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *request,
                      uint64_t size, bool is_whole, bool is_captured, uintptr_t *ret_address)
 {
-    uint64_t target = is_whole ? size : shared_segment_size(pool, size);
+    uint64_t target = is_whole ? berth__pool_driver_size(size) : shared_segment_size(pool, size);
     int r = grow_by(pool, request, size, target, is_whole, is_captured, ret_address);
 
     if (is_out_of_memory(r) && target != size)
         r = grow_by(pool, request, size, size, is_whole, is_captured, ret_address);
-    if (is_captured)
-        return r == -ENOBUFS ? BERTH_POOL_FORWARD : r;
-    if (is_out_of_memory(r) && settle_waiting(pool) &&
+    if (is_out_of_memory(r) && !is_captured && settle_waiting(pool) &&
         take_cached(pool, request, size, is_whole, ret_address))
         return 0;
-    while (is_out_of_memory(r) && berth__pool_release_cached(pool->device) > 0)
+    while (is_out_of_memory(r) && release_for(pool, r, size) > 0)
         r = grow_by(pool, request, size, size, is_whole, is_captured, ret_address);
     return r == -ENOBUFS ? BERTH_POOL_FORWARD : r;
 }
@@ -367,6 +378,20 @@ static void attach_again(struct berth_pool *pool, struct berth_segment *segment,
     berth__pool_count_cached(pool, segment->size);
 }
 
+/* Threads that wait for others to give memory back. */
+static pthread_mutex_t release_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t release_done = PTHREAD_COND_INITIALIZER;
+static uint64_t releases; /* that are done. Synchronization: release_lock */
+
+static void count_released(struct berth_pool *pool, uint64_t size)
+{
+    pthread_mutex_lock(&release_lock);
+    atomic_fetch_sub_explicit(&pool->releasing, size, memory_order_relaxed);
+    releases++;
+    pthread_cond_broadcast(&release_done);
+    pthread_mutex_unlock(&release_lock);
+}
+
 static uint64_t release_pool(struct berth_pool *pool)
 {
     struct berth_segment *list, *next;
@@ -391,40 +416,82 @@ static uint64_t release_pool(struct berth_pool *pool)
             berth__pool_delete_segment(pool, segment);
             released += size;
         }
-        atomic_fetch_sub_explicit(&pool->releasing, size, memory_order_relaxed);
         berth__pool_unlock(pool);
+        count_released(pool, size);
     }
     return released;
 }
 
-/* Lets other threads finish giving memory back; the bytes that they were at. */
-static uint64_t await_releases(int device)
+/* The pools that are to give back. */
+struct release {
+    int device;         /* or BERTH_POOL_ALL_DEVICES */
+    berth_tier_id tier; /* or BERTH_TIER_NONE: any */
+};
+
+static bool release_concerns(const struct release *release, const struct berth_pool *pool)
 {
-    uint64_t seen = 0;
+    return (release->device == BERTH_POOL_ALL_DEVICES || pool->device == release->device) &&
+           (release->tier == BERTH_TIER_NONE || pool->tier == release->tier);
+}
 
-    for (int i = 0; i < RELEASE_YIELDS_MAX; i++) {
-        uint64_t now = 0;
+static uint64_t bytes_releasing(const struct release *release)
+{
+    uint64_t bytes = 0;
 
-        for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
-            if (pool->device == device)
-                now += atomic_load_explicit(&pool->releasing, memory_order_relaxed);
-        if (now == 0)
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
+        if (release_concerns(release, pool))
+            bytes += atomic_load_explicit(&pool->releasing, memory_order_relaxed);
+    return bytes;
+}
+
+/* Waits until other threads have given something back; the bytes that they were at. */
+static uint64_t await_releases(const struct release *release)
+{
+    uint64_t bytes = bytes_releasing(release);
+    struct timespec end;
+    uint64_t seen;
+
+    if (bytes == 0)
+        return 0;
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += RELEASE_WAIT_MAX_S;
+    pthread_mutex_lock(&release_lock);
+    seen = releases;
+    /* What was done since the first look is as good as what others will do. */
+    while (bytes_releasing(release) >= bytes && releases == seen) {
+        if (pthread_cond_timedwait(&release_done, &release_lock, &end) != 0) {
+            bytes = 0;
             break;
-        if (now > seen)
-            seen = now;
-        sched_yield();
+        }
     }
-    return seen;
+    pthread_mutex_unlock(&release_lock);
+    return bytes;
+}
+
+static uint64_t release_run(const struct release *release)
+{
+    int mode = BERTH_CU_CAPTURE_RELAXED;
+    bool is_relaxed = berth__device_capturing() && berth__device_exchange_capture(&mode) == 0;
+    uint64_t released = 0;
+
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
+        if (atomic_load(&pool->context) && release_concerns(release, pool))
+            released += release_pool(pool);
+    if (is_relaxed)
+        berth__device_exchange_capture(&mode);
+    return released > 0 ? released : await_releases(release);
 }
 
 uint64_t berth__pool_release_cached(int device)
 {
-    uint64_t released = 0;
+    const struct release release = {device, BERTH_TIER_NONE};
 
-    if (berth__pool_disabled())
-        return 0;
-    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
-        if (atomic_load(&pool->context) && pool->device == device)
-            released += release_pool(pool);
-    return released > 0 ? released : await_releases(device);
+    return berth__pool_disabled() ? 0 : release_run(&release);
+}
+
+uint64_t berth__pool_release_tier(berth_tier_id tier)
+{
+    const struct release release = {BERTH_POOL_ALL_DEVICES, tier};
+
+    return berth__pool_disabled() ? 0 : release_run(&release);
 }

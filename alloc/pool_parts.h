@@ -64,6 +64,20 @@ void berth__pool_count_cached(struct berth_pool *pool, uint64_t bytes);
 /* Called with the lock held: a free block becomes the program's. */
 void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
                           const struct berth_pool_request *request);
+/*
+ * What the driver takes for an allocation of `size` bytes: asking for all of it costs nothing, and
+ * what is cached is then what the driver has less. At most 1 MiB may share a piece with others.
+ */
+#define BERTH_DRIVER_PIECE_SHIFT 21 /* 2 MiB */
+#define BERTH_DRIVER_PIECE ((uint64_t)1 << BERTH_DRIVER_PIECE_SHIFT)
+
+static inline uint64_t berth__pool_driver_size(uint64_t size)
+{
+    if (size <= BERTH_DRIVER_PIECE / 2 || size > UINT64_MAX - BERTH_DRIVER_PIECE)
+        return size;
+    return (size + BERTH_DRIVER_PIECE - 1) & ~(BERTH_DRIVER_PIECE - 1);
+}
+
 /* A block of at least `size` bytes out of the free sets, cut to size; or NULL. */
 struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, bool is_whole);
 /* A block that is nobody's any more joins the free set, with its free neighbours. */

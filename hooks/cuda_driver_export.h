@@ -14,6 +14,12 @@
     BERTH_EXPORT extern __typeof__(berth__hook_##name) name                                        \
         __attribute__((alias("berth__hook_" #name)))
 
+/*
+ * No allocation of any kind lies in the first OS page: what the driver answers about this address
+ * is its answer about memory that it does not know.
+ */
+#define BERTH_NO_ADDRESS ((berth_cu_address)1)
+
 /* Leaves a wrapper when the driver, or this function of it, is not there. */
 #define NEED(name)                                                                                 \
     do {                                                                                           \

@@ -33,13 +33,19 @@ EXPORT(cuArrayCreate_v2);
 EXPORT(cuArray3DCreate_v2);
 EXPORT(cuMipmappedArrayCreate);
 
-/* Whether a call that failed is worth another try: the cache had something to give back. */
+/*
+ * Whether a call that failed is worth another try: the cache had something to give back. Which
+ * device the call is about, a stream, a pool or an argument says; most often it is the current one.
+ */
 static bool cache_gave_back(berth_cu_result result)
 {
     int device;
 
-    return result == BERTH_CU_OUT_OF_MEMORY && berth__device_of_current(&device) == 0 &&
-           berth__pool_release_cached(device) > 0;
+    if (result != BERTH_CU_OUT_OF_MEMORY)
+        return false;
+    if (berth__device_of_current(&device) == 0 && berth__pool_release_cached(device) > 0)
+        return true;
+    return berth__pool_release_cached(BERTH_POOL_ALL_DEVICES) > 0;
 }
 
 /* The driver gave `size` bytes at `address`, or nothing; the reservation is kept or given back. */
@@ -92,9 +98,9 @@ berth_cu_result berth__hook_cuMemAllocPitch_v2(berth_cu_address *address, size_t
         return berth__driver.cuMemAllocPitch_v2(address, pitch, width, height, element_size);
     if (berth__foreign_reserve(BERTH_TIER_DEVICE, size) < 0)
         return BERTH_CU_OUT_OF_MEMORY;
-    result = berth__driver.cuMemAllocPitch_v2(address, pitch, width, height, element_size);
-    if (cache_gave_back(result))
+    do {
         result = berth__driver.cuMemAllocPitch_v2(address, pitch, width, height, element_size);
+    } while (cache_gave_back(result));
     berth__foreign_cancel(BERTH_TIER_DEVICE, size);
     if (result != BERTH_CU_SUCCESS || __builtin_mul_overflow(*pitch, height, &size) ||
         berth__foreign_reserve(BERTH_TIER_DEVICE, size) < 0)
@@ -115,7 +121,9 @@ berth_cu_result berth__hook_cuMemAllocManaged(berth_cu_address *address, size_t 
         return berth__driver.cuMemAllocManaged(address, size, flags);
     if (berth__foreign_reserve(BERTH_TIER_PINNED, size) < 0)
         return BERTH_CU_OUT_OF_MEMORY;
-    result = berth__driver.cuMemAllocManaged(address, size, flags);
+    do {
+        result = berth__driver.cuMemAllocManaged(address, size, flags);
+    } while (cache_gave_back(result));
     account(result, BERTH_TIER_PINNED, result == BERTH_CU_SUCCESS ? (uintptr_t)*address : 0, size,
             true, __builtin_return_address(0));
     return result;
@@ -221,14 +229,14 @@ static berth_cu_result alloc_async(async_function function, from_pool_function f
     bool is_captured = berth__device_capturing();
     berth_cu_result result;
 
-    if (!address || is_captured)
-        return from_pool ? from_pool(address, size, pool, stream) : function(address, size, stream);
-    if (berth__foreign_reserve(BERTH_TIER_DEVICE, size) < 0)
+    if (address && !is_captured && berth__foreign_reserve(BERTH_TIER_DEVICE, size) < 0)
         return BERTH_CU_OUT_OF_MEMORY;
     do {
         result =
             from_pool ? from_pool(address, size, pool, stream) : function(address, size, stream);
     } while (cache_gave_back(result));
+    if (!address || is_captured)
+        return result;
     account(result, BERTH_TIER_DEVICE, result == BERTH_CU_SUCCESS ? (uintptr_t)*address : 0, size,
             false, return_address);
     return result;
@@ -270,15 +278,25 @@ berth_cu_result berth__hook_cuMemAllocFromPoolAsync_ptsz(berth_cu_address *addre
                        stream, __builtin_return_address(0));
 }
 
-typedef berth_cu_result (*free_async_function)(berth_cu_address address, berth_cu_stream stream);
 typedef berth_cu_result (*stream_function)(berth_cu_stream stream);
+typedef berth_cu_result (*status_function)(berth_cu_stream stream, int *status);
+
+static bool is_capturing(status_function function, berth_cu_stream stream)
+{
+    int status = 0;
+
+    return berth__device_capturing() && function && function(stream, &status) == BERTH_CU_SUCCESS &&
+           status != 0;
+}
 
 /*
  * A block of the pool may be freed in stream order too. It then waits for the stream, which may be
  * of another context, and for its own context, which is stricter than the order that was asked for.
+ * A stream that is captured takes only memory of the graph (cuda.h, cuMemFreeAsync).
  */
-static berth_cu_result free_async(free_async_function function, stream_function synchronise,
-                                  berth_cu_address address, berth_cu_stream stream)
+static berth_cu_result free_async(berth_free_async_function function, stream_function synchronise,
+                                  status_function status, berth_cu_address address,
+                                  berth_cu_stream stream)
 {
     struct berth_block_view view;
     struct berth_foreign foreign;
@@ -286,13 +304,15 @@ static berth_cu_result free_async(free_async_function function, stream_function 
     bool is_foreign;
     int r = berth__pool_find((uintptr_t)address, &view);
 
-    if (r == 0 && !berth__device_capturing()) {
+    if (r != -ENOENT && (r < 0 || view.base != address || is_capturing(status, stream)))
+        return function(BERTH_NO_ADDRESS, stream);
+    if (r == 0) {
         result = synchronise ? synchronise(stream) : BERTH_CU_SUCCESS;
         if (result != BERTH_CU_SUCCESS)
             return result;
-    }
-    if (r != -ENOENT) {
-        r = berth__pool_free((uintptr_t)address);
+        r = berth__device_capturing()
+                ? berth__pool_free_in_order((uintptr_t)address, function, stream)
+                : berth__pool_free((uintptr_t)address);
         return r == BERTH_POOL_FORWARD ? function(address, stream) : berth__device_result(r);
     }
     is_foreign = berth__foreign_remove((uintptr_t)address, &foreign) == 0;
@@ -303,8 +323,8 @@ static berth_cu_result free_async(free_async_function function, stream_function 
 berth_cu_result berth__hook_cuMemFreeAsync(berth_cu_address address, berth_cu_stream stream)
 {
     NEED(cuMemFreeAsync);
-    return free_async(berth__driver.cuMemFreeAsync, berth__driver.cuStreamSynchronize, address,
-                      stream);
+    return free_async(berth__driver.cuMemFreeAsync, berth__driver.cuStreamSynchronize,
+                      berth__driver.cuStreamIsCapturing, address, stream);
 }
 
 /* The same for per-thread default streams. */
@@ -312,7 +332,7 @@ berth_cu_result berth__hook_cuMemFreeAsync_ptsz(berth_cu_address address, berth_
 {
     NEED(cuMemFreeAsync_ptsz);
     return free_async(berth__driver.cuMemFreeAsync_ptsz, berth__driver.cuStreamSynchronize_ptsz,
-                      address, stream);
+                      berth__driver.cuStreamIsCapturing_ptsz, address, stream);
 }
 
 /*

@@ -21,9 +21,6 @@ EXPORT(cuPointerSetAttribute);
 EXPORT(cuIpcGetMemHandle);
 EXPORT(cuMemGetHandleForAddressRange);
 
-/* No allocation of any kind lies in the first OS page. */
-#define NO_ADDRESS ((berth_cu_address)1)
-
 /* CUpointer_attribute, cuda.h. */
 enum {
     ATTRIBUTE_SYNC_MEMOPS = 6,
@@ -47,7 +44,7 @@ berth_cu_result berth__hook_cuMemGetAddressRange_v2(berth_cu_address *base, size
     NEED(cuMemGetAddressRange_v2);
     r = berth__pool_find((uintptr_t)address, &view);
     if (r == -EFAULT)
-        return berth__driver.cuMemGetAddressRange_v2(base, size, NO_ADDRESS);
+        return berth__driver.cuMemGetAddressRange_v2(base, size, BERTH_NO_ADDRESS);
     result = berth__driver.cuMemGetAddressRange_v2(base, size, address);
     if (result != BERTH_CU_SUCCESS || r < 0)
         return result;
@@ -103,8 +100,8 @@ berth_cu_result berth__hook_cuPointerGetAttribute(void *value, int attribute,
 
     NEED(cuPointerGetAttribute);
     r = berth__pool_find((uintptr_t)address, &view);
-    result =
-        berth__driver.cuPointerGetAttribute(value, attribute, r == -EFAULT ? NO_ADDRESS : address);
+    result = berth__driver.cuPointerGetAttribute(value, attribute,
+                                                 r == -EFAULT ? BERTH_NO_ADDRESS : address);
     if (result == BERTH_CU_SUCCESS && r == 0)
         correct_attribute(value, attribute, &view);
     return result;
@@ -124,7 +121,7 @@ berth_cu_result berth__hook_cuPointerGetAttributes(unsigned count, int *attribut
     NEED(cuPointerGetAttributes);
     r = berth__pool_find((uintptr_t)address, &view);
     result = berth__driver.cuPointerGetAttributes(count, attributes, values,
-                                                  r == -EFAULT ? NO_ADDRESS : address);
+                                                  r == -EFAULT ? BERTH_NO_ADDRESS : address);
     if (result != BERTH_CU_SUCCESS || r < 0)
         return result;
     for (unsigned i = 0; i < count; i++)
@@ -149,7 +146,7 @@ berth_cu_result berth__hook_cuPointerSetAttribute(const void *value, int attribu
     NEED(cuPointerSetAttribute);
     r = berth__pool_find((uintptr_t)address, &view);
     if (r == -EFAULT)
-        address = NO_ADDRESS;
+        address = BERTH_NO_ADDRESS;
     if (r < 0 || !value || attribute != ATTRIBUTE_SYNC_MEMOPS)
         return berth__driver.cuPointerSetAttribute(value, attribute, address);
     memcpy(&wanted, value, sizeof(wanted));
@@ -177,7 +174,7 @@ berth_cu_result berth__hook_cuIpcGetMemHandle(struct berth_cu_ipc_handle *handle
     NEED(cuIpcGetMemHandle);
     r = berth__pool_find((uintptr_t)address, &view);
     if (r == -EFAULT)
-        address = NO_ADDRESS;
+        address = BERTH_NO_ADDRESS;
     if (r == 0 && !view.is_whole) {
         berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_CUDA,
                         "an IPC handle of a block of %llu bytes was asked for and refused; blocks "
@@ -206,7 +203,7 @@ berth_cu_result berth__hook_cuMemGetHandleForAddressRange(void *handle, berth_cu
     NEED(cuMemGetHandleForAddressRange);
     r = berth__pool_find((uintptr_t)address, &view);
     if (r == -EFAULT)
-        address = NO_ADDRESS;
+        address = BERTH_NO_ADDRESS;
     result = berth__driver.cuMemGetHandleForAddressRange(handle, address, size, type, flags);
     if (result == BERTH_CU_SUCCESS && r == 0)
         berth__pool_set_exported(view.base);

@@ -7,7 +7,7 @@
  *
  * Where Berth differs on purpose the check prints nothing that differs, and says so.
  */
-#include "cuda_api.h"
+#include "check.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -18,37 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define KIB(n) ((size_t)(n) << 10)
-#define MIB(n) ((size_t)(n) << 20)
-
-static CUcontext context;
 static bool under_berth;
-
-#define SEEN(...) printf("  " __VA_ARGS__)
-#define EXPECT(condition)                                                                          \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            printf("  FAIL line %d: %s\n", __LINE__, #condition);                                  \
-            fflush(stdout);                                                                        \
-            _exit(1);                                                                              \
-        }                                                                                          \
-    } while (0)
-
-static void up(void)
-{
-    EXPECT(cuInit(0) == 0);
-    EXPECT(cuDevicePrimaryCtxRetain(&context, 0) == 0);
-    EXPECT(cuCtxSetCurrent(context) == 0);
-}
-
-static CUdeviceptr alloc(size_t size)
-{
-    CUdeviceptr p = 0;
-
-    EXPECT(cuMemAlloc_v2(&p, size) == 0);
-    EXPECT(p != 0 && p % 512 == 0);
-    return p;
-}
 
 static bool holds(CUdeviceptr p, size_t size, unsigned char value)
 {
@@ -68,7 +38,7 @@ static void unusual_arguments(void)
     CUdeviceptr p = 42;
     size_t sizes[] = {1, 511, 512, 513, 4096, KIB(100), MIB(2) - 1, MIB(2), MIB(7) + 1};
 
-    up();
+    check_up();
     SEEN("size 0: %d\n", cuMemAlloc_v2(&p, 0));
     SEEN("no out argument: %d\n", cuMemAlloc_v2(NULL, 512));
     SEEN("more than there is: %d\n", cuMemAlloc_v2(&p, (size_t)1 << 50));
@@ -76,7 +46,7 @@ static void unusual_arguments(void)
     SEEN("free of 0: %d\n", cuMemFree_v2(0));
     SEEN("free of 42: %d\n", cuMemFree_v2(42));
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
-        SEEN("free of %zu: %d\n", sizes[i], cuMemFree_v2(alloc(sizes[i])));
+        SEEN("free of %zu: %d\n", sizes[i], cuMemFree_v2(check_alloc(sizes[i])));
 }
 
 /* 3.3-6: before the driver is up, and without a context. */
@@ -95,10 +65,10 @@ static void double_and_interior_frees(void)
 {
     CUdeviceptr small, large, other;
 
-    up();
-    small = alloc(KIB(4));
-    other = alloc(KIB(4));
-    large = alloc(MIB(4));
+    check_up();
+    small = check_alloc(KIB(4));
+    other = check_alloc(KIB(4));
+    large = check_alloc(MIB(4));
     EXPECT(cuMemsetD8_v2(small, 7, KIB(4)) == 0 && cuMemsetD8_v2(large, 8, MIB(4)) == 0);
     SEEN("interior: %d %d\n", cuMemFree_v2(small + 512), cuMemFree_v2(large + MIB(2)));
     EXPECT(holds(small, KIB(4), 7) && holds(large, MIB(4), 8));
@@ -113,16 +83,16 @@ static void cached_memory_is_available(void)
     CUdeviceptr p[8], big;
     size_t free_size, total;
 
-    up();
+    check_up();
     EXPECT(cuMemGetInfo_v2(&free_size, &total) == 0);
     for (int i = 0; i < 8; i++)
-        p[i] = alloc(free_size / 10 + (size_t)i * 512);
+        p[i] = check_alloc(free_size / 10 + (size_t)i * 512);
     for (int i = 0; i < 8; i++)
         EXPECT(cuMemFree_v2(p[i]) == 0);
-    big = alloc(free_size / 10 * 9);
+    big = check_alloc(free_size / 10 * 9);
     SEEN("too much: %d\n", cuMemAlloc_v2(&p[0], free_size / 10 * 2));
     EXPECT(cuMemFree_v2(big) == 0);
-    big = alloc(free_size / 10 * 9);
+    big = check_alloc(free_size / 10 * 9);
     EXPECT(cuMemFree_v2(big) == 0);
 }
 
@@ -135,16 +105,16 @@ static void cached_memory_is_available_to_all(void)
     size_t free_size, total, pitch;
     CUdeviceptr p;
 
-    up();
+    check_up();
     EXPECT(cuMemGetInfo_v2(&free_size, &total) == 0);
     free_size = free_size / 10 * 9 / MIB(2) * MIB(2);
-    EXPECT(cuMemFree_v2(alloc(free_size)) == 0);
+    EXPECT(cuMemFree_v2(check_alloc(free_size)) == 0);
     SEEN("physical memory: %d\n", cuMemCreate(&handle, free_size, &properties, 0));
     SEEN("release: %d\n", cuMemRelease(handle));
-    EXPECT(cuMemFree_v2(alloc(free_size)) == 0);
+    EXPECT(cuMemFree_v2(check_alloc(free_size)) == 0);
     SEEN("pitched: %d\n", cuMemAllocPitch_v2(&p, &pitch, free_size / 1024, 1024, 4));
     EXPECT(cuMemFree_v2(p) == 0);
-    EXPECT(cuMemFree_v2(alloc(free_size)) == 0);
+    EXPECT(cuMemFree_v2(check_alloc(free_size)) == 0);
     SEEN("stream-ordered: %d\n", cuMemAllocAsync(&p, free_size, NULL));
     EXPECT(cuMemFreeAsync(p, NULL) == 0);
 }
@@ -155,10 +125,10 @@ static void free_memory_is_what_can_be_had(void)
     size_t before, during, after, total, total_after;
     CUdeviceptr p;
 
-    up();
-    EXPECT(cuMemFree_v2(alloc(1)) == 0);
+    check_up();
+    EXPECT(cuMemFree_v2(check_alloc(1)) == 0);
     EXPECT(cuMemGetInfo_v2(&before, &total) == 0);
-    p = alloc(MIB(64));
+    p = check_alloc(MIB(64));
     EXPECT(cuMemGetInfo_v2(&during, &total) == 0);
     SEEN("64 MiB take %zu\n", before - during);
     EXPECT(cuMemFree_v2(p) == 0);
@@ -189,14 +159,14 @@ static void frees_wait_for_queued_work(void)
     CUdeviceptr p, q;
     CUstream stream;
 
-    up();
+    check_up();
     EXPECT(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING) == 0);
-    p = alloc(KIB(64));
+    p = check_alloc(KIB(64));
     EXPECT(cuLaunchHostFunc(stream, pass_slowly, NULL) == 0);
     EXPECT(cuMemsetD8Async(p, 0xee, KIB(64), stream) == 0);
     EXPECT(cuMemFree_v2(p) == 0);
     SEEN("the work is done: %d\n", callback_ran);
-    q = alloc(KIB(64));
+    q = check_alloc(KIB(64));
     EXPECT(cuMemsetD8_v2(q, 1, KIB(64)) == 0 && cuCtxSynchronize() == 0);
     EXPECT(holds(q, KIB(64), 1));
 }
@@ -205,9 +175,9 @@ static void *allocate_then_open(void *user)
 {
     CUdeviceptr p;
 
-    EXPECT(cuCtxSetCurrent(context) == 0);
+    EXPECT(cuCtxSetCurrent(check_context) == 0);
     for (int i = 0; i < 10; i++) {
-        p = alloc(KIB(4));
+        p = check_alloc(KIB(4));
         EXPECT(cuMemsetD8_v2(p, 1, 1) == 0);
     }
     gate = 1;
@@ -221,10 +191,10 @@ static void waiting_frees_hold_no_lock(void)
     CUdeviceptr p;
     pthread_t thread;
 
-    up();
+    check_up();
     EXPECT(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING) == 0);
-    p = alloc(KIB(4));
-    EXPECT(cuMemFree_v2(alloc(KIB(64))) == 0);
+    p = check_alloc(KIB(4));
+    EXPECT(cuMemFree_v2(check_alloc(KIB(64))) == 0);
     EXPECT(cuLaunchHostFunc(stream, wait_at_gate, NULL) == 0);
     EXPECT(pthread_create(&thread, NULL, allocate_then_open, NULL) == 0);
     SEEN("free: %d\n", cuMemFree_v2(p));
@@ -247,15 +217,15 @@ static void frees_from_anywhere(void)
     CUdeviceptr p[2], q, r;
     pthread_t thread;
 
-    up();
-    p[0] = alloc(KIB(1));
-    p[1] = alloc(MIB(3));
+    check_up();
+    p[0] = check_alloc(KIB(1));
+    p[1] = check_alloc(MIB(3));
     EXPECT(pthread_create(&thread, NULL, free_without_context, p) == 0);
     pthread_join(thread, NULL);
     EXPECT(cuCtxCreate_v2(&second, 0, 0) == 0);
-    q = alloc(KIB(1));
+    q = check_alloc(KIB(1));
     EXPECT(cuCtxCreate_v2(&other, 0, 1) == 0);
-    r = alloc(KIB(1));
+    r = check_alloc(KIB(1));
     SEEN("other device current: %d\n", cuMemFree_v2(p[1]));
     EXPECT(cuPointerGetAttribute(&found, CU_POINTER_ATTRIBUTE_CONTEXT, q) == 0);
     EXPECT(found == second);
@@ -271,9 +241,9 @@ static void address_ranges(void)
     CUdeviceptr p[3], base = 0;
     size_t size = 0, sizes[3] = {1000, KIB(4), MIB(5) + 3};
 
-    up();
+    check_up();
     for (int i = 0; i < 3; i++)
-        p[i] = alloc(sizes[i]);
+        p[i] = check_alloc(sizes[i]);
     for (int i = 0; i < 3; i++) {
         EXPECT(cuMemGetAddressRange_v2(&base, &size, p[i] + sizes[i] - 1) == 0);
         EXPECT(base == p[i] && size == sizes[i]);
@@ -312,10 +282,10 @@ static void pointer_attributes(void)
     unsigned long long first, second;
     int local = 0;
 
-    up();
-    p = alloc(3000);
+    check_up();
+    p = check_alloc(3000);
     EXPECT(cuPointerGetAttributes(6, list, values, p + 2999) == 0);
-    EXPECT(start == p && size == 3000 && owner == context);
+    EXPECT(start == p && size == 3000 && owner == check_context);
     SEEN("type %u ordinal %d managed %d\n", type, ordinal, managed != 0);
     first = buffer_id(p);
     EXPECT(first == buffer_id(p + 2999));
@@ -323,9 +293,9 @@ static void pointer_attributes(void)
     SEEN("freed: %d\n", cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, p));
     SEEN("freed, many: %d", cuPointerGetAttributes(6, list, values, p));
     printf(" %u %d %d\n", type, start == 0, owner == NULL);
-    p = alloc(3000);
+    p = check_alloc(3000);
     second = buffer_id(p);
-    SEEN("id is new: %d\n", first != second && second != buffer_id(alloc(3000)));
+    SEEN("id is new: %d\n", first != second && second != buffer_id(check_alloc(3000)));
     SEEN("host: %d\n", cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
                                              (CUdeviceptr)(uintptr_t)&local));
     SEEN("host, many: %d", cuPointerGetAttributes(6, list, values, (CUdeviceptr)(uintptr_t)&local));
@@ -338,9 +308,9 @@ static void synchronous_copies(void)
     unsigned int on = 1, off = 0, a = 9, b = 9;
     CUdeviceptr p, q;
 
-    up();
-    p = alloc(512);
-    q = alloc(512);
+    check_up();
+    p = check_alloc(512);
+    q = check_alloc(512);
     SEEN("set: %d\n", cuPointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, p));
     EXPECT(cuPointerGetAttribute(&a, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, p) == 0);
     EXPECT(cuPointerGetAttribute(&b, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, q) == 0);
@@ -358,18 +328,18 @@ static void ipc_handles(void)
     CUdeviceptr p, q, small;
     CUresult result;
 
-    up();
-    p = alloc(MIB(4));
+    check_up();
+    p = check_alloc(MIB(4));
     EXPECT(cuMemsetD8_v2(p, 0x5a, MIB(4)) == 0);
     SEEN("handle: %d\n", cuIpcGetMemHandle(&first, p));
     SEEN("not memory: %d\n", cuIpcGetMemHandle(&none, 42));
     EXPECT(cuMemFree_v2(p) == 0);
     SEEN("freed: %d\n", cuIpcGetMemHandle(&none, p));
-    q = alloc(MIB(4));
+    q = check_alloc(MIB(4));
     SEEN("second handle: %d\n", cuIpcGetMemHandle(&second, q));
     SEEN("differ: %d\n", memcmp(&first, &second, sizeof(first)) != 0);
     /* Natively small blocks can be exported, with their neighbours; under Berth from ipc-min on. */
-    small = alloc(KIB(4));
+    small = check_alloc(KIB(4));
     result = cuIpcGetMemHandle(&none, small);
     EXPECT(result == 0 || (under_berth && result == CUDA_ERROR_INVALID_VALUE));
     SEEN("frees: %d %d\n", cuMemFree_v2(q), cuMemFree_v2(small));
@@ -381,21 +351,21 @@ static void contexts_take_their_memory_along(void)
     CUcontext second;
     CUdeviceptr p, q;
 
-    up();
-    p = alloc(KIB(4));
-    q = alloc(MIB(4));
-    EXPECT(cuMemFree_v2(alloc(MIB(3))) == 0);
+    check_up();
+    p = check_alloc(KIB(4));
+    q = check_alloc(MIB(4));
+    EXPECT(cuMemFree_v2(check_alloc(MIB(3))) == 0);
     SEEN("reset: %d\n", cuDevicePrimaryCtxReset_v2(0));
-    EXPECT(cuDevicePrimaryCtxRetain(&context, 0) == 0 && cuCtxSetCurrent(context) == 0);
+    EXPECT(cuDevicePrimaryCtxRetain(&check_context, 0) == 0 && cuCtxSetCurrent(check_context) == 0);
     SEEN("stale: %d %d\n", cuMemFree_v2(p), cuMemFree_v2(q));
-    EXPECT(cuMemFree_v2(alloc(KIB(4))) == 0);
+    EXPECT(cuMemFree_v2(check_alloc(KIB(4))) == 0);
     EXPECT(cuCtxCreate_v2(&second, 0, 0) == 0);
-    p = alloc(KIB(4));
-    q = alloc(MIB(4));
+    p = check_alloc(KIB(4));
+    q = check_alloc(MIB(4));
     SEEN("destroy: %d\n", cuCtxDestroy_v2(second));
-    EXPECT(cuCtxSetCurrent(context) == 0);
+    EXPECT(cuCtxSetCurrent(check_context) == 0);
     SEEN("stale: %d %d\n", cuMemFree_v2(p), cuMemFree_v2(q));
-    p = alloc(KIB(4));
+    p = check_alloc(KIB(4));
     SEEN("release: %d\n", cuDevicePrimaryCtxRelease_v2(0));
     SEEN("stale: %d\n", cuMemFree_v2(p));
 }
@@ -408,10 +378,10 @@ static void captures_forbid_and_allow(void)
     CUgraph graph = NULL;
     CUdeviceptr p = 0, before, other;
 
-    up();
-    before = alloc(KIB(4));
-    other = alloc(KIB(4));
-    EXPECT(cuMemFree_v2(alloc(MIB(4))) == 0);
+    check_up();
+    before = check_alloc(KIB(4));
+    other = check_alloc(KIB(4));
+    EXPECT(cuMemFree_v2(check_alloc(MIB(4))) == 0);
     EXPECT(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING) == 0);
     EXPECT(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL) == 0);
     SEEN("global: alloc %d\n", cuMemAlloc_v2(&p, MIB(4)));
@@ -427,7 +397,7 @@ static void captures_forbid_and_allow(void)
     SEEN("relaxed: again %d\n", cuMemFree_v2(other));
     SEEN("relaxed: end %d\n", cuStreamEndCapture(stream, &graph));
     SEEN("after: %d %d\n", cuMemFree_v2(p), cuMemFree_v2(before));
-    EXPECT(cuMemFree_v2(alloc(KIB(4))) == 0);
+    EXPECT(cuMemFree_v2(check_alloc(KIB(4))) == 0);
 }
 
 /* 31: a capture may end by the destruction of what it lives in. */
@@ -439,10 +409,10 @@ static void captures_end_with_their_stream(void)
     CUstream stream;
     CUdeviceptr p;
 
-    up();
+    check_up();
     EXPECT(cuThreadExchangeStreamCaptureMode(&mode) == 0);
-    EXPECT(cuMemFree_v2(alloc(KIB(64))) == 0 && cuMemGetInfo_v2(&before, &total) == 0);
-    p = alloc(KIB(64));
+    EXPECT(cuMemFree_v2(check_alloc(KIB(64))) == 0 && cuMemGetInfo_v2(&before, &total) == 0);
+    p = check_alloc(KIB(64));
     EXPECT(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING) == 0);
     EXPECT(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED) == 0);
     SEEN("destroy stream: %d\n", cuStreamDestroy_v2(stream));
@@ -450,7 +420,7 @@ static void captures_end_with_their_stream(void)
     EXPECT(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING) == 0);
     EXPECT(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED) == 0);
     SEEN("destroy context: %d\n", cuCtxDestroy_v2(second));
-    EXPECT(cuCtxSetCurrent(context) == 0);
+    EXPECT(cuCtxSetCurrent(check_context) == 0);
     EXPECT(cuMemFree_v2(p) == 0);
     /* What was freed in a capture that is still open would not be there. */
     EXPECT(cuMemGetInfo_v2(&after, &total) == 0);
@@ -465,16 +435,16 @@ static void stream_ordered_memory(void)
     CUdeviceptr p = 0, q;
     size_t nodes = 0;
 
-    up();
+    check_up();
     EXPECT(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING) == 0);
     SEEN("alloc: %d\n", cuMemAllocAsync(&p, KIB(5), stream));
     SEEN("size 0: %d\n", cuMemAllocAsync(&q, 0, stream));
     SEEN("freed async: %d\n", cuMemFreeAsync(p, stream));
     EXPECT(cuMemAllocAsync_ptsz(&p, KIB(5), NULL) == 0);
     SEEN("freed by cuMemFree: %d\n", cuMemFree_v2(p));
-    q = alloc(KIB(5));
+    q = check_alloc(KIB(5));
     SEEN("cuMemAlloc's, freed async: %d\n", cuMemFreeAsync(q, stream));
-    q = alloc(MIB(5));
+    q = check_alloc(MIB(5));
     SEEN("a large one: %d\n", cuMemFreeAsync_ptsz(q, NULL));
     EXPECT(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL) == 0);
     SEEN("captured: %d", cuMemAllocAsync(&p, KIB(5), stream));
@@ -492,7 +462,7 @@ static void other_kinds_of_memory(void)
     void *host, *mapped;
     size_t pitch = 0;
 
-    up();
+    check_up();
     SEEN("pitched: %d", cuMemAllocPitch_v2(&pitched, &pitch, 1000, 7, 4));
     printf(" pitch %zu\n", pitch);
     SEEN("managed: %d\n", cuMemAllocManaged(&managed, MIB(1), CU_MEM_ATTACH_GLOBAL));
@@ -512,10 +482,10 @@ static void *churn(void *user)
     unsigned char mark = (unsigned char)(uintptr_t)user;
     CUdeviceptr p[16];
 
-    EXPECT(cuCtxSetCurrent(context) == 0);
+    EXPECT(cuCtxSetCurrent(check_context) == 0);
     for (int round = 0; round < 20; round++) {
         for (int i = 0; i < 16; i++) {
-            p[i] = alloc((size_t)513 << (i % 7));
+            p[i] = check_alloc((size_t)513 << (i % 7));
             EXPECT(cuMemsetD8_v2(p[i], (unsigned char)(mark + i), (size_t)513 << (i % 7)) == 0);
         }
         for (int i = 0; i < 16; i++) {
@@ -531,7 +501,7 @@ static void threads_keep_their_contents(void)
 {
     pthread_t threads[4];
 
-    up();
+    check_up();
     for (uintptr_t i = 0; i < 4; i++)
         EXPECT(pthread_create(&threads[i], NULL, churn, (void *)(i * 32)) == 0);
     for (int i = 0; i < 4; i++)
@@ -546,9 +516,9 @@ static void a_forked_child_is_refused_as_by_the_driver(void)
     int status;
     pid_t pid;
 
-    up();
-    p = alloc(KIB(4));
-    EXPECT(cuMemFree_v2(alloc(KIB(8))) == 0);
+    check_up();
+    p = check_alloc(KIB(4));
+    EXPECT(cuMemFree_v2(check_alloc(KIB(8))) == 0);
     fflush(stdout);
     pid = fork();
     if (pid == 0) {
@@ -578,8 +548,8 @@ static void free_at_exit(void)
 static void frees_at_exit(void)
 {
     atexit(free_at_exit);
-    up();
-    at_exit_block = alloc(KIB(4));
+    check_up();
+    at_exit_block = check_alloc(KIB(4));
     exit(0);
 }
 
@@ -594,7 +564,7 @@ static void proc_addresses(void)
     CUdeviceptr p;
     CUresult result;
 
-    up();
+    check_up();
     result = cuGetProcAddress_v2("cuMemAlloc", &found, 99000, 0, &status);
     SEEN("newer than the driver: %d %d\n", result, found == NULL);
     found = &status;
@@ -617,14 +587,7 @@ static void proc_addresses(void)
     SEEN("stream variants differ: %d\n", found != (void *)v1);
 }
 
-#define CHECK(name)                                                                                \
-    {                                                                                              \
-#name, name                                                                                \
-    }
-static const struct {
-    const char *name;
-    void (*run)(void);
-} checks[] = {
+static const struct check checks[] = {
     CHECK(unusual_arguments),
     CHECK(no_driver_no_context),
     CHECK(double_and_interior_frees),
@@ -651,29 +614,6 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-    int failed = 0;
-
     under_berth = dlsym(RTLD_DEFAULT, "berth_api_v1") != NULL;
-    for (size_t i = 0; i < sizeof(checks) / sizeof(checks[0]); i++) {
-        int status = 0;
-        pid_t pid;
-
-        if (argc > 1 && strcmp(argv[1], checks[i].name) != 0)
-            continue;
-        printf("%s\n", checks[i].name);
-        fflush(stdout);
-        pid = fork();
-        if (pid == 0) {
-            alarm(60);
-            checks[i].run();
-            fflush(stdout);
-            _exit(0);
-        }
-        waitpid(pid, &status, 0);
-        if (status != 0) {
-            printf("  FAIL status %#x\n", (unsigned)status);
-            failed++;
-        }
-    }
-    return failed != 0;
+    return checks_run(checks, sizeof(checks) / sizeof(checks[0]), argc, argv);
 }

@@ -13,6 +13,8 @@
 #include "device_mock.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -139,23 +141,47 @@ static void segments_grow_to_the_option(void **state)
 
 static void whole_blocks_are_reused_within_an_eighth(void **state)
 {
-    uintptr_t a = alloc(MIB(9)), b;
+    uintptr_t a = alloc(MIB(18)), b;
     struct berth_block_view view;
 
     release(a);
     assert_int_equal(mock_calls(MOCK_FREE), 0);
-    b = alloc(MIB(8));
+    b = alloc(MIB(16));
     assert_int_equal(b, a);
-    assert_int_equal(berth__pool_find(b + MIB(8) - 1, &view), 0);
-    assert_int_equal(view.requested, MIB(8));
-    assert_int_equal(view.held, MIB(9));
+    assert_int_equal(berth__pool_find(b + MIB(16) - 1, &view), 0);
+    assert_int_equal(view.requested, MIB(16));
+    assert_int_equal(view.held, MIB(18));
     assert_true(view.is_whole);
-    assert_int_equal(berth__pool_find(b + MIB(8), &view), -EFAULT);
+    assert_int_equal(berth__pool_find(b + MIB(16), &view), -EFAULT);
     release(b);
-    b = alloc(MIB(7));
+    b = alloc(MIB(14));
     assert_int_not_equal(b, a);
     assert_int_equal(mock_calls(MOCK_ALLOC), 2);
     release(b);
+}
+
+/* What the driver takes is asked for, so that nothing is missing while it is cached. */
+static void whole_blocks_are_what_the_driver_takes(void **state)
+{
+    uintptr_t a = alloc(2700000), b;
+
+    assert_int_equal(mock_bytes(), MIB(4));
+    release(a);
+    b = alloc(MIB(2) + 1);
+    assert_int_equal(b, a);
+    release(b);
+    b = alloc(MIB(2));
+    assert_int_not_equal(b, a);
+    release(b);
+    berth__pool_release_cached(0);
+    /* Where there is no room for that, the request itself is tried. */
+    mock_set_capacity(MIB(3));
+    release(alloc(2700000));
+    assert_int_equal(mock_bytes(), 2700288);
+    berth__tier(BERTH_TIER_DEVICE)->capacity = MIB(5);
+    mock_set_capacity(MIB(20));
+    release(alloc(MIB(5)));
+    assert_int_equal(mock_bytes(), MIB(5));
 }
 
 static void best_fit_takes_the_smallest_and_lowest(void **state)
@@ -248,7 +274,7 @@ static void cache_is_given_back_before_out_of_memory(void **state)
     release(a);
     a = alloc(KIB(1));
     release(a);
-    assert_int_equal(mock_bytes(), MIB(11));
+    assert_int_equal(mock_bytes(), MIB(12));
     b = alloc(MIB(16));
     assert_int_equal(mock_bytes(), MIB(16));
     assert_int_equal(mock_calls(MOCK_FREE), 3);
@@ -270,6 +296,54 @@ static void other_contexts_of_the_device_give_back_too(void **state)
     release(alloc(MIB(10)));
     assert_int_equal(mock_calls(MOCK_FREE), 1);
     assert_int_equal(berth__pool_cached(1), MIB(4));
+}
+
+static atomic_int allocations_refused;
+static atomic_bool release_may_end;
+
+/* The thread that gives memory back stays in cuMemFree, as behind a long kernel. */
+static void stay_in_free(enum mock_call call)
+{
+    if (call == MOCK_ALLOC)
+        atomic_fetch_add(&allocations_refused, 1);
+    while (call == MOCK_FREE && !atomic_load(&release_may_end))
+        sched_yield();
+}
+
+static void *alloc_in_thread(void *size)
+{
+    struct berth_pool_request request = {.size = (uintptr_t)size};
+    uintptr_t address = 0;
+    int r;
+
+    mock_set_current(mock_context(0));
+    r = berth__pool_alloc(&request, &address);
+    return r == 0 && berth__pool_free(address) == 0 ? NULL : &release_may_end;
+}
+
+/* Another thread has the cache in its hands: its memory is not out, only on its way. */
+static void memory_on_its_way_back_is_waited_for(void **state)
+{
+    pthread_t threads[2];
+    void *refused[2];
+
+    mock_set_capacity(MIB(8));
+    release(alloc(MIB(8)));
+    atomic_store(&allocations_refused, 0);
+    atomic_store(&release_may_end, false);
+    mock_during = stay_in_free;
+    for (uintptr_t i = 0; i < 2; i++)
+        pthread_create(&threads[i], NULL, alloc_in_thread, (void *)MIB(4));
+    while (atomic_load(&allocations_refused) < 2)
+        sched_yield();
+    for (int i = 0; i < 400000; i++)
+        sched_yield();
+    atomic_store(&release_may_end, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], &refused[i]);
+    mock_during = NULL;
+    assert_null(refused[0]);
+    assert_null(refused[1]);
 }
 
 static void a_full_device_still_serves_small_blocks(void **state)
@@ -296,6 +370,53 @@ static void capacity_of_the_tier_is_honoured(void **state)
     b = alloc(MIB(8));
     assert_int_equal(mock_bytes(), MIB(8));
     release(b);
+}
+
+static int alloc_in(berth_tier_id tier, uint64_t size, uintptr_t *ret)
+{
+    struct berth_pool_request request = {.size = size, .tier = tier};
+
+    return berth__pool_alloc(&request, ret);
+}
+
+/* What other tiers have cached is no help against a capacity, and stays where it serves. */
+static void a_full_tier_gives_back_its_own_cache_only(void **state)
+{
+    const struct berth_tier_config config = {
+        .name = "few", .path = "", .kind = BERTH_KIND_DEVICE, .capacity = MIB(8)};
+    uintptr_t kept = alloc(MIB(4)), a = 0, b = 0;
+    berth_tier_id few;
+    char why[200];
+
+    berth__device_register();
+    assert_int_equal(berth__tier_ensure(&config, &few, why, sizeof(why)), 0);
+    assert_int_equal(berth__pool_free(kept), 0);
+    assert_int_equal(alloc_in(few, MIB(2), &b), 0);
+    assert_int_equal(berth__pool_free(b), 0);
+    assert_int_equal(alloc_in(few, MIB(6), &a), 0);
+    assert_int_equal(mock_calls(MOCK_FREE), 0);
+    assert_int_equal(alloc_in(few, MIB(10), &b), -ENOSPC); /* not even without its cache */
+    assert_int_equal(mock_calls(MOCK_FREE), 0);
+    assert_int_equal(alloc_in(few, KIB(1), &b), 0);
+    assert_int_equal(mock_calls(MOCK_FREE), 1);
+    assert_int_equal(alloc_in(few, MIB(4), &kept), -ENOSPC);
+    assert_int_equal(berth__pool_cached(0), MIB(4));
+    assert_int_equal(berth__pool_free(a), 0);
+    assert_int_equal(berth__pool_free(b), 0);
+    berth__pool_drop(mock_context(0));
+    mock_destroy(mock_context(0));
+}
+
+/* Memory that the driver gives to the program itself meets the same capacity. */
+static void foreign_memory_takes_the_place_of_cached(void **state)
+{
+    berth__tier(BERTH_TIER_DEVICE)->capacity = MIB(8);
+    release(alloc(MIB(6)));
+    assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(9)), -ENOSPC);
+    assert_int_equal(mock_calls(MOCK_FREE), 0);
+    assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(4)), 0);
+    assert_int_equal(mock_calls(MOCK_FREE), 1);
+    berth__foreign_cancel(BERTH_TIER_DEVICE, MIB(4));
 }
 
 static void exported_blocks_never_enter_the_cache(void **state)
@@ -404,6 +525,57 @@ static void captures_are_left_to_the_driver(void **state)
     assert_int_not_equal(alloc(512), shared);
     release(captured);
     assert_int_not_equal(mock_calls(MOCK_FREE), 0);
+    release(alloc(KIB(1)));
+    assert_int_equal(alloc(512), shared);
+}
+
+static void memory_out_in_a_capture_gives_the_cache_back(void **state)
+{
+    uintptr_t a;
+
+    mock_set_capacity(MIB(8));
+    release(alloc(MIB(6)));
+    atomic_store(&berth__device_captures, 1);
+    a = alloc(MIB(6));
+    assert_int_equal(mock_calls(MOCK_FREE), 1);
+    release(a);
+    atomic_store(&berth__device_captures, 0);
+}
+
+static berth_cu_address freed_in_order;
+
+static berth_cu_result free_in_order(berth_cu_address address, berth_cu_stream stream)
+{
+    int mode = mock_capture_answer;
+    berth_cu_result result;
+
+    /* What cuMemFree may not do now, cuMemFreeAsync may. */
+    freed_in_order = address;
+    mock_capture_answer = 0;
+    result = berth__driver.cuMemFree_v2(address);
+    mock_capture_answer = mode;
+    return result;
+}
+
+static void blocks_are_freed_in_stream_order_beside_a_capture(void **state)
+{
+    uintptr_t shared = alloc(512), whole = alloc(MIB(2));
+
+    atomic_store(&berth__device_captures, 1);
+    mock_capture_answer = 900;
+    assert_int_equal(berth__pool_free_in_order(shared, free_in_order, NULL), 0);
+    assert_int_equal(freed_in_order, 0);
+    assert_adds_up();
+    assert_int_equal(berth__pool_free_in_order(shared, free_in_order, NULL), -EINVAL);
+    mock_fail(MOCK_FREE, 1, 719);
+    assert_int_equal(berth__device_result(berth__pool_free_in_order(whole, free_in_order, NULL)),
+                     719);
+    assert_adds_up();
+    assert_int_equal(berth__pool_free_in_order(whole, free_in_order, NULL), 0);
+    assert_int_equal(freed_in_order, whole);
+    assert_int_equal(mock_calls(MOCK_SYNC), 0);
+    mock_capture_answer = 0;
+    atomic_store(&berth__device_captures, 0);
     release(alloc(KIB(1)));
     assert_int_equal(alloc(512), shared);
 }
@@ -594,20 +766,26 @@ int main(void)
         TEST(small_blocks_share_a_segment),
         TEST(segments_grow_to_the_option),
         TEST(whole_blocks_are_reused_within_an_eighth),
+        TEST(whole_blocks_are_what_the_driver_takes),
         TEST(best_fit_takes_the_smallest_and_lowest),
         TEST(freed_and_interior_addresses_are_refused),
         TEST(each_free_synchronises_its_own_context),
         TEST(no_lock_is_held_while_the_driver_waits),
         TEST(cache_is_given_back_before_out_of_memory),
         TEST(other_contexts_of_the_device_give_back_too),
+        TEST(memory_on_its_way_back_is_waited_for),
         TEST(a_full_device_still_serves_small_blocks),
         TEST(capacity_of_the_tier_is_honoured),
+        TEST(a_full_tier_gives_back_its_own_cache_only),
+        TEST(foreign_memory_takes_the_place_of_cached),
         TEST(exported_blocks_never_enter_the_cache),
         TEST(a_failed_free_changes_nothing),
         TEST(block_ids_are_new_for_each_allocation),
         TEST(a_destroyed_context_takes_its_blocks_along),
         TEST(an_unseen_destruction_is_found_by_its_addresses),
         TEST(captures_are_left_to_the_driver),
+        TEST(memory_out_in_a_capture_gives_the_cache_back),
+        TEST(blocks_are_freed_in_stream_order_beside_a_capture),
         TEST(synchronous_copies_are_marked_per_block),
         TEST(foreign_memory_is_accounted),
         TEST(a_forked_child_touches_no_lock),

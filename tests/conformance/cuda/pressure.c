@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: what Berth keeps is never why a program is refused, or told that it has less. Method: each
+ * check has most of a small device cached, and then needs it in another way: another kind of
+ * memory, another device, a capture, a stream's order. See check.h.
+ */
+#include "check.h"
+
+#include <string.h>
+
+#define MOST MIB(200) /* of the 256 MiB that the test gives each device */
+
+static CUcontext other_context; /* on device 1 */
+static CUstream stream, other_stream;
+
+static void up(void)
+{
+    check_up();
+    EXPECT(cuDevicePrimaryCtxRetain(&other_context, 1) == 0);
+    EXPECT(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING) == 0);
+    EXPECT(cuStreamCreate(&other_stream, CU_STREAM_NON_BLOCKING) == 0);
+}
+
+static void cache_most(CUcontext context)
+{
+    EXPECT(cuCtxSetCurrent(context) == 0);
+    EXPECT(cuMemFree_v2(check_alloc(MOST)) == 0);
+    EXPECT(cuCtxSetCurrent(check_context) == 0);
+}
+
+static void be_relaxed(void)
+{
+    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+
+    EXPECT(cuThreadExchangeStreamCaptureMode(&mode) == 0);
+}
+
+static void what_is_freed_is_free(void)
+{
+    static const size_t sizes[] = {1,       513,     700000,  1500000,  2097152,
+                                   2097153, 2700000, 4194303, 12345678, 100000001};
+    CUdeviceptr all[sizeof(sizes) / sizeof(sizes[0])];
+    size_t before, after, total;
+
+    up();
+    EXPECT(cuMemGetInfo_v2(&before, &total) == 0);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        EXPECT(cuMemFree_v2(check_alloc(sizes[i])) == 0);
+        EXPECT(cuMemGetInfo_v2(&after, &total) == 0);
+        SEEN("%zu: %zu missing\n", sizes[i], before - after);
+    }
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        all[i] = check_alloc(sizes[i]);
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        EXPECT(cuMemFree_v2(all[i]) == 0);
+    EXPECT(cuMemGetInfo_v2(&after, &total) == 0);
+    SEEN("all: %zu missing\n", before - after);
+}
+
+static void other_kinds_find_room(void)
+{
+    CUdeviceptr p;
+    size_t pitch;
+
+    up();
+    cache_most(check_context);
+    SEEN("managed: %d\n", cuMemAllocManaged(&p, MOST, CU_MEM_ATTACH_GLOBAL));
+    EXPECT(cuMemFree_v2(p) == 0);
+    cache_most(check_context);
+    SEEN("pitched: %d\n", cuMemAllocPitch_v2(&p, &pitch, MIB(1), 200, 4));
+    EXPECT(cuMemFree_v2(p) == 0);
+    cache_most(check_context);
+    SEEN("in stream order: %d\n", cuMemAllocAsync(&p, MOST, stream));
+}
+
+static void other_devices_find_room(void)
+{
+    CUmemAllocationProp properties;
+    CUmemPoolProps pool_properties;
+    CUmemGenericAllocationHandle handle = 0;
+    CUmemoryPool pool;
+    CUdeviceptr p;
+
+    up();
+    memset(&properties, 0, sizeof(properties));
+    properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    properties.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    properties.location.id = 1;
+    cache_most(other_context);
+    SEEN("create: %d", cuMemCreate(&handle, MOST, &properties, 0));
+    printf(" %d\n", cuMemRelease(handle));
+    cache_most(other_context);
+    EXPECT(cuCtxSetCurrent(NULL) == 0);
+    SEEN("create without a context: %d", cuMemCreate(&handle, MOST, &properties, 0));
+    printf(" %d\n", cuMemRelease(handle));
+    memset(&pool_properties, 0, sizeof(pool_properties));
+    pool_properties.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+    pool_properties.location = properties.location;
+    EXPECT(cuMemPoolCreate(&pool, &pool_properties) == 0);
+    cache_most(other_context);
+    SEEN("from its pool: %d\n", cuMemAllocFromPoolAsync(&p, MOST, pool, stream));
+}
+
+/* 31, 32, 33 */
+static void captures_find_room(void)
+{
+    CUgraph graph = NULL;
+    CUdeviceptr p = 0;
+
+    up();
+    cache_most(check_context);
+    EXPECT(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL) == 0);
+    SEEN("captured: %d", cuMemAllocAsync(&p, MOST, stream));
+    printf(" %d\n", cuMemFreeAsync(p, stream));
+    SEEN("end: %d", cuStreamEndCapture(stream, &graph));
+    printf(" %d\n", cuGraphDestroy(graph));
+    cache_most(check_context);
+    be_relaxed();
+    EXPECT(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED) == 0);
+    SEEN("relaxed: %d\n", cuMemAlloc_v2(&p, MOST));
+    SEEN("end: %d\n", cuStreamEndCapture(stream, &graph));
+    SEEN("free: %d\n", cuMemFree_v2(p));
+}
+
+/* 13, 31: memory of cuMemAlloc, freed in stream order while some stream is captured. */
+static void freed_in_order_beside_a_capture(void)
+{
+    static const CUstreamCaptureMode modes[] = {CU_STREAM_CAPTURE_MODE_GLOBAL,
+                                                CU_STREAM_CAPTURE_MODE_THREAD_LOCAL,
+                                                CU_STREAM_CAPTURE_MODE_RELAXED};
+
+    up();
+    for (int i = 0; i < 3; i++) {
+        CUdeviceptr blocks[] = {check_alloc(KIB(4)), check_alloc(MIB(3))};
+        CUgraph graph = NULL;
+
+        EXPECT(cuStreamBeginCapture_v2(stream, modes[i]) == 0);
+        for (int k = 0; k < 2; k++) {
+            SEEN("mode %d: on the captured stream %d,", i, cuMemFreeAsync(blocks[k], stream));
+            printf(" inside %d,", cuMemFreeAsync(blocks[k] + 8, other_stream));
+            printf(" on another %d,", cuMemFreeAsync(blocks[k], other_stream));
+            printf(" again %d\n", cuMemFreeAsync(blocks[k], other_stream));
+        }
+        SEEN("end: %d\n", cuStreamEndCapture(stream, &graph));
+        SEEN("free: %d %d\n", cuMemFree_v2(blocks[0]), cuMemFree_v2(blocks[1]));
+    }
+}
+
+/* 13, 14 */
+static void freed_in_order_of_odd_streams(void)
+{
+    CUdeviceptr p;
+
+    up();
+    p = check_alloc(KIB(4));
+    SEEN("inside: %d\n", cuMemFreeAsync(p + 8, stream));
+    SEEN("no memory: %d\n", cuMemFreeAsync(12345, stream));
+    EXPECT(cuCtxSetCurrent(other_context) == 0);
+    SEEN("of another device: %d", cuMemFreeAsync(p, stream));
+    printf(" again %d\n", cuMemFreeAsync(p, stream));
+    EXPECT(cuCtxSetCurrent(check_context) == 0);
+    p = check_alloc(KIB(4));
+    EXPECT(cuCtxSetCurrent(NULL) == 0);
+    SEEN("no context, default stream: %d", cuMemFreeAsync(p, NULL));
+    printf(" a stream: %d", cuMemFreeAsync(p, stream));
+    printf(" default again: %d\n", cuMemFreeAsync(p, NULL));
+}
+
+static const struct check checks[] = {
+    CHECK(what_is_freed_is_free),           CHECK(other_kinds_find_room),
+    CHECK(other_devices_find_room),         CHECK(captures_find_room),
+    CHECK(freed_in_order_beside_a_capture), CHECK(freed_in_order_of_odd_streams),
+};
+
+int main(int argc, char **argv)
+{
+    return checks_run(checks, sizeof(checks) / sizeof(checks[0]), argc, argv);
+}
