@@ -48,7 +48,8 @@ static const struct command *find_command(const char *name)
 
 static void print_command(const struct command *command)
 {
-    printf("usage: berth %s %s\n\n%s\n", command->name, command->arguments, command->help);
+    printf("usage: berth %s%s%s\n\n%s\n", command->name, command->arguments[0] ? " " : "",
+           command->arguments, command->help);
     if (strcmp(command->name, "policy") == 0)
         printf("\n"
                "  berth policy check FILE            say every mistake in a policy file\n"

@@ -117,6 +117,23 @@ void berth__process_free(struct berth_process *list, size_t count)
     free(list);
 }
 
+/* `pid` was not found. */
+static void explain_missing(pid_t pid)
+{
+    int error = kill(pid, 0) < 0 ? errno : 0;
+
+    if (error == ESRCH)
+        berth__tool_fail("there is no process %d", (int)pid);
+    else if (error == EPERM)
+        berth__tool_fail("process %d is another user's; expected one of yours, or that you are "
+                         "root",
+                         (int)pid);
+    else
+        berth__tool_fail("process %d has no control socket; expected one that was started with "
+                         "`berth run` and has placed memory or used CUDA",
+                         (int)pid);
+}
+
 /* The index that `pid` (0: any) has in the list, or -1 after one line. */
 static int choose(const struct berth_process *list, size_t count, pid_t pid)
 {
@@ -134,12 +151,7 @@ static int choose(const struct berth_process *list, size_t count, pid_t pid)
     for (size_t i = 0; i < count; i++)
         if (list[i].pid == pid)
             return (int)i;
-    if (kill(pid, 0) < 0 && errno == ESRCH)
-        berth__tool_fail("there is no process %d", (int)pid);
-    else
-        berth__tool_fail("process %d has no control socket; expected one that was started with "
-                         "`berth run` and has placed memory or used CUDA",
-                         (int)pid);
+    explain_missing(pid);
     return -1;
 }
 
