@@ -387,9 +387,11 @@ class Ask(Case):
         with subprocess.Popen(["true"]) as gone:
             gone.wait()
         self.refused(f"there is no process {gone.pid}", "stat", str(gone.pid))
-        if os.geteuid() == 0:
-            done = subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", BERTH, "stat", "1"],
-                                  stderr=subprocess.PIPE, text=True, env=self.env, check=False)
+        nobody = ["setpriv", "--reuid=65534", "--clear-groups"]
+        # Nobody may run the tool only where the build folder is open to others.
+        if os.geteuid() == 0 and subprocess.call([*nobody, "test", "-x", BERTH]) == 0:
+            done = subprocess.run([*nobody, BERTH, "stat", "1"], stderr=subprocess.PIPE, text=True,
+                                  env=self.env, check=False)
             self.assertEqual(done.returncode, 1)
             self.assertIn("process 1 is another user's", done.stderr)
         with self.holder() as one, self.holder() as other:
