@@ -18,10 +18,12 @@ static berth_site_id decide(uint64_t size, const void *return_address, struct be
         .side = BERTH_SIDE_DEVICE,
         .size = size,
         .tag = berth__tag_current(),
+        .sequence = berth__thread.sequence,
     };
 
+    /* Smaller blocks do not count. */
     if (size >= berth__option(BERTH_OPTION_RECORD_THRESHOLD))
-        request.sequence = berth__thread.sequence++;
+        berth__thread.sequence++;
     if (berth__table_version() == 0) {
         ret->version = 0;
         ret->rule = BERTH_RULE_NONE;
@@ -30,7 +32,7 @@ static berth_site_id decide(uint64_t size, const void *return_address, struct be
         return 0;
     }
     berth__thread.inside++;
-    if (size >= atomic_load_explicit(&berth__gate.site_threshold, memory_order_relaxed))
+    if (size >= atomic_load_explicit(&berth__gate.device_site_threshold, memory_order_relaxed))
         request.site = berth__callsite_capture(return_address);
     berth__table_decide(&request, ret);
     berth__thread.inside--;

@@ -53,6 +53,9 @@ rule host {
 }
 """
 
+# A path that only device blocks are asked about.
+DEVICE_SITE = POLICY.replace("site model {", "site model {\n  side = device")
+
 # tier -> (tag -> (blocks, requested)), bytes cached; what policy_client.c has when it is ready.
 ACCOUNT = {
     "device": ({"kv": (1, 3 << 20), "weight": (1, 5 << 20), "untagged": (1, 4 << 20)}, 2 << 20),
@@ -116,6 +119,7 @@ def main():
     driver_dir, berth, client = sys.argv[1:]
     good = run(driver_dir, berth, client, POLICY)
     good &= run(driver_dir, berth, client, POLICY + HOST)
+    good &= run(driver_dir, berth, client, DEVICE_SITE)
     return 0 if good else 1
 
 
