@@ -23,7 +23,7 @@ static const struct {
     bool served;
     bool built_in; /* one such tier exists; others are not served */
 } traits_of[BERTH_KIND_COUNT] = {
-    [BERTH_KIND_DEVICE] = {.built_in = true},
+    [BERTH_KIND_DEVICE] = {.served = true},
     [BERTH_KIND_SHARED] = {.path_allowed = true},
     [BERTH_KIND_PINNED] = {.built_in = true},
     [BERTH_KIND_DRAM] = {.host = true, .served = true},

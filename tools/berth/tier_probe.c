@@ -36,8 +36,8 @@ static bool tier_serves(const struct berth_tier_config *config, char *why, size_
 {
     switch (config->kind) {
     case BERTH_KIND_DRAM:
-        return true;
     case BERTH_KIND_DEVICE:
+        return true;
     case BERTH_KIND_PINNED:
         snprintf(why, why_size, "kind %s is served by the built-in tier '%s' only",
                  berth__kind_name(config->kind), berth__kind_name(config->kind));

@@ -97,17 +97,20 @@ def run(driver_dir, berth, client, policy):
         env = {k: v for k, v in os.environ.items() if not k.startswith("BERTH_")}
         env.update(LD_LIBRARY_PATH=driver_dir, XDG_RUNTIME_DIR=directory)
         process = subprocess.Popen([berth, "run", "--policy", path, "--", client], env=env,
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
         output = ""
         for line in process.stdout:
             if line == "ready\n":
                 break
             output += line
         wrong = check_account(berth, process.pid, env)
-        process.communicate("\n", timeout=60)
+        said = process.communicate("\n", timeout=60)[1]
     sys.stdout.write(output)
     if output != EXPECTED:
         wrong.append("expected:\n" + EXPECTED)
+    if said:
+        wrong.append(f"said: {said}")
     if process.returncode != 0:
         wrong.append(f"status {process.returncode}")
     for text in wrong:
