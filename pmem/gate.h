@@ -22,6 +22,8 @@ struct berth_gate {
     _Atomic uintptr_t
         window_base;            /* Berth's one address reservation; written once, base first... */
     _Atomic size_t window_size; /* ...and size last (release); 0 = no reservation */
+    /* Once parts of the reservation are given back, whether an address lies in what is left. */
+    _Atomic(bool (*)(const void *)) is_kept;
 } __attribute__((aligned(64)));
 
 extern BERTH_SHARED struct berth_gate berth__gate;
@@ -31,8 +33,12 @@ static inline bool berth__gate_owns(const void *p)
 {
     uintptr_t base = atomic_load_explicit(&berth__gate.window_base, memory_order_relaxed);
     size_t size = atomic_load_explicit(&berth__gate.window_size, memory_order_relaxed);
+    bool (*is_kept)(const void *);
 
-    return (uintptr_t)p - base < size;
+    if (BERTH_LIKELY((uintptr_t)p - base >= size))
+        return false;
+    is_kept = atomic_load_explicit(&berth__gate.is_kept, memory_order_relaxed);
+    return BERTH_LIKELY(!is_kept) || is_kept(p);
 }
 
 #endif

@@ -32,6 +32,9 @@ struct space {
     _Atomic berth_tier_id slice_tier[SLICE_COUNT_MAX];
 };
 
+/* In `carved`, whose bytes are whole OS pages: what was not given out has been given back. */
+#define CLOSED ((size_t)1)
+
 struct window {
     _Atomic uintptr_t base; /* 0 until opened; written once, after `size` */
     _Atomic size_t size;
@@ -250,7 +253,7 @@ void *berth__window_carve(berth_tier_id tier, size_t size, size_t alignment)
     do {
         uintptr_t p = (base + carved + alignment - 1) & ~(uintptr_t)(alignment - 1);
 
-        if (p < base || p - base > limit || size > limit - (p - base))
+        if ((carved & CLOSED) || p < base || p - base > limit || size > limit - (p - base))
             return NULL;
         start = p - base;
         end = start + size;
@@ -282,7 +285,7 @@ size_t berth__window_size(berth_tier_id tier)
 
 size_t berth__window_used(berth_tier_id tier)
 {
-    return atomic_load_explicit(&windows[tier].carved, memory_order_acquire);
+    return atomic_load_explicit(&windows[tier].carved, memory_order_acquire) & ~CLOSED;
 }
 
 bool berth__window_carved(const void *p)
@@ -291,8 +294,7 @@ bool berth__window_carved(const void *p)
 
     if (tier == BERTH_TIER_NONE)
         return false;
-    return (uintptr_t)p - berth__window_base(tier) <
-           atomic_load_explicit(&windows[tier].carved, memory_order_acquire);
+    return (uintptr_t)p - berth__window_base(tier) < berth__window_used(tier);
 }
 
 struct berth_page *berth__window_page(const void *p)
@@ -300,4 +302,53 @@ struct berth_page *berth__window_page(const void *p)
     struct space *space = atomic_load_explicit(&the_space, memory_order_acquire);
 
     return &space->page_map[((uintptr_t)p - space->base) >> BERTH_OS_PAGE_SHIFT];
+}
+
+/* The slices' part [start, end), which nobody uses, and as much of the page map as is its alone. */
+static void give_back(const struct space *space, uintptr_t start, uintptr_t end)
+{
+    uintptr_t map_start = (uintptr_t)&space->page_map[(start - space->base) >> BERTH_OS_PAGE_SHIFT];
+    uintptr_t map_end = (uintptr_t)&space->page_map[(end - space->base) >> BERTH_OS_PAGE_SHIFT];
+
+    map_start = (map_start + BERTH_OS_PAGE - 1) & ~(uintptr_t)(BERTH_OS_PAGE - 1);
+    map_end &= ~(uintptr_t)(BERTH_OS_PAGE - 1);
+    if (end > start)
+        munmap((void *)start, end - start);
+    if (map_end > map_start)
+        munmap((void *)map_start, map_end - map_start);
+}
+
+/* False if nothing but dram loses by it. */
+static bool close_window(const struct space *space, berth_tier_id tier)
+{
+    struct window *window = &windows[tier];
+    uintptr_t base = atomic_load_explicit(&window->base, memory_order_acquire);
+    size_t carved;
+
+    if (base == 0)
+        return false;
+    carved = atomic_fetch_or(&window->carved, CLOSED);
+    if (carved & CLOSED)
+        return false;
+    give_back(space, base + carved, base + berth__window_size(tier));
+    return tier != BERTH_TIER_DRAM;
+}
+
+void berth__window_limit(uint64_t limit)
+{
+    struct space *space = atomic_load_explicit(&the_space, memory_order_acquire);
+    bool tiers_lose = false;
+    unsigned spare;
+
+    if (!space || space_total(space->shift, space->slice_count) <= limit >> LIMIT_SHARE_SHIFT)
+        return;
+    /* Known before the first address can become somebody else's. */
+    atomic_store(&berth__gate.is_kept, berth__window_carved);
+    spare = atomic_exchange(&space->slices_taken, space->slice_count);
+    give_back(space, space->base + ((uintptr_t)spare << space->shift), space->base + space->size);
+    for (unsigned id = 0; id < BERTH_TIER_MAX; id++)
+        if (close_window(space, (berth_tier_id)id))
+            tiers_lose = true;
+    berth__log(tiers_lose ? BERTH_LOG_WARNING : BERTH_LOG_INFO, BERTH_TOPIC_TIER,
+               "the program has limited its addresses (RLIMIT_AS); its host tiers grow no more");
 }

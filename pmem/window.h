@@ -9,7 +9,8 @@
  * whose it is one shift more. The page map has one entry for each OS page of the slices.
  *
  * The reservation is made at first need, is PROT_NONE and costs no memory; pieces of it are carved
- * off and mapped by the tiers. It is never given back: blocks may be alive at exit.
+ * off and mapped by the tiers. What was carved off is never given back: blocks may be alive at
+ * exit.
  *
  * Synchronisation: lock-free. The reservation is published by one compare-and-swap; a window's
  * carve position is an atomic. A forked child inherits a state that is complete at any instant.
@@ -56,6 +57,12 @@ size_t berth__window_size(berth_tier_id tier);
 size_t berth__window_used(berth_tier_id tier);
 /* Whether `p` lies in a piece that was carved off. */
 bool berth__window_carved(const void *p);
+
+/*
+ * The process may use `limit` bytes of addresses from now on. If the reservation takes more than
+ * its share of them, what was not carved off is given back, and no tier grows any more.
+ */
+void berth__window_limit(uint64_t limit);
 
 /* The page map's entry for the OS page of `p`, which lies in a piece that was carved off. */
 struct berth_page *berth__window_page(const void *p);

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 extern char **environ;
@@ -312,6 +313,35 @@ static void a_program_may_close_every_descriptor(void)
     check_child(pid);
 }
 
+/* What the program has mapped itself is what counts. */
+static void a_program_may_limit_its_addresses(void)
+{
+    struct rlimit limit = {1 << 30, 1 << 30};
+    int pid;
+
+    allocate_blocks(31);
+    CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+    for (int i = 0; i < 200; i++) {
+        char *p = check_hide(malloc(1 << 20));
+
+        CHECK(p);
+        check_fill(p, 1 << 20, 32);
+    }
+    CHECK(check_hide(malloc((size_t)2 << 30)) == NULL);
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        CHECK(blocks_hold(31));
+        write_blocks(33);
+        for (int i = 0; i < BLOCKS; i++)
+            free(block[i]);
+        allocate_blocks(34);
+        _exit(blocks_hold(34) ? 0 : 1);
+    }
+    check_child(pid);
+    CHECK(blocks_hold(31));
+}
+
 #define ENTRY(name)                                                                                \
     {                                                                                              \
 #name, name                                                                                \
@@ -328,5 +358,6 @@ const struct check fork_checks[] = {
     ENTRY(a_pipe_to_a_command_works),
     ENTRY(exit_flushes_what_was_printed),
     ENTRY(a_program_may_close_every_descriptor),
+    ENTRY(a_program_may_limit_its_addresses),
     {NULL, NULL},
 };

@@ -46,7 +46,7 @@ static void in_child(void (*run)(void))
 
 static void check_nothing_at_start(void)
 {
-    int local;
+    int local = 0;
 
     CHECK(berth__gate.window_size == 0);
     CHECK(!berth__gate_owns(&local) && !berth__gate_owns(NULL));
@@ -174,6 +174,41 @@ static void a_limit_shrinks_the_reservation(void **state)
     in_child(check_little_room);
 }
 
+/* The kernel puts the next mapping into the highest hole, which then is one of ours. */
+static void check_late_limit(void)
+{
+    uintptr_t base, size;
+    char *a, *dram, *p;
+
+    CHECK(berth__window_open(TIER_A, 10 * MIB) == 0);
+    a = berth__window_carve(TIER_A, 10 * MIB, BERTH_OS_PAGE);
+    dram = berth__window_carve(BERTH_TIER_DRAM, MIB, BERTH_OS_PAGE);
+    CHECK(a && dram);
+    base = berth__gate.window_base;
+    size = berth__gate.window_size;
+    close(2);
+    berth__window_limit((uint64_t)1 << 30);
+    limit_addresses((rlim_t)1 << 30);
+    p = mmap((void *)(base + size / 2), 10 * MIB, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK((uintptr_t)p - base < size && !berth__gate_owns(p));
+    CHECK(berth__gate_owns(a) && berth__gate_owns(a + 10 * MIB - 1));
+    CHECK(!berth__gate_owns(a + 10 * MIB) && berth__gate_owns(dram));
+    CHECK(berth__window_tier(a) == TIER_A && berth__window_page(a + 10 * MIB - 1)->word[0] == 0);
+    CHECK(berth__window_used(TIER_A) == 10 * MIB);
+    CHECK(!berth__window_carve(TIER_A, BERTH_OS_PAGE, BERTH_OS_PAGE));
+    CHECK(berth__window_open(TIER_B, MIB) == -ENOSPC);
+    berth__window_limit((uint64_t)1 << 30);
+    CHECK(berth__window_used(TIER_A) == 10 * MIB && berth__gate_owns(a));
+}
+
+static void a_later_limit_takes_what_is_not_used(void **state)
+{
+    (void)state;
+    skip_under_sanitizers();
+    in_child(check_late_limit);
+}
+
 static void check_no_room(void)
 {
     int saved = dup(2);
@@ -242,6 +277,7 @@ int main(void)
         cmocka_unit_test(every_tier_of_a_process_gets_a_window),
         cmocka_unit_test(no_tier_takes_every_address),
         cmocka_unit_test(a_limit_shrinks_the_reservation),
+        cmocka_unit_test(a_later_limit_takes_what_is_not_used),
         cmocka_unit_test(without_addresses_there_are_no_windows),
         cmocka_unit_test(threads_make_one_reservation),
     };

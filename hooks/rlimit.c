@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * setrlimit() and its relatives: a program that limits its own address space counts on what it has
+ * mapped itself, and Berth's reservation would be over any limit. It makes room first. A limit that
+ * comes from outside (prlimit(1) on a running process) is not seen.
+ */
+/* Each name has the structure of its own width here, and is not renamed to the other. */
+#undef _FILE_OFFSET_BITS
+#include "pmem/window.h"
+
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(struct rlimit) == sizeof(struct rlimit64), "limits have 64 bits");
+
+/* The system call sets errno as the C library's functions do. */
+static int limit_change(pid_t pid, int resource, const struct rlimit64 *to, struct rlimit64 *before)
+{
+    int r = (int)syscall(SYS_prlimit64, pid, resource, to, before);
+
+    if (r == 0 && to && resource == RLIMIT_AS && (pid == 0 || pid == getpid()) &&
+        to->rlim_cur != RLIM64_INFINITY)
+        berth__window_limit(to->rlim_cur);
+    return r;
+}
+
+BERTH_EXPORT int setrlimit(__rlimit_resource_t resource, const struct rlimit *limit)
+{
+    return limit_change(0, (int)resource, (const struct rlimit64 *)limit, NULL);
+}
+
+BERTH_EXPORT int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *limit)
+{
+    return limit_change(0, (int)resource, limit, NULL);
+}
+
+BERTH_EXPORT int prlimit(pid_t pid, enum __rlimit_resource resource, const struct rlimit *limit,
+                         struct rlimit *before)
+{
+    return limit_change(pid, (int)resource, (const struct rlimit64 *)limit,
+                        (struct rlimit64 *)before);
+}
+
+BERTH_EXPORT int prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 *limit,
+                           struct rlimit64 *before)
+{
+    return limit_change(pid, (int)resource, limit, before);
+}
