@@ -7,6 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* libconfuse takes time by the square of a word's length; strings may be of any length. */
+#define WORD_MAX 4096
+
 static int read_all(int fd, char **ret_bytes, size_t *ret_size)
 {
     size_t room = 1 << 16;
@@ -252,6 +255,12 @@ static struct berth_token read_word(struct berth_policy_text *text)
         text->at++;
     }
     token.length = (size_t)(text->at - token.text);
+    if (token.length > WORD_MAX) {
+        wrong(text, token.line,
+              "a word has %zu characters; expected at most %d, or a string in quotes", token.length,
+              WORD_MAX);
+        token.kind = BERTH_TOKEN_WRONG;
+    }
     return token;
 }
 

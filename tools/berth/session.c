@@ -15,6 +15,8 @@ static void explain(pid_t pid, int error)
     else if (error == -ETIMEDOUT)
         berth__tool_fail("process %d has not answered for %d s; is it stopped?", (int)pid,
                          BERTH_PROCESS_TIMEOUT_MS / 1000);
+    else if (error == -EPROTO)
+        berth__tool_fail("process %d: its answer was not understood", (int)pid);
     else
         berth__tool_fail("process %d: %s", (int)pid, strerror(-error));
 }

@@ -171,16 +171,28 @@ static void a_long_value_is_told_in_part(void **state)
     size_t length = 1 << 20;
     char *text = malloc(length + 64);
     struct berth_policy_file file;
-    char *said, *at = stpcpy(text, "rule r { place = ");
+    char *said, *at = stpcpy(text, "rule r { place = '");
 
     memset(at, 'x', length);
-    strcpy(at + length, " }");
+    strcpy(at + length, "' }");
     said = said_of(text, strlen(text), &file);
     assert_in_range(strlen(said), 100, 4000);
     assert_non_null(strstr(said, "F:1: place 'xxx"));
     assert_non_null(strstr(said, "expected the name of a tier section"));
     free(said);
     free(text);
+}
+
+static void a_word_has_a_longest_length(void **state)
+{
+    char text[8192];
+    char *at = stpcpy(text, "rule r { place = ");
+
+    memset(at, 'x', 4097);
+    strcpy(at + 4097, " }");
+    assert_said(text, "F:1: a word has 4097 characters; expected at most 4096");
+    strcpy(at + 4096, " }");
+    assert_said(text, "is no tier");
 }
 
 /* Nothing that a terminal would obey is printed, whoever wrote it. */
@@ -416,6 +428,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_is_not_text_is_told),
         cmocka_unit_test(what_follows_from_a_mistake_is_not_told),
         cmocka_unit_test(a_long_value_is_told_in_part),
+        cmocka_unit_test(a_word_has_a_longest_length),
         cmocka_unit_test(what_is_told_has_no_control_characters),
         cmocka_unit_test(an_empty_policy_is_one_without_rules),
         cmocka_unit_test(lines_are_right_behind_comments_and_lists),
