@@ -58,13 +58,30 @@ berth_tier_id berth__tier_find(const char *name)
     return BERTH_TIER_NONE;
 }
 
+const char *berth__tier_difference(const struct berth_tier *tier,
+                                   const struct berth_tier_config *config)
+{
+    if (tier->kind != config->kind)
+        return "kind";
+    if (strcmp(tier->path, config->path) != 0)
+        return "path";
+    if (tier->fork != config->fork)
+        return "fork";
+    if (tier->fork_copy_max != config->fork_copy_max)
+        return "fork-copy-max";
+    return tier->decay_ms != config->decay_ms ? "decay" : NULL;
+}
+
 static int update_tier(struct berth_tier *tier, const struct berth_tier_config *config, char *why,
                        size_t why_size)
 {
-    if (tier->kind != config->kind || strcmp(tier->path, config->path) != 0) {
+    const char *difference = berth__tier_difference(tier, config);
+
+    if (difference) {
         snprintf(why, why_size,
-                 "it already exists as kind %s%s%s; a running program cannot move it",
-                 berth__kind_name(tier->kind), tier->path[0] ? " at " : "", tier->path);
+                 "it already exists with another %s, as kind %s%s%s; a running program cannot "
+                 "change that",
+                 difference, berth__kind_name(tier->kind), tier->path[0] ? " at " : "", tier->path);
         return -EEXIST;
     }
     atomic_store_explicit(&tier->capacity, config->capacity, memory_order_relaxed);
@@ -115,6 +132,9 @@ static int make_tier(berth_tier_id id, const struct berth_tier_config *config, c
     }
     tier->kind = config->kind;
     tier->capacity = config->capacity;
+    tier->fork = config->fork;
+    tier->fork_copy_max = config->fork_copy_max;
+    tier->decay_ms = config->decay_ms;
     r = make(tier, id, config, why, why_size);
     if (r < 0) {
         drop_text(tier->path);

@@ -36,6 +36,10 @@ struct berth_tier {
     const struct berth_tier_ops *ops;
     void *state;      /* the implementation's */
     const char *path; /* "" if none; never freed */
+    /* As configured when it was made; see struct berth_tier_config. */
+    enum berth_fork_rule fork;
+    uint64_t fork_copy_max;
+    int64_t decay_ms;
 };
 
 /*
@@ -63,13 +67,20 @@ typedef int (*berth_tier_maker)(struct berth_tier *tier, berth_tier_id id,
 void berth__tier_set_maker(enum berth_tier_kind kind, berth_tier_maker make);
 
 /*
- * Finds the tier of this name, or makes it. An existing tier keeps its kind and path; when the
- * configuration names others, -EEXIST. Otherwise its capacity is updated. -ENOTSUP: no maker for
+ * Finds the tier of this name, or makes it. An existing tier keeps all but its capacity, which is
+ * updated; when the configuration says anything else of it, -EEXIST. -ENOTSUP: no maker for
  * the kind here; -ENOSPC: BERTH_TIER_MAX tiers exist; else what the maker said. `why` gets one
  * sentence without the tier's name.
  */
 int berth__tier_ensure(const struct berth_tier_config *config, berth_tier_id *ret_id, char *why,
                        size_t why_size);
+
+/*
+ * What a configuration says otherwise of a tier that exists, and what cannot change while blocks
+ * live in it: the name of that option of a `tier` section, or NULL.
+ */
+const char *berth__tier_difference(const struct berth_tier *tier,
+                                   const struct berth_tier_config *config);
 
 /* The tier, or NULL if there is none with this id. The pointer stays valid. */
 struct berth_tier *berth__tier(berth_tier_id id);

@@ -112,23 +112,24 @@ static struct berth_loaded_table *map_table(const struct berth_table_view *view,
 }
 
 /*
- * A running program cannot move a tier: blocks live in it. Looked at before anything is made, so
- * that a refused table changes nothing.
+ * A running program cannot change a tier but for its capacity: blocks live in it. Looked at before
+ * anything is made, so that a refused table changes nothing.
  */
 static int check_existing_tiers(const struct berth_table_view *view, char *why, size_t why_size)
 {
     for (uint32_t i = 0; i < view->header->tiers.count; i++) {
         struct berth_tier_config config;
         const struct berth_tier *tier;
+        const char *difference;
 
         berth__table_tier_info(view, i, &config, NULL);
         tier = berth__tier(berth__tier_find(config.name));
-        if (tier && (tier->kind != config.kind || strcmp(tier->path, config.path) != 0))
-            return refuse(
-                "tier %s is of kind %s%s%s in this process, and cannot become kind %s%s%s; "
-                "expected the same, or another name",
-                config.name, berth__kind_name(tier->kind), tier->path[0] ? " at " : "", tier->path,
-                berth__kind_name(config.kind), config.path[0] ? " at " : "", config.path);
+        difference = tier ? berth__tier_difference(tier, &config) : NULL;
+        if (difference)
+            return refuse("tier %s is of kind %s%s%s in this process, and its %s cannot change "
+                          "while it runs; expected the same, or another name",
+                          config.name, berth__kind_name(tier->kind), tier->path[0] ? " at " : "",
+                          tier->path, difference);
     }
     return 0;
 }

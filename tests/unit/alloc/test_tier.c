@@ -102,6 +102,30 @@ static void a_tier_keeps_its_number_kind_and_path(void **state)
     assert_int_equal(berth__tier(id)->capacity, 200);
 }
 
+static void what_a_tier_was_made_with_is_not_changed_in_silence(void **state)
+{
+    struct berth_tier_config config = {
+        .name = "kept", .kind = BERTH_KIND_FILE, .path = "/mnt/k", .fork_copy_max = 7};
+    struct berth_tier_config other = config;
+    berth_tier_id id = BERTH_TIER_NONE;
+
+    (void)state;
+    berth__tier_set_maker(BERTH_KIND_FILE, make);
+    assert_int_equal(berth__tier_ensure(&config, &id, why, sizeof(why)), 0);
+    assert_int_equal(berth__tier_ensure(&config, &id, why, sizeof(why)), 0);
+    other.fork = BERTH_FORK_SHARE;
+    assert_int_equal(berth__tier_ensure(&other, &id, why, sizeof(why)), -EEXIST);
+    assert_non_null(strstr(why, "another fork,"));
+    other = config;
+    other.fork_copy_max = 8;
+    assert_int_equal(berth__tier_ensure(&other, &id, why, sizeof(why)), -EEXIST);
+    assert_non_null(strstr(why, "another fork-copy-max,"));
+    other = config;
+    other.decay_ms = -1;
+    assert_int_equal(berth__tier_ensure(&other, &id, why, sizeof(why)), -EEXIST);
+    assert_non_null(strstr(why, "another decay,"));
+}
+
 static void a_maker_that_refuses_leaves_nothing(void **state)
 {
     berth_tier_id id = 99;
@@ -223,6 +247,7 @@ int main(void)
         cmocka_unit_test(built_in_tiers_exist_from_the_start),
         cmocka_unit_test(a_kind_that_nobody_makes_is_refused),
         cmocka_unit_test(a_tier_keeps_its_number_kind_and_path),
+        cmocka_unit_test(what_a_tier_was_made_with_is_not_changed_in_silence),
         cmocka_unit_test(a_maker_that_refuses_leaves_nothing),
         cmocka_unit_test(a_name_that_is_too_long_is_refused),
         cmocka_unit_test(a_capacity_is_never_exceeded),
