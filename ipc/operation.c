@@ -94,7 +94,7 @@ static int read_number(struct call *call, const char *key, int64_t fallback, int
         return 0;
     if (!json_is_integer(value) || json_integer_value(value) < 0)
         return berth__failure_set(&call->failure, "bad-request",
-                                  "\"%s\" is no number; expected 0 or more", key);
+                                  "\"%s\" is no index; expected 0 or more", key);
     *ret = json_integer_value(value);
     return 0;
 }

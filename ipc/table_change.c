@@ -72,6 +72,22 @@ static int read_size(const json_t *value, const char *key, uint64_t *ret,
                               key);
 }
 
+/* 0 stands for "no limit" inside; from an agent that means "nothing" it must not become that. */
+static int read_capacity(const json_t *value, struct change *change, struct berth_failure *failure)
+{
+    int r;
+
+    change->change.capacity = &change->capacity;
+    change->capacity = 0;
+    if (json_is_null(value))
+        return 0;
+    r = read_size(value, "capacity", &change->capacity, failure);
+    if (r == 0 && change->capacity == 0)
+        r = berth__failure_set(failure, "bad-patch",
+                               "\"capacity\" is 0; expected a size, or null for no limit");
+    return r;
+}
+
 static int read_places(const json_t *value, struct change *change, struct berth_failure *failure)
 {
     size_t count = json_array_size(value);
@@ -118,11 +134,8 @@ static int read_field(const char *key, const json_t *value, struct change *chang
         change->max_size = UINT64_MAX;
         return json_is_null(value) ? 0 : read_size(value, key, &change->max_size, failure);
     }
-    if (strcmp(key, "capacity") == 0) {
-        c->capacity = &change->capacity;
-        change->capacity = 0;
-        return json_is_null(value) ? 0 : read_size(value, key, &change->capacity, failure);
-    }
+    if (strcmp(key, "capacity") == 0)
+        return read_capacity(value, change, failure);
     return berth__failure_set(failure, "bad-patch",
                               "\"%.64s\" cannot be changed; expected places, min_size or max_size "
                               "of a rule, or capacity of a tier",

@@ -224,6 +224,7 @@ static void a_patch_changes_all_or_nothing(void **state)
         {"[{\"rule\":\"r0\",\"places\":[\"nowhere\"]}]", "nowhere"},
         {"[{\"rule\":\"r9\",\"places\":[\"dram\"]}]", "r9"},
         {"[{\"tier\":\"large\",\"capacity\":1}]", "large"},
+        {"[{\"tier\":\"small\",\"capacity\":0}]", "is 0; expected a size, or null"},
         {"[{\"rule\":\"r0\",\"min_size\":\"many\"}]", "is no size"},
         {"[{\"rule\":\"r0\",\"min_size\":-1}]", "is no size"},
         {"[{\"rule\":\"r0\",\"min_size\":1.5}]", "is no size"},
