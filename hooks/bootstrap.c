@@ -176,7 +176,7 @@ BERTH_EXPORT __attribute__((constructor)) void berth__bootstrap_malloc(void)
             berth__bootstrap_device();
         install_policy();
         if (berth__table_version() == 0)
-            berth__gate.threshold = berth__option(BERTH_OPTION_RECORD_THRESHOLD);
+            berth__table_update_gate();
     }
     berth__thread.inside--;
     errno = saved_errno;

@@ -31,8 +31,9 @@ extern BERTH_SHARED struct berth_gate berth__gate;
 /* Whether `p` lies in some window. */
 static inline bool berth__gate_owns(const void *p)
 {
+    /* In this order: a size that is seen comes with its base. */
+    size_t size = atomic_load_explicit(&berth__gate.window_size, memory_order_acquire);
     uintptr_t base = atomic_load_explicit(&berth__gate.window_base, memory_order_relaxed);
-    size_t size = atomic_load_explicit(&berth__gate.window_size, memory_order_relaxed);
     bool (*is_kept)(const void *);
 
     if (BERTH_LIKELY((uintptr_t)p - base >= size))
