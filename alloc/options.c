@@ -152,6 +152,15 @@ int berth__option_set(const char *name, size_t name_length, const char *value, s
     return 0;
 }
 
+void berth__option_unset(enum berth_option option, enum berth_origin origin)
+{
+    unsigned char set = (unsigned char)origin;
+
+    atomic_compare_exchange_strong_explicit(&berth__option_states[option].origin, &set,
+                                            BERTH_ORIGIN_DEFAULT, memory_order_release,
+                                            memory_order_relaxed);
+}
+
 static int parse_part(const char *part, size_t length, enum berth_origin origin,
                       char why[BERTH_OPTION_WHY_MAX])
 {

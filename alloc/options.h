@@ -75,6 +75,9 @@ enum berth_origin berth__option_origin(enum berth_option option);
 int berth__option_set(const char *name, size_t name_length, const char *value, size_t value_length,
                       enum berth_origin origin, char why[BERTH_OPTION_WHY_MAX]);
 
+/* Takes back what `origin` has set: the option has its default again. Else nothing is changed. */
+void berth__option_unset(enum berth_option option, enum berth_origin origin);
+
 /*
  * Reads "k=v,k=v". Each part that is wrong is passed to `complain` (may be NULL) and skipped; the
  * others are set. Returns how many were wrong.

@@ -195,16 +195,6 @@ uint64_t berth__table_version(void)
     return atomic_load_explicit(&berth__table_state.version, memory_order_relaxed);
 }
 
-bool berth__table_has_host_rule(void)
-{
-    struct berth_epoch_token token;
-    struct berth_loaded_table *table = enter(&token);
-    bool has = table && table->host_min_size != SIZE_MAX;
-
-    berth__epoch_leave(token);
-    return has;
-}
-
 const char *berth__table_rule_name(uint64_t version, uint32_t rule, char buffer[BERTH_NAME_MAX])
 {
     struct berth_epoch_token token;

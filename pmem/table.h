@@ -60,8 +60,6 @@ int berth__table_install(const void *bytes, size_t size, const char *origin, cha
 
 /* The version in force; 0 if none was installed. */
 uint64_t berth__table_version(void);
-/* Whether the table in force has a rule that can place host blocks. */
-bool berth__table_has_host_rule(void);
 
 /* Room for any reason. */
 #define BERTH_TABLE_WHY_MAX 512

@@ -134,19 +134,6 @@ static int check_existing_tiers(const struct berth_table_view *view, char *why, 
     return 0;
 }
 
-static void fallback_text(const struct berth_option_info *info, char text[BERTH_OPTION_TEXT_MAX])
-{
-    const char *word = info->choices;
-
-    if (info->type != BERTH_OPTION_CHOICE) {
-        snprintf(text, BERTH_OPTION_TEXT_MAX, "%llu", (unsigned long long)info->fallback);
-        return;
-    }
-    for (uint64_t i = 0; i < info->fallback; i++)
-        word += strcspn(word, "|") + 1;
-    snprintf(text, BERTH_OPTION_TEXT_MAX, "%.*s", (int)strcspn(word, "|"), word);
-}
-
 static const char *find_option_value(const struct berth_table_view *view, const char *name)
 {
     const char *value = NULL;
@@ -161,18 +148,14 @@ static const char *find_option_value(const struct berth_table_view *view, const 
 static void set_options(const struct berth_table_view *view)
 {
     for (int i = 0; i < BERTH_OPTION_COUNT; i++) {
-        const struct berth_option_info *info = &berth__option_info[i];
-        const char *value = find_option_value(view, info->name);
-        char fallback[BERTH_OPTION_TEXT_MAX];
+        const char *name = berth__option_info[i].name;
+        const char *value = find_option_value(view, name);
         char why[BERTH_OPTION_WHY_MAX];
 
-        if (!value && berth__option_origin((enum berth_option)i) == BERTH_ORIGIN_POLICY) {
-            fallback_text(info, fallback);
-            value = fallback;
-        }
         if (value)
-            berth__option_set(info->name, strlen(info->name), value, strlen(value),
-                              BERTH_ORIGIN_POLICY, why);
+            berth__option_set(name, strlen(name), value, strlen(value), BERTH_ORIGIN_POLICY, why);
+        else
+            berth__option_unset((enum berth_option)i, BERTH_ORIGIN_POLICY);
     }
 }
 

@@ -72,7 +72,6 @@ static void without_a_table_nothing_is_decided(void **state)
     assert_int_equal(decision.tag, BERTH_TAG_KV);
     assert_int_equal(decision.place_count, 0);
     assert_int_equal(berth__table_version(), 0);
-    assert_false(berth__table_has_host_rule());
     berth__table_count_spill(&decision, BERTH_TIER_DRAM, 1);
 }
 
@@ -255,7 +254,6 @@ static void the_gate_follows_the_smallest_host_rule(void **state)
     draft_install(draft);
     assert_int_equal(berth__gate.threshold, 4096);
     assert_int_equal(berth__gate.site_threshold, SIZE_MAX);
-    assert_true(berth__table_has_host_rule());
 
     draft = new_draft();
     draft_rule(draft, RULE(.name = "w", .min_size = 1 << 20, .pattern = "libx"), "slow", NULL);
@@ -276,11 +274,11 @@ static void the_gate_follows_the_smallest_host_rule(void **state)
     draft_install(draft);
     assert_int_equal(berth__gate.threshold, 1 << 20);
     assert_int_equal(berth__gate.site_threshold, SIZE_MAX);
-    assert_false(berth__table_has_host_rule());
 
     /* What no table sets any more is as it was. */
     draft_install(new_draft());
     assert_int_equal(berth__option(BERTH_OPTION_RECORD_THRESHOLD), 65536);
+    assert_int_equal(berth__option_origin(BERTH_OPTION_RECORD_THRESHOLD), BERTH_ORIGIN_DEFAULT);
     assert_int_equal(berth__gate.threshold, 65536);
 }
 
