@@ -112,13 +112,6 @@ struct berth_block *berth__free_set_fit(const struct berth_free_set *set, uint64
     return class == BERTH_SIZE_CLASS_COUNT ? NULL : tree_fit(set->root[class], size);
 }
 
-struct berth_block *berth__free_set_any(const struct berth_free_set *set)
-{
-    unsigned class = next_filled(set, 0);
-
-    return class == BERTH_SIZE_CLASS_COUNT ? NULL : set->root[class];
-}
-
 static bool tree_is_valid(const struct berth_block *block, unsigned class)
 {
     if (!block)

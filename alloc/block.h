@@ -65,8 +65,6 @@ void berth__free_set_insert(struct berth_free_set *set, struct berth_block *bloc
 void berth__free_set_remove(struct berth_free_set *set, struct berth_block *block);
 /* The smallest block of at least `size` bytes, or NULL. It stays in the set. */
 struct berth_block *berth__free_set_fit(const struct berth_free_set *set, uint64_t size);
-/* Any block, or NULL. */
-struct berth_block *berth__free_set_any(const struct berth_free_set *set);
 bool berth__free_set_is_valid(const struct berth_free_set *set);
 
 #endif

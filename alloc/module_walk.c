@@ -79,19 +79,19 @@ void berth__module_walk_end(void)
     atomic_fetch_sub(&state->walking, 1);
 }
 
-void berth__module_walk_fork_prepare(void)
+static void fork_prepare(void)
 {
     atomic_fetch_add(&state->forking, 1);
     wait_until(none_is_walking);
 }
 
-void berth__module_walk_fork_parent(void)
+static void fork_parent(void)
 {
     atomic_fetch_sub(&state->forking, 1);
 }
 
 /* Of all threads, the child has only the one that forked. */
-void berth__module_walk_fork_child(void)
+static void fork_child(void)
 {
     atomic_store(&state->walking, 0);
     atomic_store(&state->forking, 0);
@@ -104,8 +104,7 @@ int berth__module_walk_watch_fork(void)
     if (atomic_exchange(&state->watched, true))
         return 0;
     berth__module_lock_find();
-    if (pthread_atfork(berth__module_walk_fork_prepare, berth__module_walk_fork_parent,
-                       berth__module_walk_fork_child) == 0)
+    if (pthread_atfork(fork_prepare, fork_parent, fork_child) == 0)
         return 0;
     atomic_store(&state->watched, false);
     return -ENOMEM;

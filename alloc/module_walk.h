@@ -22,15 +22,10 @@ bool berth__module_walk_begin(void);
 void berth__module_walk_end(void);
 
 /*
- * Has fork() call the three functions below, once per process; before threads exist, or on the
+ * Has fork() wait for walks, once per process; before threads exist, or on the
  * control thread. The earlier it is done the better: the program's own handlers, which may take
  * locks that a walking thread holds, then run before the fork waits. 0 or -ENOMEM.
  */
 int berth__module_walk_watch_fork(void);
-
-/* What pthread_atfork() runs before the fork, and after it in the parent and in the child. */
-void berth__module_walk_fork_prepare(void);
-void berth__module_walk_fork_parent(void);
-void berth__module_walk_fork_child(void);
 
 #endif

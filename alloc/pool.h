@@ -110,7 +110,7 @@ void berth__pool_disable(void);
 /* Whether a pool exists: CUDA memory was allocated in this process. */
 bool berth__pool_in_use(void);
 
-/* What the pools hold, counted by walking them; for tests and `berth doctor`. */
+/* What the pools hold, counted by walking them; for tests. */
 struct berth_pool_audit {
     uint64_t reserved, held, cached, waiting;
     uint64_t segments, live_blocks;

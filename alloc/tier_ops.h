@@ -54,7 +54,7 @@ struct berth_tier_ops {
     /* Device kinds: one reservation from the backend on CUDA device `device`. */
     int (*segment_alloc)(struct berth_tier *tier, int device, size_t size, uintptr_t *ret_base);
     int (*segment_free)(struct berth_tier *tier, int device, uintptr_t base, size_t size);
-    /* One line on what backs the tier, for `berth doctor` and `berth stat --json`. */
+    /* One line on what backs the tier, for `berth stat --json`. */
     void (*describe)(const struct berth_tier *tier, char *text, size_t text_size);
     /* Host kinds: makes addresses that were never used before ready for commit. */
     int (*map)(struct berth_tier *tier, void *address, size_t size);

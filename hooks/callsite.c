@@ -21,7 +21,7 @@ struct range {
     uintptr_t start, end;
 };
 
-/* Both libraries, found when the unwinder is loaded; `end` is written last. */
+/* Both libraries, found before the unwinder is loaded: without it nobody asks. */
 struct callsite_own {
     struct range range[2];
 };

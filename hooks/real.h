@@ -39,7 +39,7 @@ bool berth__real_bind(void);
  */
 void berth__real_keep(const void *address);
 
-/* The driver's functions are bound; relaxed, for the fast paths. */
+/* Raised, with release order, once berth__driver is complete. */
 extern _Atomic bool berth__real_is_bound;
 
 static inline bool berth__real_ready(void)

@@ -29,7 +29,7 @@ struct berth_fork {
 
 /* 0, or -ENOMEM after one line on stderr: the fork must then be refused. */
 int berth__fork_begin(struct berth_fork *attempt);
-/* In the parent and in the child, after fork() came back. `*pid` is fork()'s answer; 0 or -ENOMEM,
+/* In the parent and in the child, after fork() came back. `pid` is fork()'s answer; 0 or -ENOMEM,
  * when the child had to be ended: the fork has then failed. */
 int berth__fork_end(struct berth_fork *attempt, int pid);
 

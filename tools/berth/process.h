@@ -36,8 +36,7 @@ void berth__process_free(struct berth_process *list, size_t count);
 /*
  * The process that a command line names: `text` is a pid, which is looked for everywhere, or
  * NULL for the only one there is in this user's place. 0, or
- * BERTH_EXIT_FAILURE after one line. What is in *ret is freed by berth__process_free(ret, 1) unless
- * the caller embeds it: see berth__process_done().
+ * BERTH_EXIT_FAILURE after one line. What is in *ret is freed by berth__process_done().
  */
 int berth__process_find(const char *text, struct berth_process *ret);
 void berth__process_done(struct berth_process *process);
