@@ -11,7 +11,6 @@
 #include <link.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <string.h>
 
 /* This library's ELF header, where it is mapped. */
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
@@ -42,7 +41,7 @@ static bool read_tables(const struct dl_phdr_info *info, struct tables *ret)
 {
     const ElfW(Dyn) *entry = NULL;
 
-    memset(ret, 0, sizeof(*ret));
+    *ret = (struct tables){0};
     for (unsigned i = 0; i < info->dlpi_phnum; i++)
         if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
             entry = (const ElfW(Dyn) *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
@@ -64,6 +63,19 @@ static uint32_t gnu_hash(const char *name)
     for (; *name; name++)
         hash = hash * 33 + (unsigned char)*name;
     return hash;
+}
+
+/*
+ * No function of the C library's is called here: AddressSanitizer looks dlsym() up before it has
+ * found the originals of the functions that it replaces, strcmp() among them.
+ */
+static bool is_equal(const char *a, const char *b)
+{
+    while (*a && *a == *b) {
+        a++;
+        b++;
+    }
+    return *a == *b;
 }
 
 static bool is_function(const ElfW(Sym) * symbol)
@@ -88,7 +100,7 @@ static const ElfW(Sym) * find_symbol(const struct tables *tables, const char *na
         uint32_t link = chains[at - first];
 
         if ((link | 1) == (hash | 1) && is_function(symbol) &&
-            strcmp(tables->strings + symbol->st_name, name) == 0)
+            is_equal(tables->strings + symbol->st_name, name))
             return symbol;
         if (link & 1)
             return NULL;
@@ -108,10 +120,16 @@ static bool contains(const struct dl_phdr_info *info, uintptr_t address)
 
 static bool is_named(const struct dl_phdr_info *info, const char *prefix)
 {
-    const char *slash = strrchr(info->dlpi_name, '/');
-    const char *name = slash ? slash + 1 : info->dlpi_name;
+    const char *name = info->dlpi_name;
 
-    return strncmp(name, prefix, strlen(prefix)) == 0;
+    for (const char *at = name; *at; at++)
+        if (*at == '/')
+            name = at + 1;
+    while (*prefix && *prefix == *name) {
+        prefix++;
+        name++;
+    }
+    return !*prefix;
 }
 
 static bool is_skipped(const struct dl_phdr_info *info, const struct search *search)
