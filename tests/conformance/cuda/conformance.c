@@ -202,6 +202,28 @@ static void waiting_frees_hold_no_lock(void)
     SEEN("callback ran: %d\n", callback_ran);
 }
 
+/* 10: a copy between devices is work of its source's context too. */
+static void copies_between_devices_hold_their_source(void)
+{
+    CUcontext second;
+    CUdeviceptr from, to;
+
+    check_up();
+    if (cuDevicePrimaryCtxRetain(&second, 1) != 0)
+        return;
+    for (int i = 0; i < 20; i++) {
+        EXPECT(cuCtxSetCurrent(check_context) == 0);
+        from = check_alloc(MIB(3));
+        EXPECT(cuMemsetD8_v2(from, (unsigned char)i, MIB(3)) == 0);
+        EXPECT(cuCtxSetCurrent(second) == 0);
+        to = check_alloc(MIB(3));
+        EXPECT(cuMemcpyPeer(to, second, from, check_context, MIB(3)) == 0);
+        EXPECT(cuMemFree_v2(from) == 0);
+        EXPECT(holds(to, MIB(3), (unsigned char)i) && cuMemFree_v2(to) == 0);
+    }
+    SEEN("no context: %d\n", cuMemcpyPeer(1, NULL, 1, NULL, 0));
+}
+
 static void *free_without_context(void *user)
 {
     CUdeviceptr *p = user;
@@ -597,6 +619,7 @@ static const struct check checks[] = {
     CHECK(frees_wait_for_queued_work),
     CHECK(waiting_frees_hold_no_lock),
     CHECK(frees_from_anywhere),
+    CHECK(copies_between_devices_hold_their_source),
     CHECK(address_ranges),
     CHECK(pointer_attributes),
     CHECK(synchronous_copies),

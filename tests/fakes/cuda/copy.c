@@ -2,6 +2,7 @@
 /* Copies. All of them are slices of rows with pitches in the end; one slice of
  * one row for the plain ones. */
 #include "call.h"
+#include "context.h"
 #include "log.h"
 #include "mem.h"
 #include "stream.h"
@@ -192,15 +193,42 @@ FAKE_STREAM_CALL(cuMemcpyDtoD_v2, _ptds, CALL_UNSAFE,
     return copy_now(to, from, size);
 }
 
+/* Work queued before is done afterwards; NULL is the current context. */
+static CUresult wait_in_both(CUcontext to_handle, CUcontext from_handle)
+{
+    struct context *to, *from;
+    CUresult result;
+
+    state_lock();
+    result = context_resolve(to_handle, &to);
+    if (result == CUDA_SUCCESS)
+        result = context_resolve(from_handle, &from);
+    if (result == CUDA_SUCCESS)
+        result = context_wait(to);
+    if (result == CUDA_SUCCESS)
+        result = context_wait(from);
+    state_unlock();
+    return result;
+}
+
+/*
+ * The driver orders this copy with all work of both contexts and of the current one, and does not
+ * make the caller wait for it. Here the caller waits, which gives the same order.
+ */
 FAKE_STREAM_CALL(cuMemcpyPeer, _ptds, CALL_UNSAFE,
                  (CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext from_context,
                   size_t size),
                  (to, to_context, from, from_context, size), "%s, %s, %zu", log_pointer(to),
                  log_pointer(from), size)
 {
+    CUresult result;
+
     if (size && (!is_known(to) || !is_known(from)))
         return CUDA_ERROR_INVALID_VALUE;
-    return copy_now(to, from, size);
+    result = wait_in_both(to_context, from_context);
+    if (result == CUDA_SUCCESS)
+        result = copy_now(to, from, size);
+    return result == CUDA_SUCCESS ? wait_in_both(NULL, NULL) : result;
 }
 
 FAKE_STREAM_CALL(cuMemcpyAsync, _ptsz, CALL_INIT,
