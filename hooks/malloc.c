@@ -38,15 +38,6 @@ static void say_placed(void)
     berth__thread.inside--;
 }
 
-static void *plain(size_t size, size_t alignment, bool zero)
-{
-    int flags = zero ? MALLOCX_ZERO : 0;
-
-    if (alignment > 1)
-        flags |= MALLOCX_LG_ALIGN(__builtin_ctzl(alignment));
-    return berth_je_mallocx(size ? size : 1, flags);
-}
-
 static void *finish(void *p, bool placed, int saved_errno)
 {
     if (placed)
@@ -57,6 +48,7 @@ static void *finish(void *p, bool placed, int saved_errno)
 
 void *berth__malloc_place(size_t size, size_t alignment, bool zero, const void *return_address)
 {
+    struct berth_host_request request = {.size = size, .alignment = alignment, .zero = zero};
     struct berth_thread *thread = &berth__thread;
     int saved_errno = errno;
     bool placed = false;
@@ -67,10 +59,8 @@ void *berth__malloc_place(size_t size, size_t alignment, bool zero, const void *
         return NULL;
     }
     if (thread->inside) {
-        p = plain(size, alignment, zero);
+        p = berth__host_plain(&request);
     } else {
-        struct berth_host_request request = {.size = size, .alignment = alignment, .zero = zero};
-
         thread->inside++;
         request.site = capture(size, return_address);
         p = berth__host_alloc(&request, &placed);

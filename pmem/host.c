@@ -37,8 +37,7 @@ static size_t at_least_one(size_t size)
     return size ? size : 1;
 }
 
-/* jemalloc's plain path, for a block that no window can hold; it is counted in total only. */
-static void *alloc_plain(const struct berth_host_request *request)
+void *berth__host_plain(const struct berth_host_request *request)
 {
     int flags = request->zero ? MALLOCX_ZERO : 0;
 
@@ -101,7 +100,7 @@ static void *alloc_decided(const struct berth_host_request *request,
         berth__stats_spill(tier, request->size);
     }
     p = dram_tried ? NULL : alloc_in(BERTH_TIER_DRAM, request, decision);
-    return p ? p : alloc_plain(request);
+    return p ? p : berth__host_plain(request);
 }
 
 static void decide(const struct berth_host_request *request, enum berth_tag tag,
@@ -217,7 +216,7 @@ static void *realloc_in_window(void *p, const struct berth_host_request *request
 static void *realloc_below(void *p, const struct berth_host_request *request)
 {
     size_t held = berth__arena_held(p);
-    void *to = alloc_plain(request);
+    void *to = berth__host_plain(request);
 
     return to ? move_block(p, held, to, request->size) : NULL;
 }

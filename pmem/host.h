@@ -25,6 +25,9 @@ struct berth_host_request {
     berth_site_id site; /* 0 = not captured */
 };
 
+/* jemalloc's plain path: a block that no rule sees, counted in total only. NULL: no memory. */
+void *berth__host_plain(const struct berth_host_request *request);
+
 /*
  * A block, or NULL when not even ordinary memory can be had. `*ret_placed` says whether a rule
  * placed it. The block may lie outside every window when no address can be had in one.
