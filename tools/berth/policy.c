@@ -5,9 +5,9 @@
 #include "tools/berth/policy_file.h"
 #include "tools/berth/policy_show.h"
 #include "tools/berth/tool.h"
+#include "tools/berth/whole_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -88,55 +88,22 @@ static int check(const char *path)
     return berth__tool_finish(code);
 }
 
-static int write_all(int fd, const char *bytes, size_t size)
-{
-    while (size > 0) {
-        ssize_t n = write(fd, bytes, size);
-
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n > 0) {
-            bytes += n;
-            size -= (size_t)n;
-        }
-    }
-    return 0;
-}
-
-/*
- * Under a name beside `out` first, then renamed: whoever reads `out` meanwhile sees the old table
- * or the new one. What is no regular file (a pipe, /dev/null) is written to directly.
- */
+/* What is no regular file (a pipe, /dev/null) is written to directly. */
 static int write_file(const char *out, const void *bytes, size_t size)
 {
-    char *temporary = NULL;
     mode_t mask = umask(0);
     struct stat st;
-    int fd, r;
+    FILE *to;
+    int r;
 
     umask(mask);
-    if (stat(out, &st) == 0 && !S_ISREG(st.st_mode)) {
-        FILE *to = S_ISDIR(st.st_mode) ? NULL : fopen(out, "we");
-
-        if (!to)
-            return S_ISDIR(st.st_mode) ? -EISDIR : -errno;
-        r = write_all(fileno(to), bytes, size);
-        fclose(to);
-        return r;
-    }
-    if (asprintf(&temporary, "%s.XXXXXX", out) < 0)
-        return -ENOMEM;
-    fd = mkostemp(temporary, O_CLOEXEC);
-    r = fd < 0 ? -errno : write_all(fd, bytes, size);
-    if (r == 0 && (fchmod(fd, 0666 & ~mask) < 0 || fsync(fd) < 0))
-        r = -errno;
-    if (fd >= 0 && close(fd) < 0 && r == 0)
-        r = -errno;
-    if (r == 0 && rename(temporary, out) < 0)
-        r = -errno;
-    if (r < 0 && fd >= 0)
-        unlink(temporary);
-    free(temporary);
+    if (stat(out, &st) < 0 || S_ISREG(st.st_mode))
+        return berth__whole_file_replace(out, 0666 & ~mask, bytes, size);
+    to = S_ISDIR(st.st_mode) ? NULL : fopen(out, "we");
+    if (!to)
+        return S_ISDIR(st.st_mode) ? -EISDIR : -errno;
+    r = berth__whole_file_write(fileno(to), bytes, size);
+    fclose(to);
     return r;
 }
 
@@ -151,7 +118,7 @@ static int compile(const char *path, const char *out)
     if (code != EXIT_SUCCESS)
         return code;
     r = out ? write_file(out, file.bytes, file.size)
-            : write_all(STDOUT_FILENO, file.bytes, file.size);
+            : berth__whole_file_write(STDOUT_FILENO, file.bytes, file.size);
     free(file.bytes);
     if (r == 0)
         return EXIT_SUCCESS;

@@ -3,6 +3,7 @@
 
 #include "ipc/address.h"
 #include "tools/berth/tool.h"
+#include "tools/berth/whole_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,23 +24,6 @@ static uint64_t hash_of(const void *bytes, size_t size)
     for (size_t i = 0; i < size; i++)
         hash = (hash ^ byte[i]) * UINT64_C(0x100000001b3);
     return hash;
-}
-
-static int write_all(int fd, const void *bytes, size_t size)
-{
-    const char *at = bytes;
-
-    while (size > 0) {
-        ssize_t n = write(fd, at, size);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        at += n;
-        size -= (size_t)n;
-    }
-    return 0;
 }
 
 static int read_all(int fd, char *bytes, size_t size)
@@ -100,23 +84,6 @@ static int compare(const char *path, const void *bytes, size_t size)
     return r;
 }
 
-/* Writes a file beside its place and moves it there, so that nobody sees half of it. */
-static int write_file(const char *directory, const char *path, const void *bytes, size_t size)
-{
-    char *temporary = berth__tool_format("%s/policy-XXXXXX", directory);
-    int fd = mkostemp(temporary, O_CLOEXEC);
-    int r = fd < 0 ? -errno : write_all(fd, bytes, size);
-
-    if (fd >= 0 && close(fd) < 0 && r == 0)
-        r = -errno;
-    if (r == 0 && rename(temporary, path) < 0)
-        r = -errno;
-    if (r < 0 && fd >= 0)
-        unlink(temporary);
-    free(temporary);
-    return r;
-}
-
 char *berth__table_file_keep(const void *bytes, size_t size)
 {
     char directory[PATH_MAX], why[BERTH_ADDRESS_WHY_MAX];
@@ -138,7 +105,7 @@ char *berth__table_file_keep(const void *bytes, size_t size)
         free(path);
     }
     if (r == -ENOENT)
-        r = write_file(directory, path, bytes, size);
+        r = berth__whole_file_replace(path, 0600, bytes, size);
     if (r >= 0)
         return path;
     berth__tool_fail("run: %s: %s", path, strerror(-r));
@@ -149,7 +116,7 @@ char *berth__table_file_keep(const void *bytes, size_t size)
 int berth__table_file_seal(const void *bytes, size_t size)
 {
     int fd = memfd_create("berth-table", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    int r = fd < 0 ? -errno : write_all(fd, bytes, size);
+    int r = fd < 0 ? -errno : berth__whole_file_write(fd, bytes, size);
 
     if (r == 0 &&
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)

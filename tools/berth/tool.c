@@ -7,13 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-__attribute__((format(
-    printf, 1, 0))) /*
-                     * Bytes from `text` on that a terminal would obey: a control character, or in
-                     * UTF-8 one of the C1 set (U+0080 to U+009F), which some terminals obey too.
-                     */
-static size_t
-control_at(const char *text, size_t length)
+/*
+ * Bytes from `text` on that a terminal would obey: a control character, or in UTF-8 one of the C1
+ * set (U+0080 to U+009F), which some terminals obey too.
+ */
+static size_t control_at(const char *text, size_t length)
 {
     unsigned char first = (unsigned char)text[0];
     unsigned char second = length > 1 ? (unsigned char)text[1] : 0;
@@ -48,7 +46,7 @@ void berth__tool_clean(char *text)
     *to = '\0';
 }
 
-static void say(const char *format, va_list args)
+__attribute__((format(printf, 1, 0))) static void say(const char *format, va_list args)
 {
     char *text = NULL;
 
