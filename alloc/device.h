@@ -94,6 +94,54 @@ enum {
     X(cuArrayCreate_v2, (void **array, const void *descriptor))                                    \
     X(cuArray3DCreate_v2, (void **array, const void *descriptor))                                  \
     X(cuMipmappedArrayCreate, (void **array, const void *descriptor, unsigned levels))             \
+    X(cuModuleLoad, (void **module, const char *path))                                             \
+    X(cuModuleLoadData, (void **module, const void *image))                                        \
+    X(cuModuleLoadDataEx,                                                                          \
+      (void **module, const void *image, unsigned count, void *options, void **values))            \
+    X(cuModuleLoadFatBinary, (void **module, const void *image))                                   \
+    X(cuModuleGetFunction, (void **function, void *module, const char *name))                      \
+    X(cuLibraryLoadData, (void **library, const void *code, void *jit_options, void **jit_values,  \
+                          unsigned jit_count, void *options, void **values, unsigned count))       \
+    X(cuLibraryLoadFromFile,                                                                       \
+      (void **library, const char *path, void *jit_options, void **jit_values, unsigned jit_count, \
+       void *options, void **values, unsigned count))                                              \
+    X(cuLibraryGetModule, (void **module, void *library))                                          \
+    X(cuKernelGetFunction, (void **function, void *kernel))                                        \
+    X(cuCtxCreate_v2, (berth_cu_context * context, unsigned flags, berth_cu_device device))        \
+    X(cuCtxCreate_v3, (berth_cu_context * context, void *affinity, int count, unsigned flags,      \
+                       berth_cu_device device))                                                    \
+    X(cuCtxCreate_v4,                                                                              \
+      (berth_cu_context * context, void *parameters, unsigned flags, berth_cu_device device))      \
+    X(cuStreamCreate, (berth_cu_stream * stream, unsigned flags))                                  \
+    X(cuStreamCreateWithPriority, (berth_cu_stream * stream, unsigned flags, int priority))        \
+    X(cuGraphInstantiate_v2,                                                                       \
+      (void **executable, berth_cu_graph graph, void **node, char *log, size_t size))              \
+    X(cuGraphInstantiateWithFlags, (void **executable, berth_cu_graph graph, uint64_t flags))      \
+    X(cuGraphInstantiateWithParams, (void **executable, berth_cu_graph graph, void *parameters))   \
+    X(cuGraphInstantiateWithParams_ptsz,                                                           \
+      (void **executable, berth_cu_graph graph, void *parameters))                                 \
+    X(cuGraphUpload, (void *executable, berth_cu_stream stream))                                   \
+    X(cuGraphUpload_ptsz, (void *executable, berth_cu_stream stream))                              \
+    X(cuGraphLaunch, (void *executable, berth_cu_stream stream))                                   \
+    X(cuGraphLaunch_ptsz, (void *executable, berth_cu_stream stream))                              \
+    X(cuLaunchKernel,                                                                              \
+      (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,        \
+       unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,          \
+       void **arguments, void **extra))                                                            \
+    X(cuLaunchKernel_ptsz,                                                                         \
+      (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,        \
+       unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,          \
+       void **arguments, void **extra))                                                            \
+    X(cuLaunchCooperativeKernel,                                                                   \
+      (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,        \
+       unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,          \
+       void **arguments))                                                                          \
+    X(cuLaunchCooperativeKernel_ptsz,                                                              \
+      (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,        \
+       unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,          \
+       void **arguments))                                                                          \
+    X(cuLaunchKernelEx, (const void *config, void *function, void **arguments, void **extra))      \
+    X(cuLaunchKernelEx_ptsz, (const void *config, void *function, void **arguments, void **extra)) \
     X(cuMemGetInfo_v2, (size_t * free_size, size_t * total_size))                                  \
     X(cuMemGetAddressRange_v2, (berth_cu_address * base, size_t * size, berth_cu_address address)) \
     X(cuPointerGetAttribute, (void *value, int attribute, berth_cu_address address))               \

@@ -10,6 +10,7 @@
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
 #include "hooks/cuda_driver_export.h"
+#include "hooks/cuda_driver_room.h"
 #include "hooks/cuda_driver_tag.h"
 
 #include <errno.h>
@@ -28,25 +29,6 @@ EXPORT(cuMemAllocFromPoolAsync);
 EXPORT(cuMemAllocFromPoolAsync_ptsz);
 EXPORT(cuMemFreeAsync);
 EXPORT(cuMemFreeAsync_ptsz);
-EXPORT(cuMemCreate);
-EXPORT(cuArrayCreate_v2);
-EXPORT(cuArray3DCreate_v2);
-EXPORT(cuMipmappedArrayCreate);
-
-/*
- * Whether a call that failed is worth another try: the cache had something to give back. Which
- * device the call is about, a stream, a pool or an argument says; most often it is the current one.
- */
-static bool cache_gave_back(berth_cu_result result)
-{
-    int device;
-
-    if (result != BERTH_CU_OUT_OF_MEMORY)
-        return false;
-    if (berth__device_of_current(&device) == 0 && berth__pool_release_cached(device) > 0)
-        return true;
-    return berth__pool_release_cached(BERTH_POOL_ALL_DEVICES) > 0;
-}
 
 /* The driver gave `size` bytes at `address`, or nothing; the reservation is kept or given back. */
 static void account(berth_cu_result result, berth_tier_id tier, uintptr_t address, uint64_t size,
@@ -100,7 +82,7 @@ berth_cu_result berth__hook_cuMemAllocPitch_v2(berth_cu_address *address, size_t
         return BERTH_CU_OUT_OF_MEMORY;
     do {
         result = berth__driver.cuMemAllocPitch_v2(address, pitch, width, height, element_size);
-    } while (cache_gave_back(result));
+    } while (berth__room_was_made(result));
     berth__foreign_cancel(BERTH_TIER_DEVICE, size);
     if (result != BERTH_CU_SUCCESS || __builtin_mul_overflow(*pitch, height, &size) ||
         berth__foreign_reserve(BERTH_TIER_DEVICE, size) < 0)
@@ -123,7 +105,7 @@ berth_cu_result berth__hook_cuMemAllocManaged(berth_cu_address *address, size_t 
         return BERTH_CU_OUT_OF_MEMORY;
     do {
         result = berth__driver.cuMemAllocManaged(address, size, flags);
-    } while (cache_gave_back(result));
+    } while (berth__room_was_made(result));
     account(result, BERTH_TIER_PINNED, result == BERTH_CU_SUCCESS ? (uintptr_t)*address : 0, size,
             true, __builtin_return_address(0));
     return result;
@@ -234,7 +216,7 @@ static berth_cu_result alloc_async(async_function function, from_pool_function f
     do {
         result =
             from_pool ? from_pool(address, size, pool, stream) : function(address, size, stream);
-    } while (cache_gave_back(result));
+    } while (berth__room_was_made(result));
     if (!address || is_captured)
         return result;
     account(result, BERTH_TIER_DEVICE, result == BERTH_CU_SUCCESS ? (uintptr_t)*address : 0, size,
@@ -333,54 +315,4 @@ berth_cu_result berth__hook_cuMemFreeAsync_ptsz(berth_cu_address address, berth_
     NEED(cuMemFreeAsync_ptsz);
     return free_async(berth__driver.cuMemFreeAsync_ptsz, berth__driver.cuStreamSynchronize_ptsz,
                       berth__driver.cuStreamIsCapturing_ptsz, address, stream);
-}
-
-/*
- * cuMemCreate, cuArrayCreate, cuArray3DCreate, cuMipmappedArrayCreate: the driver's memory for
- * other purposes. Not accounted; but the pool's cache must never be why there is none.
- */
-berth_cu_result berth__hook_cuMemCreate(uint64_t *handle, size_t size, const void *properties,
-                                        uint64_t flags)
-{
-    berth_cu_result result;
-
-    NEED(cuMemCreate);
-    do {
-        result = berth__driver.cuMemCreate(handle, size, properties, flags);
-    } while (cache_gave_back(result));
-    return result;
-}
-
-berth_cu_result berth__hook_cuArrayCreate_v2(void **array, const void *descriptor)
-{
-    berth_cu_result result;
-
-    NEED(cuArrayCreate_v2);
-    do {
-        result = berth__driver.cuArrayCreate_v2(array, descriptor);
-    } while (cache_gave_back(result));
-    return result;
-}
-
-berth_cu_result berth__hook_cuArray3DCreate_v2(void **array, const void *descriptor)
-{
-    berth_cu_result result;
-
-    NEED(cuArray3DCreate_v2);
-    do {
-        result = berth__driver.cuArray3DCreate_v2(array, descriptor);
-    } while (cache_gave_back(result));
-    return result;
-}
-
-berth_cu_result berth__hook_cuMipmappedArrayCreate(void **array, const void *descriptor,
-                                                   unsigned levels)
-{
-    berth_cu_result result;
-
-    NEED(cuMipmappedArrayCreate);
-    do {
-        result = berth__driver.cuMipmappedArrayCreate(array, descriptor, levels);
-    } while (cache_gave_back(result));
-    return result;
 }

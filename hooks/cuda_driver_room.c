@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Room on the device: calls for which the driver takes device memory of its own accord, for arrays,
+ * code, contexts, streams, graphs and what a kernel needs besides its arguments. None is accounted;
+ * but what the pool caches must never be why one is refused. When the driver says that memory is
+ * out, the cache is given back and the same call is made again; the last answer is the program's.
+ *
+ * Arguments, errors and threads are the driver's, as cuda.h of CUDA 13.0 states them for each name;
+ * Berth looks at the result only, which costs nothing where it is success.
+ */
+#include "hooks/cuda_driver_room.h"
+
+#include "alloc/pool.h"
+#include "hooks/cuda_driver_export.h"
+
+bool berth__room_was_made(berth_cu_result result)
+{
+    int device;
+
+    if (BERTH_LIKELY(result != BERTH_CU_OUT_OF_MEMORY))
+        return false;
+    if (berth__device_of_current(&device) == 0 && berth__pool_release_cached(device) > 0)
+        return true;
+    return berth__pool_release_cached(BERTH_POOL_ALL_DEVICES) > 0;
+}
+
+/* Defines and exports the wrapper of `name`. */
+#define RETRY(name, parameters, arguments)                                                         \
+    EXPORT(name);                                                                                  \
+    berth_cu_result berth__hook_##name parameters                                                  \
+    {                                                                                              \
+        berth_cu_result result;                                                                    \
+                                                                                                   \
+        NEED(name);                                                                                \
+        do {                                                                                       \
+            result = berth__driver.name arguments;                                                 \
+        } while (berth__room_was_made(result));                                                    \
+        return result;                                                                             \
+    }
+
+/* Memory of other kinds: a physical allocation of `size` bytes, and arrays by their descriptors. */
+RETRY(cuMemCreate, (uint64_t * handle, size_t size, const void *properties, uint64_t flags),
+      (handle, size, properties, flags))
+RETRY(cuArrayCreate_v2, (void **array, const void *descriptor), (array, descriptor))
+RETRY(cuArray3DCreate_v2, (void **array, const void *descriptor), (array, descriptor))
+RETRY(cuMipmappedArrayCreate, (void **array, const void *descriptor, unsigned levels),
+      (array, descriptor, levels))
+
+/* Code and its global variables; where loading is lazy, at the first question for a function. */
+RETRY(cuModuleLoad, (void **module, const char *path), (module, path))
+RETRY(cuModuleLoadData, (void **module, const void *image), (module, image))
+RETRY(cuModuleLoadDataEx,
+      (void **module, const void *image, unsigned count, void *options, void **values),
+      (module, image, count, options, values))
+RETRY(cuModuleLoadFatBinary, (void **module, const void *image), (module, image))
+RETRY(cuModuleGetFunction, (void **function, void *module, const char *name),
+      (function, module, name))
+RETRY(cuLibraryLoadData,
+      (void **library, const void *code, void *jit_options, void **jit_values, unsigned jit_count,
+       void *options, void **values, unsigned count),
+      (library, code, jit_options, jit_values, jit_count, options, values, count))
+RETRY(cuLibraryLoadFromFile,
+      (void **library, const char *path, void *jit_options, void **jit_values, unsigned jit_count,
+       void *options, void **values, unsigned count),
+      (library, path, jit_options, jit_values, jit_count, options, values, count))
+RETRY(cuLibraryGetModule, (void **module, void *library), (module, library))
+RETRY(cuKernelGetFunction, (void **function, void *kernel), (function, kernel))
+
+/* Contexts, by their names of CUDA 3.2, 11.4 and 12.5, and streams. */
+RETRY(cuCtxCreate_v2, (berth_cu_context * context, unsigned flags, berth_cu_device device),
+      (context, flags, device))
+RETRY(cuCtxCreate_v3,
+      (berth_cu_context * context, void *affinity, int count, unsigned flags,
+       berth_cu_device device),
+      (context, affinity, count, flags, device))
+RETRY(cuCtxCreate_v4,
+      (berth_cu_context * context, void *parameters, unsigned flags, berth_cu_device device),
+      (context, parameters, flags, device))
+RETRY(cuStreamCreate, (berth_cu_stream * stream, unsigned flags), (stream, flags))
+RETRY(cuStreamCreateWithPriority, (berth_cu_stream * stream, unsigned flags, int priority),
+      (stream, flags, priority))
+
+/* Graphs: their nodes, and the memory that they allocate, when made, uploaded or launched. */
+RETRY(cuGraphInstantiate_v2,
+      (void **executable, berth_cu_graph graph, void **node, char *log, size_t size),
+      (executable, graph, node, log, size))
+RETRY(cuGraphInstantiateWithFlags, (void **executable, berth_cu_graph graph, uint64_t flags),
+      (executable, graph, flags))
+RETRY(cuGraphInstantiateWithParams, (void **executable, berth_cu_graph graph, void *parameters),
+      (executable, graph, parameters))
+RETRY(cuGraphInstantiateWithParams_ptsz,
+      (void **executable, berth_cu_graph graph, void *parameters), (executable, graph, parameters))
+RETRY(cuGraphUpload, (void *executable, berth_cu_stream stream), (executable, stream))
+RETRY(cuGraphUpload_ptsz, (void *executable, berth_cu_stream stream), (executable, stream))
+RETRY(cuGraphLaunch, (void *executable, berth_cu_stream stream), (executable, stream))
+RETRY(cuGraphLaunch_ptsz, (void *executable, berth_cu_stream stream), (executable, stream))
+
+/* Launches: code that is loaded lazily, local memory, stacks. Extents in threads and blocks. */
+RETRY(cuLaunchKernel,
+      (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+       unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,
+       void **arguments, void **extra),
+      (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, arguments,
+       extra))
+RETRY(cuLaunchKernel_ptsz,
+      (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+       unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,
+       void **arguments, void **extra),
+      (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, arguments,
+       extra))
+RETRY(cuLaunchCooperativeKernel,
+      (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+       unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,
+       void **arguments),
+      (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream,
+       arguments))
+RETRY(cuLaunchCooperativeKernel_ptsz,
+      (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+       unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,
+       void **arguments),
+      (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream,
+       arguments))
+RETRY(cuLaunchKernelEx, (const void *config, void *function, void **arguments, void **extra),
+      (config, function, arguments, extra))
+RETRY(cuLaunchKernelEx_ptsz, (const void *config, void *function, void **arguments, void **extra),
+      (config, function, arguments, extra))
