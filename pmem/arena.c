@@ -2,11 +2,13 @@
 #include "pmem/arena.h"
 
 #include "alloc/log.h"
+#include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 #include "pmem/extent.h"
 #include "pmem/jemalloc.h"
 #include "pmem/window.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -21,6 +23,9 @@
 /* The largest step by which an arena takes addresses: 64 MiB. */
 #define GROW_LIMIT ((size_t)64 << 20)
 
+/* After this many frees a tier that had nothing to give back is asked again. */
+#define FREES_BETWEEN_RECLAIMS 64
+
 /* The round of thread destructors in which jemalloc ends its thread: the last one. */
 #ifdef __SANITIZE_THREAD__
 /* ThreadSanitizer ends its own state in the last round, before us: its locks cannot be used then.
@@ -34,6 +39,9 @@ struct tier_arenas {
     struct berth_extent_hooks hooks;
     _Atomic unsigned index[ARENAS_PER_TIER_MAX]; /* jemalloc's number, plus 1; 0 = none yet */
     _Atomic int64_t decay_ms;                    /* plus 1; 0 = as jemalloc has it */
+    _Atomic unsigned shortage;                   /* how often what is cached was called in */
+    /* Live bytes (at first: no bound) and frees of the tier when that last gave nothing. */
+    _Atomic uint64_t held_in_vain, frees_in_vain;
 };
 
 /* TCACHE_NEW: not asked for yet; else jemalloc's tcache flag, which may be MALLOCX_TCACHE_NONE. */
@@ -44,6 +52,7 @@ struct arena_thread {
     unsigned char rounds; /* of destructors at its end */
     unsigned slot;        /* plus 1; 0 = none yet */
     int tcache_flag[BERTH_TIER_MAX];
+    unsigned shortage[BERTH_TIER_MAX]; /* of the tier, when its tcache was last emptied */
 };
 
 static struct tier_arenas tiers[BERTH_TIER_MAX];
@@ -98,6 +107,7 @@ void berth__arena_register(void)
     for (int i = 0; i < BERTH_TIER_MAX; i++) {
         tiers[i].hooks.hooks = berth__extent_hooks;
         tiers[i].hooks.tier = (berth_tier_id)i;
+        tiers[i].held_in_vain = UINT64_MAX;
     }
 }
 
@@ -224,6 +234,17 @@ static int make_tcache(berth_tier_id tier)
     return flag;
 }
 
+/* Empties this thread's tcache: the tier is short of memory. */
+static void flush_tcache(berth_tier_id tier)
+{
+    int flag = thread_state.tcache_flag[tier];
+    unsigned tcache = ((unsigned)flag >> 8) - 2;
+
+    thread_state.shortage[tier] = atomic_load_explicit(&tiers[tier].shortage, memory_order_relaxed);
+    if (flag != TCACHE_NEW && flag != MALLOCX_TCACHE_NONE)
+        berth_je_mallctl("tcache.flush", NULL, NULL, &tcache, sizeof(tcache));
+}
+
 static int tcache_flag(berth_tier_id tier, size_t held)
 {
     int flag;
@@ -231,6 +252,9 @@ static int tcache_flag(berth_tier_id tier, size_t held)
     if (held > TCACHE_SIZE_MAX)
         return MALLOCX_TCACHE_NONE;
     flag = thread_state.tcache_flag[tier];
+    if (BERTH_UNLIKELY(thread_state.shortage[tier] !=
+                       atomic_load_explicit(&tiers[tier].shortage, memory_order_relaxed)))
+        flush_tcache(tier);
     return BERTH_LIKELY(flag != TCACHE_NEW) ? flag : make_tcache(tier);
 }
 
@@ -239,9 +263,73 @@ static int alignment_flag(size_t alignment)
     return alignment > 1 ? MALLOCX_LG_ALIGN(__builtin_ctzl(alignment)) : 0;
 }
 
+/*
+ * Whether `size` bytes may find room once the tier has back what is kept for reuse. What gave
+ * nothing the last time is asked again only after that much was freed, or many frees: a full tier
+ * must not pay for each request that goes on to the next place.
+ */
+static bool worth_a_reclaim(berth_tier_id tier, size_t size, uint64_t *ret_held,
+                            uint64_t *ret_frees)
+{
+    const struct berth_tier_stats *stats = &berth__tier_stats[tier];
+    uint64_t capacity = atomic_load_explicit(&berth__tier(tier)->capacity, memory_order_relaxed);
+    uint64_t held = 0, frees = 0;
+
+    for (int tag = 0; tag < BERTH_TAG_COUNT; tag++) {
+        held += atomic_load_explicit(&stats->cell[tag].held, memory_order_relaxed);
+        frees += atomic_load_explicit(&stats->cell[tag].frees, memory_order_relaxed);
+    }
+    *ret_held = held;
+    *ret_frees = frees;
+    if (atomic_load_explicit(&stats->reserved, memory_order_relaxed) <= held ||
+        size > UINT64_MAX - held || (capacity != 0 && held + size > capacity))
+        return false;
+    return held + size <= atomic_load(&tiers[tier].held_in_vain) ||
+           frees - atomic_load(&tiers[tier].frees_in_vain) >= FREES_BETWEEN_RECLAIMS;
+}
+
+/* Gives back what the tier keeps; other threads empty their tcaches at their next call. */
+static void reclaim(berth_tier_id tier)
+{
+    char name[64];
+
+    atomic_fetch_add_explicit(&tiers[tier].shortage, 1, memory_order_relaxed);
+    flush_tcache(tier);
+    for (int i = 0; i < ARENAS_PER_TIER_MAX; i++) {
+        unsigned index = atomic_load_explicit(&tiers[tier].index[i], memory_order_acquire);
+
+        if (index == 0)
+            continue;
+        snprintf(name, sizeof(name), "arena.%u.purge", index - 1);
+        berth_je_mallctl(name, NULL, NULL, NULL, 0);
+    }
+}
+
+/* The tier had no room: what another thread has freed may be kept in its arena. */
+static void *alloc_reclaimed(berth_tier_id tier, size_t size, int flags)
+{
+    int saved_errno = errno;
+    uint64_t held, frees;
+    void *p;
+
+    if (!worth_a_reclaim(tier, size, &held, &frees))
+        return NULL;
+    reclaim(tier);
+    berth__extent_begin();
+    p = berth_je_mallocx(size, flags | MALLOCX_TCACHE_NONE);
+    if (!p) {
+        atomic_store(&tiers[tier].held_in_vain, held);
+        atomic_store(&tiers[tier].frees_in_vain, frees);
+        return NULL;
+    }
+    errno = saved_errno;
+    return p;
+}
+
 void *berth__arena_alloc(berth_tier_id tier, size_t size, size_t alignment, bool zero)
 {
     int flags = arena_flag(tier);
+    void *p;
 
     if (flags == 0)
         return NULL;
@@ -249,7 +337,8 @@ void *berth__arena_alloc(berth_tier_id tier, size_t size, size_t alignment, bool
         size = SIZE_MIN;
     berth__extent_begin();
     flags |= alignment_flag(alignment) | (zero ? MALLOCX_ZERO : 0);
-    return berth_je_mallocx(size, flags | tcache_flag(tier, size));
+    p = berth_je_mallocx(size, flags | tcache_flag(tier, size));
+    return BERTH_LIKELY(p) ? p : alloc_reclaimed(tier, size, flags);
 }
 
 void berth__arena_free(berth_tier_id tier, void *p)

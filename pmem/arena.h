@@ -8,6 +8,9 @@
  * automatic tcache, whatever arena is named. Tcaches are destroyed at thread exit; blocks that a
  * thread's later destructors ask for, and threads beyond jemalloc's 4093 tcaches, go without.
  *
+ * Before a tier is said to have no room, what its arenas and tcaches keep for reuse is given back
+ * to it: a block never goes to a later place because of memory that nobody uses.
+ *
  * Any thread, no lock of ours.
  */
 #ifndef BERTH_PMEM_ARENA_H

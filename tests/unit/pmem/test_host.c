@@ -249,6 +249,43 @@ static void a_full_tier_spills_to_the_next_place(void **state)
     assert_int_equal(berth__tier_stats[tier].reserved, 0);
 }
 
+static void *fill_and_leave(void *tier_name)
+{
+    char *small[200];
+    char *large = get(5 * MIB);
+    const char *tier = describe(large).tier;
+    bool there = strcmp(tier, tier_name) == 0;
+
+    berth__host_free(large);
+    for (int i = 0; i < 200; i++)
+        small[i] = get(8 * KIB);
+    for (int i = 0; i < 200; i++)
+        berth__host_free(small[i]);
+    return there ? tier_name : NULL;
+}
+
+/* Each thread has an arena of its own, which keeps for ever what the thread has freed. */
+static void what_a_thread_has_freed_is_room_for_all(void **state)
+{
+    struct berth_table_draft *draft = berth__draft_new();
+    static char name[] = "kept";
+
+    (void)state;
+    draft_tier(draft, TIER(.name = name, .kind = BERTH_KIND_FILE, .path = directory(),
+                           .capacity = 6 * MIB, .decay_ms = -1));
+    draft_rule(draft, RULE(.name = "rule", .side = BERTH_SIDE_HOST), name, "dram", NULL);
+    draft_install(draft);
+    for (int i = 0; i < 8; i++) {
+        pthread_t thread;
+        void *there;
+
+        assert_int_equal(pthread_create(&thread, NULL, fill_and_leave, name), 0);
+        assert_int_equal(pthread_join(thread, &there), 0);
+        assert_ptr_equal(there, name);
+    }
+    assert_int_equal(berth__tier_stats[berth__tier_find(name)].spilled_blocks, 0);
+}
+
 /* Also: jemalloc's metadata is not in the tier. */
 static void what_is_freed_goes_back_to_the_tier(void **state)
 {
@@ -468,6 +505,7 @@ int main(void)
         cmocka_unit_test(the_account_is_exact),
         cmocka_unit_test(the_account_is_exact_while_a_tier_is_full),
         cmocka_unit_test(a_full_tier_spills_to_the_next_place),
+        cmocka_unit_test(what_a_thread_has_freed_is_room_for_all),
         cmocka_unit_test(what_is_freed_goes_back_to_the_tier),
         cmocka_unit_test(memory_that_comes_back_reads_as_zero),
         cmocka_unit_test(a_resized_block_keeps_tier_and_tag),
