@@ -126,8 +126,10 @@ static void install_policy(void)
                    "%s: cannot be read: %s; no policy is in force", path, unread);
         return;
     }
+    berth__table_set_told(secure_getenv("BERTH_TOLD"));
     if (berth__table_install(bytes, size, path, why, sizeof(why)) < 0)
         berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_POLICY, "%s: %s; no policy is in force", path, why);
+    berth__table_set_told(NULL);
     munmap(bytes, size);
     if ((berth__gate.site_threshold != SIZE_MAX || berth__gate.device_site_threshold != SIZE_MAX) &&
         berth__callsite_load(why, sizeof(why)) < 0)

@@ -58,6 +58,13 @@ void berth__table_count_spill(const struct berth_decision *decision, berth_tier_
 int berth__table_install(const void *bytes, size_t size, const char *origin, char *why,
                          size_t why_size);
 
+/*
+ * Tiers of which `berth run` has told the user that they cannot be had, as "name,name", or NULL:
+ * the next installs do not say it again. Bootstrap sets it around its install and then takes it
+ * back, because the text is the environment's, which the program may change from main on.
+ */
+void berth__table_set_told(const char *names);
+
 /* The version in force; 0 if none was installed. */
 uint64_t berth__table_version(void);
 

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -167,10 +166,16 @@ static bool was_missing(const struct berth_loaded_table *before, const char *nam
     return false;
 }
 
-/* Whether `berth run` has said it for this process and its children: BERTH_TOLD="name,name". */
+static const char *told_names;
+
+void berth__table_set_told(const char *names)
+{
+    told_names = names;
+}
+
 static bool was_told(const char *name)
 {
-    const char *told = secure_getenv("BERTH_TOLD");
+    const char *told = told_names;
     size_t length = strlen(name);
 
     while (told && *told) {
