@@ -283,6 +283,20 @@ static json_t *read_stat(struct berth_session *session, const struct stat_argume
     return stat;
 }
 
+/* The next reading. A program that becomes another one is asked anew when it answers again. */
+static json_t *read_again(struct berth_session *session, const struct berth_process *process,
+                          const struct stat_arguments *arguments)
+{
+    json_t *stat = NULL;
+
+    if (session->client.fd >= 0)
+        stat = read_stat(session, arguments, 1);
+    if (stat)
+        return stat;
+    berth__session_close(session);
+    return berth__session_open(session, process, 1) == 0 ? read_stat(session, arguments, 1) : NULL;
+}
+
 /* Prints a reading every so often, for as long as the process lives. */
 static int watch(struct berth_session *session, const struct berth_process *process,
                  const struct stat_arguments *arguments)
@@ -290,23 +304,22 @@ static int watch(struct berth_session *session, const struct berth_process *proc
     json_t *stat = read_stat(session, arguments, 0);
     int first = 1;
 
-    while (stat) {
-        if (!arguments->json)
+    if (!stat)
+        return has_ended(process) ? 0 : BERTH_EXIT_FAILURE;
+    for (;;) {
+        if (stat && !arguments->json)
             fputs(isatty(STDOUT_FILENO) ? "\033[H\033[J" : first ? "" : "\n", stdout);
         first = 0;
-        print_stat(stat, process, arguments);
+        if (stat)
+            print_stat(stat, process, arguments);
         json_decref(stat);
         if (fflush(stdout) != 0)
             return BERTH_EXIT_FAILURE;
         wait_seconds(arguments->watch_s);
         if (has_ended(process))
             return 0;
-        stat = read_stat(session, arguments, 1);
+        stat = read_again(session, process, arguments);
     }
-    if (!first && has_ended(process))
-        return 0;
-    return first ? BERTH_EXIT_FAILURE
-                 : berth__tool_fail("process %d does not answer any more", (int)process->pid);
 }
 
 static int run_stat(const struct berth_process *process, const struct stat_arguments *arguments)

@@ -473,6 +473,25 @@ class Ask(Case):
                     json.loads(line)
                 self.assertEqual(watch.wait(), 0)
 
+    def test_a_watch_goes_on_when_the_program_becomes_another(self):
+        program = ("import os, sys\nprint('ready', flush=True)\ninput()\nos.execv(sys.executable, "
+                   "[sys.executable, '-c', 'print(\"new\", flush=True); input()', 'other'])")
+        with self.running("-o", "control=always", program=program) as process:
+            self.wait_listed(process.pid)
+            with subprocess.Popen([BERTH, "stat", str(process.pid), "--json", "--watch", "0.1"],
+                                  stdout=subprocess.PIPE, text=True, env=self.env) as watch:
+                self.assertTrue(json.loads(watch.stdout.readline()))
+                process.stdin.write("go\n")
+                process.stdin.flush()
+                self.assertEqual(process.stdout.readline(), "new\n")
+                self.wait_listed(process.pid)
+                started = json.loads(self.good("stat", "--json"))["uptime_s"]
+                self.until(lambda: json.loads(watch.stdout.readline())["uptime_s"] > started + 0.3)
+                process.kill()
+                process.wait()
+                watch.stdout.read()
+                self.assertEqual(watch.wait(), 0)
+
     def test_a_policy_is_replaced_while_the_program_runs(self):
         other = self.write("other.policy", POLICY.replace("{ far, dram }", "{ dram }") % self.far)
         wrong = self.write("wrong.policy", "rule r { place = { nowhere } }\n")
