@@ -28,10 +28,23 @@ static void add_cell(struct berth_cell_reading *sum, const struct berth_cell_rea
     sum->frees += cell->frees;
 }
 
+/*
+ * The counters are read one after the other while the program goes on, and `cached` is what
+ * jemalloc last said: of two that contradict each other, what was reserved is right. The tier has
+ * that much, and never more than its capacity.
+ */
+static void make_consistent(struct tier_reading *reading)
+{
+    if (reading->reserved < reading->sum.held)
+        reading->reserved = reading->sum.held;
+    if (reading->cached > reading->reserved - reading->sum.held)
+        reading->cached = reading->reserved - reading->sum.held;
+    reading->overhead = reading->reserved - reading->sum.held - reading->cached;
+}
+
 static void read_tier(berth_tier_id id, struct tier_reading *ret)
 {
     const struct berth_tier_stats *stats = &berth__tier_stats[id];
-    uint64_t used;
 
     *ret = (struct tier_reading){0};
     for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++) {
@@ -40,10 +53,7 @@ static void read_tier(berth_tier_id id, struct tier_reading *ret)
     }
     ret->cached = load(&stats->cached);
     ret->reserved = load(&stats->reserved);
-    used = ret->sum.held + ret->cached;
-    if (ret->reserved < used)
-        ret->reserved = used;
-    ret->overhead = ret->reserved - used;
+    make_consistent(ret);
     ret->spilled_blocks = load(&stats->spilled_blocks);
     ret->spilled_bytes = load(&stats->spilled_bytes);
     ret->backend_allocs = load(&stats->backend_allocs);
@@ -142,8 +152,9 @@ int berth__account_add(json_t *object)
     uint64_t small = 0;
     json_t *sums;
 
-    if (json_object_set_new(object, "tiers", tiers_json(&total)) < 0 ||
-        json_object_set_new(object, "host", host_json(&small)) < 0)
+    /* First of all: it brings the tiers' counters of cached bytes up to date. */
+    if (json_object_set_new(object, "host", host_json(&small)) < 0 ||
+        json_object_set_new(object, "tiers", tiers_json(&total)) < 0)
         return -ENOMEM;
     sums = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "requested", number(total.sum.requested),
                      "held", number(total.sum.held), "blocks", number(total.sum.blocks), "reserved",
