@@ -24,7 +24,8 @@ static _Atomic uint64_t next_id = (uint64_t)1 << 62;
 static bool pool_serves(const struct berth_pool *pool, berth_cu_context context, berth_tier_id tier)
 {
     return atomic_load_explicit(&pool->context, memory_order_acquire) == context &&
-           (!context || atomic_load_explicit(&pool->tier, memory_order_relaxed) == tier);
+           (!context || (atomic_load_explicit(&pool->tier, memory_order_relaxed) == tier &&
+                         !atomic_load_explicit(&pool->is_ending, memory_order_relaxed)));
 }
 
 /* The pool of this context and tier; without a context, one that can be used for another. */
@@ -369,8 +370,37 @@ static void drop_pool(struct berth_pool *pool)
     while (pool->segments)
         berth__pool_forget_segment(pool, pool->segments);
     pool->generation++;
+    atomic_store_explicit(&pool->is_ending, false, memory_order_relaxed);
     atomic_store_explicit(&pool->context, NULL, memory_order_release);
     berth__pool_unlock(pool);
+}
+
+void berth__pool_drop_begin(berth_cu_context context)
+{
+    if (!context || berth__pool_disabled())
+        return;
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
+        if (atomic_load(&pool->context) != context)
+            continue;
+        berth__pool_lock(pool);
+        atomic_store_explicit(&pool->is_ending, true, memory_order_relaxed);
+        berth__pool_unlock(pool);
+        berth__pool_await_releases(pool);
+    }
+}
+
+void berth__pool_drop_end(berth_cu_context context, bool is_destroyed)
+{
+    if (!context || berth__pool_disabled())
+        return;
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
+        if (atomic_load(&pool->context) != context || !atomic_load(&pool->is_ending))
+            continue;
+        if (is_destroyed)
+            drop_pool(pool);
+        else
+            atomic_store_explicit(&pool->is_ending, false, memory_order_relaxed);
+    }
 }
 
 void berth__pool_drop(berth_cu_context context)

@@ -104,6 +104,13 @@ uint64_t berth__pool_release_tier(berth_tier_id tier);
 
 /* The context was destroyed, and its memory with it: forgets it without calling the driver. */
 void berth__pool_drop(berth_cu_context context);
+/*
+ * The same around the call that destroys it, and says whether it did. In between nobody is served
+ * from the context's pools and none is giving memory back: a new context of another thread may have
+ * the same handle, and the same addresses, before the call has returned. May wait for the driver.
+ */
+void berth__pool_drop_begin(berth_cu_context context);
+void berth__pool_drop_end(berth_cu_context context, bool is_destroyed);
 
 /* In a forked child: the parent's context is not the child's, so everything is forwarded. */
 void berth__pool_disable(void);

@@ -401,7 +401,8 @@ static uint64_t release_pool(struct berth_pool *pool)
     berth__pool_lock(pool);
     context = atomic_load_explicit(&pool->context, memory_order_relaxed);
     generation = pool->generation;
-    list = detach_cached(pool);
+    list =
+        atomic_load_explicit(&pool->is_ending, memory_order_relaxed) ? NULL : detach_cached(pool);
     berth__pool_unlock(pool);
     for (struct berth_segment *segment = list; segment; segment = next) {
         uint64_t size = segment->size;
@@ -444,6 +445,29 @@ static uint64_t bytes_releasing(const struct release *release)
     return bytes;
 }
 
+static struct timespec release_deadline(void)
+{
+    struct timespec end;
+
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += RELEASE_WAIT_MAX_S;
+    return end;
+}
+
+void berth__pool_await_releases(struct berth_pool *pool)
+{
+    struct timespec end;
+
+    if (atomic_load_explicit(&pool->releasing, memory_order_relaxed) == 0)
+        return;
+    end = release_deadline();
+    pthread_mutex_lock(&release_lock);
+    while (atomic_load_explicit(&pool->releasing, memory_order_relaxed) > 0)
+        if (pthread_cond_timedwait(&release_done, &release_lock, &end) != 0)
+            break;
+    pthread_mutex_unlock(&release_lock);
+}
+
 /* Waits until other threads have given something back; the bytes that they were at. */
 static uint64_t await_releases(const struct release *release)
 {
@@ -453,8 +477,7 @@ static uint64_t await_releases(const struct release *release)
 
     if (bytes == 0)
         return 0;
-    clock_gettime(CLOCK_REALTIME, &end);
-    end.tv_sec += RELEASE_WAIT_MAX_S;
+    end = release_deadline();
     pthread_mutex_lock(&release_lock);
     seen = releases;
     /* What was done since the first look is as good as what others will do. */

@@ -24,6 +24,7 @@ struct berth_pool {
     pthread_mutex_t lock;
     struct berth_pool *next;             /* the registry's list, appended to only */
     _Atomic(berth_cu_context) context;   /* NULL: unused. Written under `lock` */
+    atomic_bool is_ending;               /* see berth__pool_drop_begin() */
     _Atomic berth_tier_id tier;          /* Synchronization: written before `context` */
     _Atomic int device;                  /* Synchronization: written before `context` */
     uint64_t generation;                 /* of contexts that this pool has served */
@@ -91,6 +92,9 @@ void berth__pool_settle(struct berth_pool *pool, uint64_t epoch);
  */
 int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *request,
                      uint64_t size, bool is_whole, bool is_captured, uintptr_t *ret_address);
+
+/* Called without the lock: waits until nobody is giving memory of this pool back. */
+void berth__pool_await_releases(struct berth_pool *pool);
 
 /* Called with the lock held: takes the segment out of the page map and the pool's books. */
 void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *segment);

@@ -57,24 +57,40 @@ static berth_cu_result forget(berth_cu_result result, berth_cu_context context)
     return result;
 }
 
+/* Calls `function`, which destroys the context unless it fails. */
+static berth_cu_result destroy(berth_cu_result (*function)(berth_cu_context),
+                               berth_cu_context context)
+{
+    berth_cu_result result;
+
+    berth__pool_drop_begin(context);
+    result = function(context);
+    berth__pool_drop_end(context, result == BERTH_CU_SUCCESS);
+    if (result == BERTH_CU_SUCCESS && context) {
+        berth__foreign_drop(context);
+        berth__capture_forget(context, NULL);
+    }
+    return result;
+}
+
 /* cuCtxDestroy, by its names of CUDA 2.0 and 4.0. */
 berth_cu_result berth__hook_cuCtxDestroy(berth_cu_context context)
 {
     NEED(cuCtxDestroy);
-    return forget(berth__driver.cuCtxDestroy(context), context);
+    return destroy(berth__driver.cuCtxDestroy, context);
 }
 
 berth_cu_result berth__hook_cuCtxDestroy_v2(berth_cu_context context)
 {
     NEED(cuCtxDestroy_v2);
-    return forget(berth__driver.cuCtxDestroy_v2(context), context);
+    return destroy(berth__driver.cuCtxDestroy_v2, context);
 }
 
 /* cuCtxDetach: since CUDA 4.0 a context has one user, so that detaching destroys it. */
 berth_cu_result berth__hook_cuCtxDetach(berth_cu_context context)
 {
     NEED(cuCtxDetach);
-    return forget(berth__driver.cuCtxDetach(context), context);
+    return destroy(berth__driver.cuCtxDetach, context);
 }
 
 /*

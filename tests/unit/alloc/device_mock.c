@@ -182,6 +182,13 @@ void mock_destroy(berth_cu_context context)
     pthread_mutex_unlock(&lock);
 }
 
+void mock_create(berth_cu_context context)
+{
+    for (int i = 0; i < CONTEXTS; i++)
+        if (mock_context((unsigned)i) == context)
+            destroyed[i] = false;
+}
+
 void mock_reset(uint64_t capacity)
 {
     while (ranges)

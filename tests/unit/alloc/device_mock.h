@@ -32,6 +32,8 @@ berth_cu_context mock_context(unsigned index);
 void mock_set_current(berth_cu_context context);
 /* Destroys the context and its memory, as the driver does. */
 void mock_destroy(berth_cu_context context);
+/* Makes a new one that gets the handle of one that was destroyed. */
+void mock_create(berth_cu_context context);
 
 /* The `nth` call from now on (1 = the next one) answers `result` and does nothing. */
 void mock_fail(enum mock_call call, unsigned nth, berth_cu_result result);

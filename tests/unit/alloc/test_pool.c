@@ -481,6 +481,37 @@ static void a_destroyed_context_takes_its_blocks_along(void **state)
     release(c);
 }
 
+/* Another thread's new context has the handle before the destruction has returned. */
+static void a_new_context_of_the_same_handle_starts_afresh(void **state)
+{
+    uintptr_t cached = alloc(MIB(2)), small, whole;
+    struct berth_block_view view;
+
+    alloc(512);
+    release(cached);
+    berth__pool_drop_begin(mock_context(0));
+    mock_destroy(mock_context(0));
+    mock_create(mock_context(0));
+    assert_int_equal(berth__pool_release_cached(0), 0); /* not by calls in the new context */
+    small = 0;
+    whole = 0;
+    assert_int_equal(alloc_in(BERTH_TIER_DEVICE, 512, &small), 0);
+    assert_int_equal(alloc_in(BERTH_TIER_DEVICE, MIB(2), &whole), 0);
+    memset((void *)small, 1, 512);
+    memset((void *)whole, 2, MIB(2));
+    berth__pool_drop_end(mock_context(0), true);
+    assert_adds_up();
+    assert_int_equal(berth__pool_find(whole, &view), 0);
+    assert_int_equal(berth__pool_find(small, &view), 0);
+    release(small);
+    release(whole);
+    /* A destruction that fails leaves everything as it was. */
+    berth__pool_drop_begin(mock_context(0));
+    berth__pool_drop_end(mock_context(0), false);
+    assert_int_equal(alloc(MIB(2)), whole);
+    release(whole);
+}
+
 static void an_unseen_destruction_is_found_by_its_addresses(void **state)
 {
     uintptr_t a = alloc(MIB(4)), b;
@@ -782,6 +813,7 @@ int main(void)
         TEST(a_failed_free_changes_nothing),
         TEST(block_ids_are_new_for_each_allocation),
         TEST(a_destroyed_context_takes_its_blocks_along),
+        TEST(a_new_context_of_the_same_handle_starts_afresh),
         TEST(an_unseen_destruction_is_found_by_its_addresses),
         TEST(captures_are_left_to_the_driver),
         TEST(memory_out_in_a_capture_gives_the_cache_back),
