@@ -82,12 +82,40 @@ static void read_environment(void)
                          options_variable);
 }
 
-/* Maps the file, or returns NULL with the reason in *ret_why. */
-static void *map_file(const char *path, size_t *ret_size, const char **ret_why)
+/*
+ * Reads it into memory of our own: of a mapped file that somebody shortens meanwhile, the program
+ * would get SIGBUS. NULL with the reason in *ret_why.
+ */
+static void *read_bytes(int fd, size_t size, const char **ret_why)
+{
+    char *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t done = 0;
+
+    if (bytes == MAP_FAILED) {
+        *ret_why = strerrordesc_np(errno);
+        return NULL;
+    }
+    while (done < size) {
+        ssize_t n = read(fd, bytes + done, size - done);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            *ret_why = n < 0 ? strerrordesc_np(errno) : "it was cut while it was read";
+            munmap(bytes, size);
+            return NULL;
+        }
+        done += (size_t)n;
+    }
+    return bytes;
+}
+
+/* The file's bytes, to be unmapped; or NULL with the reason in *ret_why. */
+static void *read_file(const char *path, size_t *ret_size, const char **ret_why)
 {
     /* A named pipe that nobody writes to must not hold the program up. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    void *bytes = MAP_FAILED;
+    void *bytes = NULL;
     struct stat st;
 
     if (fd < 0) {
@@ -100,13 +128,14 @@ static void *map_file(const char *path, size_t *ret_size, const char **ret_why)
         *ret_why = "it is no file";
     } else if (st.st_size == 0) {
         *ret_why = "it is empty";
+    } else if (st.st_size > UINT32_MAX) {
+        *ret_why = "it is larger than 4 GiB, the most that a table can be";
     } else {
-        bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        *ret_why = strerrordesc_np(errno);
+        bytes = read_bytes(fd, (size_t)st.st_size, ret_why);
         *ret_size = (size_t)st.st_size;
     }
     close(fd);
-    return bytes == MAP_FAILED ? NULL : bytes;
+    return bytes;
 }
 
 /* A policy that cannot be had never stops the program: it runs without one, which is said. */
@@ -120,7 +149,7 @@ static void install_policy(void)
 
     if (!path || !*path)
         return;
-    bytes = map_file(path, &size, &unread);
+    bytes = read_file(path, &size, &unread);
     if (!bytes) {
         berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_POLICY,
                    "%s: cannot be read: %s; no policy is in force", path, unread);

@@ -55,6 +55,8 @@ int berth__table_file_read(const char *path, void **ret_bytes, size_t *ret_size)
         r = -errno;
     else if (!S_ISREG(st.st_mode) || st.st_size == 0)
         r = -EINVAL;
+    else if (st.st_size > UINT32_MAX)
+        r = -EFBIG; /* no table is that large */
     if (r == 0) {
         bytes = berth__tool_realloc(NULL, (size_t)st.st_size);
         r = read_all(fd, bytes, (size_t)st.st_size);

@@ -258,8 +258,10 @@ class Run(Case):
     def test_what_is_no_table_holds_nothing_up(self):
         pipe = os.path.join(self.root, "pipe")
         os.mkfifo(pipe)
+        huge = self.write("huge", "")
+        os.truncate(huge, 1 << 40)
         for path, why in ((pipe, "it is no file"), (self.root, "it is no file"),
-                          (self.write("empty", ""), "it is empty"),
+                          (self.write("empty", ""), "it is empty"), (huge, "larger than 4 GiB"),
                           (self.policy, "it is not a compiled table")):
             done = self.berth("run", "-o", "host=on", "--", "echo", "fine",
                               env={"BERTH_POLICY": path})
