@@ -4,7 +4,9 @@
 #include "alloc/log.h"
 #include "alloc/quantity.h"
 #include "alloc/stats.h"
+#include "pmem/gate.h"
 #include "pmem/jemalloc.h"
+#include "pmem/window.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -77,6 +79,30 @@ static int begin_copies(struct berth_fork *attempt)
     return 0;
 }
 
+/*
+ * A thread's stack and its thread-local storage may be a block that the program has allocated.
+ * Where that lies in a file, parent and child would both run on it until the child has its copy.
+ */
+static bool runs_on_file(const void *of_stack)
+{
+    const void *of_thread[] = {of_stack, &begun};
+
+    for (int i = 0; i < 2; i++) {
+        struct berth_tier_file *file = NULL;
+
+        if (berth__gate_owns(of_thread[i]))
+            file = berth__tier_file(berth__window_tier(of_thread[i]));
+        if (file) {
+            berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_FORK,
+                       "fork refused: the thread's stack was allocated in tier %s, and its child "
+                       "would run on the same bytes",
+                       file->tier->name);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* fork() is no cancellation point, but files are opened, written and closed on its behalf. */
 int berth__fork_begin(struct berth_fork *attempt)
 {
@@ -84,7 +110,7 @@ int berth__fork_begin(struct berth_fork *attempt)
     int r;
 
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &attempt->cancel_state);
-    r = begin_copies(attempt);
+    r = runs_on_file(&saved_errno) ? -ENOMEM : begin_copies(attempt);
     if (r == 0)
         begun = attempt;
     else

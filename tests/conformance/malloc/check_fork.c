@@ -313,6 +313,44 @@ static void a_program_may_close_every_descriptor(void)
     check_child(pid);
 }
 
+static void *fork_here(void *argument)
+{
+    char local[4096];
+    int pid;
+
+    (void)argument;
+    for (int i = 0; i < 20; i++) {
+        check_fill(local, sizeof(local), (unsigned)i);
+        pid = fork();
+        if (pid == 0) {
+            check_fill(local, sizeof(local), 99);
+            _exit(0);
+        }
+        if (pid > 0)
+            check_child(pid);
+        else
+            CHECK(errno == ENOMEM);
+        CHECK(check_filled(local, sizeof(local), (unsigned)i));
+    }
+    return NULL;
+}
+
+/* Where the stack would be shared with the child, fork() fails. */
+static void a_thread_may_run_on_memory_of_malloc(void)
+{
+    const size_t size = 1 << 20;
+    pthread_attr_t attributes;
+    pthread_t thread;
+    void *stack;
+
+    CHECK(posix_memalign(&stack, 4096, size) == 0);
+    CHECK(pthread_attr_init(&attributes) == 0);
+    CHECK(pthread_attr_setstack(&attributes, stack, size) == 0);
+    CHECK(pthread_create(&thread, &attributes, fork_here, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    free(stack);
+}
+
 /* What the program has mapped itself is what counts. */
 static void a_program_may_limit_its_addresses(void)
 {
@@ -359,5 +397,6 @@ const struct check fork_checks[] = {
     ENTRY(exit_flushes_what_was_printed),
     ENTRY(a_program_may_close_every_descriptor),
     ENTRY(a_program_may_limit_its_addresses),
+    ENTRY(a_thread_may_run_on_memory_of_malloc),
     {NULL, NULL},
 };
