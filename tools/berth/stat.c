@@ -297,6 +297,14 @@ static json_t *read_again(struct berth_session *session, const struct berth_proc
     return berth__session_open(session, process, 1) == 0 ? read_stat(session, arguments, 1) : NULL;
 }
 
+/* A terminal that can go back to its top; others get reading after reading. */
+static int is_screen(void)
+{
+    const char *term = getenv("TERM");
+
+    return isatty(STDOUT_FILENO) && term && *term && strcmp(term, "dumb") != 0;
+}
+
 /* Prints a reading every so often, for as long as the process lives. */
 static int watch(struct berth_session *session, const struct berth_process *process,
                  const struct stat_arguments *arguments)
@@ -308,7 +316,7 @@ static int watch(struct berth_session *session, const struct berth_process *proc
         return has_ended(process) ? 0 : BERTH_EXIT_FAILURE;
     for (;;) {
         if (stat && !arguments->json)
-            fputs(isatty(STDOUT_FILENO) ? "\033[H\033[J" : first ? "" : "\n", stdout);
+            fputs(is_screen() ? "\033[H\033[J" : first ? "" : "\n", stdout);
         first = 0;
         if (stat)
             print_stat(stat, process, arguments);

@@ -10,6 +10,7 @@ import contextlib
 import glob
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -474,6 +475,24 @@ class Ask(Case):
                 for line in watch.stdout:
                     json.loads(line)
                 self.assertEqual(watch.wait(), 0)
+
+    def test_a_watch_clears_only_what_is_a_screen(self):
+        for term, clears in (("xterm", True), ("dumb", False), ("", False)):
+            with self.holder() as process:
+                self.wait_listed(process.pid)
+                ours, theirs = pty.openpty()
+                with subprocess.Popen([BERTH, "stat", "--watch", "0.1"], stdout=theirs,
+                                      env={**self.env, "TERM": term}) as watch:
+                    os.close(theirs)
+                    told = os.read(ours, 4096)
+                    process.kill()
+                    process.wait()
+                    with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
+                        while os.read(ours, 4096):
+                            pass
+                    self.assertEqual(watch.wait(), 0)
+                os.close(ours)
+                self.assertEqual(b"\x1b[" in told, clears, term)
 
     def test_a_watch_goes_on_when_the_program_becomes_another(self):
         program = ("import os, sys\nprint('ready', flush=True)\ninput()\nos.execv(sys.executable, "
