@@ -45,7 +45,7 @@ static bool tier_serves(const struct berth_tier_config *config, char *why, size_
     case BERTH_KIND_FILE:
         return directory_serves(config->path, why, why_size);
     default:
-        snprintf(why, why_size, "nothing serves kind %s yet", berth__kind_name(config->kind));
+        snprintf(why, why_size, "this version does not serve kind %s", berth__kind_name(config->kind));
         return false;
     }
 }
