@@ -61,14 +61,24 @@ static void check_missing(const struct berth_policy_field *field, const char *na
                         kind, name, expected);
 }
 
+static void complain_relative(const struct berth_policy_field *field,
+                              const struct berth_policy_value *value)
+{
+    berth__complain(field->complaints, value->line,
+                    "path '%s' is not absolute; expected one that begins with '/'", value->text);
+}
+
 static void understand_path(const struct berth_policy_field *field, struct berth_policy_tier *tier)
 {
     const struct berth_policy_value *value = berth__field_value(field, "path");
     bool dax = tier->config.kind == BERTH_KIND_DAX;
     struct stat st;
 
-    if (!tier->kind_known)
+    if (!tier->kind_known) {
+        if (value && value->text[0] != '/')
+            complain_relative(field, value);
         return;
+    }
     if (traits_of[tier->config.kind].path_needed)
         check_missing(field, "path",
                       dax ? "expected path = /dev/daxN.M" : "expected path = a directory");
@@ -84,9 +94,7 @@ static void understand_path(const struct berth_policy_field *field, struct berth
     if (!traits_of[tier->config.kind].path_needed)
         return;
     if (value->text[0] != '/')
-        berth__complain(field->complaints, value->line,
-                        "path '%s' is not absolute; expected one that begins with '/'",
-                        value->text);
+        complain_relative(field, value);
     else if (stat(value->text, &st) < 0)
         berth__warn(field->complaints, value->line,
                     "path '%s' does not exist here; rules go on to their next place while it does "

@@ -106,7 +106,7 @@ int berth__policy_compile_file(const char *path, FILE *errors, void **ret_bytes,
         *ret_bytes = file.bytes;
         *ret_size = file.size;
     } else {
-        berth__complaints_print(&complaints, path, false, errors);
+        berth__complaints_print(&complaints, path, true, errors);
     }
     berth__complaints_done(&complaints);
     return r;

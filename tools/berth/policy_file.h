@@ -28,7 +28,7 @@ int berth__policy_load_bytes(const char *bytes, size_t size, struct berth_compla
 
 /*
  * The same for who only wants the table: mistakes go to `errors` as "FILE:LINE: what is wrong; what
- * was expected", warnings nowhere. 0 or -EINVAL.
+ * was expected", and warnings with them if there are mistakes. 0 or -EINVAL.
  */
 int berth__policy_compile_file(const char *path, FILE *errors, void **ret_bytes, size_t *ret_size);
 

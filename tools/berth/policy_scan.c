@@ -171,6 +171,15 @@ static void cut_line(struct scan *scan, struct berth_policy_section *section)
     berth__policy_skip_line(&scan->text);
 }
 
+/* Whether it is known where a wrong value ends, so that what follows it can be read. */
+static bool is_closed_string(const struct berth_token *token)
+{
+    char quote = token->text[0];
+
+    return token->length >= 2 && (quote == '"' || quote == '\'') &&
+           token->text[token->length - 1] == quote;
+}
+
 /* Behind NAME =. False when there is no usable value. */
 static bool read_value(struct scan *scan, struct berth_policy_section *section,
                        const struct berth_token *name, struct source *source)
@@ -187,7 +196,8 @@ static bool read_value(struct scan *scan, struct berth_policy_section *section,
     if (berth__token_is(&token, "{"))
         return read_list(scan, name, source);
     if (token.kind == BERTH_TOKEN_WRONG) {
-        cut_line(scan, section);
+        if (!is_closed_string(&token))
+            cut_line(scan, section);
         return false;
     }
     return true;

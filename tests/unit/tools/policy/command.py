@@ -47,6 +47,15 @@ class Command(unittest.TestCase):
         self.assertIn(self.bad + ":2: place 'nowhere' is no tier; expected", lines[0])
         self.assertIn(self.bad + ":4: section rule x has no place; expected", lines[1])
 
+    def test_run_refuses_with_the_same_messages(self):
+        bad = self.write("strange.policy", "tier idle { kind = dram }\nrule x { place = nowhere }\n")
+        checked = self.berth("check", bad)
+        refused = subprocess.run([BERTH, "run", "--policy", bad, "--", "echo", "started"],
+                                 capture_output=True, timeout=60)
+        self.assertEqual((refused.returncode, refused.stdout), (125, b""))
+        self.assertEqual(len(checked.stderr.splitlines()), 2)
+        self.assertEqual(refused.stderr, checked.stderr)
+
     def test_check_of_a_good_policy_says_one_line(self):
         done = self.berth("check", self.good)
         self.assertEqual((done.returncode, done.stderr), (0, b""))

@@ -162,6 +162,7 @@ static void what_follows_from_a_mistake_is_not_told(void **state)
 {
     assert_said("rule r { thread = \"${\" place = dram }", "F:1: '${' does not name a variable");
     assert_said("rule r { tag weight place = dram }", "F:1: '=' is missing behind 'tag'");
+    assert_said("rule r { thread = \"a\\q\" place = dram }", "F:1: '\\q' is not an escape");
     assert_said("tier t { kind = dram }\ntier t { kind = dram }\nrule r { place = t }",
                 "F:2: tier 't' exists twice");
 }
