@@ -50,13 +50,12 @@ __attribute__((format(printf, 1, 0))) static void say(const char *format, va_lis
 {
     char *text = NULL;
 
-    fputs("berth: ", stderr);
     if (vasprintf(&text, format, args) < 0) {
-        fputs("there is no memory left\n", stderr);
+        fputs("berth: there is no memory left\n", stderr);
         return;
     }
-    berth__tool_print(text, strlen(text), stderr);
-    fputc('\n', stderr);
+    berth__tool_clean(text);
+    fprintf(stderr, "berth: %s\n", text); /* in one piece: stderr has no buffer */
     free(text);
 }
 
