@@ -445,6 +445,17 @@ static uint64_t bytes_releasing(const struct release *release)
     return bytes;
 }
 
+/* With the lock held. A thread that was cancelled while it waits would keep the lock for ever. */
+static int wait_released(const struct timespec *end)
+{
+    int cancel_state, r;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    r = pthread_cond_timedwait(&release_done, &release_lock, end);
+    pthread_setcancelstate(cancel_state, NULL);
+    return r;
+}
+
 static struct timespec release_deadline(void)
 {
     struct timespec end;
@@ -463,7 +474,7 @@ void berth__pool_await_releases(struct berth_pool *pool)
     end = release_deadline();
     pthread_mutex_lock(&release_lock);
     while (atomic_load_explicit(&pool->releasing, memory_order_relaxed) > 0)
-        if (pthread_cond_timedwait(&release_done, &release_lock, &end) != 0)
+        if (wait_released(&end) != 0)
             break;
     pthread_mutex_unlock(&release_lock);
 }
@@ -482,7 +493,7 @@ static uint64_t await_releases(const struct release *release)
     seen = releases;
     /* What was done since the first look is as good as what others will do. */
     while (bytes_releasing(release) >= bytes && releases == seen) {
-        if (pthread_cond_timedwait(&release_done, &release_lock, &end) != 0) {
+        if (wait_released(&end) != 0) {
             bytes = 0;
             break;
         }
