@@ -15,6 +15,8 @@
 #endif
 #ifdef BERTH_CUDA_SIDE
 #include "alloc/device.h"
+#include "alloc/pool.h"
+#include "alloc/pool_foreign.h"
 #endif
 
 #include <dlfcn.h>
@@ -262,6 +264,9 @@ __attribute__((constructor)) static void bootstrap_cuda(void)
             install_policy();
         berth__control_load_callsite = berth__callsite_load;
         berth__control_wanted = berth__control_start;
+    } else {
+        berth__pool_disable();
+        berth__foreign_disable();
     }
     berth__thread.inside--;
     errno = saved_errno;

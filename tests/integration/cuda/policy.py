@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A policy's word on device blocks: tags, rules, tiers with a capacity.
 
-Usage: policy.py DRIVER_DIR BERTH CLIENT
+Usage: policy.py DRIVER_DIR BERTH CLIENT [LIBBERTH LIBBERTH_MALLOC]
 """
 import json
 import os
@@ -118,11 +118,34 @@ def run(driver_dir, berth, client, policy):
     return not wrong
 
 
+def run_mismatched(driver_dir, berth, client, libberth, other):
+    """Two libraries of different builds: the second one says so, and leaves all to the driver."""
+    version = subprocess.run([berth, "version"], capture_output=True, check=True).stdout.split()[1]
+    with open(libberth, "rb") as file:
+        code = file.read()
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "libberth.so")
+        with open(path, "wb") as file:
+            file.write(code.replace(version + b"\0", b"?" * len(version) + b"\0"))
+        env = {k: v for k, v in os.environ.items() if not k.startswith("BERTH_")}
+        env.update(LD_LIBRARY_PATH=driver_dir, XDG_RUNTIME_DIR=directory,
+                   LD_PRELOAD=os.path.abspath(other) + ":" + path)
+        done = subprocess.run([client], env=env, input="\n", capture_output=True, text=True,
+                              timeout=60)
+    told = [line for line in done.stdout.splitlines() if not line.endswith(": not described")]
+    if told == ["ready"] and done.returncode == 0 and "of different builds" in done.stderr:
+        return True
+    print("FAIL mismatched:", done.returncode, done.stdout, done.stderr)
+    return False
+
+
 def main():
-    driver_dir, berth, client = sys.argv[1:]
+    driver_dir, berth, client = sys.argv[1:4]
     good = run(driver_dir, berth, client, POLICY)
     good &= run(driver_dir, berth, client, POLICY + HOST)
     good &= run(driver_dir, berth, client, DEVICE_SITE)
+    if len(sys.argv) > 5:
+        good &= run_mismatched(driver_dir, berth, client, *sys.argv[4:6])
     return 0 if good else 1
 
 
