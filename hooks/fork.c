@@ -1,30 +1,100 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fork(): the only place where a fork can still be refused. vfork(), posix_spawn(), clone() and
- * _Fork() run no handlers and are meant for an exec; they stay the C library's, and their children
- * share the file tiers.
+ * fork(): the only place where a fork can still be refused; and its relatives that run no handlers,
+ * _Fork() and clone() of a new address space. vfork() and posix_spawn() borrow the parent's, are
+ * meant for an exec, and stay the C library's.
  */
 #include "pmem/fork.h"
 
+#include <dlfcn.h>
 #include <errno.h>
+#include <sched.h>
+#include <stdarg.h>
 #include <unistd.h>
 
-/* The C library's own name for fork(). */
+/* The C library's own names for fork() and clone(). */
 extern pid_t __fork(void);
+extern int __clone(int (*run)(void *), void *stack, int flags, void *argument, ...);
+
+static pid_t (*next_fork)(void);
+
+/* _Fork() may be called in a signal handler, where nothing can be looked up. */
+__attribute__((constructor)) static void find_next(void)
+{
+    *(void **)&next_fork = dlsym(RTLD_NEXT, "_Fork");
+}
+
+static int finish(struct berth_fork *attempt, int pid)
+{
+    if (berth__fork_end(attempt, pid) == 0)
+        return pid;
+    errno = ENOMEM;
+    return -1;
+}
+
+static int refuse(void)
+{
+    errno = ENOMEM;
+    return -1;
+}
 
 BERTH_EXPORT pid_t fork(void)
 {
     struct berth_fork attempt;
-    pid_t pid;
 
-    if (berth__fork_begin(&attempt) < 0) {
-        errno = ENOMEM;
-        return -1;
-    }
-    pid = __fork();
-    if (berth__fork_end(&attempt, pid) < 0) {
-        errno = ENOMEM;
-        return -1;
-    }
-    return pid;
+    if (berth__fork_begin(&attempt) < 0)
+        return refuse();
+    return finish(&attempt, __fork());
+}
+
+BERTH_EXPORT pid_t _Fork(void)
+{
+    struct berth_fork attempt;
+    pid_t pid = -1;
+
+    if (berth__fork_begin(&attempt) < 0)
+        return refuse();
+    errno = ENOMEM;
+    if (berth__fork_fill(&attempt) == 0)
+        pid = next_fork();
+    if (pid == 0)
+        berth__fork_take(&attempt);
+    return finish(&attempt, pid);
+}
+
+/* What a cloned child runs; on the caller's stack, of which the child has a copy. */
+struct clone_start {
+    struct berth_fork attempt;
+    int (*run)(void *);
+    void *argument;
+};
+
+static int start_clone(void *context)
+{
+    struct clone_start *start = context;
+
+    berth__fork_take(&start->attempt);
+    berth__fork_end(&start->attempt, 0);
+    return start->run(start->argument);
+}
+
+BERTH_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argument, ...)
+{
+    struct clone_start start = {.run = run, .argument = argument};
+    void *extra[3]; /* read by the kernel as the flags say */
+    va_list list;
+    int pid = -1;
+
+    va_start(list, argument);
+    for (int i = 0; i < 3; i++)
+        extra[i] = va_arg(list, void *);
+    va_end(list);
+    if ((flags & CLONE_VM) || !run || !stack)
+        return __clone(run, stack, flags, argument, extra[0], extra[1], extra[2]);
+    if (berth__fork_begin_on(&start.attempt, stack) < 0)
+        return refuse();
+    errno = ENOMEM;
+    if (berth__fork_fill(&start.attempt) == 0)
+        pid = __clone(start_clone, stack, flags, &start, extra[0], extra[1], extra[2]);
+    return finish(&start.attempt, pid);
 }

@@ -94,7 +94,7 @@ static bool runs_on_file(const void *of_stack)
             file = berth__tier_file(berth__window_tier(of_thread[i]));
         if (file) {
             berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_FORK,
-                       "fork refused: the thread's stack was allocated in tier %s, and its child "
+                       "fork refused: the stack was allocated in tier %s, and its child "
                        "would run on the same bytes",
                        file->tier->name);
             return true;
@@ -104,19 +104,25 @@ static bool runs_on_file(const void *of_stack)
 }
 
 /* fork() is no cancellation point, but files are opened, written and closed on its behalf. */
-int berth__fork_begin(struct berth_fork *attempt)
+int berth__fork_begin_on(struct berth_fork *attempt, const void *stack)
 {
     int saved_errno = errno;
     int r;
 
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &attempt->cancel_state);
-    r = runs_on_file(&saved_errno) ? -ENOMEM : begin_copies(attempt);
+    r = runs_on_file((const char *)stack - 1) || runs_on_file(&saved_errno) ? -ENOMEM
+                                                                            : begin_copies(attempt);
     if (r == 0)
         begun = attempt;
     else
         pthread_setcancelstate(attempt->cancel_state, NULL);
     errno = saved_errno;
     return r;
+}
+
+int berth__fork_begin(struct berth_fork *attempt)
+{
+    return berth__fork_begin_on(attempt, attempt + 1);
 }
 
 int berth__fork_end(struct berth_fork *attempt, int pid)
@@ -149,6 +155,15 @@ static void fill_copies(struct berth_fork *attempt)
             return;
         }
     }
+}
+
+int berth__fork_fill(struct berth_fork *attempt)
+{
+    int saved_errno = errno;
+
+    fill_copies(attempt);
+    errno = saved_errno;
+    return attempt->failed ? -ENOMEM : 0;
 }
 
 static void prepare(void)
@@ -186,13 +201,8 @@ static void parent(void)
     jemalloc_handlers.parent();
 }
 
-static void child(void)
+static void take_copies(struct berth_fork *attempt)
 {
-    struct berth_fork *attempt = under_way;
-    int saved_errno = errno;
-
-    if (attempt->failed)
-        _exit(CHILD_ENDED);
     attempt->child = true;
     for (unsigned i = 0; i < attempt->count; i++) {
         if (berth__file_copy_take(berth__tier_file(attempt->tier[i]), &attempt->copy[i]) < 0) {
@@ -202,6 +212,24 @@ static void child(void)
         }
     }
     attempt->count = 0;
+}
+
+void berth__fork_take(struct berth_fork *attempt)
+{
+    int saved_errno = errno;
+
+    take_copies(attempt);
+    errno = saved_errno;
+}
+
+static void child(void)
+{
+    struct berth_fork *attempt = under_way;
+    int saved_errno = errno;
+
+    if (attempt->failed)
+        _exit(CHILD_ENDED);
+    take_copies(attempt);
     if (attempt == &without_hook)
         finish_without_hook();
     under_way = NULL;

@@ -29,8 +29,17 @@ struct berth_fork {
 
 /* 0, or -ENOMEM after one line on stderr: the fork must then be refused. */
 int berth__fork_begin(struct berth_fork *attempt);
+/* The same for a child that runs on `stack`, which grows down from there. */
+int berth__fork_begin_on(struct berth_fork *attempt, const void *stack);
 /* In the parent and in the child, after fork() came back. `pid` is fork()'s answer; 0 or -ENOMEM,
  * when the child had to be ended: the fork has then failed. */
 int berth__fork_end(struct berth_fork *attempt, int pid);
+
+/*
+ * For what forks without the C library's handlers. In the parent, before: 0, or -ENOMEM after one
+ * line, when berth__fork_end() must follow at once. In the child, first of all: it may end there.
+ */
+int berth__fork_fill(struct berth_fork *attempt);
+void berth__fork_take(struct berth_fork *attempt);
 
 #endif

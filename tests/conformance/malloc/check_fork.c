@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -313,6 +315,38 @@ static void a_program_may_close_every_descriptor(void)
     check_child(pid);
 }
 
+static int write_as_child(void *argument)
+{
+    (void)argument;
+    if (!blocks_hold(41))
+        return 1;
+    write_blocks(42);
+    return blocks_hold(42) ? 0 : 1;
+}
+
+/* The ways that run no handlers. */
+static void raw_forks_have_memory_of_their_own(void)
+{
+    static char stack[256 << 10];
+    int pid;
+
+    allocate_blocks(41);
+    pid = _Fork();
+    CHECK(pid >= 0);
+    if (pid == 0)
+        _exit(write_as_child(NULL));
+    check_child(pid);
+    CHECK(blocks_hold(41));
+    pid = clone(write_as_child, stack + sizeof(stack), SIGCHLD, NULL);
+    CHECK(pid > 0);
+    check_child(pid);
+    CHECK(blocks_hold(41));
+    for (int i = 0; i < BLOCKS; i++)
+        free(block[i]);
+    allocate_blocks(43);
+    CHECK(blocks_hold(43));
+}
+
 static void *fork_here(void *argument)
 {
     char local[4096];
@@ -396,6 +430,7 @@ const struct check fork_checks[] = {
     ENTRY(a_pipe_to_a_command_works),
     ENTRY(exit_flushes_what_was_printed),
     ENTRY(a_program_may_close_every_descriptor),
+    ENTRY(raw_forks_have_memory_of_their_own),
     ENTRY(a_program_may_limit_its_addresses),
     ENTRY(a_thread_may_run_on_memory_of_malloc),
     {NULL, NULL},
