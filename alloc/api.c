@@ -16,7 +16,7 @@
 static const struct berth_api absent;
 static _Atomic(const struct berth_api *) found;
 
-static const struct berth_api *api_find(void)
+static __attribute__((noinline, cold)) const struct berth_api *api_find(void)
 {
     int saved_errno = errno;
     const struct berth_api *api = &absent;
@@ -33,7 +33,13 @@ static const struct berth_api *api_find(void)
     return api;
 }
 
-static const struct berth_api *api_get(void);
+/* In line: a call to the library that is not there is then a load, a compare and a return. */
+static inline __attribute__((always_inline)) const struct berth_api *api_get(void)
+{
+    const struct berth_api *api = atomic_load_explicit(&found, memory_order_acquire);
+
+    return __builtin_expect(api != NULL, 1) ? api : api_find();
+}
 
 /*
  * The search may allocate, and takes the loader's lock: it is made when the program starts, and
@@ -42,13 +48,6 @@ static const struct berth_api *api_get(void);
 __attribute__((constructor)) static void api_start(void)
 {
     api_get();
-}
-
-static const struct berth_api *api_get(void)
-{
-    const struct berth_api *api = atomic_load_explicit(&found, memory_order_acquire);
-
-    return __builtin_expect(api != NULL, 1) ? api : api_find();
 }
 
 int berth_tag_push(enum berth_tag tag)
