@@ -4,7 +4,7 @@
  *
  * Each counter is read once, and every sum is made from what was read, so that sums in one answer
  * always agree. The counters go on changing while they are read: where `reserved` is seen below
- * held + cached, it is raised to that, and `overhead` is 0.
+ * what is held, it is raised to that, and `cached` is never more than what it leaves.
  */
 #ifndef BERTH_IPC_ACCOUNT_H
 #define BERTH_IPC_ACCOUNT_H
