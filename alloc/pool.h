@@ -6,9 +6,9 @@
  * A block below the option ipc-min shares a segment with others; a larger one has a driver
  * allocation of its own, in multiples of the 2 MiB that the driver takes anyway, which is cached
  * whole and reused for requests that waste at most an eighth of it. Memory is asked of the driver
- * in this order: the cache; the driver; and when the driver has no more, everything cached on the
- * device is given back, or everything cached in the tier when its capacity is full, and the driver
- * is asked again. Its answer is then the program's.
+ * in this order: the cache; the driver; and when the driver has no more, as much as is needed of
+ * what is cached on the device is given back, or of what is cached in the tier when its capacity is
+ * full, and the driver is asked again, until nothing is cached. Its answer is then the program's.
  *
  * A freed block is ready for reuse once its context was synchronised, as cuMemFree does. No lock is
  * held over a call of the driver.

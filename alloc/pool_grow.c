@@ -19,6 +19,8 @@
  */
 #define RELEASE_WAIT_MAX_S 10
 
+#define RELEASE_ALL UINT64_MAX /* bytes */
+
 /* A segment to be: everything that can fail for want of host memory is had before the driver. */
 struct growth {
     struct berth_segment *segment;
@@ -304,29 +306,25 @@ static bool take_cached(struct berth_pool *pool, const struct berth_pool_request
     return block != NULL;
 }
 
-/* What the cache can do after `error`: a full device and a full tier are helped by other blocks. */
-static uint64_t release_for(struct berth_pool *pool, int error, uint64_t size)
-{
-    berth_tier_id tier = atomic_load_explicit(&pool->tier, memory_order_relaxed);
-    uint64_t capacity = atomic_load_explicit(&berth__tier(tier)->capacity, memory_order_relaxed);
-
-    if (error != -ENOSPC)
-        return berth__pool_release_cached(pool->device);
-    return capacity != 0 && size > capacity ? 0 : berth__pool_release_tier(tier);
-}
+static uint64_t release_for(struct berth_pool *pool, int error, uint64_t size, uint64_t need);
 
 int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *request,
                      uint64_t size, bool is_whole, bool is_captured, uintptr_t *ret_address)
 {
-    uint64_t target = is_whole ? berth__pool_driver_size(size) : shared_segment_size(pool, size);
+    uint64_t least =
+        berth__pool_driver_size(is_whole || size > SEGMENT_SIZE_MIN ? size : SEGMENT_SIZE_MIN);
+    uint64_t target = is_whole ? least : shared_segment_size(pool, size);
     int r = grow_by(pool, request, size, target, is_whole, is_captured, ret_address);
 
-    if (is_out_of_memory(r) && target != size)
-        r = grow_by(pool, request, size, size, is_whole, is_captured, ret_address);
     if (is_out_of_memory(r) && !is_captured && settle_waiting(pool) &&
         take_cached(pool, request, size, is_whole, ret_address))
         return 0;
-    while (is_out_of_memory(r) && release_for(pool, r, size) > 0)
+    if (is_out_of_memory(r) && least < target)
+        r = grow_by(pool, request, size, least, is_whole, is_captured, ret_address);
+    while (is_out_of_memory(r) && release_for(pool, r, size, least) > 0)
+        r = grow_by(pool, request, size, least, is_whole, is_captured, ret_address);
+    /* At the very end the block alone may still find room. */
+    if (is_out_of_memory(r) && size < least)
         r = grow_by(pool, request, size, size, is_whole, is_captured, ret_address);
     return r == -ENOBUFS ? BERTH_POOL_FORWARD : r;
 }
@@ -345,16 +343,30 @@ static void detach(struct berth_pool *pool, struct berth_segment *segment,
     atomic_fetch_add_explicit(&pool->releasing, segment->size, memory_order_relaxed);
 }
 
-static struct berth_segment *detach_cached(struct berth_pool *pool)
+/*
+ * Detaches cached segments of at least `need` bytes together if there are so many: the smallest
+ * that is enough alone; else from the oldest on, which the program is least likely to need again.
+ */
+static struct berth_segment *detach_cached(struct berth_pool *pool, uint64_t need)
 {
+    struct berth_block *enough =
+        need == RELEASE_ALL ? NULL : berth__free_set_fit(&pool->whole, need);
     struct berth_segment *list = NULL;
-    struct berth_segment *next;
+    struct berth_segment *segment = pool->segments, *prev;
 
-    for (struct berth_segment *segment = pool->segments; segment; segment = next) {
-        next = segment->next;
-        if (segment->used_blocks == 0)
-            detach(pool, segment,
-                   segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared, &list);
+    if (enough) {
+        detach(pool, enough->segment, &pool->whole, &list);
+        return list;
+    }
+    while (segment && segment->next)
+        segment = segment->next;
+    for (uint64_t bytes = 0; segment && bytes < need; segment = prev) {
+        prev = segment->prev;
+        if (segment->used_blocks > 0)
+            continue;
+        bytes += segment->size;
+        detach(pool, segment, segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared,
+               &list);
     }
     return list;
 }
@@ -392,7 +404,7 @@ static void count_released(struct berth_pool *pool, uint64_t size)
     pthread_mutex_unlock(&release_lock);
 }
 
-static uint64_t release_pool(struct berth_pool *pool)
+static uint64_t release_pool(struct berth_pool *pool, uint64_t need)
 {
     struct berth_segment *list, *next;
     berth_cu_context context;
@@ -401,8 +413,8 @@ static uint64_t release_pool(struct berth_pool *pool)
     berth__pool_lock(pool);
     context = atomic_load_explicit(&pool->context, memory_order_relaxed);
     generation = pool->generation;
-    list =
-        atomic_load_explicit(&pool->is_ending, memory_order_relaxed) ? NULL : detach_cached(pool);
+    list = atomic_load_explicit(&pool->is_ending, memory_order_relaxed) ? NULL
+                                                                        : detach_cached(pool, need);
     berth__pool_unlock(pool);
     for (struct berth_segment *segment = list; segment; segment = next) {
         uint64_t size = segment->size;
@@ -423,8 +435,9 @@ static uint64_t release_pool(struct berth_pool *pool)
     return released;
 }
 
-/* The pools that are to give back. */
+/* The pools that are to give back, and how much. */
 struct release {
+    uint64_t need;      /* bytes that are enough, or RELEASE_ALL */
     int device;         /* or BERTH_POOL_ALL_DEVICES */
     berth_tier_id tier; /* or BERTH_TIER_NONE: any */
 };
@@ -502,30 +515,54 @@ static uint64_t await_releases(const struct release *release)
     return bytes;
 }
 
+static uint64_t release_pools(const struct release *release, uint64_t need)
+{
+    uint64_t released = 0;
+
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool && released < need;
+         pool = pool->next)
+        if (atomic_load(&pool->context) && release_concerns(release, pool))
+            released += release_pool(pool, need == RELEASE_ALL ? need : need - released);
+    return released;
+}
+
 static uint64_t release_run(const struct release *release)
 {
     int mode = BERTH_CU_CAPTURE_RELAXED;
     bool is_relaxed = berth__device_capturing() && berth__device_exchange_capture(&mode) == 0;
-    uint64_t released = 0;
+    uint64_t released = release_pools(release, release->need);
 
-    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
-        if (atomic_load(&pool->context) && release_concerns(release, pool))
-            released += release_pool(pool);
+    /* The driver may have refused just those. */
+    if (released == 0 && release->need != RELEASE_ALL)
+        released = release_pools(release, RELEASE_ALL);
     if (is_relaxed)
         berth__device_exchange_capture(&mode);
     return released > 0 ? released : await_releases(release);
 }
 
+/* What the cache can do after `error`: a full device and a full tier are helped by other blocks. */
+static uint64_t release_for(struct berth_pool *pool, int error, uint64_t size, uint64_t need)
+{
+    berth_tier_id tier = atomic_load_explicit(&pool->tier, memory_order_relaxed);
+    uint64_t capacity = atomic_load_explicit(&berth__tier(tier)->capacity, memory_order_relaxed);
+    const struct release of_device = {need, pool->device, BERTH_TIER_NONE};
+    const struct release of_tier = {need, BERTH_POOL_ALL_DEVICES, tier};
+
+    if (error != -ENOSPC)
+        return release_run(&of_device);
+    return capacity != 0 && size > capacity ? 0 : release_run(&of_tier);
+}
+
 uint64_t berth__pool_release_cached(int device)
 {
-    const struct release release = {device, BERTH_TIER_NONE};
+    const struct release release = {RELEASE_ALL, device, BERTH_TIER_NONE};
 
     return berth__pool_disabled() ? 0 : release_run(&release);
 }
 
 uint64_t berth__pool_release_tier(berth_tier_id tier)
 {
-    const struct release release = {BERTH_POOL_ALL_DEVICES, tier};
+    const struct release release = {RELEASE_ALL, BERTH_POOL_ALL_DEVICES, tier};
 
     return berth__pool_disabled() ? 0 : release_run(&release);
 }
