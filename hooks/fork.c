@@ -52,6 +52,13 @@ BERTH_EXPORT pid_t _Fork(void)
     struct berth_fork attempt;
     pid_t pid = -1;
 
+    /* A library's constructor may come before ours. */
+    if (!next_fork)
+        find_next();
+    if (!next_fork) {
+        errno = ENOSYS;
+        return -1;
+    }
     if (berth__fork_begin(&attempt) < 0)
         return refuse();
     errno = ENOMEM;

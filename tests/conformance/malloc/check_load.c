@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <link.h>
 #include <string.h>
+#include <sys/wait.h>
 
 static void *symbol(void *library, const char *name)
 {
@@ -133,6 +134,13 @@ static void early_blocks_live_on(void)
     }
 }
 
+static void a_constructor_may_fork_without_handlers(void)
+{
+    extern int early_child;
+
+    CHECK(WIFEXITED(early_child) && WEXITSTATUS(early_child) == 3);
+}
+
 #define ENTRY(name)                                                                                \
     {                                                                                              \
 #name, name                                                                                \
@@ -147,5 +155,6 @@ const struct check load_checks[] = {
     ENTRY(a_c_program_loads_a_cplusplus_library),
     ENTRY(a_cplusplus_program_runs),
     ENTRY(early_blocks_live_on),
+    ENTRY(a_constructor_may_fork_without_handlers),
     {NULL, NULL},
 };
