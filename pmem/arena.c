@@ -186,7 +186,8 @@ static unsigned make_arena(berth_tier_id tier, unsigned slot)
     if (berth_je_mallctl("experimental.arenas_create_ext", &arena, &size, &config,
                          sizeof(config)) != 0) {
         berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
-                        "jemalloc has no arena left (this process made 4095); tier %u shares one",
+                        "jemalloc can make no arena more for tier %u: there is no memory, or "
+                        "this process has 4095 of them",
                         tier);
         return 0;
     }

@@ -47,10 +47,20 @@ static int open_named(const char *directory)
     return fd;
 }
 
+/* Where few descriptors are allowed: the last eighth of them. */
+static int descriptor_min(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > DESCRIPTOR_MIN)
+        return DESCRIPTOR_MIN;
+    return (int)(limit.rlim_cur - limit.rlim_cur / 8);
+}
+
 /* Programs hand out low numbers in order, and some count on them. */
 static int move_out_of_the_way(int fd)
 {
-    int high = fcntl(fd, F_DUPFD_CLOEXEC, DESCRIPTOR_MIN);
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, descriptor_min());
 
     if (high < 0)
         return fd;

@@ -240,6 +240,17 @@ static int open_page_map(const struct space *space, uintptr_t p, size_t size)
     return mprotect((void *)first, end - first, PROT_READ | PROT_WRITE) < 0 ? -errno : 0;
 }
 
+/* Said when a tier would grow: a shell that sets a limit for others needs no tier any more. */
+static void say_closed(berth_tier_id tier)
+{
+    static _Atomic int said;
+
+    if (tier != BERTH_TIER_DRAM)
+        berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
+                        "the program has limited its addresses (RLIMIT_AS); "
+                        "its host tiers grow no more");
+}
+
 void *berth__window_carve(berth_tier_id tier, size_t size, size_t alignment)
 {
     struct window *window = &windows[tier];
@@ -253,7 +264,11 @@ void *berth__window_carve(berth_tier_id tier, size_t size, size_t alignment)
     do {
         uintptr_t p = (base + carved + alignment - 1) & ~(uintptr_t)(alignment - 1);
 
-        if ((carved & CLOSED) || p < base || p - base > limit || size > limit - (p - base))
+        if (carved & CLOSED) {
+            say_closed(tier);
+            return NULL;
+        }
+        if (p < base || p - base > limit || size > limit - (p - base))
             return NULL;
         start = p - base;
         end = start + size;
@@ -318,26 +333,22 @@ static void give_back(const struct space *space, uintptr_t start, uintptr_t end)
         munmap((void *)map_start, map_end - map_start);
 }
 
-/* False if nothing but dram loses by it. */
-static bool close_window(const struct space *space, berth_tier_id tier)
+static void close_window(const struct space *space, berth_tier_id tier)
 {
     struct window *window = &windows[tier];
     uintptr_t base = atomic_load_explicit(&window->base, memory_order_acquire);
     size_t carved;
 
     if (base == 0)
-        return false;
+        return;
     carved = atomic_fetch_or(&window->carved, CLOSED);
-    if (carved & CLOSED)
-        return false;
-    give_back(space, base + carved, base + berth__window_size(tier));
-    return tier != BERTH_TIER_DRAM;
+    if (!(carved & CLOSED))
+        give_back(space, base + carved, base + berth__window_size(tier));
 }
 
 void berth__window_limit(uint64_t limit)
 {
     struct space *space = atomic_load_explicit(&the_space, memory_order_acquire);
-    bool tiers_lose = false;
     unsigned spare;
 
     if (!space || space_total(space->shift, space->slice_count) <= limit >> LIMIT_SHARE_SHIFT)
@@ -347,8 +358,5 @@ void berth__window_limit(uint64_t limit)
     spare = atomic_exchange(&space->slices_taken, space->slice_count);
     give_back(space, space->base + ((uintptr_t)spare << space->shift), space->base + space->size);
     for (unsigned id = 0; id < BERTH_TIER_MAX; id++)
-        if (close_window(space, (berth_tier_id)id))
-            tiers_lose = true;
-    berth__log(tiers_lose ? BERTH_LOG_WARNING : BERTH_LOG_INFO, BERTH_TOPIC_TIER,
-               "the program has limited its addresses (RLIMIT_AS); its host tiers grow no more");
+        close_window(space, (berth_tier_id)id);
 }

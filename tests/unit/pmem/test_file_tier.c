@@ -209,6 +209,24 @@ static void a_file_size_limit_is_no_signal(void **state)
 }
 
 /* The program closed our descriptor and its number is now a file of the program. */
+/* A shell's `exec 3>file` takes the lowest numbers, however few there are. */
+static void the_lowest_descriptors_are_left_to_the_program(void **state)
+{
+    struct rlimit before, few;
+    int fd;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    for (few.rlim_cur = 64; few.rlim_cur <= 512; few.rlim_cur *= 2) {
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+        fd = berth__tier_file_open("/tmp");
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+        assert_true(fd >= (int)few.rlim_cur / 2);
+        close(fd);
+    }
+}
+
 static void the_program_may_take_our_descriptor(void **state)
 {
     char path[] = "/tmp/berth-user-XXXXXX";
@@ -268,6 +286,7 @@ int main(void)
         cmocka_unit_test(the_file_has_no_name_and_is_ours_alone),
         cmocka_unit_test(a_full_filesystem_is_seen_at_commit),
         cmocka_unit_test(a_file_size_limit_is_no_signal),
+        cmocka_unit_test(the_lowest_descriptors_are_left_to_the_program),
         cmocka_unit_test(the_program_may_take_our_descriptor),
         cmocka_unit_test(growth_leaves_no_hole_in_the_window),
     };
