@@ -13,9 +13,9 @@ static void raise_peak(struct berth_cell *cell, uint64_t held)
 {
     uint64_t peak = atomic_load_explicit(&cell->peak_held, memory_order_relaxed);
 
-    while (held > peak && !atomic_compare_exchange_weak_explicit(
-                              &cell->peak_held, &peak, held, memory_order_relaxed,
-                              memory_order_relaxed))
+    while (held > peak &&
+           !atomic_compare_exchange_weak_explicit(&cell->peak_held, &peak, held,
+                                                  memory_order_relaxed, memory_order_relaxed))
         ;
 }
 
@@ -25,7 +25,6 @@ void berth__stats_alloc(berth_tier_id tier, enum berth_tag tag, uint64_t request
     uint64_t now = atomic_fetch_add_explicit(&cell->held, held, memory_order_relaxed) + held;
 
     add(&cell->requested, requested);
-    add(&cell->blocks, 1);
     add(&cell->allocs, 1);
     raise_peak(cell, now);
 }
@@ -36,8 +35,7 @@ void berth__stats_free(berth_tier_id tier, enum berth_tag tag, uint64_t requeste
 
     add(&cell->held, -held);
     add(&cell->requested, -requested);
-    add(&cell->blocks, (uint64_t)-1);
-    add(&cell->frees, 1);
+    atomic_fetch_add_explicit(&cell->frees, 1, memory_order_release);
 }
 
 void berth__stats_resize(berth_tier_id tier, enum berth_tag tag, uint64_t old_requested,
@@ -63,8 +61,9 @@ void berth__stats_read(berth_tier_id tier, enum berth_tag tag, struct berth_cell
 
     ret->requested = atomic_load_explicit(&cell->requested, memory_order_relaxed);
     ret->held = atomic_load_explicit(&cell->held, memory_order_relaxed);
-    ret->blocks = atomic_load_explicit(&cell->blocks, memory_order_relaxed);
     ret->peak_held = atomic_load_explicit(&cell->peak_held, memory_order_relaxed);
+    /* In this order, so that no block is seen freed that was not seen handed out. */
+    ret->frees = atomic_load_explicit(&cell->frees, memory_order_acquire);
     ret->allocs = atomic_load_explicit(&cell->allocs, memory_order_relaxed);
-    ret->frees = atomic_load_explicit(&cell->frees, memory_order_relaxed);
+    ret->blocks = ret->allocs - ret->frees;
 }

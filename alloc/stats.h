@@ -21,7 +21,6 @@
 struct berth_cell {
     _Atomic uint64_t requested; /* live bytes as the program asked for them */
     _Atomic uint64_t held;      /* live bytes as size classes */
-    _Atomic uint64_t blocks;    /* live blocks */
     _Atomic uint64_t peak_held; /* the highest `held` so far */
     _Atomic uint64_t allocs;    /* blocks ever handed out */
     _Atomic uint64_t frees;     /* blocks ever taken back */
