@@ -9,6 +9,7 @@
 #include "pmem/window.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -20,8 +21,19 @@
 #define TCACHE_SIZE_MAX ((size_t)14 << 10)
 /* The least alignment that the C library promises. */
 #define SIZE_MIN ((size_t)16)
-/* The largest step by which an arena takes addresses: 64 MiB. */
-#define GROW_LIMIT ((size_t)64 << 20)
+/*
+ * The step by which an arena takes addresses: 64 MiB. Free neighbours become one extent only within
+ * a step, so that steps which begin at jemalloc's 2 MiB leave large blocks no room among small
+ * remainders. Larger ones would be felt where a program limits its address space.
+ */
+#define STEP ((size_t)64 << 20)
+/* jemalloc's own first step: less is not worth asking for. */
+#define STEP_MIN ((size_t)2 << 20)
+/* The first steps of a tier's arenas take no more than a quarter of its window. */
+#define STEP_SHARE_SHIFT 2
+
+/* jemalloc's decay, and that of a tier whose section in the policy tells none. */
+#define DECAY_USUAL_MS 10000
 
 /* After this many frees a tier that had nothing to give back is asked again. */
 #define FREES_BETWEEN_RECLAIMS 64
@@ -38,7 +50,7 @@
 struct tier_arenas {
     struct berth_extent_hooks hooks;
     _Atomic unsigned index[ARENAS_PER_TIER_MAX]; /* jemalloc's number, plus 1; 0 = none yet */
-    _Atomic int64_t decay_ms;                    /* plus 1; 0 = as jemalloc has it */
+    _Atomic int64_t decay_ms;                    /* plus 2; 0 = as jemalloc has it */
     _Atomic unsigned shortage;                   /* how often what is cached was called in */
     /* Live bytes (at first: no bound) and frees of the tier when that last gave nothing. */
     _Atomic uint64_t held_in_vain, frees_in_vain;
@@ -57,7 +69,7 @@ struct arena_thread {
 
 static struct tier_arenas tiers[BERTH_TIER_MAX];
 static __thread struct arena_thread thread_state;
-static _Atomic unsigned thread_count;
+static _Atomic unsigned threads_in[ARENAS_PER_TIER_MAX]; /* living threads that use the slot */
 static _Atomic unsigned arenas_per_tier;
 
 /* jemalloc's own work at a thread's end, and the key that it waits on. */
@@ -78,6 +90,47 @@ static void destroy_tcaches(struct arena_thread *thread)
 }
 
 /*
+ * Whether the policy wants unused memory kept for longer than is usual: then it goes back by time
+ * alone.
+ */
+static bool keeps_longer(berth_tier_id tier)
+{
+    int64_t decay_ms = atomic_load_explicit(&tiers[tier].decay_ms, memory_order_relaxed);
+
+    return decay_ms == BERTH_DECAY_NEVER + 2 || decay_ms > DECAY_USUAL_MS + 2;
+}
+
+/* Gives back what the arena of the slot keeps free, if there is one. */
+static void purge(berth_tier_id tier, unsigned slot)
+{
+    unsigned index = atomic_load_explicit(&tiers[tier].index[slot], memory_order_acquire);
+    char name[64];
+
+    if (index == 0)
+        return;
+    snprintf(name, sizeof(name), "arena.%u.purge", index - 1);
+    berth_je_mallctl(name, NULL, NULL, NULL, 0);
+}
+
+/*
+ * When no thread uses a slot any more, the ordinary memory that its arenas keep goes back, as
+ * jemalloc's own arenas do it: nothing else would, because memory decays by calls. Files keep what
+ * they have: to punch a hole in one and fill it again for every short thread costs too much.
+ */
+static void leave_slot(struct arena_thread *thread)
+{
+    unsigned slot = thread->slot - 1;
+
+    if (thread->slot == 0 ||
+        atomic_fetch_sub_explicit(&threads_in[slot], 1, memory_order_acq_rel) != 1)
+        return;
+    for (unsigned i = 0; i < berth__tier_count(); i++)
+        if (berth__tier((berth_tier_id)i)->kind == BERTH_KIND_DRAM &&
+            !keeps_longer((berth_tier_id)i))
+            purge((berth_tier_id)i, slot);
+}
+
+/*
  * Stands in for jemalloc's destructor. Other destructors may allocate in every round that the C
  * library makes, and once jemalloc has cleaned up it ignores the arena that a call names: so both
  * wait for the last round.
@@ -87,6 +140,7 @@ static void thread_ends(void *value)
     if (++thread_state.rounds < LAST_ROUND && pthread_setspecific(jemalloc_key, value) == 0)
         return;
     destroy_tcaches(&thread_state);
+    leave_slot(&thread_state);
     jemalloc_cleanup(value);
 }
 
@@ -113,7 +167,7 @@ void berth__arena_register(void)
 
 void berth__arena_set_decay(berth_tier_id tier, int64_t decay_ms)
 {
-    atomic_store(&tiers[tier].decay_ms, decay_ms == BERTH_DECAY_DEFAULT ? 0 : decay_ms + 1);
+    atomic_store(&tiers[tier].decay_ms, decay_ms == BERTH_DECAY_DEFAULT ? 0 : decay_ms + 2);
 }
 
 static unsigned arena_count(void)
@@ -141,13 +195,12 @@ static void set_decay(unsigned arena, const char *which, ssize_t decay_ms)
 
 /*
  * From which size on a free extent goes back at once. jemalloc has 8 MiB, so that a program which
- * uses large buffers again and again pays for their memory each time. A tier that has its own decay
- * keeps everything for that long; ordinary memory follows the C library, which comes to trim its
- * heap from 64 MiB of free memory on.
+ * uses large buffers again and again pays for their memory each time. The C library comes to trim
+ * its heap from 64 MiB of free memory on.
  */
 static size_t purge_at_once(berth_tier_id tier)
 {
-    return berth__tier(tier)->kind == BERTH_KIND_DRAM ? (size_t)64 << 20 : SIZE_MAX;
+    return keeps_longer(tier) ? SIZE_MAX : (size_t)64 << 20;
 }
 
 static void set_size(unsigned arena, const char *which, size_t value)
@@ -162,12 +215,33 @@ static void configure(unsigned arena, berth_tier_id tier)
 {
     int64_t decay_ms = atomic_load(&tiers[tier].decay_ms);
 
-    set_size(arena, "retain_grow_limit", GROW_LIMIT);
+    set_size(arena, "retain_grow_limit", STEP);
     set_size(arena, "oversize_threshold", purge_at_once(tier));
     /* No lazy purging: pages that are not needed go back, and read as zero. */
     set_decay(arena, "muzzy", 0);
     if (decay_ms)
-        set_decay(arena, "dirty", (ssize_t)(decay_ms - 1));
+        set_decay(arena, "dirty", (ssize_t)(decay_ms - 2));
+}
+
+/* Lets a new arena take its first step. Nothing is lost if there is no room for it. */
+static void take_first_step(unsigned arena, berth_tier_id tier)
+{
+    size_t room = berth__window_size(tier) / arena_count() >> STEP_SHARE_SHIFT;
+    size_t step = STEP;
+    void *p;
+
+    while (step > room)
+        step >>= 1;
+    if (step < STEP_MIN)
+        return;
+    /* So that the block's addresses are free again at once, and not "dirty". */
+    set_size(arena, "oversize_threshold", STEP_MIN);
+    berth__extent_begin();
+    berth__extent_take_addresses(true);
+    p = berth_je_mallocx(step, MALLOCX_ARENA(arena) | MALLOCX_TCACHE_NONE);
+    if (p)
+        berth_je_dallocx(p, MALLOCX_TCACHE_NONE);
+    berth__extent_take_addresses(false);
 }
 
 /*
@@ -191,6 +265,7 @@ static unsigned make_arena(berth_tier_id tier, unsigned slot)
                         tier);
         return 0;
     }
+    take_first_step(arena, tier);
     configure(arena, tier);
     if (!atomic_compare_exchange_strong(&arenas->index[slot], &expected, arena + 1)) {
         snprintf(name, sizeof(name), "arena.%u.destroy", arena);
@@ -200,6 +275,25 @@ static unsigned make_arena(berth_tier_id tier, unsigned slot)
     return arena + 1;
 }
 
+/* Plus 1: the slot that the fewest threads use. Two that choose at once may choose the same. */
+static unsigned join_slot(void)
+{
+    unsigned count = arena_count();
+    unsigned best = 0;
+    unsigned least = UINT_MAX;
+
+    for (unsigned i = 0; i < count && least > 0; i++) {
+        unsigned threads = atomic_load_explicit(&threads_in[i], memory_order_relaxed);
+
+        if (threads < least) {
+            least = threads;
+            best = i;
+        }
+    }
+    atomic_fetch_add_explicit(&threads_in[best], 1, memory_order_relaxed);
+    return best + 1;
+}
+
 /* The flag of this thread's arena in the tier; 0 if the tier has none and none can be made. */
 static int arena_flag(berth_tier_id tier)
 {
@@ -207,8 +301,7 @@ static int arena_flag(berth_tier_id tier)
     unsigned slot, index;
 
     if (BERTH_UNLIKELY(thread_state.slot == 0))
-        thread_state.slot =
-            atomic_fetch_add_explicit(&thread_count, 1, memory_order_relaxed) % arena_count() + 1;
+        thread_state.slot = join_slot();
     slot = thread_state.slot - 1;
     index = atomic_load_explicit(&arenas->index[slot], memory_order_acquire);
     if (BERTH_UNLIKELY(index == 0)) {
@@ -292,18 +385,10 @@ static bool worth_a_reclaim(berth_tier_id tier, size_t size, uint64_t *ret_held,
 /* Gives back what the tier keeps; other threads empty their tcaches at their next call. */
 static void reclaim(berth_tier_id tier)
 {
-    char name[64];
-
     atomic_fetch_add_explicit(&tiers[tier].shortage, 1, memory_order_relaxed);
     flush_tcache(tier);
-    for (int i = 0; i < ARENAS_PER_TIER_MAX; i++) {
-        unsigned index = atomic_load_explicit(&tiers[tier].index[i], memory_order_acquire);
-
-        if (index == 0)
-            continue;
-        snprintf(name, sizeof(name), "arena.%u.purge", index - 1);
-        berth_je_mallctl(name, NULL, NULL, NULL, 0);
-    }
+    for (unsigned slot = 0; slot < ARENAS_PER_TIER_MAX; slot++)
+        purge(tier, slot);
 }
 
 /* The tier had no room: what another thread has freed may be kept in its arena. */
@@ -342,9 +427,9 @@ void *berth__arena_alloc(berth_tier_id tier, size_t size, size_t alignment, bool
     return BERTH_LIKELY(p) ? p : alloc_reclaimed(tier, size, flags);
 }
 
-void berth__arena_free(berth_tier_id tier, void *p)
+void berth__arena_free(berth_tier_id tier, void *p, size_t held)
 {
-    berth_je_dallocx(p, tcache_flag(tier, berth__arena_held(p)));
+    berth_je_sdallocx(p, held, tcache_flag(tier, held));
 }
 
 size_t berth__arena_resize(void *p, size_t size)

@@ -2,11 +2,12 @@
 /*
  * The jemalloc arenas of a host tier.
  *
- * A tier has a few arenas, made when a thread first needs one; a thread always uses the same. Their
- * metadata lies in ordinary memory, so that a slow tier is not walked. Small blocks go through an
- * explicit tcache per (thread, tier): without one, jemalloc would serve them from the thread's
- * automatic tcache, whatever arena is named. Tcaches are destroyed at thread exit; blocks that a
- * thread's later destructors ask for, and threads beyond jemalloc's 4093 tcaches, go without.
+ * A tier has a few arenas, made when a thread first needs one; a thread always uses the same, and
+ * its free memory in DRAM goes back when its last thread ends. Their metadata lies in ordinary
+ * memory, so that a slow tier is not walked. Small blocks go through an explicit tcache per
+ * (thread, tier): without one, jemalloc would serve them from the thread's automatic tcache,
+ * whatever arena is named. Tcaches are destroyed at thread exit; blocks that a thread's later
+ * destructors ask for, and threads beyond jemalloc's 4093 tcaches, go without.
  *
  * Before a tier is said to have no room, what its arenas and tcaches keep for reuse is given back
  * to it: a block never goes to a later place because of memory that nobody uses.
@@ -23,7 +24,8 @@
 /* Before the first allocation of any tier. */
 void berth__arena_register(void);
 
-/* How long the tier's unused pages are kept, for arenas to come: -1 = for ever, 0 = not at all. */
+/* How long the tier's unused pages are kept, for arenas to come: 0 = not at all. */
+#define BERTH_DECAY_NEVER (-1)        /* for ever */
 #define BERTH_DECAY_DEFAULT INT64_MIN /* as jemalloc has it */
 void berth__arena_set_decay(berth_tier_id tier, int64_t decay_ms);
 
@@ -32,7 +34,8 @@ void berth__arena_set_decay(berth_tier_id tier, int64_t decay_ms);
  * last destructors of a thread jemalloc may answer with memory outside every window.
  */
 void *berth__arena_alloc(berth_tier_id tier, size_t size, size_t alignment, bool zero);
-void berth__arena_free(berth_tier_id tier, void *p);
+/* `held` is what berth__arena_held() says of it. */
+void berth__arena_free(berth_tier_id tier, void *p, size_t held);
 
 /* Resizes where it lies: the new held size is returned, and is less than `size` on failure. */
 size_t berth__arena_resize(void *p, size_t size);

@@ -6,10 +6,16 @@
 #include "pmem/window.h"
 
 static __thread bool commit_failed;
+static __thread bool addresses_only;
 
 void berth__extent_begin(void)
 {
     commit_failed = false;
+}
+
+void berth__extent_take_addresses(bool on)
+{
+    addresses_only = on;
 }
 
 static berth_tier_id tier_of(extent_hooks_t *hooks)
@@ -22,6 +28,8 @@ static bool commit_range(berth_tier_id id, void *address, size_t size)
 {
     struct berth_tier *tier = berth__tier(id);
 
+    if (addresses_only)
+        return false;
     if (berth__tier_reserve(id, size) < 0)
         goto err;
     if (tier->ops->commit(tier, address, size) < 0)
@@ -48,6 +56,8 @@ static bool decommit_range(berth_tier_id id, void *address, size_t size)
 {
     struct berth_tier *tier = berth__tier(id);
 
+    if (addresses_only)
+        return false;
     if (tier->ops->decommit(tier, address, size) < 0)
         return true;
     berth__tier_release(id, size);
@@ -64,7 +74,7 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_address, size_t size,
     (void)arena;
     /* To grow an extent where it lies is for jemalloc's retained extents; new ones lie elsewhere.
      */
-    if (new_address || commit_failed || !has_capacity(id, tier, size))
+    if (new_address || commit_failed || (!addresses_only && !has_capacity(id, tier, size)))
         return NULL;
     p = berth__window_carve(id, size, alignment < BERTH_OS_PAGE ? BERTH_OS_PAGE : alignment);
     if (!p || tier->ops->map(tier, p, size) < 0)

@@ -17,6 +17,8 @@
 #include "alloc/types.h"
 #include "pmem/jemalloc.h"
 
+#include <stdbool.h>
+
 /* What jemalloc is given; `hooks` is the first member, so that it leads back to the tier. */
 struct berth_extent_hooks {
     extent_hooks_t hooks;
@@ -31,5 +33,12 @@ extern const extent_hooks_t berth__extent_hooks;
  * keep them all.
  */
 void berth__extent_begin(void);
+
+/*
+ * While on, what this thread commits and decommits is taken for done: a new arena can thus be made
+ * to take addresses in advance, by allocating and freeing, without a page of the tier. Nobody else
+ * may know of the arena yet.
+ */
+void berth__extent_take_addresses(bool on);
 
 #endif

@@ -137,7 +137,7 @@ void berth__host_free(void *p)
 
     if (berth__record_clear(p, held, &record))
         berth__stats_free(tier, record.tag, record.requested, held);
-    berth__arena_free(tier, p);
+    berth__arena_free(tier, p, held);
 }
 
 /* Changes the block's size where it lies. Its record and the account follow. */

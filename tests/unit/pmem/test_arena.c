@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the arenas of a tier keep for reuse, for how long and for whom. Every table has its own
+ * tiers, because a tier lives as long as the process.
+ */
+#include "pmem/arena.h"
+
+#include "alloc/stats.h"
+#include "alloc/tier_ops.h"
+#include "pmem/host.h"
+#include "pmem/window.h"
+#include "tests/unit/pmem/table_fixture.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+
+static const char *directory(void)
+{
+    return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+}
+
+static int start(void **state)
+{
+    (void)state;
+    berth__host_register();
+    return 0;
+}
+
+/* A table with one file tier, and one rule that names it for all blocks of at least 64 KiB. */
+static berth_tier_id use_tier(const char *name, uint64_t capacity, int64_t decay_ms)
+{
+    struct berth_table_draft *draft = berth__draft_new();
+
+    draft_tier(draft, TIER(.name = name, .kind = BERTH_KIND_FILE, .path = directory(),
+                           .capacity = capacity, .decay_ms = decay_ms));
+    draft_rule(draft, RULE(.name = "rule", .side = BERTH_SIDE_HOST, .min_size = 64 * KIB), name,
+               "dram", NULL);
+    draft_install(draft);
+    assert_int_not_equal(berth__tier_find(name), BERTH_TIER_NONE);
+    return berth__tier_find(name);
+}
+
+static void *get(size_t size)
+{
+    struct berth_host_request request = {.size = size, .alignment = 1};
+    bool placed;
+    void *p = berth__host_alloc(&request, &placed);
+
+    assert_non_null(p);
+    return p;
+}
+
+static uint64_t reserved(berth_tier_id tier)
+{
+    return atomic_load(&berth__tier_stats[tier].reserved);
+}
+
+static void decay_never_keeps_what_is_freed(void **state)
+{
+    berth_tier_id tier = use_tier("never", 0, BERTH_DECAY_NEVER);
+
+    (void)state;
+    berth__host_free(get(96 * MIB));
+    assert_true(reserved(tier) >= 96 * MIB);
+}
+
+static void a_long_decay_keeps_what_is_freed(void **state)
+{
+    berth_tier_id tier = use_tier("long", 0, 600000);
+
+    (void)state;
+    berth__host_free(get(96 * MIB));
+    assert_true(reserved(tier) >= 96 * MIB);
+}
+
+static void the_usual_decay_keeps_no_large_piece(void **state)
+{
+    berth_tier_id tier = use_tier("usual", 0, 10000);
+
+    (void)state;
+    berth__host_free(get(32 * MIB));
+    assert_true(reserved(tier) >= 32 * MIB);
+    berth__host_free(get(96 * MIB));
+    assert_true(reserved(tier) < 64 * MIB);
+}
+
+/* Free neighbours become one piece, whatever was asked for before. */
+static void small_pieces_serve_a_large_block(void **state)
+{
+    enum { COUNT = 30 };
+    berth_tier_id tier = use_tier("join", 0, 600000);
+    void *p[COUNT];
+    uint64_t before;
+
+    (void)state;
+    for (int i = 0; i < COUNT; i++)
+        p[i] = get(MIB);
+    before = reserved(tier);
+    for (int i = 0; i < COUNT; i++)
+        berth__host_free(p[i]);
+    berth__host_free(get((COUNT - 2) * MIB));
+    assert_int_equal(reserved(tier), before);
+}
+
+/* The first step of addresses takes nothing of a tier, however small it is. */
+static void addresses_take_no_capacity(void **state)
+{
+    berth_tier_id tier = use_tier("tiny", MIB, 600000);
+    void *p = get(512 * KIB);
+
+    (void)state;
+    assert_int_equal(berth__window_tier(p), tier);
+    assert_true(reserved(tier) <= MIB);
+    berth__host_free(p);
+}
+
+struct other {
+    size_t size;
+    berth_tier_id found;
+};
+
+static void *get_and_free(void *argument)
+{
+    struct other *other = argument;
+    void *p = get(other->size);
+
+    other->found = berth__window_tier(p);
+    berth__host_free(p);
+    return NULL;
+}
+
+static berth_tier_id on_another_thread(size_t size)
+{
+    struct other other = {.size = size};
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, get_and_free, &other), 0);
+    pthread_join(thread, NULL);
+    return other.found;
+}
+
+static void what_one_thread_keeps_fills_no_tier_for_another(void **state)
+{
+    berth_tier_id tier = use_tier("full", 16 * MIB, 600000);
+
+    (void)state;
+    berth__host_free(get(12 * MIB));
+    assert_true(reserved(tier) >= 12 * MIB);
+    assert_int_equal(on_another_thread(10 * MIB), tier);
+    /* The same thread, for a size that what it keeps does not serve. */
+    assert_int_equal(berth__window_tier(get(14 * MIB)), tier);
+}
+
+static void a_thread_leaves_no_ordinary_memory_behind(void **state)
+{
+    cpu_set_t cpus;
+    uint64_t before;
+
+    (void)state;
+    if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0 || CPU_COUNT(&cpus) < 2) {
+        print_message("on one processor all threads share an arena\n");
+        skip();
+    }
+    draft_install(berth__draft_new());
+    berth__host_free(get(MIB));
+    before = reserved(BERTH_TIER_DRAM);
+    assert_int_equal(on_another_thread(8 * MIB), BERTH_TIER_DRAM);
+    assert_int_equal(reserved(BERTH_TIER_DRAM), before);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(decay_never_keeps_what_is_freed),
+        cmocka_unit_test(a_long_decay_keeps_what_is_freed),
+        cmocka_unit_test(the_usual_decay_keeps_no_large_piece),
+        cmocka_unit_test(small_pieces_serve_a_large_block),
+        cmocka_unit_test(addresses_take_no_capacity),
+        cmocka_unit_test(what_one_thread_keeps_fills_no_tier_for_another),
+        cmocka_unit_test(a_thread_leaves_no_ordinary_memory_behind),
+    };
+
+    return cmocka_run_group_tests(tests, start, NULL);
+}
