@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <link.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /*
  * Frames of Berth's own between berth__unwind() and the program's call: the capture, the tagging,
@@ -109,6 +111,37 @@ static unsigned path_begin(const void **trace, unsigned count, const void *retur
     return first - 1;
 }
 
+/* What a trace needs of the stack, the unwinder's tables of a new module included. */
+#define TRACE_STACK ((size_t)12 << 10)
+
+/* The lowest address of the thread's own stack; 0 = not asked yet. */
+static __thread uintptr_t stack_low;
+
+/* The first thread's stack grows, and its size would have to be read from a file. */
+static uintptr_t find_stack_low(void)
+{
+    size_t size = 0, guard = 0;
+    void *low = NULL;
+    pthread_attr_t attributes;
+
+    if (gettid() == getpid() || pthread_getattr_np(pthread_self(), &attributes) != 0)
+        return 1;
+    pthread_attr_getstack(&attributes, &low, &size);
+    pthread_attr_getguardsize(&attributes, &guard);
+    pthread_attr_destroy(&attributes);
+    return low ? (uintptr_t)low + guard : 1;
+}
+
+/* Programs make threads of 16 KiB. Where the thread runs on another stack, nothing is known. */
+static bool has_stack(void)
+{
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+
+    if (BERTH_UNLIKELY(stack_low == 0))
+        stack_low = find_stack_low();
+    return here < stack_low || here - stack_low >= TRACE_STACK;
+}
+
 berth_site_id berth__callsite_capture(const void *return_address)
 {
     const void *trace[BERTH_SITE_FRAMES_MAX + OWN_FRAMES_MAX];
@@ -118,7 +151,7 @@ berth_site_id berth__callsite_capture(const void *return_address)
     int saved_errno = errno;
 
     /* A path of one frame needs no trace. */
-    if (depth > 1 && berth__module_walk_begin()) {
+    if (depth > 1 && has_stack() && berth__module_walk_begin()) {
         count = berth__unwind(trace, depth + OWN_FRAMES_MAX);
         berth__module_walk_end();
     }

@@ -36,6 +36,30 @@ static void *in_thread(void *context)
     return NULL;
 }
 
+/* The smallest stack that a thread can have, an eighth of it in use. */
+static void *on_a_small_stack(void *context)
+{
+    volatile char used[2048];
+
+    for (size_t i = 0; i < sizeof(used); i++)
+        used[i] = (char)i;
+    free(model_load(SIZE));
+    return used[1] == 1 ? NULL : context;
+}
+
+static void run_on_a_small_stack(void)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 16384);
+    for (int i = 0; i < 2; i++)
+        if (pthread_create(&thread, &attributes, on_a_small_stack, NULL) == 0)
+            pthread_join(thread, NULL);
+    pthread_attr_destroy(&attributes);
+}
+
 int main(void)
 {
     pthread_t thread;
@@ -55,6 +79,7 @@ int main(void)
     berth_tag_pop();
     if (pthread_create(&thread, NULL, in_thread, NULL) == 0)
         pthread_join(thread, NULL);
+    run_on_a_small_stack();
     if (fork() == 0) {
         tell("child load", model_load(SIZE));
         tell("child forward", model_forward(SIZE));
