@@ -265,7 +265,12 @@ static unsigned make_arena(berth_tier_id tier, unsigned slot)
                         tier);
         return 0;
     }
-    take_first_step(arena, tier);
+    /*
+     * jemalloc serves no block from an extent 64 times as large, but from new addresses: that is
+     * cheap in ordinary memory, and not in a file, where small steps keep such extents rare.
+     */
+    if (berth__tier(tier)->kind == BERTH_KIND_DRAM)
+        take_first_step(arena, tier);
     configure(arena, tier);
     if (!atomic_compare_exchange_strong(&arenas->index[slot], &expected, arena + 1)) {
         snprintf(name, sizeof(name), "arena.%u.destroy", arena);
