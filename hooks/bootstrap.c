@@ -11,6 +11,7 @@
 #include "pmem/gate.h"
 #include "pmem/table.h"
 #ifdef BERTH_MALLOC_SIDE
+#include "hooks/libc_state.h"
 #include "pmem/host.h"
 #endif
 #ifdef BERTH_CUDA_SIDE
@@ -205,6 +206,7 @@ BERTH_EXPORT __attribute__((constructor)) void berth__bootstrap_malloc(void)
     berth__thread.inside++;
     if (bootstrap_common()) {
         berth__host_register();
+        berth__libc_state_learn();
         if (berth__bootstrap_device)
             berth__bootstrap_device();
         install_policy();

@@ -6,6 +6,7 @@
 
 #include "alloc/thread.h"
 #include "hooks/callsite.h"
+#include "hooks/libc_state.h"
 #include "ipc/control.h"
 #include "pmem/host.h"
 
@@ -58,7 +59,7 @@ void *berth__malloc_place(size_t size, size_t alignment, bool zero, const void *
         errno = ENOMEM;
         return NULL;
     }
-    if (thread->inside) {
+    if (thread->inside || berth__libc_state_is(size, return_address)) {
         p = berth__host_plain(&request);
     } else {
         thread->inside++;

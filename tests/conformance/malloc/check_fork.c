@@ -2,6 +2,7 @@
 /* fork and its relatives: what one process writes, no other sees; and what happens at exit. */
 #include "check.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -9,6 +10,7 @@
 #include <spawn.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -414,6 +416,22 @@ static void a_program_may_limit_its_addresses(void)
     CHECK(blocks_hold(31));
 }
 
+/* fork() touches all streams before the child has memory of its own: none may be on a tier. */
+static void a_stream_is_on_no_tier(void)
+{
+    int (*describe)(const void *p, void *info, size_t size);
+    char info[256];
+    FILE *stream = fopen("/dev/null", "r");
+    FILE *command = popen("true", "r");
+
+    CHECK(stream && command);
+    *(void **)&describe = dlsym(RTLD_DEFAULT, "berth_describe");
+    CHECK(!describe || describe(stream, info, sizeof(info)) == -ENOENT);
+    CHECK(!describe || describe(command, info, sizeof(info)) == -ENOENT);
+    fclose(stream);
+    CHECK(pclose(command) == 0);
+}
+
 #define ENTRY(name)                                                                                \
     {                                                                                              \
 #name, name                                                                                \
@@ -433,5 +451,6 @@ const struct check fork_checks[] = {
     ENTRY(raw_forks_have_memory_of_their_own),
     ENTRY(a_program_may_limit_its_addresses),
     ENTRY(a_thread_may_run_on_memory_of_malloc),
+    ENTRY(a_stream_is_on_no_tier),
     {NULL, NULL},
 };
