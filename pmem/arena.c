@@ -139,8 +139,11 @@ static void thread_ends(void *value)
 {
     if (++thread_state.rounds < LAST_ROUND && pthread_setspecific(jemalloc_key, value) == 0)
         return;
-    destroy_tcaches(&thread_state);
-    leave_slot(&thread_state);
+    /* jemalloc asks for one more round to see that nothing came after: ours is done once. */
+    if (!thread_state.dead) {
+        destroy_tcaches(&thread_state);
+        leave_slot(&thread_state);
+    }
     jemalloc_cleanup(value);
 }
 
