@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pool_fixture.h"
+
+#include "alloc/pool.h"
+#include "alloc/pool_foreign.h"
+#include "alloc/pool_parts.h"
+#include "alloc/stats.h"
+#include "alloc/tier_ops.h"
+#include "device_mock.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+static uint64_t held_in_cells(void)
+{
+    uint64_t held = 0;
+
+    for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++)
+        held += berth__tier_stats[BERTH_TIER_DEVICE].cell[tag].held;
+    return held;
+}
+
+void pool_assert_adds_up(void)
+{
+    const struct berth_tier_stats *stats = &berth__tier_stats[BERTH_TIER_DEVICE];
+    struct berth_pool_audit audit;
+
+    berth__pool_audit(&audit);
+    assert_true(berth__pools_are_valid());
+    assert_int_equal(audit.held, held_in_cells());
+    assert_int_equal(audit.cached, stats->cached);
+    assert_int_equal(audit.reserved, stats->reserved);
+    assert_int_equal(audit.reserved, audit.held + audit.cached + audit.waiting);
+    assert_int_equal(audit.reserved, mock_bytes());
+    assert_int_equal(audit.segments, mock_allocations());
+    assert_int_equal(mock_depth() > 1, 0);
+}
+
+int pool_set_up(void **state)
+{
+    for (unsigned i = 0; i < 4; i++)
+        berth__pool_drop(mock_context(i));
+    mock_reset(GIB(1));
+    mock_set_current(mock_context(0));
+    berth__tier(BERTH_TIER_DEVICE)->capacity = 0;
+    atomic_store(&berth__device_captures, 0);
+    return 0;
+}
+
+int pool_tear_down(void **state)
+{
+    pool_assert_adds_up();
+    return 0;
+}
+
+int pool_try_alloc(uint64_t size, uintptr_t *ret)
+{
+    struct berth_pool_request request = {.size = size, .tag = BERTH_TAG_WEIGHT};
+    int r = berth__pool_alloc(&request, ret);
+
+    pool_assert_adds_up();
+    return r;
+}
+
+uintptr_t pool_get(uint64_t size)
+{
+    uintptr_t address = 0;
+
+    assert_int_equal(pool_try_alloc(size, &address), 0);
+    assert_int_equal(address % 512, 0);
+    return address;
+}
+
+void pool_put(uintptr_t address)
+{
+    assert_int_equal(berth__pool_free(address), 0);
+    pool_assert_adds_up();
+}
+
+int pool_try_alloc_in(berth_tier_id tier, uint64_t size, uintptr_t *ret)
+{
+    struct berth_pool_request request = {.size = size, .tier = tier};
+
+    return berth__pool_alloc(&request, ret);
+}

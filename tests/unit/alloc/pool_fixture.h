@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the tests of the pool share: a pool over the driver of device_mock.h, checked at each step.
+ */
+#ifndef BERTH_TEST_POOL_FIXTURE_H
+#define BERTH_TEST_POOL_FIXTURE_H
+
+#include "alloc/types.h"
+
+#include <stdint.h>
+
+#define KIB(n) ((uint64_t)(n) << 10)
+#define MIB(n) ((uint64_t)(n) << 20)
+#define GIB(n) ((uint64_t)(n) << 30)
+
+/* Each test starts with no context alive in the pool, and ends with an account that adds up. */
+int pool_set_up(void **state);
+int pool_tear_down(void **state);
+#define TEST(name) cmocka_unit_test_setup_teardown(name, pool_set_up, pool_tear_down)
+
+/* Whether the account, the walk over the pools and the driver say the same. */
+void pool_assert_adds_up(void);
+
+/* berth__pool_alloc() of a weight, and the check; the other one in a given tier, without. */
+int pool_try_alloc(uint64_t size, uintptr_t *ret);
+int pool_try_alloc_in(berth_tier_id tier, uint64_t size, uintptr_t *ret);
+/* The same where it must succeed; and the free. */
+uintptr_t pool_get(uint64_t size);
+void pool_put(uintptr_t address);
+
+#endif

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: what the pool has cached is never why a request fails, and no more of it is given back than
+ * the request needs. Method: as in test_pool.c, on a driver or a tier that is nearly full.
+ */
+#include "alloc/pool.h"
+#include "alloc/pool_foreign.h"
+#include "alloc/pool_parts.h"
+#include "alloc/stats.h"
+#include "alloc/tier_ops.h"
+#include "device_mock.h"
+#include "pool_fixture.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+static void cache_is_given_back_before_out_of_memory(void **state)
+{
+    uintptr_t a, b = 0;
+
+    mock_set_capacity(MIB(16));
+    a = pool_get(MIB(6));
+    pool_put(a);
+    a = pool_get(MIB(3));
+    pool_put(a);
+    a = pool_get(KIB(1));
+    pool_put(a);
+    assert_int_equal(mock_bytes(), MIB(12));
+    b = pool_get(MIB(16));
+    assert_int_equal(mock_bytes(), MIB(16));
+    assert_int_equal(mock_calls(MOCK_FREE), 3);
+    a = 5;
+    assert_int_equal(pool_try_alloc(MIB(4), &a), -ENOMEM);
+    assert_int_equal(a, 5);
+    pool_put(b);
+}
+
+/* What need not go back serves the next request without the driver. */
+static void no_more_is_given_back_than_is_needed(void **state)
+{
+    static const uint64_t sizes[] = {MIB(4), MIB(8), MIB(2), MIB(16)};
+    uintptr_t blocks[4], a;
+
+    mock_set_capacity(MIB(30));
+    for (int i = 0; i < 4; i++)
+        blocks[i] = pool_get(sizes[i]);
+    for (int i = 0; i < 4; i++)
+        pool_put(blocks[i]);
+    a = pool_get(MIB(6)); /* 8 MiB are enough */
+    assert_int_equal(mock_calls(MOCK_FREE), 1);
+    assert_int_equal(mock_bytes(), MIB(28));
+    pool_put(a);
+    a = pool_get(MIB(20)); /* none is enough: 4 and 2 and 16 MiB are the oldest */
+    assert_int_equal(mock_calls(MOCK_FREE), 4);
+    assert_int_equal(mock_bytes(), MIB(26));
+    pool_put(a);
+    /* The driver keeps the one that would be enough: others do. */
+    mock_set_capacity(MIB(26));
+    mock_fail(MOCK_FREE, 1, 719);
+    a = pool_get(MIB(4));
+    pool_put(a);
+    /* A tier with no room for what the driver takes has room for the request. */
+    berth__pool_release_cached(0);
+    berth__tier(BERTH_TIER_DEVICE)->capacity = MIB(5);
+    pool_put(pool_get(MIB(2)));
+    pool_put(pool_get(MIB(5)));
+    assert_int_equal(mock_bytes(), MIB(5));
+}
+
+static void other_contexts_of_the_device_give_back_too(void **state)
+{
+    uintptr_t a = pool_get(MIB(8));
+
+    mock_set_capacity(MIB(10));
+    pool_put(a);
+    mock_set_current(mock_context(2));
+    pool_put(pool_get(MIB(4))); /* another device: stays */
+    mock_set_current(mock_context(1));
+    pool_put(pool_get(MIB(10)));
+    assert_int_equal(mock_calls(MOCK_FREE), 1);
+    assert_int_equal(berth__pool_cached(1), MIB(4));
+}
+
+static atomic_int allocations_refused;
+static atomic_bool release_may_end;
+
+/* The thread that gives memory back stays in cuMemFree, as behind a long kernel. */
+static void stay_in_free(enum mock_call call)
+{
+    if (call == MOCK_ALLOC)
+        atomic_fetch_add(&allocations_refused, 1);
+    while (call == MOCK_FREE && !atomic_load(&release_may_end))
+        sched_yield();
+}
+
+static void *alloc_in_thread(void *size)
+{
+    struct berth_pool_request request = {.size = (uintptr_t)size};
+    uintptr_t address = 0;
+    int r;
+
+    mock_set_current(mock_context(0));
+    r = berth__pool_alloc(&request, &address);
+    return r == 0 && berth__pool_free(address) == 0 ? NULL : &release_may_end;
+}
+
+/* Another thread has the cache in its hands: its memory is not out, only on its way. */
+static void memory_on_its_way_back_is_waited_for(void **state)
+{
+    pthread_t threads[2];
+    void *refused[2];
+
+    mock_set_capacity(MIB(8));
+    pool_put(pool_get(MIB(8)));
+    atomic_store(&allocations_refused, 0);
+    atomic_store(&release_may_end, false);
+    mock_during = stay_in_free;
+    for (uintptr_t i = 0; i < 2; i++)
+        pthread_create(&threads[i], NULL, alloc_in_thread, (void *)MIB(4));
+    while (atomic_load(&allocations_refused) < 2)
+        sched_yield();
+    for (int i = 0; i < 400000; i++)
+        sched_yield();
+    atomic_store(&release_may_end, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], &refused[i]);
+    mock_during = NULL;
+    assert_null(refused[0]);
+    assert_null(refused[1]);
+}
+
+static void a_full_device_still_serves_small_blocks(void **state)
+{
+    uintptr_t a, b;
+
+    mock_set_capacity(MIB(8) + KIB(4));
+    a = pool_get(MIB(8));
+    b = pool_get(KIB(3));
+    assert_int_equal(mock_bytes(), MIB(8) + KIB(3));
+    pool_put(b);
+    pool_put(a);
+}
+
+static void capacity_of_the_tier_is_honoured(void **state)
+{
+    uintptr_t a, b = 0;
+
+    berth__tier(BERTH_TIER_DEVICE)->capacity = MIB(8);
+    a = pool_get(MIB(6));
+    assert_int_equal(pool_try_alloc(MIB(3), &b), -ENOSPC);
+    assert_int_equal(berth__device_result(-ENOSPC), BERTH_CU_OUT_OF_MEMORY);
+    pool_put(a);
+    b = pool_get(MIB(8));
+    assert_int_equal(mock_bytes(), MIB(8));
+    pool_put(b);
+}
+
+/* What other tiers have cached is no help against a capacity, and stays where it serves. */
+static void a_full_tier_gives_back_its_own_cache_only(void **state)
+{
+    const struct berth_tier_config config = {
+        .name = "few", .path = "", .kind = BERTH_KIND_DEVICE, .capacity = MIB(8)};
+    uintptr_t kept = pool_get(MIB(4)), a = 0, b = 0;
+    berth_tier_id few;
+    char why[200];
+
+    berth__device_register();
+    assert_int_equal(berth__tier_ensure(&config, &few, why, sizeof(why)), 0);
+    assert_int_equal(berth__pool_free(kept), 0);
+    assert_int_equal(pool_try_alloc_in(few, MIB(2), &b), 0);
+    assert_int_equal(berth__pool_free(b), 0);
+    assert_int_equal(pool_try_alloc_in(few, MIB(6), &a), 0);
+    assert_int_equal(mock_calls(MOCK_FREE), 0);
+    assert_int_equal(pool_try_alloc_in(few, MIB(10), &b), -ENOSPC); /* not even without its cache */
+    assert_int_equal(mock_calls(MOCK_FREE), 0);
+    assert_int_equal(pool_try_alloc_in(few, KIB(1), &b), 0);
+    assert_int_equal(mock_calls(MOCK_FREE), 1);
+    assert_int_equal(pool_try_alloc_in(few, MIB(4), &kept), -ENOSPC);
+    assert_int_equal(berth__pool_cached(0), MIB(4) + MIB(2) - KIB(1));
+    assert_int_equal(berth__pool_free(a), 0);
+    assert_int_equal(berth__pool_free(b), 0);
+    berth__pool_drop(mock_context(0));
+    mock_destroy(mock_context(0));
+}
+
+/* Memory that the driver gives to the program itself meets the same capacity. */
+static void foreign_memory_takes_the_place_of_cached(void **state)
+{
+    berth__tier(BERTH_TIER_DEVICE)->capacity = MIB(8);
+    pool_put(pool_get(MIB(6)));
+    assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(9)), -ENOSPC);
+    assert_int_equal(mock_calls(MOCK_FREE), 0);
+    assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(4)), 0);
+    assert_int_equal(mock_calls(MOCK_FREE), 1);
+    berth__foreign_cancel(BERTH_TIER_DEVICE, MIB(4));
+}
+
+static void memory_out_in_a_capture_gives_the_cache_back(void **state)
+{
+    uintptr_t a;
+
+    mock_set_capacity(MIB(8));
+    pool_put(pool_get(MIB(6)));
+    atomic_store(&berth__device_captures, 1);
+    a = pool_get(MIB(6));
+    assert_int_equal(mock_calls(MOCK_FREE), 1);
+    pool_put(a);
+    atomic_store(&berth__device_captures, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(cache_is_given_back_before_out_of_memory),
+        TEST(no_more_is_given_back_than_is_needed),
+        TEST(other_contexts_of_the_device_give_back_too),
+        TEST(memory_on_its_way_back_is_waited_for),
+        TEST(a_full_device_still_serves_small_blocks),
+        TEST(capacity_of_the_tier_is_honoured),
+        TEST(a_full_tier_gives_back_its_own_cache_only),
+        TEST(foreign_memory_takes_the_place_of_cached),
+        TEST(memory_out_in_a_capture_gives_the_cache_back),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
