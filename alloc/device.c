@@ -167,27 +167,12 @@ int berth__device_probe_capture(berth_cu_context context)
     return 0;
 }
 
-static int tier_segment_alloc(struct berth_tier *tier, int device, size_t size, uintptr_t *ret_base)
-{
-    return berth__device_alloc(size, ret_base);
-}
-
-static int tier_segment_free(struct berth_tier *tier, int device, uintptr_t base, size_t size)
-{
-    berth_cu_context context = NULL;
-    int r = berth__device_current(&context);
-
-    return r < 0 ? r : berth__device_free(context, base);
-}
-
 static void tier_describe(const struct berth_tier *tier, char *text, size_t text_size)
 {
     snprintf(text, text_size, "cuMemAlloc in the program's own contexts");
 }
 
 static const struct berth_tier_ops device_ops = {
-    .segment_alloc = tier_segment_alloc,
-    .segment_free = tier_segment_free,
     .describe = tier_describe,
 };
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -58,6 +59,11 @@ berth_tier_id berth__tier_find(const char *name)
     return BERTH_TIER_NONE;
 }
 
+static bool texts_differ(const char *a, const char *b)
+{
+    return strcmp(a ? a : "", b ? b : "") != 0;
+}
+
 const char *berth__tier_difference(const struct berth_tier *tier,
                                    const struct berth_tier_config *config)
 {
@@ -69,7 +75,15 @@ const char *berth__tier_difference(const struct berth_tier *tier,
         return "fork";
     if (tier->fork_copy_max != config->fork_copy_max)
         return "fork-copy-max";
-    return tier->decay_ms != config->decay_ms ? "decay" : NULL;
+    if (tier->decay_ms != config->decay_ms)
+        return "decay";
+    if (texts_differ(tier->from, config->from))
+        return "from";
+    if (texts_differ(tier->segment, config->segment))
+        return "name";
+    if (tier->offset != config->offset)
+        return "offset";
+    return tier->size != config->size ? "size" : NULL;
 }
 
 static int update_tier(struct berth_tier *tier, const struct berth_tier_config *config, char *why,
@@ -91,7 +105,7 @@ static int update_tier(struct berth_tier *tier, const struct berth_tier_config *
 /* A copy that lives as long as the process; malloc may be the very thing that is starting. */
 static const char *keep_text(const char *text)
 {
-    size_t size = strlen(text) + 1;
+    size_t size = text ? strlen(text) + 1 : 1;
     char *copy;
 
     if (size == 1)
@@ -102,8 +116,26 @@ static const char *keep_text(const char *text)
 
 static void drop_text(const char *text)
 {
-    if (*text)
+    if (text && *text)
         munmap((void *)text, strlen(text) + 1);
+}
+
+static void drop_texts(const struct berth_tier *tier)
+{
+    drop_text(tier->path);
+    drop_text(tier->from);
+    drop_text(tier->segment);
+}
+
+static int keep_texts(struct berth_tier *tier, const struct berth_tier_config *config)
+{
+    tier->path = keep_text(config->path);
+    tier->from = keep_text(config->from);
+    tier->segment = keep_text(config->segment);
+    if (tier->path && tier->from && tier->segment)
+        return 0;
+    drop_texts(tier);
+    return -ENOMEM;
 }
 
 /* Called with the lock held; the entry is invisible until `made` is raised. */
@@ -125,8 +157,7 @@ static int make_tier(berth_tier_id id, const struct berth_tier_config *config, c
     }
     memset(tier, 0, sizeof(*tier));
     strcpy(tier->name, config->name);
-    tier->path = keep_text(config->path);
-    if (!tier->path) {
+    if (keep_texts(tier, config) < 0) {
         snprintf(why, why_size, "there is no memory for its path");
         return -ENOMEM;
     }
@@ -135,9 +166,11 @@ static int make_tier(berth_tier_id id, const struct berth_tier_config *config, c
     tier->fork = config->fork;
     tier->fork_copy_max = config->fork_copy_max;
     tier->decay_ms = config->decay_ms;
+    tier->offset = config->offset;
+    tier->size = config->size;
     r = make(tier, id, config, why, why_size);
     if (r < 0) {
-        drop_text(tier->path);
+        drop_texts(tier);
         return r;
     }
     atomic_store_explicit(&berth__tier_registry.made, id + 1u, memory_order_release);

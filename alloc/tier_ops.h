@@ -26,6 +26,10 @@ struct berth_tier_config {
     enum berth_fork_rule fork;
     uint64_t fork_copy_max; /* bytes that a fork may copy; UINT64_MAX = any */
     int64_t decay_ms;       /* how long unused pages are kept; -1 = for ever, 0 = not at all */
+    /* shared: which piece of whose segment is borrowed. NULL is the same as "". */
+    const char *from;      /* a process id or the path of a socket; "" = whoever is named later */
+    const char *segment;   /* the segment's name there; "" = the tier's own */
+    uint64_t offset, size; /* of the piece, in bytes; size 0 = up to the segment's end */
 };
 
 struct berth_tier {
@@ -40,20 +44,20 @@ struct berth_tier {
     enum berth_fork_rule fork;
     uint64_t fork_copy_max;
     int64_t decay_ms;
+    const char *from, *segment; /* "" if none; never freed */
+    uint64_t offset, size;
 };
 
 /*
  * A tier's verbs. All return 0 or negative errno, change nothing on failure, may be called from any
- * thread, and do not call malloc. A verb that a kind does not have is NULL.
+ * thread, and do not call malloc. A verb that a kind does not have is NULL. Where the segments of
+ * device kinds come from is the pool's business: the driver, or what was lent (pool_borrow.h).
  */
 struct berth_tier_ops {
     /* Host kinds: puts memory behind [address, address + size), OS-page aligned, in the window. */
     int (*commit)(struct berth_tier *tier, void *address, size_t size);
     /* Host kinds: gives the memory back; the range then reads as zero once committed again. */
     int (*decommit)(struct berth_tier *tier, void *address, size_t size);
-    /* Device kinds: one reservation from the backend on CUDA device `device`. */
-    int (*segment_alloc)(struct berth_tier *tier, int device, size_t size, uintptr_t *ret_base);
-    int (*segment_free)(struct berth_tier *tier, int device, uintptr_t base, size_t size);
     /* One line on what backs the tier, for `berth stat --json`. */
     void (*describe)(const struct berth_tier *tier, char *text, size_t text_size);
     /* Host kinds: makes addresses that were never used before ready for commit. */

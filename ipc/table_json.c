@@ -170,13 +170,15 @@ static json_t *tiers_json(const struct table_copy *table)
 
         berth__table_tier_info(&table->view, i, &config, &line);
         page_append(&page,
-                    json_pack("{s:s,s:s,s:o,s:o,s:s,s:o,s:I,s:i}", "name", config.name, "kind",
-                              berth__kind_name(config.kind), "path", berth__json_text(config.path),
-                              "capacity",
+                    json_pack("{s:s,s:s,s:o,s:o,s:s,s:o,s:I,s:o,s:s,s:o,s:o,s:i}", "name",
+                              config.name, "kind", berth__kind_name(config.kind), "path",
+                              berth__json_text(config.path), "capacity",
                               config.capacity ? limit_json(config.capacity) : json_null(), "fork",
                               config.fork == BERTH_FORK_SHARE ? "share" : "copy", "fork_copy_max",
                               limit_json(config.fork_copy_max), "decay_ms",
-                              (json_int_t)config.decay_ms, "line", (int)line),
+                              (json_int_t)config.decay_ms, "from", berth__json_text(config.from),
+                              "segment", config.segment, "offset", limit_json(config.offset),
+                              "size", limit_json(config.size), "line", (int)line),
                     0);
     }
     return page.array;

@@ -111,11 +111,15 @@ int berth__draft_add_tier(struct berth_table_draft *draft, const struct berth_ti
         .capacity = tier->capacity,
         .fork_copy_max = tier->fork_copy_max,
         .decay_ms = tier->decay_ms,
+        .offset = tier->offset,
+        .piece_size = tier->size,
         .line = line,
     };
 
     if (append_string(draft, tier->name, &entry.name) < 0 ||
-        append_string(draft, tier->path, &entry.path) < 0)
+        append_string(draft, tier->path, &entry.path) < 0 ||
+        append_string(draft, tier->from ? tier->from : "", &entry.from) < 0 ||
+        append_string(draft, tier->segment ? tier->segment : "", &entry.segment) < 0)
         return -ENOMEM;
     return append(&draft->tiers, &entry, sizeof(entry));
 }

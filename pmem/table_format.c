@@ -3,6 +3,7 @@
 
 #include "alloc/options.h"
 #include "alloc/site_pattern.h"
+#include "alloc/size_class.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -179,6 +180,24 @@ static int check_options(const struct berth_table_view *view, char *why, size_t 
     return 0;
 }
 
+/* What a shared tier borrows. Who it is from is looked at when it is asked. */
+static int check_piece(const struct berth_table_view *view, const struct berth_tier_entry *entry,
+                       const char *name, char *why, size_t why_size)
+{
+    char reason[BERTH_NAME_MAX * 2 + 64];
+    const char *segment;
+
+    if (!string_is_inside(view, entry->from) || !string_is_inside(view, entry->segment))
+        return refuse("the segment of tier %s lies outside the table", name);
+    segment = berth__table_string(view, entry->segment);
+    if (*segment && berth__name_check(segment, reason, sizeof(reason)) < 0)
+        return refuse("the segment of tier %s: %s", name, reason);
+    if ((entry->offset | entry->piece_size) % BERTH_GRANULE != 0 ||
+        entry->offset + entry->piece_size < entry->offset)
+        return refuse("tier %s has an offset or size that cannot be", name);
+    return 0;
+}
+
 static int check_tier(const struct berth_table_view *view, uint32_t index, char *why,
                       size_t why_size)
 {
@@ -202,7 +221,7 @@ static int check_tier(const struct berth_table_view *view, uint32_t index, char 
         return refuse("tier %s has fork rule %u, which does not exist", name, entry->fork);
     if (entry->decay_ms < -1 || entry->zero != 0)
         return refuse("tier %s has a decay that cannot be", name);
-    return 0;
+    return check_piece(view, entry, name, why, why_size);
 }
 
 static int check_tiers(const struct berth_table_view *view, char *why, size_t why_size)
@@ -359,6 +378,10 @@ void berth__table_tier_info(const struct berth_table_view *view, uint32_t index,
         .fork = (enum berth_fork_rule)entry->fork,
         .fork_copy_max = entry->fork_copy_max,
         .decay_ms = entry->decay_ms,
+        .from = berth__table_string(view, entry->from),
+        .segment = berth__table_string(view, entry->segment),
+        .offset = entry->offset,
+        .size = entry->piece_size,
     };
     if (ret_line)
         *ret_line = entry->line;

@@ -20,7 +20,7 @@
 #include <stdbool.h>
 
 #define BERTH_TABLE_MAGIC UINT64_C(0x3162746865726562)
-#define BERTH_TABLE_FORMAT 1
+#define BERTH_TABLE_FORMAT 2
 
 /* Tiers that a table may name beside the built-in ones: what a process can register. */
 #define BERTH_TABLE_TIERS_MAX (BERTH_TIER_MAX - 3)
@@ -56,6 +56,8 @@ struct berth_tier_entry {
     uint64_t capacity;
     uint64_t fork_copy_max;
     int64_t decay_ms;
+    uint64_t offset, piece_size;
+    uint32_t from, segment;
     uint32_t line;
     uint32_t zero;
 };

@@ -216,8 +216,7 @@ static bool tier_serves(berth_tier_id id, enum berth_side side)
         return false;
     if (id == BERTH_TIER_DRAM || id == BERTH_TIER_DEVICE)
         return true;
-    return tier->ops &&
-           (side == BERTH_SIDE_HOST ? tier->ops->commit != NULL : tier->ops->segment_alloc != NULL);
+    return tier->ops && (side == BERTH_SIDE_DEVICE || tier->ops->commit != NULL);
 }
 
 static unsigned resolve_side(struct berth_loaded_table *table, uint32_t rule,

@@ -2,6 +2,7 @@
 #include "tools/berth/policy_check.h"
 
 #include "alloc/options.h"
+#include "alloc/size_class.h"
 #include "tools/berth/policy_cross.h"
 #include "tools/berth/policy_field.h"
 
@@ -22,9 +23,10 @@ static const struct {
     bool host;          /* has a decay */
     bool served;
     bool built_in; /* one such tier exists; others are not served */
+    bool borrowed; /* a piece of another process's segment */
 } traits_of[BERTH_KIND_COUNT] = {
     [BERTH_KIND_DEVICE] = {.served = true},
-    [BERTH_KIND_SHARED] = {.path_allowed = true},
+    [BERTH_KIND_SHARED] = {.served = true, .borrowed = true},
     [BERTH_KIND_PINNED] = {.built_in = true},
     [BERTH_KIND_DRAM] = {.host = true, .served = true},
     [BERTH_KIND_FILE] = {true, true, .mapped_shared = true, .host = true, .served = true},
@@ -142,6 +144,55 @@ static void check_pointless(const struct berth_policy_field *field, const char *
                         berth__kind_name(tier->config.kind), expected);
 }
 
+/* Digits that are a process id, or the path of a socket. */
+static bool is_exporter(const char *text)
+{
+    return text[0] == '/' || (text[0] != '\0' && text[0] != '0' &&
+                              text[strspn(text, "0123456789")] == '\0' && strlen(text) < 10);
+}
+
+/* A size that blocks can be cut from. */
+static void understand_bytes(const struct berth_policy_field *field, const char *name,
+                             uint64_t *ret)
+{
+    if (berth__field_size(field, name, ret) && *ret % BERTH_GRANULE != 0)
+        berth__complain(field->complaints, berth__field_line(field, name),
+                        "%s is no multiple of %u bytes; expected one, as blocks are", name,
+                        (unsigned)BERTH_GRANULE);
+}
+
+/* Which piece of whose segment a shared tier borrows. */
+static void understand_piece(const struct berth_policy_field *field, struct berth_policy_tier *tier)
+{
+    static const char *const names[] = {"from", "name", "offset", "size"};
+    const struct berth_policy_value *from = berth__field_value(field, "from");
+    const struct berth_policy_value *name = berth__field_value(field, "name");
+    char why[256];
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        check_pointless(field, names[i], traits_of[tier->config.kind].borrowed, tier,
+                        "expected it with kind shared");
+    if (from)
+        tier->config.from = from->text;
+    if (from && !is_exporter(from->text))
+        berth__complain(field->complaints, from->line,
+                        "from '%s' is no process; expected a process id, or the path of a socket",
+                        from->text);
+    if (name)
+        tier->config.segment = name->text;
+    if (name && berth__name_check(name->text, why, sizeof(why)) < 0)
+        berth__complain(field->complaints, name->line, "%s", why);
+    understand_bytes(field, "offset", &tier->config.offset);
+    understand_bytes(field, "size", &tier->config.size);
+    if (berth__field_value(field, "size") && tier->config.size == 0)
+        berth__complain(field->complaints, berth__field_line(field, "size"),
+                        "size is 0; expected a size, or no size for all up to the segment's end");
+    if (tier->config.offset + tier->config.size < tier->config.offset)
+        berth__complain(field->complaints, berth__field_line(field, "offset"),
+                        "offset and size together are above 2^64 - 1; expected a piece of the "
+                        "segment");
+}
+
 static void understand_tier(const struct berth_policy_field *field, struct berth_policy_tier *tier)
 {
     const struct berth_policy_value *capacity = berth__field_value(field, "capacity");
@@ -150,6 +201,8 @@ static void understand_tier(const struct berth_policy_field *field, struct berth
         .line = field->section->line,
         .config = {.name = field->section->name,
                    .path = "",
+                   .from = "",
+                   .segment = "",
                    .fork_copy_max = UINT64_MAX,
                    .decay_ms = DEFAULT_DECAY_MS},
     };
@@ -168,6 +221,9 @@ static void understand_tier(const struct berth_policy_field *field, struct berth
                     "expected it with kind file or dax");
     check_pointless(field, "decay", traits_of[tier->config.kind].host, tier,
                     "expected it with a kind of host memory");
+    check_pointless(field, "capacity", !traits_of[tier->config.kind].borrowed, tier,
+                    "expected size, which says how much of the segment it borrows");
+    understand_piece(field, tier);
 }
 
 static void understand_site(const struct berth_policy_field *field, struct berth_site_info *site)

@@ -68,6 +68,25 @@ static void put_size(const char *name, uint64_t bytes, FILE *to)
     fprintf(to, "  %s = %s\n", name, exact_size(bytes, buffer));
 }
 
+/* What a shared tier borrows. */
+static void put_piece(const struct berth_tier_config *tier, FILE *to)
+{
+    if (tier->from[0]) {
+        fputs("  from = ", to);
+        put_quoted(tier->from, to);
+        fputc('\n', to);
+    }
+    if (tier->segment[0]) {
+        fputs("  name = ", to);
+        put_quoted(tier->segment, to);
+        fputc('\n', to);
+    }
+    if (tier->offset != 0)
+        put_size("offset", tier->offset, to);
+    if (tier->size != 0)
+        put_size("size", tier->size, to);
+}
+
 static void put_tier(const struct berth_table_view *view, uint32_t index, FILE *to)
 {
     struct berth_tier_config tier;
@@ -90,6 +109,7 @@ static void put_tier(const struct berth_table_view *view, uint32_t index, FILE *
         put_size("fork-copy-max", tier.fork_copy_max, to);
     if (has_decay(tier.kind))
         fprintf(to, "  decay = %s\n", decay_text(tier.decay_ms, buffer));
+    put_piece(&tier, to);
     fputs("}\n\n", to);
 }
 
@@ -220,6 +240,21 @@ static void grid_sizes(struct berth_grid *grid, uint64_t min_size, uint64_t max_
     berth__grid_text(grid, text);
 }
 
+/* Where a shared tier's memory comes from: FROM:NAME, and the piece where it is not all. */
+static void grid_piece(struct berth_grid *grid, const struct berth_tier_config *tier)
+{
+    char text[2 * BERTH_NAME_MAX + 3 * BERTH_QUANTITY_TEXT_MAX];
+    char size[BERTH_QUANTITY_TEXT_MAX], offset[BERTH_QUANTITY_TEXT_MAX];
+    const char *name = tier->segment[0] ? tier->segment : tier->name;
+
+    snprintf(text, sizeof(text), "%.*s:%s", BERTH_NAME_MAX, tier->from[0] ? tier->from : "?", name);
+    if (tier->offset != 0 || tier->size != 0)
+        snprintf(text + strlen(text), sizeof(text) - strlen(text), " %s at %s",
+                 tier->size ? exact_size(tier->size, size) : "all",
+                 exact_size(tier->offset, offset));
+    berth__grid_text(grid, text);
+}
+
 static void show_tiers(const struct berth_table_view *view, FILE *to)
 {
     static const char *const heads[] = {"TIER", "KIND", "CAPACITY", "FORK", "DECAY", "PATH"};
@@ -238,7 +273,10 @@ static void show_tiers(const struct berth_table_view *view, FILE *to)
                                 : tier.fork == BERTH_FORK_SHARE ? "share"
                                                                 : "copy");
         berth__grid_text(&grid, has_decay(tier.kind) ? decay_text(tier.decay_ms, text) : "-");
-        berth__grid_text(&grid, tier.path[0] ? tier.path : "-");
+        if (tier.kind == BERTH_KIND_SHARED)
+            grid_piece(&grid, &tier);
+        else
+            berth__grid_text(&grid, tier.path[0] ? tier.path : "-");
     }
     berth__grid_finish(&grid, to);
     fputc('\n', to);
@@ -387,12 +425,13 @@ static json_t *json_tier(const struct berth_table_view *view, uint32_t index)
     unsigned line;
 
     berth__table_tier_info(view, index, &tier, &line);
-    return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:I, s:i}", "name", tier.name, "kind",
-                     berth__kind_name(tier.kind), "path", json_text(tier.path), "capacity",
-                     tier.capacity ? json_size(tier.capacity) : json_null(), "fork",
+    return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:I, s:o, s:s, s:o, s:o, s:i}", "name",
+                     tier.name, "kind", berth__kind_name(tier.kind), "path", json_text(tier.path),
+                     "capacity", tier.capacity ? json_size(tier.capacity) : json_null(), "fork",
                      tier.fork == BERTH_FORK_SHARE ? "share" : "copy", "fork_copy_max",
-                     json_size(tier.fork_copy_max), "decay_ms", (json_int_t)tier.decay_ms, "line",
-                     (int)line);
+                     json_size(tier.fork_copy_max), "decay_ms", (json_int_t)tier.decay_ms, "from",
+                     json_text(tier.from), "segment", tier.segment, "offset",
+                     json_size(tier.offset), "size", json_size(tier.size), "line", (int)line);
 }
 
 static json_t *json_site(const struct berth_table_view *view, uint32_t index)

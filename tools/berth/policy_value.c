@@ -15,7 +15,8 @@ static int take_value(cfg_t *cfg, cfg_opt_t *option, const char *value, void *re
 
 static cfg_opt_t tier_options[] = {
     VALUE("kind"),          VALUE("path"),  VALUE("capacity"), VALUE("fork"),
-    VALUE("fork-copy-max"), VALUE("decay"), CFG_END(),
+    VALUE("fork-copy-max"), VALUE("decay"), VALUE("from"),     VALUE("name"),
+    VALUE("offset"),        VALUE("size"),  CFG_END(),
 };
 static cfg_opt_t site_options[] = {
     VALUE("path"), VALUE("tag"), VALUE("side"), VALUE("min-size"), VALUE("max-size"), CFG_END(),

@@ -37,6 +37,7 @@ static bool tier_serves(const struct berth_tier_config *config, char *why, size_
     switch (config->kind) {
     case BERTH_KIND_DRAM:
     case BERTH_KIND_DEVICE:
+    case BERTH_KIND_SHARED: /* whether there is such a segment shows when it is asked for */
         return true;
     case BERTH_KIND_PINNED:
         snprintf(why, why_size, "kind %s is served by the built-in tier '%s' only",
@@ -45,7 +46,8 @@ static bool tier_serves(const struct berth_tier_config *config, char *why, size_
     case BERTH_KIND_FILE:
         return directory_serves(config->path, why, why_size);
     default:
-        snprintf(why, why_size, "this version does not serve kind %s", berth__kind_name(config->kind));
+        snprintf(why, why_size, "this version does not serve kind %s",
+                 berth__kind_name(config->kind));
         return false;
     }
 }

@@ -87,7 +87,7 @@ static void assert_refused(size_t offset, uint32_t value, const char *reason)
 static void a_damaged_header_is_refused(void **state)
 {
     assert_refused(HEADER(magic), 1, "is not a compiled table");
-    assert_refused(HEADER(format), 2, "its format is 2");
+    assert_refused(HEADER(format), 1, "its format is 1");
     assert_refused(HEADER(header_size), 0, "compile the policy again");
     assert_refused(HEADER(size), 99, "it was cut or extended");
     assert_refused(HEADER(tiers.offset), 8, "tiers lie outside");
@@ -116,6 +116,10 @@ static void a_damaged_entry_is_refused(void **state)
     assert_refused(TIER_AT(kind), BERTH_KIND_NONE, "has kind 0");
     assert_refused(TIER_AT(fork), 2, "fork rule 2");
     assert_refused(TIER_AT(decay_ms) + 4, 0x80000000, "decay that cannot be");
+    assert_refused(TIER_AT(from), (uint32_t)size, "segment of tier slow lies outside");
+    assert_refused(TIER_AT(segment), (uint32_t)size, "segment of tier slow lies outside");
+    assert_refused(TIER_AT(offset), 100, "offset or size that cannot be");
+    assert_refused(TIER_AT(piece_size), 513, "offset or size that cannot be");
     assert_refused(SITE_AT(tag), BERTH_TAG_COUNT, "tag or side");
     assert_refused(SITE_AT(side), 0, "tag or side");
     assert_refused(SITE_AT(pattern), (uint32_t)size, "call path of load lies outside");

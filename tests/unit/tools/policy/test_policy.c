@@ -222,8 +222,6 @@ static void lines_are_right_behind_comments_and_lists(void **state)
 
 static void kinds_that_are_not_served_are_warned_of(void **state)
 {
-    assert_said("tier t { kind = shared }\nrule r { place = t }",
-                "F:1: warning: kind shared is not");
     assert_said("tier t { kind = pinned }\nrule r { place = t }",
                 "F:1: warning: kind pinned is served by the built-in tier 'pinned' only");
     free(compiled("tier t { kind = device }\nrule r { place = t }").bytes);
@@ -358,11 +356,13 @@ static void a_table_shown_as_text_compiles_to_itself(void **state)
         "tier f { kind = file path = '/tmp' capacity = 1.5G fork = share fork-copy-max = 3M "
         "decay = never }\n"
         "tier d { kind = dram decay = 1500ms }\n"
+        "tier h { kind = shared from = '/run/x y.sock' name = w offset = 2M size = 64M }\n"
+        "tier i { kind = shared from = 4711 }\n"
         "site s { path = \"a!b\\\"\\\\ > ** > 'c\" tag = kv side = host min-size = 1 max-size = 5 "
         "}\n"
         "rule a { tag = { kv, weight } side = host min-size = 1025 max-size = 2T site = \"x>**\" "
         "thread = \"w?rk*\" sequence = 3- place = { f, d, dram } }\n"
-        "rule b { sequence = 0-99 place = { device, dram } }\n");
+        "rule b { sequence = 0-99 place = { h, i, device, dram } }\n");
     struct berth_policy_file second;
     char *text = text_of(&first);
 
