@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/berth/trace_file.h"
+
+#include "tools/berth/tool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The whole of what can be read, to be freed; NULL after one line. */
+static char *read_bytes(const char *path, int fd, size_t *ret_size)
+{
+    size_t size = 0, room = 0;
+    char *bytes = NULL;
+
+    for (;;) {
+        ssize_t n;
+
+        if (size == room) {
+            room = room * 2 + (1 << 20);
+            bytes = berth__tool_realloc(bytes, room);
+        }
+        n = read(fd, bytes + size, room - size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            berth__tool_fail("trace: %s: %s", path, strerror(errno));
+            free(bytes);
+            return NULL;
+        }
+        if (n == 0)
+            break;
+        size += (size_t)n;
+    }
+    *ret_size = size;
+    return bytes;
+}
+
+int berth__trace_file_read(const char *path, struct berth_trace_log *log)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    char why[BERTH_TRACE_WHY_MAX] = "";
+    uint64_t started;
+    size_t size = 0;
+    char *bytes;
+    int r;
+
+    if (fd < 0)
+        return berth__tool_fail("trace: %s: %s", path, strerror(errno));
+    bytes = read_bytes(path, fd, &size);
+    close(fd);
+    if (!bytes)
+        return BERTH_EXIT_FAILURE;
+    if (berth__trace_is_recording(bytes, size))
+        r = berth__trace_recording_parse(path, bytes, size, log, &started, why);
+    else
+        r = berth__trace_csv_parse(path, bytes, size, log, why);
+    free(bytes);
+    if (r == 0)
+        return 0;
+    berth__trace_log_done(log);
+    return berth__tool_fail("%s", why);
+}
