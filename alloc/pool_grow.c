@@ -7,19 +7,9 @@
 #include "alloc/tier_ops.h"
 
 #include <errno.h>
-#include <time.h>
 
 /* A smaller segment would waste device memory: the driver takes that much for it. */
 #define SEGMENT_SIZE_MIN BERTH_DRIVER_PIECE
-
-/*
- * How long a thread that needs memory waits for others that are giving it back: cuMemFree waits
- * for the device, and the program would not have been refused natively. Not for ever, because the
- * device may be waiting for this very thread.
- */
-#define RELEASE_WAIT_MAX_S 10
-
-#define RELEASE_ALL UINT64_MAX /* bytes */
 
 /* A segment to be: everything that can fail for want of host memory is had before the driver. */
 struct growth {
@@ -72,7 +62,7 @@ undo:
     return -ENOBUFS;
 }
 
-static void list_add(struct berth_pool *pool, struct berth_segment *segment)
+void berth__pool_list_add(struct berth_pool *pool, struct berth_segment *segment)
 {
     segment->prev = NULL;
     segment->next = pool->segments;
@@ -83,7 +73,7 @@ static void list_add(struct berth_pool *pool, struct berth_segment *segment)
         pool->shared_reserved += segment->size;
 }
 
-static void list_remove(struct berth_pool *pool, struct berth_segment *segment)
+void berth__pool_list_remove(struct berth_pool *pool, struct berth_segment *segment)
 {
     if (segment->prev)
         segment->prev->next = segment->next;
@@ -144,7 +134,7 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
             break;
         }
     }
-    list_remove(pool, segment);
+    berth__pool_list_remove(pool, segment);
     berth__tier_release(pool->tier, segment->size);
     berth__pool_delete_segment(pool, segment);
 }
@@ -221,7 +211,7 @@ static int grow_by(struct berth_pool *pool, const struct berth_pool_request *req
     }
     /* The whole segment is one free block at first; the request is cut from it. */
     berth__segment_place(growth.segment, growth.block, NULL, base, size);
-    list_add(pool, growth.segment);
+    berth__pool_list_add(pool, growth.segment);
     growth.segment->used_blocks++;
     berth__pool_put(pool, growth.block);
     block = growth.block;
@@ -306,8 +296,6 @@ static bool take_cached(struct berth_pool *pool, const struct berth_pool_request
     return block != NULL;
 }
 
-static uint64_t release_for(struct berth_pool *pool, int error, uint64_t size, uint64_t need);
-
 int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *request,
                      uint64_t size, bool is_whole, bool is_captured, uintptr_t *ret_address)
 {
@@ -321,248 +309,10 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *r
         return 0;
     if (is_out_of_memory(r) && least < target)
         r = grow_by(pool, request, size, least, is_whole, is_captured, ret_address);
-    while (is_out_of_memory(r) && release_for(pool, r, size, least) > 0)
+    while (is_out_of_memory(r) && berth__pool_release_for(pool, r, size, least) > 0)
         r = grow_by(pool, request, size, least, is_whole, is_captured, ret_address);
     /* At the very end the block alone may still find room. */
     if (is_out_of_memory(r) && size < least)
         r = grow_by(pool, request, size, size, is_whole, is_captured, ret_address);
     return r == -ENOBUFS ? BERTH_POOL_FORWARD : r;
-}
-
-/* Takes the segment of a free block that fills it out of all books but the account's `reserved`. */
-static void detach(struct berth_pool *pool, struct berth_segment *segment,
-                   struct berth_free_set *set, struct berth_segment **list)
-{
-    berth__free_set_remove(set, segment->first);
-    berth__pool_count_cached(pool, -segment->size);
-    berth__page_map_remove(segment->base, segment->size, segment);
-    segment->is_mapped = false;
-    list_remove(pool, segment);
-    segment->next = *list;
-    *list = segment;
-    atomic_fetch_add_explicit(&pool->releasing, segment->size, memory_order_relaxed);
-}
-
-/*
- * Detaches cached segments of at least `need` bytes together if there are so many: the smallest
- * that is enough alone; else from the oldest on, which the program is least likely to need again.
- */
-static struct berth_segment *detach_cached(struct berth_pool *pool, uint64_t need)
-{
-    struct berth_block *enough =
-        need == RELEASE_ALL ? NULL : berth__free_set_fit(&pool->whole, need);
-    struct berth_segment *list = NULL;
-    struct berth_segment *segment = pool->segments, *prev;
-
-    if (enough) {
-        detach(pool, enough->segment, &pool->whole, &list);
-        return list;
-    }
-    while (segment && segment->next)
-        segment = segment->next;
-    for (uint64_t bytes = 0; segment && bytes < need; segment = prev) {
-        prev = segment->prev;
-        if (segment->used_blocks > 0)
-            continue;
-        bytes += segment->size;
-        detach(pool, segment, segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared,
-               &list);
-    }
-    return list;
-}
-
-/* The driver kept the segment: it is cached again, unless its context has gone meanwhile. */
-static void attach_again(struct berth_pool *pool, struct berth_segment *segment,
-                         uint64_t generation)
-{
-    struct berth_segment *other = NULL;
-
-    if (pool->generation != generation ||
-        berth__page_map_insert(segment->base, segment->size, segment, &other) < 0) {
-        berth__tier_release(pool->tier, segment->size);
-        berth__pool_delete_segment(pool, segment);
-        return;
-    }
-    segment->is_mapped = true;
-    list_add(pool, segment);
-    berth__free_set_insert(segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared,
-                           segment->first);
-    berth__pool_count_cached(pool, segment->size);
-}
-
-/* Threads that wait for others to give memory back. */
-static pthread_mutex_t release_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t release_done = PTHREAD_COND_INITIALIZER;
-static uint64_t releases; /* that are done. Synchronization: release_lock */
-
-static void count_released(struct berth_pool *pool, uint64_t size)
-{
-    pthread_mutex_lock(&release_lock);
-    atomic_fetch_sub_explicit(&pool->releasing, size, memory_order_relaxed);
-    releases++;
-    pthread_cond_broadcast(&release_done);
-    pthread_mutex_unlock(&release_lock);
-}
-
-static uint64_t release_pool(struct berth_pool *pool, uint64_t need)
-{
-    struct berth_segment *list, *next;
-    berth_cu_context context;
-    uint64_t generation, released = 0;
-
-    berth__pool_lock(pool);
-    context = atomic_load_explicit(&pool->context, memory_order_relaxed);
-    generation = pool->generation;
-    list = atomic_load_explicit(&pool->is_ending, memory_order_relaxed) ? NULL
-                                                                        : detach_cached(pool, need);
-    berth__pool_unlock(pool);
-    for (struct berth_segment *segment = list; segment; segment = next) {
-        uint64_t size = segment->size;
-        int r = berth__device_free(context, segment->base);
-
-        next = segment->next;
-        berth__pool_lock(pool);
-        if (r < 0) {
-            attach_again(pool, segment, generation);
-        } else {
-            berth__tier_release(pool->tier, size);
-            berth__pool_delete_segment(pool, segment);
-            released += size;
-        }
-        berth__pool_unlock(pool);
-        count_released(pool, size);
-    }
-    return released;
-}
-
-/* The pools that are to give back, and how much. */
-struct release {
-    uint64_t need;      /* bytes that are enough, or RELEASE_ALL */
-    int device;         /* or BERTH_POOL_ALL_DEVICES */
-    berth_tier_id tier; /* or BERTH_TIER_NONE: any */
-};
-
-static bool release_concerns(const struct release *release, const struct berth_pool *pool)
-{
-    return (release->device == BERTH_POOL_ALL_DEVICES || pool->device == release->device) &&
-           (release->tier == BERTH_TIER_NONE || pool->tier == release->tier);
-}
-
-static uint64_t bytes_releasing(const struct release *release)
-{
-    uint64_t bytes = 0;
-
-    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
-        if (release_concerns(release, pool))
-            bytes += atomic_load_explicit(&pool->releasing, memory_order_relaxed);
-    return bytes;
-}
-
-/* With the lock held. A thread that was cancelled while it waits would keep the lock for ever. */
-static int wait_released(const struct timespec *end)
-{
-    int cancel_state, r;
-
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    r = pthread_cond_timedwait(&release_done, &release_lock, end);
-    pthread_setcancelstate(cancel_state, NULL);
-    return r;
-}
-
-static struct timespec release_deadline(void)
-{
-    struct timespec end;
-
-    clock_gettime(CLOCK_REALTIME, &end);
-    end.tv_sec += RELEASE_WAIT_MAX_S;
-    return end;
-}
-
-void berth__pool_await_releases(struct berth_pool *pool)
-{
-    struct timespec end;
-
-    if (atomic_load_explicit(&pool->releasing, memory_order_relaxed) == 0)
-        return;
-    end = release_deadline();
-    pthread_mutex_lock(&release_lock);
-    while (atomic_load_explicit(&pool->releasing, memory_order_relaxed) > 0)
-        if (wait_released(&end) != 0)
-            break;
-    pthread_mutex_unlock(&release_lock);
-}
-
-/* Waits until other threads have given something back; the bytes that they were at. */
-static uint64_t await_releases(const struct release *release)
-{
-    uint64_t bytes = bytes_releasing(release);
-    struct timespec end;
-    uint64_t seen;
-
-    if (bytes == 0)
-        return 0;
-    end = release_deadline();
-    pthread_mutex_lock(&release_lock);
-    seen = releases;
-    /* What was done since the first look is as good as what others will do. */
-    while (bytes_releasing(release) >= bytes && releases == seen) {
-        if (wait_released(&end) != 0) {
-            bytes = 0;
-            break;
-        }
-    }
-    pthread_mutex_unlock(&release_lock);
-    return bytes;
-}
-
-static uint64_t release_pools(const struct release *release, uint64_t need)
-{
-    uint64_t released = 0;
-
-    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool && released < need;
-         pool = pool->next)
-        if (atomic_load(&pool->context) && release_concerns(release, pool))
-            released += release_pool(pool, need == RELEASE_ALL ? need : need - released);
-    return released;
-}
-
-static uint64_t release_run(const struct release *release)
-{
-    int mode = BERTH_CU_CAPTURE_RELAXED;
-    bool is_relaxed = berth__device_capturing() && berth__device_exchange_capture(&mode) == 0;
-    uint64_t released = release_pools(release, release->need);
-
-    /* The driver may have refused just those. */
-    if (released == 0 && release->need != RELEASE_ALL)
-        released = release_pools(release, RELEASE_ALL);
-    if (is_relaxed)
-        berth__device_exchange_capture(&mode);
-    return released > 0 ? released : await_releases(release);
-}
-
-/* What the cache can do after `error`: a full device and a full tier are helped by other blocks. */
-static uint64_t release_for(struct berth_pool *pool, int error, uint64_t size, uint64_t need)
-{
-    berth_tier_id tier = atomic_load_explicit(&pool->tier, memory_order_relaxed);
-    uint64_t capacity = atomic_load_explicit(&berth__tier(tier)->capacity, memory_order_relaxed);
-    const struct release of_device = {need, pool->device, BERTH_TIER_NONE};
-    const struct release of_tier = {need, BERTH_POOL_ALL_DEVICES, tier};
-
-    if (error != -ENOSPC)
-        return release_run(&of_device);
-    return capacity != 0 && size > capacity ? 0 : release_run(&of_tier);
-}
-
-uint64_t berth__pool_release_cached(int device)
-{
-    const struct release release = {RELEASE_ALL, device, BERTH_TIER_NONE};
-
-    return berth__pool_disabled() ? 0 : release_run(&release);
-}
-
-uint64_t berth__pool_release_tier(berth_tier_id tier)
-{
-    const struct release release = {RELEASE_ALL, BERTH_POOL_ALL_DEVICES, tier};
-
-    return berth__pool_disabled() ? 0 : release_run(&release);
 }

@@ -3,7 +3,8 @@
  * The pool's inside, for the files pool*.c alone.
  *
  *  pool.c         finds a context's pool, hands blocks out, takes them back
- *  pool_grow.c    asks the driver for segments and gives them back
+ *  pool_grow.c    asks the driver for segments
+ *  pool_release.c gives them back
  *  pool_query.c   answers questions, checks itself
  *  pool_foreign.c accounts memory that the pool does not serve
  */
@@ -95,6 +96,17 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *r
 
 /* Called without the lock: waits until nobody is giving memory of this pool back. */
 void berth__pool_await_releases(struct berth_pool *pool);
+
+/*
+ * Gives back of the cache what helps after `error`: -ENOSPC, a tier's capacity is full, by other
+ * blocks of the tier; -ENOMEM, the device is, by any on it. `need` bytes are enough for a request
+ * of `size`. Returns the bytes that came free; 0 when there is nothing left to give.
+ */
+uint64_t berth__pool_release_for(struct berth_pool *pool, int error, uint64_t size, uint64_t need);
+
+/* Called with the lock held: the pool's list of segments, newest first. */
+void berth__pool_list_add(struct berth_pool *pool, struct berth_segment *segment);
+void berth__pool_list_remove(struct berth_pool *pool, struct berth_segment *segment);
 
 /* Called with the lock held: takes the segment out of the page map and the pool's books. */
 void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *segment);
