@@ -61,7 +61,27 @@ enum {
     X(cuStreamSynchronize_ptsz, (berth_cu_stream stream))                                          \
     X(cuStreamIsCapturing, (berth_cu_stream stream, int *status))                                  \
     X(cuStreamIsCapturing_ptsz, (berth_cu_stream stream, int *status))                             \
-    X(cuThreadExchangeStreamCaptureMode, (int *mode))
+    X(cuThreadExchangeStreamCaptureMode, (int *mode))                                              \
+    X(cuDeviceGetCount, (int *count))                                                              \
+    X(cuDeviceGetUuid, (void *uuid, berth_cu_device device))                                       \
+    X(cuDeviceGetUuid_v2, (void *uuid, berth_cu_device device))                                    \
+    X(cuDeviceGetAttribute, (int *value, int attribute, berth_cu_device device))                   \
+    X(cuDeviceCanAccessPeer, (int *can, berth_cu_device device, berth_cu_device peer))             \
+    X(cuMemGetAllocationGranularity, (size_t * granularity, const void *properties, int option))   \
+    X(cuMemRelease, (uint64_t handle))                                                             \
+    X(cuMemAddressReserve, (berth_cu_address * address, size_t size, size_t alignment,             \
+                            berth_cu_address hint, uint64_t flags))                                \
+    X(cuMemAddressFree, (berth_cu_address address, size_t size))                                   \
+    X(cuMemMap,                                                                                    \
+      (berth_cu_address address, size_t size, size_t offset, uint64_t handle, uint64_t flags))     \
+    X(cuMemUnmap, (berth_cu_address address, size_t size))                                         \
+    X(cuMemSetAccess,                                                                              \
+      (berth_cu_address address, size_t size, const void *descriptors, size_t count))              \
+    X(cuMemExportToShareableHandle, (void *shareable, uint64_t handle, int type, uint64_t flags))  \
+    X(cuMemImportFromShareableHandle, (uint64_t * handle, void *shareable, int type))              \
+    X(cuIpcOpenMemHandle_v2,                                                                       \
+      (berth_cu_address * address, struct berth_cu_ipc_handle handle, unsigned flags))             \
+    X(cuIpcCloseMemHandle, (berth_cu_address address))
 
 /* X(name, (parameters)): what the hooks wrap, by the exact names that the driver exports. */
 #define BERTH_DRIVER_HOOKED(X)                                                                     \

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/device_vmm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Values and layouts of cuda.h, CUDA 13.0; each is the same since it came, with CUDA 10.2. */
+enum {
+    ATTRIBUTE_VMM = 102,             /* ..._VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED */
+    ATTRIBUTE_DESCRIPTORS = 103,     /* ..._HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED */
+    POINTER_ATTRIBUTE_BUFFER_ID = 7, /* unsigned long long */
+    ALLOCATION_TYPE_PINNED = 1,
+    HANDLE_TYPE_DESCRIPTOR = 1,
+    LOCATION_TYPE_DEVICE = 1,
+    GRANULARITY_RECOMMENDED = 1,
+    ACCESS_READ_WRITE = 3,
+    IPC_LAZY_ENABLE_PEER_ACCESS = 1
+};
+
+struct location {
+    int type, id;
+};
+
+/* CUmemAllocationProp. */
+struct properties {
+    int type, handle_types;
+    struct location location;
+    void *win32_metadata;
+    unsigned char compression, gpu_direct_rdma;
+    unsigned short usage;
+    unsigned char reserved[4];
+};
+_Static_assert(sizeof(struct properties) == 32, "CUmemAllocationProp");
+
+/* CUmemAccessDesc. */
+struct access {
+    struct location location;
+    int flags;
+};
+_Static_assert(sizeof(struct access) == 12, "CUmemAccessDesc");
+
+#define NEED(name)                                                                                 \
+    do {                                                                                           \
+        if (!berth__driver.name)                                                                   \
+            return -ENOSYS;                                                                        \
+    } while (0)
+
+static struct properties shareable_on(int device)
+{
+    return (struct properties){.type = ALLOCATION_TYPE_PINNED,
+                               .handle_types = HANDLE_TYPE_DESCRIPTOR,
+                               .location = {LOCATION_TYPE_DEVICE, device}};
+}
+
+int berth__device_uuid(int device, unsigned char ret[BERTH_DEVICE_UUID_SIZE])
+{
+    unsigned char uuid[BERTH_DEVICE_UUID_SIZE];
+    berth_cu_result (*get)(void *, berth_cu_device) = berth__driver.cuDeviceGetUuid_v2;
+    int r;
+
+    /* The second version differs for the parts of a device (MIG) only. */
+    if (!get)
+        get = berth__driver.cuDeviceGetUuid;
+    if (!get)
+        return -ENOSYS;
+    r = berth__device_error(get(uuid, device));
+    if (r == 0)
+        memcpy(ret, uuid, sizeof(uuid));
+    return r;
+}
+
+int berth__device_of_uuid(const unsigned char uuid[BERTH_DEVICE_UUID_SIZE], int *ret)
+{
+    unsigned char other[BERTH_DEVICE_UUID_SIZE];
+    int count = 0, r;
+
+    NEED(cuDeviceGetCount);
+    r = berth__device_error(berth__driver.cuDeviceGetCount(&count));
+    for (int i = 0; r == 0 && i < count; i++) {
+        r = berth__device_uuid(i, other);
+        if (r == 0 && memcmp(uuid, other, sizeof(other)) == 0) {
+            *ret = i;
+            return 0;
+        }
+    }
+    return r < 0 ? r : -ENODEV;
+}
+
+static bool has_attribute(int device, int attribute)
+{
+    int value = 0;
+
+    return berth__driver.cuDeviceGetAttribute &&
+           berth__driver.cuDeviceGetAttribute(&value, attribute, device) == BERTH_CU_SUCCESS &&
+           value != 0;
+}
+
+bool berth__device_shares_descriptors(int device)
+{
+    return berth__driver.cuMemCreate && berth__driver.cuMemExportToShareableHandle &&
+           berth__driver.cuMemMap && has_attribute(device, ATTRIBUTE_VMM) &&
+           has_attribute(device, ATTRIBUTE_DESCRIPTORS);
+}
+
+int berth__device_granularity(int device, uint64_t *ret)
+{
+    const struct properties properties = shareable_on(device);
+    size_t granularity = 0;
+    int r;
+
+    NEED(cuMemGetAllocationGranularity);
+    r = berth__device_error(berth__driver.cuMemGetAllocationGranularity(&granularity, &properties,
+                                                                        GRANULARITY_RECOMMENDED));
+    if (r == 0)
+        *ret = granularity;
+    return r;
+}
+
+int berth__device_physical_make(int device, uint64_t size, uint64_t *ret_handle)
+{
+    const struct properties properties = shareable_on(device);
+    uint64_t handle = 0;
+    int r;
+
+    NEED(cuMemCreate);
+    r = berth__device_error(berth__driver.cuMemCreate(&handle, size, &properties, 0));
+    if (r == 0)
+        *ret_handle = handle;
+    return r;
+}
+
+int berth__device_physical_release(uint64_t handle)
+{
+    NEED(cuMemRelease);
+    return berth__device_error(berth__driver.cuMemRelease(handle));
+}
+
+int berth__device_physical_export(uint64_t handle, int *ret_fd)
+{
+    int fd = -1;
+    int r;
+
+    NEED(cuMemExportToShareableHandle);
+    r = berth__device_error(
+        berth__driver.cuMemExportToShareableHandle(&fd, handle, HANDLE_TYPE_DESCRIPTOR, 0));
+    if (r < 0)
+        return r;
+    /* cuda.h does not say whether the driver's descriptors are closed at exec. */
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    *ret_fd = fd;
+    return 0;
+}
+
+int berth__device_physical_import(int fd, uint64_t *ret_handle)
+{
+    uint64_t handle = 0;
+    int r;
+
+    NEED(cuMemImportFromShareableHandle);
+    /* The descriptor itself is passed where a pointer is declared (cuda.h). */
+    r = berth__device_error(berth__driver.cuMemImportFromShareableHandle(
+        &handle, (void *)(intptr_t)fd, HANDLE_TYPE_DESCRIPTOR));
+    if (r == 0)
+        *ret_handle = handle;
+    return r;
+}
+
+static int set_access(uintptr_t base, uint64_t size, int device)
+{
+    const struct access access = {{LOCATION_TYPE_DEVICE, device}, ACCESS_READ_WRITE};
+
+    return berth__device_error(berth__driver.cuMemSetAccess(base, size, &access, 1));
+}
+
+/*
+ * What cuCtxEnablePeerAccess gives for cuMemAlloc does not exist for mapped memory, so that peers
+ * get their access at once. One that refuses has none; the device's own does not depend on it.
+ */
+static void set_peer_access(uintptr_t base, uint64_t size, int device)
+{
+    int count = 0;
+
+    if (!berth__driver.cuDeviceCanAccessPeer || !berth__driver.cuDeviceGetCount ||
+        berth__driver.cuDeviceGetCount(&count) != BERTH_CU_SUCCESS)
+        return;
+    for (int peer = 0; peer < count; peer++) {
+        int can = 0;
+
+        if (peer != device &&
+            berth__driver.cuDeviceCanAccessPeer(&can, peer, device) == BERTH_CU_SUCCESS && can)
+            set_access(base, size, peer);
+    }
+}
+
+int berth__device_map(int device, uint64_t handle, uint64_t size, uintptr_t *ret_base)
+{
+    berth_cu_address address = 0;
+    int r;
+
+    NEED(cuMemAddressReserve);
+    NEED(cuMemAddressFree);
+    NEED(cuMemMap);
+    NEED(cuMemUnmap);
+    NEED(cuMemSetAccess);
+    r = berth__device_error(berth__driver.cuMemAddressReserve(&address, size, 0, 0, 0));
+    if (r < 0)
+        return r;
+    r = berth__device_error(berth__driver.cuMemMap(address, size, 0, handle, 0));
+    if (r < 0)
+        goto err_free;
+    r = set_access((uintptr_t)address, size, device);
+    if (r < 0)
+        goto err_unmap;
+    set_peer_access((uintptr_t)address, size, device);
+    *ret_base = (uintptr_t)address;
+    return 0;
+
+err_unmap:
+    berth__driver.cuMemUnmap(address, size);
+err_free:
+    berth__driver.cuMemAddressFree(address, size);
+    return r;
+}
+
+int berth__device_unmap(uintptr_t base, uint64_t size)
+{
+    int r;
+
+    NEED(cuMemUnmap);
+    NEED(cuMemAddressFree);
+    r = berth__device_error(berth__driver.cuMemUnmap(base, size));
+    /* Addresses that the driver keeps are lost to the process, and hold no memory. */
+    if (r == 0)
+        berth__driver.cuMemAddressFree(base, size);
+    return r;
+}
+
+static int enter(berth_cu_context context)
+{
+    NEED(cuCtxPushCurrent_v2);
+    NEED(cuCtxPopCurrent_v2);
+    return berth__device_error(berth__driver.cuCtxPushCurrent_v2(context));
+}
+
+static void leave(void)
+{
+    berth_cu_context ignored;
+
+    berth__driver.cuCtxPopCurrent_v2(&ignored);
+}
+
+int berth__device_ipc_export(berth_cu_context context, uintptr_t base,
+                             struct berth_cu_ipc_handle *ret)
+{
+    int r;
+
+    NEED(cuIpcGetMemHandle);
+    r = enter(context);
+    if (r < 0)
+        return r;
+    r = berth__device_error(berth__driver.cuIpcGetMemHandle(ret, base));
+    leave();
+    return r;
+}
+
+int berth__device_ipc_open(berth_cu_context context, const struct berth_cu_ipc_handle *handle,
+                           uintptr_t *ret_base)
+{
+    berth_cu_address address = 0;
+    int r;
+
+    NEED(cuIpcOpenMemHandle_v2);
+    r = enter(context);
+    if (r < 0)
+        return r;
+    r = berth__device_error(
+        berth__driver.cuIpcOpenMemHandle_v2(&address, *handle, IPC_LAZY_ENABLE_PEER_ACCESS));
+    leave();
+    if (r == 0)
+        *ret_base = (uintptr_t)address;
+    return r;
+}
+
+int berth__device_ipc_close(berth_cu_context context, uintptr_t base)
+{
+    int r;
+
+    NEED(cuIpcCloseMemHandle);
+    r = enter(context);
+    if (r < 0)
+        return r;
+    r = berth__device_error(berth__driver.cuIpcCloseMemHandle(base));
+    leave();
+    return r;
+}
+
+int berth__device_alloc_in(berth_cu_context context, uint64_t size, uintptr_t *ret_base)
+{
+    int r = enter(context);
+
+    if (r < 0)
+        return r;
+    r = berth__device_alloc(size, ret_base);
+    leave();
+    return r;
+}
+
+int berth__device_buffer_id(uintptr_t base, uint64_t *ret)
+{
+    unsigned long long id = 0;
+    int r;
+
+    NEED(cuPointerGetAttribute);
+    r = berth__device_error(
+        berth__driver.cuPointerGetAttribute(&id, POINTER_ATTRIBUTE_BUFFER_ID, base));
+    if (r == 0)
+        *ret = id;
+    return r;
+}
