@@ -7,6 +7,7 @@
 #define BERTH_HOOKS_CUDA_DRIVER_H
 
 #include "alloc/device.h"
+#include "alloc/entry_path.h"
 
 #define X(name, parameters)                                                                        \
     __attribute__((visibility("hidden"))) berth_cu_result berth__hook_##name parameters;
@@ -14,13 +15,14 @@ BERTH_DRIVER_HOOKED(X)
 #undef X
 
 /*
- * What the program gets for `address`, which is the answer to its question for `name`: Berth's
- * wrapper if the address is exactly the driver's own export that the wrapper stands for, else the
- * address itself. `name` may be without its version suffix.
+ * What the program gets for `address`, which is the answer to its question for `name` by `path`:
+ * Berth's wrapper if the address is exactly the driver's own export that the wrapper stands for, or
+ * another path's entry to the wrapper; else the address itself. `name` may be without its version
+ * suffix.
  */
-void *berth__cuda_replace(const char *name, void *address);
+void *berth__cuda_replace(const char *name, void *address, enum berth_entry_path path);
 
-/* Whether `name` is exactly that of a wrapper, and whether `address` is one. */
+/* Whether `name` is exactly that of a wrapper, and whether `address` is one, by any path. */
 bool berth__cuda_is_hooked(const char *name);
 bool berth__cuda_is_wrapper(const void *address);
 

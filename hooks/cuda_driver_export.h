@@ -9,10 +9,13 @@
 #include "hooks/cuda_driver.h"
 #include "hooks/real.h"
 
-/* Exports berth__hook_<name>, defined in this file, under the driver's name. */
+/*
+ * Exports berth__hook_<name>, defined in this file, under the driver's name. Weak, because where
+ * its calls are counted (alloc/entry_path.h) the entry that counts has that name.
+ */
 #define EXPORT(name)                                                                               \
     BERTH_EXPORT extern __typeof__(berth__hook_##name) name                                        \
-        __attribute__((alias("berth__hook_" #name)))
+        __attribute__((weak, alias("berth__hook_" #name)))
 
 /*
  * No allocation of any kind lies in the first OS page: what the driver answers about this address

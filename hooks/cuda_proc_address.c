@@ -39,6 +39,46 @@ static const struct entry entries[] = {
 };
 #define ENTRY_COUNT (sizeof(entries) / sizeof(entries[0]))
 
+#ifdef __x86_64__
+/* cuda_entry_x86_64.S: the entries that count, path by path. */
+extern __attribute__((visibility(
+    "hidden"))) void *const berth__cuda_entries[BERTH_ENTRY_PATHS][BERTH_ENTRY_NAME_COUNT];
+
+static void *const counted_wrappers[] = {
+#define X(name) (void *)berth__hook_##name,
+    BERTH_ENTRY_NAMES(X)
+#undef X
+};
+
+/* The path's own entry to a wrapper, or the wrapper where its calls are not counted. */
+static void *entry_of_path(void *wrapper, enum berth_entry_path path)
+{
+    for (unsigned i = 0; i < BERTH_ENTRY_NAME_COUNT; i++)
+        if (counted_wrappers[i] == wrapper)
+            return berth__cuda_entries[path][i];
+    return wrapper;
+}
+
+/* The wrapper to which `address` is an entry, else the address itself. */
+static void *wrapper_of_entry(void *address)
+{
+    for (unsigned i = 0; i < BERTH_ENTRY_PATHS * BERTH_ENTRY_NAME_COUNT; i++)
+        if (berth__cuda_entries[i / BERTH_ENTRY_NAME_COUNT][i % BERTH_ENTRY_NAME_COUNT] == address)
+            return counted_wrappers[i % BERTH_ENTRY_NAME_COUNT];
+    return address;
+}
+#else
+static void *entry_of_path(void *wrapper, enum berth_entry_path path)
+{
+    return wrapper;
+}
+
+static void *wrapper_of_entry(void *address)
+{
+    return address;
+}
+#endif
+
 static void *entry_real(const struct entry *entry)
 {
     void *real;
@@ -58,7 +98,7 @@ bool berth__cuda_is_hooked(const char *name)
     return false;
 }
 
-bool berth__cuda_is_wrapper(const void *address)
+static bool is_plain_wrapper(const void *address)
 {
     for (size_t i = 0; i < ENTRY_COUNT; i++)
         if (entries[i].wrapper == address)
@@ -66,13 +106,22 @@ bool berth__cuda_is_wrapper(const void *address)
     return false;
 }
 
-void *berth__cuda_replace(const char *name, void *address)
+bool berth__cuda_is_wrapper(const void *address)
+{
+    return is_plain_wrapper(wrapper_of_entry((void *)address));
+}
+
+void *berth__cuda_replace(const char *name, void *address, enum berth_entry_path path)
 {
     const struct entry *found = NULL;
     size_t length = strlen(name);
+    void *wrapper;
 
     if (!address || !berth__real_ready())
         return address;
+    wrapper = wrapper_of_entry(address);
+    if (wrapper != address)
+        return entry_of_path(wrapper, path);
     for (size_t i = 0; i < ENTRY_COUNT; i++) {
         if (entry_real(&entries[i]) != address)
             continue;
@@ -80,7 +129,7 @@ void *berth__cuda_replace(const char *name, void *address)
         if (!found || strncmp(entries[i].name, name, length) == 0)
             found = &entries[i];
     }
-    return found ? found->wrapper : address;
+    return found ? entry_of_path(found->wrapper, path) : address;
 }
 
 /* A driver's function by one of our names, but not the driver that is bound: another namespace. */
@@ -98,10 +147,10 @@ static void say_unseen(const char *name)
  * will be the driver's own function, the caller gets the wrapper; anything else, another wrapper
  * library for example, is left to the loader.
  */
-static int answer_next(const char *name, const void *caller, void **ret)
+static int answer_next(const char *name, const void *caller, enum berth_entry_path path, void **ret)
 {
     void *address = berth__real_module_next(name, caller);
-    void *replaced = berth__cuda_replace(name, address);
+    void *replaced = berth__cuda_replace(name, address, path);
 
     if (berth__cuda_is_wrapper(address) && !berth__real_ready()) {
         *ret = berth__real_dlsym(RTLD_NEXT, name);
@@ -137,20 +186,21 @@ __attribute__((visibility("hidden"))) int berth__dlsym_answer(void *handle, cons
 int berth__dlsym_answer(void *handle, const char *name, const char *version, void **ret,
                         const void *caller)
 {
+    enum berth_entry_path path = version ? BERTH_ENTRY_DLVSYM : BERTH_ENTRY_DLSYM;
     void *address;
     Dl_info info;
 
     if (!berth__cuda_is_hooked(name))
         return 0;
     if (handle == RTLD_NEXT)
-        return answer_next(name, caller, ret);
+        return answer_next(name, caller, path, ret);
     if (handle == RTLD_DEFAULT)
         return answer_default(name, version, ret);
     address = version ? berth__real_dlvsym(handle, name, version) : berth__real_dlsym(handle, name);
     if (berth__cuda_is_wrapper(address) && !berth__real_ready())
         address = berth__real_dlsym(RTLD_NEXT, name); /* the global scope, without a driver */
     berth__real_keep(address);
-    *ret = berth__cuda_replace(name, address);
+    *ret = berth__cuda_replace(name, address, path);
     if (address && *ret == address && !berth__cuda_is_wrapper(address) && dladdr(address, &info) &&
         info.dli_fname && strstr(info.dli_fname, "/libcuda.so"))
         say_unseen(name);
@@ -180,9 +230,9 @@ static void check_seen(const char *symbol, void *address)
 }
 
 /* The driver's answer to a question for `symbol`, as the program gets it. */
-static void *answer_proc(const char *symbol, void *address)
+static void *answer_proc(const char *symbol, void *address, enum berth_entry_path path)
 {
-    void *replaced = berth__cuda_replace(symbol, address);
+    void *replaced = berth__cuda_replace(symbol, address, path);
 
     if (address && replaced == address && !berth__cuda_is_wrapper(address))
         check_seen(symbol, address);
@@ -204,7 +254,7 @@ berth_cu_result berth__hook_cuGetProcAddress(const char *symbol, void **function
         return BERTH_CU_NOT_INITIALIZED;
     result = berth__driver.cuGetProcAddress(symbol, function, version, flags);
     if (result == BERTH_CU_SUCCESS && symbol && function)
-        *function = answer_proc(symbol, *function);
+        *function = answer_proc(symbol, *function, BERTH_ENTRY_PROC_V1);
     return result;
 }
 
@@ -221,7 +271,7 @@ berth_cu_result berth__hook_cuGetProcAddress_v2(const char *symbol, void **funct
         return BERTH_CU_NOT_INITIALIZED;
     result = berth__driver.cuGetProcAddress_v2(symbol, function, version, flags, status);
     if (result == BERTH_CU_SUCCESS && symbol && function && (!status || *status == 0))
-        *function = answer_proc(symbol, *function);
+        *function = answer_proc(symbol, *function, BERTH_ENTRY_PROC_V2);
     return result;
 }
 
@@ -235,6 +285,6 @@ berth_cu_result berth__hook_cuGetProcAddress_v2_ptsz(const char *symbol, void **
         return BERTH_CU_NOT_INITIALIZED;
     result = berth__driver.cuGetProcAddress_v2_ptsz(symbol, function, version, flags, status);
     if (result == BERTH_CU_SUCCESS && symbol && function && (!status || *status == 0))
-        *function = answer_proc(symbol, *function);
+        *function = answer_proc(symbol, *function, BERTH_ENTRY_PROC_PTSZ);
     return result;
 }

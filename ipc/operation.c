@@ -4,6 +4,7 @@
 #include "alloc/log.h"
 #include "alloc/options.h"
 #include "ipc/account.h"
+#include "ipc/entry_path_json.h"
 #include "ipc/failure.h"
 #include "ipc/json.h"
 #include "ipc/table_json.h"
@@ -51,6 +52,8 @@ static int run_stat(struct call *call)
         r = berth__table_json_identity(call->reply);
     if (r == 0)
         r = berth__account_add(call->reply);
+    if (r == 0)
+        r = berth__entry_path_json_add(call->reply);
     if (r == 0)
         r = berth__table_json_counts(call->reply, 0);
     return r;

@@ -24,7 +24,7 @@ static const struct command commands[] = {
     {"run", "[--policy FILE] [-o OPTION=VALUE]... [--] COMMAND [ARGUMENT]...",
      "Start a program under Berth; its exit status and signals are its own.", berth__command_run},
     {"ps", "[--all] [--json]", "List the processes under Berth.", berth__command_ps},
-    {"stat", "[PID] [--json] [--watch SECONDS]",
+    {"stat", "[PID] [--json] [--paths] [--watch SECONDS]",
      "Show where a process's memory is, by tag and tier.", berth__command_stat},
     {"policy", "check|compile|show|apply ...",
      "Check, compile or show a policy file; show or replace the policy of a process.",

@@ -3,6 +3,7 @@
 #include "alloc/types.h"
 #include "tools/berth/grid.h"
 #include "tools/berth/process.h"
+#include "tools/berth/stat_paths.h"
 #include "tools/berth/tool.h"
 
 #include <errno.h>
@@ -19,6 +20,7 @@
 struct stat_arguments {
     const char *pid;
     int json;
+    int paths;
     double watch_s; /* 0 = once */
 };
 
@@ -208,7 +210,10 @@ static void print_stat(json_t *stat, const struct berth_process *process,
                        const struct stat_arguments *arguments)
 {
     if (!arguments->json) {
-        print_people(stat, process);
+        if (arguments->paths)
+            berth__stat_paths_print(stat);
+        else
+            print_people(stat, process);
         return;
     }
     json_object_del(stat, "id");
@@ -352,6 +357,7 @@ static int run_stat(const struct berth_process *process, const struct stat_argum
 static int parse_arguments(int argc, char **argv, struct stat_arguments *ret)
 {
     static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+                                            {"paths", no_argument, NULL, 'p'},
                                             {"watch", required_argument, NULL, 'w'},
                                             {NULL, 0, NULL, 0}};
     char *end = NULL;
@@ -360,6 +366,8 @@ static int parse_arguments(int argc, char **argv, struct stat_arguments *ret)
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (c == 'j') {
             ret->json = 1;
+        } else if (c == 'p') {
+            ret->paths = 1;
         } else if (c == 'w') {
             ret->watch_s = strtod(optarg, &end);
             if (end == optarg || *end != '\0' || !(ret->watch_s >= 0.1 && ret->watch_s <= 86400))
