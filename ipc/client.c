@@ -36,6 +36,45 @@ static int wait_for(const struct berth_client *client, short events, int64_t dea
     }
 }
 
+/* recv() that keeps one descriptor; several are a mistake of the peer's. */
+static ssize_t receive(struct berth_client *client, void *buffer, size_t size)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(4 * sizeof(int))];
+    } control;
+    struct iovec vector = {.iov_base = buffer, .iov_len = size};
+    struct msghdr message = {.msg_iov = &vector,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+    ssize_t n = recvmsg(client->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    unsigned extra = 0;
+
+    if (n < 0)
+        return n;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+            if (client->received < 0)
+                client->received = fd;
+            else if (++extra)
+                close(fd);
+        }
+    }
+    if (extra > 0 || (message.msg_flags & MSG_CTRUNC)) {
+        errno = EPROTO;
+        return -1;
+    }
+    return n;
+}
+
 /* A copy of the next frame. */
 static int read_frame(struct berth_client *client, int64_t deadline, char **ret_frame)
 {
@@ -50,7 +89,7 @@ static int read_frame(struct berth_client *client, int64_t deadline, char **ret_
         r = wait_for(client, POLLIN, deadline);
         if (r < 0)
             return r;
-        n = recv(client->fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+        n = receive(client, buffer, sizeof(buffer));
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             continue;
         if (n < 0)
@@ -134,6 +173,7 @@ int berth__client_connect(struct berth_client *client, const char *directory, co
     if (r < 0)
         return r;
     berth__wire_init(&client->in);
+    client->received = -1;
     client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     r = client->fd < 0 ? -errno : connect_until(client, &address, deadline);
     if (directory_fd >= 0)
@@ -149,7 +189,9 @@ void berth__client_close(struct berth_client *client)
 {
     if (client->fd >= 0)
         close(client->fd);
-    client->fd = -1;
+    if (client->fd >= 0 && client->received >= 0)
+        close(client->received);
+    client->fd = client->received = -1;
     berth__wire_done(&client->in);
 }
 
@@ -164,4 +206,16 @@ int berth__client_request(struct berth_client *client, const char *frame, int fd
     if (r == 0)
         r = read_frame(client, deadline, ret_reply);
     return r;
+}
+
+int berth__client_request_descriptor(struct berth_client *client, const char *frame, int timeout_ms,
+                                     char **ret_reply, int *ret_fd)
+{
+    int r = berth__client_request(client, frame, -1, timeout_ms, ret_reply);
+
+    if (r < 0)
+        return r;
+    *ret_fd = client->received;
+    client->received = -1;
+    return 0;
 }

@@ -12,6 +12,7 @@
 struct berth_client {
     int fd;
     struct berth_wire in;
+    int received; /* a descriptor that came with what was read last; -1 = none */
 };
 
 /*
@@ -30,5 +31,12 @@ void berth__client_close(struct berth_client *client);
  */
 int berth__client_request(struct berth_client *client, const char *frame, int fd, int timeout_ms,
                           char **ret_reply);
+
+/*
+ * The same for an answer with which a descriptor may come: *ret_fd, closed at exec, the caller's;
+ * -1 when none came. -EPROTO when several did.
+ */
+int berth__client_request_descriptor(struct berth_client *client, const char *frame, int timeout_ms,
+                                     char **ret_reply, int *ret_fd);
 
 #endif

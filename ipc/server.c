@@ -26,6 +26,9 @@ static const char busy[] = "{\"id\":null,\"ok\":false,\"error\":{\"code\":\"busy
 static const char not_permitted[] =
     "{\"id\":null,\"ok\":false,\"error\":{\"code\":\"not-permitted\",\"message\":"
     "\"this socket is for the process's own user and for root\"}}\n";
+static const char no_handover[] =
+    "{\"id\":null,\"ok\":false,\"error\":{\"code\":\"no-handover\",\"message\":"
+    "\"the descriptor could not be brought to the socket\"}}\n";
 static const char no_memory[] =
     "{\"id\":null,\"ok\":false,\"error\":{\"code\":\"no-memory\",\"message\":"
     "\"there is no memory for the answer\"}}\n";
@@ -47,8 +50,10 @@ static void client_close(struct berth_client_slot *client)
     berth__wire_done(&client->in);
     berth__passed_close(&client->passed);
     free(client->out);
+    if (client->out_fd >= 0)
+        close(client->out_fd);
     memset(client, 0, sizeof(*client));
-    client->fd = -1;
+    client->fd = client->out_fd = -1;
 }
 
 static size_t client_waiting(const struct berth_client_slot *client)
@@ -83,12 +88,54 @@ static void client_queue(struct berth_client_slot *client, const char *bytes, si
     client->out_used += length;
 }
 
+/* Sends bytes, the first of them with the waiting descriptor. */
+static ssize_t send_with_descriptor(struct berth_client_slot *client, void *bytes, size_t length)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec vector = {.iov_base = bytes, .iov_len = length};
+    struct msghdr message = {.msg_iov = &vector,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    ssize_t n;
+
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &client->out_fd, sizeof(int));
+    n = sendmsg(client->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n >= 0) {
+        close(client->out_fd);
+        client->out_fd = -1;
+    }
+    return n;
+}
+
+static ssize_t client_send(struct berth_client_slot *client)
+{
+    char *bytes = client->out + client->out_start;
+    size_t length = client_waiting(client);
+    ssize_t n;
+
+    if (client->out_fd >= 0 && client->out_fd_before == 0)
+        return send_with_descriptor(client, bytes, length);
+    if (client->out_fd >= 0)
+        length = client->out_fd_before;
+    n = send(client->fd, bytes, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0 && client->out_fd >= 0)
+        client->out_fd_before -= (size_t)n;
+    return n;
+}
+
 /* Sends what the client takes now. False: it is gone. */
 static bool client_flush(struct berth_client_slot *client)
 {
     while (client_waiting(client) > 0) {
-        ssize_t n = send(client->fd, client->out + client->out_start, client_waiting(client),
-                         MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = client_send(client);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -117,6 +164,34 @@ static bool client_read(struct berth_client_slot *client, char *buffer)
     return r == 0;
 }
 
+/* Asks again, with the means to carry a descriptor; it is then the client's `out_fd`. */
+static void serve_descriptor(struct berth_server *server, struct berth_client_slot *client,
+                             struct berth_exchange *exchange)
+{
+    struct berth_handover handover;
+    int r;
+
+    free(exchange->reply);
+    exchange->reply = NULL;
+    exchange->gives_descriptor = false;
+    r = berth__handover_open(&handover);
+    if (r == 0) {
+        exchange->handover = &handover;
+        server->config.answer(server->config.context, exchange);
+        exchange->handover = NULL;
+        if (exchange->gives_descriptor) {
+            client->out_fd_before = client_waiting(client);
+            r = berth__handover_take(&handover, &client->out_fd);
+        }
+        berth__handover_close(&handover);
+    }
+    if (r < 0) {
+        free(exchange->reply);
+        exchange->reply = strdup(no_handover);
+        exchange->reply_length = sizeof(no_handover) - 1;
+    }
+}
+
 /* One frame's answer. */
 static void client_serve(struct berth_server *server, struct berth_client_slot *client)
 {
@@ -136,6 +211,8 @@ static void client_serve(struct berth_server *server, struct berth_client_slot *
     }
     if (exchange.takes_passed)
         berth__passed_close(&client->passed);
+    if (exchange.gives_descriptor)
+        serve_descriptor(server, client, &exchange);
     if (exchange.reply)
         client_queue(client, exchange.reply, exchange.reply_length);
     else
@@ -147,7 +224,7 @@ static void client_serve(struct berth_server *server, struct berth_client_slot *
 static bool client_has_work(struct berth_client_slot *client)
 {
     return !client->doomed && client_waiting(client) < BERTH_SERVER_QUEUE_MAX &&
-           berth__wire_ready(&client->in);
+           client->out_fd < 0 && berth__wire_ready(&client->in);
 }
 
 /* One client's turn: at most one read and one frame, so that none can keep the others waiting. */
@@ -386,7 +463,7 @@ int berth__server_open(struct berth_server *server, const struct berth_server_co
     memset(server, 0, sizeof(*server));
     server->config = *config;
     for (int i = 0; i < BERTH_SERVER_CLIENTS_MAX; i++)
-        server->client[i].fd = -1;
+        server->client[i].fd = server->client[i].out_fd = -1;
     r = listen_at(server, &address);
     if (r == 0) {
         r = watch_listener(server);

@@ -8,12 +8,13 @@
  * has taken them. What a frame means is the `answer` function's business.
  *
  * Limits: BERTH_SERVER_CLIENTS_MAX clients at once; frames as in wire.h; answers waiting per client
- * BERTH_SERVER_QUEUE_MAX plus one answer; one passed descriptor waiting per client.
+ * BERTH_SERVER_QUEUE_MAX plus one answer; one descriptor waiting per client and direction.
  */
 #ifndef BERTH_IPC_SERVER_H
 #define BERTH_IPC_SERVER_H
 
 #include "ipc/address.h"
+#include "ipc/handover.h"
 #include "ipc/wire.h"
 
 #include <stdint.h>
@@ -55,6 +56,12 @@ struct berth_exchange {
      * reads it and asks again; else it is closed after the call.
      */
     bool takes_passed;
+    /*
+     * Out: set when a descriptor goes along with the answer. If `handover` is NULL, the server
+     * makes one and asks again; else the descriptor was given to it.
+     */
+    bool gives_descriptor;
+    const struct berth_handover *handover;
     char *reply; /* out: malloc'd, ends in a newline; NULL when memory is exhausted */
     size_t reply_length;
 };
@@ -73,10 +80,12 @@ struct berth_client_slot {
     struct berth_passed passed;
     char *out;
     size_t out_size, out_start, out_used;
-    bool ended;        /* it sends no more; closed once it has its answers */
-    bool doomed;       /* closed once it has what is queued, or cannot take it */
-    uint64_t heard_ms; /* when its last bytes came */
-    uint32_t watched;  /* what epoll watches for it */
+    int out_fd;           /* goes along with a byte that waits; -1 = none */
+    size_t out_fd_before; /* how many of the waiting bytes come before that one */
+    bool ended;           /* it sends no more; closed once it has its answers */
+    bool doomed;          /* closed once it has what is queued, or cannot take it */
+    uint64_t heard_ms;    /* when its last bytes came */
+    uint32_t watched;     /* what epoll watches for it */
 };
 
 /* Owned by the thread that steps it. */
