@@ -1,18 +1,51 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/block.h"
 
+#include "alloc/block_index.h"
+
 #define FILLED_WORDS (sizeof(((struct berth_free_set *)0)->filled) / sizeof(uint64_t))
+
+struct berth_block *berth__block_new(struct berth_slab *slab, struct berth_pool *pool)
+{
+    struct berth_block *block;
+
+    if (berth__block_index_promise() < 0)
+        return NULL;
+    block = berth__slab_take(slab, sizeof(*block));
+    if (!block) {
+        berth__block_index_unpromise();
+        return NULL;
+    }
+    /* Readers that are late may look at the key and the pool, and at nothing else. */
+    block->prev = NULL;
+    block->next = NULL;
+    if (block->pool != pool)
+        block->pool = pool;
+    block->requested = 0;
+    block->id = 0;
+    block->is_whole = false;
+    atomic_store_explicit(&block->flags, 0, memory_order_relaxed);
+    return block;
+}
+
+void berth__block_delete(struct berth_slab *slab, struct berth_block *block)
+{
+    atomic_store_explicit(&block->key, 0, memory_order_release);
+    berth__slab_delete(slab, block);
+    berth__block_index_unpromise();
+}
 
 static inline uint64_t priority(const struct berth_block *block)
 {
-    uint64_t hash = block->address * 0x9e3779b97f4a7c15u;
+    uint64_t hash = berth__block_address(block) * 0x9e3779b97f4a7c15u;
 
     return hash ^ (hash >> 29);
 }
 
 static inline bool orders_before(const struct berth_block *a, const struct berth_block *b)
 {
-    return a->size != b->size ? a->size < b->size : a->address < b->address;
+    return a->size != b->size ? a->size < b->size
+                              : berth__block_address(a) < berth__block_address(b);
 }
 
 void berth__free_set_insert(struct berth_free_set *set, struct berth_block *block)
@@ -116,7 +149,7 @@ static bool tree_is_valid(const struct berth_block *block, unsigned class)
 {
     if (!block)
         return true;
-    if (block->state != BERTH_BLOCK_FREE || berth__size_class(block->size) != class)
+    if (berth__block_state(block) != BERTH_BLOCK_FREE || berth__size_class(block->size) != class)
         return false;
     if (block->left &&
         (!orders_before(block->left, block) || priority(block->left) > priority(block)))

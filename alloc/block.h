@@ -4,29 +4,39 @@
  *
  * Life of a block:
  *
- *     FREE -> LIVE       handed out
- *     LIVE -> LEAVING    the program frees it; the device may still use it, nobody holds the lock
- *     LEAVING -> FREE    the device is known to be idle: ready to be handed out again
- *     LEAVING -> LIVE    the driver refused to synchronise: nothing has changed
- *     LEAVING -> WAITING freed during a stream capture: free once the context was synchronised
+ *     FREE -> LIVE        handed out
+ *     LIVE -> LEAVING     the program frees it; the device may still use it, nobody holds the lock
+ *     LEAVING -> FREE     the device is known to be idle: ready to be handed out again
+ *     LEAVING -> LIVE     the driver refused to synchronise: nothing has changed
+ *     LEAVING -> WAITING  freed during a stream capture: free once the context was synchronised
+ *     LEAVING -> ORPHAN   its context was destroyed meanwhile: whoever frees it returns the record
  *
- * Synchronization: all fields by the lock of the pool.
+ * Synchronization: `key` holds the address and the state in one word. A free takes the block from
+ * LIVE to LEAVING by one compare-and-swap, without a lock; from then on the fields are its own. All
+ * other changes, of the state, the neighbours, the sets, are made under the lock of the pool. What
+ * describes a live block is written before the key says so. A record keeps its type, and its pool,
+ * for ever: a late reader of any pointer to it reads a record, and learns from the key which one.
  */
 #ifndef BERTH_ALLOC_BLOCK_H
 #define BERTH_ALLOC_BLOCK_H
 
+#include "alloc/block_slab.h"
 #include "alloc/size_class.h"
 #include "alloc/types.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
+struct berth_pool;
 struct berth_segment;
 
+/* In the low bits of the key, which an address leaves free. */
 enum berth_block_state {
     BERTH_BLOCK_FREE,
     BERTH_BLOCK_LIVE,
     BERTH_BLOCK_LEAVING,
-    BERTH_BLOCK_WAITING
+    BERTH_BLOCK_WAITING,
+    BERTH_BLOCK_ORPHAN
 };
 
 enum berth_block_flag {
@@ -36,21 +46,68 @@ enum berth_block_flag {
 };
 
 struct berth_block {
-    uintptr_t address;
-    uint64_t size;      /* held: a multiple of the granule */
-    uint64_t requested; /* 0 unless LIVE or LEAVING */
+    struct berth_block *prev, *next; /* neighbours in the segment, by address */
+    _Atomic uintptr_t key;           /* address | state; 0 in a record that is no block */
+    uint64_t size;                   /* held: a multiple of the granule */
+    uint64_t requested;              /* 0 unless LIVE or LEAVING */
+    struct berth_pool *pool;         /* whose record this is, for ever */
     struct berth_segment *segment;
-    struct berth_block *prev, *next;  /* neighbours in the segment, by address */
-    struct berth_block *left, *right; /* while FREE: the tree of its size class... */
-    struct berth_block *waiting;      /* ...while WAITING: the next of the pool's list */
-    uint64_t id;                      /* unique in the process: CU_POINTER_ATTRIBUTE_BUFFER_ID */
-    uint64_t table_version;           /* of the table that decided; 0 = none */
-    uint32_t rule;
-    berth_site_id site;
+    uint64_t id; /* unique in the process: CU_POINTER_ATTRIBUTE_BUFFER_ID; WAITING: the epoch */
+    union {
+        struct { /* FREE: the tree of its size class */
+            struct berth_block *left, *right;
+        };
+        struct berth_block *waiting; /* WAITING: the next of the pool's list */
+        struct {                     /* LIVE */
+            uint64_t table_version;  /* of the table that decided; 0 = none */
+            uint32_t rule;
+            berth_site_id site;
+        };
+    };
     uint8_t tag;
-    uint8_t state;
-    uint8_t flags;
+    bool is_whole; /* in a segment of kind WHOLE */
+    atomic_uchar flags;
 };
+
+#define BERTH_BLOCK_STATE_MASK ((uintptr_t)BERTH_GRANULE - 1)
+
+static inline uintptr_t berth__block_address(const struct berth_block *block)
+{
+    return atomic_load_explicit(&block->key, memory_order_acquire) & ~BERTH_BLOCK_STATE_MASK;
+}
+
+static inline enum berth_block_state berth__block_state(const struct berth_block *block)
+{
+    return (enum berth_block_state)(atomic_load_explicit(&block->key, memory_order_acquire) &
+                                    BERTH_BLOCK_STATE_MASK);
+}
+
+/* For those to whom the block belongs: see above. */
+static inline void berth__block_set(struct berth_block *block, uintptr_t address,
+                                    enum berth_block_state state)
+{
+    atomic_store_explicit(&block->key, address | state, memory_order_release);
+}
+
+static inline void berth__block_set_state(struct berth_block *block, enum berth_block_state state)
+{
+    berth__block_set(block, berth__block_address(block), state);
+}
+
+/* Takes the block that starts at `address` from one state to another if it is in the first. */
+static inline bool berth__block_move(struct berth_block *block, uintptr_t address,
+                                     enum berth_block_state from, enum berth_block_state to)
+{
+    uintptr_t key = address | from;
+
+    return atomic_compare_exchange_strong_explicit(&block->key, &key, address | to,
+                                                   memory_order_acq_rel, memory_order_acquire);
+}
+
+/* A record of the pool's, with room in the index, or NULL without memory; the lock is held. */
+struct berth_block *berth__block_new(struct berth_slab *slab, struct berth_pool *pool);
+/* Returns a record that is in no index, or whose key says that it is nobody's any more. */
+void berth__block_delete(struct berth_slab *slab, struct berth_block *block);
 
 /*
  * Free blocks by size class, in each class a treap ordered by (size, address) whose priorities are

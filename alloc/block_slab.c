@@ -24,11 +24,19 @@ void berth__slab_unmap(void *pages, size_t size)
 
 void *berth__slab_new(struct berth_slab *slab, size_t size)
 {
+    void *object = berth__slab_take(slab, size);
+
+    if (object)
+        memset(object, 0, size);
+    return object;
+}
+
+void *berth__slab_take(struct berth_slab *slab, size_t size)
+{
     void *object = slab->spare;
 
     if (object) {
         memcpy(&slab->spare, object, sizeof(slab->spare));
-        memset(object, 0, size);
         return object;
     }
     if ((size_t)(slab->fresh_end - slab->fresh) < size) {

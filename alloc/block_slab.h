@@ -21,6 +21,8 @@ struct berth_slab {
 
 /* A zeroed object of `size` bytes (always the same for one slab), or NULL without memory. */
 void *berth__slab_new(struct berth_slab *slab, size_t size);
+/* The same, but one that was returned has its bytes still, save those of the first word. */
+void *berth__slab_take(struct berth_slab *slab, size_t size);
 void berth__slab_delete(struct berth_slab *slab, void *object);
 
 /* Zeroed OS pages, or NULL. Tests replace the function to take memory away. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/pool.h"
 
+#include "alloc/block_index.h"
 #include "alloc/options.h"
 #include "alloc/page_map.h"
 #include "alloc/pool_parts.h"
@@ -49,6 +50,7 @@ static struct berth_pool *pool_make(berth_cu_context context, int device, berth_
         if (!pool)
             return NULL;
         pthread_mutex_init(&pool->lock, NULL);
+        pool->wait_epoch = 1;
         pool->next = atomic_load_explicit(&berth__pool_first, memory_order_relaxed);
     }
     berth__pool_lock(pool);
@@ -95,17 +97,17 @@ void berth__pool_count_cached(struct berth_pool *pool, uint64_t bytes)
 void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
                           const struct berth_pool_request *request)
 {
-    block->state = BERTH_BLOCK_LIVE;
     block->requested = request->size;
     block->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
     block->tag = (uint8_t)request->tag;
     block->site = request->site;
     block->table_version = request->table_version;
     block->rule = request->rule;
-    block->flags = 0;
+    atomic_store_explicit(&block->flags, 0, memory_order_relaxed);
     block->segment->used_blocks++;
     berth__pool_count_cached(pool, -block->size);
     berth__stats_alloc(pool->tier, request->tag, request->size, block->size);
+    berth__block_set_state(block, BERTH_BLOCK_LIVE);
 }
 
 struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, bool is_whole)
@@ -121,7 +123,7 @@ struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, boo
     if (is_whole || block->size == size)
         return block;
     /* Without a record for the remainder the program gets all of it. */
-    rest = berth__slab_new(&pool->block_slab, sizeof(*rest));
+    rest = berth__block_new(&pool->block_slab, pool);
     if (rest) {
         berth__segment_split(block, size, rest);
         berth__free_set_insert(set, rest);
@@ -133,8 +135,7 @@ struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, boo
 static void absorb(struct berth_pool *pool, struct berth_block *block, struct berth_block *next)
 {
     berth__segment_merge(block, next);
-    next->id = 0;
-    berth__slab_delete(&pool->block_slab, next);
+    berth__block_delete(&pool->block_slab, next);
 }
 
 void berth__pool_put(struct berth_pool *pool, struct berth_block *block)
@@ -146,14 +147,14 @@ void berth__pool_put(struct berth_pool *pool, struct berth_block *block)
 
     berth__pool_count_cached(pool, block->size);
     segment->used_blocks--;
-    block->state = BERTH_BLOCK_FREE;
     block->requested = 0;
     block->id = 0;
-    if (block->next && block->next->state == BERTH_BLOCK_FREE) {
+    berth__block_set_state(block, BERTH_BLOCK_FREE);
+    if (block->next && berth__block_state(block->next) == BERTH_BLOCK_FREE) {
         berth__free_set_remove(set, block->next);
         absorb(pool, block, block->next);
     }
-    if (prev && prev->state == BERTH_BLOCK_FREE) {
+    if (prev && berth__block_state(prev) == BERTH_BLOCK_FREE) {
         berth__free_set_remove(set, prev);
         absorb(pool, prev, block);
         block = prev;
@@ -163,19 +164,19 @@ void berth__pool_put(struct berth_pool *pool, struct berth_block *block)
 
 void berth__pool_settle(struct berth_pool *pool, uint64_t epoch)
 {
-    struct berth_block **link = &pool->waiting;
+    struct berth_block *block = pool->waiting, *stays = NULL, *next;
 
-    while (*link) {
-        struct berth_block *block = *link;
-
+    pool->waiting = NULL;
+    for (; block; block = next) {
+        next = block->waiting;
         if (block->id > epoch) {
-            link = &block->waiting;
-            continue;
+            block->waiting = stays;
+            stays = block;
+        } else {
+            berth__pool_put(pool, block);
         }
-        *link = block->waiting;
-        block->waiting = NULL;
-        berth__pool_put(pool, block);
     }
+    pool->waiting = stays;
 }
 
 int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_address)
@@ -198,7 +199,7 @@ int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_a
         block = berth__pool_take(pool, size, is_whole);
         if (block) {
             berth__pool_hand_out(pool, block, request);
-            *ret_address = block->address;
+            *ret_address = berth__block_address(block);
         }
         berth__pool_unlock(pool);
     }
@@ -207,87 +208,120 @@ int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_a
     return berth__pool_grow(pool, request, size, is_whole || is_captured, is_captured, ret_address);
 }
 
-/* A block on its way out, and what is needed to recognise it after the lock was let go. */
+/* A block on its way out. From leave_begin() to leave_end() it belongs to the thread that frees. */
 struct leave {
     berth_free_async_function in_order; /* NULL: by cuMemFree */
     berth_cu_stream stream;             /* for `in_order` */
-    struct berth_pool *pool;
     struct berth_block *block;
+    struct berth_pool *pool;
     berth_cu_context context;
-    uint64_t id;    /* the block's, while it is the same allocation */
     uint64_t epoch; /* blocks that waited until now are idle after a synchronisation */
     bool to_driver; /* never enters the cache: its segment is freed */
 };
 
-/* Marks the block LEAVING. From here on a second free of it is refused. */
-static int leave_begin(uintptr_t address, struct leave *leave)
+/* What `address` is when no block was seen to start there. Takes the lock of the pool it lies in.
+ */
+static int find_block(uintptr_t address, struct berth_block **ret)
 {
     struct berth_segment *segment = berth__page_map_find(address);
     struct berth_pool *pool = segment ? segment->pool : NULL;
-    struct berth_block *block;
-    int r = -EINVAL;
+    struct berth_block *block = NULL;
+    int r = BERTH_POOL_FORWARD;
 
     if (!pool)
         return BERTH_POOL_FORWARD;
     berth__pool_lock(pool);
-    if (berth__page_map_find(address) != segment) {
-        r = BERTH_POOL_FORWARD;
-        goto unlock;
+    if (berth__page_map_find(address) == segment) {
+        block = berth__segment_block(segment, address);
+        r = block && berth__block_address(block) == address ? 0 : -EINVAL;
     }
-    block = berth__segment_block(segment, address);
-    if (block->address != address || block->state != BERTH_BLOCK_LIVE)
-        goto unlock;
-    leave->pool = pool;
-    leave->block = block;
-    leave->context = atomic_load_explicit(&pool->context, memory_order_relaxed);
-    leave->id = block->id;
-    leave->epoch = pool->wait_epoch++;
-    leave->to_driver = segment->kind == BERTH_SEGMENT_WHOLE &&
-                       (block->flags != 0 || leave->in_order || berth__device_capturing());
-    block->state = BERTH_BLOCK_LEAVING;
-    if (leave->to_driver) {
-        /* Once the driver has it back, anybody may be given the same address. */
-        berth__page_map_remove(segment->base, segment->size, segment);
-        segment->is_mapped = false;
-    }
-    r = 0;
-unlock:
     berth__pool_unlock(pool);
+    if (r == 0)
+        *ret = block;
     return r;
 }
 
-/* With the lock held: whether the block is still the one that began to leave. */
+/*
+ * Takes the block that starts at `address` from LIVE to LEAVING. From here on a second free of it
+ * is refused, and its fields are the caller's. No lock: the exchange decides between two frees, and
+ * a record that has become another block's since it was found has another key.
+ */
+static int leave_begin(uintptr_t address, struct leave *leave)
+{
+    struct berth_block *block =
+        (address & BERTH_BLOCK_STATE_MASK) == 0 ? berth__block_index_peek(address) : NULL;
+    int r;
+
+    if (BERTH_UNLIKELY(!block)) {
+        r = find_block(address, &block);
+        if (r != 0)
+            return r;
+    }
+    if (!berth__block_move(block, address, BERTH_BLOCK_LIVE, BERTH_BLOCK_LEAVING))
+        return -EINVAL;
+    leave->block = block;
+    leave->pool = block->pool;
+    leave->context = atomic_load_explicit(&leave->pool->context, memory_order_relaxed);
+    leave->to_driver =
+        block->is_whole && (atomic_load_explicit(&block->flags, memory_order_relaxed) != 0 ||
+                            leave->in_order || berth__device_capturing());
+    return 0;
+}
+
+/*
+ * With the lock held: whether there is still something to free. If not, the context was destroyed
+ * meanwhile, and the record, which nobody else knows any more, is returned.
+ */
 static bool leave_is_current(const struct leave *leave)
 {
-    return leave->block->id == leave->id && leave->block->state == BERTH_BLOCK_LEAVING;
+    if (berth__block_state(leave->block) == BERTH_BLOCK_LEAVING)
+        return true;
+    berth__block_delete(&leave->pool->block_slab, leave->block);
+    return false;
 }
 
 static void leave_count(struct berth_block *block)
 {
-    berth__stats_free(block->segment->pool->tier, (enum berth_tag)block->tag, block->requested,
-                      block->size);
-    if (block->flags & BERTH_BLOCK_SYNC_MEMOPS)
+    berth__stats_free(block->pool->tier, (enum berth_tag)block->tag, block->requested, block->size);
+    if (atomic_exchange_explicit(&block->flags, 0, memory_order_relaxed) & BERTH_BLOCK_SYNC_MEMOPS)
         block->segment->sync_memops_blocks--;
-    block->flags = 0;
+}
+
+/* Once the driver has the memory back, anybody may be given the same address. */
+static int leave_hide(const struct leave *leave)
+{
+    int r = BERTH_POOL_FORWARD;
+
+    berth__pool_lock(leave->pool);
+    if (leave_is_current(leave)) {
+        berth__segment_unmap(leave->block->segment);
+        r = 0;
+    }
+    berth__pool_unlock(leave->pool);
+    return r;
 }
 
 static int leave_to_driver(const struct leave *leave)
 {
     struct berth_block *block = leave->block;
-    struct berth_segment *segment = block->segment;
-    struct berth_segment *other = NULL;
-    int r = leave->in_order ? berth__device_error(leave->in_order(segment->base, leave->stream))
-                            : berth__device_free(leave->context, segment->base);
+    struct berth_segment *segment, *other = NULL;
+    uintptr_t address = berth__block_address(block);
+    int r = leave_hide(leave);
 
+    if (r != 0)
+        return r;
+    r = leave->in_order ? berth__device_error(leave->in_order(address, leave->stream))
+                        : berth__device_free(leave->context, address);
     berth__pool_lock(leave->pool);
     if (leave_is_current(leave)) {
+        segment = block->segment;
         if (r < 0) {
             /* The driver kept it, so nobody else was given the address, and the nodes exist. */
-            segment->is_mapped =
-                berth__page_map_insert(segment->base, segment->size, segment, &other) == 0;
-            block->state = BERTH_BLOCK_LIVE;
+            berth__segment_map(segment, &other);
+            berth__block_set_state(block, BERTH_BLOCK_LIVE);
         } else {
             berth__pool_forget_segment(leave->pool, segment);
+            leave_is_current(leave); /* it is not: returns the record */
         }
     }
     berth__pool_unlock(leave->pool);
@@ -307,18 +341,34 @@ static int leave_in_capture(const struct leave *leave)
     berth__pool_lock(pool);
     if (leave_is_current(leave)) {
         if (r < 0) {
-            block->state = BERTH_BLOCK_LIVE;
+            berth__block_set_state(block, BERTH_BLOCK_LIVE);
         } else {
             leave_count(block);
-            block->state = BERTH_BLOCK_WAITING;
             block->requested = 0;
             block->id = pool->wait_epoch;
             block->waiting = pool->waiting;
+            berth__block_set_state(block, BERTH_BLOCK_WAITING);
             pool->waiting = block;
         }
     }
     berth__pool_unlock(pool);
     return r;
+}
+
+/*
+ * Before a synchronisation: takes the number up to which blocks that wait are idle after it. Those
+ * of this pool that began to wait at a higher one wait for the next. 0 when none waits.
+ */
+static uint64_t epoch_begin(struct berth_pool *pool)
+{
+    uint64_t epoch = 0;
+
+    if (BERTH_LIKELY(!atomic_load_explicit(&pool->waiting, memory_order_relaxed)))
+        return 0;
+    berth__pool_lock(pool);
+    epoch = pool->wait_epoch++;
+    berth__pool_unlock(pool);
+    return epoch;
 }
 
 int berth__pool_free_in_order(uintptr_t address, berth_free_async_function function,
@@ -349,15 +399,17 @@ int berth__pool_free(uintptr_t address)
         return leave_to_driver(&leave);
     if (berth__device_capturing())
         return leave_in_capture(&leave);
+    leave.epoch = epoch_begin(leave.pool);
     r = berth__device_sync(leave.context);
     berth__pool_lock(leave.pool);
     if (leave_is_current(&leave)) {
         if (r < 0) {
-            leave.block->state = BERTH_BLOCK_LIVE;
+            berth__block_set_state(leave.block, BERTH_BLOCK_LIVE);
         } else {
             leave_count(leave.block);
             berth__pool_put(leave.pool, leave.block);
-            berth__pool_settle(leave.pool, leave.epoch);
+            if (leave.epoch > 0)
+                berth__pool_settle(leave.pool, leave.epoch);
         }
     }
     berth__pool_unlock(leave.pool);

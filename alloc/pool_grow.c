@@ -21,15 +21,14 @@ struct growth {
 
 static void growth_undo(struct berth_pool *pool, struct growth *growth)
 {
-    struct berth_block **index = growth->segment ? growth->segment->index : NULL;
-
     berth__pool_lock(pool);
     if (growth->block)
-        berth__slab_delete(&pool->block_slab, growth->block);
-    if (growth->segment)
+        berth__block_delete(&pool->block_slab, growth->block);
+    if (growth->segment) {
+        berth__segment_starts_delete(&pool->starts_slab, growth->segment->starts, growth->size);
         berth__slab_delete(&pool->segment_slab, growth->segment);
+    }
     berth__pool_unlock(pool);
-    berth__slab_unmap(index, berth__segment_index_size(growth->size));
 }
 
 static int growth_prepare(struct berth_pool *pool, uint64_t size, bool is_whole,
@@ -40,22 +39,19 @@ static int growth_prepare(struct berth_pool *pool, uint64_t size, bool is_whole,
     berth__pool_lock(pool);
     *growth = (struct growth){
         .segment = berth__slab_new(&pool->segment_slab, sizeof(struct berth_segment)),
-        .block = berth__slab_new(&pool->block_slab, sizeof(struct berth_block)),
+        .block = berth__block_new(&pool->block_slab, pool),
         .size = size,
         .generation = pool->generation,
     };
-    berth__pool_unlock(pool);
     segment = growth->segment;
-    if (!segment || !growth->block)
+    if (segment && !is_whole)
+        segment->starts = berth__segment_starts_new(&pool->starts_slab, size);
+    berth__pool_unlock(pool);
+    if (!segment || !growth->block || (!is_whole && !segment->starts))
         goto undo;
     segment->size = size;
     segment->pool = pool;
     segment->kind = is_whole ? BERTH_SEGMENT_WHOLE : BERTH_SEGMENT_SHARED;
-    if (!is_whole) {
-        segment->index = berth__slab_map(berth__segment_index_size(size));
-        if (!segment->index)
-            goto undo;
-    }
     return 0;
 undo:
     growth_undo(pool, growth);
@@ -85,6 +81,26 @@ void berth__pool_list_remove(struct berth_pool *pool, struct berth_segment *segm
         pool->shared_reserved -= segment->size;
 }
 
+/*
+ * Whether the record may go. A block that a thread is freeing is left to that thread, which learns
+ * from the state that there is nothing left to free.
+ */
+static bool block_retire(struct berth_block *block)
+{
+    for (;;) {
+        uintptr_t address = berth__block_address(block);
+        enum berth_block_state state = berth__block_state(block);
+
+        if (state == BERTH_BLOCK_LEAVING) {
+            if (berth__block_move(block, address, state, BERTH_BLOCK_ORPHAN))
+                return false;
+        } else if (state != BERTH_BLOCK_LIVE ||
+                   berth__block_move(block, address, state, BERTH_BLOCK_FREE)) {
+            return true;
+        }
+    }
+}
+
 void berth__pool_delete_segment(struct berth_pool *pool, struct berth_segment *segment)
 {
     struct berth_block *block = segment->first;
@@ -92,24 +108,26 @@ void berth__pool_delete_segment(struct berth_pool *pool, struct berth_segment *s
     while (block) {
         struct berth_block *next = block->next;
 
-        block->state = BERTH_BLOCK_FREE;
-        block->id = 0;
-        berth__slab_delete(&pool->block_slab, block);
+        if (block_retire(block))
+            berth__block_delete(&pool->block_slab, block);
         block = next;
     }
-    berth__slab_unmap(segment->index, berth__segment_index_size(segment->size));
-    segment->index = NULL;
+    berth__segment_starts_delete(&pool->starts_slab, segment->starts, segment->size);
     berth__slab_delete(&pool->segment_slab, segment);
 }
 
 static void waiting_remove(struct berth_pool *pool, const struct berth_block *block)
 {
-    struct berth_block **link = &pool->waiting;
+    struct berth_block *at = pool->waiting;
 
-    while (*link && *link != block)
-        link = &(*link)->waiting;
-    if (*link)
-        *link = block->waiting;
+    if (at == block) {
+        pool->waiting = block->waiting;
+        return;
+    }
+    while (at && at->waiting != block)
+        at = at->waiting;
+    if (at)
+        at->waiting = block->waiting;
 }
 
 void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *segment)
@@ -118,9 +136,9 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
         segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared;
 
     if (segment->is_mapped)
-        berth__page_map_remove(segment->base, segment->size, segment);
+        berth__segment_unmap(segment);
     for (struct berth_block *block = segment->first; block; block = block->next) {
-        switch (block->state) {
+        switch (berth__block_state(block)) {
         case BERTH_BLOCK_FREE:
             berth__free_set_remove(set, block);
             berth__pool_count_cached(pool, -block->size);
@@ -172,11 +190,9 @@ static int growth_enter(struct berth_pool *pool, struct growth *growth, uintptr_
             berth__pool_unlock(pool);
             return -ESTALE;
         }
-        r = berth__page_map_insert(base, segment->size, segment, &other);
-        if (r == 0) {
-            segment->is_mapped = true;
+        r = berth__segment_map(segment, &other);
+        if (r == 0)
             return 0;
-        }
         berth__pool_unlock(pool);
         if (r != -EEXIST)
             return r;
@@ -217,7 +233,7 @@ static int grow_by(struct berth_pool *pool, const struct berth_pool_request *req
     block = growth.block;
     berth__free_set_remove(is_whole ? &pool->whole : &pool->shared, block);
     if (block->size > block_size && !is_whole) {
-        struct berth_block *rest = berth__slab_new(&pool->block_slab, sizeof(*rest));
+        struct berth_block *rest = berth__block_new(&pool->block_slab, pool);
 
         if (rest) {
             berth__segment_split(block, block_size, rest);
@@ -227,7 +243,7 @@ static int grow_by(struct berth_pool *pool, const struct berth_pool_request *req
     berth__pool_hand_out(pool, block, request);
     if (is_captured)
         block->flags = BERTH_BLOCK_CAPTURED;
-    *ret_address = block->address;
+    *ret_address = berth__block_address(block);
     berth__pool_unlock(pool);
     return 0;
 
@@ -290,7 +306,7 @@ static bool take_cached(struct berth_pool *pool, const struct berth_pool_request
     block = berth__pool_take(pool, size, is_whole);
     if (block) {
         berth__pool_hand_out(pool, block, request);
-        *ret_address = block->address;
+        *ret_address = berth__block_address(block);
     }
     berth__pool_unlock(pool);
     return block != NULL;

@@ -31,11 +31,12 @@ struct berth_pool {
     uint64_t generation;                 /* of contexts that this pool has served */
     struct berth_free_set shared, whole; /* free blocks */
     struct berth_segment *segments;
-    struct berth_block *waiting; /* freed during a capture, see block.h; newest first */
-    uint64_t wait_epoch;         /* counts synchronisations; WAITING blocks keep it in `id` */
-    uint64_t cached;             /* derived: bytes in the free sets */
-    uint64_t shared_reserved;    /* derived: bytes of SHARED segments */
-    struct berth_slab block_slab, segment_slab;
+    /* Freed during a capture, see block.h; newest first. Written under `lock`. */
+    struct berth_block *_Atomic waiting;
+    uint64_t wait_epoch;      /* counts synchronisations; WAITING blocks keep it in `id` */
+    uint64_t cached;          /* derived: bytes in the free sets */
+    uint64_t shared_reserved; /* derived: bytes of SHARED segments */
+    struct berth_slab block_slab, segment_slab, starts_slab;
     _Atomic uint64_t releasing; /* bytes on their way to the driver, by any thread */
 };
 

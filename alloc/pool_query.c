@@ -21,7 +21,8 @@ static struct berth_block *find_and_lock(uintptr_t address, int *ret_error)
     berth__pool_lock(pool);
     if (berth__page_map_find(address) == segment) {
         block = berth__segment_block(segment, address);
-        if (block->state == BERTH_BLOCK_LIVE && address - block->address < block->requested)
+        if (block && berth__block_state(block) == BERTH_BLOCK_LIVE &&
+            address - berth__block_address(block) < block->requested)
             return block;
         *ret_error = -EFAULT;
     }
@@ -38,7 +39,7 @@ int berth__pool_find(uintptr_t address, struct berth_block_view *ret)
         return r;
     *ret = (struct berth_block_view){
         .tier = block->segment->pool->tier,
-        .base = block->address,
+        .base = berth__block_address(block),
         .requested = block->requested,
         .held = block->size,
         .id = block->id,
@@ -60,7 +61,7 @@ void berth__pool_set_exported(uintptr_t base)
 
     if (!block)
         return;
-    block->flags |= BERTH_BLOCK_EXPORTED;
+    atomic_fetch_or_explicit(&block->flags, BERTH_BLOCK_EXPORTED, memory_order_relaxed);
     berth__pool_unlock(block->segment->pool);
 }
 
@@ -76,10 +77,11 @@ bool berth__pool_set_sync_memops(uintptr_t base, bool value)
     segment = block->segment;
     had = (block->flags & BERTH_BLOCK_SYNC_MEMOPS) != 0;
     if (value && !had) {
-        block->flags |= BERTH_BLOCK_SYNC_MEMOPS;
+        atomic_fetch_or_explicit(&block->flags, BERTH_BLOCK_SYNC_MEMOPS, memory_order_relaxed);
         segment->sync_memops_blocks++;
     } else if (!value && had) {
-        block->flags &= (uint8_t)~BERTH_BLOCK_SYNC_MEMOPS;
+        atomic_fetch_and_explicit(&block->flags, (uint8_t)~BERTH_BLOCK_SYNC_MEMOPS,
+                                  memory_order_relaxed);
         segment->sync_memops_blocks--;
     }
     tell = value || segment->sync_memops_blocks == 0;
@@ -107,7 +109,7 @@ static void audit_segment(const struct berth_segment *segment, struct berth_pool
     audit->segments++;
     audit->reserved += segment->size;
     for (const struct berth_block *block = segment->first; block; block = block->next) {
-        switch (block->state) {
+        switch (berth__block_state(block)) {
         case BERTH_BLOCK_FREE:
             audit->cached += block->size;
             break;

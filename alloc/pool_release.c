@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "alloc/page_map.h"
 #include "alloc/pool_parts.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
@@ -22,8 +21,7 @@ static void detach(struct berth_pool *pool, struct berth_segment *segment,
 {
     berth__free_set_remove(set, segment->first);
     berth__pool_count_cached(pool, -segment->size);
-    berth__page_map_remove(segment->base, segment->size, segment);
-    segment->is_mapped = false;
+    berth__segment_unmap(segment);
     berth__pool_list_remove(pool, segment);
     segment->next = *list;
     *list = segment;
@@ -65,12 +63,11 @@ static void attach_again(struct berth_pool *pool, struct berth_segment *segment,
     struct berth_segment *other = NULL;
 
     if (pool->generation != generation ||
-        berth__page_map_insert(segment->base, segment->size, segment, &other) < 0) {
+        berth__segment_map(segment, &other) < 0) {
         berth__tier_release(pool->tier, segment->size);
         berth__pool_delete_segment(pool, segment);
         return;
     }
-    segment->is_mapped = true;
     berth__pool_list_add(pool, segment);
     berth__free_set_insert(segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared,
                            segment->first);

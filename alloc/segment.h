@@ -15,6 +15,7 @@
 
 #include "alloc/block.h"
 #include "alloc/block_slab.h"
+#include "alloc/start_map.h"
 
 enum berth_segment_kind { BERTH_SEGMENT_SHARED, BERTH_SEGMENT_WHOLE, BERTH_SEGMENT_FOREIGN };
 
@@ -27,10 +28,10 @@ struct berth_segment {
     struct berth_pool *pool;           /* NULL for FOREIGN */
     struct berth_segment *prev, *next; /* the owner's list */
     struct berth_block *first;         /* the block at `base`; NULL for FOREIGN */
-    struct berth_block **index;        /* SHARED: by granule, the block that starts there */
+    uint64_t *starts;                  /* SHARED: the granules where blocks start */
     uint64_t used_blocks;              /* blocks that are not FREE */
     uint64_t sync_memops_blocks;       /* blocks that carry BERTH_BLOCK_SYNC_MEMOPS */
-    bool is_mapped;                    /* entered in the page map */
+    bool is_mapped;                    /* in the page map, and its blocks in the index */
     /* FOREIGN only: */
     void *context; /* whose destruction destroys it; NULL when it outlives contexts */
     uint64_t requested;
@@ -38,13 +39,21 @@ struct berth_segment {
     uint8_t tag;
 };
 
-/* Bytes of host memory that a SHARED segment's index takes. */
-static inline size_t berth__segment_index_size(uint64_t size)
-{
-    return (size_t)(size >> BERTH_GRANULE_SHIFT) * sizeof(struct berth_block *);
-}
+/*
+ * An empty start map for a SHARED segment of `size` bytes, or NULL without memory; and its end.
+ * Those of small segments come from the slab, because an OS page would be too much for them.
+ */
+uint64_t *berth__segment_starts_new(struct berth_slab *slab, uint64_t size);
+void berth__segment_starts_delete(struct berth_slab *slab, uint64_t *starts, uint64_t size);
 
-/* Puts `block` at `address` with `size`, after `prev` (NULL: first), and indexes it. */
+/*
+ * Enters the segment in the page map and its blocks in the block index, or takes them out: from
+ * then on their addresses may be somebody else's. Errors as berth__page_map_insert().
+ */
+int berth__segment_map(struct berth_segment *segment, struct berth_segment **ret_other);
+void berth__segment_unmap(struct berth_segment *segment);
+
+/* Puts `block`, FREE, at `address` with `size`, after `prev` (NULL: first). */
 void berth__segment_place(struct berth_segment *segment, struct berth_block *block,
                           struct berth_block *prev, uintptr_t address, uint64_t size);
 

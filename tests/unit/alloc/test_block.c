@@ -62,7 +62,8 @@ static struct berth_block *linear_fit(struct berth_block *blocks, const bool *pr
 
         if (present[i] && block->size >= size &&
             (!best || block->size < best->size ||
-             (block->size == best->size && block->address < best->address)))
+             (block->size == best->size &&
+              berth__block_address(block) < berth__block_address(best))))
             best = block;
     }
     return best;
@@ -81,7 +82,7 @@ static void best_fit_agrees_with_a_linear_search(void **state)
         if (present[i]) {
             berth__free_set_remove(&set, &blocks[i]);
         } else {
-            blocks[i].address = (uintptr_t)(i + 1) << 30;
+            berth__block_set(&blocks[i], (uintptr_t)(i + 1) << 30, BERTH_BLOCK_FREE);
             blocks[i].size = size;
             berth__free_set_insert(&set, &blocks[i]);
         }
