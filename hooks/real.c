@@ -69,12 +69,19 @@ static void forget_in_child(void)
 }
 
 #define DRIVER_PREFIX "libcuda.so"
+/* Berth's own driver without a device, for replays (tools/virtual). */
+#define VIRTUAL_PREFIX "libberth-virtual.so"
 
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
 
     return slash ? slash + 1 : path;
+}
+
+static bool is_prefix(const char *prefix, const char *name)
+{
+    return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
 /* The driver's handle if it is loaded in this namespace; that keeps it loaded. */
@@ -86,7 +93,8 @@ static void *find_driver(const void *address)
     if (!handle)
         handle = dlopen("libcuda.so", RTLD_LAZY | RTLD_NOLOAD);
     if (!handle && dladdr(address, &info) && info.dli_fname &&
-        strncmp(base_name(info.dli_fname), DRIVER_PREFIX, strlen(DRIVER_PREFIX)) == 0)
+        (is_prefix(DRIVER_PREFIX, base_name(info.dli_fname)) ||
+         is_prefix(VIRTUAL_PREFIX, base_name(info.dli_fname))))
         handle = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
     return handle;
 }
@@ -126,7 +134,8 @@ bool berth__real_bind(void)
 
     if (atomic_load_explicit(&berth__real_is_bound, memory_order_acquire))
         return true;
-    if (!berth__real_module_symbols(DRIVER_PREFIX, driver_names, found.address, DRIVER_NAMES))
+    if (!berth__real_module_symbols(DRIVER_PREFIX, driver_names, found.address, DRIVER_NAMES) &&
+        !berth__real_module_symbols(VIRTUAL_PREFIX, driver_names, found.address, DRIVER_NAMES))
         return false;
     publish(&found.driver);
     return true;

@@ -14,4 +14,10 @@
 /* The absolute path of a library. 0, or -ENOENT after which `ret` names where it was expected. */
 int berth__library_find(const char *name, char ret[PATH_MAX]);
 
+/*
+ * Appends a library to LD_PRELOAD: what is there keeps its place in the search order. 0, or
+ * negative errno after one line that begins with the command's name.
+ */
+int berth__library_preload(const char *command, const char *name);
+
 #endif

@@ -3,6 +3,7 @@
 #include "tools/berth/options.h"
 #include "tools/berth/policy.h"
 #include "tools/berth/tool.h"
+#include "tools/berth/trace.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,8 @@ static const struct command commands[] = {
     {"ps", "[--all] [--json]", "List the processes under Berth.", berth__command_ps},
     {"stat", "[PID] [--json] [--paths] [--watch SECONDS]",
      "Show where a process's memory is, by tag and tier.", berth__command_stat},
+    {"trace", "replay ...", "Record the allocations of a program; replay what was recorded.",
+     berth__command_trace},
     {"policy", "check|compile|show|apply ...",
      "Check, compile or show a policy file; show or replace the policy of a process.",
      command_policy},
@@ -56,6 +59,11 @@ static void print_command(const struct command *command)
                "  berth policy compile FILE [-o OUT] make a table of it, for BERTH_POLICY\n"
                "  berth policy show FILE|PID         show what a file or a process has\n"
                "  berth policy apply PID FILE        replace the policy of a process\n");
+    if (strcmp(command->name, "trace") == 0)
+        printf(
+            "\n"
+            "  berth trace replay FILE [OPTION]... re-run a trace against the driver, the pool or "
+            "both\n");
     if (strcmp(command->name, "run") == 0) {
         printf("\nOptions, for -o and BERTH_OPTIONS:\n\n");
         berth__options_print(stdout);

@@ -124,46 +124,9 @@ static int wants_malloc_side(const struct run *run)
     }
 }
 
-/* Whether a `separators`-joined list holds `item`. */
-static int list_has(const char *list, const char *separators, const char *item)
-{
-    size_t length = strlen(item);
-
-    while (*list) {
-        size_t n = strcspn(list, separators);
-
-        if (n == length && memcmp(list, item, n) == 0)
-            return 1;
-        list += n;
-        list += strspn(list, separators);
-    }
-    return 0;
-}
-
-/* Appends a library to LD_PRELOAD: what is there keeps its place in the search order. */
 static int preload(const char *name)
 {
-    const char *before = getenv("LD_PRELOAD");
-    char path[PATH_MAX];
-    char *list;
-
-    if (berth__library_find(name, path) < 0) {
-        berth__tool_fail("run: %s does not exist; expected Berth's library there", path);
-        return BERTH_EXIT_RUN_REFUSED;
-    }
-    /* The dynamic linker splits LD_PRELOAD at these, and expands $; there is no way to quote. */
-    if (strpbrk(path, " \t\n:;$")) {
-        berth__tool_fail("run: LD_PRELOAD cannot name '%s'; expected a path without spaces, "
-                         "colons, semicolons and $",
-                         path);
-        return BERTH_EXIT_RUN_REFUSED;
-    }
-    if (before && list_has(before, " :", path))
-        return 0;
-    list = before && *before ? berth__tool_format("%s:%s", before, path) : berth__tool_strdup(path);
-    setenv("LD_PRELOAD", list, 1);
-    free(list);
-    return 0;
+    return berth__library_preload("run", name) < 0 ? BERTH_EXIT_RUN_REFUSED : 0;
 }
 
 static void set_options(const struct run *run)
