@@ -2,6 +2,7 @@
 #include "alloc/pool.h"
 
 #include "alloc/block_index.h"
+#include "alloc/device_context.h"
 #include "alloc/options.h"
 #include "alloc/page_map.h"
 #include "alloc/pool_parts.h"
@@ -189,7 +190,7 @@ int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_a
     struct berth_pool *pool;
 
     if (request->size == 0 || size == 0 || berth__pool_disabled() ||
-        berth__device_current(&context) < 0 || !context)
+        berth__context_ask(&context, NULL) < 0 || !context)
         return BERTH_POOL_FORWARD;
     pool = pool_find_or_make(context, request->tier);
     if (!pool)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "device_mock.h"
 
+#include "alloc/device_context.h"
+
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -200,6 +202,7 @@ void mock_reset(uint64_t capacity)
     mock_capture_answer = 0;
     capacity_bytes = capacity;
     depth = 0;
+    berth__context_track_again();
     berth__driver = (struct berth_driver){
         .cuCtxGetCurrent = mock_get_current,
         .cuCtxPushCurrent_v2 = mock_push,
@@ -217,6 +220,12 @@ void mock_set_capacity(uint64_t capacity)
 }
 
 void mock_set_current(berth_cu_context context)
+{
+    mock_switch_unseen(context);
+    berth__context_changed();
+}
+
+void mock_switch_unseen(berth_cu_context context)
 {
     depth = context != NULL;
     stack[0] = context;

@@ -30,6 +30,8 @@ void mock_set_capacity(uint64_t capacity);
 berth_cu_context mock_context(unsigned index);
 /* Makes it (NULL: none) the calling thread's only context. */
 void mock_set_current(berth_cu_context context);
+/* The same by a way that no hook sees. */
+void mock_switch_unseen(berth_cu_context context);
 /* Destroys the context and its memory, as the driver does. */
 void mock_destroy(berth_cu_context context);
 /* Makes a new one that gets the handle of one that was destroyed. */

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/device_context.h"
+
+#include "alloc/log.h"
+
+#include <errno.h>
+
+/* How often at most a context is used without a look at the driver's. */
+#define USES_MAX 256
+
+__thread struct berth_context_memory berth__context_memory;
+_Atomic uint64_t berth__context_generation = 1;
+
+/* Raised when a switch was not seen. */
+static atomic_bool is_distrusted;
+
+static void distrust(void)
+{
+    static atomic_int said;
+
+    atomic_store(&is_distrusted, true);
+    berth__context_changed_for_all();
+    berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_CUDA,
+                    "a thread's CUDA context changed in a way that Berth does not see; the driver "
+                    "is asked for it at each allocation from now on");
+}
+
+int berth__context_ask(berth_cu_context *ret, bool *ret_seen)
+{
+    struct berth_context_memory *memory = &berth__context_memory;
+    /* Before the question: a context that ends while it is answered is forgotten again. */
+    uint64_t generation = atomic_load_explicit(&berth__context_generation, memory_order_acquire);
+    berth_cu_context context = NULL;
+    bool seen;
+    int r;
+
+    if (!berth__driver.cuCtxGetCurrent)
+        return -ENOSYS;
+    r = berth__device_error(berth__driver.cuCtxGetCurrent(&context));
+    if (r < 0) {
+        memory->generation = 0;
+        return r;
+    }
+    seen = memory->generation != generation || memory->context == context;
+    if (!seen)
+        distrust();
+    memory->context = context;
+    memory->uses_left = USES_MAX;
+    /* A thread without a context gets the driver's answers: there is nothing to be fast for. */
+    memory->generation =
+        context && !atomic_load_explicit(&is_distrusted, memory_order_relaxed) ? generation : 0;
+    *ret = context;
+    if (ret_seen)
+        *ret_seen = seen;
+    return 0;
+}
+
+void berth__context_changed_for_all(void)
+{
+    atomic_fetch_add_explicit(&berth__context_generation, 1, memory_order_acq_rel);
+}
+
+bool berth__context_is_tracked(void)
+{
+    return !atomic_load_explicit(&is_distrusted, memory_order_relaxed);
+}
+
+void berth__context_track_again(void)
+{
+    atomic_store(&is_distrusted, false);
+    berth__context_changed_for_all();
+}
