@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/device.h"
 
-#include "alloc/device_context.h"
 #include "alloc/tier_ops.h"
 
 #include <errno.h>
@@ -44,7 +43,15 @@ berth_cu_result berth__device_result(int error)
 
 int berth__device_current(berth_cu_context *ret)
 {
-    return berth__context_current(ret);
+    berth_cu_context context = NULL;
+    int r;
+
+    if (!berth__driver.cuCtxGetCurrent)
+        return -ENOSYS;
+    r = berth__device_error(berth__driver.cuCtxGetCurrent(&context));
+    if (r == 0)
+        *ret = context;
+    return r;
 }
 
 int berth__device_of_current(int *ret)
@@ -78,8 +85,7 @@ berth_cu_context berth__device_primary(int device)
     return context;
 }
 
-/* Makes `context` current unless it is; *ret_pushed says whether context_leave() must undo it. */
-static int context_enter(berth_cu_context context, bool *ret_pushed)
+int berth__device_enter(berth_cu_context context, bool *ret_pushed)
 {
     berth_cu_context current = NULL;
     int r = berth__device_current(&current);
@@ -89,18 +95,15 @@ static int context_enter(berth_cu_context context, bool *ret_pushed)
     *ret_pushed = current != context;
     if (!*ret_pushed)
         return 0;
-    berth__context_changed();
     return berth__device_error(berth__driver.cuCtxPushCurrent_v2(context));
 }
 
-static void context_leave(bool pushed)
+void berth__device_leave(bool pushed)
 {
     berth_cu_context ignored;
 
-    if (!pushed)
-        return;
-    berth__driver.cuCtxPopCurrent_v2(&ignored);
-    berth__context_changed();
+    if (pushed)
+        berth__driver.cuCtxPopCurrent_v2(&ignored);
 }
 
 int berth__device_alloc(uint64_t size, uintptr_t *ret)
@@ -116,24 +119,24 @@ int berth__device_alloc(uint64_t size, uintptr_t *ret)
 int berth__device_free(berth_cu_context context, uintptr_t address)
 {
     bool pushed = false;
-    int r = context_enter(context, &pushed);
+    int r = berth__device_enter(context, &pushed);
 
     if (r < 0)
         return r;
     r = berth__device_error(berth__driver.cuMemFree_v2(address));
-    context_leave(pushed);
+    berth__device_leave(pushed);
     return r;
 }
 
 int berth__device_sync(berth_cu_context context)
 {
     bool pushed = false;
-    int r = context_enter(context, &pushed);
+    int r = berth__device_enter(context, &pushed);
 
     if (r < 0)
         return r;
     r = berth__device_error(berth__driver.cuCtxSynchronize());
-    context_leave(pushed);
+    berth__device_leave(pushed);
     return r;
 }
 
@@ -149,7 +152,7 @@ int berth__device_probe_capture(berth_cu_context context)
     berth_cu_address address = 0;
     bool pushed = false;
     berth_cu_result result;
-    int r = context_enter(context, &pushed);
+    int r = berth__device_enter(context, &pushed);
 
     if (r < 0)
         return r;
@@ -157,7 +160,7 @@ int berth__device_probe_capture(berth_cu_context context)
     result = berth__driver.cuMemAlloc_v2(&address, 1);
     if (result == 0)
         berth__driver.cuMemFree_v2(address);
-    context_leave(pushed);
+    berth__device_leave(pushed);
     if (result >= BERTH_CU_CAPTURE_FIRST && result <= BERTH_CU_CAPTURE_LAST)
         return berth__device_error(result);
     return 0;

@@ -23,6 +23,7 @@ typedef int berth_cu_device;
 typedef unsigned long long berth_cu_address;
 typedef struct berth_cu_opaque_context *berth_cu_context;
 typedef struct berth_cu_opaque_stream *berth_cu_stream;
+typedef struct berth_cu_opaque_event *berth_cu_event;
 typedef struct berth_cu_opaque_pool *berth_cu_pool;
 typedef struct berth_cu_opaque_graph *berth_cu_graph;
 
@@ -38,6 +39,7 @@ enum {
     BERTH_CU_NOT_INITIALIZED = 3,
     BERTH_CU_NO_DEVICE = 100,
     BERTH_CU_NOT_FOUND = 500,
+    BERTH_CU_NOT_READY = 600,
     BERTH_CU_NOT_SUPPORTED = 801,
     BERTH_CU_CAPTURE_UNSUPPORTED = 900,
     BERTH_CU_CAPTURE_FIRST = 900, /* the codes that speak of stream capture */
@@ -51,8 +53,19 @@ enum {
  */
 #define BERTH_DRIVER_USED(X)                                                                       \
     X(cuCtxGetCurrent, (berth_cu_context * context))                                               \
+    X(cuCtxPushCurrent_v2, (berth_cu_context context))                                             \
+    X(cuCtxPopCurrent_v2, (berth_cu_context * context))                                            \
     X(cuCtxGetDevice, (berth_cu_device * device))                                                  \
     X(cuCtxSynchronize, (void))                                                                    \
+    X(cuCtxRecordEvent, (berth_cu_context context, berth_cu_event event))                          \
+    X(cuEventCreate, (berth_cu_event * event, unsigned flags))                                     \
+    X(cuEventQuery, (berth_cu_event event))                                                        \
+    X(cuEventRecord, (berth_cu_event event, berth_cu_stream stream))                               \
+    X(cuStreamWaitEvent, (berth_cu_stream stream, berth_cu_event event, unsigned flags))           \
+    X(cuStreamQuery, (berth_cu_stream stream))                                                     \
+    X(cuStreamGetCtx, (berth_cu_stream stream, berth_cu_context * context))                        \
+    X(cuDeviceGetMemPool, (berth_cu_pool * pool, berth_cu_device device))                          \
+    X(cuDeviceGetDefaultMemPool, (berth_cu_pool * pool, berth_cu_device device))                   \
     X(cuDevicePrimaryCtxGetState, (berth_cu_device device, unsigned *flags, int *active))          \
     X(cuDevicePrimaryCtxRetain, (berth_cu_context * context, berth_cu_device device))              \
     X(cuStreamSynchronize, (berth_cu_stream stream))                                               \
@@ -108,6 +121,11 @@ enum {
       (berth_cu_address * address, size_t size, berth_cu_pool pool, berth_cu_stream stream))       \
     X(cuMemFreeAsync, (berth_cu_address address, berth_cu_stream stream))                          \
     X(cuMemFreeAsync_ptsz, (berth_cu_address address, berth_cu_stream stream))                     \
+    X(cuDeviceSetMemPool, (berth_cu_device device, berth_cu_pool pool))                            \
+    X(cuMemSetMemPool, (void *location, int type, berth_cu_pool pool))                             \
+    X(cuMemPoolTrimTo, (berth_cu_pool pool, size_t keep))                                          \
+    X(cuMemPoolSetAttribute, (berth_cu_pool pool, int attribute, void *value))                     \
+    X(cuMemPoolGetAttribute, (berth_cu_pool pool, int attribute, void *value))                     \
     X(cuMemCreate, (uint64_t * handle, size_t size, const void *properties, uint64_t flags))       \
     X(cuArrayCreate_v2, (void **array, const void *descriptor))                                    \
     X(cuArray3DCreate_v2, (void **array, const void *descriptor))                                  \
@@ -125,18 +143,6 @@ enum {
        void *options, void **values, unsigned count))                                              \
     X(cuLibraryGetModule, (void **module, void *library))                                          \
     X(cuKernelGetFunction, (void **function, void *kernel))                                        \
-    X(cuCtxSetCurrent, (berth_cu_context context))                                                 \
-    X(cuCtxPushCurrent, (berth_cu_context context))                                                \
-    X(cuCtxPushCurrent_v2, (berth_cu_context context))                                             \
-    X(cuCtxPopCurrent, (berth_cu_context * context))                                               \
-    X(cuCtxPopCurrent_v2, (berth_cu_context * context))                                            \
-    X(cuGLCtxCreate, (berth_cu_context * context, unsigned flags, berth_cu_device device))         \
-    X(cuGLCtxCreate_v2, (berth_cu_context * context, unsigned flags, berth_cu_device device))      \
-    X(cuVDPAUCtxCreate, (berth_cu_context * context, unsigned flags, berth_cu_device device,       \
-                         uint32_t display, void *get_address))                                     \
-    X(cuVDPAUCtxCreate_v2, (berth_cu_context * context, unsigned flags, berth_cu_device device,    \
-                            uint32_t display, void *get_address))                                  \
-    X(cuCtxCreate, (berth_cu_context * context, unsigned flags, berth_cu_device device))           \
     X(cuCtxCreate_v2, (berth_cu_context * context, unsigned flags, berth_cu_device device))        \
     X(cuCtxCreate_v3, (berth_cu_context * context, void *affinity, int count, unsigned flags,      \
                        berth_cu_device device))                                                    \
@@ -222,12 +228,19 @@ void berth__device_register(void);
 int berth__device_error(berth_cu_result result);
 berth_cu_result berth__device_result(int error);
 
-/* The calling thread's context in *ret, NULL when it has none; see alloc/device_context.h. */
+/* The calling thread's context in *ret, NULL when it has none. */
 int berth__device_current(berth_cu_context *ret);
 /* The device of the calling thread's context. */
 int berth__device_of_current(int *ret);
 /* The context that `device`'s primary one has now, NULL when it is not active. */
 berth_cu_context berth__device_primary(int device);
+
+/*
+ * Makes `context` current unless it is; *ret_pushed says whether berth__device_leave() must undo
+ * it.
+ */
+int berth__device_enter(berth_cu_context context, bool *ret_pushed);
+void berth__device_leave(bool pushed);
 
 /* One driver allocation in the calling thread's context. */
 int berth__device_alloc(uint64_t size, uintptr_t *ret);

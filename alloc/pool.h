@@ -68,6 +68,7 @@ struct berth_block_view {
     uint64_t id;         /* a new one for each allocation */
     bool is_whole;       /* has a driver allocation of its own */
     bool is_sync_memops; /* see berth__pool_set_sync_memops() */
+    bool is_stream_ordered;
     enum berth_tag tag;
     berth_site_id site;
     uint64_t table_version;

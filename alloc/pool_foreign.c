@@ -3,6 +3,7 @@
 
 #include "alloc/page_map.h"
 #include "alloc/pool.h"
+#include "alloc/pool_stream.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 
@@ -157,6 +158,10 @@ void berth__foreign_drop(const void *context)
 
 void berth__foreign_forget(struct berth_segment *segment)
 {
+    if (segment->kind == BERTH_SEGMENT_STREAM) {
+        berth__stream_forget(segment);
+        return;
+    }
     pthread_mutex_lock(&foreign_lock);
     if (segment->is_mapped && berth__page_map_find(segment->base) == segment) {
         berth_tier_id tier = segment->tier;

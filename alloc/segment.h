@@ -5,7 +5,8 @@
  *  SHARED   sub-allocated: many blocks; free neighbours are always merged
  *  WHOLE    one block, never split: its driver IPC handle is right for any importer
  *  FOREIGN  not the pool's: memory that the driver gave to the program itself, which is only
- *           accounted (pitched, managed, pinned, stream-ordered)
+ *           accounted (pitched, managed, pinned, of the program's own pools)
+ *  STREAM   not the pool's: a stream-ordered block, see pool_stream.h
  *
  * Synchronization: `owner_lock` guards everything but base, size, kind and the owner, which a
  * reader of the page map may look at without it. A segment's record is never unmapped.
@@ -17,7 +18,12 @@
 #include "alloc/block_slab.h"
 #include "alloc/start_map.h"
 
-enum berth_segment_kind { BERTH_SEGMENT_SHARED, BERTH_SEGMENT_WHOLE, BERTH_SEGMENT_FOREIGN };
+enum berth_segment_kind {
+    BERTH_SEGMENT_SHARED,
+    BERTH_SEGMENT_WHOLE,
+    BERTH_SEGMENT_FOREIGN,
+    BERTH_SEGMENT_STREAM
+};
 
 struct berth_pool;
 
@@ -25,7 +31,7 @@ struct berth_segment {
     uintptr_t base;
     uint64_t size;
     enum berth_segment_kind kind;
-    struct berth_pool *pool;           /* NULL for FOREIGN */
+    struct berth_pool *pool;           /* NULL for FOREIGN and STREAM */
     struct berth_segment *prev, *next; /* the owner's list */
     struct berth_block *first;         /* the block at `base`; NULL for FOREIGN */
     uint64_t *starts;                  /* SHARED: the granules where blocks start */

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/order.h"
+
+#include "alloc/block_slab.h"
+#include "alloc/stream.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <time.h>
+
+/*
+ * How long a thread waits for a point. What it waits for was queued before memory was freed, which
+ * natively would have waited too, or shortly after; but a kernel queued since may be waiting for
+ * this thread.
+ */
+#define WAIT_MAX_NS 1000000000
+#define WAIT_SPINS 64            /* queries without a pause: most waits are short */
+#define WAIT_PAUSE_NS_MAX 200000 /* pauses double up to this */
+
+#define EVENT_FLAGS 2 /* CU_EVENT_DISABLE_TIMING: recording such an event is cheapest */
+
+/*
+ * A context that events were made in. Never unmapped, and found again by its handle: a new context
+ * at the same handle is another generation.
+ */
+struct berth_order_context {
+    struct berth_order_context *next;
+    berth_cu_context context;         /* Synchronization: written before it is listed */
+    _Atomic uint64_t generation;      /* counts the contexts that had this handle */
+    atomic_bool is_unsure;            /* see berth__order_set_unsure() */
+    struct berth_order_point *spares; /* events that are in no use. Synchronization: `lock` */
+};
+
+static _Atomic(struct berth_order_context *) contexts;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* innermost: nothing is called under it */
+static struct berth_slab context_slab, point_slab;       /* Synchronization: `lock` */
+
+/* The door. Sequentially consistent, so that of two who meet one sees the other. */
+static _Atomic uint64_t inside, shut;
+
+bool berth__order_enter(void)
+{
+    atomic_fetch_add(&inside, 1);
+    if (atomic_load(&shut) == 0 && atomic_load(&berth__device_captures) == 0)
+        return true;
+    atomic_fetch_sub(&inside, 1);
+    return false;
+}
+
+void berth__order_leave(void)
+{
+    atomic_fetch_sub(&inside, 1);
+}
+
+void berth__order_shut(void)
+{
+    atomic_fetch_add(&shut, 1);
+    while (atomic_load(&inside) > 0)
+        sched_yield();
+}
+
+void berth__order_open(void)
+{
+    atomic_fetch_sub(&shut, 1);
+}
+
+static struct berth_order_context *context_find(berth_cu_context context)
+{
+    struct berth_order_context *owner = atomic_load_explicit(&contexts, memory_order_acquire);
+
+    while (owner && owner->context != context)
+        owner = owner->next;
+    return owner;
+}
+
+static struct berth_order_context *context_find_or_make(berth_cu_context context)
+{
+    struct berth_order_context *owner = context_find(context);
+
+    if (BERTH_LIKELY(owner != NULL))
+        return owner;
+    pthread_mutex_lock(&lock);
+    owner = context_find(context);
+    if (!owner) {
+        owner = berth__slab_new(&context_slab, sizeof(*owner));
+        if (owner) {
+            owner->context = context;
+            owner->next = atomic_load_explicit(&contexts, memory_order_relaxed);
+            atomic_store_explicit(&contexts, owner, memory_order_release);
+        }
+    }
+    pthread_mutex_unlock(&lock);
+    return owner;
+}
+
+static uint64_t generation_of(const struct berth_order_context *owner)
+{
+    return atomic_load_explicit(&owner->generation, memory_order_acquire);
+}
+
+static bool point_is_current(const struct berth_order_point *point)
+{
+    return point->generation == generation_of(point->owner);
+}
+
+static int event_make(berth_cu_context context, berth_cu_event *ret)
+{
+    berth_cu_event event = NULL;
+    bool pushed = false;
+    int r;
+
+    if (!berth__driver.cuEventCreate || !berth__driver.cuEventQuery)
+        return -ENOTSUP;
+    r = berth__device_enter(context, &pushed);
+    if (r < 0)
+        return r;
+    r = berth__device_error(berth__driver.cuEventCreate(&event, EVENT_FLAGS));
+    berth__device_leave(pushed);
+    if (r == 0)
+        *ret = event;
+    return r;
+}
+
+static void point_delete(struct berth_order_point *point)
+{
+    pthread_mutex_lock(&lock);
+    berth__slab_delete(&point_slab, point);
+    pthread_mutex_unlock(&lock);
+}
+
+/* A point with an event that is nobody's. */
+static int point_new(struct berth_order_context *owner, struct berth_order_point **ret)
+{
+    struct berth_order_point *point;
+    bool is_spare;
+    int r;
+
+    pthread_mutex_lock(&lock);
+    point = owner->spares;
+    is_spare = point != NULL;
+    if (is_spare)
+        owner->spares = point->next;
+    else
+        point = berth__slab_new(&point_slab, sizeof(*point));
+    pthread_mutex_unlock(&lock);
+    if (!point)
+        return -ENOMEM;
+    point->next = NULL;
+    if (!is_spare) {
+        point->owner = owner;
+        point->generation = generation_of(owner);
+        r = event_make(owner->context, &point->event);
+        if (r < 0) {
+            point_delete(point);
+            return r;
+        }
+    }
+    *ret = point;
+    return 0;
+}
+
+void berth__order_done(struct berth_order_point *point)
+{
+    struct berth_order_point *next;
+
+    pthread_mutex_lock(&lock);
+    for (; point; point = next) {
+        struct berth_order_context *owner = point->owner;
+
+        next = point->next;
+        if (point_is_current(point)) {
+            point->next = owner->spares;
+            owner->spares = point;
+        } else {
+            berth__slab_delete(&point_slab, point);
+        }
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+int berth__order_record_stream(berth_cu_context context, berth_cu_stream stream,
+                               struct berth_order_point **ret)
+{
+    struct berth_order_context *owner = context_find_or_make(context);
+    struct berth_order_point *point;
+    bool pushed = false;
+    int r;
+
+    if (!owner)
+        return -ENOMEM;
+    if (!berth__driver.cuEventRecord)
+        return -ENOTSUP;
+    r = point_new(owner, &point);
+    if (r < 0)
+        return r;
+    r = berth__device_enter(context, &pushed);
+    if (r == 0) {
+        r = berth__device_error(berth__driver.cuEventRecord(point->event, stream));
+        berth__device_leave(pushed);
+    }
+    if (r < 0)
+        berth__order_done(point);
+    else
+        *ret = point;
+    return r;
+}
+
+/* What berth__stream_each() collects: one event per stream. */
+struct collection {
+    berth_cu_context context;
+    struct berth_order_point *points;
+};
+
+static int collect(struct berth_stream *stream, void *argument)
+{
+    struct collection *collection = argument;
+    struct berth_order_point *point;
+    int r = berth__order_record_stream(collection->context, stream->handle, &point);
+
+    if (r == 0) {
+        point->next = collection->points;
+        collection->points = point;
+    }
+    return r;
+}
+
+/* One event per stream: the legacy default one, and all that the program has made. */
+static int record_streams(berth_cu_context context, struct berth_order_point **ret)
+{
+    struct collection collection = {.context = context};
+    int r = berth__order_record_stream(context, BERTH_STREAM_LEGACY, &collection.points);
+
+    if (r == 0)
+        r = berth__stream_each_made(context, collect, &collection);
+    if (r < 0) {
+        berth__order_done(collection.points);
+        return r;
+    }
+    *ret = collection.points;
+    return 0;
+}
+
+static int record_context(berth_cu_context context, struct berth_order_point **ret)
+{
+    struct berth_order_context *owner = context_find_or_make(context);
+    struct berth_order_point *point;
+    int r;
+
+    if (!owner)
+        return -ENOMEM;
+    if (!berth__driver.cuCtxRecordEvent)
+        return atomic_load(&owner->is_unsure) ? -ENOTSUP : record_streams(context, ret);
+    r = point_new(owner, &point);
+    if (r < 0)
+        return r;
+    r = berth__device_error(berth__driver.cuCtxRecordEvent(context, point->event));
+    if (r < 0)
+        berth__order_done(point);
+    else
+        *ret = point;
+    return r;
+}
+
+int berth__order_record(berth_cu_context context, struct berth_order_point **ret)
+{
+    int r;
+
+    if (!berth__order_enter())
+        return -EBUSY;
+    r = record_context(context, ret);
+    berth__order_leave();
+    return r;
+}
+
+int berth__order_make_wait(const struct berth_order_point *point, berth_cu_context context,
+                           berth_cu_stream stream)
+{
+    bool pushed = false;
+    int r = berth__driver.cuStreamWaitEvent ? berth__device_enter(context, &pushed) : -ENOTSUP;
+
+    if (r < 0)
+        return r;
+    for (; point && r == 0; point = point->next)
+        if (point_is_current(point))
+            r = berth__device_error(berth__driver.cuStreamWaitEvent(stream, point->event, 0));
+    berth__device_leave(pushed);
+    return r;
+}
+
+int berth__order_query(const struct berth_order_point *point)
+{
+    int r = 1;
+
+    if (!berth__order_enter())
+        return -EBUSY;
+    for (; point && r == 1; point = point->next) {
+        berth_cu_result result;
+
+        if (!point_is_current(point))
+            continue;
+        result = berth__driver.cuEventQuery(point->event);
+        if (result == BERTH_CU_NOT_READY)
+            r = 0;
+        else if (result != BERTH_CU_SUCCESS)
+            r = berth__device_error(result);
+    }
+    berth__order_leave();
+    return r;
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int berth__order_wait(const struct berth_order_point *point)
+{
+    struct timespec pause = {0, 1000};
+    int64_t end = 0;
+
+    for (unsigned spins = 0;; spins++) {
+        int r = berth__order_query(point);
+
+        if (r != 0)
+            return r < 0 ? r : 0;
+        if (spins < WAIT_SPINS) {
+            sched_yield();
+            continue;
+        }
+        if (end == 0)
+            end = now_ns() + WAIT_MAX_NS;
+        else if (now_ns() >= end)
+            return -ETIMEDOUT;
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+        if (pause.tv_nsec < WAIT_PAUSE_NS_MAX)
+            pause.tv_nsec *= 2;
+    }
+}
+
+void berth__order_set_unsure(berth_cu_context context)
+{
+    struct berth_order_context *owner = context ? context_find_or_make(context) : NULL;
+
+    if (owner && !atomic_load_explicit(&owner->is_unsure, memory_order_relaxed))
+        atomic_store(&owner->is_unsure, true);
+}
+
+bool berth__order_is_known(berth_cu_context context)
+{
+    const struct berth_order_context *owner;
+
+    if (berth__driver.cuCtxRecordEvent)
+        return true;
+    owner = context_find(context);
+    return !owner || !atomic_load(&owner->is_unsure);
+}
+
+void berth__order_drop(berth_cu_context context)
+{
+    struct berth_order_context *owner = context_find(context);
+    struct berth_order_point *next;
+
+    if (!owner)
+        return;
+    pthread_mutex_lock(&lock);
+    atomic_fetch_add(&owner->generation, 1);
+    atomic_store(&owner->is_unsure, false);
+    for (struct berth_order_point *point = owner->spares; point; point = next) {
+        next = point->next;
+        berth__slab_delete(&point_slab, point);
+    }
+    owner->spares = NULL;
+    pthread_mutex_unlock(&lock);
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Order: points in the work of contexts and streams. What was freed before a point is nobody's once
+ * the point has passed.
+ *
+ * A point is one event of the driver, or, where the driver cannot record one for a whole context
+ * (before CUDA 12.5), one for each stream of it. Events are made once and kept per context; they go
+ * with it.
+ *
+ * The calls behind all this break a stream capture that is open (cuda.h: cuCtxRecordEvent is
+ * refused and invalidates it; cuEventQuery and cuStreamQuery are unsafe), and use streams and
+ * contexts that the program may destroy meanwhile. So they are made inside a door: who begins a
+ * capture, or destroys a stream or a context, shuts it first, and then nobody is inside. While a
+ * capture is open nobody gets in. No lock is held inside, and nothing in there waits for the
+ * device.
+ *
+ * Any thread. Errors are negative errno, the driver's as berth__device_error() makes them.
+ */
+#ifndef BERTH_ALLOC_ORDER_H
+#define BERTH_ALLOC_ORDER_H
+
+#include "alloc/device.h"
+
+/* False: nothing may be asked of the driver now. True: berth__order_leave() must follow soon. */
+bool berth__order_enter(void);
+void berth__order_leave(void);
+
+/* Waits until nobody is inside and lets nobody in until it is opened as often as it was shut. */
+void berth__order_shut(void);
+void berth__order_open(void);
+
+struct berth_order_point {
+    struct berth_order_point *next;    /* further events of the same point; or a list of spares */
+    struct berth_order_context *owner; /* whose event it is */
+    uint64_t generation;               /* of the owner, when the event was made */
+    berth_cu_event event;
+};
+
+/*
+ * A point behind all work that was queued in the context until now. -EBUSY while a capture is open;
+ * -ENOTSUP where nobody can know all streams of the context; -ENOMEM; or the driver's error.
+ */
+int berth__order_record(berth_cu_context context, struct berth_order_point **ret);
+/*
+ * Called inside the door. A point behind what one stream of the context has been given. Per-thread
+ * default streams: only from their own thread.
+ */
+int berth__order_record_stream(berth_cu_context context, berth_cu_stream stream,
+                               struct berth_order_point **ret);
+/* Called inside the door: what the stream is given from now on waits for the point. */
+int berth__order_make_wait(const struct berth_order_point *point, berth_cu_context context,
+                           berth_cu_stream stream);
+
+/* 1: has passed; 0: not yet; -EBUSY: not to be asked now; or the driver's error. */
+int berth__order_query(const struct berth_order_point *point);
+/*
+ * Waits until the point has passed, a capture is begun, or so long that the device may be waiting
+ * for this very thread (-ETIMEDOUT). 0 when it has passed. No lock is held by the caller.
+ */
+int berth__order_wait(const struct berth_order_point *point);
+/* The point is not needed any more; its events serve again. NULL is allowed. */
+void berth__order_done(struct berth_order_point *point);
+
+/*
+ * Streams of this context exist that Berth does not know: without the driver's help its points
+ * cannot be recorded from now on.
+ */
+void berth__order_set_unsure(berth_cu_context context);
+/* Whether berth__order_record() can work in the context at all. */
+bool berth__order_is_known(berth_cu_context context);
+
+/* The context is destroyed: its events are gone, and its points have passed. */
+void berth__order_drop(berth_cu_context context);
+
+#endif

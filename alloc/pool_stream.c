@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/pool_stream.h"
+
+#include "alloc/order.h"
+#include "alloc/page_map.h"
+#include "alloc/pool_foreign.h"
+#include "alloc/pool_parts.h"
+#include "alloc/pool_stream_set.h"
+#include "alloc/stats.h"
+#include "alloc/tier_ops.h"
+
+#include <errno.h>
+
+/*
+ * Cached blocks that do not fit are kept while all blocks together take no more than the most that
+ * was ever live, and an eighth and this much besides: giving back and asking again is cheap in the
+ * order of a stream, but a program that repeats itself should not have to.
+ */
+#define SLACK_SHIFT 3
+#define SLACK (32 * BERTH_MIB)
+
+struct berth_stream_counts berth__stream_counts;
+
+/* Far above the driver's own small numbers, and apart from the pool's. */
+static _Atomic uint64_t next_id = (uint64_t)3 << 61;
+
+static void count_cached(const struct berth_stream_block *block, uint64_t bytes)
+{
+    atomic_fetch_add_explicit(&berth__tier_stats[block->tier].cached, bytes, memory_order_relaxed);
+}
+
+static void hand_out(struct berth_stream_block *block, const struct berth_pool_request *request)
+{
+    atomic_store_explicit(&block->requested, request->size, memory_order_relaxed);
+    atomic_store_explicit(&block->id, atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed),
+                          memory_order_relaxed);
+    atomic_store_explicit(&block->tag, (uint8_t)request->tag, memory_order_relaxed);
+    atomic_store_explicit(&block->site, request->site, memory_order_relaxed);
+    atomic_store_explicit(&block->rule, request->rule, memory_order_relaxed);
+    atomic_store_explicit(&block->table_version, request->table_version, memory_order_relaxed);
+    atomic_store_explicit(&block->state, BERTH_STREAM_BLOCK_LIVE, memory_order_release);
+    berth__stats_alloc(block->tier, request->tag, request->size, berth__stream_block_size(block));
+}
+
+/* The block is the program's no more. */
+static void take_back(struct berth_stream_block *block)
+{
+    berth__stats_free(block->tier, (enum berth_tag)atomic_load(&block->tag),
+                      atomic_load(&block->requested), berth__stream_block_size(block));
+}
+
+/* A search for a block in the sets of other streams. */
+struct search {
+    const struct berth_stream *own;
+    const struct berth_stream_home *home;
+    berth_tier_id tier;
+    uint64_t size;
+    struct berth_stream_block *found; /* known to be idle */
+    struct berth_stream_block *later; /* its stream is busy */
+    struct berth_stream *later_stream;
+};
+
+static int stream_query(const struct berth_stream *stream)
+{
+    bool pushed = false;
+    int r = berth__driver.cuStreamQuery
+                ? berth__device_enter(atomic_load(&stream->context), &pushed)
+                : -ENOTSUP;
+
+    if (r < 0)
+        return r;
+    r = berth__device_error(berth__driver.cuStreamQuery(atomic_load(&stream->handle)));
+    berth__device_leave(pushed);
+    return r;
+}
+
+/* Called inside the door. The block leaves the set first: what is freed later is not looked at. */
+static int search_stream(struct berth_stream *stream, void *argument)
+{
+    struct search *search = argument;
+    struct berth_stream_block *block;
+
+    if (stream == search->own || atomic_load(&stream->device) != search->home->device ||
+        !berth__stream_is_reachable(stream))
+        return 0;
+    block = berth__stream_set_take(&stream->set, search->size);
+    if (!block)
+        return 0;
+    if (atomic_load(&search->home->may_reuse_idle) && stream_query(stream) == 0) {
+        search->found = block;
+        return 1;
+    }
+    if (!search->later && atomic_load(&search->home->may_depend)) {
+        search->later = block;
+        search->later_stream = stream;
+    } else {
+        berth__stream_set_put(&stream->set, block);
+    }
+    return 0;
+}
+
+/* Called inside the door: the stream `own` waits for the stream that freed the block. */
+static bool depend(const struct search *search)
+{
+    struct berth_order_point *point;
+    const struct berth_stream *other = search->later_stream;
+    int r = berth__order_record_stream(atomic_load(&other->context), atomic_load(&other->handle),
+                                       &point);
+
+    if (r < 0)
+        return false;
+    r = berth__order_make_wait(point, atomic_load(&search->own->context),
+                               atomic_load(&search->own->handle));
+    /* The event may be recorded anew: a wait that is queued is for what it stood for (cuda.h). */
+    berth__order_done(point);
+    return r == 0;
+}
+
+static struct berth_stream_block *search_streams(struct search *search)
+{
+    if (!berth__order_enter())
+        return NULL;
+    berth__stream_each(search_stream, search);
+    if (search->later) {
+        if (!search->found && depend(search)) {
+            search->found = search->later;
+            atomic_fetch_add_explicit(&berth__stream_counts.waiting_reuses, 1,
+                                      memory_order_relaxed);
+        } else {
+            berth__stream_set_put(&search->later_stream->set, search->later);
+            if (search->found)
+                atomic_fetch_add_explicit(&berth__stream_counts.idle_reuses, 1,
+                                          memory_order_relaxed);
+        }
+    } else if (search->found) {
+        atomic_fetch_add_explicit(&berth__stream_counts.idle_reuses, 1, memory_order_relaxed);
+    }
+    berth__order_leave();
+    return search->found;
+}
+
+/* A block that the stream did not free itself. */
+static struct berth_stream_block *find_elsewhere(struct berth_stream_home *home,
+                                                 struct berth_stream *stream, uint64_t size)
+{
+    struct search search = {.own = stream, .home = home, .size = size};
+    struct berth_stream_block *block = NULL;
+
+    if (atomic_load(&home->may_reuse_idle)) {
+        block = berth__stream_set_take(&home->idle, size);
+        if (!block && berth__stream_settle_retired(home))
+            block = berth__stream_set_take(&home->idle, size);
+    }
+    return block ? block : search_streams(&search);
+}
+
+/* Gives the record its place in the page map. False: the memory is good, the record is not. */
+static bool enter(struct berth_stream_block *block)
+{
+    struct berth_segment *segment = &block->segment, *other = NULL;
+    int r;
+
+    if ((segment->base & (BERTH_GRANULE - 1)) != 0)
+        return false;
+    while ((r = berth__page_map_insert(segment->base, segment->size, segment, &other)) == -EEXIST) {
+        /* The driver gave this address, so nobody else has it: freed in a way that no hook saw. */
+        if (other->kind == BERTH_SEGMENT_STREAM)
+            berth__stream_forget(other);
+        else if (other->kind == BERTH_SEGMENT_FOREIGN)
+            berth__foreign_forget(other);
+        else
+            return false;
+    }
+    segment->is_mapped = r == 0;
+    return r == 0;
+}
+
+static struct berth_stream_block *block_new(struct berth_stream_home *home, berth_tier_id tier,
+                                            uint64_t size)
+{
+    struct berth_stream_block *block;
+
+    pthread_mutex_lock(&home->lock);
+    block = berth__slab_new(&home->blocks, sizeof(*block));
+    pthread_mutex_unlock(&home->lock);
+    if (!block)
+        return NULL;
+    block->segment.size = size;
+    block->segment.kind = BERTH_SEGMENT_STREAM;
+    block->home = home;
+    block->tier = tier;
+    return block;
+}
+
+/* Keeps what does not fit within bounds before more is asked for. */
+static void make_room(struct berth_stream_home *home, struct berth_stream *stream, uint64_t size)
+{
+    uint64_t cached = berth__stream_home_cached(home);
+    uint64_t reserved = atomic_load(&home->reserved);
+    uint64_t live = reserved > cached ? reserved - cached + size : size;
+    uint64_t high = atomic_load(&home->live_high);
+    uint64_t limit = live > high ? live : high;
+
+    limit += (limit >> SLACK_SHIFT) + SLACK;
+    if (reserved + size > limit)
+        berth__stream_give_back(home, stream, reserved + size - limit);
+}
+
+/* Takes the tier's capacity; what is cached in it gives way. */
+static int reserve(berth_tier_id tier, int device, uint64_t size)
+{
+    int r = berth__tier_reserve(tier, size);
+
+    if (r == -ENOSPC && berth__stream_release(device) > 0)
+        r = berth__tier_reserve(tier, size);
+    return r == -ENOSPC ? berth__foreign_reserve(tier, size) : r;
+}
+
+static int ask_driver(struct berth_stream_home *home, berth_cu_stream handle, uint64_t size,
+                      uintptr_t *ret)
+{
+    berth_cu_address address = 0;
+    int r;
+
+    do {
+        r = berth__device_error(berth__driver.cuMemAllocAsync(&address, size, handle));
+    } while (r == -ENOMEM && berth__stream_release(home->device) > 0);
+    while (r == -ENOMEM && (berth__pool_release_cached(home->device) > 0 ||
+                            berth__stream_release(BERTH_POOL_ALL_DEVICES) > 0))
+        r = berth__device_error(berth__driver.cuMemAllocAsync(&address, size, handle));
+    if (r == 0)
+        *ret = (uintptr_t)address;
+    return r;
+}
+
+static int grow(struct berth_stream_home *home, struct berth_stream *stream,
+                const struct berth_pool_request *request, uint64_t size, uintptr_t *ret_address)
+{
+    struct berth_stream_block *block = block_new(home, request->tier, size);
+    int r;
+
+    if (!block)
+        return BERTH_POOL_FORWARD;
+    make_room(home, stream, size);
+    r = reserve(request->tier, home->device, size);
+    if (r < 0)
+        goto delete;
+    r = ask_driver(home, atomic_load(&stream->handle), size, &block->segment.base);
+    if (r < 0)
+        goto unreserve;
+    if (!enter(block)) {
+        *ret_address = block->segment.base;
+        goto unreserve;
+    }
+    atomic_fetch_add(&home->reserved, size);
+    *ret_address = block->segment.base;
+    hand_out(block, request);
+    return 0;
+
+unreserve:
+    berth__tier_release(request->tier, size);
+    delete : berth__stream_block_delete(block);
+    return r;
+}
+
+/* The home of a stream that may be served; NULL: the driver serves it. */
+static struct berth_stream_home *home_of(struct berth_stream *stream)
+{
+    struct berth_stream_home *home = berth__stream_home(atomic_load(&stream->device));
+
+    return home && atomic_load_explicit(&home->is_chosen, memory_order_relaxed) ? home : NULL;
+}
+
+int berth__stream_alloc(const struct berth_pool_request *request, berth_cu_stream handle,
+                        uintptr_t *ret_address)
+{
+    uint64_t size = berth__size_round(request->size);
+    struct berth_stream_home *home;
+    struct berth_stream_block *block;
+    struct berth_stream *stream;
+
+    if (request->size == 0 || size == 0 || berth__pool_disabled() ||
+        berth__stream_find(handle, &stream) < 0)
+        return BERTH_POOL_FORWARD;
+    home = home_of(stream);
+    if (!home)
+        return BERTH_POOL_FORWARD;
+    block = berth__stream_set_take(&stream->set, size);
+    if (BERTH_UNLIKELY(!block)) {
+        block = find_elsewhere(home, stream, size);
+        if (!block)
+            return grow(home, stream, request, size, ret_address);
+    }
+    count_cached(block, -berth__stream_block_size(block));
+    *ret_address = block->segment.base;
+    hand_out(block, request);
+    return 0;
+}
+
+/* The block that begins at `address`, which a reader of the page map may come too late for. */
+static int block_find(uintptr_t address, struct berth_stream_block **ret)
+{
+    struct berth_segment *segment = berth__page_map_find(address);
+
+    if (!segment || segment->kind != BERTH_SEGMENT_STREAM || berth__pool_disabled())
+        return -ENOENT;
+    *ret = (struct berth_stream_block *)segment;
+    return segment->base == address ? 0 : -EINVAL;
+}
+
+static bool block_change(struct berth_stream_block *block, int from, int to)
+{
+    return atomic_compare_exchange_strong(&block->state, &from, to);
+}
+
+int berth__stream_free(uintptr_t address, berth_cu_stream handle)
+{
+    struct berth_stream_block *block;
+    struct berth_stream *stream;
+    int r = block_find(address, &block);
+
+    if (r < 0)
+        return r;
+    if (berth__stream_find(handle, &stream) < 0 ||
+        BERTH_UNLIKELY(atomic_load_explicit(&block->is_last, memory_order_relaxed) ||
+                       atomic_load_explicit(&stream->device, memory_order_relaxed) !=
+                           block->home->device))
+        return BERTH_POOL_FORWARD;
+    if (!block_change(block, BERTH_STREAM_BLOCK_LIVE, BERTH_STREAM_BLOCK_CACHED))
+        return -EINVAL;
+    take_back(block);
+    count_cached(block, berth__stream_block_size(block));
+    berth__stream_set_put(&stream->set, block);
+    return 0;
+}
+
+int berth__stream_leave_begin(uintptr_t address, struct berth_stream_block **ret)
+{
+    struct berth_stream_block *block;
+    int r = block_find(address, &block);
+
+    if (r < 0)
+        return r;
+    if (!block_change(block, BERTH_STREAM_BLOCK_LIVE, BERTH_STREAM_BLOCK_LEAVING))
+        return -EINVAL;
+    berth__page_map_remove(block->segment.base, block->segment.size, &block->segment);
+    block->segment.is_mapped = false;
+    *ret = block;
+    return 0;
+}
+
+void berth__stream_leave_end(struct berth_stream_block *block, bool is_freed)
+{
+    struct berth_segment *segment = &block->segment, *other = NULL;
+
+    if (!is_freed) {
+        /* The driver kept it, so nobody else was given the address, and the nodes exist. */
+        segment->is_mapped =
+            berth__page_map_insert(segment->base, segment->size, segment, &other) == 0;
+        atomic_store(&block->state, BERTH_STREAM_BLOCK_LIVE);
+        return;
+    }
+    berth__stream_home_cached(block->home);
+    take_back(block);
+    atomic_fetch_sub(&block->home->reserved, segment->size);
+    berth__tier_release(block->tier, segment->size);
+    berth__stream_block_delete(block);
+}
+
+void berth__stream_set_last(uintptr_t base)
+{
+    struct berth_stream_block *block;
+
+    if (block_find(base, &block) == 0)
+        atomic_store_explicit(&block->is_last, true, memory_order_relaxed);
+}
+
+void berth__stream_forget(struct berth_segment *segment)
+{
+    struct berth_stream_block *block = (struct berth_stream_block *)segment;
+
+    if (block_change(block, BERTH_STREAM_BLOCK_LIVE, BERTH_STREAM_BLOCK_LEAVING)) {
+        berth__page_map_remove(segment->base, segment->size, segment);
+        segment->is_mapped = false;
+        berth__stream_leave_end(block, true);
+    } else {
+        /* Cached: it is in a set, whose memory the driver has given to somebody else. */
+        berth__page_map_remove(segment->base, segment->size, segment);
+    }
+}
+
+int berth__stream_find_block(uintptr_t address, struct berth_block_view *ret)
+{
+    struct berth_segment *segment = berth__page_map_find(address);
+    struct berth_stream_block *block = (struct berth_stream_block *)segment;
+
+    if (!segment || segment->kind != BERTH_SEGMENT_STREAM || berth__pool_disabled())
+        return -ENOENT;
+    if (atomic_load_explicit(&block->state, memory_order_acquire) != BERTH_STREAM_BLOCK_LIVE ||
+        address - segment->base >= atomic_load(&block->requested))
+        return -EFAULT;
+    *ret = (struct berth_block_view){
+        .tier = block->tier,
+        .base = segment->base,
+        .requested = atomic_load(&block->requested),
+        .held = segment->size,
+        .id = atomic_load(&block->id),
+        .is_whole = true,
+        .is_stream_ordered = true,
+        .tag = (enum berth_tag)atomic_load(&block->tag),
+        .site = atomic_load(&block->site),
+        .table_version = atomic_load(&block->table_version),
+        .rule = atomic_load(&block->rule),
+    };
+    return 0;
+}

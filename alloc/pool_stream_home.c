@@ -1,0 +1,532 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/order.h"
+#include "alloc/page_map.h"
+#include "alloc/pool_parts.h"
+#include "alloc/pool_stream_set.h"
+#include "alloc/stats.h"
+#include "alloc/tier_ops.h"
+
+#include <errno.h>
+#include <string.h>
+
+static _Atomic(struct berth_stream_home *) homes;
+static pthread_mutex_t homes_lock = PTHREAD_MUTEX_INITIALIZER;
+
+struct berth_stream_home *berth__stream_homes(void)
+{
+    return atomic_load_explicit(&homes, memory_order_acquire);
+}
+
+static struct berth_stream_home *home_find(int device)
+{
+    struct berth_stream_home *home = berth__stream_homes();
+
+    while (home && home->device != device)
+        home = home->next;
+    return home;
+}
+
+/* What the program may have set on the pool before Berth saw a stream of the device. */
+static void home_read_attributes(struct berth_stream_home *home)
+{
+    int value = 1;
+
+    if (!berth__driver.cuMemPoolGetAttribute)
+        return;
+    if (berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_REUSE_OPPORTUNISTIC,
+                                            &value) == 0)
+        atomic_store(&home->may_reuse_idle, value != 0);
+    if (berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_REUSE_DEPENDENCIES, &value) ==
+        0)
+        atomic_store(&home->may_depend, value != 0);
+}
+
+/* Asks the driver for the device's pools. A device without any gets a home that serves nothing. */
+static void home_init(struct berth_stream_home *home, int device)
+{
+    berth_cu_pool chosen = NULL;
+
+    home->device = device;
+    atomic_store(&home->may_reuse_idle, true);
+    atomic_store(&home->may_depend, true);
+    if (!berth__driver.cuDeviceGetDefaultMemPool || !berth__driver.cuDeviceGetMemPool ||
+        !berth__driver.cuMemAllocAsync || !berth__driver.cuMemFreeAsync ||
+        berth__driver.cuDeviceGetDefaultMemPool(&home->pool, device) != 0 ||
+        berth__driver.cuDeviceGetMemPool(&chosen, device) != 0)
+        return;
+    home_read_attributes(home);
+    atomic_store(&home->is_chosen, chosen == home->pool);
+}
+
+static struct berth_stream_home *home_make(int device)
+{
+    struct berth_stream_home fresh = {0};
+    struct berth_stream_home *home;
+
+    home_init(&fresh, device);
+    pthread_mutex_lock(&homes_lock);
+    home = home_find(device);
+    if (!home) {
+        home = berth__slab_map(sizeof(*home));
+        if (home) {
+            memcpy(home, &fresh, sizeof(fresh));
+            pthread_mutex_init(&home->lock, NULL);
+            home->next = berth__stream_homes();
+            atomic_store_explicit(&homes, home, memory_order_release);
+        }
+    }
+    pthread_mutex_unlock(&homes_lock);
+    return home;
+}
+
+struct berth_stream_home *berth__stream_home(int device)
+{
+    struct berth_stream_home *home = home_find(device);
+
+    return BERTH_LIKELY(home != NULL) ? home : home_make(device);
+}
+
+void berth__stream_pool_chosen(int device, berth_cu_pool pool)
+{
+    struct berth_stream_home *home = home_find(device);
+
+    if (home)
+        atomic_store(&home->is_chosen, home->pool && pool == home->pool);
+}
+
+static struct berth_stream_home *home_of_pool(berth_cu_pool pool)
+{
+    struct berth_stream_home *home = berth__stream_homes();
+
+    while (home && home->pool != pool)
+        home = home->next;
+    return pool ? home : NULL;
+}
+
+void berth__stream_attribute_set(berth_cu_pool pool, int attribute, const void *value)
+{
+    struct berth_stream_home *home = home_of_pool(pool);
+
+    if (!home)
+        return;
+    if (attribute == BERTH_CU_POOL_REUSE_OPPORTUNISTIC) {
+        atomic_store(&home->may_reuse_idle, *(const int *)value != 0);
+    } else if (attribute == BERTH_CU_POOL_REUSE_DEPENDENCIES) {
+        atomic_store(&home->may_depend, *(const int *)value != 0);
+    } else if (attribute == BERTH_CU_POOL_USED_HIGH) {
+        uint64_t cached = berth__stream_home_cached(home);
+
+        atomic_store(&home->live_high, atomic_load(&home->reserved) - cached);
+    }
+}
+
+void berth__stream_attribute_correct(berth_cu_pool pool, int attribute, void *value)
+{
+    struct berth_stream_home *home = home_of_pool(pool);
+    uint64_t cached, high, reserved, *used = value;
+
+    if (!home || (attribute != BERTH_CU_POOL_USED_CURRENT && attribute != BERTH_CU_POOL_USED_HIGH))
+        return;
+    cached = berth__stream_home_cached(home);
+    high = atomic_load(&home->live_high);
+    reserved = atomic_load(&home->reserved);
+    if (attribute == BERTH_CU_POOL_USED_CURRENT)
+        *used = *used > cached ? *used - cached : 0;
+    else if (*used > reserved)
+        /* What the program has besides, by cuMemAllocFromPoolAsync, was not live with us for sure.
+         */
+        *used = high + (*used - reserved);
+    else if (*used > high)
+        *used = high;
+}
+
+/* What the walk over streams adds up. */
+struct sum {
+    int device;
+    uint64_t cached, low;
+};
+
+static int sum_stream(struct berth_stream *stream, void *argument)
+{
+    struct sum *sum = argument;
+    uint64_t low;
+
+    if (atomic_load(&stream->device) == sum->device) {
+        sum->cached += berth__stream_set_cached(&stream->set, &low);
+        sum->low += low;
+    }
+    return 0;
+}
+
+static uint64_t retired_bytes(struct berth_stream_home *home)
+{
+    uint64_t bytes = 0;
+
+    pthread_mutex_lock(&home->lock);
+    for (struct berth_stream_retired *retired = home->retired; retired; retired = retired->next)
+        for (struct berth_stream_block *block = retired->blocks; block; block = block->next)
+            bytes += berth__stream_block_size(block);
+    pthread_mutex_unlock(&home->lock);
+    return bytes;
+}
+
+uint64_t berth__stream_home_cached(struct berth_stream_home *home)
+{
+    uint64_t reserved = atomic_load(&home->reserved), low, live, high, retired;
+    struct sum sum = {.device = home->device};
+
+    retired = retired_bytes(home);
+    sum.cached = berth__stream_set_cached(&home->idle, &low) + retired;
+    sum.low = low + retired;
+    berth__stream_each(sum_stream, &sum);
+    live = reserved > sum.low ? reserved - sum.low : 0;
+    high = atomic_load(&home->live_high);
+    while (live > high && !atomic_compare_exchange_weak(&home->live_high, &high, live))
+        ;
+    return sum.cached;
+}
+
+uint64_t berth__stream_cached(int device)
+{
+    struct berth_stream_home *home = berth__pool_disabled() ? NULL : home_find(device);
+
+    return home ? berth__stream_home_cached(home) : 0;
+}
+
+void berth__stream_block_delete(struct berth_stream_block *block)
+{
+    struct berth_stream_home *home = block->home;
+
+    pthread_mutex_lock(&home->lock);
+    berth__slab_delete(&home->blocks, block);
+    pthread_mutex_unlock(&home->lock);
+}
+
+static void count_cached(const struct berth_stream_block *block, uint64_t bytes)
+{
+    atomic_fetch_add_explicit(&berth__tier_stats[block->tier].cached, bytes, memory_order_relaxed);
+}
+
+/* A cached block that is in no set goes to the driver: its address may be anybody's from now on. */
+static void block_detach(struct berth_stream_block *block)
+{
+    atomic_store(&block->state, BERTH_STREAM_BLOCK_LEAVING);
+    berth__page_map_remove(block->segment.base, block->segment.size, &block->segment);
+    block->segment.is_mapped = false;
+}
+
+/* The driver has it, or has kept it. */
+static bool block_settle(struct berth_stream_block *block, int r)
+{
+    struct berth_segment *segment = &block->segment, *other = NULL;
+
+    if (r < 0) {
+        segment->is_mapped =
+            berth__page_map_insert(segment->base, segment->size, segment, &other) == 0;
+        atomic_store(&block->state, BERTH_STREAM_BLOCK_CACHED);
+        return false;
+    }
+    count_cached(block, -segment->size);
+    atomic_fetch_sub(&block->home->reserved, segment->size);
+    berth__tier_release(block->tier, segment->size);
+    berth__stream_block_delete(block);
+    return true;
+}
+
+/* Frees the blocks in the order of the stream; those that the driver keeps are left in the list. */
+static uint64_t free_in_order(struct berth_stream_block **list, berth_cu_context context,
+                              berth_cu_stream handle)
+{
+    struct berth_stream_block *kept = NULL, *next;
+    uint64_t bytes = 0;
+    bool pushed = false;
+
+    if (!*list || berth__device_enter(context, &pushed) < 0)
+        return 0;
+    for (struct berth_stream_block *block = *list; block; block = next) {
+        uint64_t size = berth__stream_block_size(block);
+        int r;
+
+        next = block->next;
+        block_detach(block);
+        r = berth__device_error(berth__driver.cuMemFreeAsync(block->segment.base, handle));
+        if (block_settle(block, r)) {
+            bytes += size;
+        } else {
+            block->next = kept;
+            kept = block;
+        }
+    }
+    berth__device_leave(pushed);
+    *list = kept;
+    return bytes;
+}
+
+static void put_all(struct berth_stream_set *set, struct berth_stream_block *list)
+{
+    while (list) {
+        struct berth_stream_block *next = list->next;
+
+        berth__stream_set_put(set, list);
+        list = next;
+    }
+}
+
+void berth__stream_give_back(struct berth_stream_home *home, struct berth_stream *stream,
+                             uint64_t need)
+{
+    struct berth_stream_set *sets[] = {&stream->set, &home->idle};
+
+    for (size_t i = 0; i < 2 && need > 0; i++) {
+        struct berth_stream_block *list = berth__stream_set_drain(sets[i], need);
+        uint64_t freed =
+            free_in_order(&list, atomic_load(&stream->context), atomic_load(&stream->handle));
+
+        put_all(sets[i], list);
+        need -= freed < need ? freed : need;
+    }
+}
+
+static void retire_to(struct berth_stream_home *home, struct berth_stream_block *blocks,
+                      berth_cu_context context, struct berth_order_point *point)
+{
+    struct berth_stream_retired *retired;
+
+    pthread_mutex_lock(&home->lock);
+    retired = berth__slab_new(&home->retirements, sizeof(*retired));
+    if (retired) {
+        *retired = (struct berth_stream_retired){home->retired, blocks, context, point};
+        home->retired = retired;
+    }
+    pthread_mutex_unlock(&home->lock);
+    if (retired)
+        return;
+    /* Without a record nobody can wait for them: they stay reserved, and are never used again. */
+    berth__order_done(point);
+}
+
+/*
+ * Called with the door shut, before the stream is destroyed. If its work cannot be given a point,
+ * the driver gets the blocks, in the order of the stream. Blocks of one stream have one home.
+ */
+void berth__stream_retire(struct berth_stream *stream)
+{
+    struct berth_stream_block *blocks = berth__stream_set_drain(&stream->set, UINT64_MAX);
+    berth_cu_context context = atomic_load(&stream->context);
+    struct berth_order_point *point = NULL;
+
+    if (!blocks)
+        return;
+    if (berth__device_capturing() ||
+        berth__order_record_stream(context, atomic_load(&stream->handle), &point) < 0)
+        free_in_order(&blocks, context, atomic_load(&stream->handle));
+    if (blocks)
+        retire_to(blocks->home, blocks, context, point);
+}
+
+/* The context is gone, and with it all work of the stream. */
+void berth__stream_retire_idle(struct berth_stream *stream)
+{
+    struct berth_stream_block *blocks = berth__stream_set_drain(&stream->set, UINT64_MAX);
+
+    if (blocks)
+        put_all(&blocks->home->idle, blocks);
+}
+
+static struct berth_stream_retired *retired_take_all(struct berth_stream_home *home)
+{
+    struct berth_stream_retired *list;
+
+    pthread_mutex_lock(&home->lock);
+    list = home->retired;
+    home->retired = NULL;
+    pthread_mutex_unlock(&home->lock);
+    return list;
+}
+
+static void retired_put(struct berth_stream_home *home, struct berth_stream_retired *retired)
+{
+    pthread_mutex_lock(&home->lock);
+    retired->next = home->retired;
+    home->retired = retired;
+    pthread_mutex_unlock(&home->lock);
+}
+
+static void retired_end(struct berth_stream_home *home, struct berth_stream_retired *retired)
+{
+    berth__order_done(retired->point);
+    put_all(&home->idle, retired->blocks);
+    pthread_mutex_lock(&home->lock);
+    berth__slab_delete(&home->retirements, retired);
+    pthread_mutex_unlock(&home->lock);
+}
+
+/* Ends those of the list that have passed, as `has_passed` says. */
+static bool retired_settle(struct berth_stream_home *home,
+                           bool (*has_passed)(struct berth_stream_retired *retired,
+                                              const void *argument),
+                           const void *argument)
+{
+    struct berth_stream_retired *next;
+    bool any = false;
+
+    for (struct berth_stream_retired *retired = retired_take_all(home); retired; retired = next) {
+        next = retired->next;
+        if (has_passed(retired, argument)) {
+            retired_end(home, retired);
+            any = true;
+        } else {
+            retired_put(home, retired);
+        }
+    }
+    return any;
+}
+
+static bool passed_now(struct berth_stream_retired *retired, const void *argument)
+{
+    return retired->point && berth__order_query(retired->point) == 1;
+}
+
+bool berth__stream_settle_retired(struct berth_stream_home *home)
+{
+    return retired_settle(home, passed_now, NULL);
+}
+
+static bool passed_after_wait(struct berth_stream_retired *retired, const void *argument)
+{
+    return retired->point ? berth__order_wait(retired->point) == 0
+                          : berth__device_sync(retired->context) == 0;
+}
+
+static bool passed_with_context(struct berth_stream_retired *retired, const void *context)
+{
+    return retired->context == context;
+}
+
+void berth__stream_context_gone(berth_cu_context context)
+{
+    for (struct berth_stream_home *home = berth__stream_homes(); home; home = home->next)
+        retired_settle(home, passed_with_context, context);
+}
+
+void berth__stream_retire_thread(struct berth_stream *stream)
+{
+    struct berth_stream_block *blocks = berth__stream_set_drain(&stream->set, UINT64_MAX);
+    berth_cu_context context = atomic_load(&stream->context);
+    struct berth_order_point *point = NULL;
+
+    /* The stream's handle means nothing in other threads: the point is one of the context. */
+    if (blocks) {
+        berth__order_record(context, &point);
+        retire_to(blocks->home, blocks, context, point);
+    }
+}
+
+/* Everything that is cached, idle or not: after this the contexts in question are synchronised. */
+struct drain {
+    int device;
+    berth_cu_context synced; /* the context that was synchronised last */
+    struct berth_stream_home *home;
+};
+
+static int drain_stream(struct berth_stream *stream, void *argument)
+{
+    struct drain *drain = argument;
+    struct berth_stream_block *blocks;
+    berth_cu_context context = atomic_load(&stream->context);
+
+    if (atomic_load(&stream->device) != drain->device)
+        return 0;
+    blocks = berth__stream_set_drain(&stream->set, UINT64_MAX);
+    if (!blocks)
+        return 0;
+    /* What left the set is done with once everything queued before is. */
+    if (berth__device_sync(context) == 0)
+        put_all(&drain->home->idle, blocks);
+    else
+        put_all(&stream->set, blocks);
+    return 0;
+}
+
+/* Gives all idle blocks to the driver, which needs no order any more for them. */
+static uint64_t free_idle(struct berth_stream_home *home, berth_cu_context context)
+{
+    struct berth_stream_block *list = berth__stream_set_drain(&home->idle, UINT64_MAX), *next;
+    struct berth_stream_block *kept = NULL;
+    uint64_t bytes = 0;
+
+    for (struct berth_stream_block *block = list; block; block = next) {
+        uint64_t size = berth__stream_block_size(block);
+
+        next = block->next;
+        block_detach(block);
+        if (block_settle(block, berth__device_free(context, block->segment.base))) {
+            bytes += size;
+        } else {
+            block->next = kept;
+            kept = block;
+        }
+    }
+    put_all(&home->idle, kept);
+    return bytes;
+}
+
+static uint64_t release_home(struct berth_stream_home *home, bool is_trimmed)
+{
+    struct drain drain = {.device = home->device, .home = home};
+    berth_cu_context context = NULL;
+    uint64_t threshold = 0, bytes;
+
+    if (berth__device_capturing() || berth__device_current(&context) < 0)
+        return 0;
+    if (!context)
+        context = berth__device_primary(home->device);
+    if (!context || berth__stream_home_cached(home) == 0)
+        return 0;
+    berth__stream_each(drain_stream, &drain);
+    retired_settle(home, passed_after_wait, NULL);
+    bytes = free_idle(home, context);
+    if (bytes > 0 && is_trimmed && berth__driver.cuMemPoolTrimTo &&
+        berth__driver.cuMemPoolGetAttribute) {
+        berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_RELEASE_THRESHOLD,
+                                            &threshold);
+        berth__driver.cuMemPoolTrimTo(home->pool, threshold);
+    }
+    return bytes;
+}
+
+uint64_t berth__stream_release(int device)
+{
+    uint64_t bytes = 0;
+
+    if (berth__pool_disabled())
+        return 0;
+    for (struct berth_stream_home *home = berth__stream_homes(); home; home = home->next)
+        if (device == BERTH_POOL_ALL_DEVICES || home->device == device)
+            bytes += release_home(home, true);
+    return bytes;
+}
+
+uint64_t berth__stream_release_pool(berth_cu_pool pool)
+{
+    struct berth_stream_home *home = berth__pool_disabled() ? NULL : home_of_pool(pool);
+
+    return home ? release_home(home, false) : 0;
+}
+
+void berth__stream_audit(struct berth_stream_audit *ret)
+{
+    memset(ret, 0, sizeof(*ret));
+    if (berth__pool_disabled())
+        return;
+    for (struct berth_stream_home *home = berth__stream_homes(); home; home = home->next) {
+        uint64_t retired = retired_bytes(home);
+
+        ret->reserved += atomic_load(&home->reserved);
+        ret->cached += berth__stream_home_cached(home);
+        ret->retired += retired;
+    }
+    ret->live = ret->reserved - ret->cached;
+}
+
+void (*const berth__stream_thread_ends)(struct berth_stream *stream) = berth__stream_retire_thread;

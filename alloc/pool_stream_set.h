@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The sets of stream-ordered blocks, for the files pool_stream*.c alone.
+ *
+ * A set has a lock of one word, held for a few instructions and never over a call. A block is in at
+ * most one set, and nobody's else while it is there.
+ */
+#ifndef BERTH_ALLOC_POOL_STREAM_SET_H
+#define BERTH_ALLOC_POOL_STREAM_SET_H
+
+#include "alloc/pool_stream.h"
+#include "alloc/segment.h"
+
+#include <pthread.h>
+
+enum berth_stream_block_state {
+    BERTH_STREAM_BLOCK_CACHED, /* in a set, or retired */
+    BERTH_STREAM_BLOCK_LIVE,
+    BERTH_STREAM_BLOCK_LEAVING /* on its way to the driver */
+};
+
+/* Queries read these without a lock, while they may change: each is right by itself. */
+struct berth_stream_block {
+    struct berth_segment segment;    /* what the page map knows; first */
+    struct berth_stream_block *next; /* of the set */
+    struct berth_stream_home *home;
+    _Atomic int state;
+    atomic_bool is_last; /* see berth__stream_set_last() */
+    berth_tier_id tier;
+    _Atomic uint8_t tag;
+    _Atomic uint32_t rule;
+    _Atomic berth_site_id site;
+    _Atomic uint64_t requested, id, table_version;
+};
+
+/* Blocks of a stream that was destroyed. */
+struct berth_stream_retired {
+    struct berth_stream_retired *next;
+    struct berth_stream_block *blocks;
+    berth_cu_context context;
+    struct berth_order_point *point; /* NULL: only a synchronisation tells */
+};
+
+/* A device, with the pool of the driver's that its blocks come from. Never unmapped. */
+struct berth_stream_home {
+    struct berth_stream_home *next;
+    int device;
+    berth_cu_pool pool;
+    atomic_bool is_chosen; /* the program has not chosen another one */
+    atomic_bool may_reuse_idle, may_depend;
+    _Atomic uint64_t reserved;    /* bytes of all its blocks */
+    _Atomic uint64_t live_high;   /* the most that were live at once */
+    struct berth_stream_set idle; /* blocks that no stream uses */
+    pthread_mutex_t lock;
+    struct berth_stream_retired *retired;  /* Synchronization: `lock` */
+    struct berth_slab blocks, retirements; /* Synchronization: `lock` */
+};
+
+static inline uint64_t berth__stream_block_size(const struct berth_stream_block *block)
+{
+    return block->segment.size;
+}
+
+/* The block that fits best, without much waste; or NULL. */
+struct berth_stream_block *berth__stream_set_take(struct berth_stream_set *set, uint64_t size);
+void berth__stream_set_put(struct berth_stream_set *set, struct berth_stream_block *block);
+/* Blocks of together at least `need` bytes if there are so many, linked by `next`. */
+struct berth_stream_block *berth__stream_set_drain(struct berth_stream_set *set, uint64_t need);
+/* Bytes; *ret_low the least since this was asked last, by which the account is made up. */
+uint64_t berth__stream_set_cached(struct berth_stream_set *set, uint64_t *ret_low);
+
+/* The home of a device, made where there is none; NULL where the driver has no pools. */
+struct berth_stream_home *berth__stream_home(int device);
+struct berth_stream_home *berth__stream_homes(void);
+
+/* Bytes of the home that are cached; and its account of what was live at most is brought up. */
+uint64_t berth__stream_home_cached(struct berth_stream_home *home);
+
+/* What has been retired and has passed becomes idle. True if there was any. */
+bool berth__stream_settle_retired(struct berth_stream_home *home);
+
+/* The driver has it back: ends the record, which is in no set and not in the page map. */
+void berth__stream_block_delete(struct berth_stream_block *block);
+
+/* Gives cached blocks back in the order of the stream, so that `need` bytes come free. */
+void berth__stream_give_back(struct berth_stream_home *home, struct berth_stream *stream,
+                             uint64_t need);
+
+#endif
