@@ -9,10 +9,13 @@
  */
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
+#include "alloc/pool_stream.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 #include "hooks/cuda_driver_export.h"
 #include "hooks/cuda_driver_tag.h"
+
+#include <errno.h>
 
 EXPORT(cuMemAlloc_v2);
 EXPORT(cuMemFree_v2);
@@ -49,6 +52,7 @@ berth_cu_result berth__hook_cuMemAlloc_v2(berth_cu_address *address, size_t size
  */
 berth_cu_result berth__hook_cuMemFree_v2(berth_cu_address address)
 {
+    struct berth_stream_block *block;
     struct berth_foreign foreign;
     berth_cu_result result;
     bool is_foreign;
@@ -58,6 +62,14 @@ berth_cu_result berth__hook_cuMemFree_v2(berth_cu_address address)
     r = berth__pool_free((uintptr_t)address);
     if (BERTH_LIKELY(r != BERTH_POOL_FORWARD))
         return berth__device_result(r);
+    r = berth__stream_leave_begin((uintptr_t)address, &block);
+    if (r == -EINVAL)
+        return berth__driver.cuMemFree_v2(BERTH_NO_ADDRESS);
+    if (r == 0) {
+        result = berth__driver.cuMemFree_v2(address);
+        berth__stream_leave_end(block, result == BERTH_CU_SUCCESS);
+        return result;
+    }
     is_foreign = berth__foreign_remove((uintptr_t)address, &foreign) == 0;
     result = berth__driver.cuMemFree_v2(address);
     if (is_foreign && result == BERTH_CU_SUCCESS)
@@ -86,7 +98,7 @@ berth_cu_result berth__hook_cuMemGetInfo_v2(size_t *free_size, size_t *total_siz
     if (result != BERTH_CU_SUCCESS || !free_size || !total_size ||
         berth__device_of_current(&device) < 0)
         return result;
-    *free_size += berth__pool_cached(device);
+    *free_size += berth__pool_cached(device) + berth__stream_cached(device);
     if (*free_size > *total_size)
         *free_size = *total_size;
     if (capacity == 0)

@@ -6,6 +6,7 @@
 #include "hooks/cuda_driver_capture.h"
 
 #include "alloc/block_slab.h"
+#include "alloc/order.h"
 #include "hooks/cuda_driver_export.h"
 
 #include <pthread.h>
@@ -18,8 +19,6 @@ EXPORT(cuStreamBeginCaptureToGraph);
 EXPORT(cuStreamBeginCaptureToGraph_ptsz);
 EXPORT(cuStreamEndCapture);
 EXPORT(cuStreamEndCapture_ptsz);
-EXPORT(cuStreamDestroy);
-EXPORT(cuStreamDestroy_v2);
 
 /*
  * A capture that is open, for the case that its stream is destroyed instead of ended. Default
@@ -37,16 +36,20 @@ static struct berth_slab slab;
 
 #define DEFAULT_STREAM_LAST 2 /* CU_STREAM_PER_THREAD; 0 and 1 are default streams too */
 
-/* Counts the captures that are open: until they end, allocation is the driver's. Checklist 31. */
+/*
+ * Called with the door of alloc/order.h shut: no call of Berth's own is under way that would break
+ * the capture, and none will be. Counts the captures that are open: until they end, allocation is
+ * the driver's. Checklist 31.
+ */
 static berth_cu_result begin(berth_cu_result result, berth_cu_stream stream)
 {
     berth_cu_context context = NULL;
     struct capture *capture;
 
-    if (result != BERTH_CU_SUCCESS)
-        return result;
-    atomic_fetch_add_explicit(&berth__device_captures, 1, memory_order_relaxed);
-    if ((uintptr_t)stream <= DEFAULT_STREAM_LAST)
+    if (result == BERTH_CU_SUCCESS)
+        atomic_fetch_add(&berth__device_captures, 1);
+    berth__order_open();
+    if (result != BERTH_CU_SUCCESS || (uintptr_t)stream <= DEFAULT_STREAM_LAST)
         return result;
     berth__device_current(&context);
     pthread_mutex_lock(&lock);
@@ -98,24 +101,28 @@ void berth__capture_forget(berth_cu_context context, berth_cu_stream stream)
 berth_cu_result berth__hook_cuStreamBeginCapture(berth_cu_stream stream)
 {
     NEED(cuStreamBeginCapture);
+    berth__order_shut();
     return begin(berth__driver.cuStreamBeginCapture(stream), stream);
 }
 
 berth_cu_result berth__hook_cuStreamBeginCapture_ptsz(berth_cu_stream stream)
 {
     NEED(cuStreamBeginCapture_ptsz);
+    berth__order_shut();
     return begin(berth__driver.cuStreamBeginCapture_ptsz(stream), stream);
 }
 
 berth_cu_result berth__hook_cuStreamBeginCapture_v2(berth_cu_stream stream, int mode)
 {
     NEED(cuStreamBeginCapture_v2);
+    berth__order_shut();
     return begin(berth__driver.cuStreamBeginCapture_v2(stream, mode), stream);
 }
 
 berth_cu_result berth__hook_cuStreamBeginCapture_v2_ptsz(berth_cu_stream stream, int mode)
 {
     NEED(cuStreamBeginCapture_v2_ptsz);
+    berth__order_shut();
     return begin(berth__driver.cuStreamBeginCapture_v2_ptsz(stream, mode), stream);
 }
 
@@ -124,6 +131,7 @@ berth_cu_result berth__hook_cuStreamBeginCaptureToGraph(berth_cu_stream stream,
                                                         const void *edges, size_t count, int mode)
 {
     NEED(cuStreamBeginCaptureToGraph);
+    berth__order_shut();
     return begin(
         berth__driver.cuStreamBeginCaptureToGraph(stream, graph, nodes, edges, count, mode),
         stream);
@@ -135,6 +143,7 @@ berth_cu_result berth__hook_cuStreamBeginCaptureToGraph_ptsz(berth_cu_stream str
                                                              size_t count, int mode)
 {
     NEED(cuStreamBeginCaptureToGraph_ptsz);
+    berth__order_shut();
     return begin(
         berth__driver.cuStreamBeginCaptureToGraph_ptsz(stream, graph, nodes, edges, count, mode),
         stream);
@@ -182,27 +191,4 @@ berth_cu_result berth__hook_cuStreamEndCapture_ptsz(berth_cu_stream stream, bert
     NEED(cuStreamEndCapture_ptsz);
     return end_capture(berth__driver.cuStreamEndCapture_ptsz,
                        berth__driver.cuStreamIsCapturing_ptsz, stream, graph);
-}
-
-/* cuStreamDestroy, by its names of CUDA 2.0 and 4.0: a capture of that stream ends with it. */
-berth_cu_result berth__hook_cuStreamDestroy(berth_cu_stream stream)
-{
-    berth_cu_result result;
-
-    NEED(cuStreamDestroy);
-    result = berth__driver.cuStreamDestroy(stream);
-    if (result == BERTH_CU_SUCCESS && (uintptr_t)stream > DEFAULT_STREAM_LAST)
-        berth__capture_forget(NULL, stream);
-    return result;
-}
-
-berth_cu_result berth__hook_cuStreamDestroy_v2(berth_cu_stream stream)
-{
-    berth_cu_result result;
-
-    NEED(cuStreamDestroy_v2);
-    result = berth__driver.cuStreamDestroy_v2(stream);
-    if (result == BERTH_CU_SUCCESS && (uintptr_t)stream > DEFAULT_STREAM_LAST)
-        berth__capture_forget(NULL, stream);
-    return result;
 }

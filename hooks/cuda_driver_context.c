@@ -1,22 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The calls that begin and end what blocks live in, the driver and contexts, and those that switch
- * a thread's context. All are the driver's own; Berth looks at the outcome. Any thread.
+ * The calls that begin and end what blocks live in: the driver and contexts. All
+ * are the driver's own; Berth looks at the outcome. Any thread.
  */
-#include "alloc/device_context.h"
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
+#include "alloc/pool_stream.h"
 #include "alloc/thread.h"
 #include "hooks/cuda_driver_capture.h"
 #include "hooks/cuda_driver_export.h"
 #include "ipc/control.h"
 
 EXPORT(cuInit);
-EXPORT(cuCtxSetCurrent);
-EXPORT(cuCtxPushCurrent);
-EXPORT(cuCtxPushCurrent_v2);
-EXPORT(cuCtxPopCurrent);
-EXPORT(cuCtxPopCurrent_v2);
 EXPORT(cuCtxDestroy);
 EXPORT(cuCtxDestroy_v2);
 EXPORT(cuCtxDetach);
@@ -52,50 +47,17 @@ berth_cu_result berth__hook_cuInit(unsigned flags)
     return result;
 }
 
-/*
- * cuCtxSetCurrent, cuCtxPushCurrent and cuCtxPopCurrent (the latter two by their names of CUDA 2.0
- * and 4.0) change the calling thread's context. What is remembered of it is forgotten whatever the
- * driver answers.
- */
-berth_cu_result berth__hook_cuCtxSetCurrent(berth_cu_context context)
+/* The context may be gone, and its streams with it; stream-ordered memory outlives them. */
+static void streams_end(berth_cu_context context, bool is_destroyed)
 {
-    NEED(cuCtxSetCurrent);
-    berth__context_changed();
-    return berth__driver.cuCtxSetCurrent(context);
-}
-
-berth_cu_result berth__hook_cuCtxPushCurrent(berth_cu_context context)
-{
-    NEED(cuCtxPushCurrent);
-    berth__context_changed();
-    return berth__driver.cuCtxPushCurrent(context);
-}
-
-berth_cu_result berth__hook_cuCtxPushCurrent_v2(berth_cu_context context)
-{
-    NEED(cuCtxPushCurrent_v2);
-    berth__context_changed();
-    return berth__driver.cuCtxPushCurrent_v2(context);
-}
-
-berth_cu_result berth__hook_cuCtxPopCurrent(berth_cu_context *context)
-{
-    NEED(cuCtxPopCurrent);
-    berth__context_changed();
-    return berth__driver.cuCtxPopCurrent(context);
-}
-
-berth_cu_result berth__hook_cuCtxPopCurrent_v2(berth_cu_context *context)
-{
-    NEED(cuCtxPopCurrent_v2);
-    berth__context_changed();
-    return berth__driver.cuCtxPopCurrent_v2(context);
+    berth__stream_drop_end(context, is_destroyed, berth__stream_retire_idle);
+    if (is_destroyed && context)
+        berth__stream_context_gone(context);
 }
 
 /* The context is gone, its memory too; the driver is not called for it. Checklist 28. */
 static berth_cu_result forget(berth_cu_result result, berth_cu_context context)
 {
-    berth__context_changed_for_all();
     if (result == BERTH_CU_SUCCESS && context) {
         berth__pool_drop(context);
         berth__foreign_drop(context);
@@ -111,8 +73,9 @@ static berth_cu_result destroy(berth_cu_result (*function)(berth_cu_context),
     berth_cu_result result;
 
     berth__pool_drop_begin(context);
+    berth__stream_drop_begin(context);
     result = function(context);
-    berth__context_changed_for_all();
+    streams_end(context, result == BERTH_CU_SUCCESS);
     berth__pool_drop_end(context, result == BERTH_CU_SUCCESS);
     if (result == BERTH_CU_SUCCESS && context) {
         berth__foreign_drop(context);
@@ -141,52 +104,46 @@ berth_cu_result berth__hook_cuCtxDetach(berth_cu_context context)
     return destroy(berth__driver.cuCtxDetach, context);
 }
 
-/*
- * cuDevicePrimaryCtxReset: destroys the device's primary context whoever retains it. Its handle
- * must be read before.
- */
+typedef berth_cu_result (*primary_function)(berth_cu_device device);
+
+/* After `function` the primary context whose handle was read before is gone: always, or if last. */
+static berth_cu_result end_primary(primary_function function, berth_cu_device device,
+                                   bool is_only_if_last)
+{
+    berth_cu_context context = berth__device_primary(device);
+    berth_cu_result result;
+    bool is_destroyed;
+
+    berth__stream_drop_begin(context);
+    result = function(device);
+    is_destroyed = result == BERTH_CU_SUCCESS && context &&
+                   (!is_only_if_last || !berth__device_primary(device));
+    streams_end(context, is_destroyed);
+    return is_destroyed ? forget(result, context) : result;
+}
+
+/* cuDevicePrimaryCtxReset: destroys the device's primary context whoever retains it. */
 berth_cu_result berth__hook_cuDevicePrimaryCtxReset(berth_cu_device device)
 {
-    berth_cu_context context;
-
     NEED(cuDevicePrimaryCtxReset);
-    context = berth__device_primary(device);
-    return forget(berth__driver.cuDevicePrimaryCtxReset(device), context);
+    return end_primary(berth__driver.cuDevicePrimaryCtxReset, device, false);
 }
 
 berth_cu_result berth__hook_cuDevicePrimaryCtxReset_v2(berth_cu_device device)
 {
-    berth_cu_context context;
-
     NEED(cuDevicePrimaryCtxReset_v2);
-    context = berth__device_primary(device);
-    return forget(berth__driver.cuDevicePrimaryCtxReset_v2(device), context);
-}
-
-/* After a release: only the last one destroys the context. */
-static berth_cu_result forget_if_last(berth_cu_result result, berth_cu_device device,
-                                      berth_cu_context context)
-{
-    if (result == BERTH_CU_SUCCESS && context && !berth__device_primary(device))
-        forget(result, context);
-    return result;
+    return end_primary(berth__driver.cuDevicePrimaryCtxReset_v2, device, false);
 }
 
 /* cuDevicePrimaryCtxRelease: destroys the primary context when nobody retains it any more. */
 berth_cu_result berth__hook_cuDevicePrimaryCtxRelease(berth_cu_device device)
 {
-    berth_cu_context context;
-
     NEED(cuDevicePrimaryCtxRelease);
-    context = berth__device_primary(device);
-    return forget_if_last(berth__driver.cuDevicePrimaryCtxRelease(device), device, context);
+    return end_primary(berth__driver.cuDevicePrimaryCtxRelease, device, true);
 }
 
 berth_cu_result berth__hook_cuDevicePrimaryCtxRelease_v2(berth_cu_device device)
 {
-    berth_cu_context context;
-
     NEED(cuDevicePrimaryCtxRelease_v2);
-    context = berth__device_primary(device);
-    return forget_if_last(berth__driver.cuDevicePrimaryCtxRelease_v2(device), device, context);
+    return end_primary(berth__driver.cuDevicePrimaryCtxRelease_v2, device, true);
 }

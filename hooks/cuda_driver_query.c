@@ -9,6 +9,7 @@
  */
 #include "alloc/log.h"
 #include "alloc/pool.h"
+#include "alloc/pool_stream.h"
 #include "hooks/cuda_driver_export.h"
 
 #include <errno.h>
@@ -20,6 +21,15 @@ EXPORT(cuPointerGetAttributes);
 EXPORT(cuPointerSetAttribute);
 EXPORT(cuIpcGetMemHandle);
 EXPORT(cuMemGetHandleForAddressRange);
+
+/* The live block that contains the address, of the pool or stream-ordered; as berth__pool_find().
+ */
+static int find_block(berth_cu_address address, struct berth_block_view *ret)
+{
+    int r = berth__pool_find((uintptr_t)address, ret);
+
+    return r == -ENOENT ? berth__stream_find_block((uintptr_t)address, ret) : r;
+}
 
 /* CUpointer_attribute, cuda.h. */
 enum {
@@ -42,7 +52,7 @@ berth_cu_result berth__hook_cuMemGetAddressRange_v2(berth_cu_address *base, size
     int r;
 
     NEED(cuMemGetAddressRange_v2);
-    r = berth__pool_find((uintptr_t)address, &view);
+    r = find_block(address, &view);
     if (r == -EFAULT)
         return berth__driver.cuMemGetAddressRange_v2(base, size, BERTH_NO_ADDRESS);
     result = berth__driver.cuMemGetAddressRange_v2(base, size, address);
@@ -74,7 +84,8 @@ static void correct_attribute(void *value, int attribute, const struct berth_blo
         memcpy(value, &id, sizeof(id));
         break;
     case ATTRIBUTE_SYNC_MEMOPS:
-        memcpy(value, &sync_memops, sizeof(sync_memops));
+        if (!view->is_stream_ordered)
+            memcpy(value, &sync_memops, sizeof(sync_memops));
         break;
     case ATTRIBUTE_IS_LEGACY_IPC_CAPABLE:
         /* What cuIpcGetMemHandle below would refuse; the driver writes a bool. */
@@ -99,7 +110,7 @@ berth_cu_result berth__hook_cuPointerGetAttribute(void *value, int attribute,
     int r;
 
     NEED(cuPointerGetAttribute);
-    r = berth__pool_find((uintptr_t)address, &view);
+    r = find_block(address, &view);
     result = berth__driver.cuPointerGetAttribute(value, attribute,
                                                  r == -EFAULT ? BERTH_NO_ADDRESS : address);
     if (result == BERTH_CU_SUCCESS && r == 0)
@@ -119,7 +130,7 @@ berth_cu_result berth__hook_cuPointerGetAttributes(unsigned count, int *attribut
     int r;
 
     NEED(cuPointerGetAttributes);
-    r = berth__pool_find((uintptr_t)address, &view);
+    r = find_block(address, &view);
     result = berth__driver.cuPointerGetAttributes(count, attributes, values,
                                                   r == -EFAULT ? BERTH_NO_ADDRESS : address);
     if (result != BERTH_CU_SUCCESS || r < 0)
@@ -144,9 +155,13 @@ berth_cu_result berth__hook_cuPointerSetAttribute(const void *value, int attribu
     int r;
 
     NEED(cuPointerSetAttribute);
-    r = berth__pool_find((uintptr_t)address, &view);
+    r = find_block(address, &view);
     if (r == -EFAULT)
         address = BERTH_NO_ADDRESS;
+    if (r == 0 && view.is_stream_ordered) {
+        berth__stream_set_last(view.base);
+        r = -ENOENT;
+    }
     if (r < 0 || !value || attribute != ATTRIBUTE_SYNC_MEMOPS)
         return berth__driver.cuPointerSetAttribute(value, attribute, address);
     memcpy(&wanted, value, sizeof(wanted));
@@ -201,11 +216,13 @@ berth_cu_result berth__hook_cuMemGetHandleForAddressRange(void *handle, berth_cu
     int r;
 
     NEED(cuMemGetHandleForAddressRange);
-    r = berth__pool_find((uintptr_t)address, &view);
+    r = find_block(address, &view);
     if (r == -EFAULT)
         address = BERTH_NO_ADDRESS;
     result = berth__driver.cuMemGetHandleForAddressRange(handle, address, size, type, flags);
-    if (result == BERTH_CU_SUCCESS && r == 0)
+    if (result == BERTH_CU_SUCCESS && r == 0 && view.is_stream_ordered)
+        berth__stream_set_last(view.base);
+    else if (result == BERTH_CU_SUCCESS && r == 0)
         berth__pool_set_exported(view.base);
     return result;
 }

@@ -10,8 +10,8 @@
  */
 #include "hooks/cuda_driver_room.h"
 
-#include "alloc/device_context.h"
 #include "alloc/pool.h"
+#include "alloc/pool_stream.h"
 #include "hooks/cuda_driver_export.h"
 
 bool berth__room_was_made(berth_cu_result result)
@@ -20,9 +20,11 @@ bool berth__room_was_made(berth_cu_result result)
 
     if (BERTH_LIKELY(result != BERTH_CU_OUT_OF_MEMORY))
         return false;
-    if (berth__device_of_current(&device) == 0 && berth__pool_release_cached(device) > 0)
+    if (berth__device_of_current(&device) == 0 &&
+        (berth__pool_release_cached(device) > 0 || berth__stream_release(device) > 0))
         return true;
-    return berth__pool_release_cached(BERTH_POOL_ALL_DEVICES) > 0;
+    return berth__pool_release_cached(BERTH_POOL_ALL_DEVICES) > 0 ||
+           berth__stream_release(BERTH_POOL_ALL_DEVICES) > 0;
 }
 
 /* Defines and exports the wrapper of `name`. */
@@ -36,21 +38,6 @@ bool berth__room_was_made(berth_cu_result result)
         do {                                                                                       \
             result = berth__driver.name arguments;                                                 \
         } while (berth__room_was_made(result));                                                    \
-        return result;                                                                             \
-    }
-
-/* The same for a call that makes the context current that it creates. */
-#define RETRY_CONTEXT(name, parameters, arguments)                                                 \
-    EXPORT(name);                                                                                  \
-    berth_cu_result berth__hook_##name parameters                                                  \
-    {                                                                                              \
-        berth_cu_result result;                                                                    \
-                                                                                                   \
-        NEED(name);                                                                                \
-        do {                                                                                       \
-            result = berth__driver.name arguments;                                                 \
-        } while (berth__room_was_made(result));                                                    \
-        berth__context_changed();                                                                  \
         return result;                                                                             \
     }
 
@@ -82,38 +69,16 @@ RETRY(cuLibraryLoadFromFile,
 RETRY(cuLibraryGetModule, (void **module, void *library), (module, library))
 RETRY(cuKernelGetFunction, (void **function, void *kernel), (function, kernel))
 
-/*
- * Contexts, by their names of CUDA 2.0, 3.2, 11.4 and 12.5, and those for OpenGL and VDPAU
- * (cudaGL.h, cudaVDPAU.h; of the latter's arguments the last is a function); streams.
- */
-RETRY_CONTEXT(cuCtxCreate, (berth_cu_context * context, unsigned flags, berth_cu_device device),
-              (context, flags, device))
-RETRY_CONTEXT(cuGLCtxCreate, (berth_cu_context * context, unsigned flags, berth_cu_device device),
-              (context, flags, device))
-RETRY_CONTEXT(cuGLCtxCreate_v2,
-              (berth_cu_context * context, unsigned flags, berth_cu_device device),
-              (context, flags, device))
-RETRY_CONTEXT(cuVDPAUCtxCreate,
-              (berth_cu_context * context, unsigned flags, berth_cu_device device, uint32_t display,
-               void *get_address),
-              (context, flags, device, display, get_address))
-RETRY_CONTEXT(cuVDPAUCtxCreate_v2,
-              (berth_cu_context * context, unsigned flags, berth_cu_device device, uint32_t display,
-               void *get_address),
-              (context, flags, device, display, get_address))
-RETRY_CONTEXT(cuCtxCreate_v2, (berth_cu_context * context, unsigned flags, berth_cu_device device),
-              (context, flags, device))
-RETRY_CONTEXT(cuCtxCreate_v3,
-              (berth_cu_context * context, void *affinity, int count, unsigned flags,
-               berth_cu_device device),
-              (context, affinity, count, flags, device))
-RETRY_CONTEXT(cuCtxCreate_v4,
-              (berth_cu_context * context, void *parameters, unsigned flags,
-               berth_cu_device device),
-              (context, parameters, flags, device))
-RETRY(cuStreamCreate, (berth_cu_stream * stream, unsigned flags), (stream, flags))
-RETRY(cuStreamCreateWithPriority, (berth_cu_stream * stream, unsigned flags, int priority),
-      (stream, flags, priority))
+/* Contexts, by their names of CUDA 3.2, 11.4 and 12.5. */
+RETRY(cuCtxCreate_v2, (berth_cu_context * context, unsigned flags, berth_cu_device device),
+      (context, flags, device))
+RETRY(cuCtxCreate_v3,
+      (berth_cu_context * context, void *affinity, int count, unsigned flags,
+       berth_cu_device device),
+      (context, affinity, count, flags, device))
+RETRY(cuCtxCreate_v4,
+      (berth_cu_context * context, void *parameters, unsigned flags, berth_cu_device device),
+      (context, parameters, flags, device))
 
 /* Graphs: their nodes, and the memory that they allocate, when made, uploaded or launched. */
 RETRY(cuGraphInstantiate_v2,

@@ -2,6 +2,7 @@
 #include "hooks/cuda_driver_tag.h"
 
 #include "alloc/options.h"
+#include "alloc/pool_stream.h"
 #include "alloc/stats.h"
 #include "alloc/thread.h"
 #include "alloc/tier_ops.h"
@@ -47,6 +48,18 @@ enum berth_tag berth__cuda_tag(uint64_t size, const void *return_address)
     return decision.tag;
 }
 
+void berth__cuda_request(uint64_t size, const void *return_address, struct berth_pool_request *ret)
+{
+    struct berth_decision decision;
+
+    ret->size = size;
+    ret->tier = BERTH_TIER_DEVICE;
+    ret->site = decide(size, return_address, &decision);
+    ret->tag = decision.tag;
+    ret->table_version = decision.version;
+    ret->rule = decision.rule;
+}
+
 int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_address)
 {
     struct berth_decision decision;
@@ -79,7 +92,8 @@ int berth__cuda_describe(const void *p, struct berth_block_info *ret)
     static __thread char rule_name[BERTH_NAME_MAX];
     struct berth_block_view view;
 
-    if (berth__pool_find((uintptr_t)p, &view) < 0)
+    if (berth__pool_find((uintptr_t)p, &view) < 0 &&
+        berth__stream_find_block((uintptr_t)p, &view) < 0)
         return -ENOENT;
     ret->base = (const void *)view.base;
     ret->requested = view.requested;

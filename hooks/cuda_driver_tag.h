@@ -12,6 +12,12 @@
 enum berth_tag berth__cuda_tag(uint64_t size, const void *return_address);
 
 /*
+ * The same as a request for a block in tier `device`, whatever places a rule names: memory whose
+ * place is not Berth's to choose.
+ */
+void berth__cuda_request(uint64_t size, const void *return_address, struct berth_pool_request *ret);
+
+/*
  * A block of the pool for that call: in the first place of the rule that has room, else in tier
  * `device`. Errors as berth__pool_alloc().
  */
