@@ -60,7 +60,15 @@ berth_cu_result berth__hook_cuMemFree_v2(berth_cu_address address)
 
     NEED(cuMemFree_v2);
     r = berth__pool_free((uintptr_t)address);
-    if (BERTH_LIKELY(r != BERTH_POOL_FORWARD))
+    if (BERTH_LIKELY(r == 0))
+        return BERTH_CU_SUCCESS;
+    /*
+     * No block begins here. How the driver says that is its own affair: in a stream capture the
+     * call is refused whatever the address, and the capture is spoilt.
+     */
+    if (r == -EINVAL)
+        return berth__driver.cuMemFree_v2(BERTH_NO_ADDRESS);
+    if (r != BERTH_POOL_FORWARD)
         return berth__device_result(r);
     r = berth__stream_leave_begin((uintptr_t)address, &block);
     if (r == -EINVAL)

@@ -136,7 +136,8 @@ berth_cu_result berth__hook_cuPointerGetAttributes(unsigned count, int *attribut
     if (result != BERTH_CU_SUCCESS || r < 0)
         return result;
     for (unsigned i = 0; i < count; i++)
-        correct_attribute(values[i], attributes[i], &view);
+        if (values[i])
+            correct_attribute(values[i], attributes[i], &view);
     return result;
 }
 
