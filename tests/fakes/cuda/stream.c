@@ -14,6 +14,11 @@ static unsigned long long next_id = 1;
 
 static void stream_free(struct stream *stream)
 {
+    struct stream **link = &stream->context->streams;
+
+    while (*link != stream)
+        link = &(*link)->next;
+    *link = stream->next;
     fence_unref(stream->last);
     pthread_cond_destroy(&stream->wake);
     free(stream->frontier);
@@ -143,7 +148,7 @@ static CUresult stream_of_thread(struct context *context, struct stream **ret_st
     struct stream *stream;
 
     for (stream = context->streams; stream; stream = stream->next)
-        if (stream->thread_serial == serial)
+        if (stream->thread_serial == serial && !stream->is_closing)
             break;
     if (!stream) {
         stream = stream_new(context, 0, 0);
@@ -247,13 +252,10 @@ CUresult stream_wait_all(struct context *context)
     return CUDA_SUCCESS;
 }
 
+/* What is queued is still done, and who waits for the context waits for it: the stream stays in its
+ * context's list until then. */
 void stream_close(struct stream *stream)
 {
-    struct stream **link = &stream->context->streams;
-
-    while (*link != stream)
-        link = &(*link)->next;
-    *link = stream->next;
     if (stream->context->legacy_stream == stream)
         stream->context->legacy_stream = NULL;
     if (stream->context->marker_stream == stream)
@@ -269,8 +271,13 @@ void stream_close(struct stream *stream)
 
 void stream_free_all(struct context *context)
 {
-    while (context->streams)
-        stream_close(context->streams);
+    struct stream *next;
+
+    for (struct stream *stream = context->streams; stream; stream = next) {
+        next = stream->next;
+        if (!stream->is_closing)
+            stream_close(stream);
+    }
 }
 
 void stream_forget_thread(uint64_t thread_serial)
@@ -279,7 +286,7 @@ void stream_forget_thread(uint64_t thread_serial)
         struct context *context = device_get(i)->primary;
         struct stream *stream = context ? context->streams : NULL;
 
-        while (stream && stream->thread_serial != thread_serial)
+        while (stream && (stream->thread_serial != thread_serial || stream->is_closing))
             stream = stream->next;
         if (stream)
             stream_close(stream);

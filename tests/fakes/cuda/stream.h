@@ -25,7 +25,7 @@ struct stream {
     struct fence *last; /* of the op queued last; NULL before the first */
     pthread_cond_t wake;
     bool has_worker;
-    bool is_closing;              /* the worker frees the stream once the queue is empty */
+    bool is_closing;              /* destroyed; the worker frees it once the queue is empty */
     struct capture *capture;      /* the capture it takes part in; NULL otherwise */
     struct graph_node **frontier; /* capturing: the nodes that the next one depends on */
     size_t frontier_count;
