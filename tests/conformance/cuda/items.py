@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one item of the checklist natively and under Berth, in each of its variants, and compares.
+
+Output, exit status and standard error must be the same; a line of Berth's own on standard error is
+accepted where libberth(7) promises it. One line for each variant is printed.
+
+Usage: items.py [--berth BERTH] [--malloc LIBBERTH_MALLOC] [-e NAME=VALUE]... \
+DRIVER_DIR LIBBERTH PROGRAM ITEM...
+       with no ITEM: all that the program lists
+"""
+import argparse
+import difflib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+# Two tiers of device memory, one of them small, tags by size, and a rule that a request can leave.
+POLICY = """
+tier few {
+  kind = device
+  capacity = 12M
+}
+rule small {
+  tag = activation
+  side = device
+  max-size = 512K
+  place = device
+}
+rule weights {
+  tag = weight
+  side = device
+  min-size = 512K
+  place = { few, device }
+}
+"""
+
+# name: (options, with a policy, with the malloc side)
+VARIANTS = {
+    "default": ("", False, False),
+    "own segments": ("ipc-min=0", False, False),
+    "small segments": ("ipc-min=64K,segment-size=2M", False, False),
+    "policy": ("", True, False),
+    "both libraries": ("", False, True),
+}
+
+# What one line on standard error may say, by item.
+SAID = {
+    "item_22": re.compile(r"^berth.*an IPC handle of a block .* was asked for and refused"),
+}
+
+
+class Runner:
+    def __init__(self, options, directory):
+        self.options = options
+        self.policy = None
+        if options.berth:
+            text = os.path.join(directory, "policy")
+            self.policy = os.path.join(directory, "table")
+            with open(text, "w", encoding="ascii") as file:
+                file.write(POLICY)
+            subprocess.run([options.berth, "policy", "compile", text, "-o", self.policy],
+                           check=True, capture_output=True, timeout=60)
+
+    def run(self, item, variant):
+        """(stdout, stderr, status); `variant` None: natively."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith("BERTH_")}
+        env["LD_LIBRARY_PATH"] = self.options.driver_dir
+        env["XDG_RUNTIME_DIR"] = "/nonexistent"
+        env.update(pair.split("=", 1) for pair in self.options.e)
+        if variant:
+            options, policy, both = VARIANTS[variant]
+            preload = [os.path.abspath(self.options.libberth)]
+            if both:
+                preload.insert(0, os.path.abspath(self.options.malloc))
+            env["LD_PRELOAD"] = " ".join(preload)
+            env["BERTH_OPTIONS"] = options
+            if policy:
+                env["BERTH_POLICY"] = self.policy
+        done = subprocess.run([self.options.program, item], env=env, capture_output=True,
+                              text=True, timeout=240, check=False)
+        return done.stdout, done.stderr, done.returncode
+
+    def variants(self):
+        return [name for name, (_, policy, both) in VARIANTS.items()
+                if (not policy or self.policy) and (not both or self.options.malloc)]
+
+
+def differences(item, native, berth):
+    wrong = list(difflib.unified_diff(native[0].splitlines(), berth[0].splitlines(),
+                                      "native", "berth", lineterm=""))
+    if native[2] != berth[2]:
+        wrong.append(f"status: native {native[2]}, berth {berth[2]}")
+    accepted = SAID.get(item[:7])
+    said = [line for line in berth[1].splitlines() if not (accepted and accepted.search(line))]
+    if said != native[1].splitlines():
+        wrong += ["standard error: native:", native[1], "berth:", *said]
+    return wrong
+
+
+def check(runner, item):
+    """The variants in which the item was not as natively."""
+    native = runner.run(item, None)
+    bad = []
+    if native[2] != 0:
+        print(f"{item}: FAIL natively: status {native[2]}\n{native[0]}{native[1]}")
+        bad.append("native")
+    for variant in runner.variants():
+        wrong = differences(item, native, runner.run(item, variant))
+        print(f"{item}: {'DIFFERENT' if wrong else 'same'}: {variant}")
+        for line in wrong:
+            print("   ", line)
+        if wrong:
+            bad.append(variant)
+    return bad
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--berth")
+    parser.add_argument("--malloc")
+    parser.add_argument("-e", action="append", default=[])
+    parser.add_argument("driver_dir")
+    parser.add_argument("libberth")
+    parser.add_argument("program")
+    parser.add_argument("items", nargs="*")
+    options = parser.parse_args()
+    items = options.items
+    if not items:
+        items = subprocess.run([options.program, "--list"], capture_output=True, text=True,
+                               check=True, timeout=60,
+                               env=dict(os.environ, LD_LIBRARY_PATH=options.driver_dir)
+                               ).stdout.split()
+    with tempfile.TemporaryDirectory() as directory:
+        runner = Runner(options, directory)
+        bad = {item: wrong for item in items if (wrong := check(runner, item))}
+    if len(items) > 1:
+        print(f"{len(items) - len(bad)} items as natively, {len(bad)} not", *sorted(bad))
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
