@@ -75,12 +75,43 @@ void call_note_result(const char *format, ...)
     va_end(list);
 }
 
+/* The error that every call answers with, once a failure that sticks has happened; 0: none. Real
+ * ones belong to one context: here there is one for the process. */
+static atomic_int stuck;
+
+/*
+ * What still works on a context that an asynchronous error has ruined: whatever asks nothing of it,
+ * and what gets rid of it. QUESTION(gpu): do cuPointerGetAttribute and cuMemGetAddressRange answer
+ * then? Here: no.
+ */
+static bool call_survives(const struct call *call)
+{
+    static const char *const names[] = {
+        "cuDevice",        "cuInit",          "cuDriver",          "cuGet",
+        "cuCtxGetCurrent", "cuCtxSetCurrent", "cuCtxPushCurrent",  "cuCtxPopCurrent",
+        "cuCtxGetDevice",  "cuCtxDestroy",    "cuCtxGetApiVersion"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strncmp(call->name, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}
+
+void call_unstick(void)
+{
+    atomic_store(&stuck, 0);
+}
+
 /* Latency and failure as BERTH_FAKE_LATENCY and BERTH_FAKE_FAIL ask for. */
 static CUresult call_disturb(struct call *call)
 {
     int armed = atomic_load_explicit(&call->armed, memory_order_acquire);
     int64_t latency_ns;
+    bool is_sticky = false;
+    int result = atomic_load_explicit(&stuck, memory_order_relaxed);
 
+    if (result != 0 && !call_survives(call))
+        return (CUresult)result;
     if (armed == 0) {
         armed = settings_name(call->name) ? 2 : 1;
         atomic_store_explicit(&call->armed, armed, memory_order_release);
@@ -94,7 +125,10 @@ static CUresult call_disturb(struct call *call)
         while (clock_nanosleep(CLOCK_MONOTONIC, 0, &time, &time) != 0) {
         }
     }
-    return (CUresult)settings_failure(call->name, atomic_fetch_add(&call->count, 1) + 1);
+    result = settings_failure(call->name, atomic_fetch_add(&call->count, 1) + 1, &is_sticky);
+    if (is_sticky)
+        atomic_store(&stuck, result);
+    return (CUresult)result;
 }
 
 CUresult call_enter(struct call *call, struct call_frame *frame)

@@ -74,6 +74,8 @@ CUresult call_enter(struct call *call, struct call_frame *frame);
 void call_leave(struct call *call, struct call_frame *frame, CUresult result);
 /* Adds " -> text" to the log line of the call that this thread is in. */
 __attribute__((format(printf, 1, 2))) void call_note_result(const char *format, ...);
+/* The ruined context is gone: calls are no longer answered with the error that stuck to it. */
+void call_unstick(void);
 /* The entry point of that exact exported name, or NULL. */
 void (*call_find(const char *symbol))(void);
 

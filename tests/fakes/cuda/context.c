@@ -159,6 +159,7 @@ FAKE_CALL(cuDevicePrimaryCtxReset_v2, CALL_UNSAFE, (CUdevice ordinal), (ordinal)
     state_lock();
     if (device->primary && device->primary->active) {
         context_empty(device->primary);
+        call_unstick();
         /* QUESTION(gpu): after a reset the primary context works again for
          * those who retained it (PyTorch and the runtime rely on that). */
         device->primary->active = device->primary_retained > 0;

@@ -17,7 +17,8 @@ struct latency {
 struct failure {
     char *call;
     unsigned nth;
-    bool onwards; /* every call from the nth on */
+    bool onwards;   /* every call from the nth on */
+    bool is_sticky; /* and every call after it, of whatever function, until the context is reset */
     int result;
 };
 
@@ -121,7 +122,7 @@ static bool failure_add(char *entry)
     struct failure *grown;
     uint64_t nth, result;
     const char *end;
-    bool onwards = false;
+    bool onwards = false, is_sticky;
 
     if (!colon || colon == entry || !equals || equals < colon)
         return false;
@@ -131,7 +132,10 @@ static bool failure_add(char *entry)
         onwards = true;
         end++;
     }
-    if (end != equals || !number_read(equals + 1, 999, &result, &end) || *end || result == 0)
+    if (end != equals || !number_read(equals + 1, 999, &result, &end) || result == 0)
+        return false;
+    is_sticky = *end == '!';
+    if (end[is_sticky])
         return false;
     *colon = 0;
     if (!call_find(entry))
@@ -140,7 +144,8 @@ static bool failure_add(char *entry)
     if (!grown)
         return false;
     failures = grown;
-    failures[failures_count++] = (struct failure){entry, (unsigned)nth, onwards, (int)result};
+    failures[failures_count++] =
+        (struct failure){entry, (unsigned)nth, onwards, is_sticky, (int)result};
     return true;
 }
 
@@ -186,7 +191,7 @@ static void settings_read(void)
     list_read("BERTH_FAKE_LATENCY", &latency_text, latency_add,
               "cuMemAlloc_v2=50us,… (an exported name; ns, us, ms, s)");
     list_read("BERTH_FAKE_FAIL", &failure_text, failure_add,
-              "cuMemAlloc_v2:3=2,… (an exported name; N from 1, or N+; 1 to 999)");
+              "cuMemAlloc_v2:3=2,… (an exported name; N from 1, or N+; 1 to 999, or 700!)");
     log_path = getenv("BERTH_FAKE_LOG");
 }
 
@@ -235,14 +240,16 @@ int64_t settings_latency_ns(const char *call)
     return 0;
 }
 
-int settings_failure(const char *call, unsigned nth)
+int settings_failure(const char *call, unsigned nth, bool *ret_is_sticky)
 {
     for (size_t i = 0; i < failures_count; i++) {
         const struct failure *failure = &failures[i];
 
         if (strcmp(failure->call, call) == 0 &&
-            (nth == failure->nth || (failure->onwards && nth > failure->nth)))
+            (nth == failure->nth || (failure->onwards && nth > failure->nth))) {
+            *ret_is_sticky = failure->is_sticky;
             return failure->result;
+        }
     }
     return 0;
 }

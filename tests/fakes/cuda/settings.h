@@ -24,6 +24,6 @@ const char *settings_log_path(void);
 bool settings_name(const char *call);
 int64_t settings_latency_ns(const char *call);
 /* The result code with which the nth call fails; 0 where it does not. */
-int settings_failure(const char *call, unsigned nth);
+int settings_failure(const char *call, unsigned nth, bool *ret_is_sticky);
 
 #endif
