@@ -147,6 +147,8 @@ int berth__device_exchange_capture(int *mode)
     return berth__device_error(berth__driver.cuThreadExchangeStreamCaptureMode(mode));
 }
 
+#define PROBE_FREE_TRIES 3
+
 int berth__device_probe_capture(berth_cu_context context)
 {
     berth_cu_address address = 0;
@@ -158,8 +160,10 @@ int berth__device_probe_capture(berth_cu_context context)
         return r;
     /* Allocating is as "potentially unsafe" as freeing, and can be taken back. */
     result = berth__driver.cuMemAlloc_v2(&address, 1);
-    if (result == 0)
-        berth__driver.cuMemFree_v2(address);
+    /* A free that fails may have told of something else: asked again, it gives the memory back. */
+    for (int i = 0; result == 0 && i < PROBE_FREE_TRIES; i++)
+        if (berth__driver.cuMemFree_v2(address) == 0)
+            break;
     berth__device_leave(pushed);
     if (result >= BERTH_CU_CAPTURE_FIRST && result <= BERTH_CU_CAPTURE_LAST)
         return berth__device_error(result);

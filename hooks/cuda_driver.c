@@ -13,6 +13,7 @@
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 #include "hooks/cuda_driver_export.h"
+#include "hooks/cuda_driver_pass.h"
 #include "hooks/cuda_driver_tag.h"
 
 #include <errno.h>
@@ -38,7 +39,7 @@ berth_cu_result berth__hook_cuMemAlloc_v2(berth_cu_address *address, size_t size
         return berth__driver.cuMemAlloc_v2(address, size);
     r = berth__cuda_alloc(size, __builtin_return_address(0), &block);
     if (r == BERTH_POOL_FORWARD)
-        return berth__driver.cuMemAlloc_v2(address, size);
+        return berth__pass_alloc(address, size, __builtin_return_address(0));
     if (BERTH_LIKELY(r == 0))
         *address = block;
     return berth__device_result(r);

@@ -7,6 +7,8 @@
  * the pool caches on the device is given back and the call is made once more. Everything else is
  * the driver's own: arguments, errors, alignment, threads. Checklist 6, 7.
  */
+#include "hooks/cuda_driver_pass.h"
+
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
 #include "hooks/cuda_driver_export.h"
@@ -53,6 +55,23 @@ static berth_cu_result settle(berth_cu_result result, bool is_foreign,
         berth__foreign_cancel(foreign->tier, foreign->size);
     else if (is_foreign)
         berth__foreign_restore(foreign);
+    return result;
+}
+
+berth_cu_result berth__pass_alloc(berth_cu_address *address, size_t size,
+                                  const void *return_address)
+{
+    berth_cu_result result;
+
+    if (size == 0)
+        return berth__driver.cuMemAlloc_v2(address, size);
+    if (berth__foreign_reserve(BERTH_TIER_DEVICE, size) < 0)
+        return BERTH_CU_OUT_OF_MEMORY;
+    do {
+        result = berth__driver.cuMemAlloc_v2(address, size);
+    } while (berth__room_was_made(result));
+    account(result, BERTH_TIER_DEVICE, result == BERTH_CU_SUCCESS ? (uintptr_t)*address : 0, size,
+            true, return_address);
     return result;
 }
 
