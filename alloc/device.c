@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/device.h"
 
+#include "alloc/device_context.h"
 #include "alloc/tier_ops.h"
 
 #include <errno.h>
@@ -43,15 +44,7 @@ berth_cu_result berth__device_result(int error)
 
 int berth__device_current(berth_cu_context *ret)
 {
-    berth_cu_context context = NULL;
-    int r;
-
-    if (!berth__driver.cuCtxGetCurrent)
-        return -ENOSYS;
-    r = berth__device_error(berth__driver.cuCtxGetCurrent(&context));
-    if (r == 0)
-        *ret = context;
-    return r;
+    return berth__context_current(ret);
 }
 
 int berth__device_of_current(int *ret)
@@ -95,6 +88,7 @@ int berth__device_enter(berth_cu_context context, bool *ret_pushed)
     *ret_pushed = current != context;
     if (!*ret_pushed)
         return 0;
+    berth__context_changed();
     return berth__device_error(berth__driver.cuCtxPushCurrent_v2(context));
 }
 
@@ -102,8 +96,10 @@ void berth__device_leave(bool pushed)
 {
     berth_cu_context ignored;
 
-    if (pushed)
-        berth__driver.cuCtxPopCurrent_v2(&ignored);
+    if (!pushed)
+        return;
+    berth__driver.cuCtxPopCurrent_v2(&ignored);
+    berth__context_changed();
 }
 
 int berth__device_alloc(uint64_t size, uintptr_t *ret)

@@ -53,8 +53,6 @@ enum {
  */
 #define BERTH_DRIVER_USED(X)                                                                       \
     X(cuCtxGetCurrent, (berth_cu_context * context))                                               \
-    X(cuCtxPushCurrent_v2, (berth_cu_context context))                                             \
-    X(cuCtxPopCurrent_v2, (berth_cu_context * context))                                            \
     X(cuCtxGetDevice, (berth_cu_device * device))                                                  \
     X(cuCtxSynchronize, (void))                                                                    \
     X(cuCtxRecordEvent, (berth_cu_context context, berth_cu_event event))                          \
@@ -143,6 +141,18 @@ enum {
        void *options, void **values, unsigned count))                                              \
     X(cuLibraryGetModule, (void **module, void *library))                                          \
     X(cuKernelGetFunction, (void **function, void *kernel))                                        \
+    X(cuCtxSetCurrent, (berth_cu_context context))                                                 \
+    X(cuCtxPushCurrent, (berth_cu_context context))                                                \
+    X(cuCtxPushCurrent_v2, (berth_cu_context context))                                             \
+    X(cuCtxPopCurrent, (berth_cu_context * context))                                               \
+    X(cuCtxPopCurrent_v2, (berth_cu_context * context))                                            \
+    X(cuGLCtxCreate, (berth_cu_context * context, unsigned flags, berth_cu_device device))         \
+    X(cuGLCtxCreate_v2, (berth_cu_context * context, unsigned flags, berth_cu_device device))      \
+    X(cuVDPAUCtxCreate, (berth_cu_context * context, unsigned flags, berth_cu_device device,       \
+                         uint32_t display, void *get_address))                                     \
+    X(cuVDPAUCtxCreate_v2, (berth_cu_context * context, unsigned flags, berth_cu_device device,    \
+                            uint32_t display, void *get_address))                                  \
+    X(cuCtxCreate, (berth_cu_context * context, unsigned flags, berth_cu_device device))           \
     X(cuCtxCreate_v2, (berth_cu_context * context, unsigned flags, berth_cu_device device))        \
     X(cuCtxCreate_v3, (berth_cu_context * context, void *affinity, int count, unsigned flags,      \
                        berth_cu_device device))                                                    \
@@ -228,7 +238,7 @@ void berth__device_register(void);
 int berth__device_error(berth_cu_result result);
 berth_cu_result berth__device_result(int error);
 
-/* The calling thread's context in *ret, NULL when it has none. */
+/* The calling thread's context in *ret, NULL when it has none; see alloc/device_context.h. */
 int berth__device_current(berth_cu_context *ret);
 /* The device of the calling thread's context. */
 int berth__device_of_current(int *ret);

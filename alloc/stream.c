@@ -2,6 +2,7 @@
 #include "alloc/stream.h"
 
 #include "alloc/block_slab.h"
+#include "alloc/device_context.h"
 #include "alloc/order.h"
 #include "alloc/pool_parts.h"
 
@@ -186,7 +187,7 @@ int berth__stream_find(berth_cu_stream handle, struct berth_stream **ret)
     int r;
 
     if (berth__stream_is_default(handle)) {
-        r = berth__device_current(&context);
+        r = berth__context_current(&context);
         if (r < 0 || !context)
             return r < 0 ? r : -ENXIO;
     }

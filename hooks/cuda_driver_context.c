@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The calls that begin and end what blocks live in: the driver and contexts. All
- * are the driver's own; Berth looks at the outcome. Any thread.
+ * The calls that begin and end what blocks live in, the driver and contexts, and those that switch
+ * a thread's context. All are the driver's own; Berth looks at the outcome. Any thread.
  */
+#include "alloc/device_context.h"
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
 #include "alloc/pool_stream.h"
@@ -12,6 +13,11 @@
 #include "ipc/control.h"
 
 EXPORT(cuInit);
+EXPORT(cuCtxSetCurrent);
+EXPORT(cuCtxPushCurrent);
+EXPORT(cuCtxPushCurrent_v2);
+EXPORT(cuCtxPopCurrent);
+EXPORT(cuCtxPopCurrent_v2);
 EXPORT(cuCtxDestroy);
 EXPORT(cuCtxDestroy_v2);
 EXPORT(cuCtxDetach);
@@ -47,6 +53,46 @@ berth_cu_result berth__hook_cuInit(unsigned flags)
     return result;
 }
 
+/*
+ * cuCtxSetCurrent, cuCtxPushCurrent and cuCtxPopCurrent (the latter two by their names of CUDA 2.0
+ * and 4.0) change the calling thread's context. What is remembered of it is forgotten whatever the
+ * driver answers.
+ */
+berth_cu_result berth__hook_cuCtxSetCurrent(berth_cu_context context)
+{
+    NEED(cuCtxSetCurrent);
+    berth__context_changed();
+    return berth__driver.cuCtxSetCurrent(context);
+}
+
+berth_cu_result berth__hook_cuCtxPushCurrent(berth_cu_context context)
+{
+    NEED(cuCtxPushCurrent);
+    berth__context_changed();
+    return berth__driver.cuCtxPushCurrent(context);
+}
+
+berth_cu_result berth__hook_cuCtxPushCurrent_v2(berth_cu_context context)
+{
+    NEED(cuCtxPushCurrent_v2);
+    berth__context_changed();
+    return berth__driver.cuCtxPushCurrent_v2(context);
+}
+
+berth_cu_result berth__hook_cuCtxPopCurrent(berth_cu_context *context)
+{
+    NEED(cuCtxPopCurrent);
+    berth__context_changed();
+    return berth__driver.cuCtxPopCurrent(context);
+}
+
+berth_cu_result berth__hook_cuCtxPopCurrent_v2(berth_cu_context *context)
+{
+    NEED(cuCtxPopCurrent_v2);
+    berth__context_changed();
+    return berth__driver.cuCtxPopCurrent_v2(context);
+}
+
 /* The context may be gone, and its streams with it; stream-ordered memory outlives them. */
 static void streams_end(berth_cu_context context, bool is_destroyed)
 {
@@ -58,6 +104,7 @@ static void streams_end(berth_cu_context context, bool is_destroyed)
 /* The context is gone, its memory too; the driver is not called for it. Checklist 28. */
 static berth_cu_result forget(berth_cu_result result, berth_cu_context context)
 {
+    berth__context_changed_for_all();
     if (result == BERTH_CU_SUCCESS && context) {
         berth__pool_drop(context);
         berth__foreign_drop(context);
@@ -75,6 +122,7 @@ static berth_cu_result destroy(berth_cu_result (*function)(berth_cu_context),
     berth__pool_drop_begin(context);
     berth__stream_drop_begin(context);
     result = function(context);
+    berth__context_changed_for_all();
     streams_end(context, result == BERTH_CU_SUCCESS);
     berth__pool_drop_end(context, result == BERTH_CU_SUCCESS);
     if (result == BERTH_CU_SUCCESS && context) {

@@ -10,6 +10,7 @@
  */
 #include "hooks/cuda_driver_room.h"
 
+#include "alloc/device_context.h"
 #include "alloc/pool.h"
 #include "alloc/pool_stream.h"
 #include "hooks/cuda_driver_export.h"
@@ -41,6 +42,21 @@ bool berth__room_was_made(berth_cu_result result)
         return result;                                                                             \
     }
 
+/* The same for a call that makes the context current that it creates. */
+#define RETRY_CONTEXT(name, parameters, arguments)                                                 \
+    EXPORT(name);                                                                                  \
+    berth_cu_result berth__hook_##name parameters                                                  \
+    {                                                                                              \
+        berth_cu_result result;                                                                    \
+                                                                                                   \
+        NEED(name);                                                                                \
+        do {                                                                                       \
+            result = berth__driver.name arguments;                                                 \
+        } while (berth__room_was_made(result));                                                    \
+        berth__context_changed();                                                                  \
+        return result;                                                                             \
+    }
+
 /* Memory of other kinds: a physical allocation of `size` bytes, and arrays by their descriptors. */
 RETRY(cuMemCreate, (uint64_t * handle, size_t size, const void *properties, uint64_t flags),
       (handle, size, properties, flags))
@@ -69,16 +85,35 @@ RETRY(cuLibraryLoadFromFile,
 RETRY(cuLibraryGetModule, (void **module, void *library), (module, library))
 RETRY(cuKernelGetFunction, (void **function, void *kernel), (function, kernel))
 
-/* Contexts, by their names of CUDA 3.2, 11.4 and 12.5. */
-RETRY(cuCtxCreate_v2, (berth_cu_context * context, unsigned flags, berth_cu_device device),
-      (context, flags, device))
-RETRY(cuCtxCreate_v3,
-      (berth_cu_context * context, void *affinity, int count, unsigned flags,
-       berth_cu_device device),
-      (context, affinity, count, flags, device))
-RETRY(cuCtxCreate_v4,
-      (berth_cu_context * context, void *parameters, unsigned flags, berth_cu_device device),
-      (context, parameters, flags, device))
+/*
+ * Contexts, by their names of CUDA 2.0, 3.2, 11.4 and 12.5, and those for OpenGL and VDPAU
+ * (cudaGL.h, cudaVDPAU.h; of the latter's arguments the last is a function).
+ */
+RETRY_CONTEXT(cuCtxCreate, (berth_cu_context * context, unsigned flags, berth_cu_device device),
+              (context, flags, device))
+RETRY_CONTEXT(cuGLCtxCreate, (berth_cu_context * context, unsigned flags, berth_cu_device device),
+              (context, flags, device))
+RETRY_CONTEXT(cuGLCtxCreate_v2,
+              (berth_cu_context * context, unsigned flags, berth_cu_device device),
+              (context, flags, device))
+RETRY_CONTEXT(cuVDPAUCtxCreate,
+              (berth_cu_context * context, unsigned flags, berth_cu_device device, uint32_t display,
+               void *get_address),
+              (context, flags, device, display, get_address))
+RETRY_CONTEXT(cuVDPAUCtxCreate_v2,
+              (berth_cu_context * context, unsigned flags, berth_cu_device device, uint32_t display,
+               void *get_address),
+              (context, flags, device, display, get_address))
+RETRY_CONTEXT(cuCtxCreate_v2, (berth_cu_context * context, unsigned flags, berth_cu_device device),
+              (context, flags, device))
+RETRY_CONTEXT(cuCtxCreate_v3,
+              (berth_cu_context * context, void *affinity, int count, unsigned flags,
+               berth_cu_device device),
+              (context, affinity, count, flags, device))
+RETRY_CONTEXT(cuCtxCreate_v4,
+              (berth_cu_context * context, void *parameters, unsigned flags,
+               berth_cu_device device),
+              (context, parameters, flags, device))
 
 /* Graphs: their nodes, and the memory that they allocate, when made, uploaded or launched. */
 RETRY(cuGraphInstantiate_v2,
