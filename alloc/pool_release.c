@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/pool_parts.h"
+#include "alloc/pool_stream.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 
@@ -223,6 +224,9 @@ static uint64_t release_run(const struct release *release)
         released = release_pools(release, RELEASE_ALL);
     if (is_relaxed)
         berth__device_exchange_capture(&mode);
+    /* What is cached in the order of streams is the last to go: it costs a synchronisation. */
+    if (released == 0)
+        released = berth__stream_release(release->device);
     return released > 0 ? released : await_releases(release);
 }
 

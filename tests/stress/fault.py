@@ -235,7 +235,7 @@ def main():
         if "options" in run.errors:
             print("skipped, this library does not have the option:", run.errors)
             return 77
-        wrong = check_account(run)
+        wrong = check_account(run) + (["on stderr: " + run.errors] if run.errors else [])
         if native.lines != run.lines or native.status != 0:
             wrong += [f"natively '{a}', under Berth '{b}'"
                       for a, b in zip(native.lines, run.lines) if a != b]
