@@ -38,6 +38,7 @@ SURVIVING = ("cuDevice", "cuInit", "cuDriver", "cuGet", "cuCtxGet", "cuCtxSetCur
 # What Berth can answer without the driver, and so before it knows that the context is lost.
 FROM_CACHE = {"small again", "whole again", "small", "whole", "goes", "stays", "range", "attributes",
               "attribute", "small after capture", "async in capture", "in capture", "no sync copies",
+              "async", "async 0", "free async", "free async 0", "free async in capture",
               "pop", "destroy", "set current", "free small", "free whole", "free large", "free small in capture"}
 
 
