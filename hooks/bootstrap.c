@@ -18,6 +18,7 @@
 #include "alloc/device.h"
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
+#include "ipc/shared_tier.h"
 #endif
 
 #include <dlfcn.h>
@@ -251,6 +252,7 @@ int __libc_start_main(int (*main)(int, char **, char **), int argc, char **argv,
 void berth__bootstrap_device(void)
 {
     berth__device_register();
+    berth__shared_tier_register();
 }
 
 __attribute__((constructor)) static void bootstrap_cuda(void)
