@@ -34,9 +34,15 @@ enum berth_host { BERTH_HOST_AUTO, BERTH_HOST_ON, BERTH_HOST_OFF };
     X(CONTROL, "control", CHOICE, BERTH_CONTROL_AUTO, 0, 0, "auto|always|never", "",               \
       "When the control socket opens: at the first cuInit or placed block, always, or never.")     \
     X(HOST, "host", CHOICE, BERTH_HOST_AUTO, 0, 0, "auto|on|off", "",                              \
-      "Whether `berth run` preloads the malloc side: when the policy has a host rule, or as said.") \
+      "Whether `berth run` preloads the malloc side: when the policy has a host rule, or as "      \
+      "said.")                                                                                     \
     X(SEGMENT_SIZE, "segment-size", SIZE, 32 * BERTH_MIB, 2 * BERTH_MIB, 64 * BERTH_GIB, "",       \
-      "bytes", "Device blocks below ipc-min share segments, which double from 2 MiB to this size.") \
+      "bytes",                                                                                     \
+      "Device blocks below ipc-min share segments, which double from 2 MiB to this size.")         \
+    X(HISTORY, "history", COUNT_TYPE, 0, 0, (uint64_t)1 << 26, "", "records",                      \
+      "How many of the newest device allocations and frees are kept for `berth snapshot`.")        \
+    X(TRACE_PATHS, "trace-paths", CHOICE, 0, 0, 0, "off|on", "",                                   \
+      "Whether call paths are read for BERTH_TRACE and for the history.")                          \
     X(IPC_MIN, "ipc-min", SIZE, 2 * BERTH_MIB, 0, 64 * BERTH_GIB, "", "bytes",                     \
       "Device blocks of at least this size have a driver allocation of their own, as IPC needs.")
 

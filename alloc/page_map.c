@@ -55,6 +55,29 @@ struct berth_segment *berth__page_map_find(uintptr_t address)
     }
 }
 
+/* The first segment of the node's entries from that of `granule` on. */
+static struct berth_segment *node_next(const struct node *node, int shift, uint64_t granule)
+{
+    for (unsigned i = (unsigned)(granule >> shift) & NODE_MASK; i < NODE_ENTRIES; i++) {
+        uintptr_t entry = entry_load(node, i);
+        struct berth_segment *found = NULL;
+
+        if (entry & 1)
+            found = entry_segment(entry);
+        else if (entry != 0)
+            found = node_next((const struct node *)entry, shift - NODE_SHIFT, granule);
+        if (found)
+            return found;
+        granule = 0; /* all that is below the next entry */
+    }
+    return NULL;
+}
+
+struct berth_segment *berth__page_map_next(uintptr_t address)
+{
+    return node_next(&root, ROOT_SHIFT, (uint64_t)address >> BERTH_GRANULE_SHIFT);
+}
+
 /* One writer's errand: granules first..last change from `from` to `to`. */
 struct change {
     uint64_t first, last;

@@ -21,6 +21,9 @@ struct berth_segment;
 /* The segment that contains `address`, or NULL. */
 struct berth_segment *berth__page_map_find(uintptr_t address);
 
+/* The segment with the lowest addresses that reach `address` or lie behind it, or NULL. A hint. */
+struct berth_segment *berth__page_map_next(uintptr_t address);
+
 /*
  * Enters `segment` for every granule that [base, base + size) touches. -ENOMEM; or -EEXIST with the
  * segment that is in the way in *ret_other. Nothing is changed on failure.

@@ -108,7 +108,8 @@ void berth__foreign_add(const struct berth_foreign *foreign)
         berth__tier_release(foreign->tier, foreign->size);
 }
 
-int berth__foreign_remove(uintptr_t address, struct berth_foreign *ret)
+/* Copies the record of exactly this address, and takes it out if that is asked for. */
+static int look_up(uintptr_t address, bool is_removed, struct berth_foreign *ret)
 {
     struct berth_segment *segment = berth__page_map_find(address);
     int r = -ENOENT;
@@ -124,11 +125,22 @@ int berth__foreign_remove(uintptr_t address, struct berth_foreign *ret)
             .tag = (enum berth_tag)segment->tag,
             .context = segment->context,
         };
-        unlink_record(segment);
+        if (is_removed)
+            unlink_record(segment);
         r = 0;
     }
     pthread_mutex_unlock(&foreign_lock);
     return r;
+}
+
+int berth__foreign_remove(uintptr_t address, struct berth_foreign *ret)
+{
+    return look_up(address, true, ret);
+}
+
+int berth__foreign_peek(uintptr_t address, struct berth_foreign *ret)
+{
+    return look_up(address, false, ret);
 }
 
 void berth__foreign_restore(const struct berth_foreign *foreign)

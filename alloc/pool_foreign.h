@@ -45,6 +45,9 @@ void berth__foreign_drop(const void *context);
 /* The page map found that the driver has given this record's memory to somebody else. */
 void berth__foreign_forget(struct berth_segment *segment);
 
+/* The record of exactly this address, which stays. -ENOENT if there is none. */
+int berth__foreign_peek(uintptr_t address, struct berth_foreign *ret);
+
 /* In a forked child: nothing is recorded any more. */
 void berth__foreign_disable(void);
 

@@ -5,7 +5,6 @@
  *  pool.c         finds a context's pool, hands blocks out, takes them back
  *  pool_grow.c    asks the driver for segments
  *  pool_release.c gives them back
- *  pool_borrow.c  makes segments of memory that belongs to somebody else
  *  pool_query.c   answers questions, checks itself
  *  pool_foreign.c accounts memory that the pool does not serve
  */
@@ -62,9 +61,6 @@ static inline void berth__pool_lock(struct berth_pool *pool)
 /* Checks the whole pool first when the build asks for it. */
 void berth__pool_unlock(struct berth_pool *pool);
 
-/* The pool of a context, which is the calling thread's, in a tier; NULL without memory. */
-struct berth_pool *berth__pool_for(berth_cu_context context, berth_tier_id tier);
-
 /* Adds to the bytes that are cached, in the pool and in the account; wraps to subtract. */
 void berth__pool_count_cached(struct berth_pool *pool, uint64_t bytes);
 
@@ -118,9 +114,6 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
 
 /* Returns the records of a segment that is in no list; the lock is held. */
 void berth__pool_delete_segment(struct berth_pool *pool, struct berth_segment *segment);
-
-/* Called with the lock held: a BORROWED segment leaves the pool's books. */
-void berth__pool_unborrow(const struct berth_segment *segment);
 
 bool berth__pool_is_valid(const struct berth_pool *pool);
 

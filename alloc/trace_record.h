@@ -3,7 +3,7 @@
  * The layout of a recorded trace: what alloc/trace.c writes to memory that it is given, and what
  * the tools read from a file.
  *
- * A header of one OS page, then records of 64 bytes. A record belongs to whoever took its number;
+ * A header, then records of 64 bytes. A record belongs to whoever took its number;
  * its stamp, the number plus one, is written last, so that a reader sees a record whole or not at
  * all, also where the writer was killed in the middle. In an append trace record n is at place n;
  * in a ring it is at place n modulo the ring's room, and the newest are there.
@@ -17,11 +17,12 @@
 #ifndef BERTH_ALLOC_TRACE_RECORD_H
 #define BERTH_ALLOC_TRACE_RECORD_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #define BERTH_TRACE_MAGIC "berth trace 1\n"
-#define BERTH_TRACE_HEADER_SIZE 4096
+#define BERTH_TRACE_HEADER_SIZE 65536 /* at least an OS page of any machine */
 
 enum berth_trace_action {
     BERTH_TRACE_NOTHING, /* a number that was taken and not used */

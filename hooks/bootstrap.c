@@ -18,7 +18,7 @@
 #include "alloc/device.h"
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
-#include "ipc/shared_tier.h"
+#include "alloc/trace.h"
 #endif
 
 #include <dlfcn.h>
@@ -252,7 +252,20 @@ int __libc_start_main(int (*main)(int, char **, char **), int argc, char **argv,
 void berth__bootstrap_device(void)
 {
     berth__device_register();
-    berth__shared_tier_register();
+}
+
+/* What is to be traced once the driver is initialised; call paths need the unwinder by then. */
+static void want_trace(void)
+{
+    char why[256];
+
+    berth__trace_want(secure_getenv("BERTH_TRACE"));
+    if (berth__option(BERTH_OPTION_TRACE_PATHS) == 0 ||
+        (!berth__trace_is_wanted() && berth__option(BERTH_OPTION_HISTORY) == 0))
+        return;
+    if (berth__callsite_load(why, sizeof(why)) < 0)
+        berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_SITE, "%s; call paths are return addresses alone",
+                   why);
 }
 
 __attribute__((constructor)) static void bootstrap_cuda(void)
@@ -266,6 +279,7 @@ __attribute__((constructor)) static void bootstrap_cuda(void)
         berth__bootstrap_device();
         if (!berth__bootstrap_malloc)
             install_policy();
+        want_trace();
         berth__control_load_callsite = berth__callsite_load;
         berth__control_wanted = berth__control_start;
     } else {

@@ -15,6 +15,7 @@
 #include "hooks/cuda_driver_export.h"
 #include "hooks/cuda_driver_pass.h"
 #include "hooks/cuda_driver_tag.h"
+#include "hooks/cuda_driver_trace.h"
 
 #include <errno.h>
 
@@ -35,6 +36,7 @@ berth_cu_result berth__hook_cuMemAlloc_v2(berth_cu_address *address, size_t size
     int r;
 
     NEED(cuMemAlloc_v2);
+    TRACED_ALLOC(DEVICE, cuMemAlloc_v2, *address, size, 0, (address, size));
     if (!address)
         return berth__driver.cuMemAlloc_v2(address, size);
     r = berth__cuda_alloc(size, __builtin_return_address(0), &block);
@@ -60,6 +62,7 @@ berth_cu_result berth__hook_cuMemFree_v2(berth_cu_address address)
     int r;
 
     NEED(cuMemFree_v2);
+    TRACED_FREE(DEVICE, cuMemFree_v2, address, 0, (address));
     r = berth__pool_free((uintptr_t)address);
     if (BERTH_LIKELY(r == 0))
         return BERTH_CU_SUCCESS;

@@ -14,6 +14,7 @@
 #include "hooks/cuda_driver_export.h"
 #include "hooks/cuda_driver_room.h"
 #include "hooks/cuda_driver_tag.h"
+#include "hooks/cuda_driver_trace.h"
 
 EXPORT(cuMemAllocPitch_v2);
 EXPORT(cuMemAllocManaged);
@@ -86,6 +87,8 @@ berth_cu_result berth__hook_cuMemAllocPitch_v2(berth_cu_address *address, size_t
     uint64_t size;
 
     NEED(cuMemAllocPitch_v2);
+    TRACED_ALLOC(PITCH, cuMemAllocPitch_v2, *address, *pitch * height, 0,
+                 (address, pitch, width, height, element_size));
     /* The pitch is not known yet: at least this much is asked for. */
     if (!address || !pitch || __builtin_mul_overflow(width, height, &size))
         return berth__driver.cuMemAllocPitch_v2(address, pitch, width, height, element_size);
@@ -110,6 +113,7 @@ berth_cu_result berth__hook_cuMemAllocManaged(berth_cu_address *address, size_t 
     berth_cu_result result;
 
     NEED(cuMemAllocManaged);
+    TRACED_ALLOC(MANAGED, cuMemAllocManaged, *address, size, 0, (address, size, flags));
     if (!address)
         return berth__driver.cuMemAllocManaged(address, size, flags);
     if (berth__foreign_reserve(BERTH_TIER_PINNED, size) < 0)
@@ -128,6 +132,7 @@ berth_cu_result berth__hook_cuMemAllocHost_v2(void **pointer, size_t size)
     berth_cu_result result;
 
     NEED(cuMemAllocHost_v2);
+    TRACED_ALLOC(HOST, cuMemAllocHost_v2, *pointer, size, 0, (pointer, size));
     if (!pointer)
         return berth__driver.cuMemAllocHost_v2(pointer, size);
     if (berth__foreign_reserve(BERTH_TIER_PINNED, size) < 0)
@@ -144,6 +149,7 @@ berth_cu_result berth__hook_cuMemHostAlloc(void **pointer, size_t size, unsigned
     berth_cu_result result;
 
     NEED(cuMemHostAlloc);
+    TRACED_ALLOC(HOST, cuMemHostAlloc, *pointer, size, 0, (pointer, size, flags));
     if (!pointer)
         return berth__driver.cuMemHostAlloc(pointer, size, flags);
     if (berth__foreign_reserve(BERTH_TIER_PINNED, size) < 0)
@@ -161,6 +167,7 @@ berth_cu_result berth__hook_cuMemFreeHost(void *pointer)
     bool is_foreign;
 
     NEED(cuMemFreeHost);
+    TRACED_FREE(HOST, cuMemFreeHost, pointer, 0, (pointer));
     is_foreign = berth__foreign_remove((uintptr_t)pointer, &foreign) == 0;
     return settle(berth__driver.cuMemFreeHost(pointer), is_foreign, &foreign);
 }
@@ -183,6 +190,7 @@ static berth_cu_result host_register(register_function function, void *pointer, 
 berth_cu_result berth__hook_cuMemHostRegister(void *pointer, size_t size, unsigned flags)
 {
     NEED(cuMemHostRegister);
+    TRACED_ALLOC(REGISTERED, cuMemHostRegister, pointer, size, 0, (pointer, size, flags));
     return host_register(berth__driver.cuMemHostRegister, pointer, size, flags,
                          __builtin_return_address(0));
 }
@@ -191,6 +199,7 @@ berth_cu_result berth__hook_cuMemHostRegister(void *pointer, size_t size, unsign
 berth_cu_result berth__hook_cuMemHostRegister_v2(void *pointer, size_t size, unsigned flags)
 {
     NEED(cuMemHostRegister_v2);
+    TRACED_ALLOC(REGISTERED, cuMemHostRegister_v2, pointer, size, 0, (pointer, size, flags));
     return host_register(berth__driver.cuMemHostRegister_v2, pointer, size, flags,
                          __builtin_return_address(0));
 }
@@ -202,6 +211,7 @@ berth_cu_result berth__hook_cuMemHostUnregister(void *pointer)
     bool is_foreign;
 
     NEED(cuMemHostUnregister);
+    TRACED_FREE(REGISTERED, cuMemHostUnregister, pointer, 0, (pointer));
     is_foreign = berth__foreign_remove((uintptr_t)pointer, &foreign) == 0;
     return settle(berth__driver.cuMemHostUnregister(pointer), is_foreign, &foreign);
 }

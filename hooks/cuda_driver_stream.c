@@ -14,6 +14,7 @@
 #include "hooks/cuda_driver_export.h"
 #include "hooks/cuda_driver_room.h"
 #include "hooks/cuda_driver_tag.h"
+#include "hooks/cuda_driver_trace.h"
 
 #include <errno.h>
 
@@ -172,6 +173,7 @@ berth_cu_result berth__hook_cuMemAllocAsync(berth_cu_address *address, size_t si
                                             berth_cu_stream stream)
 {
     NEED(cuMemAllocAsync);
+    TRACED_ALLOC(ASYNC, cuMemAllocAsync, *address, size, stream, (address, size, stream));
     const struct forward forward = {.function = berth__driver.cuMemAllocAsync,
                                     .address = address,
                                     .size = size,
@@ -186,6 +188,7 @@ berth_cu_result berth__hook_cuMemAllocAsync_ptsz(berth_cu_address *address, size
                                                  berth_cu_stream stream)
 {
     NEED(cuMemAllocAsync_ptsz);
+    TRACED_ALLOC(ASYNC, cuMemAllocAsync_ptsz, *address, size, stream, (address, size, stream));
     const struct forward forward = {.function = berth__driver.cuMemAllocAsync_ptsz,
                                     .address = address,
                                     .size = size,
@@ -200,6 +203,8 @@ berth_cu_result berth__hook_cuMemAllocFromPoolAsync(berth_cu_address *address, s
                                                     berth_cu_pool pool, berth_cu_stream stream)
 {
     NEED(cuMemAllocFromPoolAsync);
+    TRACED_ALLOC(FROM_POOL, cuMemAllocFromPoolAsync, *address, size, stream,
+                 (address, size, pool, stream));
     const struct forward forward = {.from_pool = berth__driver.cuMemAllocFromPoolAsync,
                                     .address = address,
                                     .size = size,
@@ -215,6 +220,8 @@ berth_cu_result berth__hook_cuMemAllocFromPoolAsync_ptsz(berth_cu_address *addre
                                                          berth_cu_pool pool, berth_cu_stream stream)
 {
     NEED(cuMemAllocFromPoolAsync_ptsz);
+    TRACED_ALLOC(FROM_POOL, cuMemAllocFromPoolAsync_ptsz, *address, size, stream,
+                 (address, size, pool, stream));
     const struct forward forward = {.from_pool = berth__driver.cuMemAllocFromPoolAsync_ptsz,
                                     .address = address,
                                     .size = size,
@@ -308,6 +315,7 @@ static berth_cu_result free_async(const struct free_entry *entry, berth_cu_addre
 berth_cu_result berth__hook_cuMemFreeAsync(berth_cu_address address, berth_cu_stream stream)
 {
     NEED(cuMemFreeAsync);
+    TRACED_FREE(ASYNC, cuMemFreeAsync, address, stream, (address, stream));
     const struct free_entry entry = {berth__driver.cuMemFreeAsync,
                                      berth__driver.cuStreamSynchronize,
                                      berth__driver.cuStreamIsCapturing, BERTH_STREAM_LEGACY};
@@ -319,6 +327,7 @@ berth_cu_result berth__hook_cuMemFreeAsync(berth_cu_address address, berth_cu_st
 berth_cu_result berth__hook_cuMemFreeAsync_ptsz(berth_cu_address address, berth_cu_stream stream)
 {
     NEED(cuMemFreeAsync_ptsz);
+    TRACED_FREE(ASYNC, cuMemFreeAsync_ptsz, address, stream, (address, stream));
     const struct free_entry entry = {
         berth__driver.cuMemFreeAsync_ptsz, berth__driver.cuStreamSynchronize_ptsz,
         berth__driver.cuStreamIsCapturing_ptsz, BERTH_STREAM_PER_THREAD};
