@@ -32,6 +32,9 @@ static const struct command commands[] = {
     {"policy", "check|compile|show|apply ...",
      "Check, compile or show a policy file; show or replace the policy of a process.",
      command_policy},
+    {"pool", "list|create|drop|attach|detach ...",
+     "Share device memory between processes: keep segments for others, borrow from them.",
+     berth__command_pool},
     {"options", "[PID]", "Show all options: here, or in a process.", berth__command_options},
     {"doctor", "", "Say what of Berth works on this machine, and what is missing.",
      berth__command_doctor},
@@ -64,6 +67,15 @@ static void print_command(const struct command *command)
             "\n"
             "  berth trace replay FILE [OPTION]... re-run a trace against the driver, the pool or "
             "both\n");
+    if (strcmp(command->name, "pool") == 0)
+        printf(
+            "\n"
+            "  berth pool list [PID]              show what a process keeps and borrows\n"
+            "  berth pool create PID NAME SIZE    have it keep a segment [--device NUMBER|UUID]\n"
+            "  berth pool drop PID NAME           have it forget one\n"
+            "  berth pool attach PID TIER         have a tier borrow a piece of one\n"
+            "        [--from PID|SOCKET] [--name NAME] [--offset SIZE] [--size SIZE]\n"
+            "  berth pool detach PID TIER         have it give the piece up\n");
     if (strcmp(command->name, "run") == 0) {
         printf("\nOptions, for -o and BERTH_OPTIONS:\n\n");
         berth__options_print(stdout);
