@@ -20,6 +20,9 @@ enum berth_control { BERTH_CONTROL_AUTO, BERTH_CONTROL_ALWAYS, BERTH_CONTROL_NEV
 /* Choices of the option `host`. */
 enum berth_host { BERTH_HOST_AUTO, BERTH_HOST_ON, BERTH_HOST_OFF };
 
+/* Choices of the option `free`. */
+enum berth_free { BERTH_FREE_SYNC, BERTH_FREE_LAZY };
+
 /*
  * X(identifier, "name", type, default, least, most, "choices", "unit", "help")
  *
@@ -44,7 +47,11 @@ enum berth_host { BERTH_HOST_AUTO, BERTH_HOST_ON, BERTH_HOST_OFF };
     X(TRACE_PATHS, "trace-paths", CHOICE, 0, 0, 0, "off|on", "",                                   \
       "Whether call paths are read for BERTH_TRACE and for the history.")                          \
     X(IPC_MIN, "ipc-min", SIZE, 2 * BERTH_MIB, 0, 64 * BERTH_GIB, "", "bytes",                     \
-      "Device blocks of at least this size have a driver allocation of their own, as IPC needs.")
+      "Device blocks of at least this size have a driver allocation of their own, as IPC needs.")  \
+    X(FREE, "free", CHOICE, BERTH_FREE_SYNC, 0, 0, "sync|lazy", "",                                \
+      "Whether cuMemFree waits for the device, as the driver does, or returns at once.")           \
+    X(WAITING_MAX, "waiting-max", SIZE, BERTH_GIB, 0, 1024 * BERTH_GIB, "", "bytes",               \
+      "With free = lazy: so much may be freed and not ready for reuse yet, in each pool.")
 
 enum berth_option {
 #define X(identifier, ...) BERTH_OPTION_##identifier,

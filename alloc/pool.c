@@ -386,7 +386,7 @@ int berth__pool_free_in_order(uintptr_t address, berth_free_async_function funct
     return leave.to_driver ? leave_to_driver(&leave) : leave_in_capture(&leave);
 }
 
-int berth__pool_free(uintptr_t address)
+static int free_block(uintptr_t address, bool is_later)
 {
     struct leave leave = {0};
     int r;
@@ -400,6 +400,8 @@ int berth__pool_free(uintptr_t address)
         return leave_to_driver(&leave);
     if (berth__device_capturing())
         return leave_in_capture(&leave);
+    if (berth__lazy_is_possible(leave.context, is_later))
+        return berth__lazy_free(leave.block);
     leave.epoch = epoch_begin(leave.pool);
     r = berth__device_sync(leave.context);
     berth__pool_lock(leave.pool);
@@ -417,11 +419,24 @@ int berth__pool_free(uintptr_t address)
     return r;
 }
 
+int berth__pool_free(uintptr_t address)
+{
+    return free_block(address, false);
+}
+
+int berth__pool_free_later(uintptr_t address)
+{
+    return free_block(address, true);
+}
+
 static void drop_pool(struct berth_pool *pool)
 {
     berth__pool_lock(pool);
+    berth__lazy_freeze(pool);
+    berth__lazy_drop(pool);
     while (pool->segments)
         berth__pool_forget_segment(pool, pool->segments);
+    berth__lazy_thaw(pool);
     pool->generation++;
     atomic_store_explicit(&pool->is_ending, false, memory_order_relaxed);
     atomic_store_explicit(&pool->context, NULL, memory_order_release);

@@ -10,8 +10,9 @@
  * what is cached on the device is given back, or of what is cached in the tier when its capacity is
  * full, and the driver is asked again, until nothing is cached. Its answer is then the program's.
  *
- * A freed block is ready for reuse once its context was synchronised, as cuMemFree does. No lock is
- * held over a call of the driver.
+ * A freed block is ready for reuse once its context was synchronised, as cuMemFree does; with the
+ * option free = lazy, once the work queued before has passed (alloc/pool_lazy.h). No lock is held
+ * over a call of the driver.
  *
  * The account: tier stats' reserved = held of live blocks + cached + overhead, where overhead is
  * the blocks freed during a stream capture, which wait, and segments on their way to the driver.
@@ -51,6 +52,12 @@ int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_a
 int berth__pool_free(uintptr_t address);
 
 /*
+ * The same for a caller who is owed no synchronisation: the block waits for the work that was
+ * queued in its context before, where that can be known.
+ */
+int berth__pool_free_later(uintptr_t address);
+
+/*
  * Frees a block, by its first address, in the order of a stream that is not captured while another
  * one is, and that the caller has synchronised. A block with a driver allocation of its own goes
  * back by `function`; another one is ready for reuse after the next synchronisation. As above.
@@ -65,9 +72,10 @@ struct berth_block_view {
     berth_tier_id tier;
     uintptr_t base;
     uint64_t requested, held;
-    uint64_t id;         /* a new one for each allocation */
-    bool is_whole;       /* has a driver allocation of its own */
-    bool is_sync_memops; /* see berth__pool_set_sync_memops() */
+    uint64_t id;              /* a new one for each allocation */
+    berth_cu_context context; /* NULL for stream-ordered memory */
+    bool is_whole;            /* has a driver allocation of its own */
+    bool is_sync_memops;      /* see berth__pool_set_sync_memops() */
     bool is_stream_ordered;
     enum berth_tag tag;
     berth_site_id site;

@@ -144,7 +144,8 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
             berth__pool_count_cached(pool, -block->size);
             break;
         case BERTH_BLOCK_WAITING:
-            waiting_remove(pool, block);
+            if (!berth__lazy_remove(pool, block))
+                waiting_remove(pool, block);
             break;
         default:
             berth__stats_free(pool->tier, (enum berth_tag)block->tag, block->requested,
@@ -312,13 +313,33 @@ static bool take_cached(struct berth_pool *pool, const struct berth_pool_request
     return block != NULL;
 }
 
+/* A request that looks for what waits. */
+struct wish {
+    const struct berth_pool_request *request;
+    uint64_t size;
+    bool is_whole;
+    uintptr_t *ret_address;
+};
+
+static bool take_wish(struct berth_pool *pool, void *argument)
+{
+    const struct wish *wish = argument;
+
+    return take_cached(pool, wish->request, wish->size, wish->is_whole, wish->ret_address);
+}
+
 int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *request,
                      uint64_t size, bool is_whole, bool is_captured, uintptr_t *ret_address)
 {
     uint64_t least =
         berth__pool_driver_size(is_whole || size > SEGMENT_SIZE_MIN ? size : SEGMENT_SIZE_MIN);
     uint64_t target = is_whole ? least : shared_segment_size(pool, size);
-    int r = grow_by(pool, request, size, target, is_whole, is_captured, ret_address);
+    struct wish wish = {request, size, is_whole, ret_address};
+    int r;
+
+    if (!is_captured && berth__lazy_take(pool, size, take_wish, &wish))
+        return 0;
+    r = grow_by(pool, request, size, target, is_whole, is_captured, ret_address);
 
     if (is_out_of_memory(r) && !is_captured && settle_waiting(pool) &&
         take_cached(pool, request, size, is_whole, ret_address))

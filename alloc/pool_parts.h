@@ -4,6 +4,7 @@
  *
  *  pool.c         finds a context's pool, hands blocks out, takes them back
  *  pool_grow.c    asks the driver for segments
+ *  pool_lazy.c    keeps blocks that were freed until the device is done with them
  *  pool_release.c gives them back
  *  pool_query.c   answers questions, checks itself
  *  pool_foreign.c accounts memory that the pool does not serve
@@ -12,6 +13,7 @@
 #define BERTH_ALLOC_POOL_PARTS_H
 
 #include "alloc/pool.h"
+#include "alloc/pool_lazy.h"
 #include "alloc/segment.h"
 
 #include <pthread.h>
@@ -33,6 +35,7 @@ struct berth_pool {
     struct berth_segment *segments;
     /* Freed during a capture, see block.h; newest first. Written under `lock`. */
     struct berth_block *_Atomic waiting;
+    struct berth_lazy lazy;   /* freed, and waiting in batches */
     uint64_t wait_epoch;      /* counts synchronisations; WAITING blocks keep it in `id` */
     uint64_t cached;          /* derived: bytes in the free sets */
     uint64_t shared_reserved; /* derived: bytes of SHARED segments */
@@ -115,6 +118,6 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
 /* Returns the records of a segment that is in no list; the lock is held. */
 void berth__pool_delete_segment(struct berth_pool *pool, struct berth_segment *segment);
 
-bool berth__pool_is_valid(const struct berth_pool *pool);
+bool berth__pool_is_valid(struct berth_pool *pool);
 
 #endif

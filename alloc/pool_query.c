@@ -43,6 +43,7 @@ int berth__pool_find(uintptr_t address, struct berth_block_view *ret)
         .requested = block->requested,
         .held = block->size,
         .id = block->id,
+        .context = atomic_load_explicit(&block->pool->context, memory_order_relaxed),
         .is_whole = block->segment->kind == BERTH_SEGMENT_WHOLE,
         .is_sync_memops = (block->flags & BERTH_BLOCK_SYNC_MEMOPS) != 0,
         .tag = (enum berth_tag)block->tag,
@@ -137,10 +138,19 @@ void berth__pool_audit(struct berth_pool_audit *ret)
     }
 }
 
-bool berth__pool_is_valid(const struct berth_pool *pool)
+static uint64_t waiting_bytes(const struct berth_pool *pool)
+{
+    uint64_t bytes = berth__lazy_bytes(pool);
+
+    for (const struct berth_block *block = pool->waiting; block; block = block->waiting)
+        bytes += block->size;
+    return bytes;
+}
+
+static bool is_valid_frozen(const struct berth_pool *pool)
 {
     struct berth_pool_audit audit = {0};
-    uint64_t waiting = 0, shared = 0;
+    uint64_t shared = 0;
 
     if (!berth__free_set_is_valid(&pool->shared) || !berth__free_set_is_valid(&pool->whole))
         return false;
@@ -152,10 +162,19 @@ bool berth__pool_is_valid(const struct berth_pool *pool)
             shared += segment->size;
         audit_segment(segment, &audit);
     }
-    for (const struct berth_block *block = pool->waiting; block; block = block->waiting)
-        waiting += block->size;
-    return audit.cached == pool->cached && audit.waiting == waiting &&
+    return audit.cached == pool->cached && audit.waiting == waiting_bytes(pool) &&
            shared == pool->shared_reserved;
+}
+
+bool berth__pool_is_valid(struct berth_pool *pool)
+{
+    bool is_valid;
+
+    /* A free that waits changes the block and its cell together. */
+    berth__lazy_freeze(pool);
+    is_valid = is_valid_frozen(pool);
+    berth__lazy_thaw(pool);
+    return is_valid;
 }
 
 bool berth__pools_are_valid(void)

@@ -95,6 +95,8 @@ static uint64_t release_pool(struct berth_pool *pool, uint64_t need)
     berth_cu_context context;
     uint64_t generation, released = 0;
 
+    if (!berth__device_capturing())
+        berth__lazy_reclaim_all(pool);
     berth__pool_lock(pool);
     context = atomic_load_explicit(&pool->context, memory_order_relaxed);
     generation = pool->generation;

@@ -9,6 +9,7 @@
  */
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
+#include "alloc/pool_lazy.h"
 #include "alloc/pool_stream.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
@@ -48,10 +49,11 @@ berth_cu_result berth__hook_cuMemAlloc_v2(berth_cu_address *address, size_t size
 }
 
 /*
- * cuMemFree(address): takes memory of any allocation call back once its context is idle, from any
- * thread, with any or no current context. An address inside a block, or freed before, is
- * CUDA_ERROR_INVALID_VALUE and changes nothing. An address that Berth did not give out is the
- * driver's to answer. Waits without a lock. cuda.h, cuMemFree; checklist 7 to 11, 14 to 16, 37.
+ * cuMemFree(address): takes memory of any allocation call back once its context is idle, or with
+ * the option free = lazy at once, from any thread, with any or no current context. An address
+ * inside a block, or freed before, is CUDA_ERROR_INVALID_VALUE and changes nothing. An address that
+ * Berth did not give out is the driver's to answer. Waits without a lock. cuda.h, cuMemFree;
+ * checklist 7 to 11, 14 to 16, 37.
  */
 berth_cu_result berth__hook_cuMemFree_v2(berth_cu_address address)
 {
@@ -110,7 +112,8 @@ berth_cu_result berth__hook_cuMemGetInfo_v2(size_t *free_size, size_t *total_siz
     if (result != BERTH_CU_SUCCESS || !free_size || !total_size ||
         berth__device_of_current(&device) < 0)
         return result;
-    *free_size += berth__pool_cached(device) + berth__stream_cached(device);
+    *free_size +=
+        berth__pool_cached(device) + berth__lazy_waiting(device) + berth__stream_cached(device);
     if (*free_size > *total_size)
         *free_size = *total_size;
     if (capacity == 0)

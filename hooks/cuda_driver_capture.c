@@ -7,6 +7,7 @@
 
 #include "alloc/block_slab.h"
 #include "alloc/order.h"
+#include "alloc/pool_lazy.h"
 #include "hooks/cuda_driver_export.h"
 
 #include <pthread.h>
@@ -35,6 +36,16 @@ static struct capture *captures;
 static struct berth_slab slab;
 
 #define DEFAULT_STREAM_LAST 2 /* CU_STREAM_PER_THREAD; 0 and 1 are default streams too */
+
+/*
+ * Before a capture: what waits to be idle cannot be asked for while it is open, and the capture may
+ * need the memory, so it is waited for. Then the door of alloc/order.h is shut.
+ */
+static void prepare(void)
+{
+    berth__lazy_reclaim_pools();
+    berth__order_shut();
+}
 
 /*
  * Called with the door of alloc/order.h shut: no call of Berth's own is under way that would break
@@ -101,28 +112,28 @@ void berth__capture_forget(berth_cu_context context, berth_cu_stream stream)
 berth_cu_result berth__hook_cuStreamBeginCapture(berth_cu_stream stream)
 {
     NEED(cuStreamBeginCapture);
-    berth__order_shut();
+    prepare();
     return begin(berth__driver.cuStreamBeginCapture(stream), stream);
 }
 
 berth_cu_result berth__hook_cuStreamBeginCapture_ptsz(berth_cu_stream stream)
 {
     NEED(cuStreamBeginCapture_ptsz);
-    berth__order_shut();
+    prepare();
     return begin(berth__driver.cuStreamBeginCapture_ptsz(stream), stream);
 }
 
 berth_cu_result berth__hook_cuStreamBeginCapture_v2(berth_cu_stream stream, int mode)
 {
     NEED(cuStreamBeginCapture_v2);
-    berth__order_shut();
+    prepare();
     return begin(berth__driver.cuStreamBeginCapture_v2(stream, mode), stream);
 }
 
 berth_cu_result berth__hook_cuStreamBeginCapture_v2_ptsz(berth_cu_stream stream, int mode)
 {
     NEED(cuStreamBeginCapture_v2_ptsz);
-    berth__order_shut();
+    prepare();
     return begin(berth__driver.cuStreamBeginCapture_v2_ptsz(stream, mode), stream);
 }
 
@@ -131,7 +142,7 @@ berth_cu_result berth__hook_cuStreamBeginCaptureToGraph(berth_cu_stream stream,
                                                         const void *edges, size_t count, int mode)
 {
     NEED(cuStreamBeginCaptureToGraph);
-    berth__order_shut();
+    prepare();
     return begin(
         berth__driver.cuStreamBeginCaptureToGraph(stream, graph, nodes, edges, count, mode),
         stream);
@@ -143,7 +154,7 @@ berth_cu_result berth__hook_cuStreamBeginCaptureToGraph_ptsz(berth_cu_stream str
                                                              size_t count, int mode)
 {
     NEED(cuStreamBeginCaptureToGraph_ptsz);
-    berth__order_shut();
+    prepare();
     return begin(
         berth__driver.cuStreamBeginCaptureToGraph_ptsz(stream, graph, nodes, edges, count, mode),
         stream);

@@ -249,21 +249,26 @@ static bool is_captured(const struct free_entry *entry, berth_cu_stream stream)
 }
 
 /*
- * A block of the pool may be freed in stream order too. It then waits for the stream, which may be
- * of another context, and for its own context, which is stricter than the order that was asked for.
- * A stream that is captured takes only memory of the graph (cuda.h, cuMemFreeAsync).
+ * A block of the pool may be freed in stream order too. It then waits for the work of its context,
+ * which is stricter than the order that was asked for; the call itself waits only where the stream
+ * is of another context. A stream that is captured takes only memory of the graph (cuda.h,
+ * cuMemFreeAsync).
  */
 static berth_cu_result free_of_pool(const struct free_entry *entry, berth_cu_address address,
-                                    berth_cu_stream stream)
+                                    const struct berth_block_view *view, berth_cu_stream stream)
 {
-    berth_cu_result result = entry->synchronise ? entry->synchronise(stream) : BERTH_CU_SUCCESS;
-    int r;
+    berth_cu_result result = BERTH_CU_SUCCESS;
+    struct berth_stream *record;
+    int r = berth__stream_find(meaning(stream, entry->of_zero), &record);
 
+    if ((r < 0 || atomic_load(&record->context) != view->context || berth__device_capturing()) &&
+        entry->synchronise)
+        result = entry->synchronise(stream);
     if (result != BERTH_CU_SUCCESS)
         return result;
     r = berth__device_capturing()
             ? berth__pool_free_in_order((uintptr_t)address, entry->function, stream)
-            : berth__pool_free((uintptr_t)address);
+            : berth__pool_free_later((uintptr_t)address);
     return r == BERTH_POOL_FORWARD ? entry->function(address, stream) : berth__device_result(r);
 }
 
@@ -305,7 +310,8 @@ static berth_cu_result free_async(const struct free_entry *entry, berth_cu_addre
     r = berth__pool_find((uintptr_t)address, &view);
     if (r != -ENOENT && (r < 0 || view.base != address || captured))
         return entry->function(BERTH_NO_ADDRESS, stream);
-    return r == 0 ? free_of_pool(entry, address, stream) : free_forward(entry, address, stream);
+    return r == 0 ? free_of_pool(entry, address, &view, stream)
+                  : free_forward(entry, address, stream);
 }
 
 /*

@@ -1,0 +1,583 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/pool_lazy.h"
+
+#include "alloc/options.h"
+#include "alloc/order.h"
+#include "alloc/pool_parts.h"
+#include "alloc/stats.h"
+
+#include <errno.h>
+#include <sched.h>
+
+/* A batch is closed when it has so many blocks: the driver's call is then shared by them. */
+#define BATCH_BLOCKS 128
+/* Half of what may wait is for closed batches; the rest is shared by the cells. */
+#define BATCHES_SHARE 2
+
+struct berth_lazy_counts berth__lazy_counts;
+
+static __thread unsigned thread_number; /* 0: none yet */
+static _Atomic unsigned thread_numbers;
+
+static struct berth_lazy_cell *cell_of(struct berth_pool *pool)
+{
+    if (BERTH_UNLIKELY(thread_number == 0))
+        thread_number = atomic_fetch_add_explicit(&thread_numbers, 1, memory_order_relaxed) + 1;
+    return &pool->lazy.cell[thread_number % BERTH_LAZY_CELLS];
+}
+
+static void cell_lock(struct berth_lazy_cell *cell)
+{
+    while (BERTH_UNLIKELY(atomic_flag_test_and_set_explicit(&cell->lock, memory_order_acquire)))
+        sched_yield();
+}
+
+static void cell_unlock(struct berth_lazy_cell *cell)
+{
+    atomic_flag_clear_explicit(&cell->lock, memory_order_release);
+}
+
+static uint64_t cell_bytes(const struct berth_lazy_cell *cell)
+{
+    return atomic_load_explicit(&cell->bytes, memory_order_relaxed);
+}
+
+bool berth__lazy_is_possible(berth_cu_context context, bool is_wanted)
+{
+    if (!is_wanted && berth__option(BERTH_OPTION_FREE) != BERTH_FREE_LAZY)
+        return false;
+    return berth__order_is_known(context);
+}
+
+/* What the account is told of a block, read while it is still the caller's. */
+struct account {
+    berth_tier_id tier;
+    enum berth_tag tag;
+    uint64_t requested, held;
+};
+
+static struct account account_of(const struct berth_block *block)
+{
+    return (struct account){
+        .tier = atomic_load_explicit(&block->pool->tier, memory_order_relaxed),
+        .tag = (enum berth_tag)block->tag,
+        .requested = block->requested,
+        .held = block->size,
+    };
+}
+
+static void count_free(const struct account *account)
+{
+    berth__stats_free(account->tier, account->tag, account->requested, account->held);
+}
+
+/* Its context was destroyed meanwhile: the record, which nobody else knows any more, goes back. */
+static void return_orphan(struct berth_block *block)
+{
+    struct berth_pool *pool = block->pool;
+
+    berth__pool_lock(pool);
+    berth__block_delete(&pool->block_slab, block);
+    berth__pool_unlock(pool);
+}
+
+/* False when the open batch is full. Otherwise the block waits in it. */
+static bool cell_push(struct berth_lazy_cell *cell, struct berth_block *block, uint64_t bytes_max)
+{
+    uintptr_t address = berth__block_address(block);
+    const struct account account = account_of(block);
+    uint64_t bytes;
+    bool is_orphan;
+
+    cell_lock(cell);
+    bytes = cell_bytes(cell) + account.held;
+    if (cell->count >= BATCH_BLOCKS || bytes > bytes_max) {
+        cell_unlock(cell);
+        return false;
+    }
+    is_orphan = !berth__block_move(block, address, BERTH_BLOCK_LEAVING, BERTH_BLOCK_WAITING);
+    if (!is_orphan) {
+        block->waiting = cell->blocks;
+        cell->blocks = block;
+        cell->count++;
+        atomic_store_explicit(&cell->bytes, bytes, memory_order_relaxed);
+    }
+    cell_unlock(cell);
+    if (is_orphan)
+        return_orphan(block);
+    else
+        count_free(&account);
+    return true;
+}
+
+/*
+ * With the pool's lock held: a block that the caller holds LEAVING is freed by `take`, unless its
+ * context was destroyed meanwhile: then the account knows, and nobody else knows the record.
+ */
+static void own_free(struct berth_block *block,
+                     void (*take)(struct berth_pool *pool, struct berth_block *block))
+{
+    struct berth_pool *pool = block->pool;
+    const struct account account = account_of(block);
+
+    if (berth__block_state(block) != BERTH_BLOCK_LEAVING) {
+        berth__block_delete(&pool->block_slab, block);
+        return;
+    }
+    if (atomic_exchange_explicit(&block->flags, 0, memory_order_relaxed) & BERTH_BLOCK_SYNC_MEMOPS)
+        block->segment->sync_memops_blocks--;
+    count_free(&account);
+    take(pool, block);
+}
+
+/* With the pool's lock held: `list` joins the batch. */
+static void batch_add(struct berth_pool *pool, struct berth_lazy_batch *batch,
+                      struct berth_block *list)
+{
+    uint64_t bytes = 0;
+
+    while (list) {
+        struct berth_block *next = list->waiting;
+
+        bytes += list->size;
+        list->waiting = batch->blocks;
+        batch->blocks = list;
+        list = next;
+    }
+    batch->bytes += bytes;
+    atomic_fetch_add_explicit(&pool->lazy.batch_bytes, bytes, memory_order_relaxed);
+}
+
+static struct berth_block *batch_empty(struct berth_pool *pool, struct berth_lazy_batch *batch)
+{
+    struct berth_block *blocks = batch->blocks;
+
+    atomic_fetch_sub_explicit(&pool->lazy.batch_bytes, batch->bytes, memory_order_relaxed);
+    batch->blocks = NULL;
+    batch->bytes = 0;
+    return blocks;
+}
+
+/* With the pool's lock held: unlists a batch that nobody works on; the caller ends its point. */
+static struct berth_order_point *batch_delete(struct berth_pool *pool,
+                                              struct berth_lazy_batch *batch)
+{
+    struct berth_lazy_batch **link = &pool->lazy.batches;
+    struct berth_order_point *point = batch->point;
+
+    while (*link != batch)
+        link = &(*link)->next;
+    *link = batch->next;
+    berth__slab_delete(&pool->lazy.slab, batch);
+    return point;
+}
+
+static struct berth_block *cell_empty(struct berth_lazy_cell *cell)
+{
+    struct berth_block *blocks;
+
+    cell_lock(cell);
+    blocks = cell->blocks;
+    cell->blocks = NULL;
+    cell->count = 0;
+    atomic_store_explicit(&cell->bytes, 0, memory_order_relaxed);
+    cell_unlock(cell);
+    return blocks;
+}
+
+/* With the pool's lock held: what waits without a point, and blocks freed during a capture. */
+static void batch_absorb(struct berth_pool *pool, struct berth_lazy_batch *batch)
+{
+    struct berth_lazy_batch *next;
+
+    for (struct berth_lazy_batch *old = pool->lazy.batches; old; old = next) {
+        next = old->next;
+        if (old == batch || old->is_busy || old->point)
+            continue;
+        batch_add(pool, batch, batch_empty(pool, old));
+        batch_delete(pool, old);
+    }
+    batch_add(pool, batch, pool->waiting);
+    pool->waiting = NULL;
+}
+
+/*
+ * A new batch of what lies in `cell`, or in all cells for NULL; busy, because it has no point yet.
+ * NULL without memory, or without blocks where `may_be_empty` is false.
+ */
+static struct berth_lazy_batch *batch_begin(struct berth_pool *pool, struct berth_lazy_cell *cell,
+                                            bool may_be_empty)
+{
+    struct berth_lazy_batch *batch, **link;
+
+    berth__pool_lock(pool);
+    batch = berth__slab_new(&pool->lazy.slab, sizeof(*batch));
+    if (batch) {
+        batch->is_busy = true;
+        for (link = &pool->lazy.batches; *link; link = &(*link)->next)
+            ;
+        *link = batch;
+        for (unsigned i = 0; i < BERTH_LAZY_CELLS; i++)
+            if (!cell || cell == &pool->lazy.cell[i])
+                batch_add(pool, batch, cell_empty(&pool->lazy.cell[i]));
+        batch_absorb(pool, batch);
+        if (!batch->blocks && !may_be_empty) {
+            batch_delete(pool, batch);
+            batch = NULL;
+        }
+    }
+    berth__pool_unlock(pool);
+    return batch;
+}
+
+/* Gives the blocks of a batch that is done with to the pool. */
+static bool batch_settle(struct berth_pool *pool, struct berth_lazy_batch *batch)
+{
+    struct berth_order_point *point;
+    struct berth_block *block, *next;
+    bool any;
+
+    berth__pool_lock(pool);
+    block = batch_empty(pool, batch);
+    any = block != NULL;
+    for (; block; block = next) {
+        next = block->waiting;
+        berth__pool_put(pool, block);
+    }
+    point = batch_delete(pool, batch);
+    berth__pool_unlock(pool);
+    berth__order_done(point);
+    return any;
+}
+
+/* The newest batch is the one that the block waits in. */
+static void join_newest(struct berth_pool *pool, struct berth_block *block)
+{
+    struct berth_lazy_batch *batch = pool->lazy.joined;
+
+    block->waiting = NULL;
+    berth__block_set_state(block, BERTH_BLOCK_WAITING);
+    batch_add(pool, batch, block);
+}
+
+/* The thread has done what it could without the lock; a batch that was dropped meanwhile goes. */
+static void batch_end(struct berth_pool *pool, struct berth_lazy_batch *batch,
+                      struct berth_order_point *point, struct berth_block *own)
+{
+    struct berth_order_point *unused = NULL;
+
+    berth__pool_lock(pool);
+    batch->point = point;
+    batch->is_busy = false;
+    pool->lazy.joined = batch;
+    if (own)
+        own_free(own, join_newest);
+    if (!batch->blocks)
+        unused = batch_delete(pool, batch);
+    berth__pool_unlock(pool);
+    berth__order_done(unused);
+}
+
+static berth_cu_context context_of(const struct berth_pool *pool)
+{
+    return atomic_load_explicit(&pool->context, memory_order_relaxed);
+}
+
+/* Everything that was in the batch, and `own`, is idle: the context was synchronised. */
+static void batch_pass(struct berth_pool *pool, struct berth_lazy_batch *batch,
+                       struct berth_block *own)
+{
+    if (own) {
+        berth__pool_lock(pool);
+        own_free(own, berth__pool_put);
+        berth__pool_unlock(pool);
+    }
+    if (batch)
+        batch_settle(pool, batch);
+}
+
+/*
+ * Closes what lies in a cell, or in all, with `own` (may be NULL), which the caller holds LEAVING.
+ * Where no point can be recorded, the context is synchronised as cuMemFree does; if that fails too,
+ * that is the answer, and `own` stays the caller's.
+ */
+static int close_batch(struct berth_pool *pool, struct berth_lazy_cell *cell,
+                       struct berth_block *own)
+{
+    struct berth_lazy_batch *batch = batch_begin(pool, cell, own != NULL);
+    struct berth_order_point *point = NULL;
+    int r = -ENOMEM;
+
+    if (!batch && !own)
+        return 0;
+    if (batch)
+        r = berth__order_record(context_of(pool), &point);
+    if (r == 0 || (r == -EBUSY && batch)) {
+        batch_end(pool, batch, point, own);
+        atomic_fetch_add_explicit(&berth__lazy_counts.points, r == 0, memory_order_relaxed);
+        return 0;
+    }
+    r = berth__device_sync(context_of(pool));
+    if (r < 0) {
+        if (batch)
+            batch_end(pool, batch, NULL, NULL);
+        return r;
+    }
+    batch_pass(pool, batch, own);
+    return 0;
+}
+
+/* The oldest batch that has a point and that nobody works on; busy from now on. */
+static struct berth_lazy_batch *oldest_take(struct berth_pool *pool)
+{
+    struct berth_lazy_batch *batch;
+
+    berth__pool_lock(pool);
+    batch = pool->lazy.batches;
+    while (batch && (batch->is_busy || !batch->point))
+        batch = batch->next;
+    if (batch)
+        batch->is_busy = true;
+    berth__pool_unlock(pool);
+    return batch;
+}
+
+/* Points pass in the order in which they were recorded, as good as always: stops at the first. */
+static bool settle_passed(struct berth_pool *pool)
+{
+    struct berth_lazy_batch *batch;
+    bool any = false;
+
+    while ((batch = oldest_take(pool))) {
+        if (berth__order_query(batch->point) != 1) {
+            batch_end(pool, batch, batch->point, NULL);
+            break;
+        }
+        any |= batch_settle(pool, batch);
+    }
+    return any;
+}
+
+static bool wait_oldest(struct berth_pool *pool)
+{
+    struct berth_lazy_batch *batch = oldest_take(pool);
+
+    if (!batch)
+        return false;
+    atomic_fetch_add_explicit(&berth__lazy_counts.waits, 1, memory_order_relaxed);
+    if (berth__order_wait(batch->point) == 0)
+        return batch_settle(pool, batch);
+    batch_end(pool, batch, batch->point, NULL);
+    return false;
+}
+
+static uint64_t batch_bytes(const struct berth_pool *pool)
+{
+    return atomic_load_explicit(&pool->lazy.batch_bytes, memory_order_relaxed);
+}
+
+/* Keeps what waits in closed batches within its share; under a capture it cannot be helped. */
+static void keep_cap(struct berth_pool *pool, uint64_t most)
+{
+    settle_passed(pool);
+    while (batch_bytes(pool) > most && wait_oldest(pool))
+        ;
+}
+
+/* As cuMemFree does it: for a block that is too large to wait. */
+static int free_now(struct berth_pool *pool, struct berth_block *block)
+{
+    int r = berth__device_sync(context_of(pool));
+
+    if (r < 0)
+        return r;
+    batch_pass(pool, NULL, block);
+    return 0;
+}
+
+int berth__lazy_free(struct berth_block *block)
+{
+    struct berth_pool *pool = block->pool;
+    uint64_t most = berth__option(BERTH_OPTION_WAITING_MAX) / BATCHES_SHARE;
+    struct berth_lazy_cell *cell = cell_of(pool);
+    uint64_t size = block->size;
+    int r;
+
+    if (BERTH_LIKELY(size <= most / BERTH_LAZY_CELLS &&
+                     atomic_load_explicit(&block->flags, memory_order_relaxed) == 0) &&
+        BERTH_LIKELY(cell_push(cell, block, most / BERTH_LAZY_CELLS)))
+        return 0;
+    if (size <= most) {
+        keep_cap(pool, most - size);
+        r = close_batch(pool, cell, block);
+    } else {
+        r = free_now(pool, block);
+    }
+    if (r < 0) {
+        berth__pool_lock(pool);
+        if (berth__block_state(block) == BERTH_BLOCK_LEAVING)
+            berth__block_set_state(block, BERTH_BLOCK_LIVE);
+        else
+            berth__block_delete(&pool->block_slab, block);
+        berth__pool_unlock(pool);
+    }
+    return r;
+}
+
+bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
+{
+    if (berth__lazy_bytes(pool) == 0 && !atomic_load_explicit(&pool->waiting, memory_order_relaxed))
+        return false;
+    switch (step) {
+    case BERTH_LAZY_LOOK:
+        return settle_passed(pool);
+    case BERTH_LAZY_CLOSE:
+        if (berth__device_capturing() || !berth__order_is_known(context_of(pool)))
+            return false;
+        close_batch(pool, NULL, NULL);
+        return settle_passed(pool);
+    default:
+        return wait_oldest(pool);
+    }
+}
+
+bool berth__lazy_take(struct berth_pool *pool, uint64_t size,
+                      bool (*take)(struct berth_pool *pool, void *argument), void *argument)
+{
+    if (berth__lazy_reclaim(pool, BERTH_LAZY_LOOK) && take(pool, argument))
+        return true;
+    if (berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE) && take(pool, argument))
+        return true;
+    /* Waiting for what cannot be enough helps nobody. */
+    while (berth__lazy_bytes(pool) >= size && berth__lazy_reclaim(pool, BERTH_LAZY_WAIT))
+        if (take(pool, argument))
+            return true;
+    return false;
+}
+
+bool berth__lazy_reclaim_all(struct berth_pool *pool)
+{
+    bool any = berth__lazy_reclaim(pool, BERTH_LAZY_LOOK);
+
+    any |= berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE);
+    while (berth__lazy_reclaim(pool, BERTH_LAZY_WAIT))
+        any = true;
+    return any;
+}
+
+void berth__lazy_reclaim_pools(void)
+{
+    if (berth__pool_disabled() || berth__device_capturing())
+        return;
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
+        berth__lazy_reclaim_all(pool);
+}
+
+void berth__lazy_freeze(struct berth_pool *pool)
+{
+    for (unsigned i = 0; i < BERTH_LAZY_CELLS; i++)
+        cell_lock(&pool->lazy.cell[i]);
+}
+
+void berth__lazy_thaw(struct berth_pool *pool)
+{
+    for (unsigned i = 0; i < BERTH_LAZY_CELLS; i++)
+        cell_unlock(&pool->lazy.cell[i]);
+}
+
+void berth__lazy_drop(struct berth_pool *pool)
+{
+    struct berth_lazy_batch *next;
+
+    for (unsigned i = 0; i < BERTH_LAZY_CELLS; i++) {
+        struct berth_lazy_cell *cell = &pool->lazy.cell[i];
+
+        cell->blocks = NULL;
+        cell->count = 0;
+        atomic_store_explicit(&cell->bytes, 0, memory_order_relaxed);
+    }
+    for (struct berth_lazy_batch *batch = pool->lazy.batches; batch; batch = next) {
+        next = batch->next;
+        batch_empty(pool, batch);
+        if (!batch->is_busy)
+            berth__order_done(batch_delete(pool, batch));
+    }
+}
+
+static bool list_remove(struct berth_block **list, const struct berth_block *block)
+{
+    struct berth_block *at = *list;
+
+    if (at == block) {
+        *list = block->waiting;
+        return true;
+    }
+    while (at && at->waiting != block)
+        at = at->waiting;
+    if (at)
+        at->waiting = block->waiting;
+    return at != NULL;
+}
+
+bool berth__lazy_remove(struct berth_pool *pool, const struct berth_block *block)
+{
+    bool found = false;
+
+    /* All of it was dropped before: then the cells are locked, too. */
+    if (berth__lazy_bytes(pool) == 0)
+        return false;
+    for (struct berth_lazy_batch *batch = pool->lazy.batches; batch && !found;
+         batch = batch->next) {
+        found = list_remove(&batch->blocks, block);
+        if (found) {
+            batch->bytes -= block->size;
+            atomic_fetch_sub(&pool->lazy.batch_bytes, block->size);
+        }
+    }
+    for (unsigned i = 0; i < BERTH_LAZY_CELLS && !found; i++) {
+        struct berth_lazy_cell *cell = &pool->lazy.cell[i];
+
+        cell_lock(cell);
+        found = list_remove(&cell->blocks, block);
+        if (found) {
+            cell->count--;
+            atomic_store_explicit(&cell->bytes, cell_bytes(cell) - block->size,
+                                  memory_order_relaxed);
+        }
+        cell_unlock(cell);
+    }
+    return found;
+}
+
+uint64_t berth__lazy_bytes(const struct berth_pool *pool)
+{
+    uint64_t bytes = batch_bytes(pool);
+
+    for (unsigned i = 0; i < BERTH_LAZY_CELLS; i++)
+        bytes += cell_bytes(&pool->lazy.cell[i]);
+    return bytes;
+}
+
+uint64_t berth__lazy_waiting(int device)
+{
+    uint64_t bytes = 0;
+
+    if (berth__pool_disabled())
+        return 0;
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
+        if (device == BERTH_POOL_ALL_DEVICES || atomic_load(&pool->device) == device)
+            bytes += berth__lazy_bytes(pool);
+    return bytes;
+}
+
+uint64_t berth__lazy_waiting_tier(berth_tier_id tier)
+{
+    uint64_t bytes = 0;
+
+    if (berth__pool_disabled())
+        return 0;
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
+        if (atomic_load(&pool->tier) == tier)
+            bytes += berth__lazy_bytes(pool);
+    return bytes;
+}

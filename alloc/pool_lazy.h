@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Lazy frees: blocks that wait, in batches, until the work that was queued before has passed.
+ *
+ * A free puts its block into the open batch of one of the pool's cells, which threads share out
+ * among themselves. A batch that has enough blocks or bytes is closed by one point in the work of
+ * the context (alloc/order.h), which costs one call of the driver; once the point has passed, the
+ * blocks are the pool's again. While a capture is open nothing may be recorded or asked: closed
+ * batches without a point wait for a later one.
+ *
+ * An allocation that finds nothing cached first looks which points have passed, then closes what is
+ * open, then waits for the oldest, and only then is the driver asked for memory.
+ *
+ * What waits is reserved, neither held nor cached, and bounded by the option waiting-max: beyond it
+ * a free waits for the oldest batch, or for the context. Only captures can hold more back.
+ *
+ * Synchronization: the lists of batches by the pool's lock; a cell by its own, of one word, which
+ * ranks below it. A batch on which somebody works without the lock is `is_busy`, and stays listed.
+ */
+#ifndef BERTH_ALLOC_POOL_LAZY_H
+#define BERTH_ALLOC_POOL_LAZY_H
+
+#include "alloc/block.h"
+#include "alloc/device.h"
+
+struct berth_order_point;
+
+struct berth_lazy_batch {
+    struct berth_lazy_batch *next; /* older first */
+    struct berth_block *blocks;    /* linked by `waiting` */
+    uint64_t bytes;
+    struct berth_order_point *point; /* NULL: none could be recorded yet */
+    bool is_busy;
+};
+
+struct berth_lazy_cell {
+    _Alignas(64) atomic_flag lock;
+    uint32_t count;
+    struct berth_block *blocks;
+    _Atomic uint64_t bytes;
+};
+
+#define BERTH_LAZY_CELL_SHIFT 6 /* 64 cells: more threads share them */
+#define BERTH_LAZY_CELLS (1u << BERTH_LAZY_CELL_SHIFT)
+
+struct berth_lazy {
+    struct berth_lazy_cell cell[BERTH_LAZY_CELLS];
+    struct berth_lazy_batch *batches;
+    struct berth_lazy_batch *joined; /* the batch that a block joins under this lock */
+    _Atomic uint64_t batch_bytes;    /* of all batches */
+    struct berth_slab slab;
+};
+
+/* Whether frees in this context may be lazy: the option says so, or `is_wanted`; and it can be. */
+bool berth__lazy_is_possible(berth_cu_context context, bool is_wanted);
+
+/*
+ * Frees a block that is LEAVING, in the calling thread's hands, and not to go to the driver. 0, or
+ * what cuMemFree would have answered, with the block LIVE again.
+ */
+int berth__lazy_free(struct berth_block *block);
+
+/*
+ * Before the pool asks for memory: makes what waits the pool's. Step by step: BERTH_LAZY_LOOK takes
+ * what has passed; BERTH_LAZY_CLOSE closes what is open and looks again; BERTH_LAZY_WAIT waits for
+ * the oldest batch. True if blocks came free. Called without a lock.
+ */
+enum berth_lazy_step { BERTH_LAZY_LOOK, BERTH_LAZY_CLOSE, BERTH_LAZY_WAIT };
+bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step);
+/* All steps until nothing waits any more, or nothing more can be had. */
+bool berth__lazy_reclaim_all(struct berth_pool *pool);
+/* The same for all pools. */
+void berth__lazy_reclaim_pools(void);
+
+/*
+ * The steps in this order until `take` finds what it looks for; its answer. A request of `size`
+ * bytes does not wait for less.
+ */
+bool berth__lazy_take(struct berth_pool *pool, uint64_t size,
+                      bool (*take)(struct berth_pool *pool, void *argument), void *argument);
+
+/*
+ * With the pool's lock held. In between no free changes anything: berth__lazy_drop() then forgets
+ * all that waits, whose context is gone.
+ */
+void berth__lazy_freeze(struct berth_pool *pool);
+void berth__lazy_thaw(struct berth_pool *pool);
+void berth__lazy_drop(struct berth_pool *pool);
+/* With the pool's lock held: forgets one block that waits; whether it did. */
+bool berth__lazy_remove(struct berth_pool *pool, const struct berth_block *block);
+
+/* Bytes that wait here, without a lock; those of blocks in pool->waiting are not among them. */
+uint64_t berth__lazy_bytes(const struct berth_pool *pool);
+
+/* Bytes that wait, of one device or of BERTH_POOL_ALL_DEVICES, and of one tier. */
+uint64_t berth__lazy_waiting(int device);
+uint64_t berth__lazy_waiting_tier(berth_tier_id tier);
+
+/* How many points were recorded for batches, and how often somebody waited for one. */
+struct berth_lazy_counts {
+    _Atomic uint64_t points, waits;
+};
+extern struct berth_lazy_counts berth__lazy_counts;
+
+#endif
