@@ -12,6 +12,7 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
+    {"plan", berth__trace_plan},
     {"replay", berth__trace_replay},
     {"replay-worker", berth__trace_worker},
 };

@@ -5,6 +5,7 @@
 
 int berth__command_trace(int argc, char **argv);
 
+int berth__trace_plan(int argc, char **argv);
 int berth__trace_replay(int argc, char **argv);
 
 #endif
