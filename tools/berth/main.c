@@ -65,6 +65,7 @@ static void print_command(const struct command *command)
     if (strcmp(command->name, "trace") == 0)
         printf(
             "\n"
+            "  berth trace plan FILE [OPTION]...   find where each allocation of a trace lies best\n"
             "  berth trace replay FILE [OPTION]... re-run a trace against the driver, the pool or "
             "both\n");
     if (strcmp(command->name, "pool") == 0)
