@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 struct berth_driver berth__driver;
+_Atomic bool berth__device_is_initialised;
 _Atomic int berth__device_captures;
 
 /* Codes without an errno of their own are kept whole, far from errno's range. */

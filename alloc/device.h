@@ -231,6 +231,10 @@ struct berth_driver {
 
 extern struct berth_driver berth__driver;
 
+/* Raised, with release order, when cuInit has succeeded in this process. Its children inherit it.
+ */
+extern _Atomic bool berth__device_is_initialised;
+
 /* Gives the built-in tier `device`, and tiers of its kind, their operations. Bootstrap only. */
 void berth__device_register(void);
 

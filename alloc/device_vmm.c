@@ -266,20 +266,30 @@ int berth__device_ipc_export(berth_cu_context context, uintptr_t base,
 }
 
 int berth__device_ipc_open(berth_cu_context context, const struct berth_cu_ipc_handle *handle,
-                           uintptr_t *ret_base)
+                           uintptr_t *ret_base, uint64_t *ret_size)
 {
     berth_cu_address address = 0;
+    size_t size = 0;
     int r;
 
     NEED(cuIpcOpenMemHandle_v2);
+    NEED(cuIpcCloseMemHandle);
+    NEED(cuMemGetAddressRange_v2);
     r = enter(context);
     if (r < 0)
         return r;
     r = berth__device_error(
         berth__driver.cuIpcOpenMemHandle_v2(&address, *handle, IPC_LAZY_ENABLE_PEER_ACCESS));
+    if (r == 0) {
+        r = berth__device_error(berth__driver.cuMemGetAddressRange_v2(NULL, &size, address));
+        if (r < 0)
+            berth__driver.cuIpcCloseMemHandle(address);
+    }
     leave();
-    if (r == 0)
+    if (r == 0) {
         *ret_base = (uintptr_t)address;
+        *ret_size = size;
+    }
     return r;
 }
 

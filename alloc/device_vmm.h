@@ -39,13 +39,13 @@ int berth__device_map(int device, uint64_t handle, uint64_t size, uintptr_t *ret
 int berth__device_unmap(uintptr_t base, uint64_t size);
 
 /*
- * Legacy IPC, for a whole driver allocation, in a context that is current meanwhile. The id tells
- * whether an address still is the same allocation.
+ * Legacy IPC, for a whole driver allocation, in a context that is current meanwhile. *ret_size is
+ * how much the driver has mapped. The id tells whether an address still is the same allocation.
  */
 int berth__device_ipc_export(berth_cu_context context, uintptr_t base,
                              struct berth_cu_ipc_handle *ret);
 int berth__device_ipc_open(berth_cu_context context, const struct berth_cu_ipc_handle *handle,
-                           uintptr_t *ret_base);
+                           uintptr_t *ret_base, uint64_t *ret_size);
 int berth__device_ipc_close(berth_cu_context context, uintptr_t base);
 int berth__device_alloc_in(berth_cu_context context, uint64_t size, uintptr_t *ret_base);
 int berth__device_buffer_id(uintptr_t base, uint64_t *ret);

@@ -81,6 +81,11 @@ static struct berth_pool *pool_find_or_make(berth_cu_context context, berth_tier
     return pool;
 }
 
+struct berth_pool *berth__pool_for(berth_cu_context context, berth_tier_id tier)
+{
+    return pool_find_or_make(context, tier);
+}
+
 void berth__pool_unlock(struct berth_pool *pool)
 {
 #ifdef BERTH_DEBUG_EXPENSIVE

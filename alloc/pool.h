@@ -29,7 +29,7 @@
 #define BERTH_POOL_FORWARD 1
 
 struct berth_pool_request {
-    berth_tier_id tier; /* of kind device */
+    berth_tier_id tier; /* of kind device, or shared */
     uint64_t size;      /* bytes, as the program asked */
     enum berth_tag tag;
     berth_site_id site;
@@ -43,6 +43,12 @@ struct berth_pool_request {
  * the driver's error. *ret_address is unchanged unless 0 is returned.
  */
 int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_address);
+
+/*
+ * The same in a tier of kind shared: from memory that was lent (pool_borrow.h), never from the
+ * driver. -ENOMEM where there is none, or none for this context, or while a stream is captured.
+ */
+int berth__pool_borrow(const struct berth_pool_request *request, uintptr_t *ret_address);
 
 /*
  * Frees a block by its address, after its context was synchronised. -EINVAL for an address inside a
@@ -75,6 +81,7 @@ struct berth_block_view {
     uint64_t id;              /* a new one for each allocation */
     berth_cu_context context; /* NULL for stream-ordered memory */
     bool is_whole;            /* has a driver allocation of its own */
+    bool is_borrowed;         /* lies in memory of somebody else's */
     bool is_sync_memops;      /* see berth__pool_set_sync_memops() */
     bool is_stream_ordered;
     enum berth_tag tag;
@@ -98,7 +105,7 @@ void berth__pool_set_exported(uintptr_t base);
  */
 bool berth__pool_set_sync_memops(uintptr_t base, bool value);
 
-/* Bytes that are ready for reuse on a device, all contexts. */
+/* Bytes that are ready for reuse on a device, all contexts; what is borrowed is not among them. */
 uint64_t berth__pool_cached(int device);
 
 /*

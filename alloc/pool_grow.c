@@ -154,7 +154,10 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
         }
     }
     berth__pool_list_remove(pool, segment);
-    berth__tier_release(pool->tier, segment->size);
+    if (segment->kind == BERTH_SEGMENT_BORROWED)
+        berth__pool_unborrow(segment);
+    else
+        berth__tier_release(pool->tier, segment->size);
     berth__pool_delete_segment(pool, segment);
 }
 

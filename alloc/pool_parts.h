@@ -6,6 +6,7 @@
  *  pool_grow.c    asks the driver for segments
  *  pool_lazy.c    keeps blocks that were freed until the device is done with them
  *  pool_release.c gives them back
+ *  pool_borrow.c  makes segments of memory that belongs to somebody else
  *  pool_query.c   answers questions, checks itself
  *  pool_foreign.c accounts memory that the pool does not serve
  */
@@ -64,6 +65,9 @@ static inline void berth__pool_lock(struct berth_pool *pool)
 /* Checks the whole pool first when the build asks for it. */
 void berth__pool_unlock(struct berth_pool *pool);
 
+/* The pool of a context, which is the calling thread's, in a tier; NULL without memory. */
+struct berth_pool *berth__pool_for(berth_cu_context context, berth_tier_id tier);
+
 /* Adds to the bytes that are cached, in the pool and in the account; wraps to subtract. */
 void berth__pool_count_cached(struct berth_pool *pool, uint64_t bytes);
 
@@ -117,6 +121,9 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
 
 /* Returns the records of a segment that is in no list; the lock is held. */
 void berth__pool_delete_segment(struct berth_pool *pool, struct berth_segment *segment);
+
+/* Called with the lock held: a BORROWED segment leaves the pool's books. */
+void berth__pool_unborrow(const struct berth_segment *segment);
 
 bool berth__pool_is_valid(struct berth_pool *pool);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/page_map.h"
 #include "alloc/pool_parts.h"
+#include "alloc/tier_ops.h"
 
 #include <errno.h>
 #include <string.h>
@@ -44,6 +45,7 @@ int berth__pool_find(uintptr_t address, struct berth_block_view *ret)
         .held = block->size,
         .id = block->id,
         .context = atomic_load_explicit(&block->pool->context, memory_order_relaxed),
+        .is_borrowed = block->segment->kind == BERTH_SEGMENT_BORROWED,
         .is_whole = block->segment->kind == BERTH_SEGMENT_WHOLE,
         .is_sync_memops = (block->flags & BERTH_BLOCK_SYNC_MEMOPS) != 0,
         .tag = (enum berth_tag)block->tag,
@@ -98,7 +100,7 @@ uint64_t berth__pool_cached(int device)
         return 0;
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
         berth__pool_lock(pool);
-        if (pool->device == device)
+        if (pool->device == device && berth__tier(pool->tier)->kind != BERTH_KIND_SHARED)
             cached += pool->cached;
         berth__pool_unlock(pool);
     }

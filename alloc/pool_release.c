@@ -63,8 +63,7 @@ static void attach_again(struct berth_pool *pool, struct berth_segment *segment,
 {
     struct berth_segment *other = NULL;
 
-    if (pool->generation != generation ||
-        berth__segment_map(segment, &other) < 0) {
+    if (pool->generation != generation || berth__segment_map(segment, &other) < 0) {
         berth__tier_release(pool->tier, segment->size);
         berth__pool_delete_segment(pool, segment);
         return;
@@ -129,9 +128,11 @@ struct release {
     berth_tier_id tier; /* or BERTH_TIER_NONE: any */
 };
 
+/* What is borrowed is not the driver's to take, and nothing that the device has less. */
 static bool release_concerns(const struct release *release, const struct berth_pool *pool)
 {
-    return (release->device == BERTH_POOL_ALL_DEVICES || pool->device == release->device) &&
+    return berth__tier(pool->tier)->kind != BERTH_KIND_SHARED &&
+           (release->device == BERTH_POOL_ALL_DEVICES || pool->device == release->device) &&
            (release->tier == BERTH_TIER_NONE || pool->tier == release->tier);
 }
 

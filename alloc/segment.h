@@ -4,6 +4,7 @@
  *
  *  SHARED   sub-allocated: many blocks; free neighbours are always merged
  *  WHOLE    one block, never split: its driver IPC handle is right for any importer
+ *  BORROWED sub-allocated like SHARED, but somebody else's: never given to the driver
  *  FOREIGN  not the pool's: memory that the driver gave to the program itself, which is only
  *           accounted (pitched, managed, pinned, of the program's own pools)
  *  STREAM   not the pool's: a stream-ordered block, see pool_stream.h
@@ -21,6 +22,7 @@
 enum berth_segment_kind {
     BERTH_SEGMENT_SHARED,
     BERTH_SEGMENT_WHOLE,
+    BERTH_SEGMENT_BORROWED,
     BERTH_SEGMENT_FOREIGN,
     BERTH_SEGMENT_STREAM
 };
@@ -34,7 +36,7 @@ struct berth_segment {
     struct berth_pool *pool;           /* NULL for FOREIGN and STREAM */
     struct berth_segment *prev, *next; /* the owner's list */
     struct berth_block *first;         /* the block at `base`; NULL for FOREIGN */
-    uint64_t *starts;                  /* SHARED: the granules where blocks start */
+    uint64_t *starts;                  /* SHARED, BORROWED: the granules where blocks start */
     uint64_t used_blocks;              /* blocks that are not FREE */
     uint64_t sync_memops_blocks;       /* blocks that carry BERTH_BLOCK_SYNC_MEMOPS */
     bool is_mapped;                    /* in the page map, and its blocks in the index */
@@ -46,8 +48,9 @@ struct berth_segment {
 };
 
 /*
- * An empty start map for a SHARED segment of `size` bytes, or NULL without memory; and its end.
- * Those of small segments come from the slab, because an OS page would be too much for them.
+ * An empty start map for a SHARED or BORROWED segment of `size` bytes, or NULL without memory; and
+ * its end. Those of small segments come from the slab, because an OS page would be too much for
+ * them.
  */
 uint64_t *berth__segment_starts_new(struct berth_slab *slab, uint64_t size);
 void berth__segment_starts_delete(struct berth_slab *slab, uint64_t *starts, uint64_t size);

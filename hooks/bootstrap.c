@@ -19,6 +19,7 @@
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
 #include "alloc/trace.h"
+#include "ipc/shared_tier.h"
 #endif
 
 #include <dlfcn.h>
@@ -252,6 +253,7 @@ int __libc_start_main(int (*main)(int, char **, char **), int argc, char **argv,
 void berth__bootstrap_device(void)
 {
     berth__device_register();
+    berth__shared_tier_register();
 }
 
 /* What is to be traced once the driver is initialised; call paths need the unwinder by then. */

@@ -5,6 +5,7 @@
  */
 #include "alloc/device_context.h"
 #include "alloc/pool.h"
+#include "alloc/pool_borrow.h"
 #include "alloc/pool_foreign.h"
 #include "alloc/pool_stream.h"
 #include "alloc/thread.h"
@@ -12,6 +13,7 @@
 #include "hooks/cuda_driver_capture.h"
 #include "hooks/cuda_driver_export.h"
 #include "ipc/control.h"
+#include "ipc/shared_tier.h"
 
 EXPORT(cuInit);
 EXPORT(cuCtxSetCurrent);
@@ -27,16 +29,15 @@ EXPORT(cuDevicePrimaryCtxReset_v2);
 EXPORT(cuDevicePrimaryCtxRelease);
 EXPORT(cuDevicePrimaryCtxRelease_v2);
 
-static atomic_bool initialised;
-
 bool berth__hook_initialised(void)
 {
-    return atomic_load_explicit(&initialised, memory_order_relaxed);
+    return atomic_load_explicit(&berth__device_is_initialised, memory_order_relaxed);
 }
 
 /*
  * cuInit(flags): once the driver is up, the process is one that uses CUDA, and may be looked at
- * from outside. The control thread's own trouble is no concern of the program.
+ * from outside. The control thread's own trouble is no concern of the program. Where a policy
+ * borrows memory, the control thread has a moment to map it, before the program asks for blocks.
  */
 berth_cu_result berth__hook_cuInit(unsigned flags)
 {
@@ -45,11 +46,12 @@ berth_cu_result berth__hook_cuInit(unsigned flags)
     NEED(cuInit);
     result = berth__driver.cuInit(flags);
     if (result == BERTH_CU_SUCCESS) {
-        atomic_store_explicit(&initialised, true, memory_order_relaxed);
+        atomic_store_explicit(&berth__device_is_initialised, true, memory_order_release);
         berth__thread.inside++;
         berth__trace_begin_wanted();
         if (berth__control_wanted)
             berth__control_wanted();
+        berth__shared_tier_await();
         berth__thread.inside--;
     }
     return result;
@@ -110,6 +112,7 @@ static berth_cu_result forget(berth_cu_result result, berth_cu_context context)
     if (result == BERTH_CU_SUCCESS && context) {
         berth__pool_drop(context);
         berth__foreign_drop(context);
+        berth__loan_drop(context);
         berth__capture_forget(context, NULL);
     }
     return result;
@@ -129,6 +132,7 @@ static berth_cu_result destroy(berth_cu_result (*function)(berth_cu_context),
     berth__pool_drop_end(context, result == BERTH_CU_SUCCESS);
     if (result == BERTH_CU_SUCCESS && context) {
         berth__foreign_drop(context);
+        berth__loan_drop(context);
         berth__capture_forget(context, NULL);
     }
     return result;

@@ -10,6 +10,7 @@
 #include "alloc/log.h"
 #include "alloc/pool.h"
 #include "alloc/pool_stream.h"
+#include "alloc/tier_ops.h"
 #include "hooks/cuda_driver_export.h"
 
 #include <errno.h>
@@ -176,13 +177,13 @@ berth_cu_result berth__hook_cuPointerSetAttribute(const void *value, int attribu
 /*
  * cuIpcGetMemHandle(handle, address): only for a block with a driver allocation of its own, because
  * a handle names the whole of it. Such a block goes back to the driver when it is freed, so that
- * no importer ever sees other bytes. A smaller block: CUDA_ERROR_INVALID_VALUE, and one line that
- * names the option. cuda.h; checklist 22, 23, 26.
+ * no importer ever sees other bytes. A smaller block, or a borrowed one: CUDA_ERROR_INVALID_VALUE,
+ * and one line that says what to do. cuda.h; checklist 22, 23, 26.
  */
 berth_cu_result berth__hook_cuIpcGetMemHandle(struct berth_cu_ipc_handle *handle,
                                               berth_cu_address address)
 {
-    static atomic_int said;
+    static atomic_int said, said_borrowed;
     struct berth_block_view view;
     berth_cu_result result;
     int r;
@@ -191,6 +192,13 @@ berth_cu_result berth__hook_cuIpcGetMemHandle(struct berth_cu_ipc_handle *handle
     r = berth__pool_find((uintptr_t)address, &view);
     if (r == -EFAULT)
         address = BERTH_NO_ADDRESS;
+    if (r == 0 && view.is_borrowed) {
+        berth__log_once(&said_borrowed, BERTH_LOG_WARNING, BERTH_TOPIC_CUDA,
+                        "an IPC handle of a block of tier %s was asked for and refused; the memory "
+                        "is borrowed: expected the other process to borrow from the same segment",
+                        berth__tier(view.tier)->name);
+        return BERTH_CU_INVALID_VALUE;
+    }
     if (r == 0 && !view.is_whole) {
         berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_CUDA,
                         "an IPC handle of a block of %llu bytes was asked for and refused; blocks "

@@ -8,6 +8,7 @@
 #include "alloc/tier_ops.h"
 #include "hooks/callsite.h"
 #include "hooks/cuda_driver_trace.h"
+#include "ipc/shared_tier.h"
 #include "pmem/gate.h"
 #include "pmem/table.h"
 
@@ -61,6 +62,23 @@ void berth__cuda_request(uint64_t size, const void *return_address, struct berth
     ret->rule = decision.rule;
 }
 
+static int alloc_in(const struct berth_pool_request *request, uintptr_t *ret_address)
+{
+    int r;
+
+    switch (berth__tier(request->tier)->kind) {
+    case BERTH_KIND_DEVICE:
+        return berth__pool_alloc(request, ret_address);
+    case BERTH_KIND_SHARED:
+        r = berth__pool_borrow(request, ret_address);
+        if (r < 0)
+            berth__shared_tier_missed(request->tier);
+        return r;
+    default:
+        return -ENOMEM; /* a kind that no pool here serves */
+    }
+}
+
 int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_address)
 {
     struct berth_decision decision;
@@ -75,10 +93,7 @@ int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_
     for (unsigned i = 0; i < decision.place_count; i++) {
         request.tier = decision.places[i];
         default_tried |= request.tier == BERTH_TIER_DEVICE;
-        if (berth__tier(request.tier)->kind == BERTH_KIND_DEVICE)
-            r = berth__pool_alloc(&request, ret_address);
-        else
-            r = -ENOMEM; /* a kind that no pool here serves */
+        r = alloc_in(&request, ret_address);
         if (r != -ENOMEM && r != -ENOSPC)
             return r;
         berth__table_count_spill(&decision, request.tier, size);

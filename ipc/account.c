@@ -123,13 +123,14 @@ static json_t *host_json(uint64_t *ret_small)
                      number(totals.small_resident), "metadata", number(totals.metadata));
 }
 
-/* The tiers' array, and the sums over all of them. */
-static json_t *tiers_json(struct tier_reading *ret_total)
+/* The tiers' array, the sums over all of them, and how much of that is somebody else's. */
+static json_t *tiers_json(struct tier_reading *ret_total, uint64_t *ret_borrowed)
 {
     json_t *array = json_array();
     unsigned count = berth__tier_count();
 
     *ret_total = (struct tier_reading){0};
+    *ret_borrowed = 0;
     for (unsigned id = 0; array && id < count; id++) {
         struct tier_reading reading;
 
@@ -138,6 +139,8 @@ static json_t *tiers_json(struct tier_reading *ret_total)
         ret_total->reserved += reading.reserved;
         ret_total->cached += reading.cached;
         ret_total->overhead += reading.overhead;
+        if (berth__tier((berth_tier_id)id)->kind == BERTH_KIND_SHARED)
+            *ret_borrowed += reading.reserved;
         if (json_array_append_new(array, tier_json(berth__tier((berth_tier_id)id), &reading)) < 0) {
             json_decref(array);
             return NULL;
@@ -149,16 +152,17 @@ static json_t *tiers_json(struct tier_reading *ret_total)
 int berth__account_add(json_t *object)
 {
     struct tier_reading total;
-    uint64_t small = 0;
+    uint64_t small = 0, borrowed;
     json_t *sums;
 
     /* First of all: it brings the tiers' counters of cached bytes up to date. */
     if (json_object_set_new(object, "host", host_json(&small)) < 0 ||
-        json_object_set_new(object, "tiers", tiers_json(&total)) < 0)
+        json_object_set_new(object, "tiers", tiers_json(&total, &borrowed)) < 0)
         return -ENOMEM;
-    sums = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "requested", number(total.sum.requested),
+    sums = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "requested", number(total.sum.requested),
                      "held", number(total.sum.held), "blocks", number(total.sum.blocks), "reserved",
                      number(total.reserved), "cached", number(total.cached), "overhead",
-                     number(total.overhead), "held_with_small", number(total.sum.held + small));
+                     number(total.overhead), "borrowed", number(borrowed), "held_with_small",
+                     number(total.sum.held + small));
     return json_object_set_new(object, "totals", sums) < 0 ? -ENOMEM : 0;
 }

@@ -9,6 +9,7 @@
 #include "ipc/leftovers.h"
 #include "ipc/operation.h"
 #include "ipc/server.h"
+#include "ipc/shared_tier.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -58,10 +59,12 @@ struct control {
      */
     _Atomic pid_t pid;
     _Atomic unsigned refused_starts; /* see START_TRIES_MAX */
+    atomic_bool is_running;          /* the control thread is; `lock` can be used */
 
     pthread_mutex_t lock; /* guards all below but `work` and `identity` */
     pthread_cond_t changed;
     struct berth_exchange *exchange; /* waiting for its answer; the socket thread's; else NULL */
+    bool woken;                      /* see berth__control_wake() */
     atomic_bool exiting;             /* the program is: the socket gets no name any more */
     bool leaderless; /* the socket thread found that only these two threads are left */
     enum socket_state socket_state;
@@ -92,6 +95,8 @@ struct control {
 #define SWEEP_MAX 64
 /* How often it is looked whether the program's own threads have all ended. */
 #define LEADER_CHECK_MS 2000
+/* How often the control thread looks after those that lend to a shared tier by legacy IPC. */
+#define WATCH_S 1
 /* Beyond what the C library needs: dlopen, jansson's recursion (2048 deep), a table's checks. */
 #define CONTROL_STACK_SIZE ((size_t)1 << 20)
 #define SOCKET_STACK_SIZE ((size_t)128 << 10)
@@ -310,18 +315,51 @@ static void *give_up(struct control *control)
     return NULL;
 }
 
-/* Waits until there is an exchange to answer. False: there never will be. */
-static struct berth_exchange *next_exchange(struct control *control)
+/* Waits, for a while where others are to be looked after. False: it is time to do that. */
+static bool wait_for_change(struct control *control)
 {
-    while (!control->exchange && !control->leaderless && control->socket_state != SOCKET_FAILED)
+    struct timespec end;
+
+    if (!berth__shared_tier_watches()) {
         pthread_cond_wait(&control->changed, &control->lock);
-    return control->exchange;
+        return true;
+    }
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += WATCH_S;
+    return pthread_cond_timedwait(&control->changed, &control->lock, &end) == 0;
+}
+
+/* Waits until there is something to do. False: there never will be. */
+static bool next_work(struct control *control)
+{
+    while (!control->exchange && !control->woken && !control->leaderless &&
+           control->socket_state != SOCKET_FAILED && wait_for_change(control))
+        ;
+    control->woken = false;
+    return !control->leaderless && control->socket_state != SOCKET_FAILED;
+}
+
+/* One answer, if one is waited for; and what is done unasked. Called without the lock. */
+static void work(struct control *control, struct berth_exchange *exchange)
+{
+    pthread_mutex_lock(&control->work);
+    if (exchange)
+        berth__operation_answer(&control->identity, exchange);
+    pthread_mutex_unlock(&control->work);
+    if (exchange) {
+        pthread_mutex_lock(&control->lock);
+        control->exchange = NULL;
+        pthread_cond_broadcast(&control->changed);
+        pthread_mutex_unlock(&control->lock);
+    }
+    pthread_mutex_lock(&control->work);
+    berth__shared_tier_run();
+    pthread_mutex_unlock(&control->work);
 }
 
 static void *control_main(void *context)
 {
     struct control *control = context;
-    struct berth_exchange *exchange;
     int r;
 
     berth__thread.inside++; /* for good: nothing of this thread's is placed or recorded */
@@ -329,15 +367,15 @@ static void *control_main(void *context)
     r = prepare(control);
     if (r < 0)
         return postponed(control, r) ? NULL : give_up(control);
+    control->is_running = true;
+    work(control, NULL);
     pthread_mutex_lock(&control->lock);
-    while ((exchange = next_exchange(control))) {
+    while (next_work(control)) {
+        struct berth_exchange *exchange = control->exchange;
+
         pthread_mutex_unlock(&control->lock);
-        pthread_mutex_lock(&control->work);
-        berth__operation_answer(&control->identity, exchange);
-        pthread_mutex_unlock(&control->work);
+        work(control, exchange);
         pthread_mutex_lock(&control->lock);
-        control->exchange = NULL;
-        pthread_cond_broadcast(&control->changed);
     }
     pthread_mutex_unlock(&control->lock);
     if (control->leaderless)
@@ -395,6 +433,27 @@ int berth__control_start(void)
     r = start_now(control);
     errno = saved_errno;
     return r;
+}
+
+bool berth__control_wake(void)
+{
+    struct control *control = control_get();
+
+    if (!control || control->state != STATE_STARTED || !is_own(control))
+        return false;
+    /* A thread that has not begun looks at everything first. */
+    if (!control->is_running)
+        return true;
+    pthread_mutex_lock(&control->lock);
+    control->woken = true;
+    pthread_cond_broadcast(&control->changed);
+    pthread_mutex_unlock(&control->lock);
+    return true;
+}
+
+const char *berth__control_runtime_directory(void)
+{
+    return runtime_directory;
 }
 
 void berth__control_main_begun(void)

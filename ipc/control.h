@@ -11,11 +11,22 @@
 
 #include "alloc/types.h"
 
+#include <stdbool.h>
+
 /*
  * Starts the thread unless it runs or the option control=never. Cheap after the first call. 0, or
  * negative errno after one line on stderr; it is then not tried again in this process.
  */
 int berth__control_start(void);
+
+/*
+ * Has the control thread look again at what it does unasked (shared_tier.h). Takes no lock for
+ * longer than it takes to say so. False: there is no such thread, and none is starting.
+ */
+bool berth__control_wake(void);
+
+/* $XDG_RUNTIME_DIR as it was before main, or "". */
+const char *berth__control_runtime_directory(void);
 
 /* Says that main has begun: a start that was asked for earlier happens now. */
 void berth__control_main_begun(void);

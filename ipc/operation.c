@@ -7,6 +7,8 @@
 #include "ipc/entry_path_json.h"
 #include "ipc/failure.h"
 #include "ipc/json.h"
+#include "ipc/shared_json.h"
+#include "ipc/shared_tier.h"
 #include "ipc/table_json.h"
 #include "pmem/table.h"
 
@@ -140,6 +142,13 @@ static const char *origin_of(const struct call *call)
     return origin && *origin ? origin : "agent";
 }
 
+/* Before the answer, so that blocks that come after it find the tier as the policy says. */
+static void attach_wanted(void)
+{
+    berth__shared_tier_want();
+    berth__shared_tier_run();
+}
+
 static int run_policy_apply(struct call *call)
 {
     const struct berth_passed *passed = call->exchange->passed;
@@ -159,6 +168,8 @@ static int run_policy_apply(struct call *call)
         return berth__failure_set(&call->failure, "bad-descriptor", "%s", passed->why);
     r = berth__table_json_apply(passed->bytes, passed->size, origin_of(call), expected,
                                 &call->failure);
+    if (r == 0)
+        attach_wanted();
     return r == 0 ? add(call, "version", json_integer((json_int_t)berth__table_version())) : r;
 }
 
@@ -173,6 +184,36 @@ static int run_policy_patch(struct call *call)
     return r == 0 ? add(call, "version", json_integer((json_int_t)berth__table_version())) : r;
 }
 
+static int run_shared_create(struct call *call)
+{
+    return berth__shared_json_create(call->request, call->reply, &call->failure);
+}
+
+static int run_shared_drop(struct call *call)
+{
+    return berth__shared_json_drop(call->request, &call->failure);
+}
+
+static int run_shared_list(struct call *call)
+{
+    return berth__shared_json_list(call->reply);
+}
+
+static int run_shared_open(struct call *call)
+{
+    return berth__shared_json_open(call->request, call->exchange, call->reply, &call->failure);
+}
+
+static int run_shared_attach(struct call *call)
+{
+    return berth__shared_json_attach(call->request, &call->failure);
+}
+
+static int run_shared_detach(struct call *call)
+{
+    return berth__shared_json_detach(call->request, &call->failure);
+}
+
 static const struct operation operations[] = {
     {"ping", run_ping},
     {"stat", run_stat},
@@ -182,6 +223,12 @@ static const struct operation operations[] = {
     {"policy.table", run_policy_table},
     {"policy.apply", run_policy_apply},
     {"policy.patch", run_policy_patch},
+    {"shared.create", run_shared_create},
+    {"shared.drop", run_shared_drop},
+    {"shared.list", run_shared_list},
+    {"shared.open", run_shared_open},
+    {"shared.attach", run_shared_attach},
+    {"shared.detach", run_shared_detach},
 };
 
 static const struct operation *find_operation(const char *name)
