@@ -15,7 +15,8 @@ static int devices_count;
 
 CUresult device_init(void)
 {
-    int count = settings_devices();
+    int hardware[SETTINGS_DEVICES_MAX];
+    int count = settings_visible(hardware);
 
     if (count == 0)
         return CUDA_ERROR_NO_DEVICE;
@@ -24,6 +25,7 @@ CUresult device_init(void)
         return CUDA_ERROR_OUT_OF_MEMORY;
     for (int i = 0; i < count; i++) {
         devices[i].ordinal = i;
+        devices[i].hardware = hardware[i];
         devices[i].capacity = settings_memory_size();
     }
     devices_count = count;
@@ -38,6 +40,14 @@ int device_count(void)
 struct device *device_get(int ordinal)
 {
     return ordinal >= 0 && ordinal < devices_count ? &devices[ordinal] : NULL;
+}
+
+struct device *device_of_hardware(int hardware)
+{
+    for (int i = 0; i < devices_count; i++)
+        if (devices[i].hardware == hardware)
+            return &devices[i];
+    return NULL;
 }
 
 CUresult device_take(struct device *device, uint64_t size)
@@ -101,7 +111,7 @@ static CUresult uuid_write(CUuuid *ret_uuid, int ordinal)
     if (!device_get(ordinal))
         return CUDA_ERROR_INVALID_DEVICE;
     memcpy(ret_uuid->bytes, "berth-fake-gpu-", 15);
-    ret_uuid->bytes[15] = (char)('0' + ordinal);
+    ret_uuid->bytes[15] = (char)('0' + device_get(ordinal)->hardware);
     return CUDA_SUCCESS;
 }
 
@@ -185,7 +195,7 @@ FAKE_CALL(cuDeviceGetAttribute, CALL_INIT,
         if (attributes[i].attribute == (short)attribute)
             value = attributes[i].value;
     if (attribute == CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)
-        value = ordinal + 1;
+        value = device_get(ordinal)->hardware + 1;
     *ret_value = value;
     return CUDA_SUCCESS;
 }
@@ -209,20 +219,22 @@ FAKE_CALL(cuDeviceGetPCIBusId, CALL_INIT, (char *text, int length, CUdevice ordi
         return CUDA_ERROR_INVALID_VALUE;
     if (!device_get(ordinal))
         return CUDA_ERROR_INVALID_DEVICE;
-    snprintf(text, (size_t)length, "0000:%02X:00.0", (unsigned)(ordinal + 1));
+    snprintf(text, (size_t)length, "0000:%02X:00.0", (unsigned)(device_get(ordinal)->hardware + 1));
     return CUDA_SUCCESS;
 }
 
 FAKE_CALL(cuDeviceGetByPCIBusId, CALL_INIT, (CUdevice * ret_device, const char *text),
           (ret_device, text), "%s", text ? text : "0")
 {
+    const struct device *device;
     unsigned domain, bus;
 
     if (!ret_device || !text || sscanf(text, "%x:%x:", &domain, &bus) != 2)
         return CUDA_ERROR_INVALID_VALUE;
-    if (domain != 0 || bus < 1 || bus > (unsigned)devices_count)
+    device = domain == 0 ? device_of_hardware((int)bus - 1) : NULL;
+    if (!device)
         return CUDA_ERROR_INVALID_DEVICE;
-    *ret_device = (int)bus - 1;
+    *ret_device = device->ordinal;
     return CUDA_SUCCESS;
 }
 

@@ -10,6 +10,7 @@
 
 struct device {
     int ordinal;
+    int hardware; /* its number on this machine: what other processes know it by */
     uint64_t capacity;
     uint64_t used; /* multiples of the granule: segments, pools, VMM handles */
     struct context *primary;
@@ -23,6 +24,8 @@ CUresult device_init(void);
 int device_count(void);
 /* NULL for an ordinal that names none. */
 struct device *device_get(int ordinal);
+/* NULL for one that this process does not see. */
+struct device *device_of_hardware(int hardware);
 /* Takes capacity; OUT_OF_MEMORY leaves everything as it was. */
 CUresult device_take(struct device *device, uint64_t size);
 void device_give(struct device *device, uint64_t size);

@@ -69,7 +69,7 @@ FAKE_CALL(cuIpcGetMemHandle, CALL_INIT, (CUipcMemHandle * ret_handle, CUdevicept
     mem = mem_find(pointer);
     if (mem && mem->kind == MEM_DEVICE) {
         name.arena_fd = window_arena_fd();
-        name.device = mem->device->ordinal;
+        name.device = mem->device->hardware;
         name.offset = window_arena_offset(mem->segment->base);
         name.size = mem->segment->size;
         name.serial = mem->segment->serial;
@@ -138,7 +138,7 @@ static CUresult ipc_open(CUdeviceptr *ret_pointer, const struct ipc_name *name)
     /* QUESTION(gpu): the error for a handle of the process itself. */
     if (name->process == getpid())
         return CUDA_ERROR_INVALID_CONTEXT;
-    if (context->device->ordinal != name->device)
+    if (context->device->hardware != name->device)
         return CUDA_ERROR_INVALID_DEVICE;
     mem = mem_find_ipc(name->process, name->serial);
     if (mem) {

@@ -184,7 +184,7 @@ static void settings_read(void)
 {
     const char *memory = getenv("BERTH_FAKE_MEMORY");
 
-    integer_read("BERTH_FAKE_DEVICES", 64, &devices, "a number from 0 to 64");
+    integer_read("BERTH_FAKE_DEVICES", SETTINGS_DEVICES_MAX, &devices, "a number from 0 to 64");
     integer_read("BERTH_FAKE_DRIVER", 99999, &driver_version, "1000 * major + 10 * minor");
     if (memory && *memory && !size_read(memory, &memory_size))
         settings_reject("BERTH_FAKE_MEMORY", memory, "a size such as 512M, at most 8T");
@@ -204,6 +204,30 @@ bool settings_are_valid(void)
 int settings_devices(void)
 {
     return settings_are_valid() ? devices : 0;
+}
+
+/* As NVIDIA documents it: what names no device ends the list, and one that is named twice leaves
+ * the program none. */
+int settings_visible(int ret[SETTINGS_DEVICES_MAX])
+{
+    const char *text = getenv("CUDA_VISIBLE_DEVICES");
+    int all = settings_devices(), count = 0;
+
+    for (int i = 0; !text && i < all; i++)
+        ret[count++] = i;
+    while (text && count < all) {
+        uint64_t number;
+
+        if (!number_read(text, (uint64_t)all - 1, &number, &text))
+            break;
+        for (int i = 0; i < count; i++)
+            if (ret[i] == (int)number)
+                return 0;
+        ret[count++] = (int)number;
+        if (*text++ != ',')
+            break;
+    }
+    return count;
 }
 
 uint64_t settings_memory_size(void)

@@ -3,6 +3,7 @@
  * the first call; a wrong value is named on stderr and makes cuInit fail.
  *
  *   BERTH_FAKE_DEVICES=2                     number of devices (1)
+ *   CUDA_VISIBLE_DEVICES=1,0                 which of them the program sees, and in which order
  *   BERTH_FAKE_MEMORY=512M                   bytes per device (4G); K, M, G, T
  *   BERTH_FAKE_DRIVER=12040                  driver version (13000)
  *   BERTH_FAKE_LATENCY=cuMemAlloc_v2=50us,…  time added to each call (ns, us, ms, s)
@@ -17,6 +18,9 @@
 
 bool settings_are_valid(void);
 int settings_devices(void);
+/* The numbers of those devices that CUDA_VISIBLE_DEVICES lets the program see, in its order. */
+#define SETTINGS_DEVICES_MAX 64
+int settings_visible(int ret[SETTINGS_DEVICES_MAX]);
 uint64_t settings_memory_size(void);
 int settings_driver_version(void);
 const char *settings_log_path(void);

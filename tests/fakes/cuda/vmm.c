@@ -81,7 +81,7 @@ static CUresult backing_fill(struct backing *backing)
     char name[32];
 
     if (backing->prop.requestedHandleTypes & CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) {
-        snprintf(name, sizeof(name), BACKING_NAME "%d", backing->device->ordinal);
+        snprintf(name, sizeof(name), BACKING_NAME "%d", backing->device->hardware);
         backing->fd = memfd_create(name, MFD_CLOEXEC);
         if (backing->fd < 0)
             return CUDA_ERROR_OPERATING_SYSTEM;
@@ -464,7 +464,7 @@ static int exported_device(int fd)
 
 static CUresult backing_import(int fd, struct backing **ret_backing)
 {
-    struct device *device = device_get(exported_device(fd));
+    struct device *device = device_of_hardware(exported_device(fd));
     struct backing *backing;
     struct stat status;
 
