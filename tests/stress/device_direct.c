@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The calls of device_order.c that Berth serves, on top of alloc/ without a preload library: so
+ * that a sanitizer sees the pool. The driver's own functions are those of the simulation. At the
+ * end the account must add up to nothing.
+ */
+#include "alloc/device_context.h"
+#include "alloc/options.h"
+#include "alloc/order.h"
+#include "alloc/pool.h"
+#include "alloc/pool_foreign.h"
+#include "alloc/pool_lazy.h"
+#include "alloc/pool_stream.h"
+#include "cuda_api.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+__attribute__((constructor)) static void bind_driver(void)
+{
+    void *handle = dlopen("libcuda.so.1", RTLD_NOW);
+
+#define X(name, parameters) *(void **)&berth__driver.name = dlsym(handle, #name);
+    BERTH_DRIVER_USED(X)
+    BERTH_DRIVER_HOOKED(X)
+#undef X
+    berth__device_register();
+    berth__options_parse(getenv("BERTH_OPTIONS"), BERTH_ORIGIN_ENVIRONMENT, NULL, NULL);
+}
+
+static berth_cu_stream meaning(CUstream stream)
+{
+    return stream ? (berth_cu_stream)(void *)stream : BERTH_STREAM_LEGACY;
+}
+
+static CUresult answer(int r)
+{
+    return (CUresult)berth__device_result(r);
+}
+
+CUresult cuCtxSetCurrent(CUcontext context)
+{
+    berth__context_changed();
+    return (CUresult)berth__driver.cuCtxSetCurrent((berth_cu_context)(void *)context);
+}
+
+CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t size)
+{
+    const struct berth_pool_request request = {.size = size, .tier = BERTH_TIER_DEVICE};
+    uintptr_t block = 0;
+    int r = berth__pool_alloc(&request, &block);
+
+    *address = block;
+    return answer(r);
+}
+
+CUresult cuMemAllocAsync(CUdeviceptr *address, size_t size, CUstream stream)
+{
+    const struct berth_pool_request request = {.size = size, .tier = BERTH_TIER_DEVICE};
+    uintptr_t block = 0;
+    int r = berth__device_capturing() ? BERTH_POOL_FORWARD
+                                      : berth__stream_alloc(&request, meaning(stream), &block);
+
+    if (r == BERTH_POOL_FORWARD)
+        return (CUresult)berth__driver.cuMemAllocAsync(address, size, meaning(stream));
+    *address = block;
+    return answer(r);
+}
+
+CUresult cuMemFree_v2(CUdeviceptr address)
+{
+    struct berth_stream_block *block;
+    CUresult result;
+    int r = berth__pool_free(address);
+
+    if (r != BERTH_POOL_FORWARD)
+        return answer(r);
+    if (berth__stream_leave_begin(address, &block) < 0)
+        return (CUresult)berth__driver.cuMemFree_v2(address);
+    result = (CUresult)berth__driver.cuMemFree_v2(address);
+    berth__stream_leave_end(block, result == CUDA_SUCCESS);
+    return result;
+}
+
+CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
+{
+    struct berth_block_view view;
+    struct berth_stream_block *block;
+    CUresult result;
+    int r = berth__stream_free(address, meaning(stream));
+
+    if (r == 0)
+        return CUDA_SUCCESS;
+    if (berth__pool_find(address, &view) == 0) {
+        if (berth__device_capturing())
+            berth__driver.cuStreamSynchronize(meaning(stream));
+        return answer(
+            berth__device_capturing()
+                ? berth__pool_free_in_order(address, berth__driver.cuMemFreeAsync, meaning(stream))
+                : berth__pool_free_later(address));
+    }
+    if (berth__stream_leave_begin(address, &block) < 0)
+        return (CUresult)berth__driver.cuMemFreeAsync(address, meaning(stream));
+    result = (CUresult)berth__driver.cuMemFreeAsync(address, meaning(stream));
+    berth__stream_leave_end(block, result == CUDA_SUCCESS);
+    return result;
+}
+
+CUresult cuStreamCreate(CUstream *stream, unsigned int flags)
+{
+    CUresult result = (CUresult)berth__driver.cuStreamCreate((berth_cu_stream *)stream, flags);
+
+    if (result == CUDA_SUCCESS)
+        berth__stream_made((berth_cu_stream)(void *)*stream);
+    return result;
+}
+
+CUresult cuStreamDestroy_v2(CUstream handle)
+{
+    struct berth_stream *stream =
+        berth__stream_destroy_begin((berth_cu_stream)(void *)handle, berth__stream_retire);
+    CUresult result = (CUresult)berth__driver.cuStreamDestroy_v2((berth_cu_stream)(void *)handle);
+
+    berth__stream_destroy_end(stream, result == CUDA_SUCCESS);
+    return result;
+}
+
+CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
+{
+    CUresult result;
+
+    berth__lazy_reclaim_pools();
+    berth__order_shut();
+    result =
+        (CUresult)berth__driver.cuStreamBeginCapture_v2((berth_cu_stream)(void *)stream, (int)mode);
+    if (result == CUDA_SUCCESS)
+        atomic_fetch_add(&berth__device_captures, 1);
+    berth__order_open();
+    return result;
+}
+
+CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph)
+{
+    CUresult result = (CUresult)berth__driver.cuStreamEndCapture((berth_cu_stream)(void *)stream,
+                                                                 (berth_cu_graph *)graph);
+
+    atomic_fetch_sub(&berth__device_captures, 1);
+    return result;
+}
+
+/* The last call of the program: everything was freed, and what waited has passed. */
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
+{
+    struct berth_pool_audit audit;
+    struct berth_stream_audit ordered;
+
+    berth__lazy_reclaim_pools();
+    berth__pool_audit(&audit);
+    berth__stream_audit(&ordered);
+    printf("%llu idle, %llu waiting reuses across streams; %llu points, %llu waits\n",
+           (unsigned long long)berth__stream_counts.idle_reuses,
+           (unsigned long long)berth__stream_counts.waiting_reuses,
+           (unsigned long long)berth__lazy_counts.points,
+           (unsigned long long)berth__lazy_counts.waits);
+    if (audit.live_blocks != 0 || audit.waiting != 0 || ordered.live != 0 ||
+        !berth__pools_are_valid()) {
+        fprintf(stderr, "left: %llu blocks, %llu bytes waiting, %llu in order\n",
+                (unsigned long long)audit.live_blocks, (unsigned long long)audit.waiting,
+                (unsigned long long)ordered.live);
+        exit(1);
+    }
+    return (CUresult)berth__driver.cuDevicePrimaryCtxRelease_v2(device);
+}

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Workload: threads allocate blocks of all sizes, with and without stream order, fill each with a
+ * pattern of its own by work in a stream, and check all of its bytes by work in a stream before
+ * they free it, on purpose without waiting for either; streams come, go and come again at the same
+ * handle, and captures open and close meanwhile. Blocks pass from thread to thread and from stream
+ * to stream, in the order that an event of each block keeps. Goal: no block is used again before
+ * the work of its last user is done: then a check would find another pattern. Seeded; prints the
+ * seed.
+ *
+ * Usage: device_order SEED STEPS THREADS. Nothing here depends on the simulated driver.
+ */
+#include "cuda_api.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SLOTS 96
+#define STREAMS 6 /* two of them are default streams, the others are made anew now and then */
+#define CHECKS 48 /* under way at once; each has a piece of pinned memory */
+#define SIZE_MAX_SHIFT 18
+#define SIZE_MOST ((size_t)3 << 20)
+#define HEAVY_FILLS 8 /* fills before the last one, so that streams fall behind */
+
+struct slot {
+    pthread_mutex_t lock;
+    CUdeviceptr address; /* 0: empty */
+    size_t size;
+    unsigned char fill;
+    bool is_ordered; /* by cuMemAllocAsync */
+    CUevent done;    /* behind the last work that uses it */
+};
+
+/* One check: filled by a copy in the stream, looked at by a host function behind it. */
+struct check {
+    atomic_bool is_busy;
+    unsigned char *copy;
+    size_t size;
+    unsigned char fill;
+};
+
+static struct slot slots[SLOTS];
+static struct check checks[CHECKS];
+static CUcontext context;
+static uint64_t seed_base, steps;
+static atomic_ullong wrong_bytes, checked, refused;
+
+#define CALL(call)                                                                                 \
+    do {                                                                                           \
+        CUresult result_ = (call);                                                                 \
+        if (result_ != CUDA_SUCCESS) {                                                             \
+            fprintf(stderr, "%s:%d: %s answered %d (seed %llu)\n", __FILE__, __LINE__, #call,      \
+                    (int)result_, (unsigned long long)seed_base);                                  \
+            exit(1);                                                                               \
+        }                                                                                          \
+    } while (0)
+
+struct thread {
+    uint64_t seed;
+    CUstream stream[STREAMS];
+};
+
+static uint64_t draw(struct thread *thread, uint64_t below)
+{
+    thread->seed ^= thread->seed << 13;
+    thread->seed ^= thread->seed >> 7;
+    thread->seed ^= thread->seed << 17;
+    return (thread->seed >> 11) % below;
+}
+
+static CUstream pick(struct thread *thread)
+{
+    return thread->stream[draw(thread, STREAMS)];
+}
+
+/* Runs in the stream: no call of the driver is allowed here. */
+static void look(void *argument)
+{
+    struct check *check = argument;
+
+    for (size_t i = 0; i < check->size; i++)
+        if (check->copy[i] != check->fill)
+            atomic_fetch_add(&wrong_bytes, 1);
+    atomic_fetch_add(&checked, 1);
+    atomic_store(&check->is_busy, false);
+}
+
+static struct check *check_take(void)
+{
+    for (unsigned i = 0;; i = (i + 1) % CHECKS) {
+        bool is_busy = false;
+
+        if (atomic_compare_exchange_strong(&checks[i].is_busy, &is_busy, true))
+            return &checks[i];
+    }
+}
+
+static void submit_check(const struct slot *slot, CUstream stream)
+{
+    struct check *check = check_take();
+
+    check->size = slot->size;
+    check->fill = slot->fill;
+    CALL(cuMemcpyDtoHAsync_v2(check->copy, slot->address, slot->size, stream));
+    CALL(cuLaunchHostFunc(stream, look, check));
+}
+
+static void fill(struct thread *thread, struct slot *slot, CUstream stream)
+{
+    unsigned before = draw(thread, 4) == 0 ? HEAVY_FILLS : 0;
+
+    slot->fill = (unsigned char)draw(thread, 256);
+    for (unsigned i = 0; i < before; i++)
+        CALL(cuMemsetD8Async(slot->address, (unsigned char)i, slot->size, stream));
+    CALL(cuMemsetD8Async(slot->address, slot->fill, slot->size, stream));
+    CALL(cuEventRecord(slot->done, stream));
+}
+
+static void allocate(struct thread *thread, struct slot *slot)
+{
+    size_t size = (size_t)draw(thread, (uint64_t)512 << draw(thread, SIZE_MAX_SHIFT - 8)) + 1;
+    CUstream stream = pick(thread);
+    CUresult result;
+
+    if (draw(thread, 64) == 0)
+        size = SIZE_MOST - draw(thread, 4096);
+    slot->size = size;
+    slot->is_ordered = draw(thread, 2) == 0;
+    result = slot->is_ordered ? cuMemAllocAsync(&slot->address, size, stream)
+                              : cuMemAlloc_v2(&slot->address, size);
+    if (result != CUDA_SUCCESS) {
+        slot->address = 0;
+        atomic_fetch_add(&refused, 1);
+        if (result != CUDA_ERROR_OUT_OF_MEMORY)
+            CALL(result);
+        return;
+    }
+    fill(thread, slot, stream);
+}
+
+/* The block goes on in another stream, behind what was done with it. */
+static void use(struct thread *thread, struct slot *slot)
+{
+    CUstream stream = pick(thread);
+
+    CALL(cuStreamWaitEvent(stream, slot->done, 0));
+    submit_check(slot, stream);
+    fill(thread, slot, stream);
+}
+
+static void release(struct thread *thread, struct slot *slot)
+{
+    CUstream stream = pick(thread);
+    bool in_order = draw(thread, 4) > 0 ? slot->is_ordered : !slot->is_ordered;
+
+    CALL(cuStreamWaitEvent(stream, slot->done, 0));
+    submit_check(slot, stream);
+    if (in_order) {
+        CALL(cuMemFreeAsync(slot->address, stream));
+    } else {
+        /* cuMemFree does not wait for the work on stream-ordered memory: the program does. */
+        if (slot->is_ordered)
+            CALL(cuStreamSynchronize(stream));
+        CALL(cuMemFree_v2(slot->address));
+    }
+    slot->address = 0;
+}
+
+static void renew_stream(struct thread *thread)
+{
+    CUstream *stream = &thread->stream[2 + draw(thread, STREAMS - 2)];
+
+    CALL(cuStreamDestroy_v2(*stream));
+    CALL(cuStreamCreate(stream, draw(thread, 2) ? CU_STREAM_NON_BLOCKING : 0));
+}
+
+/* A capture forbids no call of other threads, because it is relaxed; nothing else is in it. */
+static void capture(struct thread *thread)
+{
+    CUgraph graph = NULL;
+    CUstream stream;
+
+    CALL(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    CALL(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+    CALL(cuStreamEndCapture(stream, &graph));
+    CALL(cuGraphDestroy(graph));
+    CALL(cuStreamDestroy_v2(stream));
+}
+
+static void step(struct thread *thread)
+{
+    struct slot *slot = &slots[draw(thread, SLOTS)];
+
+    if (draw(thread, 40) == 0)
+        renew_stream(thread);
+    if (draw(thread, 1024) == 0)
+        capture(thread);
+    pthread_mutex_lock(&slot->lock);
+    if (!slot->address)
+        allocate(thread, slot);
+    else if (draw(thread, 4) == 0)
+        use(thread, slot);
+    else
+        release(thread, slot);
+    pthread_mutex_unlock(&slot->lock);
+}
+
+static void *run(void *argument)
+{
+    struct thread thread = {.seed = (uint64_t)(uintptr_t)argument};
+
+    CALL(cuCtxSetCurrent(context));
+    thread.stream[0] = CU_STREAM_LEGACY;
+    thread.stream[1] = CU_STREAM_PER_THREAD;
+    for (unsigned i = 2; i < STREAMS; i++)
+        CALL(cuStreamCreate(&thread.stream[i], i % 2 ? CU_STREAM_NON_BLOCKING : 0));
+    for (uint64_t i = 0; i < steps; i++)
+        step(&thread);
+    for (unsigned i = 2; i < STREAMS; i++)
+        CALL(cuStreamDestroy_v2(thread.stream[i]));
+    return NULL;
+}
+
+static void begin(void)
+{
+    CALL(cuInit(0));
+    CALL(cuDevicePrimaryCtxRetain(&context, 0));
+    CALL(cuCtxSetCurrent(context));
+    for (unsigned i = 0; i < SLOTS; i++) {
+        pthread_mutex_init(&slots[i].lock, NULL);
+        CALL(cuEventCreate(&slots[i].done, CU_EVENT_DISABLE_TIMING));
+    }
+    for (unsigned i = 0; i < CHECKS; i++)
+        CALL(cuMemAllocHost_v2((void **)&checks[i].copy, SIZE_MOST));
+}
+
+static void end(void)
+{
+    struct thread thread = {.seed = 1, .stream = {CU_STREAM_LEGACY}};
+
+    for (unsigned i = 0; i < STREAMS; i++)
+        thread.stream[i] = CU_STREAM_LEGACY;
+    for (unsigned i = 0; i < SLOTS; i++)
+        if (slots[i].address)
+            release(&thread, &slots[i]);
+    CALL(cuCtxSynchronize());
+    for (unsigned i = 0; i < SLOTS; i++)
+        CALL(cuEventDestroy_v2(slots[i].done));
+    for (unsigned i = 0; i < CHECKS; i++)
+        CALL(cuMemFreeHost(checks[i].copy));
+}
+
+int main(int argc, char **argv)
+{
+    unsigned count = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 4;
+    pthread_t *threads = calloc(count ? count : 1, sizeof(*threads));
+
+    seed_base = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+    steps = argc > 2 ? strtoull(argv[2], NULL, 10) : 2000;
+    if (!threads)
+        return 1;
+    begin();
+    for (unsigned i = 0; i < count; i++)
+        pthread_create(&threads[i], NULL, run,
+                       (void *)(uintptr_t)(seed_base * 1000003 + i * 7919 + 1));
+    for (unsigned i = 0; i < count; i++)
+        pthread_join(threads[i], NULL);
+    end();
+    CALL(cuDevicePrimaryCtxRelease_v2(0));
+    free(threads);
+    printf("seed %llu: %llu blocks checked, %llu refused, %llu bytes wrong\n",
+           (unsigned long long)seed_base, (unsigned long long)checked, (unsigned long long)refused,
+           (unsigned long long)wrong_bytes);
+    return wrong_bytes == 0 ? 0 : 1;
+}
