@@ -74,6 +74,7 @@ static CUresult copy_stage(struct copy *copy)
 static bool side_is_accessible(uint64_t address, const struct copy *copy, size_t pitch,
                                size_t slice)
 {
+    /* QUESTION(gpu): is a copy refused that ends past the allocation? Here: by one byte. */
     return address && mem_is_accessible(address, (copy->depth - 1) * slice +
                                                      (copy->height - 1) * pitch + copy->width);
 }

@@ -109,7 +109,8 @@ FAKE_CALL(cuMemFree_v2, CALL_UNSAFE, (CUdeviceptr pointer), (pointer), "%s", log
     struct mem *mem;
     CUresult result = CUDA_ERROR_INVALID_VALUE;
 
-    /* QUESTION(gpu): cuMemFree(0): success, as cudaFree(NULL), or an error? */
+    /* QUESTION(gpu): cuMemFree(0): success, as cudaFree(NULL), or an error? And
+     * does an address that is wrong spoil a capture too? Here: it does. */
     if (!pointer)
         return CUDA_SUCCESS;
     state_lock();

@@ -179,6 +179,7 @@ FAKE_CALL(cuPointerGetAttributes, CALL_INIT,
         return CUDA_ERROR_INVALID_VALUE;
     state_lock();
     for (unsigned i = 0; i < count; i++) {
+        /* QUESTION(gpu): is a NULL place skipped, refused, or a crash? */
         if (!data[i] || attribute_read(data[i], list[i], pointer) == CUDA_SUCCESS)
             continue;
         memset(data[i], 0, attribute_size(list[i]));

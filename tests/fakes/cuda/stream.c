@@ -253,7 +253,7 @@ CUresult stream_wait_all(struct context *context)
 }
 
 /* What is queued is still done, and who waits for the context waits for it: the stream stays in its
- * context's list until then. */
+ * context's list until then. QUESTION(gpu): does cuCtxSynchronize wait for that? */
 void stream_close(struct stream *stream)
 {
     if (stream->context->legacy_stream == stream)
