@@ -17,6 +17,14 @@ bool check_is_under_berth(void)
     return dlsym(RTLD_DEFAULT, "berth_api_v1") != NULL;
 }
 
+CUresult check_lazy(CUresult result, CUresult refusal)
+{
+    const char *options = getenv("BERTH_OPTIONS");
+    bool is_lazy = check_is_under_berth() && options && strstr(options, "free=lazy");
+
+    return is_lazy && result == CUDA_SUCCESS ? refusal : result;
+}
+
 void check_up(void)
 {
     EXPECT(cuInit(0) == 0);

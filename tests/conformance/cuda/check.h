@@ -50,8 +50,13 @@ int checks_run(const struct check *checks, size_t count, int argc, char **argv);
 /* Runs `run` in a forked child, whose output comes out first, and says how it ended. */
 void check_in_child(const char *what, void (*run)(void));
 
-/* Whether libberth.so serves this process; and whether free = lazy, by BERTH_OPTIONS. */
+/* Whether libberth.so serves this process. */
 bool check_is_under_berth(void);
+/*
+ * A free's answer; `refusal` for success under free = lazy, which asks nothing of the driver where
+ * that would refuse: libberth(7).
+ */
+CUresult check_lazy(CUresult result, CUresult refusal);
 
 /* The primary context of device 0, once check_up() has made it current. */
 extern CUcontext check_context;

@@ -18,15 +18,16 @@ static bool is_destructor_armed;
 /* What a program's last functions do; whatever the driver answers then, it is the same. */
 static void use_at_exit(const char *where)
 {
-    CUdeviceptr p = 0;
     size_t free_size, total;
+    CUresult is_up = cuMemGetInfo_v2(&free_size, &total);
+    CUdeviceptr p = 0;
 
-    SEEN("%s: free %d", where, cuMemFree_v2(exit_blocks[0]));
-    printf(" large %d", cuMemFree_v2(exit_blocks[1]));
-    printf(" in stream order %d", cuMemFreeAsync(exit_blocks[2], NULL));
+    SEEN("%s: free %d", where, check_lazy(cuMemFree_v2(exit_blocks[0]), is_up));
+    printf(" large %d", check_lazy(cuMemFree_v2(exit_blocks[1]), is_up));
+    printf(" in stream order %d", check_lazy(cuMemFreeAsync(exit_blocks[2], NULL), is_up));
     printf(" alloc %d %d", cuMemAlloc_v2(&p, KIB(4)), cuMemAlloc_v2(&p, MIB(3)));
     printf(" alloc async %d", cuMemAllocAsync(&p, KIB(4), NULL));
-    printf(" room %d", cuMemGetInfo_v2(&free_size, &total));
+    printf(" room %d", is_up);
     printf(" idle %d\n", cuCtxSynchronize());
     fflush(stdout);
 }
