@@ -28,7 +28,8 @@ enum berth_trace_action {
     BERTH_TRACE_NOTHING, /* a number that was taken and not used */
     BERTH_TRACE_ALLOCATE,
     BERTH_TRACE_FREE,
-    BERTH_TRACE_FAILURE,  /* an allocation that was refused; `address` is 0 */
+    BERTH_TRACE_FAILURE,  /* an allocation that was refused; `address` is 0, `held` what the device
+                             has */
     BERTH_TRACE_EXISTING, /* a block that was live already when the trace began */
     BERTH_TRACE_SITE,     /* a piece of a site's name */
     BERTH_TRACE_ACTION_COUNT

@@ -47,6 +47,17 @@ static void describe(struct berth_trace_call *call, uint64_t size)
     call->device = device < 0 ? 0 : device;
 }
 
+/* What the device has left: of interest where an allocation was refused. */
+static uint64_t free_bytes(void)
+{
+    size_t free_size = 0, total_size = 0;
+
+    if (!berth__driver.cuMemGetInfo_v2 ||
+        berth__driver.cuMemGetInfo_v2(&free_size, &total_size) != BERTH_CU_SUCCESS)
+        return 0;
+    return free_size;
+}
+
 void berth__hook_trace_alloc_end(struct berth_hook_trace *trace, enum berth_trace_kind kind,
                                  uintptr_t address, uint64_t size, uint64_t stream)
 {
@@ -58,6 +69,8 @@ void berth__hook_trace_alloc_end(struct berth_hook_trace *trace, enum berth_trac
     call->stream = stream;
     call->action = trace->result == BERTH_CU_SUCCESS ? BERTH_TRACE_ALLOCATE : BERTH_TRACE_FAILURE;
     describe(call, size);
+    if (call->action == BERTH_TRACE_FAILURE)
+        call->held = free_bytes();
     /* What a stream-ordered call gives in a capture is the graph's, and comes when that runs. */
     if (is_ordered(kind) && berth__device_capturing())
         return;

@@ -9,13 +9,16 @@
 #include "ipc/json.h"
 #include "ipc/shared_json.h"
 #include "ipc/shared_tier.h"
+#include "ipc/snapshot.h"
 #include "ipc/table_json.h"
+#include "ipc/trace_json.h"
 #include "pmem/table.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* One request on its way to an answer. */
 struct call {
@@ -214,6 +217,59 @@ static int run_shared_detach(struct call *call)
     return berth__shared_json_detach(call->request, &call->failure);
 }
 
+/* Takes the descriptor by itself: what is in the file is not read. */
+static int run_trace_start(struct call *call)
+{
+    const json_t *paths = json_object_get(call->request, "call_paths");
+
+    call->exchange->opens_passed = true;
+    if (paths && !json_is_true(paths) && !json_is_false(paths))
+        return berth__failure_set(&call->failure, "bad-request",
+                                  "\"call_paths\" is neither true nor false");
+    return berth__trace_json_start(call->exchange->passed, json_is_true(paths), call->reply,
+                                   &call->failure);
+}
+
+static int run_trace_stop(struct call *call)
+{
+    return berth__trace_json_stop(call->reply, &call->failure);
+}
+
+static int run_trace_state(struct call *call)
+{
+    return berth__trace_json_state(call->reply);
+}
+
+/* The snapshot is taken once the server has the means to carry it. */
+static int run_snapshot(struct call *call)
+{
+    struct berth_snapshot_counts counts;
+    int fd, r;
+
+    if (!call->exchange->handover) {
+        call->exchange->gives_descriptor = true;
+        return 0;
+    }
+    r = berth__snapshot_take(&fd, &counts);
+    if (r == -ENOMEM)
+        return r;
+    if (r < 0)
+        return berth__failure_set(&call->failure, "no-snapshot",
+                                  "the snapshot cannot be written: %s", strerrordesc_np(-r));
+    r = berth__handover_give(call->exchange->handover, fd);
+    close(fd);
+    if (r < 0)
+        return berth__failure_set(&call->failure, "no-handover",
+                                  "the snapshot cannot be handed over: %s", strerrordesc_np(-r));
+    call->exchange->gives_descriptor = true;
+    r = add(call, "segments", json_integer((json_int_t)counts.segments));
+    if (r == 0)
+        r = add(call, "blocks", json_integer((json_int_t)counts.blocks));
+    if (r == 0)
+        r = add(call, "records", json_integer((json_int_t)counts.records));
+    return r == 0 ? add(call, "sites", json_integer((json_int_t)counts.sites)) : r;
+}
+
 static const struct operation operations[] = {
     {"ping", run_ping},
     {"stat", run_stat},
@@ -229,6 +285,10 @@ static const struct operation operations[] = {
     {"shared.open", run_shared_open},
     {"shared.attach", run_shared_attach},
     {"shared.detach", run_shared_detach},
+    {"trace.start", run_trace_start},
+    {"trace.stop", run_trace_stop},
+    {"trace.state", run_trace_state},
+    {"snapshot", run_snapshot},
 };
 
 static const struct operation *find_operation(const char *name)

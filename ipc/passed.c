@@ -25,11 +25,14 @@ static void take(struct berth_passed *passed, const int *fds, size_t count)
     if (count == 1 && passed->state == BERTH_PASSED_NONE) {
         passed->state = BERTH_PASSED_UNREAD;
         passed->fd = fds[0];
+        snprintf(passed->path, sizeof(passed->path), "/proc/self/task/%d/fd/%d", (int)gettid(),
+                 fds[0]);
         return;
     }
     for (size_t i = 0; i < count; i++)
         close(fds[i]);
-    refuse(passed, "several descriptors were sent; expected one with each policy.apply");
+    refuse(passed,
+           "several descriptors were sent; expected one with a policy.apply or trace.start");
 }
 
 ssize_t berth__passed_receive(int fd, void *buffer, size_t size, struct berth_passed *passed)
@@ -57,7 +60,9 @@ ssize_t berth__passed_receive(int fd, void *buffer, size_t size, struct berth_pa
         take(passed, fds, count);
     }
     if (message.msg_flags & MSG_CTRUNC)
-        refuse(passed, "a descriptor could not be received; expected one with each policy.apply");
+        refuse(
+            passed,
+            "a descriptor could not be received; expected one with a policy.apply or trace.start");
     return n;
 }
 

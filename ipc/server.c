@@ -209,7 +209,7 @@ static void client_serve(struct berth_server *server, struct berth_client_slot *
         berth__passed_read(&client->passed);
         server->config.answer(server->config.context, &exchange);
     }
-    if (exchange.takes_passed)
+    if (exchange.takes_passed || exchange.opens_passed)
         berth__passed_close(&client->passed);
     if (exchange.gives_descriptor)
         serve_descriptor(server, client, &exchange);

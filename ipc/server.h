@@ -43,6 +43,7 @@ struct berth_passed {
     int fd;
     const void *bytes; /* a mapping of a sealed memory file: its size and contents cannot change */
     size_t size;
+    char path[64]; /* UNREAD: by which any thread of this process can open the same file */
     char why[128];
 };
 
@@ -56,6 +57,8 @@ struct berth_exchange {
      * reads it and asks again; else it is closed after the call.
      */
     bool takes_passed;
+    /* Out: the frame has taken the passed descriptor unread, by its path. Closed after the call. */
+    bool opens_passed;
     /*
      * Out: set when a descriptor goes along with the answer. If `handover` is NULL, the server
      * makes one and asks again; else the descriptor was given to it.

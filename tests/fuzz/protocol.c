@@ -31,6 +31,10 @@ static const char *const corpus[] = {
     "{\"op\":\"policy.patch\",\"changes\":[{\"rule\":\"r\",\"places\":[\"dram\",\"t\"],"
     "\"min_size\":\"64K\",\"max_size\":null}]}",
     "{\"op\":\"policy.patch\",\"changes\":[{\"tier\":\"t\",\"capacity\":1048576}]}",
+    "{\"op\":\"trace.start\",\"call_paths\":true}",
+    "{\"op\":\"trace.stop\"}",
+    "{\"op\":\"trace.state\",\"id\":7}",
+    "{\"op\":\"snapshot\"}",
     "{\"op\":\"policy.patch\",\"changes\":[{\"rule\":\"r\",\"min_size\":0},{\"rule\":\"r\","
     "\"max_size\":18446744073709551615}]}",
 };

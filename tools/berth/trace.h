@@ -6,6 +6,8 @@
 int berth__command_trace(int argc, char **argv);
 
 int berth__trace_plan(int argc, char **argv);
+int berth__trace_record_command(int argc, char **argv);
+int berth__trace_export(int argc, char **argv);
 int berth__trace_replay(int argc, char **argv);
 
 #endif

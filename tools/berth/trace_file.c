@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The whole of what can be read, to be freed; NULL after one line. */
-static char *read_bytes(const char *path, int fd, size_t *ret_size)
+/* The whole of what can be read, to be freed; NULL with the reason in `why`. */
+static char *read_descriptor(const char *path, int fd, size_t *ret_size, char *why)
 {
     size_t size = 0, room = 0;
     char *bytes = NULL;
@@ -27,7 +27,7 @@ static char *read_bytes(const char *path, int fd, size_t *ret_size)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {
-            berth__tool_fail("trace: %s: %s", path, strerror(errno));
+            snprintf(why, BERTH_TRACE_WHY_MAX, "trace: %.200s: %s", path, strerror(errno));
             free(bytes);
             return NULL;
         }
@@ -39,21 +39,46 @@ static char *read_bytes(const char *path, int fd, size_t *ret_size)
     return bytes;
 }
 
-int berth__trace_file_read(const char *path, struct berth_trace_log *log)
+static char *read_bytes(const char *path, size_t *ret_size, char *why)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    char *bytes;
+
+    if (fd < 0) {
+        snprintf(why, BERTH_TRACE_WHY_MAX, "trace: %.200s: %s", path, strerror(errno));
+        return NULL;
+    }
+    bytes = read_descriptor(path, fd, ret_size, why);
+    close(fd);
+    return bytes;
+}
+
+int berth__trace_file_read_recording(const char *path, struct berth_trace_log *log,
+                                     uint64_t *ret_started_real_ns, char why[BERTH_TRACE_WHY_MAX])
+{
+    size_t size = 0;
+    char *bytes = read_bytes(path, &size, why);
+    int r;
+
+    if (!bytes)
+        return -EINVAL;
+    r = berth__trace_recording_parse(path, bytes, size, log, ret_started_real_ns, why);
+    if (r < 0)
+        berth__trace_log_done(log);
+    free(bytes);
+    return r;
+}
+
+int berth__trace_file_read(const char *path, struct berth_trace_log *log)
+{
     char why[BERTH_TRACE_WHY_MAX] = "";
     uint64_t started;
     size_t size = 0;
-    char *bytes;
+    char *bytes = read_bytes(path, &size, why);
     int r;
 
-    if (fd < 0)
-        return berth__tool_fail("trace: %s: %s", path, strerror(errno));
-    bytes = read_bytes(path, fd, &size);
-    close(fd);
     if (!bytes)
-        return BERTH_EXIT_FAILURE;
+        return berth__tool_fail("%s", why);
     if (berth__trace_is_recording(bytes, size))
         r = berth__trace_recording_parse(path, bytes, size, log, &started, why);
     else

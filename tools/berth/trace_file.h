@@ -16,6 +16,10 @@ int berth__trace_recording_parse(const char *name, const void *bytes, size_t siz
                                  struct berth_trace_log *log, uint64_t *ret_started_real_ns,
                                  char why[BERTH_TRACE_WHY_MAX]);
 
+/* Reads a file that must be a recording. 0 or -EINVAL with the reason in `why`. */
+int berth__trace_file_read_recording(const char *path, struct berth_trace_log *log,
+                                     uint64_t *ret_started_real_ns, char why[BERTH_TRACE_WHY_MAX]);
+
 /* Reads a file of either form. 0, or BERTH_EXIT_FAILURE after one line. */
 int berth__trace_file_read(const char *path, struct berth_trace_log *log);
 

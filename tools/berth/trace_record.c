@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * berth trace record: the allocations of a program that is started, or of one that runs.
+ *
+ * The program writes a recording (alloc/trace_record.h) into a file beside the output; when it has
+ * ended, or the time is over, the tool makes text of it. A program that is killed leaves a
+ * recording that is good up to that moment.
+ */
+#include "tools/berth/library.h"
+#include "tools/berth/process.h"
+#include "tools/berth/tool.h"
+#include "tools/berth/trace.h"
+#include "tools/berth/trace_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define OUTPUT_DEFAULT "berth-trace.csv"
+#define SECONDS_MAX 31536000.0 /* a year */
+
+struct arguments {
+    const char *output;
+    const char *pid;
+    double seconds; /* 0 = until a signal */
+    int call_paths;
+    char **command;
+};
+
+/* A recording on its way to text. */
+struct recording {
+    char *path; /* NULL: it has no name */
+    int fd;
+};
+
+static volatile sig_atomic_t is_interrupted;
+
+static void interrupt(int number)
+{
+    (void)number;
+    is_interrupted = 1;
+}
+
+/* The folder that the output goes to. */
+static char *folder_of(const char *output)
+{
+    const char *slash = strrchr(output, '/');
+
+    if (strcmp(output, "-") == 0)
+        return berth__tool_strdup("/tmp");
+    return slash ? berth__tool_format("%.*s", (int)(slash - output + 1), output)
+                 : berth__tool_strdup(".");
+}
+
+/* `is_named`: another process opens it by its path. */
+static int open_recording(const struct arguments *arguments, int is_named,
+                          struct recording *recording)
+{
+    char *folder = folder_of(arguments->output);
+    char *absolute = realpath(folder, NULL);
+
+    recording->path = NULL;
+    recording->fd = -1;
+    if (!absolute) {
+        berth__tool_fail("trace record: %s: %s", folder, strerror(errno));
+        free(folder);
+        return BERTH_EXIT_FAILURE;
+    }
+    free(folder);
+    if (!is_named)
+        recording->fd = open(absolute, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (recording->fd < 0) {
+        recording->path = berth__tool_format("%s/.berth-trace.XXXXXX", absolute);
+        recording->fd = mkostemp(recording->path, O_CLOEXEC);
+    }
+    if (recording->fd < 0)
+        berth__tool_fail("trace record: %s: %s", absolute, strerror(errno));
+    free(absolute);
+    return recording->fd < 0 ? BERTH_EXIT_FAILURE : 0;
+}
+
+static void close_recording(struct recording *recording)
+{
+    if (recording->path)
+        unlink(recording->path);
+    free(recording->path);
+    close(recording->fd);
+}
+
+/* The text of a log, under a name beside the output's first. */
+static int write_text(const char *output, const struct berth_trace_log *log, uint64_t started)
+{
+    char *temporary = NULL;
+    FILE *out = stdout;
+    int fd;
+
+    if (strcmp(output, "-") == 0) {
+        berth__trace_csv_write(log, started, out);
+        return berth__tool_finish(0);
+    }
+    temporary = berth__tool_format("%s.XXXXXX", output);
+    fd = mkostemp(temporary, O_CLOEXEC);
+    out = fd < 0 ? NULL : fdopen(fd, "w");
+    if (out) {
+        mode_t mask = umask(0);
+
+        umask(mask);
+        fchmod(fd, 0666 & ~mask);
+        berth__trace_csv_write(log, started, out);
+    }
+    if (!out || fflush(out) != 0 || ferror(out) || fclose(out) != 0 ||
+        rename(temporary, output) < 0) {
+        berth__tool_fail("trace record: %s: %s", output, strerror(errno));
+        if (fd >= 0)
+            unlink(temporary);
+        free(temporary);
+        return BERTH_EXIT_FAILURE;
+    }
+    free(temporary);
+    return 0;
+}
+
+static void tell(const char *output, const struct berth_trace_log *log)
+{
+    fprintf(stderr, "berth: trace record: %s: %u allocations, %u never freed\n", output,
+            log->allocations, log->leftovers);
+    if (log->is_truncated)
+        fprintf(stderr, "berth: trace record: the trace is truncated: its file could not grow\n");
+}
+
+/* Makes text of what is in the recording. */
+static int finish(const char *output, const struct recording *recording)
+{
+    char why[BERTH_TRACE_WHY_MAX] = "";
+    struct berth_trace_log log;
+    uint64_t started = 0;
+    struct stat st;
+    char *path;
+    int r;
+
+    if (fstat(recording->fd, &st) < 0 || st.st_size == 0)
+        return berth__tool_fail("trace record: nothing was recorded: the program has not "
+                                "initialised CUDA");
+    path = berth__tool_format("/proc/self/fd/%d", recording->fd);
+    r = berth__trace_file_read_recording(path, &log, &started, why);
+    free(path);
+    if (r < 0)
+        return berth__tool_fail("%s", why);
+    r = write_text(output, &log, started);
+    if (r == 0)
+        tell(output, &log);
+    berth__trace_log_done(&log);
+    return r;
+}
+
+static void add_option(const char *text)
+{
+    const char *before = getenv("BERTH_OPTIONS");
+    char *list =
+        before && *before ? berth__tool_format("%s,%s", before, text) : berth__tool_strdup(text);
+
+    setenv("BERTH_OPTIONS", list, 1);
+    free(list);
+}
+
+static void become_command(const struct arguments *arguments, const struct recording *recording)
+{
+    int error;
+
+    signal(SIGINT, SIG_DFL);
+    signal(SIGQUIT, SIG_DFL);
+    setenv("BERTH_TRACE", recording->path, 1);
+    if (arguments->call_paths)
+        add_option("trace-paths=on");
+    if (berth__library_preload("trace record", BERTH_LIBRARY_CUDA) < 0)
+        _exit(BERTH_EXIT_RUN_REFUSED);
+    execvp(arguments->command[0], arguments->command);
+    error = errno;
+    berth__tool_fail("trace record: %s: %s", arguments->command[0], strerror(error));
+    _exit(error == ENOENT ? BERTH_EXIT_NOT_FOUND : BERTH_EXIT_NOT_EXECUTABLE);
+}
+
+/* The program's end: its exit status, or as a shell says it of a signal. */
+static int run_command(const struct arguments *arguments, const struct recording *recording)
+{
+    int status = 0;
+    pid_t pid;
+
+    /* They are for the program; what it has done until then is still made text of. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGQUIT, SIG_IGN);
+    pid = fork();
+    if (pid < 0)
+        return berth__tool_fail("trace record: no process could be started: %s", strerror(errno));
+    if (pid == 0)
+        become_command(arguments, recording);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static int record_command(const struct arguments *arguments)
+{
+    struct recording recording;
+    int r = open_recording(arguments, 1, &recording);
+    int status;
+
+    if (r != 0)
+        return BERTH_EXIT_RUN_REFUSED;
+    status = run_command(arguments, &recording);
+    if (status != BERTH_EXIT_RUN_REFUSED && status != BERTH_EXIT_NOT_FOUND &&
+        status != BERTH_EXIT_NOT_EXECUTABLE)
+        r = finish(arguments->output, &recording);
+    close_recording(&recording);
+    return status != 0 ? status : r;
+}
+
+/* Until the time is over, somebody interrupts, or the process has ended. */
+static void wait_for_end(pid_t pid, double seconds)
+{
+    struct timespec left = {.tv_sec = (time_t)seconds,
+                            .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    struct sigaction action = {.sa_handler = interrupt};
+    struct pollfd entry = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+    sigset_t blocked, open;
+
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGINT);
+    sigaddset(&blocked, SIGTERM);
+    /* Blocked but while it waits: none comes between the question and the wait. */
+    sigprocmask(SIG_BLOCK, &blocked, &open);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigdelset(&open, SIGINT);
+    sigdelset(&open, SIGTERM);
+    if (!is_interrupted)
+        ppoll(&entry, entry.fd >= 0, seconds > 0 ? &left : NULL, &open);
+    if (entry.fd >= 0)
+        close(entry.fd);
+}
+
+/* The operation on a fresh connection, which is closed again. */
+static json_t *ask(const struct berth_process *process, json_t *request, int fd, int quiet)
+{
+    struct berth_session session;
+    json_t *reply;
+
+    if (berth__session_open(&session, process, quiet) < 0) {
+        json_decref(request);
+        return NULL;
+    }
+    reply = berth__session_request(&session, request, fd, quiet);
+    berth__session_close(&session);
+    return reply;
+}
+
+static int record_process_into(const struct arguments *arguments,
+                               const struct berth_process *process,
+                               const struct recording *recording)
+{
+    const char *why;
+    struct stat st;
+    char path[64];
+    json_t *reply;
+
+    /* Root's file must be one that the process may open. */
+    snprintf(path, sizeof(path), "/proc/%d", (int)process->pid);
+    if (geteuid() == 0 && stat(path, &st) == 0 && st.st_uid != 0 &&
+        fchown(recording->fd, st.st_uid, (gid_t)-1) < 0)
+        return berth__tool_fail("trace record: the file cannot be given to the process's user: %s",
+                                strerror(errno));
+    reply = ask(process,
+                json_pack("{s:s,s:b}", "op", "trace.start", "call_paths", arguments->call_paths),
+                recording->fd, 0);
+    if (!reply)
+        return BERTH_EXIT_FAILURE;
+    why = json_string_value(json_object_get(reply, "why"));
+    if (why)
+        fprintf(stderr, "berth: trace record: %s; call paths are return addresses alone\n", why);
+    json_decref(reply);
+    fprintf(stderr, "berth: trace record: recording process %d%s\n", (int)process->pid,
+            arguments->seconds > 0 ? "" : "; Ctrl-C ends it");
+    wait_for_end(process->pid, arguments->seconds);
+    /* A process that has ended needs no stop. */
+    json_decref(ask(process, json_pack("{s:s}", "op", "trace.stop"), -1, 1));
+    return finish(arguments->output, recording);
+}
+
+static int record_process(const struct arguments *arguments)
+{
+    struct berth_process process;
+    struct recording recording;
+    int r;
+
+    if (berth__process_find(arguments->pid, &process) != 0)
+        return BERTH_EXIT_FAILURE;
+    r = open_recording(arguments, 0, &recording);
+    if (r == 0) {
+        r = record_process_into(arguments, &process, &recording);
+        close_recording(&recording);
+    }
+    berth__process_done(&process);
+    return r;
+}
+
+static int parse_seconds(const char *text, double *ret)
+{
+    char *end = NULL;
+
+    *ret = strtod(text, &end);
+    if (end == text || *end || !(*ret > 0) || *ret > SECONDS_MAX)
+        return berth__tool_misuse("trace record: --seconds '%s' is no duration; expected a "
+                                  "positive number",
+                                  text);
+    return 0;
+}
+
+static int parse_arguments(int argc, char **argv, struct arguments *arguments)
+{
+    static const struct option options[] = {{"output", required_argument, NULL, 'o'},
+                                            {"pid", required_argument, NULL, 'p'},
+                                            {"seconds", required_argument, NULL, 's'},
+                                            {"call-paths", no_argument, NULL, 'c'},
+                                            {NULL, 0, NULL, 0}};
+    int c;
+
+    while ((c = getopt_long(argc, argv, "+o:p:", options, NULL)) != -1) {
+        if (c == 'o')
+            arguments->output = optarg;
+        else if (c == 'p')
+            arguments->pid = optarg;
+        else if (c == 'c')
+            arguments->call_paths = 1;
+        else if (c != 's' || parse_seconds(optarg, &arguments->seconds) != 0)
+            return BERTH_EXIT_MISUSE;
+    }
+    arguments->command = argv + optind;
+    if (!arguments->pid == (optind == argc))
+        return berth__tool_misuse("trace record: expected either a program to start or -p PID");
+    if (!arguments->pid && arguments->seconds > 0)
+        return berth__tool_misuse("trace record: --seconds is for -p PID; a program that is "
+                                  "started is recorded until it ends");
+    return 0;
+}
+
+int berth__trace_record_command(int argc, char **argv)
+{
+    struct arguments arguments = {.output = OUTPUT_DEFAULT};
+    int r = parse_arguments(argc, argv, &arguments);
+
+    if (r != 0)
+        return r;
+    return arguments.pid ? record_process(&arguments) : record_command(&arguments);
+}
+
+/* berth trace export: makes text of a recording that a program left by itself (BERTH_TRACE). */
+int berth__trace_export(int argc, char **argv)
+{
+    static const struct option options[] = {{"output", required_argument, NULL, 'o'},
+                                            {NULL, 0, NULL, 0}};
+    struct recording recording = {0};
+    const char *output = "-";
+    int c, r;
+
+    while ((c = getopt_long(argc, argv, "o:", options, NULL)) != -1) {
+        if (c != 'o')
+            return BERTH_EXIT_MISUSE;
+        output = optarg;
+    }
+    if (argc - optind != 1)
+        return berth__tool_misuse("trace export: expected one file: berth trace export FILE "
+                                  "[-o OUT]");
+    recording.fd = open(argv[optind], O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (recording.fd < 0)
+        return berth__tool_fail("trace export: %s: %s", argv[optind], strerror(errno));
+    r = finish(output, &recording);
+    close(recording.fd);
+    return r;
+}
