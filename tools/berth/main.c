@@ -27,8 +27,9 @@ static const struct command commands[] = {
     {"ps", "[--all] [--json]", "List the processes under Berth.", berth__command_ps},
     {"stat", "[PID] [--json] [--paths] [--watch SECONDS]",
      "Show where a process's memory is, by tag and tier.", berth__command_stat},
-    {"trace", "record|replay|export ...",
-     "Record the allocations of a program; replay what was recorded.", berth__command_trace},
+    {"trace", "record|replay|plan|export ...",
+     "Record the allocations of a program; replay and plan what was recorded.",
+     berth__command_trace},
     {"snapshot", "[PID] -o FILE",
      "Write what a process's pools hold, for PyTorch's memory_viz page.", berth__command_snapshot},
     {"policy", "check|compile|show|apply ...",
@@ -67,9 +68,15 @@ static void print_command(const struct command *command)
     if (strcmp(command->name, "trace") == 0)
         printf(
             "\n"
-            "  berth trace plan FILE [OPTION]...   find where each allocation of a trace lies best\n"
+            "  berth trace record [-o FILE] [--call-paths] -- COMMAND\n"
+            "                                      record the allocations of a program\n"
+            "  berth trace record [-o FILE] [--call-paths] -p PID [--seconds S]\n"
+            "                                      record those of a running process\n"
+            "  berth trace export FILE [-o OUT]    make text of a recording (BERTH_TRACE)\n"
             "  berth trace replay FILE [OPTION]... re-run a trace against the driver, the pool or "
-            "both\n");
+            "both\n"
+            "  berth trace plan FILE [OPTION]...   find where each allocation of a trace lies "
+            "best\n");
     if (strcmp(command->name, "pool") == 0)
         printf(
             "\n"
