@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "context.h"
 
+#include "array.h"
 #include "call.h"
 #include "device.h"
 #include "event.h"
@@ -40,6 +41,7 @@ static void context_empty(struct context *context)
     context->active = false;
     pool_forget_context(context);
     mem_forget_context(context);
+    array_forget_context(context);
     segment_free_all(&context->segments);
     stream_free_all(context);
     event_free_all(context);

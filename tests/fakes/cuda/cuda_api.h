@@ -102,6 +102,17 @@ CUresult cuMemFree(unsigned int pointer);
 CUresult cuMemGetAddressRange(unsigned int *ret_base, unsigned int *ret_size, unsigned int pointer);
 CUresult cuMemGetInfo(unsigned int *ret_free, unsigned int *ret_total);
 
+/* array.c */
+CUresult cuArrayCreate_v2(CUarray *ret_array, const CUDA_ARRAY_DESCRIPTOR *descriptor);
+CUresult cuArray3DCreate_v2(CUarray *ret_array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor);
+CUresult cuArrayDestroy(CUarray array);
+CUresult cuArrayGetDescriptor_v2(CUDA_ARRAY_DESCRIPTOR *ret_descriptor, CUarray array);
+CUresult cuArray3DGetDescriptor_v2(CUDA_ARRAY3D_DESCRIPTOR *ret_descriptor, CUarray array);
+CUresult cuMipmappedArrayCreate(CUmipmappedArray *ret_array,
+                                const CUDA_ARRAY3D_DESCRIPTOR *descriptor, unsigned int levels);
+CUresult cuMipmappedArrayGetLevel(CUarray *ret_array, CUmipmappedArray array, unsigned int level);
+CUresult cuMipmappedArrayDestroy(CUmipmappedArray array);
+
 /* pointer.c */
 CUresult cuPointerGetAttribute(void *data, CUpointer_attribute attribute, CUdeviceptr pointer);
 CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute *list, void **data,

@@ -18,6 +18,8 @@ enum handle_kind {
     HANDLE_KERNEL,
     HANDLE_GRAPH,
     HANDLE_GRAPH_EXEC,
+    HANDLE_ARRAY,
+    HANDLE_MIPMAPPED,
 };
 
 /* 0 or -ENOMEM. */
