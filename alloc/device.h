@@ -77,13 +77,9 @@ enum {
     X(cuDeviceGetAttribute, (int *value, int attribute, berth_cu_device device))                   \
     X(cuDeviceCanAccessPeer, (int *can, berth_cu_device device, berth_cu_device peer))             \
     X(cuMemGetAllocationGranularity, (size_t * granularity, const void *properties, int option))   \
-    X(cuMemRelease, (uint64_t handle))                                                             \
     X(cuMemAddressReserve, (berth_cu_address * address, size_t size, size_t alignment,             \
                             berth_cu_address hint, uint64_t flags))                                \
     X(cuMemAddressFree, (berth_cu_address address, size_t size))                                   \
-    X(cuMemMap,                                                                                    \
-      (berth_cu_address address, size_t size, size_t offset, uint64_t handle, uint64_t flags))     \
-    X(cuMemUnmap, (berth_cu_address address, size_t size))                                         \
     X(cuMemSetAccess,                                                                              \
       (berth_cu_address address, size_t size, const void *descriptors, size_t count))              \
     X(cuMemExportToShareableHandle, (void *shareable, uint64_t handle, int type, uint64_t flags))  \
@@ -125,9 +121,16 @@ enum {
     X(cuMemPoolSetAttribute, (berth_cu_pool pool, int attribute, void *value))                     \
     X(cuMemPoolGetAttribute, (berth_cu_pool pool, int attribute, void *value))                     \
     X(cuMemCreate, (uint64_t * handle, size_t size, const void *properties, uint64_t flags))       \
+    X(cuMemRelease, (uint64_t handle))                                                             \
+    X(cuMemMap,                                                                                    \
+      (berth_cu_address address, size_t size, size_t offset, uint64_t handle, uint64_t flags))     \
+    X(cuMemUnmap, (berth_cu_address address, size_t size))                                         \
+    X(cuMemRetainAllocationHandle, (uint64_t * handle, void *address))                             \
     X(cuArrayCreate_v2, (void **array, const void *descriptor))                                    \
     X(cuArray3DCreate_v2, (void **array, const void *descriptor))                                  \
+    X(cuArrayDestroy, (void *array))                                                               \
     X(cuMipmappedArrayCreate, (void **array, const void *descriptor, unsigned levels))             \
+    X(cuMipmappedArrayDestroy, (void *array))                                                      \
     X(cuModuleLoad, (void **module, const char *path))                                             \
     X(cuModuleLoadData, (void **module, const void *image))                                        \
     X(cuModuleLoadDataEx,                                                                          \

@@ -18,6 +18,7 @@
 #include "alloc/device.h"
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
+#include "alloc/pool_handle.h"
 #include "alloc/trace.h"
 #include "ipc/shared_tier.h"
 #endif
@@ -287,6 +288,7 @@ __attribute__((constructor)) static void bootstrap_cuda(void)
     } else {
         berth__pool_disable();
         berth__foreign_disable();
+        berth__handle_disable();
     }
     berth__thread.inside--;
     errno = saved_errno;

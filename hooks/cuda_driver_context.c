@@ -7,6 +7,7 @@
 #include "alloc/pool.h"
 #include "alloc/pool_borrow.h"
 #include "alloc/pool_foreign.h"
+#include "alloc/pool_handle.h"
 #include "alloc/pool_stream.h"
 #include "alloc/thread.h"
 #include "alloc/trace.h"
@@ -113,6 +114,7 @@ static berth_cu_result forget(berth_cu_result result, berth_cu_context context)
         berth__pool_drop(context);
         berth__foreign_drop(context);
         berth__loan_drop(context);
+        berth__handle_drop(context);
         berth__capture_forget(context, NULL);
     }
     return result;
@@ -133,6 +135,7 @@ static berth_cu_result destroy(berth_cu_result (*function)(berth_cu_context),
     if (result == BERTH_CU_SUCCESS && context) {
         berth__foreign_drop(context);
         berth__loan_drop(context);
+        berth__handle_drop(context);
         berth__capture_forget(context, NULL);
     }
     return result;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Room on the device: calls for which the driver takes device memory of its own accord, for arrays,
+ * Room on the device: calls for which the driver takes device memory of its own accord, for
  * code, contexts, streams, graphs and what a kernel needs besides its arguments. None is accounted;
  * but what the pool caches must never be why one is refused. When the driver says that memory is
  * out, the cache is given back and the same call is made again; the last answer is the program's.
@@ -56,14 +56,6 @@ bool berth__room_was_made(berth_cu_result result)
         berth__context_changed();                                                                  \
         return result;                                                                             \
     }
-
-/* Memory of other kinds: a physical allocation of `size` bytes, and arrays by their descriptors. */
-RETRY(cuMemCreate, (uint64_t * handle, size_t size, const void *properties, uint64_t flags),
-      (handle, size, properties, flags))
-RETRY(cuArrayCreate_v2, (void **array, const void *descriptor), (array, descriptor))
-RETRY(cuArray3DCreate_v2, (void **array, const void *descriptor), (array, descriptor))
-RETRY(cuMipmappedArrayCreate, (void **array, const void *descriptor, unsigned levels),
-      (array, descriptor, levels))
 
 /* Code and its global variables; where loading is lazy, at the first question for a function. */
 RETRY(cuModuleLoad, (void **module, const char *path), (module, path))

@@ -5,6 +5,7 @@
 #include "alloc/log.h"
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
+#include "alloc/pool_handle.h"
 #include "alloc/thread.h"
 #include "hooks/cuda_driver.h"
 #include "hooks/cuda_driver_tag.h"
@@ -66,6 +67,7 @@ static void forget_in_child(void)
         return;
     berth__pool_disable();
     berth__foreign_disable();
+    berth__handle_disable();
 }
 
 #define DRIVER_PREFIX "libcuda.so"

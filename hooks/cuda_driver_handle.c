@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Memory that the program names by a handle: its own virtual memory management, and arrays. The
+ * driver serves it all; Berth accounts it (alloc/pool_handle.h) and, when the device has no more,
+ * gives its cache back and asks again. Arguments, errors and threads are the driver's.
+ *
+ * Not accounted: memory that was imported, and what a graph allocates for itself.
+ */
+#include "alloc/pool_foreign.h"
+#include "alloc/pool_handle.h"
+#include "hooks/cuda_driver_array.h"
+#include "hooks/cuda_driver_export.h"
+#include "hooks/cuda_driver_room.h"
+#include "hooks/cuda_driver_tag.h"
+
+EXPORT(cuMemCreate);
+EXPORT(cuMemRelease);
+EXPORT(cuMemMap);
+EXPORT(cuMemUnmap);
+EXPORT(cuMemRetainAllocationHandle);
+EXPORT(cuArrayCreate_v2);
+EXPORT(cuArray3DCreate_v2);
+EXPORT(cuArrayDestroy);
+EXPORT(cuMipmappedArrayCreate);
+EXPORT(cuMipmappedArrayDestroy);
+
+/* The head of CUmemAllocationProp. */
+struct properties {
+    int type;
+    int handle_types;
+    int location_type;
+    int location_id;
+};
+#define LOCATION_DEVICE 1 /* CU_MEM_LOCATION_TYPE_DEVICE; the others are the host's */
+
+static void account(enum berth_handle_kind kind, uint64_t value, uint64_t size, berth_tier_id tier,
+                    const void *return_address)
+{
+    berth_cu_context context = NULL;
+
+    if (kind == BERTH_HANDLE_ARRAY)
+        berth__device_current(&context);
+    berth__handle_add(&(struct berth_handle){
+        .kind = kind,
+        .value = value,
+        .size = size,
+        .tier = tier,
+        .tag = berth__cuda_tag(size, return_address),
+        .context = context,
+    });
+}
+
+/*
+ * cuMemCreate: physical memory, of the device or of the host, that outlives contexts. Accounted
+ * until its last reference and mapping are gone. cuda.h, cuMemCreate, cuMemRelease.
+ */
+berth_cu_result berth__hook_cuMemCreate(uint64_t *handle, size_t size, const void *properties,
+                                        uint64_t flags)
+{
+    const struct properties *asked = properties;
+    berth_tier_id tier;
+    berth_cu_result result;
+
+    NEED(cuMemCreate);
+    tier = asked && asked->location_type == LOCATION_DEVICE ? BERTH_TIER_DEVICE : BERTH_TIER_PINNED;
+    if (handle && asked && berth__foreign_reserve(tier, size) < 0)
+        return BERTH_CU_OUT_OF_MEMORY;
+    do {
+        result = berth__driver.cuMemCreate(handle, size, properties, flags);
+    } while (berth__room_was_made(result));
+    if (!handle || !asked)
+        return result;
+    if (result == BERTH_CU_SUCCESS)
+        account(BERTH_HANDLE_MEMORY, *handle, size, tier, __builtin_return_address(0));
+    else
+        berth__foreign_cancel(tier, size);
+    return result;
+}
+
+/* Calls `function`, which ends one reference to the handle unless it fails. */
+#define END(kind, value, call)                                                                     \
+    do {                                                                                           \
+        struct berth_handle_end end;                                                               \
+        berth_cu_result result;                                                                    \
+                                                                                                   \
+        berth__handle_begin(kind, value, &end);                                                    \
+        result = call;                                                                             \
+        if (result == BERTH_CU_SUCCESS)                                                            \
+            berth__handle_end(&end);                                                               \
+        else                                                                                       \
+            berth__handle_undo(&end);                                                              \
+        return result;                                                                             \
+    } while (0)
+
+/* cuMemRelease: mappings keep the memory. */
+berth_cu_result berth__hook_cuMemRelease(uint64_t handle)
+{
+    NEED(cuMemRelease);
+    END(BERTH_HANDLE_MEMORY, handle, berth__driver.cuMemRelease(handle));
+}
+
+/* cuMemMap: one more user of the memory, which has none by its address before. */
+berth_cu_result berth__hook_cuMemMap(berth_cu_address address, size_t size, size_t offset,
+                                     uint64_t handle, uint64_t flags)
+{
+    berth_cu_result result;
+
+    NEED(cuMemMap);
+    result = berth__driver.cuMemMap(address, size, offset, handle, flags);
+    if (result == BERTH_CU_SUCCESS)
+        berth__handle_map(handle, (uintptr_t)address, size);
+    return result;
+}
+
+/* cuMemUnmap: of one or several whole mappings side by side. */
+berth_cu_result berth__hook_cuMemUnmap(berth_cu_address address, size_t size)
+{
+    berth_cu_result result;
+
+    NEED(cuMemUnmap);
+    berth__handle_unmap_begin((uintptr_t)address, size);
+    result = berth__driver.cuMemUnmap(address, size);
+    if (result == BERTH_CU_SUCCESS)
+        berth__handle_unmap_end((uintptr_t)address, size);
+    else
+        berth__handle_unmap_undo((uintptr_t)address, size);
+    return result;
+}
+
+/* cuMemRetainAllocationHandle: one more reference, found by an address that is mapped. */
+berth_cu_result berth__hook_cuMemRetainAllocationHandle(uint64_t *handle, void *address)
+{
+    berth_cu_result result;
+
+    NEED(cuMemRetainAllocationHandle);
+    result = berth__driver.cuMemRetainAllocationHandle(handle, address);
+    if (result == BERTH_CU_SUCCESS && handle)
+        berth__handle_retained(*handle, (uintptr_t)address);
+    return result;
+}
+
+/* Makes an array of `size` bytes by `call`, and accounts it where it has memory of its own. */
+#define MAKE_ARRAY(array, size, call)                                                              \
+    do {                                                                                           \
+        berth_cu_result result;                                                                    \
+        uint64_t bytes = (array) ? (size) : 0;                                                     \
+                                                                                                   \
+        if (bytes > 0 && berth__foreign_reserve(BERTH_TIER_DEVICE, bytes) < 0)                     \
+            return BERTH_CU_OUT_OF_MEMORY;                                                         \
+        do {                                                                                       \
+            result = call;                                                                         \
+        } while (berth__room_was_made(result));                                                    \
+        if (bytes > 0 && result == BERTH_CU_SUCCESS)                                               \
+            account(BERTH_HANDLE_ARRAY, (uintptr_t) * (array), bytes, BERTH_TIER_DEVICE,           \
+                    __builtin_return_address(0));                                                  \
+        else if (bytes > 0)                                                                        \
+            berth__foreign_cancel(BERTH_TIER_DEVICE, bytes);                                       \
+        return result;                                                                             \
+    } while (0)
+
+/* cuArrayCreate, cuArray3DCreate, cuMipmappedArrayCreate: accounted as what the elements take. */
+berth_cu_result berth__hook_cuArrayCreate_v2(void **array, const void *descriptor)
+{
+    NEED(cuArrayCreate_v2);
+    MAKE_ARRAY(array, berth__array_size(descriptor),
+               berth__driver.cuArrayCreate_v2(array, descriptor));
+}
+
+berth_cu_result berth__hook_cuArray3DCreate_v2(void **array, const void *descriptor)
+{
+    NEED(cuArray3DCreate_v2);
+    MAKE_ARRAY(array, berth__array_size_3d(descriptor, 1),
+               berth__driver.cuArray3DCreate_v2(array, descriptor));
+}
+
+berth_cu_result berth__hook_cuMipmappedArrayCreate(void **array, const void *descriptor,
+                                                   unsigned levels)
+{
+    NEED(cuMipmappedArrayCreate);
+    MAKE_ARRAY(array, berth__array_size_3d(descriptor, levels),
+               berth__driver.cuMipmappedArrayCreate(array, descriptor, levels));
+}
+
+/* cuArrayDestroy, cuMipmappedArrayDestroy: an array has one reference. */
+berth_cu_result berth__hook_cuArrayDestroy(void *array)
+{
+    NEED(cuArrayDestroy);
+    END(BERTH_HANDLE_ARRAY, (uintptr_t)array, berth__driver.cuArrayDestroy(array));
+}
+
+berth_cu_result berth__hook_cuMipmappedArrayDestroy(void *array)
+{
+    NEED(cuMipmappedArrayDestroy);
+    END(BERTH_HANDLE_ARRAY, (uintptr_t)array, berth__driver.cuMipmappedArrayDestroy(array));
+}
