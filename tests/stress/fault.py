@@ -155,7 +155,7 @@ def check_sticking(native, run):
     lost = False
     for natively, answer in zip(native.lines, run.lines):
         what, answers = split(answer)
-        if answers and set(answers) - {"0", "700", "2"}:
+        if answers and set(answers) - {"0", "1", "2", "700"}:
             wrong.append(f"'{answer}'")
         if what == "reset":
             break

@@ -15,6 +15,11 @@
 #define SMALL 8
 #define IMPOSSIBLE ((size_t)1 << 42)
 
+/* What the elements of use_arrays() take. */
+#define ARRAY_BYTES ((size_t)1000 * 300 * 8)
+#define ARRAY_3D_BYTES ((size_t)64 * 64 * 64 * 8)
+#define MIPMAPPED_BYTES ((size_t)(256 * 128 + 128 * 64 + 64 * 32) * 4)
+
 /* What the program has of one kind, for the comparison with Berth's account. */
 struct tally {
     size_t blocks, bytes;
@@ -26,6 +31,8 @@ static CUstream stream, other;
 static CUevent event;
 static CUdeviceptr small[SMALL], whole, large, pitched, managed, ordered[2], pooled;
 static CUmemoryPool pool;
+static CUarray array, array_3d;
+static CUmipmappedArray mipmapped;
 static size_t pitched_size;
 static void *host, *host_flags, *registered;
 static struct {
@@ -198,7 +205,7 @@ static void use_vmm(void)
                                     CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
     CUmemGenericAllocationHandle second = 0;
 
-    STEP("create", cuMemCreate(&vmm.handle, vmm.size, &properties, 0));
+    count(&device, STEP("create", cuMemCreate(&vmm.handle, vmm.size, &properties, 0)), vmm.size);
     STEP("reserve", cuMemAddressReserve(&vmm.address, vmm.size, 0, 0, 0));
     STEP("map", cuMemMap(vmm.address, vmm.size, 0, vmm.handle, 0));
     STEP("access", cuMemSetAccess(vmm.address, vmm.size, &access, 1));
@@ -209,9 +216,40 @@ static void use_vmm(void)
 
 static void drop_vmm(void)
 {
-    STEP("unmap", cuMemUnmap(vmm.address, vmm.size));
-    STEP("free addresses", cuMemAddressFree(vmm.address, vmm.size));
+    CUmemGenericAllocationHandle again = 0;
+    bool is_again =
+        STEP("handle again", cuMemRetainAllocationHandle(&again, (void *)(uintptr_t)vmm.address));
+
+    /* The mapping keeps the memory, and then the second reference does. */
     STEP("release", cuMemRelease(vmm.handle));
+    checkpoint("mapped");
+    STEP("unmap", cuMemUnmap(vmm.address, vmm.size));
+    checkpoint("referred");
+    STEP("free addresses", cuMemAddressFree(vmm.address, vmm.size));
+    if (is_again)
+        uncount(&device, STEP("release again", cuMemRelease(again)), vmm.size);
+}
+
+static void use_arrays(void)
+{
+    const CUDA_ARRAY_DESCRIPTOR flat = {1000, 300, CU_AD_FORMAT_FLOAT, 2};
+    const CUDA_ARRAY3D_DESCRIPTOR deep = {64, 64, 64, CU_AD_FORMAT_HALF, 4, 0};
+    const CUDA_ARRAY3D_DESCRIPTOR levels = {256, 128, 0, CU_AD_FORMAT_UNSIGNED_INT8, 4, 0};
+    const CUDA_ARRAY3D_DESCRIPTOR none = {64, 64, 0, CU_AD_FORMAT_FLOAT, 3, 0};
+
+    count(&device, STEP("array", cuArrayCreate_v2(&array, &flat)), ARRAY_BYTES);
+    count(&device, STEP("array 3d", cuArray3DCreate_v2(&array_3d, &deep)), ARRAY_3D_BYTES);
+    count(&device, STEP("mipmapped", cuMipmappedArrayCreate(&mipmapped, &levels, 3)),
+          MIPMAPPED_BYTES);
+    STEP("no array", cuArray3DCreate_v2(&(CUarray){0}, &none));
+}
+
+static void drop_arrays(void)
+{
+    uncount(&device, STEP("destroy array", cuArrayDestroy(array)), ARRAY_BYTES);
+    uncount(&device, STEP("destroy mipmapped", cuMipmappedArrayDestroy(mipmapped)),
+            MIPMAPPED_BYTES);
+    uncount(&device, STEP("destroy array 3d", cuArrayDestroy(array_3d)), ARRAY_3D_BYTES);
 }
 
 /* Allocations and frees while a stream is captured, and a graph that has memory of its own. */
@@ -245,6 +283,7 @@ static void use_graph(void)
 static void use_context(void)
 {
     CUcontext second = NULL, popped;
+    const CUDA_ARRAY_DESCRIPTOR flat = {100, 30, CU_AD_FORMAT_FLOAT, 1};
     CUdeviceptr stays, goes;
     bool is_made = STEP("second context", cuCtxCreate_v2(&second, 0, 0));
 
@@ -252,6 +291,7 @@ static void use_context(void)
         return;
     allocate("stays", &stays, KIB(20));
     allocate("goes", &goes, MIB(4));
+    STEP("array there", cuArrayCreate_v2(&(CUarray){0}, &flat));
     release("free goes", &goes, MIB(4));
     STEP("pop", cuCtxPopCurrent_v2(&popped));
     if (STEP("destroy", cuCtxDestroy_v2(second)))
@@ -295,11 +335,13 @@ int main(void)
     checkpoint("blocks");
     use_other_kinds();
     use_vmm();
+    use_arrays();
     checkpoint("kinds");
     use_graph();
     use_context();
     checkpoint("context");
     drop_vmm();
+    drop_arrays();
     drop_other_kinds();
     end();
     checkpoint("end");
