@@ -145,6 +145,44 @@ struct berth_block *berth__free_set_fit(const struct berth_free_set *set, uint64
     return class == BERTH_SIZE_CLASS_COUNT ? NULL : tree_fit(set->root[class], size);
 }
 
+static struct berth_block *tree_last(struct berth_block *block)
+{
+    while (block && block->right)
+        block = block->right;
+    return block;
+}
+
+/* The last block of the highest class below `class` that is not empty. */
+static struct berth_block *last_below(const struct berth_free_set *set, unsigned class)
+{
+    while (class -- > 0)
+        if (set->root[class])
+            return tree_last(set->root[class]);
+    return NULL;
+}
+
+struct berth_block *berth__free_set_last(const struct berth_free_set *set)
+{
+    return last_below(set, BERTH_SIZE_CLASS_COUNT);
+}
+
+struct berth_block *berth__free_set_before(const struct berth_free_set *set,
+                                           const struct berth_block *block)
+{
+    unsigned class = berth__size_class(block->size);
+    struct berth_block *at = set->root[class], *best = NULL;
+
+    while (at) {
+        if (orders_before(at, block)) {
+            best = at;
+            at = at->right;
+        } else {
+            at = at->left;
+        }
+    }
+    return best ? best : last_below(set, class);
+}
+
 static bool tree_is_valid(const struct berth_block *block, unsigned class)
 {
     if (!block)

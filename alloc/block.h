@@ -10,6 +10,8 @@
  *     LEAVING -> LIVE     the driver refused to synchronise: nothing has changed
  *     LEAVING -> WAITING  freed during a stream capture: free once the context was synchronised
  *     LEAVING -> ORPHAN   its context was destroyed meanwhile: whoever frees it returns the record
+ *     FREE -> MOVING -> HOLE and back: in a range, the addresses stay, their memory goes or comes;
+ *                         while MOVING it belongs to the thread that calls the driver for it
  *
  * Synchronization: `key` holds the address and the state in one word. A free takes the block from
  * LIVE to LEAVING by one compare-and-swap, without a lock; from then on the fields are its own. All
@@ -36,7 +38,9 @@ enum berth_block_state {
     BERTH_BLOCK_LIVE,
     BERTH_BLOCK_LEAVING,
     BERTH_BLOCK_WAITING,
-    BERTH_BLOCK_ORPHAN
+    BERTH_BLOCK_ORPHAN,
+    BERTH_BLOCK_HOLE,
+    BERTH_BLOCK_MOVING
 };
 
 enum berth_block_flag {
@@ -54,7 +58,7 @@ struct berth_block {
     struct berth_segment *segment;
     uint64_t id; /* unique in the process: CU_POINTER_ATTRIBUTE_BUFFER_ID; WAITING: the epoch */
     union {
-        struct { /* FREE: the tree of its size class */
+        struct { /* FREE: the tree of its size class; HOLE: the pool's list, previous and next */
             struct berth_block *left, *right;
         };
         struct berth_block *waiting; /* WAITING: the next of the pool's list */
@@ -120,6 +124,10 @@ struct berth_free_set {
 
 void berth__free_set_insert(struct berth_free_set *set, struct berth_block *block);
 void berth__free_set_remove(struct berth_free_set *set, struct berth_block *block);
+/* The largest block, and the next one before `block` in the order of the set, or NULL. */
+struct berth_block *berth__free_set_last(const struct berth_free_set *set);
+struct berth_block *berth__free_set_before(const struct berth_free_set *set,
+                                           const struct berth_block *block);
 /* The smallest block of at least `size` bytes, or NULL. It stays in the set. */
 struct berth_block *berth__free_set_fit(const struct berth_free_set *set, uint64_t size);
 bool berth__free_set_is_valid(const struct berth_free_set *set);

@@ -37,6 +37,7 @@ berth_cu_result berth__device_result(int error)
         return BERTH_CU_INVALID_VALUE;
     case -ENOMEM:
     case -ENOSPC: /* a capacity of Berth's own is full: to the program, so is the device */
+    case -EDQUOT: /* a limit is reached: the same */
         return BERTH_CU_OUT_OF_MEMORY;
     default:
         return -error - DEVICE_ERROR_BASE;

@@ -192,6 +192,9 @@ enum {
     X(cuLaunchKernelEx, (const void *config, void *function, void **arguments, void **extra))      \
     X(cuLaunchKernelEx_ptsz, (const void *config, void *function, void **arguments, void **extra)) \
     X(cuMemGetInfo_v2, (size_t * free_size, size_t * total_size))                                  \
+    X(cuDeviceTotalMem_v2, (size_t * size, berth_cu_device device))                                \
+    X(cuCtxEnablePeerAccess, (berth_cu_context peer, unsigned flags))                              \
+    X(cuCtxDisablePeerAccess, (berth_cu_context peer))                                             \
     X(cuMemGetAddressRange_v2, (berth_cu_address * base, size_t * size, berth_cu_address address)) \
     X(cuPointerGetAttribute, (void *value, int attribute, berth_cu_address address))               \
     X(cuPointerGetAttributes,                                                                      \

@@ -9,8 +9,8 @@
 
 const struct berth_option_info berth__option_info[BERTH_OPTION_COUNT] = {
 #define X(identifier, name, type, fallback, least, most, choices, unit, help)                      \
-    [BERTH_OPTION_##identifier] = {name, BERTH_OPTION_##type, fallback, least, most,               \
-                                   choices, unit, help},
+    [BERTH_OPTION_##                                                                               \
+        identifier] = {name, BERTH_OPTION_##type, fallback, least, most, choices, unit, help},
     BERTH_OPTIONS(X)
 #undef X
 };
@@ -22,6 +22,7 @@ struct option_state {
 };
 extern BERTH_SHARED struct option_state berth__option_states[BERTH_OPTION_COUNT];
 struct option_state berth__option_states[BERTH_OPTION_COUNT];
+_Atomic unsigned berth__option_limit_bits;
 
 uint64_t berth__option(enum berth_option option)
 {
@@ -36,6 +37,19 @@ enum berth_origin berth__option_origin(enum berth_option option)
 {
     return (enum berth_origin)atomic_load_explicit(&berth__option_states[option].origin,
                                                    memory_order_acquire);
+}
+
+/* Options change one at a time, before threads exist or on the control thread. */
+static void update_limits(void)
+{
+    unsigned bits = 0;
+
+    for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++)
+        if (berth__option((enum berth_option)(BERTH_OPTION_DEVICE_LIMIT_UNTAGGED + tag)) != 0)
+            bits |= 1u << tag;
+    if (berth__option(BERTH_OPTION_DEVICE_LIMIT) != 0)
+        bits |= 1u << BERTH_TAG_COUNT;
+    atomic_store_explicit(&berth__option_limit_bits, bits, memory_order_relaxed);
 }
 
 static int find_option(const char *name, size_t length)
@@ -149,6 +163,7 @@ int berth__option_set(const char *name, size_t name_length, const char *value, s
         return 0;
     atomic_store_explicit(&state->value, parsed, memory_order_relaxed);
     atomic_store_explicit(&state->origin, (unsigned char)origin, memory_order_release);
+    update_limits();
     return 0;
 }
 
@@ -159,6 +174,7 @@ void berth__option_unset(enum berth_option option, enum berth_origin origin)
     atomic_compare_exchange_strong_explicit(&berth__option_states[option].origin, &set,
                                             BERTH_ORIGIN_DEFAULT, memory_order_release,
                                             memory_order_relaxed);
+    update_limits();
 }
 
 static int parse_part(const char *part, size_t length, enum berth_origin origin,
@@ -221,7 +237,7 @@ const char *berth__option_text(enum berth_option option, char buffer[BERTH_OPTIO
 
 const char *berth__origin_name(enum berth_origin origin)
 {
-    static const char *const names[] = {"default", "policy", "environment"};
+    static const char *const names[] = {"default", "policy", "environment", "command"};
 
-    return (unsigned)origin < 3 ? names[origin] : "unknown";
+    return (unsigned)origin < 4 ? names[origin] : "unknown";
 }

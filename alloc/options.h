@@ -3,8 +3,8 @@
  * The one table of options. It feeds BERTH_OPTIONS="k=v,...", the `options` section of a policy,
  * `berth run -o k=v`, `berth run --help`, libberth(7) and the start-up dump (BERTH_DEBUG=info).
  *
- * Precedence: default < policy < environment. Values are set before threads exist or by the control
- * thread, and read with relaxed atomic loads: each is a number that is right by itself.
+ * Precedence: default < policy < environment < command. Values are set before threads exist or by
+ * the control thread, and read with relaxed atomic loads: each is a number that is right by itself.
  */
 #ifndef BERTH_ALLOC_OPTIONS_H
 #define BERTH_ALLOC_OPTIONS_H
@@ -19,6 +19,11 @@ enum berth_option_type { BERTH_OPTION_SIZE, BERTH_OPTION_COUNT_TYPE, BERTH_OPTIO
 enum berth_control { BERTH_CONTROL_AUTO, BERTH_CONTROL_ALWAYS, BERTH_CONTROL_NEVER };
 /* Choices of the option `host`. */
 enum berth_host { BERTH_HOST_AUTO, BERTH_HOST_ON, BERTH_HOST_OFF };
+/* Choices of the option `segments`; see alloc/pool.h. */
+enum berth_segments { BERTH_SEGMENTS_OWN, BERTH_SEGMENTS_SHARED, BERTH_SEGMENTS_EXPANDABLE };
+
+/* More than any device has, so that a mistyped unit is told. */
+#define BERTH_OPTION_DEVICE_MAX ((uint64_t)1 << 50) /* 1 PiB */
 
 /* Choices of the option `free`. */
 enum berth_free { BERTH_FREE_SYNC, BERTH_FREE_LAZY };
@@ -51,7 +56,28 @@ enum berth_free { BERTH_FREE_SYNC, BERTH_FREE_LAZY };
     X(FREE, "free", CHOICE, BERTH_FREE_SYNC, 0, 0, "sync|lazy", "",                                \
       "Whether cuMemFree waits for the device, as the driver does, or returns at once.")           \
     X(WAITING_MAX, "waiting-max", SIZE, BERTH_GIB, 0, 1024 * BERTH_GIB, "", "bytes",               \
-      "With free = lazy: so much may be freed and not ready for reuse yet, in each pool.")
+      "With free = lazy: so much may be freed and not ready for reuse yet, in each pool.")         \
+    X(SEGMENTS, "segments", CHOICE, BERTH_SEGMENTS_OWN, 0, 0, "own|shared|expandable", "",         \
+      "Whether large device blocks own a driver allocation, share some, or lie in a growing "      \
+      "range.")                                                                                    \
+    X(DEVICE_FLOOR, "device-floor", SIZE, 0, 0, BERTH_OPTION_DEVICE_MAX, "", "bytes",              \
+      "When a device has less free memory than this, what is cached on it is given back; 0: "      \
+      "never.")                                                                                    \
+    X(DEVICE_FLOOR_INTERVAL, "device-floor-interval", COUNT_TYPE, 1000, 10, 3600000, "",           \
+      "milliseconds",                                                                              \
+      "How often the device's free memory is looked at, where device-floor is set.")               \
+    X(DEVICE_LIMIT, "device-limit", SIZE, 0, 0, BERTH_OPTION_DEVICE_MAX, "", "bytes",              \
+      "The most device memory that the process may take from the driver; 0: no limit.")            \
+    X(DEVICE_LIMIT_UNTAGGED, "device-limit-untagged", SIZE, 0, 0, BERTH_OPTION_DEVICE_MAX, "",     \
+      "bytes", "The most device memory that untagged blocks may hold; 0: no limit.")               \
+    X(DEVICE_LIMIT_WEIGHT, "device-limit-weight", SIZE, 0, 0, BERTH_OPTION_DEVICE_MAX, "",         \
+      "bytes", "The same for blocks of the tag weight.")                                           \
+    X(DEVICE_LIMIT_ACTIVATION, "device-limit-activation", SIZE, 0, 0, BERTH_OPTION_DEVICE_MAX, "", \
+      "bytes", "The same for blocks of the tag activation.")                                       \
+    X(DEVICE_LIMIT_KV, "device-limit-kv", SIZE, 0, 0, BERTH_OPTION_DEVICE_MAX, "", "bytes",        \
+      "The same for blocks of the tag kv.")                                                        \
+    X(DEVICE_LIMIT_WORKSPACE, "device-limit-workspace", SIZE, 0, 0, BERTH_OPTION_DEVICE_MAX, "",   \
+      "bytes", "The same for blocks of the tag workspace.")
 
 enum berth_option {
 #define X(identifier, ...) BERTH_OPTION_##identifier,
@@ -60,7 +86,12 @@ enum berth_option {
         BERTH_OPTION_COUNT
 };
 
-enum berth_origin { BERTH_ORIGIN_DEFAULT, BERTH_ORIGIN_POLICY, BERTH_ORIGIN_ENVIRONMENT };
+enum berth_origin {
+    BERTH_ORIGIN_DEFAULT,
+    BERTH_ORIGIN_POLICY,
+    BERTH_ORIGIN_ENVIRONMENT,
+    BERTH_ORIGIN_COMMAND /* somebody asked for it while the process runs */
+};
 
 struct berth_option_info {
     const char *name;
@@ -75,6 +106,17 @@ struct berth_option_info {
 extern const struct berth_option_info berth__option_info[BERTH_OPTION_COUNT];
 
 uint64_t berth__option(enum berth_option option);
+
+/*
+ * Which of the options device-limit-TAG are not 0, one bit per tag, and device-limit by the bit
+ * after them: for paths that ask each time.
+ */
+extern BERTH_SHARED _Atomic unsigned berth__option_limit_bits;
+static inline unsigned berth__option_limits(void)
+{
+    return atomic_load_explicit(&berth__option_limit_bits, memory_order_relaxed);
+}
+
 enum berth_origin berth__option_origin(enum berth_option option);
 
 /* Room for any reason that the functions below give. */

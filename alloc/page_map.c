@@ -176,12 +176,28 @@ void berth__page_map_remove(uintptr_t base, uint64_t size, struct berth_segment 
     pthread_mutex_unlock(&map_lock);
 }
 
+/* The segment of a granule, and the last granule for which the same entry speaks. */
+static struct berth_segment *find_span(uint64_t granule, uint64_t *ret_last)
+{
+    const struct node *node = &root;
+
+    for (int shift = ROOT_SHIFT;; shift -= NODE_SHIFT) {
+        uintptr_t entry = entry_load(node, (unsigned)(granule >> shift) & NODE_MASK);
+
+        *ret_last = granule | (((uint64_t)1 << shift) - 1);
+        if (entry == 0 || (entry & 1))
+            return entry == 0 ? NULL : entry_segment(entry);
+        node = (const struct node *)entry;
+    }
+}
+
 bool berth__page_map_covers(uintptr_t base, uint64_t size, const struct berth_segment *segment)
 {
     uint64_t last = (uint64_t)base + (size - 1);
+    uint64_t at = base >> BERTH_GRANULE_SHIFT, end = last >> BERTH_GRANULE_SHIFT, span;
 
-    for (uint64_t at = base; at - base < size; at += BERTH_GRANULE)
-        if (berth__page_map_find((uintptr_t)at) != segment)
+    for (; at <= end; at = span + 1)
+        if (find_span(at, &span) != segment)
             return false;
     return (base < BERTH_GRANULE || berth__page_map_find(base - BERTH_GRANULE) != segment) &&
            (last > UINT64_MAX - BERTH_GRANULE ||

@@ -5,6 +5,7 @@
 #include "alloc/device_context.h"
 #include "alloc/options.h"
 #include "alloc/page_map.h"
+#include "alloc/pool_expand.h"
 #include "alloc/pool_parts.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
@@ -188,7 +189,7 @@ void berth__pool_settle(struct berth_pool *pool, uint64_t epoch)
 int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_address)
 {
     uint64_t size = berth__size_round(request->size);
-    bool is_whole = request->size >= berth__option(BERTH_OPTION_IPC_MIN);
+    bool is_whole = berth__pool_is_whole(request->size);
     bool is_captured = berth__device_capturing();
     berth_cu_context context = NULL;
     struct berth_block *block = NULL;
@@ -446,6 +447,7 @@ static void drop_pool(struct berth_pool *pool)
     atomic_store_explicit(&pool->is_ending, false, memory_order_relaxed);
     atomic_store_explicit(&pool->context, NULL, memory_order_release);
     berth__pool_unlock(pool);
+    berth__pool_bury_ranges(pool);
 }
 
 void berth__pool_drop_begin(berth_cu_context context)

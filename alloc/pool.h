@@ -3,12 +3,15 @@
  * The device pool: cached blocks of device memory, one pool per tier of kind device and CUDA
  * context.
  *
- * A block below the option ipc-min shares a segment with others; a larger one has a driver
- * allocation of its own, in multiples of the 2 MiB that the driver takes anyway, which is cached
- * whole and reused for requests that waste at most an eighth of it. Memory is asked of the driver
- * in this order: the cache; the driver; and when the driver has no more, as much as is needed of
- * what is cached on the device is given back, or of what is cached in the tier when its capacity is
- * full, and the driver is asked again, until nothing is cached. Its answer is then the program's.
+ * With the option segments = own, a block below the option ipc-min shares a segment with others; a
+ * larger one has a driver allocation of its own, in multiples of the 2 MiB that the driver takes
+ * anyway, which is cached whole and reused for requests that waste at most an eighth of it. With
+ * segments = shared, blocks of all sizes share segments; with expandable, they share one range of
+ * addresses (alloc/pool_expand.h). Those have no IPC handle of their own. Memory is asked of the
+ * driver in this order: the cache; the driver; and when the driver has no more, as much as is
+ * needed of what is cached on the device is given back, or of what is cached in the tier when its
+ * capacity is full, and the driver is asked again, until nothing is cached. Its answer is then the
+ * program's.
  *
  * A freed block is ready for reuse once its context was synchronised, as cuMemFree does; with the
  * option free = lazy, once the work queued before has passed (alloc/pool_lazy.h). No lock is held
@@ -80,6 +83,7 @@ struct berth_block_view {
     uint64_t requested, held;
     uint64_t id;              /* a new one for each allocation */
     berth_cu_context context; /* NULL for stream-ordered memory */
+    uint64_t page_size;       /* of a block in a range (alloc/range.h), else 0 */
     bool is_whole;            /* has a driver allocation of its own */
     bool is_borrowed;         /* lies in memory of somebody else's */
     bool is_sync_memops;      /* see berth__pool_set_sync_memops() */
@@ -117,6 +121,16 @@ uint64_t berth__pool_cached(int device);
 #define BERTH_POOL_ALL_DEVICES (-1)
 uint64_t berth__pool_release_cached(int device);
 uint64_t berth__pool_release_tier(berth_tier_id tier);
+/*
+ * Gives back at least `need` bytes if so many are cached; waits for nobody. Returns the bytes.
+ */
+uint64_t berth__pool_release_some(int device, uint64_t need);
+
+/*
+ * The peers of the context (alloc/peer.h) have changed: lets those that came use its memory, and
+ * those that went no more. 0, or the driver's error, after which some memory may be open to them.
+ */
+int berth__pool_open_to_peers(berth_cu_context context);
 
 /* The context was destroyed, and its memory with it: forgets it without calling the driver. */
 void berth__pool_drop(berth_cu_context context);
@@ -136,6 +150,7 @@ bool berth__pool_in_use(void);
 /* What the pools hold, counted by walking them; for tests. */
 struct berth_pool_audit {
     uint64_t reserved, held, cached, waiting;
+    uint64_t kept; /* what the driver did not take back, and cannot be used as it is */
     uint64_t segments, live_blocks;
 };
 void berth__pool_audit(struct berth_pool_audit *ret);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/pool_foreign.h"
 
+#include "alloc/limit.h"
 #include "alloc/page_map.h"
 #include "alloc/pool.h"
 #include "alloc/pool_stream.h"
@@ -22,7 +23,11 @@ int berth__foreign_reserve(berth_tier_id tier, uint64_t size)
 
     do {
         r = berth__tier_reserve(tier, size);
-    } while (r < 0 && size <= capacity && berth__pool_release_tier(tier) > 0);
+    } while ((r == -ENOSPC && size <= capacity && berth__pool_release_tier(tier) > 0) ||
+             (r == -EDQUOT && size <= berth__limit(BERTH_LIMIT_PROCESS) &&
+              berth__pool_release_cached(BERTH_POOL_ALL_DEVICES) > 0));
+    if (r == -EDQUOT)
+        berth__limit_refuse(BERTH_LIMIT_PROCESS, size);
     return r;
 }
 

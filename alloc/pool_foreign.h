@@ -25,7 +25,8 @@ struct berth_foreign {
 
 /*
  * Takes the bytes of the tier's capacity before the driver is asked: 0, or -ENOSPC when even
- * without what the pools cache in the tier there is no room. Then either
+ * without what the pools cache in the tier there is no room, -EDQUOT when the process's limit has
+ * none. Then either
  * berth__foreign_add() keeps them or berth__foreign_cancel() gives them back.
  */
 int berth__foreign_reserve(berth_tier_id tier, uint64_t size);

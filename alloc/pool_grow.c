@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/log.h"
 #include "alloc/options.h"
 #include "alloc/page_map.h"
+#include "alloc/pool_claim.h"
+#include "alloc/pool_expand.h"
 #include "alloc/pool_foreign.h"
-#include "alloc/pool_parts.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 
@@ -11,15 +13,7 @@
 /* A smaller segment would waste device memory: the driver takes that much for it. */
 #define SEGMENT_SIZE_MIN BERTH_DRIVER_PIECE
 
-/* A segment to be: everything that can fail for want of host memory is had before the driver. */
-struct growth {
-    struct berth_segment *segment;
-    struct berth_block *block;
-    uint64_t size;
-    uint64_t generation; /* the pool's, when the driver was asked */
-};
-
-static void growth_undo(struct berth_pool *pool, struct growth *growth)
+void berth__growth_undo(struct berth_pool *pool, struct berth_growth *growth)
 {
     berth__pool_lock(pool);
     if (growth->block)
@@ -31,30 +25,30 @@ static void growth_undo(struct berth_pool *pool, struct growth *growth)
     berth__pool_unlock(pool);
 }
 
-static int growth_prepare(struct berth_pool *pool, uint64_t size, bool is_whole,
-                          struct growth *growth)
+int berth__growth_prepare(struct berth_pool *pool, uint64_t size, enum berth_segment_kind kind,
+                          struct berth_growth *growth)
 {
     struct berth_segment *segment;
 
     berth__pool_lock(pool);
-    *growth = (struct growth){
+    *growth = (struct berth_growth){
         .segment = berth__slab_new(&pool->segment_slab, sizeof(struct berth_segment)),
         .block = berth__block_new(&pool->block_slab, pool),
         .size = size,
         .generation = pool->generation,
     };
     segment = growth->segment;
-    if (segment && !is_whole)
+    if (segment && kind != BERTH_SEGMENT_WHOLE)
         segment->starts = berth__segment_starts_new(&pool->starts_slab, size);
     berth__pool_unlock(pool);
-    if (!segment || !growth->block || (!is_whole && !segment->starts))
+    if (!segment || !growth->block || (kind != BERTH_SEGMENT_WHOLE && !segment->starts))
         goto undo;
     segment->size = size;
     segment->pool = pool;
-    segment->kind = is_whole ? BERTH_SEGMENT_WHOLE : BERTH_SEGMENT_SHARED;
+    segment->kind = kind;
     return 0;
 undo:
-    growth_undo(pool, growth);
+    berth__growth_undo(pool, growth);
     return -ENOBUFS;
 }
 
@@ -67,6 +61,8 @@ void berth__pool_list_add(struct berth_pool *pool, struct berth_segment *segment
     pool->segments = segment;
     if (segment->kind == BERTH_SEGMENT_SHARED)
         pool->shared_reserved += segment->size;
+    if (segment->kind != BERTH_SEGMENT_RANGE)
+        pool->reserved += segment->size;
 }
 
 void berth__pool_list_remove(struct berth_pool *pool, struct berth_segment *segment)
@@ -79,6 +75,8 @@ void berth__pool_list_remove(struct berth_pool *pool, struct berth_segment *segm
         segment->next->prev = segment->prev;
     if (segment->kind == BERTH_SEGMENT_SHARED)
         pool->shared_reserved -= segment->size;
+    if (segment->kind != BERTH_SEGMENT_RANGE)
+        pool->reserved -= segment->size;
 }
 
 /*
@@ -147,6 +145,11 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
             if (!berth__lazy_remove(pool, block))
                 waiting_remove(pool, block);
             break;
+        case BERTH_BLOCK_HOLE:
+            berth__hole_remove(pool, block);
+            break;
+        case BERTH_BLOCK_MOVING:
+            break;
         default:
             berth__stats_free(pool->tier, (enum berth_tag)block->tag, block->requested,
                               block->size);
@@ -156,6 +159,8 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
     berth__pool_list_remove(pool, segment);
     if (segment->kind == BERTH_SEGMENT_BORROWED)
         berth__pool_unborrow(segment);
+    else if (segment->kind == BERTH_SEGMENT_RANGE)
+        berth__pool_forsake_range(pool, segment);
     else
         berth__tier_release(pool->tier, segment->size);
     berth__pool_delete_segment(pool, segment);
@@ -177,10 +182,10 @@ static void forget_stale(struct berth_segment *segment)
     if (segment->is_mapped && berth__page_map_find(segment->base) == segment)
         berth__pool_forget_segment(pool, segment);
     berth__pool_unlock(pool);
+    berth__pool_bury_ranges(pool);
 }
 
-/* Enters the segment that the driver gave, and leaves with the lock held if that worked. */
-static int growth_enter(struct berth_pool *pool, struct growth *growth, uintptr_t base)
+int berth__growth_enter(struct berth_pool *pool, struct berth_growth *growth, uintptr_t base)
 {
     struct berth_segment *segment = growth->segment;
 
@@ -209,10 +214,11 @@ static int grow_by(struct berth_pool *pool, const struct berth_pool_request *req
                    uint64_t block_size, uint64_t size, bool is_whole, bool is_captured,
                    uintptr_t *ret_address)
 {
-    struct growth growth;
+    struct berth_growth growth;
     struct berth_block *block;
     uintptr_t base = 0;
-    int r = growth_prepare(pool, size, is_whole, &growth);
+    int r = berth__growth_prepare(pool, size, is_whole ? BERTH_SEGMENT_WHOLE : BERTH_SEGMENT_SHARED,
+                                  &growth);
 
     if (r < 0)
         return r;
@@ -222,10 +228,10 @@ static int grow_by(struct berth_pool *pool, const struct berth_pool_request *req
     r = berth__device_alloc(size, &base);
     if (r < 0)
         goto undo_reserve;
-    if ((base & (BERTH_GRANULE - 1)) != 0 || growth_enter(pool, &growth, base) < 0) {
+    if ((base & (BERTH_GRANULE - 1)) != 0 || berth__growth_enter(pool, &growth, base) < 0) {
         /* The memory is good, only the records are not: it is the program's, without an account. */
         berth__tier_release(pool->tier, size);
-        growth_undo(pool, &growth);
+        berth__growth_undo(pool, &growth);
         *ret_address = base;
         return 0;
     }
@@ -254,21 +260,56 @@ static int grow_by(struct berth_pool *pool, const struct berth_pool_request *req
 undo_reserve:
     berth__tier_release(pool->tier, size);
 undo_prepare:
-    growth_undo(pool, &growth);
+    berth__growth_undo(pool, &growth);
     return r;
 }
 
+uint64_t berth__pool_reserved(const struct berth_pool *pool)
+{
+    const struct berth_range *range = pool->range ? pool->range->range : NULL;
+
+    if (!range)
+        return pool->reserved;
+    return pool->reserved +
+           (atomic_load_explicit(&range->backed, memory_order_relaxed) << range->page_shift);
+}
+
+uint64_t berth__pool_live_max(struct berth_pool *pool, uint64_t size)
+{
+    uint64_t live = berth__pool_reserved(pool) - pool->cached + size;
+
+    if (pool->live_max < live)
+        pool->live_max = live;
+    return pool->live_max;
+}
+
+/* What is asked for, and how. */
+struct request {
+    struct berth_pool *pool;
+    const struct berth_pool_request *request;
+    uint64_t size;
+    uint64_t least;  /* the smallest segment that is worth having for it */
+    uint64_t target; /* the one that is tried first */
+    bool is_whole;
+    bool is_captured;
+    bool is_expandable;
+    uintptr_t *ret_address;
+};
+
 /*
  * Segments that are shared double from 2 MiB to the option segment-size, so that a small program
- * takes little and a large one asks seldom.
+ * takes little and a large one asks seldom. Where blocks of all sizes share them, each is a 64th of
+ * what there is already: what is left over at the end of the last one is then at most that.
  */
-static uint64_t shared_segment_size(struct berth_pool *pool, uint64_t block_size)
+#define SHARED_PART_SHIFT 6
+
+static uint64_t shared_segment_size(struct berth_pool *pool, uint64_t block_size, bool is_for_all)
 {
     uint64_t limit = berth__option(BERTH_OPTION_SEGMENT_SIZE);
     uint64_t size;
 
     berth__pool_lock(pool);
-    size = pool->shared_reserved;
+    size = is_for_all ? berth__pool_reserved(pool) >> SHARED_PART_SHIFT : pool->shared_reserved;
     berth__pool_unlock(pool);
     if (size > limit)
         size = limit;
@@ -279,7 +320,7 @@ static uint64_t shared_segment_size(struct berth_pool *pool, uint64_t block_size
 
 static bool is_out_of_memory(int r)
 {
-    return r == -ENOMEM || r == -ENOSPC;
+    return r == -ENOMEM || r == -ENOSPC || r == -EDQUOT;
 }
 
 /* Blocks that wait since a capture come free by a synchronisation, when no capture is open. */
@@ -301,58 +342,123 @@ static bool settle_waiting(struct berth_pool *pool)
     return true;
 }
 
-static bool take_cached(struct berth_pool *pool, const struct berth_pool_request *request,
-                        uint64_t size, bool is_whole, uintptr_t *ret_address)
+static bool take_cached(const struct request *request)
 {
+    struct berth_pool *pool = request->pool;
     struct berth_block *block;
 
     berth__pool_lock(pool);
-    block = berth__pool_take(pool, size, is_whole);
+    block = berth__pool_take(pool, request->size, request->is_whole);
     if (block) {
-        berth__pool_hand_out(pool, block, request);
-        *ret_address = berth__block_address(block);
+        berth__pool_hand_out(pool, block, request->request);
+        *request->ret_address = berth__block_address(block);
     }
     berth__pool_unlock(pool);
     return block != NULL;
 }
 
-/* A request that looks for what waits. */
-struct wish {
-    const struct berth_pool_request *request;
-    uint64_t size;
-    bool is_whole;
-    uintptr_t *ret_address;
-};
-
-static bool take_wish(struct berth_pool *pool, void *argument)
+static bool take_request(struct berth_pool *pool, void *argument)
 {
-    const struct wish *wish = argument;
-
-    return take_cached(pool, wish->request, wish->size, wish->is_whole, wish->ret_address);
+    return take_cached(argument);
 }
 
-int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *request,
+/*
+ * Where blocks of all sizes share segments: before the pool has more than was ever live in it,
+ * segments that are wholly free are given back, which were made for other sizes.
+ */
+static void make_room(const struct request *request)
+{
+    struct berth_pool *pool = request->pool;
+    uint64_t live_max, reserved;
+
+    berth__pool_lock(pool);
+    live_max = berth__pool_live_max(pool, request->size);
+    reserved = berth__pool_reserved(pool);
+    berth__pool_unlock(pool);
+    if (reserved + request->target > live_max)
+        berth__pool_release_bytes(pool, reserved + request->target - live_max);
+}
+
+static int grow(const struct request *request, uint64_t segment_size, bool is_tight)
+{
+    if (request->is_expandable)
+        return berth__pool_expand(request->pool, request->request, request->size, is_tight,
+                                  request->ret_address);
+    return grow_by(request->pool, request->request, request->size, segment_size, request->is_whole,
+                   request->is_captured, request->ret_address);
+}
+
+static void set_sizes(struct request *request, bool is_for_all)
+{
+    uint64_t size = request->size;
+
+    request->least = berth__pool_driver_size(
+        request->is_whole || size > SEGMENT_SIZE_MIN ? size : SEGMENT_SIZE_MIN);
+    request->target =
+        request->is_whole ? request->least : shared_segment_size(request->pool, size, is_for_all);
+}
+
+static int climb(const struct request *request)
+{
+    int r = grow(request, request->target, false);
+
+    if (is_out_of_memory(r) && !request->is_captured && settle_waiting(request->pool) &&
+        take_cached(request))
+        return 0;
+    if (is_out_of_memory(r) && (request->is_expandable || request->least < request->target))
+        r = grow(request, request->least, true);
+    while (is_out_of_memory(r) &&
+           berth__pool_release_for(request->pool, r, request->size, request->least) > 0)
+        r = grow(request, request->least, true);
+    /* At the very end the block alone may still find room. */
+    if (is_out_of_memory(r) && !request->is_expandable && request->size < request->least)
+        r = grow(request, request->size, true);
+    return r;
+}
+
+/* What cannot be done in a range is done as without one, which is said once. */
+static int climb_without_range(struct request *request, int error)
+{
+    static _Atomic int said;
+
+    if (error == -ENOSYS)
+        berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_POOL,
+                        "segments = expandable: the driver or device has no virtual memory "
+                        "management; segments = own is in force instead");
+    else
+        berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_POOL,
+                        "segments = expandable: the driver answered %d; such blocks are served as "
+                        "with segments = own",
+                        berth__device_result(error));
+    request->is_expandable = false;
+    request->is_whole = request->request->size >= berth__option(BERTH_OPTION_IPC_MIN);
+    set_sizes(request, false);
+    return climb(request);
+}
+
+int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *pool_request,
                      uint64_t size, bool is_whole, bool is_captured, uintptr_t *ret_address)
 {
-    uint64_t least =
-        berth__pool_driver_size(is_whole || size > SEGMENT_SIZE_MIN ? size : SEGMENT_SIZE_MIN);
-    uint64_t target = is_whole ? least : shared_segment_size(pool, size);
-    struct wish wish = {request, size, is_whole, ret_address};
+    uint64_t segments = berth__option(BERTH_OPTION_SEGMENTS);
+    struct request request = {
+        .pool = pool,
+        .request = pool_request,
+        .size = size,
+        .is_whole = is_whole,
+        .is_captured = is_captured,
+        .is_expandable = segments == BERTH_SEGMENTS_EXPANDABLE && !is_captured,
+        .ret_address = ret_address,
+    };
     int r;
 
-    if (!is_captured && berth__lazy_take(pool, size, take_wish, &wish))
+    /* What waits may have passed. */
+    if (!is_captured && berth__lazy_take(pool, size, take_request, &request))
         return 0;
-    r = grow_by(pool, request, size, target, is_whole, is_captured, ret_address);
-
-    if (is_out_of_memory(r) && !is_captured && settle_waiting(pool) &&
-        take_cached(pool, request, size, is_whole, ret_address))
-        return 0;
-    if (is_out_of_memory(r) && least < target)
-        r = grow_by(pool, request, size, least, is_whole, is_captured, ret_address);
-    while (is_out_of_memory(r) && berth__pool_release_for(pool, r, size, least) > 0)
-        r = grow_by(pool, request, size, least, is_whole, is_captured, ret_address);
-    /* At the very end the block alone may still find room. */
-    if (is_out_of_memory(r) && size < least)
-        r = grow_by(pool, request, size, size, is_whole, is_captured, ret_address);
-    return r == -ENOBUFS ? BERTH_POOL_FORWARD : r;
+    set_sizes(&request, segments == BERTH_SEGMENTS_SHARED);
+    if (segments == BERTH_SEGMENTS_SHARED && !is_captured)
+        make_room(&request);
+    r = climb(&request);
+    if (request.is_expandable && r < 0 && r != -EAGAIN && !is_out_of_memory(r))
+        r = climb_without_range(&request, r);
+    return r == -ENOBUFS || r == -EAGAIN ? BERTH_POOL_FORWARD : r;
 }

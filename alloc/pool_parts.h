@@ -7,12 +7,14 @@
  *  pool_lazy.c    keeps blocks that were freed until the device is done with them
  *  pool_release.c gives them back
  *  pool_borrow.c  makes segments of memory that belongs to somebody else
+ *  pool_expand.c  grows and shrinks a range of GPU pages, pool_claim.c owns pieces of it meanwhile
  *  pool_query.c   answers questions, checks itself
  *  pool_foreign.c accounts memory that the pool does not serve
  */
 #ifndef BERTH_ALLOC_POOL_PARTS_H
 #define BERTH_ALLOC_POOL_PARTS_H
 
+#include "alloc/options.h"
 #include "alloc/pool.h"
 #include "alloc/pool_lazy.h"
 #include "alloc/segment.h"
@@ -36,10 +38,15 @@ struct berth_pool {
     struct berth_segment *segments;
     /* Freed during a capture, see block.h; newest first. Written under `lock`. */
     struct berth_block *_Atomic waiting;
-    struct berth_lazy lazy;   /* freed, and waiting in batches */
-    uint64_t wait_epoch;      /* counts synchronisations; WAITING blocks keep it in `id` */
-    uint64_t cached;          /* derived: bytes in the free sets */
-    uint64_t shared_reserved; /* derived: bytes of SHARED segments */
+    struct berth_lazy lazy;       /* freed, and waiting in batches */
+    uint64_t wait_epoch;          /* counts synchronisations; WAITING blocks keep it in `id` */
+    uint64_t cached;              /* derived: bytes in the free sets */
+    uint64_t shared_reserved;     /* derived: bytes of SHARED segments */
+    uint64_t reserved;            /* derived: bytes of all segments but the range's */
+    uint64_t live_max;            /* the largest sum of blocks in use when the pool had to grow */
+    struct berth_segment *range;  /* of kind RANGE; NULL */
+    struct berth_block *holes;    /* of the range, linked through left and right */
+    struct berth_range *forsaken; /* ranges that wait for berth__pool_bury_ranges() */
     struct berth_slab block_slab, segment_slab, starts_slab;
     _Atomic uint64_t releasing; /* bytes on their way to the driver, by any thread */
 };
@@ -88,12 +95,39 @@ static inline uint64_t berth__pool_driver_size(uint64_t size)
     return (size + BERTH_DRIVER_PIECE - 1) & ~(BERTH_DRIVER_PIECE - 1);
 }
 
+/* Whether a request of `size` bytes gets a driver allocation of its own. */
+static inline bool berth__pool_is_whole(uint64_t size)
+{
+    return size >= berth__option(BERTH_OPTION_IPC_MIN) &&
+           berth__option(BERTH_OPTION_SEGMENTS) == BERTH_SEGMENTS_OWN;
+}
+
 /* A block of at least `size` bytes out of the free sets, cut to size; or NULL. */
 struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, bool is_whole);
 /* A block that is nobody's any more joins the free set, with its free neighbours. */
 void berth__pool_put(struct berth_pool *pool, struct berth_block *block);
 /* Frees those blocks that waited when `epoch` began. */
 void berth__pool_settle(struct berth_pool *pool, uint64_t epoch);
+
+/* A segment to be: everything that can fail for want of host memory is had before the driver. */
+struct berth_growth {
+    struct berth_segment *segment;
+    struct berth_block *block;
+    uint64_t size;
+    uint64_t generation; /* the pool's, when the driver was asked */
+};
+
+/* Called without the lock. -ENOBUFS; nothing is kept then. */
+int berth__growth_prepare(struct berth_pool *pool, uint64_t size, enum berth_segment_kind kind,
+                          struct berth_growth *growth);
+/* Enters the segment at `base`, and leaves with the lock held if that worked. */
+int berth__growth_enter(struct berth_pool *pool, struct berth_growth *growth, uintptr_t base);
+void berth__growth_undo(struct berth_pool *pool, struct berth_growth *growth);
+
+/* Called with the lock held: what the pool has of the driver. */
+uint64_t berth__pool_reserved(const struct berth_pool *pool);
+/* Called with the lock held: the largest sum of blocks in use, with one more of `size`. */
+uint64_t berth__pool_live_max(struct berth_pool *pool, uint64_t size);
 
 /*
  * Called without the lock, in the pool's context: a block from a new segment. Without `is_captured`
@@ -102,12 +136,18 @@ void berth__pool_settle(struct berth_pool *pool, uint64_t epoch);
 int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *request,
                      uint64_t size, bool is_whole, bool is_captured, uintptr_t *ret_address);
 
+/* Called without the lock: gives back at least `need` bytes of this pool's cache if it has them. */
+uint64_t berth__pool_release_bytes(struct berth_pool *pool, uint64_t need);
+/* Called without the lock: `size` bytes that were added to `releasing` are done. */
+void berth__pool_count_released(struct berth_pool *pool, uint64_t size);
+
 /* Called without the lock: waits until nobody is giving memory of this pool back. */
 void berth__pool_await_releases(struct berth_pool *pool);
 
 /*
  * Gives back of the cache what helps after `error`: -ENOSPC, a tier's capacity is full, by other
- * blocks of the tier; -ENOMEM, the device is, by any on it. `need` bytes are enough for a request
+ * blocks of the tier; -EDQUOT, the process's limit is reached, by any; -ENOMEM, the device is full,
+ * by any on it. `need` bytes are enough for a request
  * of `size`. Returns the bytes that came free; 0 when there is nothing left to give.
  */
 uint64_t berth__pool_release_for(struct berth_pool *pool, int error, uint64_t size, uint64_t need);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/page_map.h"
 #include "alloc/pool_parts.h"
+#include "alloc/range.h"
 #include "alloc/tier_ops.h"
 
 #include <errno.h>
@@ -47,6 +48,7 @@ int berth__pool_find(uintptr_t address, struct berth_block_view *ret)
         .context = atomic_load_explicit(&block->pool->context, memory_order_relaxed),
         .is_borrowed = block->segment->kind == BERTH_SEGMENT_BORROWED,
         .is_whole = block->segment->kind == BERTH_SEGMENT_WHOLE,
+        .page_size = block->segment->range ? berth__range_page_size(block->segment->range) : 0,
         .is_sync_memops = (block->flags & BERTH_BLOCK_SYNC_MEMOPS) != 0,
         .tag = (enum berth_tag)block->tag,
         .site = block->site,
@@ -109,8 +111,12 @@ uint64_t berth__pool_cached(int device)
 
 static void audit_segment(const struct berth_segment *segment, struct berth_pool_audit *audit)
 {
+    const struct berth_range *range = segment->range;
+
     audit->segments++;
-    audit->reserved += segment->size;
+    audit->reserved += range ? atomic_load(&range->backed) << range->page_shift : segment->size;
+    if (range)
+        audit->kept += berth__range_kept(range) << range->page_shift;
     for (const struct berth_block *block = segment->first; block; block = block->next) {
         switch (berth__block_state(block)) {
         case BERTH_BLOCK_FREE:
@@ -118,6 +124,9 @@ static void audit_segment(const struct berth_segment *segment, struct berth_pool
             break;
         case BERTH_BLOCK_WAITING:
             audit->waiting += block->size;
+            break;
+        case BERTH_BLOCK_HOLE:
+        case BERTH_BLOCK_MOVING:
             break;
         default:
             audit->held += block->size;
@@ -149,6 +158,33 @@ static uint64_t waiting_bytes(const struct berth_pool *pool)
     return bytes;
 }
 
+/* Whether the holes of the range are whole pages and in the list, and all else has memory. */
+static bool range_is_valid(const struct berth_pool *pool)
+{
+    const struct berth_segment *segment = pool->range;
+    const struct berth_range *range = segment ? segment->range : NULL;
+    uint64_t holes = 0;
+
+    for (const struct berth_block *hole = pool->holes; hole; hole = hole->right)
+        holes++;
+    for (const struct berth_block *block = segment ? segment->first : NULL; block;
+         block = block->next) {
+        enum berth_block_state state = berth__block_state(block);
+        uint64_t page = berth__range_page(range, berth__block_address(block));
+        uint64_t end = berth__range_page(range, berth__block_address(block) + block->size - 1) + 1;
+        uint64_t at = page, run = berth__range_next(range, state != BERTH_BLOCK_HOLE, &at, end);
+
+        if (state == BERTH_BLOCK_MOVING)
+            continue;
+        if (at != page || run != end - page)
+            return false;
+        if (state == BERTH_BLOCK_HOLE && end - page != block->size >> range->page_shift)
+            return false;
+        holes -= state == BERTH_BLOCK_HOLE;
+    }
+    return holes == 0;
+}
+
 static bool is_valid_frozen(const struct berth_pool *pool)
 {
     struct berth_pool_audit audit = {0};
@@ -165,7 +201,8 @@ static bool is_valid_frozen(const struct berth_pool *pool)
         audit_segment(segment, &audit);
     }
     return audit.cached == pool->cached && audit.waiting == waiting_bytes(pool) &&
-           shared == pool->shared_reserved;
+           shared == pool->shared_reserved && audit.reserved == berth__pool_reserved(pool) &&
+           range_is_valid(pool);
 }
 
 bool berth__pool_is_valid(struct berth_pool *pool)

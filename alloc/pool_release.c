@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "alloc/pool_parts.h"
+#include "alloc/pool_expand.h"
 #include "alloc/pool_stream.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
@@ -48,7 +48,7 @@ static struct berth_segment *detach_cached(struct berth_pool *pool, uint64_t nee
         segment = segment->next;
     for (uint64_t bytes = 0; segment && bytes < need; segment = prev) {
         prev = segment->prev;
-        if (segment->used_blocks > 0)
+        if (segment->used_blocks > 0 || segment->kind == BERTH_SEGMENT_RANGE)
             continue;
         bytes += segment->size;
         detach(pool, segment, segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared,
@@ -79,7 +79,7 @@ static pthread_mutex_t release_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t release_done = PTHREAD_COND_INITIALIZER;
 static uint64_t releases; /* that are done. Synchronization: release_lock */
 
-static void count_released(struct berth_pool *pool, uint64_t size)
+void berth__pool_count_released(struct berth_pool *pool, uint64_t size)
 {
     pthread_mutex_lock(&release_lock);
     atomic_fetch_sub_explicit(&pool->releasing, size, memory_order_relaxed);
@@ -88,7 +88,7 @@ static void count_released(struct berth_pool *pool, uint64_t size)
     pthread_mutex_unlock(&release_lock);
 }
 
-static uint64_t release_pool(struct berth_pool *pool, uint64_t need)
+uint64_t berth__pool_release_bytes(struct berth_pool *pool, uint64_t need)
 {
     struct berth_segment *list, *next;
     berth_cu_context context;
@@ -116,8 +116,10 @@ static uint64_t release_pool(struct berth_pool *pool, uint64_t need)
             released += size;
         }
         berth__pool_unlock(pool);
-        count_released(pool, size);
+        berth__pool_count_released(pool, size);
     }
+    if (released < need)
+        released += berth__pool_shrink(pool, need == RELEASE_ALL ? need : need - released);
     return released;
 }
 
@@ -212,7 +214,8 @@ static uint64_t release_pools(const struct release *release, uint64_t need)
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool && released < need;
          pool = pool->next)
         if (atomic_load(&pool->context) && release_concerns(release, pool))
-            released += release_pool(pool, need == RELEASE_ALL ? need : need - released);
+            released +=
+                berth__pool_release_bytes(pool, need == RELEASE_ALL ? need : need - released);
     return released;
 }
 
@@ -239,7 +242,10 @@ uint64_t berth__pool_release_for(struct berth_pool *pool, int error, uint64_t si
     uint64_t capacity = atomic_load_explicit(&berth__tier(tier)->capacity, memory_order_relaxed);
     const struct release of_device = {need, pool->device, BERTH_TIER_NONE};
     const struct release of_tier = {need, BERTH_POOL_ALL_DEVICES, tier};
+    const struct release of_all = {need, BERTH_POOL_ALL_DEVICES, BERTH_TIER_NONE};
 
+    if (error == -EDQUOT)
+        return release_run(&of_all);
     if (error != -ENOSPC)
         return release_run(&of_device);
     return capacity != 0 && size > capacity ? 0 : release_run(&of_tier);
@@ -250,6 +256,13 @@ uint64_t berth__pool_release_cached(int device)
     const struct release release = {RELEASE_ALL, device, BERTH_TIER_NONE};
 
     return berth__pool_disabled() ? 0 : release_run(&release);
+}
+
+uint64_t berth__pool_release_some(int device, uint64_t need)
+{
+    const struct release release = {need, device, BERTH_TIER_NONE};
+
+    return berth__pool_disabled() || need == 0 ? 0 : release_pools(&release, need);
 }
 
 uint64_t berth__pool_release_tier(berth_tier_id tier)

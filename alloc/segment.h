@@ -5,6 +5,7 @@
  *  SHARED   sub-allocated: many blocks; free neighbours are always merged
  *  WHOLE    one block, never split: its driver IPC handle is right for any importer
  *  BORROWED sub-allocated like SHARED, but somebody else's: never given to the driver
+ *  RANGE    as SHARED, in a range of addresses (alloc/range.h): some blocks are holes
  *  FOREIGN  not the pool's: memory that the driver gave to the program itself, which is only
  *           accounted (pitched, managed, pinned, of the program's own pools)
  *  STREAM   not the pool's: a stream-ordered block, see pool_stream.h
@@ -23,11 +24,13 @@ enum berth_segment_kind {
     BERTH_SEGMENT_SHARED,
     BERTH_SEGMENT_WHOLE,
     BERTH_SEGMENT_BORROWED,
+    BERTH_SEGMENT_RANGE,
     BERTH_SEGMENT_FOREIGN,
     BERTH_SEGMENT_STREAM
 };
 
 struct berth_pool;
+struct berth_range;
 
 struct berth_segment {
     uintptr_t base;
@@ -37,6 +40,7 @@ struct berth_segment {
     struct berth_segment *prev, *next; /* the owner's list */
     struct berth_block *first;         /* the block at `base`; NULL for FOREIGN */
     uint64_t *starts;                  /* SHARED, BORROWED: the granules where blocks start */
+    struct berth_range *range;         /* RANGE only */
     uint64_t used_blocks;              /* blocks that are not FREE */
     uint64_t sync_memops_blocks;       /* blocks that carry BERTH_BLOCK_SYNC_MEMOPS */
     bool is_mapped;                    /* in the page map, and its blocks in the index */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/limit.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 
@@ -214,6 +215,10 @@ int berth__tier_reserve(berth_tier_id id, uint64_t size)
             return -ENOSPC;
     } while (!atomic_compare_exchange_weak_explicit(reserved, &now, next, memory_order_relaxed,
                                                     memory_order_relaxed));
+    if (berth__tier_registry.tier[id].kind == BERTH_KIND_DEVICE && berth__limit_take(size) < 0) {
+        atomic_fetch_sub_explicit(reserved, size, memory_order_relaxed);
+        return -EDQUOT;
+    }
     atomic_fetch_add_explicit(&berth__tier_stats[id].backend_allocs, 1, memory_order_relaxed);
     return 0;
 }
@@ -221,5 +226,7 @@ int berth__tier_reserve(berth_tier_id id, uint64_t size)
 void berth__tier_release(berth_tier_id id, uint64_t size)
 {
     atomic_fetch_sub_explicit(&berth__tier_stats[id].reserved, size, memory_order_relaxed);
+    if (berth__tier_registry.tier[id].kind == BERTH_KIND_DEVICE)
+        berth__limit_give(size);
     atomic_fetch_add_explicit(&berth__tier_stats[id].backend_frees, 1, memory_order_relaxed);
 }

@@ -94,7 +94,8 @@ berth_tier_id berth__tier_find(const char *name);
 unsigned berth__tier_count(void);
 
 /*
- * Takes `size` bytes of the tier's capacity, or -ENOSPC. Backends call it before they ask for
+ * Takes `size` bytes of the tier's capacity, or -ENOSPC; of a tier of kind device also of what the
+ * process may have (alloc/limit.h), or -EDQUOT. Backends call it before they ask for
  * memory, and berth__tier_release() after giving it back: stats' `reserved` is kept by this pair.
  */
 int berth__tier_reserve(berth_tier_id id, uint64_t size);

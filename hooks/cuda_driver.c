@@ -7,11 +7,13 @@
  * links to them gets the driver's. "Checklist" is the list of what a drop-in must keep, as cuda.h
  * of CUDA 13.0 states it; each point is named where it is kept.
  */
+#include "alloc/limit.h"
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
 #include "alloc/pool_lazy.h"
 #include "alloc/pool_stream.h"
 #include "alloc/stats.h"
+#include "alloc/thread.h"
 #include "alloc/tier_ops.h"
 #include "hooks/cuda_driver_export.h"
 #include "hooks/cuda_driver_pass.h"
@@ -23,6 +25,7 @@
 EXPORT(cuMemAlloc_v2);
 EXPORT(cuMemFree_v2);
 EXPORT(cuMemGetInfo_v2);
+EXPORT(cuDeviceTotalMem_v2);
 
 /*
  * cuMemAlloc(address, size): `size` bytes, at least 512-byte aligned, not cleared, in the calling
@@ -93,17 +96,44 @@ berth_cu_result berth__hook_cuMemFree_v2(berth_cu_address address)
     return result;
 }
 
+/* The lower of the two, where 0 means that there is no limit. */
+static size_t bounded(size_t size, uint64_t limit)
+{
+    return limit != 0 && size > limit ? (size_t)limit : size;
+}
+
 /*
- * cuMemGetInfo(free, total): bytes. What is cached counts as free, because the program can have it;
- * a capacity of tier `device` bounds both. NULL arguments get the driver's own answer. Any thread.
- * cuda.h, cuMemGetInfo; checklist 20.
+ * What a limit leaves: `used` bytes count against it, of which `cached` can be had back. Bounds
+ * *free_size by it.
+ */
+static void bound_free(size_t *free_size, uint64_t limit, uint64_t used, uint64_t cached)
+{
+    uint64_t room = limit + cached > used ? limit + cached - used : 0;
+
+    if (limit != 0 && *free_size > room)
+        *free_size = (size_t)room;
+}
+
+/* What Berth lets the program have of a device: the capacity of tier `device`, and the limit. */
+static size_t bounded_total(size_t total)
+{
+    uint64_t capacity =
+        atomic_load_explicit(&berth__tier(BERTH_TIER_DEVICE)->capacity, memory_order_relaxed);
+
+    return bounded(bounded(total, capacity), berth__limit(BERTH_LIMIT_PROCESS));
+}
+
+/*
+ * cuMemGetInfo(free, total): bytes; free is what the program could really have. What is cached or
+ * waits counts, because the next allocation can have it; a capacity of tier `device` and the
+ * process's limit bound both, and a limit of the thread's tag what is free. NULL arguments get the
+ * driver's own answer. Any thread. cuda.h, cuMemGetInfo; checklist 20.
  */
 berth_cu_result berth__hook_cuMemGetInfo_v2(size_t *free_size, size_t *total_size)
 {
     const struct berth_tier_stats *stats = &berth__tier_stats[BERTH_TIER_DEVICE];
-    uint64_t capacity =
-        atomic_load_explicit(&berth__tier(BERTH_TIER_DEVICE)->capacity, memory_order_relaxed);
-    uint64_t reserved, cached;
+    enum berth_tag tag = berth__tag_current();
+    uint64_t cached;
     berth_cu_result result;
     int device;
 
@@ -116,14 +146,31 @@ berth_cu_result berth__hook_cuMemGetInfo_v2(size_t *free_size, size_t *total_siz
         berth__pool_cached(device) + berth__lazy_waiting(device) + berth__stream_cached(device);
     if (*free_size > *total_size)
         *free_size = *total_size;
-    if (capacity == 0)
-        return result;
-    reserved = atomic_load_explicit(&stats->reserved, memory_order_relaxed);
-    cached = atomic_load_explicit(&stats->cached, memory_order_relaxed);
-    if (*total_size > capacity)
-        *total_size = capacity;
-    capacity = capacity + cached > reserved ? capacity + cached - reserved : 0;
-    if (*free_size > capacity)
-        *free_size = capacity;
+    *total_size = bounded_total(*total_size);
+    cached = berth__pool_cached(BERTH_POOL_ALL_DEVICES);
+    bound_free(
+        free_size,
+        atomic_load_explicit(&berth__tier(BERTH_TIER_DEVICE)->capacity, memory_order_relaxed),
+        atomic_load_explicit(&stats->reserved, memory_order_relaxed),
+        atomic_load_explicit(&stats->cached, memory_order_relaxed));
+    bound_free(free_size, berth__limit(BERTH_LIMIT_PROCESS), berth__limit_used(BERTH_LIMIT_PROCESS),
+               cached);
+    if (berth__limit(tag) != 0)
+        bound_free(free_size, berth__limit(tag), berth__limit_used(tag), 0);
+    return result;
+}
+
+/*
+ * cuDeviceTotalMem(bytes, device): a capacity of tier `device` and the process's limit bound it, as
+ * they bound what cuMemGetInfo says. Any thread. cuda.h, cuDeviceTotalMem.
+ */
+berth_cu_result berth__hook_cuDeviceTotalMem_v2(size_t *size, berth_cu_device device)
+{
+    berth_cu_result result;
+
+    NEED(cuDeviceTotalMem_v2);
+    result = berth__driver.cuDeviceTotalMem_v2(size, device);
+    if (result == BERTH_CU_SUCCESS && size)
+        *size = bounded_total(*size);
     return result;
 }

@@ -8,6 +8,7 @@
  * answer to that is the program's. Any thread.
  */
 #include "alloc/log.h"
+#include "alloc/options.h"
 #include "alloc/pool.h"
 #include "alloc/pool_stream.h"
 #include "alloc/tier_ops.h"
@@ -34,6 +35,7 @@ static int find_block(berth_cu_address address, struct berth_block_view *ret)
 
 /* CUpointer_attribute, cuda.h. */
 enum {
+    ATTRIBUTE_CONTEXT = 1,
     ATTRIBUTE_SYNC_MEMOPS = 6,
     ATTRIBUTE_BUFFER_ID = 7,
     ATTRIBUTE_IS_LEGACY_IPC_CAPABLE = 10,
@@ -75,6 +77,11 @@ static void correct_attribute(void *value, int attribute, const struct berth_blo
     unsigned sync_memops = view->is_sync_memops;
 
     switch (attribute) {
+    case ATTRIBUTE_CONTEXT:
+        /* GPU pages that were mapped have none; the block is its context's like any other. */
+        if (view->page_size > 0)
+            memcpy(value, &view->context, sizeof(view->context));
+        break;
     case ATTRIBUTE_RANGE_START:
         memcpy(value, &address, sizeof(address));
         break;
@@ -114,6 +121,9 @@ berth_cu_result berth__hook_cuPointerGetAttribute(void *value, int attribute,
     r = find_block(address, &view);
     result = berth__driver.cuPointerGetAttribute(value, attribute,
                                                  r == -EFAULT ? BERTH_NO_ADDRESS : address);
+    if (r == 0 && attribute == ATTRIBUTE_CONTEXT && value && view.page_size > 0 &&
+        result == BERTH_CU_INVALID_VALUE)
+        result = BERTH_CU_SUCCESS;
     if (result == BERTH_CU_SUCCESS && r == 0)
         correct_attribute(value, attribute, &view);
     return result;
@@ -139,6 +149,20 @@ berth_cu_result berth__hook_cuPointerGetAttributes(unsigned count, int *attribut
     for (unsigned i = 0; i < count; i++)
         if (values[i])
             correct_attribute(values[i], attributes[i], &view);
+    return result;
+}
+
+/* Sets it where the block lies: in a range, each GPU page is an allocation of the driver's. */
+static berth_cu_result set_attribute(const void *value, int attribute,
+                                     const struct berth_block_view *view)
+{
+    berth_cu_address address = view->base, end = view->base + view->held;
+    berth_cu_result result;
+
+    do {
+        result = berth__driver.cuPointerSetAttribute(value, attribute, address);
+        address = view->page_size > 0 ? (address | (view->page_size - 1)) + 1 : end;
+    } while (result == BERTH_CU_SUCCESS && address < end);
     return result;
 }
 
@@ -168,7 +192,7 @@ berth_cu_result berth__hook_cuPointerSetAttribute(const void *value, int attribu
         return berth__driver.cuPointerSetAttribute(value, attribute, address);
     memcpy(&wanted, value, sizeof(wanted));
     if (berth__pool_set_sync_memops(view.base, wanted != 0))
-        result = berth__driver.cuPointerSetAttribute(value, attribute, address);
+        result = set_attribute(value, attribute, &view);
     if (result != BERTH_CU_SUCCESS)
         berth__pool_set_sync_memops(view.base, view.is_sync_memops);
     return result;
@@ -201,9 +225,13 @@ berth_cu_result berth__hook_cuIpcGetMemHandle(struct berth_cu_ipc_handle *handle
     }
     if (r == 0 && !view.is_whole) {
         berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_CUDA,
-                        "an IPC handle of a block of %llu bytes was asked for and refused; blocks "
-                        "of at least the option ipc-min can be exported: BERTH_OPTIONS=ipc-min=0",
-                        (unsigned long long)view.requested);
+                        "an IPC handle of a block of %llu bytes was asked for and refused; %s",
+                        (unsigned long long)view.requested,
+                        view.requested < berth__option(BERTH_OPTION_IPC_MIN)
+                            ? "blocks of at least the option ipc-min can be exported: "
+                              "BERTH_OPTIONS=ipc-min=0"
+                            : "it shares a segment: only with BERTH_OPTIONS=segments=own has it "
+                              "one that can be exported");
         return BERTH_CU_INVALID_VALUE;
     }
     result = berth__driver.cuIpcGetMemHandle(handle, address);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hooks/cuda_driver_tag.h"
 
+#include "alloc/limit.h"
 #include "alloc/options.h"
 #include "alloc/pool_stream.h"
+#include "alloc/size_class.h"
 #include "alloc/stats.h"
 #include "alloc/thread.h"
 #include "alloc/tier_ops.h"
@@ -79,28 +81,78 @@ static int alloc_in(const struct berth_pool_request *request, uintptr_t *ret_add
     }
 }
 
+/* A block in the first of the decision's places that has room, else in tier `device`. */
+static int place(const struct berth_decision *decision, struct berth_pool_request *request,
+                 uintptr_t *ret_address)
+{
+    bool default_tried = false;
+    int r = -ENOMEM;
+
+    for (unsigned i = 0; i < decision->place_count; i++) {
+        request->tier = decision->places[i];
+        default_tried |= request->tier == BERTH_TIER_DEVICE;
+        r = alloc_in(request, ret_address);
+        if (r != -ENOMEM && r != -ENOSPC && r != -EDQUOT)
+            return r;
+        berth__table_count_spill(decision, request->tier, request->size);
+        berth__stats_spill(request->tier, request->size);
+    }
+    request->tier = BERTH_TIER_DEVICE;
+    return default_tried ? r : berth__pool_alloc(request, ret_address);
+}
+
+/*
+ * The same where the process or the tag has a limit. What a block holds beyond its size is known
+ * once it is there: one that is over the limit by that is given back.
+ */
+static int place_within(const struct berth_decision *decision, struct berth_pool_request *request,
+                        uintptr_t *ret_address)
+{
+    uint64_t held = berth__size_round(request->size);
+    uint64_t limit = berth__limit(request->tag), excess = berth__limit_excess();
+    int r;
+
+    if (excess > 0 && berth__pool_release_some(BERTH_POOL_ALL_DEVICES, excess) < excess &&
+        berth__limit_excess() > 0) {
+        berth__limit_refuse(BERTH_LIMIT_PROCESS, request->size);
+        return -EDQUOT;
+    }
+    r = berth__limit_enter(request->tag, held);
+    if (r < 0) {
+        berth__limit_refuse(request->tag, request->size);
+        return r;
+    }
+    r = place(decision, request, ret_address);
+    berth__limit_leave(request->tag, held);
+    if (r == -EDQUOT)
+        berth__limit_refuse(BERTH_LIMIT_PROCESS, request->size);
+    if (r == 0 && limit != 0 && berth__limit_used(request->tag) > limit &&
+        berth__pool_free(*ret_address) == 0) {
+        berth__limit_refuse(request->tag, request->size);
+        return -EDQUOT;
+    }
+    return r;
+}
+
 int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_address)
 {
     struct berth_decision decision;
     struct berth_pool_request request = {.size = size, .tier = BERTH_TIER_DEVICE};
-    bool default_tried = false;
-    int r = -ENOMEM;
+    uintptr_t address;
+    int r;
 
     request.site = decide(size, return_address, &decision);
     request.tag = decision.tag;
     request.table_version = decision.version;
     request.rule = decision.rule;
-    for (unsigned i = 0; i < decision.place_count; i++) {
-        request.tier = decision.places[i];
-        default_tried |= request.tier == BERTH_TIER_DEVICE;
-        r = alloc_in(&request, ret_address);
-        if (r != -ENOMEM && r != -ENOSPC)
-            return r;
-        berth__table_count_spill(&decision, request.tier, size);
-        berth__stats_spill(request.tier, size);
-    }
-    request.tier = BERTH_TIER_DEVICE;
-    return default_tried ? r : berth__pool_alloc(&request, ret_address);
+    if (BERTH_LIKELY(!berth__limit_is_set(request.tag)))
+        return place(&decision, &request, ret_address);
+    if (size == 0)
+        return BERTH_POOL_FORWARD;
+    r = place_within(&decision, &request, &address);
+    if (r == 0)
+        *ret_address = address;
+    return r;
 }
 
 int berth__cuda_describe(const void *p, struct berth_block_info *ret)

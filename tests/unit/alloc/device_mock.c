@@ -11,8 +11,13 @@
 #define DEPTH_MAX 8
 
 const char *const mock_call_name[MOCK_CALL_COUNT] = {
-    "cuMemAlloc_v2",       "cuMemFree_v2",       "cuCtxSynchronize", "cuCtxGetCurrent",
-    "cuCtxPushCurrent_v2", "cuCtxPopCurrent_v2", "cuCtxGetDevice"};
+    "cuMemAlloc_v2",       "cuMemFree_v2",         "cuCtxSynchronize",
+    "cuCtxGetCurrent",     "cuCtxPushCurrent_v2",  "cuCtxPopCurrent_v2",
+    "cuCtxGetDevice",      "cuDeviceGetAttribute", "cuMemGetAllocationGranularity",
+    "cuDeviceTotalMem_v2", "cuMemAddressReserve",  "cuMemAddressFree",
+    "cuMemCreate",         "cuMemRelease",         "cuMemMap",
+    "cuMemUnmap",          "cuMemSetAccess",
+};
 
 struct mock_range {
     uintptr_t base;
@@ -34,6 +39,7 @@ static __thread int depth;
 
 void (*mock_during)(enum mock_call call);
 berth_cu_result mock_capture_answer;
+uint64_t mock_other_allocations;
 
 berth_cu_context mock_context(unsigned index)
 {
@@ -48,7 +54,7 @@ static int context_index(berth_cu_context context)
     return -1;
 }
 
-static berth_cu_result enter(enum mock_call call)
+berth_cu_result mock_enter(enum mock_call call)
 {
     berth_cu_result result = 0;
 
@@ -64,9 +70,28 @@ static berth_cu_result enter(enum mock_call call)
     return result;
 }
 
+bool mock_take(int device, uint64_t size)
+{
+    bool has;
+
+    pthread_mutex_lock(&lock);
+    has = used_bytes[device] <= capacity_bytes && size <= capacity_bytes - used_bytes[device];
+    if (has)
+        used_bytes[device] += size;
+    pthread_mutex_unlock(&lock);
+    return has;
+}
+
+void mock_give(int device, uint64_t size)
+{
+    pthread_mutex_lock(&lock);
+    used_bytes[device] -= size;
+    pthread_mutex_unlock(&lock);
+}
+
 static berth_cu_result mock_get_current(berth_cu_context *context)
 {
-    berth_cu_result result = enter(MOCK_CURRENT);
+    berth_cu_result result = mock_enter(MOCK_CURRENT);
 
     if (result == 0)
         *context = depth > 0 ? stack[depth - 1] : NULL;
@@ -75,7 +100,7 @@ static berth_cu_result mock_get_current(berth_cu_context *context)
 
 static berth_cu_result mock_push(berth_cu_context context)
 {
-    berth_cu_result result = enter(MOCK_PUSH);
+    berth_cu_result result = mock_enter(MOCK_PUSH);
 
     if (result == 0 && context_index(context) < 0)
         result = 201;
@@ -86,7 +111,7 @@ static berth_cu_result mock_push(berth_cu_context context)
 
 static berth_cu_result mock_pop(berth_cu_context *context)
 {
-    berth_cu_result result = enter(MOCK_POP);
+    berth_cu_result result = mock_enter(MOCK_POP);
 
     *context = stack[--depth];
     return result;
@@ -94,7 +119,7 @@ static berth_cu_result mock_pop(berth_cu_context *context)
 
 static berth_cu_result mock_get_device(berth_cu_device *device)
 {
-    berth_cu_result result = enter(MOCK_DEVICE);
+    berth_cu_result result = mock_enter(MOCK_DEVICE);
     int index = depth > 0 ? context_index(stack[depth - 1]) : -1;
 
     if (result == 0 && index < 0)
@@ -106,14 +131,14 @@ static berth_cu_result mock_get_device(berth_cu_device *device)
 
 static berth_cu_result mock_sync(void)
 {
-    berth_cu_result result = enter(MOCK_SYNC);
+    berth_cu_result result = mock_enter(MOCK_SYNC);
 
     return result == 0 && (depth == 0 || context_index(stack[depth - 1]) < 0) ? 201 : result;
 }
 
 static berth_cu_result mock_alloc(berth_cu_address *address, size_t size)
 {
-    berth_cu_result result = enter(MOCK_ALLOC);
+    berth_cu_result result = mock_enter(MOCK_ALLOC);
     struct mock_range *range;
     int index;
 
@@ -125,7 +150,8 @@ static berth_cu_result mock_alloc(berth_cu_address *address, size_t size)
         result = 201;
     } else if (size == 0) {
         result = BERTH_CU_INVALID_VALUE;
-    } else if (size > capacity_bytes - used_bytes[index / 2]) {
+    } else if (used_bytes[index / 2] > capacity_bytes ||
+               size > capacity_bytes - used_bytes[index / 2]) {
         result = BERTH_CU_OUT_OF_MEMORY;
     } else {
         /* The record lies in a page of its own in front of the memory. */
@@ -153,7 +179,7 @@ static void range_free(struct mock_range **link)
 
 static berth_cu_result mock_free(berth_cu_address address)
 {
-    berth_cu_result result = enter(MOCK_FREE);
+    berth_cu_result result = mock_enter(MOCK_FREE);
     struct mock_range **link;
 
     if (result != 0)
@@ -254,7 +280,7 @@ uint64_t mock_bytes(void)
 
 uint64_t mock_allocations(void)
 {
-    uint64_t count = 0;
+    uint64_t count = mock_other_allocations;
 
     for (const struct mock_range *range = ranges; range; range = range->next)
         count++;

@@ -17,6 +17,17 @@ enum mock_call {
     MOCK_PUSH,
     MOCK_POP,
     MOCK_DEVICE,
+    /* Of pages_mock.h: */
+    MOCK_ATTRIBUTE,
+    MOCK_GRANULARITY,
+    MOCK_TOTAL,
+    MOCK_RESERVE,
+    MOCK_UNRESERVE,
+    MOCK_CREATE,
+    MOCK_RELEASE,
+    MOCK_MAP,
+    MOCK_UNMAP,
+    MOCK_ACCESS,
     MOCK_CALL_COUNT
 };
 
@@ -47,6 +58,13 @@ uint64_t mock_bytes(void);
 uint64_t mock_allocations(void);
 /* Context pushes without their pop in the calling thread. */
 int mock_depth(void);
+
+/* For pages_mock.c: counts a call, and says whether it is to fail; takes of a device's capacity. */
+berth_cu_result mock_enter(enum mock_call call);
+bool mock_take(int device, uint64_t size);
+void mock_give(int device, uint64_t size);
+/* Allocations besides those of cuMemAlloc. */
+extern uint64_t mock_other_allocations;
 
 /* Called inside cuMemAlloc, cuMemFree and cuCtxSynchronize; NULL for nothing. */
 extern void (*mock_during)(enum mock_call call);
