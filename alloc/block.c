@@ -5,6 +5,14 @@
 
 #define FILLED_WORDS (sizeof(((struct berth_free_set *)0)->filled) / sizeof(uint64_t))
 
+uint64_t berth__block_ids(uint64_t count)
+{
+    /* Far above the driver's own small numbers, so that the two never meet. */
+    static _Atomic uint64_t next_id = (uint64_t)1 << 62;
+
+    return atomic_fetch_add_explicit(&next_id, count, memory_order_relaxed);
+}
+
 struct berth_block *berth__block_new(struct berth_slab *slab, struct berth_pool *pool)
 {
     struct berth_block *block;

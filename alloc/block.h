@@ -9,14 +9,17 @@
  *     LEAVING -> FREE     the device is known to be idle: ready to be handed out again
  *     LEAVING -> LIVE     the driver refused to synchronise: nothing has changed
  *     LEAVING -> WAITING  freed during a stream capture: free once the context was synchronised
+ *     LEAVING -> CACHED   the same, but kept in a thread's cache; from there LIVE or FREE
  *     LEAVING -> ORPHAN   its context was destroyed meanwhile: whoever frees it returns the record
  *     FREE -> MOVING -> HOLE and back: in a range, the addresses stay, their memory goes or comes;
  *                         while MOVING it belongs to the thread that calls the driver for it
  *
  * Synchronization: `key` holds the address and the state in one word. A free takes the block from
- * LIVE to LEAVING by one compare-and-swap, without a lock; from then on the fields are its own. All
- * other changes, of the state, the neighbours, the sets, are made under the lock of the pool. What
- * describes a live block is written before the key says so. A record keeps its type, and its pool,
+ * LIVE to LEAVING by one compare-and-swap, without a lock; from then on the fields are its own. A
+ * block comes and goes as CACHED under the lock of the cache (alloc/cache.h). All other changes, of
+ * the state, the neighbours, the sets, are made under the lock of the pool. What describes a live
+ * block is written before the key says so; who reads it without owning the block looks at the key
+ * and the id before and after. A record keeps its type, and its pool,
  * for ever: a late reader of any pointer to it reads a record, and learns from the key which one.
  */
 #ifndef BERTH_ALLOC_BLOCK_H
@@ -39,6 +42,7 @@ enum berth_block_state {
     BERTH_BLOCK_LEAVING,
     BERTH_BLOCK_WAITING,
     BERTH_BLOCK_ORPHAN,
+    BERTH_BLOCK_CACHED,
     BERTH_BLOCK_HOLE,
     BERTH_BLOCK_MOVING
 };
@@ -53,7 +57,7 @@ struct berth_block {
     struct berth_block *prev, *next; /* neighbours in the segment, by address */
     _Atomic uintptr_t key;           /* address | state; 0 in a record that is no block */
     uint64_t size;                   /* held: a multiple of the granule */
-    uint64_t requested;              /* 0 unless LIVE or LEAVING */
+    uint64_t requested;              /* as the program asked, while LIVE or LEAVING */
     struct berth_pool *pool;         /* whose record this is, for ever */
     struct berth_segment *segment;
     uint64_t id; /* unique in the process: CU_POINTER_ATTRIBUTE_BUFFER_ID; WAITING: the epoch */
@@ -62,6 +66,7 @@ struct berth_block {
             struct berth_block *left, *right;
         };
         struct berth_block *waiting; /* WAITING: the next of the pool's list */
+        struct berth_block *link;    /* CACHED: the next in its bin */
         struct {                     /* LIVE */
             uint64_t table_version;  /* of the table that decided; 0 = none */
             uint32_t rule;
@@ -107,6 +112,9 @@ static inline bool berth__block_move(struct berth_block *block, uintptr_t addres
     return atomic_compare_exchange_strong_explicit(&block->key, &key, address | to,
                                                    memory_order_acq_rel, memory_order_acquire);
 }
+
+/* The first of `count` numbers that no block had; far above the driver's own. */
+uint64_t berth__block_ids(uint64_t count);
 
 /* A record of the pool's, with room in the index, or NULL without memory; the lock is held. */
 struct berth_block *berth__block_new(struct berth_slab *slab, struct berth_pool *pool);

@@ -11,15 +11,14 @@
 __thread struct berth_context_memory berth__context_memory;
 _Atomic uint64_t berth__context_generation = 1;
 
-/* Raised when a switch was not seen. */
+/* Raised when a switch was not seen, and at exit. */
 static atomic_bool is_distrusted;
 
 static void distrust(void)
 {
     static atomic_int said;
 
-    atomic_store(&is_distrusted, true);
-    berth__context_changed_for_all();
+    berth__context_track_no_more();
     berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_CUDA,
                     "a thread's CUDA context changed in a way that Berth does not see; the driver "
                     "is asked for it at each allocation from now on");
@@ -53,6 +52,12 @@ int berth__context_ask(berth_cu_context *ret, bool *ret_seen)
     if (ret_seen)
         *ret_seen = seen;
     return 0;
+}
+
+void berth__context_track_no_more(void)
+{
+    atomic_store(&is_distrusted, true);
+    berth__context_changed_for_all();
 }
 
 void berth__context_changed_for_all(void)

@@ -53,6 +53,12 @@ static inline void berth__context_changed(void)
 }
 void berth__context_changed_for_all(void);
 
+/*
+ * From now on the driver is asked each time. At exit: the driver may have ended, and then its answer
+ * is that (checklist 37).
+ */
+void berth__context_track_no_more(void);
+
 /* Whether contexts are remembered; for tests, which may also begin anew. */
 bool berth__context_is_tracked(void);
 void berth__context_track_again(void);

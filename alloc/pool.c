@@ -21,9 +21,6 @@ _Atomic(struct berth_pool *) berth__pool_first;
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 atomic_bool berth__pool_is_disabled;
 
-/* Far above the driver's own small numbers, so that the two never meet. */
-static _Atomic uint64_t next_id = (uint64_t)1 << 62;
-
 static bool pool_serves(const struct berth_pool *pool, berth_cu_context context, berth_tier_id tier)
 {
     return atomic_load_explicit(&pool->context, memory_order_acquire) == context &&
@@ -56,6 +53,12 @@ static struct berth_pool *pool_make(berth_cu_context context, int device, berth_
         pool->next = atomic_load_explicit(&berth__pool_first, memory_order_relaxed);
     }
     berth__pool_lock(pool);
+    for (struct berth_cache *cache = pool->caches; cache && pool->tier != tier;
+         cache = cache->next) {
+        berth__cache_lock(cache);
+        berth__stats_part_turn(&cache->part, tier);
+        berth__cache_unlock(cache);
+    }
     pool->device = device;
     pool->tier = tier;
     atomic_store_explicit(&pool->context, context, memory_order_release);
@@ -101,20 +104,41 @@ void berth__pool_count_cached(struct berth_pool *pool, uint64_t bytes)
     atomic_fetch_add_explicit(&berth__tier_stats[pool->tier].cached, bytes, memory_order_relaxed);
 }
 
+/*
+ * Writes what describes the block, which is the caller's, and then says that it is live. Others may
+ * be looking at the fields for the allocation before this one.
+ */
+static inline void describe(struct berth_block *block, const struct berth_pool_request *request,
+                            uint64_t id)
+{
+    __atomic_store_n(&block->id, id, __ATOMIC_RELAXED);
+    __atomic_store_n(&block->requested, request->size, __ATOMIC_RELAXED);
+    __atomic_store_n(&block->tag, (uint8_t)request->tag, __ATOMIC_RELAXED);
+    __atomic_store_n(&block->site, request->site, __ATOMIC_RELAXED);
+    __atomic_store_n(&block->table_version, request->table_version, __ATOMIC_RELAXED);
+    __atomic_store_n(&block->rule, request->rule, __ATOMIC_RELAXED);
+    atomic_store_explicit(&block->flags, 0, memory_order_relaxed);
+    berth__block_set_state(block, BERTH_BLOCK_LIVE);
+}
+
 void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
                           const struct berth_pool_request *request)
 {
-    block->requested = request->size;
-    block->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
-    block->tag = (uint8_t)request->tag;
-    block->site = request->site;
-    block->table_version = request->table_version;
-    block->rule = request->rule;
-    atomic_store_explicit(&block->flags, 0, memory_order_relaxed);
+    struct berth_cache *cache = berth__cache_peek(pool);
+    uint64_t id;
+
     block->segment->used_blocks++;
     berth__pool_count_cached(pool, -block->size);
-    berth__stats_alloc(pool->tier, request->tag, request->size, block->size);
-    berth__block_set_state(block, BERTH_BLOCK_LIVE);
+    if (cache) {
+        berth__cache_lock(cache);
+        id = berth__cache_id(cache);
+        berth__stats_part_alloc(&cache->part, request->tag, request->size, block->size);
+        berth__cache_unlock(cache);
+    } else {
+        id = berth__block_ids(1);
+        berth__stats_alloc(pool->tier, request->tag, request->size, block->size);
+    }
+    describe(block, request, id);
 }
 
 struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, bool is_whole)
@@ -154,8 +178,6 @@ void berth__pool_put(struct berth_pool *pool, struct berth_block *block)
 
     berth__pool_count_cached(pool, block->size);
     segment->used_blocks--;
-    block->requested = 0;
-    block->id = 0;
     berth__block_set_state(block, BERTH_BLOCK_FREE);
     if (block->next && berth__block_state(block->next) == BERTH_BLOCK_FREE) {
         berth__free_set_remove(set, block->next);
@@ -186,33 +208,101 @@ void berth__pool_settle(struct berth_pool *pool, uint64_t epoch)
     pool->waiting = stays;
 }
 
-int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_address)
+/* What a block for `size` bytes holds if it was made for them. */
+static inline uint64_t held_for(uint64_t size, bool is_whole)
+{
+    uint64_t rounded = berth__size_round(size);
+
+    return is_whole ? berth__pool_driver_size(rounded) : rounded;
+}
+
+/* The calling thread's cache of the pool that serves the context and tier, if it has one. */
+static inline struct berth_cache *cache_for(berth_cu_context context, berth_tier_id tier)
+{
+    struct berth_cache_thread *thread = &berth__cache_thread;
+    struct berth_cache *cache = thread->last;
+
+    if (BERTH_LIKELY(cache && pool_serves(cache->pool, context, tier)))
+        return cache;
+    for (cache = thread->first; cache; cache = cache->next_of_thread) {
+        if (pool_serves(cache->pool, context, tier)) {
+            thread->last = cache;
+            return cache;
+        }
+    }
+    return NULL;
+}
+
+/* From the thread's cache: no lock that others want, no call of the system or the driver. */
+static inline bool alloc_cached(const struct berth_pool_request *request, bool is_whole,
+                                uintptr_t *ret_address)
+{
+    berth_cu_context context = NULL;
+    struct berth_cache *cache;
+    struct berth_block *block;
+
+    if (berth__context_current(&context) < 0 || !context)
+        return false;
+    cache = cache_for(context, request->tier);
+    if (!cache)
+        return false;
+    berth__cache_lock(cache);
+    block = berth__cache_take(cache, berth__cache_key(held_for(request->size, is_whole), is_whole));
+    if (block) {
+        berth__stats_part_alloc(&cache->part, request->tag, request->size, block->size);
+        *ret_address = berth__block_address(block);
+        describe(block, request, berth__cache_id(cache));
+    }
+    berth__cache_unlock(cache);
+    return block != NULL;
+}
+
+/* From the pool; what the threads keep may be what is needed when joined. */
+static bool alloc_from_pool(struct berth_pool *pool, const struct berth_pool_request *request,
+                            uint64_t size, bool is_whole, uintptr_t *ret_address)
+{
+    struct berth_block *block;
+
+    berth__cache_of(pool);
+    berth__pool_lock(pool);
+    block = berth__pool_take(pool, size, is_whole);
+    if (!block && berth__cache_flush(pool))
+        block = berth__pool_take(pool, size, is_whole);
+    if (block) {
+        berth__pool_hand_out(pool, block, request);
+        *ret_address = berth__block_address(block);
+    }
+    berth__pool_unlock(pool);
+    return block != NULL;
+}
+
+static int alloc_slowly(const struct berth_pool_request *request, bool is_whole, bool is_captured,
+                        uintptr_t *ret_address)
 {
     uint64_t size = berth__size_round(request->size);
-    bool is_whole = berth__pool_is_whole(request->size);
-    bool is_captured = berth__device_capturing();
     berth_cu_context context = NULL;
-    struct berth_block *block = NULL;
     struct berth_pool *pool;
 
-    if (request->size == 0 || size == 0 || berth__pool_disabled() ||
-        berth__context_ask(&context, NULL) < 0 || !context)
+    if (size == 0 || berth__context_ask(&context, NULL) < 0 || !context)
         return BERTH_POOL_FORWARD;
     pool = pool_find_or_make(context, request->tier);
     if (!pool)
         return BERTH_POOL_FORWARD;
-    if (!is_captured) {
-        berth__pool_lock(pool);
-        block = berth__pool_take(pool, size, is_whole);
-        if (block) {
-            berth__pool_hand_out(pool, block, request);
-            *ret_address = berth__block_address(block);
-        }
-        berth__pool_unlock(pool);
-    }
-    if (BERTH_LIKELY(block != NULL))
+    if (!is_captured && alloc_from_pool(pool, request, size, is_whole, ret_address))
         return 0;
     return berth__pool_grow(pool, request, size, is_whole || is_captured, is_captured, ret_address);
+}
+
+int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_address)
+{
+    bool is_whole = berth__pool_is_whole(request->size);
+    bool is_captured = berth__device_capturing();
+
+    if (request->size == 0 || berth__pool_disabled())
+        return BERTH_POOL_FORWARD;
+    if (BERTH_LIKELY(!is_captured && alloc_cached(request, is_whole, ret_address)))
+        return 0;
+    return alloc_slowly(request, is_whole, is_captured, ret_address);
 }
 
 /* A block on its way out. From leave_begin() to leave_end() it belongs to the thread that frees. */
@@ -287,9 +377,19 @@ static bool leave_is_current(const struct leave *leave)
     return false;
 }
 
+/* With the pool's lock held. */
 static void leave_count(struct berth_block *block)
 {
-    berth__stats_free(block->pool->tier, (enum berth_tag)block->tag, block->requested, block->size);
+    struct berth_cache *cache = berth__cache_peek(block->pool);
+    enum berth_tag tag = (enum berth_tag)block->tag;
+
+    if (cache) {
+        berth__cache_lock(cache);
+        berth__stats_part_free(&cache->part, tag, block->requested, block->size);
+        berth__cache_unlock(cache);
+    } else {
+        berth__stats_free(block->pool->tier, tag, block->requested, block->size);
+    }
     if (atomic_exchange_explicit(&block->flags, 0, memory_order_relaxed) & BERTH_BLOCK_SYNC_MEMOPS)
         block->segment->sync_memops_blocks--;
 }
@@ -351,7 +451,6 @@ static int leave_in_capture(const struct leave *leave)
             berth__block_set_state(block, BERTH_BLOCK_LIVE);
         } else {
             leave_count(block);
-            block->requested = 0;
             block->id = pool->wait_epoch;
             block->waiting = pool->waiting;
             berth__block_set_state(block, BERTH_BLOCK_WAITING);
@@ -392,6 +491,45 @@ int berth__pool_free_in_order(uintptr_t address, berth_free_async_function funct
     return leave.to_driver ? leave_to_driver(&leave) : leave_in_capture(&leave);
 }
 
+/*
+ * Keeps a block whose device is idle in the calling thread's cache. False when it is not for that:
+ * larger than the cache, or not what a request like the last one would look for.
+ */
+static bool leave_to_cache(const struct leave *leave)
+{
+    uint64_t limit = berth__option(BERTH_OPTION_THREAD_CACHE);
+    struct berth_block *block = leave->block;
+    struct berth_pool *pool = leave->pool;
+    struct berth_cache *cache;
+    bool is_kept, is_full;
+
+    if (block->size > limit || block->size != held_for(block->requested, block->is_whole) ||
+        atomic_load_explicit(&block->flags, memory_order_relaxed) != 0)
+        return false;
+    cache = berth__cache_of(pool);
+    if (!cache)
+        return false;
+    berth__cache_lock(cache);
+    is_kept = atomic_load_explicit(&pool->caches_shut, memory_order_relaxed) == 0 &&
+              berth__block_state(block) == BERTH_BLOCK_LEAVING;
+    if (is_kept) {
+        enum berth_tag tag = (enum berth_tag)block->tag;
+        uint64_t requested = block->requested;
+
+        is_kept = berth__cache_put(cache, block);
+        if (is_kept)
+            berth__stats_part_free(&cache->part, tag, requested, block->size);
+    }
+    is_full = cache->bytes > limit;
+    berth__cache_unlock(cache);
+    if (BERTH_UNLIKELY(is_full)) {
+        berth__pool_lock(pool);
+        berth__cache_trim(cache, limit / 2);
+        berth__pool_unlock(pool);
+    }
+    return is_kept;
+}
+
 static int free_block(uintptr_t address, bool is_later)
 {
     struct leave leave = {0};
@@ -410,6 +548,8 @@ static int free_block(uintptr_t address, bool is_later)
         return berth__lazy_free(leave.block);
     leave.epoch = epoch_begin(leave.pool);
     r = berth__device_sync(leave.context);
+    if (BERTH_LIKELY(r == 0 && leave.epoch == 0 && leave_to_cache(&leave)))
+        return 0;
     berth__pool_lock(leave.pool);
     if (leave_is_current(&leave)) {
         if (r < 0) {
@@ -438,11 +578,13 @@ int berth__pool_free_later(uintptr_t address)
 static void drop_pool(struct berth_pool *pool)
 {
     berth__pool_lock(pool);
+    berth__cache_shut(pool);
     berth__lazy_freeze(pool);
     berth__lazy_drop(pool);
     while (pool->segments)
         berth__pool_forget_segment(pool, pool->segments);
     berth__lazy_thaw(pool);
+    berth__cache_open(pool);
     pool->generation++;
     atomic_store_explicit(&pool->is_ending, false, memory_order_relaxed);
     atomic_store_explicit(&pool->context, NULL, memory_order_release);

@@ -91,6 +91,7 @@ static int unbind(struct loan *loan, struct berth_pool *pool, struct berth_loan_
     int r = 0;
 
     berth__pool_lock(pool);
+    berth__cache_shut(pool);
     if (atomic_load(&loan->state) == LOAN_BOUND && loan->pool == pool) {
         if (loan->segment->used_blocks > 0) {
             read_use(loan->segment, ret_use);
@@ -99,6 +100,7 @@ static int unbind(struct loan *loan, struct berth_pool *pool, struct berth_loan_
             berth__pool_forget_segment(pool, loan->segment);
         }
     }
+    berth__cache_open(pool);
     berth__pool_unlock(pool);
     return r;
 }
@@ -255,6 +257,8 @@ int berth__pool_borrow(const struct berth_pool_request *request, uintptr_t *ret_
         return -ENOMEM;
     berth__pool_lock(pool);
     block = berth__pool_take(pool, size, false);
+    if (!block && berth__cache_flush(pool))
+        block = berth__pool_take(pool, size, false);
     if (!block && try_bind(pool, context, loan))
         block = berth__pool_take(pool, size, false);
     if (block) {

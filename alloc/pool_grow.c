@@ -128,6 +128,7 @@ static void waiting_remove(struct berth_pool *pool, const struct berth_block *bl
         at->waiting = block->waiting;
 }
 
+/* No block of it is in a thread's cache: those are shut. */
 void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *segment)
 {
     struct berth_free_set *set =
@@ -179,8 +180,10 @@ static void forget_stale(struct berth_segment *segment)
         return;
     }
     berth__pool_lock(pool);
+    berth__cache_shut(pool);
     if (segment->is_mapped && berth__page_map_find(segment->base) == segment)
         berth__pool_forget_segment(pool, segment);
+    berth__cache_open(pool);
     berth__pool_unlock(pool);
     berth__pool_bury_ranges(pool);
 }
@@ -349,6 +352,8 @@ static bool take_cached(const struct request *request)
 
     berth__pool_lock(pool);
     block = berth__pool_take(pool, request->size, request->is_whole);
+    if (!block && berth__cache_flush(pool))
+        block = berth__pool_take(pool, request->size, request->is_whole);
     if (block) {
         berth__pool_hand_out(pool, block, request->request);
         *request->ret_address = berth__block_address(block);

@@ -14,6 +14,7 @@
 #ifndef BERTH_ALLOC_POOL_PARTS_H
 #define BERTH_ALLOC_POOL_PARTS_H
 
+#include "alloc/cache.h"
 #include "alloc/options.h"
 #include "alloc/pool.h"
 #include "alloc/pool_lazy.h"
@@ -24,15 +25,19 @@
 /*
  * Pools are never unmapped: one whose context died is taken by the next new context.
  *
- * Lock ranks: pool registry, then pool, then page map. Two pools are never locked at once.
+ * Lock ranks: pool registry, then pool, then a cache, page map or block index. Two pools are never
+ * locked at once.
  */
 struct berth_pool {
-    pthread_mutex_t lock;
-    struct berth_pool *next;             /* the registry's list, appended to only */
-    _Atomic(berth_cu_context) context;   /* NULL: unused. Written under `lock` */
-    atomic_bool is_ending;               /* see berth__pool_drop_begin() */
-    _Atomic berth_tier_id tier;          /* Synchronization: written before `context` */
-    _Atomic int device;                  /* Synchronization: written before `context` */
+    struct berth_pool *next;           /* the registry's list, appended to only */
+    _Atomic(berth_cu_context) context; /* NULL: unused. Written under `lock` */
+    atomic_bool is_ending;             /* see berth__pool_drop_begin() */
+    _Atomic berth_tier_id tier;        /* Synchronization: written before `context` */
+    _Atomic int device;                /* Synchronization: written before `context` */
+    _Atomic unsigned caches_shut;      /* see berth__cache_shut() */
+    /* What is above is read by all threads, what is below changes often. */
+    _Alignas(64) pthread_mutex_t lock;
+    struct berth_cache *caches;
     uint64_t generation;                 /* of contexts that this pool has served */
     struct berth_free_set shared, whole; /* free blocks */
     struct berth_segment *segments;
@@ -78,7 +83,7 @@ struct berth_pool *berth__pool_for(berth_cu_context context, berth_tier_id tier)
 /* Adds to the bytes that are cached, in the pool and in the account; wraps to subtract. */
 void berth__pool_count_cached(struct berth_pool *pool, uint64_t bytes);
 
-/* Called with the lock held: a free block becomes the program's. */
+/* Called with the lock held: a free block that was taken becomes the program's. */
 void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
                           const struct berth_pool_request *request);
 /*
@@ -156,7 +161,10 @@ uint64_t berth__pool_release_for(struct berth_pool *pool, int error, uint64_t si
 void berth__pool_list_add(struct berth_pool *pool, struct berth_segment *segment);
 void berth__pool_list_remove(struct berth_pool *pool, struct berth_segment *segment);
 
-/* Called with the lock held: takes the segment out of the page map and the pool's books. */
+/*
+ * Called with the lock held, and the threads' caches shut if the pool may have blocks in them (they
+ * cannot be of a segment with one block that is leaving): takes the segment out of the page map and
+ * the pool's books. */
 void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *segment);
 
 /* Returns the records of a segment that is in no list; the lock is held. */

@@ -24,7 +24,8 @@ static struct berth_block *find_and_lock(uintptr_t address, int *ret_error)
     if (berth__page_map_find(address) == segment) {
         block = berth__segment_block(segment, address);
         if (block && berth__block_state(block) == BERTH_BLOCK_LIVE &&
-            address - berth__block_address(block) < block->requested)
+            address - berth__block_address(block) <
+                __atomic_load_n(&block->requested, __ATOMIC_RELAXED))
             return block;
         *ret_error = -EFAULT;
     }
@@ -32,30 +33,49 @@ static struct berth_block *find_and_lock(uintptr_t address, int *ret_error)
     return NULL;
 }
 
-int berth__pool_find(uintptr_t address, struct berth_block_view *ret)
+/*
+ * Threads free and hand out blocks without the pool's lock: whether all that was read is of one
+ * allocation, the block's key and number tell afterwards.
+ */
+static bool view_block(const struct berth_block *block, struct berth_block_view *ret)
 {
-    int r;
-    const struct berth_block *block = find_and_lock(address, &r);
+    uint64_t id = __atomic_load_n(&block->id, __ATOMIC_ACQUIRE);
 
-    if (!block)
-        return r;
     *ret = (struct berth_block_view){
-        .tier = block->segment->pool->tier,
+        .tier = block->pool->tier,
         .base = berth__block_address(block),
-        .requested = block->requested,
+        .requested = __atomic_load_n(&block->requested, __ATOMIC_RELAXED),
         .held = block->size,
-        .id = block->id,
+        .id = id,
         .context = atomic_load_explicit(&block->pool->context, memory_order_relaxed),
         .is_borrowed = block->segment->kind == BERTH_SEGMENT_BORROWED,
-        .is_whole = block->segment->kind == BERTH_SEGMENT_WHOLE,
+        .is_whole = block->is_whole,
         .page_size = block->segment->range ? berth__range_page_size(block->segment->range) : 0,
         .is_sync_memops = (block->flags & BERTH_BLOCK_SYNC_MEMOPS) != 0,
-        .tag = (enum berth_tag)block->tag,
-        .site = block->site,
-        .table_version = block->table_version,
-        .rule = block->rule,
+        .tag = (enum berth_tag)__atomic_load_n(&block->tag, __ATOMIC_RELAXED),
+        .site = __atomic_load_n(&block->site, __ATOMIC_RELAXED),
+        .table_version = __atomic_load_n(&block->table_version, __ATOMIC_RELAXED),
+        .rule = __atomic_load_n(&block->rule, __ATOMIC_RELAXED),
     };
-    berth__pool_unlock(block->segment->pool);
+    return berth__block_state(block) == BERTH_BLOCK_LIVE &&
+           __atomic_load_n(&block->id, __ATOMIC_RELAXED) == id;
+}
+
+int berth__pool_find(uintptr_t address, struct berth_block_view *ret)
+{
+    struct berth_block_view view;
+    const struct berth_block *block;
+    bool is_whole_truth;
+    int r;
+
+    do {
+        block = find_and_lock(address, &r);
+        if (!block)
+            return r;
+        is_whole_truth = view_block(block, &view);
+        berth__pool_unlock(block->pool);
+    } while (!is_whole_truth);
+    *ret = view;
     return 0;
 }
 
@@ -67,7 +87,7 @@ void berth__pool_set_exported(uintptr_t base)
     if (!block)
         return;
     atomic_fetch_or_explicit(&block->flags, BERTH_BLOCK_EXPORTED, memory_order_relaxed);
-    berth__pool_unlock(block->segment->pool);
+    berth__pool_unlock(block->pool);
 }
 
 bool berth__pool_set_sync_memops(uintptr_t base, bool value)
@@ -90,7 +110,7 @@ bool berth__pool_set_sync_memops(uintptr_t base, bool value)
         segment->sync_memops_blocks--;
     }
     tell = value || segment->sync_memops_blocks == 0;
-    berth__pool_unlock(segment->pool);
+    berth__pool_unlock(block->pool);
     return tell;
 }
 
@@ -103,7 +123,7 @@ uint64_t berth__pool_cached(int device)
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
         berth__pool_lock(pool);
         if (pool->device == device && berth__tier(pool->tier)->kind != BERTH_KIND_SHARED)
-            cached += pool->cached;
+            cached += pool->cached + berth__cache_bytes(pool);
         berth__pool_unlock(pool);
     }
     return cached;
@@ -120,6 +140,7 @@ static void audit_segment(const struct berth_segment *segment, struct berth_pool
     for (const struct berth_block *block = segment->first; block; block = block->next) {
         switch (berth__block_state(block)) {
         case BERTH_BLOCK_FREE:
+        case BERTH_BLOCK_CACHED:
             audit->cached += block->size;
             break;
         case BERTH_BLOCK_WAITING:
@@ -200,18 +221,22 @@ static bool is_valid_frozen(const struct berth_pool *pool)
             shared += segment->size;
         audit_segment(segment, &audit);
     }
-    return audit.cached == pool->cached && audit.waiting == waiting_bytes(pool) &&
-           shared == pool->shared_reserved && audit.reserved == berth__pool_reserved(pool) &&
-           range_is_valid(pool);
+    return audit.cached == pool->cached + berth__cache_bytes(pool) &&
+           audit.waiting == waiting_bytes(pool) && shared == pool->shared_reserved &&
+           audit.reserved == berth__pool_reserved(pool) && range_is_valid(pool);
 }
 
 bool berth__pool_is_valid(struct berth_pool *pool)
 {
     bool is_valid;
 
-    /* A free that waits changes the block and its cell together. */
+    /* A free that waits changes the block and its cell together, one that is kept its cache. */
     berth__lazy_freeze(pool);
+    for (struct berth_cache *cache = pool->caches; cache; cache = cache->next)
+        berth__cache_lock(cache);
     is_valid = is_valid_frozen(pool);
+    for (struct berth_cache *cache = pool->caches; cache; cache = cache->next)
+        berth__cache_unlock(cache);
     berth__lazy_thaw(pool);
     return is_valid;
 }

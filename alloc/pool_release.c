@@ -99,6 +99,7 @@ uint64_t berth__pool_release_bytes(struct berth_pool *pool, uint64_t need)
     berth__pool_lock(pool);
     context = atomic_load_explicit(&pool->context, memory_order_relaxed);
     generation = pool->generation;
+    berth__cache_flush(pool);
     list = atomic_load_explicit(&pool->is_ending, memory_order_relaxed) ? NULL
                                                                         : detach_cached(pool, need);
     berth__pool_unlock(pool);

@@ -33,6 +33,7 @@ static enum berth_block_use use_of(const struct berth_block *block)
 {
     switch (berth__block_state(block)) {
     case BERTH_BLOCK_FREE:
+    case BERTH_BLOCK_CACHED:
         return BERTH_USE_FREE;
     case BERTH_BLOCK_LIVE:
         return BERTH_USE_LIVE;

@@ -16,6 +16,8 @@
 #include "ipc/control.h"
 #include "ipc/shared_tier.h"
 
+#include <stdlib.h>
+
 EXPORT(cuInit);
 EXPORT(cuCtxSetCurrent);
 EXPORT(cuCtxPushCurrent);
@@ -47,7 +49,9 @@ berth_cu_result berth__hook_cuInit(unsigned flags)
     NEED(cuInit);
     result = berth__driver.cuInit(flags);
     if (result == BERTH_CU_SUCCESS) {
-        atomic_store_explicit(&berth__device_is_initialised, true, memory_order_release);
+        /* Handlers run in reverse order: this one before the driver's own, which ends it. */
+        if (!atomic_exchange_explicit(&berth__device_is_initialised, true, memory_order_release))
+            atexit(berth__context_track_no_more);
         berth__thread.inside++;
         berth__trace_begin_wanted();
         if (berth__control_wanted)

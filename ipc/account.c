@@ -51,7 +51,7 @@ static void read_tier(berth_tier_id id, struct tier_reading *ret)
         berth__stats_read(id, (enum berth_tag)tag, &ret->cell[tag]);
         add_cell(&ret->sum, &ret->cell[tag]);
     }
-    ret->cached = load(&stats->cached);
+    ret->cached = berth__stats_cached(id);
     ret->reserved = load(&stats->reserved);
     make_consistent(ret);
     ret->spilled_blocks = load(&stats->spilled_blocks);

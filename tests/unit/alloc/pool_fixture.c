@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pool_fixture.h"
 
+#include "alloc/options.h"
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
 #include "alloc/pool_parts.h"
@@ -11,15 +12,19 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 static uint64_t held_in_cells(void)
 {
+    struct berth_cell_reading cell;
     uint64_t held = 0;
 
-    for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++)
-        held += berth__tier_stats[BERTH_TIER_DEVICE].cell[tag].held;
+    for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++) {
+        berth__stats_read(BERTH_TIER_DEVICE, (enum berth_tag)tag, &cell);
+        held += cell.held;
+    }
     return held;
 }
 
@@ -31,7 +36,7 @@ void pool_assert_adds_up(void)
     berth__pool_audit(&audit);
     assert_true(berth__pools_are_valid());
     assert_int_equal(audit.held, held_in_cells());
-    assert_int_equal(audit.cached, stats->cached);
+    assert_int_equal(audit.cached, berth__stats_cached(BERTH_TIER_DEVICE));
     assert_int_equal(audit.reserved, stats->reserved);
     assert_int_equal(audit.reserved, audit.held + audit.cached + audit.waiting + audit.kept);
     assert_int_equal(audit.reserved, mock_bytes());
@@ -39,8 +44,18 @@ void pool_assert_adds_up(void)
     assert_int_equal(mock_depth() > 1, 0);
 }
 
+void pool_set_thread_cache(const char *size)
+{
+    char why[BERTH_OPTION_WHY_MAX];
+
+    assert_int_equal(berth__option_set("thread-cache", 12, size, strlen(size),
+                                       BERTH_ORIGIN_ENVIRONMENT, why),
+                     0);
+}
+
 int pool_set_up(void **state)
 {
+    berth__option_unset(BERTH_OPTION_THREAD_CACHE, BERTH_ORIGIN_ENVIRONMENT);
     for (unsigned i = 0; i < 4; i++)
         berth__pool_drop(mock_context(i));
     mock_reset(GIB(1));

@@ -17,6 +17,9 @@ int pool_set_up(void **state);
 int pool_tear_down(void **state);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pool_set_up, pool_tear_down)
 
+/* The option thread-cache, until the test ends. */
+void pool_set_thread_cache(const char *size);
+
 /* Whether the account, the walk over the pools and the driver say the same. */
 void pool_assert_adds_up(void);
 

@@ -120,6 +120,7 @@ static void best_fit_takes_the_smallest_and_lowest(void **state)
               gap2 = pool_get(512);
     uintptr_t c = pool_get(KIB(32)), gap3 = pool_get(512);
 
+    pool_set_thread_cache("0");
     pool_put(c);
     pool_put(a);
     pool_put(b);

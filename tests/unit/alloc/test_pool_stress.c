@@ -95,14 +95,17 @@ static void check_account(void)
 {
     const struct berth_tier_stats *stats = &berth__tier_stats[BERTH_TIER_DEVICE];
     struct berth_pool_audit audit;
-    uint64_t held = 0;
+    struct berth_cell_reading cell;
+    uint64_t held = 0, cached = berth__stats_cached(BERTH_TIER_DEVICE);
 
     berth__pool_audit(&audit);
-    for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++)
-        held += stats->cell[tag].held;
+    for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++) {
+        berth__stats_read(BERTH_TIER_DEVICE, (enum berth_tag)tag, &cell);
+        held += cell.held;
+    }
     CHECK(berth__pools_are_valid());
-    CHECK(audit.held == held && audit.cached == stats->cached);
-    CHECK(stats->reserved == held + stats->cached && stats->reserved == mock_bytes());
+    CHECK(audit.held == held && audit.cached == cached);
+    CHECK(stats->reserved == held + cached && stats->reserved == mock_bytes());
 }
 
 static void *work(void *argument)

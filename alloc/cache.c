@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/cache.h"
+
+#include "alloc/pool_parts.h"
+
+#include <pthread.h>
+#include <time.h>
+
+__thread struct berth_cache_thread berth__cache_thread;
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t key;
+static bool has_key;
+
+/*
+ * Another thread has the lock, for some instructions, unless it was preempted there: then the
+ * processor must be left to it, whatever the priorities are.
+ */
+void berth__cache_wait(struct berth_cache *cache)
+{
+    const struct timespec moment = {0, 50000};
+
+    for (unsigned round = 0;; round++) {
+        for (unsigned i = 0; i < 200; i++) {
+            if (atomic_load_explicit(&cache->lock, memory_order_relaxed) == 0 &&
+                atomic_exchange_explicit(&cache->lock, 1, memory_order_acquire) == 0)
+                return;
+#if defined(__x86_64__) || defined(__i386__)
+            __builtin_ia32_pause();
+#endif
+        }
+        if (round > 0)
+            nanosleep(&moment, NULL);
+    }
+}
+
+void berth__cache_more_ids(struct berth_cache *cache)
+{
+    cache->next_id = berth__block_ids(BERTH_CACHE_IDS);
+    cache->last_id = cache->next_id + BERTH_CACHE_IDS;
+}
+
+/* The thread ends: its blocks go to the pools, and the next thread may have its caches. */
+static void thread_ends(void *argument)
+{
+    struct berth_cache_thread *thread = argument;
+    struct berth_cache *next;
+
+    thread->has_ended = true;
+    thread->last = NULL;
+    for (struct berth_cache *cache = thread->first; cache; cache = next) {
+        next = cache->next_of_thread;
+        if (berth__pool_disabled())
+            continue;
+        berth__pool_lock(cache->pool);
+        berth__cache_trim(cache, 0);
+        for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++)
+            berth__stats_part_publish(&cache->part, (enum berth_tag)tag);
+        cache->is_owned = false;
+        berth__pool_unlock(cache->pool);
+    }
+    thread->first = NULL;
+}
+
+static void make_key(void)
+{
+    has_key = pthread_key_create(&key, thread_ends) == 0;
+}
+
+struct berth_cache *berth__cache_peek(const struct berth_pool *pool)
+{
+    struct berth_cache *cache = berth__cache_thread.first;
+
+    while (cache && cache->pool != pool)
+        cache = cache->next_of_thread;
+    return cache;
+}
+
+/* One that nobody has, or a new one; the pool is locked. */
+static struct berth_cache *cache_make(struct berth_pool *pool)
+{
+    struct berth_cache *cache = pool->caches;
+
+    while (cache && cache->is_owned)
+        cache = cache->next;
+    if (!cache) {
+        cache = berth__slab_map(sizeof(*cache));
+        if (!cache)
+            return NULL;
+        cache->pool = pool;
+        cache->next = pool->caches;
+        pool->caches = cache;
+        berth__stats_part_add(&cache->part,
+                              atomic_load_explicit(&pool->tier, memory_order_relaxed));
+    }
+    cache->is_owned = true;
+    return cache;
+}
+
+struct berth_cache *berth__cache_find(struct berth_pool *pool)
+{
+    struct berth_cache_thread *thread = &berth__cache_thread;
+    struct berth_cache *cache = berth__cache_peek(pool);
+
+    if (!cache && !thread->has_ended) {
+        pthread_once(&once, make_key);
+        /* The library may allocate for this: no lock is held. */
+        if (!has_key || pthread_setspecific(key, thread) != 0)
+            return NULL;
+        berth__pool_lock(pool);
+        cache = cache_make(pool);
+        berth__pool_unlock(pool);
+        if (cache) {
+            cache->next_of_thread = thread->first;
+            thread->first = cache;
+        }
+    }
+    if (cache)
+        thread->last = cache;
+    return cache;
+}
+
+bool berth__cache_put(struct berth_cache *cache, struct berth_block *block)
+{
+    uint64_t block_key = berth__cache_key(block->size, block->is_whole);
+    struct berth_cache_bin *set = berth__cache_set(cache, block_key);
+    struct berth_cache_bin *bin = NULL;
+
+    for (unsigned way = 0; way < BERTH_CACHE_WAYS; way++) {
+        if (set[way].key == block_key) {
+            bin = &set[way];
+            break;
+        }
+        if (!set[way].first)
+            bin = &set[way];
+    }
+    if (!bin)
+        return false;
+    bin->key = block_key;
+    berth__block_set_state(block, BERTH_BLOCK_CACHED);
+    __atomic_store_n(&block->link, bin->first, __ATOMIC_RELAXED);
+    bin->first = block;
+    cache->bytes += block->size;
+    atomic_store_explicit(&cache->part.cached, cache->bytes, memory_order_relaxed);
+    return true;
+}
+
+static void empty_bin(struct berth_cache *cache, struct berth_cache_bin *bin)
+{
+    struct berth_block *block = bin->first, *next;
+
+    for (; block; block = next) {
+        next = block->link;
+        cache->bytes -= block->size;
+        berth__pool_put(cache->pool, block);
+    }
+    bin->first = NULL;
+}
+
+bool berth__cache_trim(struct berth_cache *cache, uint64_t bytes)
+{
+    bool had_any;
+
+    berth__cache_lock(cache);
+    had_any = cache->bytes > bytes;
+    for (unsigned i = 0; i < BERTH_CACHE_BINS && cache->bytes > bytes; i++) {
+        empty_bin(cache, &cache->bin[cache->hand]);
+        cache->hand = (cache->hand + 1) % BERTH_CACHE_BINS;
+    }
+    atomic_store_explicit(&cache->part.cached, cache->bytes, memory_order_relaxed);
+    berth__cache_unlock(cache);
+    return had_any;
+}
+
+bool berth__cache_flush(struct berth_pool *pool)
+{
+    bool had_any = false;
+
+    for (struct berth_cache *cache = pool->caches; cache; cache = cache->next)
+        had_any |= berth__cache_trim(cache, 0);
+    return had_any;
+}
+
+/*
+ * Whoever takes a cache's lock after the flush sees that it is shut: then no block of the pool is
+ * CACHED, and none becomes so.
+ */
+void berth__cache_shut(struct berth_pool *pool)
+{
+    atomic_fetch_add_explicit(&pool->caches_shut, 1, memory_order_relaxed);
+    berth__cache_flush(pool);
+}
+
+void berth__cache_open(struct berth_pool *pool)
+{
+    atomic_fetch_sub_explicit(&pool->caches_shut, 1, memory_order_relaxed);
+}
+
+uint64_t berth__cache_bytes(const struct berth_pool *pool)
+{
+    uint64_t bytes = 0;
+
+    for (const struct berth_cache *cache = pool->caches; cache; cache = cache->next)
+        bytes += atomic_load_explicit(&cache->part.cached, memory_order_relaxed);
+    return bytes;
+}

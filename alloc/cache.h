@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A thread's cache: free blocks of one pool that one thread hands out and takes back without the
+ * pool's lock, and the counters of what it hands out.
+ *
+ * Blocks lie in bins, one for each exact size and kind, found by a hash: the last one freed is the
+ * first one used. They are never cut or joined here. The option thread-cache bounds the bytes; what
+ * is too much goes to the pool. The pool takes all blocks of all its caches before it asks the
+ * driver for memory, when it gives memory back, and when its context is destroyed, so that what
+ * threads keep is never what the program lacks. At a thread's end the cache is emptied; it serves
+ * the next thread that needs one.
+ *
+ * Synchronization: all fields by the cache's own lock, one word that its thread takes by an
+ * exchange and that others want seldom. It ranks below the pool's lock. `next` and `is_owned` by
+ * the pool's lock.
+ */
+#ifndef BERTH_ALLOC_CACHE_H
+#define BERTH_ALLOC_CACHE_H
+
+#include "alloc/block.h"
+#include "alloc/stats.h"
+
+/* 32 sets of 4 bins: a size may lie in any bin of its set. */
+#define BERTH_CACHE_SET_SHIFT 5
+#define BERTH_CACHE_WAYS 4
+#define BERTH_CACHE_BINS (BERTH_CACHE_WAYS << BERTH_CACHE_SET_SHIFT)
+
+/* Numbers for blocks that a cache takes at once. */
+#define BERTH_CACHE_IDS 4096
+
+struct berth_cache_bin {
+    uint64_t key; /* size held, and in the lowest bit the kind; meaningless while it is empty */
+    struct berth_block *first;
+};
+
+struct berth_cache {
+    atomic_int lock;
+    bool is_owned;
+    struct berth_pool *pool;
+    struct berth_cache *next;           /* the pool's list, appended to only */
+    struct berth_cache *next_of_thread; /* only the owner reads or writes it */
+    uint64_t bytes;                     /* derived: of the blocks in the bins */
+    uint64_t next_id, last_id;
+    unsigned hand; /* the bin that is emptied next when there is too much */
+    struct berth_stats_part part;
+    struct berth_cache_bin bin[BERTH_CACHE_BINS];
+};
+
+/* The calling thread's caches; only the thread itself reads or writes it. */
+struct berth_cache_thread {
+    struct berth_cache *last;  /* the one that was used last */
+    struct berth_cache *first; /* of all */
+    bool has_ended;            /* from here on the thread has no cache */
+};
+
+extern __thread struct berth_cache_thread berth__cache_thread
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* The calling thread's cache of a pool, or NULL when it can have none; the pool is not locked. */
+struct berth_cache *berth__cache_find(struct berth_pool *pool);
+/* The same, only if the thread has it already. */
+struct berth_cache *berth__cache_peek(const struct berth_pool *pool);
+
+static inline struct berth_cache *berth__cache_of(struct berth_pool *pool)
+{
+    struct berth_cache *cache = berth__cache_thread.last;
+
+    return BERTH_LIKELY(cache && cache->pool == pool) ? cache : berth__cache_find(pool);
+}
+
+void berth__cache_wait(struct berth_cache *cache);
+
+static inline void berth__cache_lock(struct berth_cache *cache)
+{
+    if (BERTH_UNLIKELY(atomic_exchange_explicit(&cache->lock, 1, memory_order_acquire) != 0))
+        berth__cache_wait(cache);
+}
+
+static inline void berth__cache_unlock(struct berth_cache *cache)
+{
+    atomic_store_explicit(&cache->lock, 0, memory_order_release);
+}
+
+static inline uint64_t berth__cache_key(uint64_t held, bool is_whole)
+{
+    return held | is_whole;
+}
+
+/* The first of the bins where a size may lie. */
+static inline struct berth_cache_bin *berth__cache_set(struct berth_cache *cache, uint64_t key)
+{
+    uint64_t hash = key * 0x9e3779b97f4a7c15u;
+
+    return &cache->bin[(hash >> (64 - BERTH_CACHE_SET_SHIFT)) * BERTH_CACHE_WAYS];
+}
+
+/* With the lock held: a block of exactly that size and kind, still CACHED, or NULL. */
+static inline struct berth_block *berth__cache_take(struct berth_cache *cache, uint64_t key)
+{
+    struct berth_cache_bin *bin = berth__cache_set(cache, key);
+
+    for (unsigned way = 0; way < BERTH_CACHE_WAYS; way++, bin++) {
+        struct berth_block *block = bin->first;
+
+        if (bin->key != key || !block)
+            continue;
+        bin->first = block->link;
+        cache->bytes -= block->size;
+        atomic_store_explicit(&cache->part.cached, cache->bytes, memory_order_relaxed);
+        return block;
+    }
+    return NULL;
+}
+
+/*
+ * With the lock held: keeps a block, which becomes CACHED. False when it is not for this cache: all
+ * bins of its set have other sizes.
+ */
+bool berth__cache_put(struct berth_cache *cache, struct berth_block *block);
+
+void berth__cache_more_ids(struct berth_cache *cache);
+
+/* With the lock held: a number that no block had. */
+static inline uint64_t berth__cache_id(struct berth_cache *cache)
+{
+    if (BERTH_UNLIKELY(cache->next_id == cache->last_id))
+        berth__cache_more_ids(cache);
+    return cache->next_id++;
+}
+
+/* With the pool's lock held: puts blocks into the pool until at most `bytes` are left. Whether any.
+ */
+bool berth__cache_trim(struct berth_cache *cache, uint64_t bytes);
+/* The same for all caches of a pool, to nothing. */
+bool berth__cache_flush(struct berth_pool *pool);
+/* With the pool's lock held: no cache of the pool keeps anything until they are opened as often. */
+void berth__cache_shut(struct berth_pool *pool);
+void berth__cache_open(struct berth_pool *pool);
+/* What the caches of a pool keep. */
+uint64_t berth__cache_bytes(const struct berth_pool *pool);
+
+#endif
