@@ -90,6 +90,11 @@ static int unbind(struct loan *loan, struct berth_pool *pool, struct berth_loan_
 {
     int r = 0;
 
+    /* What the program has freed is no reason to keep it. */
+    if (!berth__device_capturing()) {
+        berth__lazy_reclaim_all(pool);
+        berth__pool_settle_waiting(pool);
+    }
     berth__pool_lock(pool);
     berth__cache_shut(pool);
     if (atomic_load(&loan->state) == LOAN_BOUND && loan->pool == pool) {
@@ -238,13 +243,37 @@ static bool try_bind(struct berth_pool *pool, berth_cu_context context, struct l
     return false;
 }
 
+/* A request that looks in a pool. */
+struct wish {
+    const struct berth_pool_request *request;
+    uint64_t size;
+    uintptr_t *ret_address;
+};
+
+static bool take(struct berth_pool *pool, void *argument)
+{
+    const struct wish *wish = argument;
+    struct berth_block *block;
+
+    berth__pool_lock(pool);
+    block = berth__pool_take(pool, wish->size, false);
+    if (!block && berth__cache_flush(pool))
+        block = berth__pool_take(pool, wish->size, false);
+    if (block) {
+        berth__pool_hand_out(pool, block, wish->request);
+        *wish->ret_address = berth__block_address(block);
+    }
+    berth__pool_unlock(pool);
+    return block != NULL;
+}
+
 int berth__pool_borrow(const struct berth_pool_request *request, uintptr_t *ret_address)
 {
     uint64_t size = berth__size_round(request->size);
-    struct loan *loan = &loans[request->tier];
+    struct wish wish = {request, size, ret_address};
     berth_cu_context context = NULL;
-    struct berth_block *block;
     struct berth_pool *pool;
+    bool is_bound;
 
     if (request->size == 0 || berth__pool_disabled() || berth__device_current(&context) < 0 ||
         !context)
@@ -255,16 +284,14 @@ int berth__pool_borrow(const struct berth_pool_request *request, uintptr_t *ret_
     pool = berth__pool_for(context, request->tier);
     if (!pool)
         return -ENOMEM;
+    if (take(pool, &wish))
+        return 0;
     berth__pool_lock(pool);
-    block = berth__pool_take(pool, size, false);
-    if (!block && berth__cache_flush(pool))
-        block = berth__pool_take(pool, size, false);
-    if (!block && try_bind(pool, context, loan))
-        block = berth__pool_take(pool, size, false);
-    if (block) {
-        berth__pool_hand_out(pool, block, request);
-        *ret_address = berth__block_address(block);
-    }
+    is_bound = try_bind(pool, context, &loans[request->tier]);
     berth__pool_unlock(pool);
-    return block ? 0 : -ENOMEM;
+    if (is_bound ? take(pool, &wish) : berth__lazy_take(pool, size, take, &wish))
+        return 0;
+    /* Where no point in the context's work can be recorded, it was synchronised. */
+    berth__pool_settle_waiting(pool);
+    return take(pool, &wish) ? 0 : -ENOMEM;
 }

@@ -326,8 +326,7 @@ static bool is_out_of_memory(int r)
     return r == -ENOMEM || r == -ENOSPC || r == -EDQUOT;
 }
 
-/* Blocks that wait since a capture come free by a synchronisation, when no capture is open. */
-static bool settle_waiting(struct berth_pool *pool)
+bool berth__pool_settle_waiting(struct berth_pool *pool)
 {
     berth_cu_context context = atomic_load_explicit(&pool->context, memory_order_relaxed);
     uint64_t epoch;
@@ -407,7 +406,7 @@ static int climb(const struct request *request)
 {
     int r = grow(request, request->target, false);
 
-    if (is_out_of_memory(r) && !request->is_captured && settle_waiting(request->pool) &&
+    if (is_out_of_memory(r) && !request->is_captured && berth__pool_settle_waiting(request->pool) &&
         take_cached(request))
         return 0;
     if (is_out_of_memory(r) && (request->is_expandable || request->least < request->target))

@@ -5,6 +5,7 @@
 #include "alloc/order.h"
 #include "alloc/pool_parts.h"
 #include "alloc/stats.h"
+#include "alloc/tier_ops.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -565,7 +566,8 @@ uint64_t berth__lazy_waiting(int device)
     if (berth__pool_disabled())
         return 0;
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
-        if (device == BERTH_POOL_ALL_DEVICES || atomic_load(&pool->device) == device)
+        if ((device == BERTH_POOL_ALL_DEVICES || atomic_load(&pool->device) == device) &&
+            berth__tier(atomic_load(&pool->tier))->kind != BERTH_KIND_SHARED)
             bytes += berth__lazy_bytes(pool);
     return bytes;
 }

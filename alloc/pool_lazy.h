@@ -92,7 +92,8 @@ bool berth__lazy_remove(struct berth_pool *pool, const struct berth_block *block
 /* Bytes that wait here, without a lock; those of blocks in pool->waiting are not among them. */
 uint64_t berth__lazy_bytes(const struct berth_pool *pool);
 
-/* Bytes that wait, of one device or of BERTH_POOL_ALL_DEVICES, and of one tier. */
+/* Bytes that wait, of one device or of BERTH_POOL_ALL_DEVICES, less what is borrowed; of one tier.
+ */
 uint64_t berth__lazy_waiting(int device);
 uint64_t berth__lazy_waiting_tier(berth_tier_id tier);
 

@@ -113,6 +113,11 @@ struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, boo
 void berth__pool_put(struct berth_pool *pool, struct berth_block *block);
 /* Frees those blocks that waited when `epoch` began. */
 void berth__pool_settle(struct berth_pool *pool, uint64_t epoch);
+/*
+ * Called without the lock: frees those that wait since a capture by a synchronisation, when no
+ * capture is open. False if none waits, or the driver does not synchronise.
+ */
+bool berth__pool_settle_waiting(struct berth_pool *pool);
 
 /* A segment to be: everything that can fail for want of host memory is had before the driver. */
 struct berth_growth {
