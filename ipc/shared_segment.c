@@ -141,7 +141,9 @@ static int make_memory(struct berth_shared_segment *segment, struct berth_failur
     segment->size = (segment->size + granularity - 1) / granularity * granularity;
     /* It is this program's memory, in none of its blocks: part of its device tier's overhead. */
     if (berth__tier_reserve(BERTH_TIER_DEVICE, segment->size) < 0)
-        return berth__failure_set(failure, "no-room", "the capacity of tier device is full");
+        return berth__failure_set(failure, "no-room",
+                                  "the capacity of tier device, or the option device-limit, leaves "
+                                  "no room for it");
     if (segment->is_legacy) {
         r = make_legacy(segment, failure);
     } else {
