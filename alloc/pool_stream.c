@@ -21,39 +21,10 @@
 
 struct berth_stream_counts berth__stream_counts;
 
-/* Far above the driver's own small numbers, and apart from the pool's. */
-static _Atomic uint64_t next_id = (uint64_t)3 << 61;
-
-static void count_cached(const struct berth_stream_block *block, uint64_t bytes)
-{
-    atomic_fetch_add_explicit(&berth__tier_stats[block->tier].cached, bytes, memory_order_relaxed);
-}
-
-static void hand_out(struct berth_stream_block *block, const struct berth_pool_request *request)
-{
-    atomic_store_explicit(&block->requested, request->size, memory_order_relaxed);
-    atomic_store_explicit(&block->id, atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed),
-                          memory_order_relaxed);
-    atomic_store_explicit(&block->tag, (uint8_t)request->tag, memory_order_relaxed);
-    atomic_store_explicit(&block->site, request->site, memory_order_relaxed);
-    atomic_store_explicit(&block->rule, request->rule, memory_order_relaxed);
-    atomic_store_explicit(&block->table_version, request->table_version, memory_order_relaxed);
-    atomic_store_explicit(&block->state, BERTH_STREAM_BLOCK_LIVE, memory_order_release);
-    berth__stats_alloc(block->tier, request->tag, request->size, berth__stream_block_size(block));
-}
-
-/* The block is the program's no more. */
-static void take_back(struct berth_stream_block *block)
-{
-    berth__stats_free(block->tier, (enum berth_tag)atomic_load(&block->tag),
-                      atomic_load(&block->requested), berth__stream_block_size(block));
-}
-
 /* A search for a block in the sets of other streams. */
 struct search {
     const struct berth_stream *own;
     const struct berth_stream_home *home;
-    berth_tier_id tier;
     uint64_t size;
     struct berth_stream_block *found; /* known to be idle */
     struct berth_stream_block *later; /* its stream is busy */
@@ -175,8 +146,7 @@ static bool enter(struct berth_stream_block *block)
     return r == 0;
 }
 
-static struct berth_stream_block *block_new(struct berth_stream_home *home, berth_tier_id tier,
-                                            uint64_t size)
+static struct berth_stream_block *block_new(struct berth_stream_home *home, uint64_t size)
 {
     struct berth_stream_block *block;
 
@@ -188,7 +158,6 @@ static struct berth_stream_block *block_new(struct berth_stream_home *home, bert
     block->segment.size = size;
     block->segment.kind = BERTH_SEGMENT_STREAM;
     block->home = home;
-    block->tier = tier;
     return block;
 }
 
@@ -236,13 +205,13 @@ static int ask_driver(struct berth_stream_home *home, berth_cu_stream handle, ui
 static int grow(struct berth_stream_home *home, struct berth_stream *stream,
                 const struct berth_pool_request *request, uint64_t size, uintptr_t *ret_address)
 {
-    struct berth_stream_block *block = block_new(home, request->tier, size);
+    struct berth_stream_block *block = block_new(home, size);
     int r;
 
     if (!block)
         return BERTH_POOL_FORWARD;
     make_room(home, stream, size);
-    r = reserve(request->tier, home->device, size);
+    r = reserve(BERTH_TIER_DEVICE, home->device, size);
     if (r < 0)
         goto delete;
     r = ask_driver(home, atomic_load(&stream->handle), size, &block->segment.base);
@@ -254,11 +223,11 @@ static int grow(struct berth_stream_home *home, struct berth_stream *stream,
     }
     atomic_fetch_add(&home->reserved, size);
     *ret_address = block->segment.base;
-    hand_out(block, request);
+    berth__stream_set_hand_out(&stream->set, block, request);
     return 0;
 
 unreserve:
-    berth__tier_release(request->tier, size);
+    berth__tier_release(BERTH_TIER_DEVICE, size);
     delete : berth__stream_block_delete(block);
     return r;
 }
@@ -285,15 +254,14 @@ int berth__stream_alloc(const struct berth_pool_request *request, berth_cu_strea
     home = home_of(stream);
     if (!home)
         return BERTH_POOL_FORWARD;
-    block = berth__stream_set_take(&stream->set, size);
+    block = berth__stream_set_serve(&stream->set, size, request);
     if (BERTH_UNLIKELY(!block)) {
         block = find_elsewhere(home, stream, size);
         if (!block)
             return grow(home, stream, request, size, ret_address);
+        berth__stream_set_hand_out(&stream->set, block, request);
     }
-    count_cached(block, -berth__stream_block_size(block));
     *ret_address = block->segment.base;
-    hand_out(block, request);
     return 0;
 }
 
@@ -328,9 +296,7 @@ int berth__stream_free(uintptr_t address, berth_cu_stream handle)
         return BERTH_POOL_FORWARD;
     if (!block_change(block, BERTH_STREAM_BLOCK_LIVE, BERTH_STREAM_BLOCK_CACHED))
         return -EINVAL;
-    take_back(block);
-    count_cached(block, berth__stream_block_size(block));
-    berth__stream_set_put(&stream->set, block);
+    berth__stream_set_take_back(&stream->set, block);
     return 0;
 }
 
@@ -361,9 +327,10 @@ void berth__stream_leave_end(struct berth_stream_block *block, bool is_freed)
         return;
     }
     berth__stream_home_cached(block->home);
-    take_back(block);
+    berth__stats_free(BERTH_TIER_DEVICE, (enum berth_tag)atomic_load(&block->tag),
+                      atomic_load(&block->requested), segment->size);
     atomic_fetch_sub(&block->home->reserved, segment->size);
-    berth__tier_release(block->tier, segment->size);
+    berth__tier_release(BERTH_TIER_DEVICE, segment->size);
     berth__stream_block_delete(block);
 }
 
@@ -400,7 +367,7 @@ int berth__stream_find_block(uintptr_t address, struct berth_block_view *ret)
         address - segment->base >= atomic_load(&block->requested))
         return -EFAULT;
     *ret = (struct berth_block_view){
-        .tier = block->tier,
+        .tier = BERTH_TIER_DEVICE,
         .base = segment->base,
         .requested = atomic_load(&block->requested),
         .held = segment->size,

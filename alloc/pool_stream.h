@@ -15,7 +15,7 @@
  * Only the device's default pool is served, while it is the device's current one. The attributes
  * that a program sets on it hold: no reuse across streams where it forbids it.
  *
- * The account is the pool's (alloc/pool.h): held, cached, reserved in the tier of the request.
+ * The account is tier `device`'s: held, cached, reserved; a retired block is reserved only.
  */
 #ifndef BERTH_ALLOC_POOL_STREAM_H
 #define BERTH_ALLOC_POOL_STREAM_H

@@ -71,6 +71,7 @@ static struct berth_stream_home *home_make(int device)
         if (home) {
             memcpy(home, &fresh, sizeof(fresh));
             pthread_mutex_init(&home->lock, NULL);
+            berth__stats_part_add(&home->idle.part, BERTH_TIER_DEVICE);
             home->next = berth__stream_homes();
             atomic_store_explicit(&homes, home, memory_order_release);
         }
@@ -202,11 +203,6 @@ void berth__stream_block_delete(struct berth_stream_block *block)
     pthread_mutex_unlock(&home->lock);
 }
 
-static void count_cached(const struct berth_stream_block *block, uint64_t bytes)
-{
-    atomic_fetch_add_explicit(&berth__tier_stats[block->tier].cached, bytes, memory_order_relaxed);
-}
-
 /* A cached block that is in no set goes to the driver: its address may be anybody's from now on. */
 static void block_detach(struct berth_stream_block *block)
 {
@@ -226,9 +222,8 @@ static bool block_settle(struct berth_stream_block *block, int r)
         atomic_store(&block->state, BERTH_STREAM_BLOCK_CACHED);
         return false;
     }
-    count_cached(block, -segment->size);
     atomic_fetch_sub(&block->home->reserved, segment->size);
-    berth__tier_release(block->tier, segment->size);
+    berth__tier_release(BERTH_TIER_DEVICE, segment->size);
     berth__stream_block_delete(block);
     return true;
 }

@@ -8,15 +8,26 @@
 /* Blocks of one class that are looked at: beyond it any that fits is as good. */
 #define LOOK_MAX 64
 
-static void set_lock(struct berth_stream_set *set)
+/* Numbers for blocks that a set takes at once. */
+#define IDS 4096
+
+static inline void set_lock(struct berth_stream_set *set)
 {
-    while (BERTH_UNLIKELY(atomic_flag_test_and_set_explicit(&set->lock, memory_order_acquire)))
+    while (BERTH_UNLIKELY(atomic_exchange_explicit(&set->lock, 1, memory_order_acquire) != 0))
         sched_yield();
 }
 
-static void set_unlock(struct berth_stream_set *set)
+static inline void set_unlock(struct berth_stream_set *set)
 {
-    atomic_flag_clear_explicit(&set->lock, memory_order_release);
+    atomic_store_explicit(&set->lock, 0, memory_order_release);
+}
+
+static inline void set_count(struct berth_stream_set *set, uint64_t cached)
+{
+    set->cached = cached;
+    if (cached < set->cached_low)
+        set->cached_low = cached;
+    atomic_store_explicit(&set->part.cached, cached, memory_order_relaxed);
 }
 
 static struct berth_stream_block *unlink_block(struct berth_stream_set *set, unsigned class,
@@ -27,9 +38,7 @@ static struct berth_stream_block *unlink_block(struct berth_stream_set *set, uns
     *link = block->next;
     if (!set->first[class])
         set->filled[class / 64] &= ~((uint64_t)1 << (class % 64));
-    set->cached -= berth__stream_block_size(block);
-    if (set->cached < set->cached_low)
-        set->cached_low = set->cached;
+    set_count(set, set->cached - berth__stream_block_size(block));
     return block;
 }
 
@@ -52,29 +61,97 @@ static struct berth_stream_block *class_take(struct berth_stream_set *set, unsig
     return best ? unlink_block(set, class, best) : NULL;
 }
 
-struct berth_stream_block *berth__stream_set_take(struct berth_stream_set *set, uint64_t size)
+/* With the lock held. */
+static struct berth_stream_block *take(struct berth_stream_set *set, uint64_t size)
 {
     uint64_t most = size > UINT64_MAX - (size >> WASTE_SHIFT) ? size : size + (size >> WASTE_SHIFT);
-    unsigned class = berth__size_class(size), last = berth__size_class(most & ~(BERTH_GRANULE - 1));
-    struct berth_stream_block *block = NULL;
+    unsigned class = berth__size_class(size), last;
+    struct berth_stream_block *block = set->first[class];
 
-    set_lock(set);
-    for (; !block && class <= last; class ++)
+    if (BERTH_LIKELY(block && berth__stream_block_size(block) == size))
+        return unlink_block(set, class, &set->first[class]);
+    block = NULL;
+    for (last = berth__size_class(most & ~(BERTH_GRANULE - 1)); !block && class <= last; class ++)
         if ((set->filled[class / 64] >> (class % 64)) & 1)
             block = class_take(set, class, size, most);
+    return block;
+}
+
+static void put(struct berth_stream_set *set, struct berth_stream_block *block)
+{
+    unsigned class = berth__size_class(berth__stream_block_size(block));
+
+    block->next = set->first[class];
+    set->first[class] = block;
+    set->filled[class / 64] |= (uint64_t)1 << (class % 64);
+    set_count(set, set->cached + berth__stream_block_size(block));
+}
+
+/* With the lock held: the block is the program's. */
+static void hand_out(struct berth_stream_set *set, struct berth_stream_block *block,
+                     const struct berth_pool_request *request)
+{
+    if (BERTH_UNLIKELY(set->next_id == set->last_id)) {
+        set->next_id = berth__block_ids(IDS);
+        set->last_id = set->next_id + IDS;
+    }
+    atomic_store_explicit(&block->id, set->next_id++, memory_order_relaxed);
+    atomic_store_explicit(&block->requested, request->size, memory_order_relaxed);
+    atomic_store_explicit(&block->tag, (uint8_t)request->tag, memory_order_relaxed);
+    atomic_store_explicit(&block->site, request->site, memory_order_relaxed);
+    atomic_store_explicit(&block->rule, request->rule, memory_order_relaxed);
+    atomic_store_explicit(&block->table_version, request->table_version, memory_order_relaxed);
+    atomic_store_explicit(&block->state, BERTH_STREAM_BLOCK_LIVE, memory_order_release);
+    berth__stats_part_alloc(&set->part, request->tag, request->size,
+                            berth__stream_block_size(block));
+}
+
+struct berth_stream_block *berth__stream_set_take(struct berth_stream_set *set, uint64_t size)
+{
+    struct berth_stream_block *block;
+
+    set_lock(set);
+    block = take(set, size);
     set_unlock(set);
     return block;
 }
 
 void berth__stream_set_put(struct berth_stream_set *set, struct berth_stream_block *block)
 {
-    unsigned class = berth__size_class(berth__stream_block_size(block));
+    set_lock(set);
+    put(set, block);
+    set_unlock(set);
+}
+
+struct berth_stream_block *berth__stream_set_serve(struct berth_stream_set *set, uint64_t size,
+                                                   const struct berth_pool_request *request)
+{
+    struct berth_stream_block *block;
 
     set_lock(set);
-    block->next = set->first[class];
-    set->first[class] = block;
-    set->filled[class / 64] |= (uint64_t)1 << (class % 64);
-    set->cached += berth__stream_block_size(block);
+    block = take(set, size);
+    if (block)
+        hand_out(set, block, request);
+    set_unlock(set);
+    return block;
+}
+
+void berth__stream_set_hand_out(struct berth_stream_set *set, struct berth_stream_block *block,
+                                const struct berth_pool_request *request)
+{
+    set_lock(set);
+    hand_out(set, block, request);
+    set_unlock(set);
+}
+
+void berth__stream_set_take_back(struct berth_stream_set *set, struct berth_stream_block *block)
+{
+    set_lock(set);
+    berth__stats_part_free(&set->part,
+                           (enum berth_tag)atomic_load_explicit(&block->tag, memory_order_relaxed),
+                           atomic_load_explicit(&block->requested, memory_order_relaxed),
+                           berth__stream_block_size(block));
+    put(set, block);
     set_unlock(set);
 }
 

@@ -26,7 +26,6 @@ struct berth_stream_block {
     struct berth_stream_home *home;
     _Atomic int state;
     atomic_bool is_last; /* see berth__stream_set_last() */
-    berth_tier_id tier;
     _Atomic uint8_t tag;
     _Atomic uint32_t rule;
     _Atomic berth_site_id site;
@@ -64,6 +63,16 @@ static inline uint64_t berth__stream_block_size(const struct berth_stream_block 
 /* The block that fits best, without much waste; or NULL. */
 struct berth_stream_block *berth__stream_set_take(struct berth_stream_set *set, uint64_t size);
 void berth__stream_set_put(struct berth_stream_set *set, struct berth_stream_block *block);
+/*
+ * The same, and the block becomes the program's; or a block that was found elsewhere, for a request
+ * of the stream that the set belongs to.
+ */
+struct berth_stream_block *berth__stream_set_serve(struct berth_stream_set *set, uint64_t size,
+                                                   const struct berth_pool_request *request);
+void berth__stream_set_hand_out(struct berth_stream_set *set, struct berth_stream_block *block,
+                                const struct berth_pool_request *request);
+/* A block that the caller took from LIVE to CACHED is the set's. */
+void berth__stream_set_take_back(struct berth_stream_set *set, struct berth_stream_block *block);
 /* Blocks of together at least `need` bytes if there are so many, linked by `next`. */
 struct berth_stream_block *berth__stream_set_drain(struct berth_stream_set *set, uint64_t need);
 /* Bytes; *ret_low the least since this was asked last, by which the account is made up. */

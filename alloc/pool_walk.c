@@ -102,7 +102,7 @@ static void read_stream_block(const struct berth_stream_block *block, struct ber
         .blocks = 1,
         .device = block->home->device,
         .use = BERTH_USE_STREAM,
-        .tier = block->tier,
+        .tier = BERTH_TIER_DEVICE,
     };
     *row = (struct berth_block_row){
         .address = ret->base,

@@ -75,6 +75,7 @@ static struct berth_stream *record_new(berth_cu_stream handle)
         return stream;
     stream = berth__slab_new(&slab, sizeof(*stream));
     if (stream) {
+        berth__stats_part_add(&stream->set.part, BERTH_TIER_DEVICE);
         stream->next = atomic_load(bucket);
         atomic_store_explicit(bucket, stream, memory_order_release);
     }

@@ -15,6 +15,7 @@
 
 #include "alloc/device.h"
 #include "alloc/size_class.h"
+#include "alloc/stats.h"
 
 /* CU_STREAM_LEGACY, CU_STREAM_PER_THREAD: what handle 0 means depends on the entry point. */
 #define BERTH_STREAM_LEGACY ((berth_cu_stream)1)
@@ -27,11 +28,16 @@ static inline bool berth__stream_is_default(berth_cu_stream handle)
 
 struct berth_stream_block;
 
-/* What was freed in the order of one stream and is cached; see alloc/pool_stream.h. */
+/*
+ * What was freed in the order of one stream and is cached; see alloc/pool_stream.h. With it the
+ * counters of what the stream was given, and numbers for blocks.
+ */
 struct berth_stream_set {
-    atomic_flag lock;    /* held for a few instructions */
+    atomic_int lock; /* held for a few instructions */
+    uint64_t next_id, last_id;
     uint64_t cached;     /* bytes */
     uint64_t cached_low; /* the least since the account was last made up */
+    struct berth_stats_part part;
     uint64_t filled[(BERTH_SIZE_CLASS_COUNT + 63) / 64];      /* derived: classes with blocks */
     struct berth_stream_block *first[BERTH_SIZE_CLASS_COUNT]; /* newest first */
 };
