@@ -68,12 +68,9 @@ void berth__trace_take(struct berth_trace_place *ret)
         ret->history = berth__trace_sink_take(&history);
 }
 
-/* The stamp goes away first and comes back last: a reader never takes half a record for one. */
 static void fill(struct berth_trace_record *record, uint64_t number, uint64_t time_ns,
                  const struct berth_trace_call *call)
 {
-    atomic_store_explicit(&record->stamp, 0, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release);
     record->time_ns = time_ns;
     record->address = call->address;
     record->requested = call->requested;
@@ -86,6 +83,25 @@ static void fill(struct berth_trace_record *record, uint64_t number, uint64_t ti
     record->tag = (uint8_t)call->tag;
     record->kind = (uint8_t)call->kind;
     atomic_store_explicit(&record->stamp, number + 1, memory_order_release);
+}
+
+#define STAMP_BUSY ((uint64_t)1 << 63)
+
+/*
+ * A place of the ring has one writer at a time, who has put a mark on the stamp. Who comes while
+ * another is at it, or after a newer record, was overtaken by the whole ring: his record is lost.
+ */
+static void fill_ring(uint64_t number, uint64_t time_ns, const struct berth_trace_call *call)
+{
+    struct berth_trace_record *record = berth__trace_sink_place(&history, number);
+    uint64_t stamp = atomic_load_explicit(&record->stamp, memory_order_relaxed);
+
+    if ((stamp & STAMP_BUSY) || stamp > number ||
+        !atomic_compare_exchange_strong_explicit(&record->stamp, &stamp, STAMP_BUSY,
+                                                 memory_order_acquire, memory_order_relaxed))
+        return;
+    atomic_thread_fence(memory_order_release);
+    fill(record, number, time_ns, call);
 }
 
 /* No further record fits: said once per trace, and it is over. */
@@ -177,8 +193,7 @@ void berth__trace_write(const struct berth_trace_place *place, const struct bert
     int saved_errno = errno;
 
     if (place->history != NO_NUMBER)
-        fill(berth__trace_sink_place(&history, place->history), place->history, place->time_ns,
-             call);
+        fill_ring(place->history, place->time_ns, call);
     if (place->file != NO_NUMBER && file) {
         record = berth__trace_sink_place(&file->sink, place->file);
         if (BERTH_LIKELY(record != NULL)) {

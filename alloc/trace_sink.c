@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,6 +45,15 @@ static bool is_own(const struct berth_trace_sink *sink)
     return fstat(sink->fd, &st) == 0 && st.st_dev == sink->device && st.st_ino == sink->inode;
 }
 
+/* Beyond the program's limit of file sizes a signal would come along with the error. */
+static bool is_allowed(uint64_t end)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+           end <= limit.rlim_cur;
+}
+
 /* Allocates and maps a part of the file. */
 static int map_part(const struct berth_trace_sink *sink, uint64_t offset, size_t size, void **ret)
 {
@@ -52,6 +62,8 @@ static int map_part(const struct berth_trace_sink *sink, uint64_t offset, size_t
 
     if (!is_own(sink))
         return -EBADF;
+    if (!is_allowed(offset + size))
+        return -EFBIG;
     do {
         r = posix_fallocate(sink->fd, (off_t)offset, (off_t)size);
     } while (r == EINTR);
@@ -62,52 +74,6 @@ static int map_part(const struct berth_trace_sink *sink, uint64_t offset, size_t
         return -errno;
     *ret = part;
     return 0;
-}
-
-int berth__trace_sink_open(struct berth_trace_sink *sink, int fd)
-{
-    void *directory, *header = NULL;
-    struct stat st;
-    int r;
-
-    memset(sink, 0, sizeof(*sink));
-    if (fstat(fd, &st) < 0)
-        return -errno;
-    if (!S_ISREG(st.st_mode) || st.st_size != 0)
-        return -EINVAL;
-    sink->fd = fcntl(fd, F_DUPFD_CLOEXEC, DESCRIPTOR_MIN);
-    if (sink->fd < 0 && (errno == EINVAL || errno == EMFILE))
-        sink->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    if (sink->fd < 0)
-        return -errno;
-    /* Two processes that were told the same name: the lock stays with the open file. */
-    if (flock(sink->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
-        r = -EINVAL;
-        goto close;
-    }
-    sink->device = st.st_dev;
-    sink->inode = st.st_ino;
-    sink->pid = getpid();
-    r = map_part(sink, 0, BERTH_TRACE_HEADER_SIZE, &header);
-    if (r < 0)
-        goto close;
-    directory = mmap(NULL, DIRECTORY_BYTES, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (directory == MAP_FAILED) {
-        r = -errno;
-        goto unmap;
-    }
-    sink->header = header;
-    sink->piece = directory;
-    pthread_mutex_init(&sink->lock, NULL);
-    header_init(sink->header, 0);
-    return 0;
-
-unmap:
-    munmap(header, BERTH_TRACE_HEADER_SIZE);
-close:
-    close(sink->fd);
-    return r;
 }
 
 int berth__trace_sink_ring(struct berth_trace_sink *sink, uint64_t records)
@@ -161,6 +127,56 @@ static struct berth_trace_record *make_piece(struct berth_trace_sink *sink, uint
     found = atomic_load_explicit(&sink->piece[index], memory_order_relaxed);
     pthread_mutex_unlock(&sink->lock);
     return found;
+}
+
+int berth__trace_sink_open(struct berth_trace_sink *sink, int fd)
+{
+    void *directory, *header = NULL;
+    struct stat st;
+    int r;
+
+    memset(sink, 0, sizeof(*sink));
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (!S_ISREG(st.st_mode) || st.st_size != 0)
+        return -EINVAL;
+    sink->fd = fcntl(fd, F_DUPFD_CLOEXEC, DESCRIPTOR_MIN);
+    if (sink->fd < 0 && (errno == EINVAL || errno == EMFILE))
+        sink->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (sink->fd < 0)
+        return -errno;
+    /* Two processes that were told the same name: the lock stays with the open file. */
+    if (flock(sink->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
+        r = -EINVAL;
+        goto close;
+    }
+    sink->device = st.st_dev;
+    sink->inode = st.st_ino;
+    sink->pid = getpid();
+    r = map_part(sink, 0, BERTH_TRACE_HEADER_SIZE, &header);
+    if (r < 0)
+        goto close;
+    directory = mmap(NULL, DIRECTORY_BYTES, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (directory == MAP_FAILED) {
+        r = -errno;
+        goto unmap;
+    }
+    sink->header = header;
+    sink->piece = directory;
+    pthread_mutex_init(&sink->lock, NULL);
+    header_init(sink->header, 0);
+    /* Whatever happens to the descriptor from now on, there is room for a beginning. */
+    if (make_piece(sink, 0))
+        return 0;
+    r = sink->error;
+    munmap(directory, DIRECTORY_BYTES);
+
+unmap:
+    munmap(header, BERTH_TRACE_HEADER_SIZE);
+close:
+    close(sink->fd);
+    return r;
 }
 
 struct berth_trace_record *berth__trace_sink_place(struct berth_trace_sink *sink, uint64_t number)

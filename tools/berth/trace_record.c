@@ -224,26 +224,34 @@ static int record_command(const struct arguments *arguments)
     return status != 0 ? status : r;
 }
 
-/* Until the time is over, somebody interrupts, or the process has ended. */
-static void wait_for_end(pid_t pid, double seconds)
+/*
+ * From here on SIGINT and SIGTERM end the recording and not the tool. They are blocked but while
+ * the tool waits for them, so that none comes between a question and the wait.
+ */
+static void catch_interrupts(sigset_t *ret_waiting)
 {
-    struct timespec left = {.tv_sec = (time_t)seconds,
-                            .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
     struct sigaction action = {.sa_handler = interrupt};
-    struct pollfd entry = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
-    sigset_t blocked, open;
+    sigset_t blocked;
 
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGINT);
     sigaddset(&blocked, SIGTERM);
-    /* Blocked but while it waits: none comes between the question and the wait. */
-    sigprocmask(SIG_BLOCK, &blocked, &open);
+    sigprocmask(SIG_BLOCK, &blocked, ret_waiting);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    sigdelset(&open, SIGINT);
-    sigdelset(&open, SIGTERM);
+    sigdelset(ret_waiting, SIGINT);
+    sigdelset(ret_waiting, SIGTERM);
+}
+
+/* Until the time is over, somebody interrupts, or the process has ended. */
+static void wait_for_end(pid_t pid, double seconds, const sigset_t *waiting)
+{
+    struct timespec left = {.tv_sec = (time_t)seconds,
+                            .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    struct pollfd entry = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+
     if (!is_interrupted)
-        ppoll(&entry, entry.fd >= 0, seconds > 0 ? &left : NULL, &open);
+        ppoll(&entry, entry.fd >= 0, seconds > 0 ? &left : NULL, waiting);
     if (entry.fd >= 0)
         close(entry.fd);
 }
@@ -268,6 +276,7 @@ static int record_process_into(const struct arguments *arguments,
                                const struct recording *recording)
 {
     const char *why;
+    sigset_t waiting;
     struct stat st;
     char path[64];
     json_t *reply;
@@ -278,6 +287,7 @@ static int record_process_into(const struct arguments *arguments,
         fchown(recording->fd, st.st_uid, (gid_t)-1) < 0)
         return berth__tool_fail("trace record: the file cannot be given to the process's user: %s",
                                 strerror(errno));
+    catch_interrupts(&waiting);
     reply = ask(process,
                 json_pack("{s:s,s:b}", "op", "trace.start", "call_paths", arguments->call_paths),
                 recording->fd, 0);
@@ -289,7 +299,7 @@ static int record_process_into(const struct arguments *arguments,
     json_decref(reply);
     fprintf(stderr, "berth: trace record: recording process %d%s\n", (int)process->pid,
             arguments->seconds > 0 ? "" : "; Ctrl-C ends it");
-    wait_for_end(process->pid, arguments->seconds);
+    wait_for_end(process->pid, arguments->seconds, &waiting);
     /* A process that has ended needs no stop. */
     json_decref(ask(process, json_pack("{s:s}", "op", "trace.stop"), -1, 1));
     return finish(arguments->output, recording);
