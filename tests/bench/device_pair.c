@@ -1,30 +1,154 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a cached device allocation and free cost through the exported hooks, on the simulated
- * driver.
+ * One measurement of what device allocation costs through the driver's exported functions, natively
+ * or with libberth.so preloaded; device_pair.py runs it in turns and compares.
  *
- * Interleaved batches of: the pair under Berth; and the driver's own calls that the pair contains
- * (cuCtxGetCurrent twice, cuCtxSynchronize once), so that the difference is Berth's share. Run with
- * libberth.so preloaded for a cached pair, without it for the driver's own cuMemAlloc + cuMemFree.
- * Figures are *simulated*: nothing here says what a GPU does.
+ *     device_pair WHAT SIZE [THREADS [PAIRS]]
+ *
+ *     pair     cuMemAlloc + cuMemFree by each thread for itself
+ *     many     the same, 32 blocks at a time, freed in the order of allocation
+ *     async    cuMemAllocAsync + cuMemFreeAsync in a stream of the thread's own
+ *     cross    each block is freed by another thread, which has no context
+ *     driver   the calls of the driver that a pair with free = sync contains: cuCtxSynchronize
+ *     forward  a call that Berth passes on: cuCtxSetCurrent of what is current
+ *
+ * Prints "MEDIAN P999 THROUGHPUT": ns per pair in batches of 50, ns of single pairs (the clock's
+ * own cost taken off), and pairs per microsecond of all threads. Figures are *simulated*: nothing
+ * here says what a GPU does.
  */
 #include "cuda_api.h"
 
-#include <dlfcn.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
-#define BATCHES 4000
-#define PAIRS 50
+#define BATCH 50
+#define MANY 32
+#define RING 256
+
+struct worker {
+    pthread_t thread;
+    double *batch_ns, *single_ns;
+    CUstream stream;
+};
+
+static CUcontext context;
+static size_t size;
+static unsigned batches;
+static pthread_barrier_t barrier;
+static void (*work)(struct worker *worker);
+static _Atomic CUdeviceptr ring[RING]; /* of `cross`: 0 is an empty place */
+
+static void must(CUresult result)
+{
+    if (result != CUDA_SUCCESS) {
+        fprintf(stderr, "device_pair: the driver answered %d\n", (int)result);
+        exit(1);
+    }
+}
 
 static int64_t now_ns(void)
 {
     struct timespec t;
 
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000 + t.tv_nsec;
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void pair(struct worker *worker)
+{
+    CUdeviceptr p;
+
+    must(cuMemAlloc_v2(&p, size));
+    must(cuMemFree_v2(p));
+}
+
+static void many(struct worker *worker)
+{
+    static __thread CUdeviceptr p[MANY];
+    static __thread unsigned at;
+
+    if (p[at])
+        must(cuMemFree_v2(p[at]));
+    must(cuMemAlloc_v2(&p[at], size));
+    at = (at + 1) % MANY;
+}
+
+static void async(struct worker *worker)
+{
+    CUdeviceptr p;
+
+    must(cuMemAllocAsync(&p, size, worker->stream));
+    must(cuMemFreeAsync(p, worker->stream));
+}
+
+static void cross(struct worker *worker)
+{
+    static unsigned at;
+    CUdeviceptr p;
+
+    must(cuMemAlloc_v2(&p, size));
+    while (atomic_load_explicit(&ring[at], memory_order_acquire) != 0)
+        sched_yield();
+    atomic_store_explicit(&ring[at], p, memory_order_release);
+    at = (at + 1) % RING;
+}
+
+/* The other side of `cross`: a thread without a context. 1 is the end. */
+static void *free_all(void *argument)
+{
+    for (unsigned at = 0;; at = (at + 1) % RING) {
+        CUdeviceptr p;
+
+        while ((p = atomic_load_explicit(&ring[at], memory_order_acquire)) == 0)
+            sched_yield();
+        if (p == 1)
+            return NULL;
+        must(cuMemFree_v2(p));
+        atomic_store_explicit(&ring[at], 0, memory_order_release);
+    }
+}
+
+static void driver(struct worker *worker)
+{
+    must(cuCtxSynchronize());
+}
+
+static void forward(struct worker *worker)
+{
+    must(cuCtxSetCurrent(context));
+}
+
+static void *measure(void *argument)
+{
+    struct worker *worker = argument;
+
+    must(cuCtxSetCurrent(context));
+    must(cuStreamCreate(&worker->stream, CU_STREAM_NON_BLOCKING));
+    for (unsigned i = 0; i < 20 * BATCH; i++)
+        work(worker);
+    pthread_barrier_wait(&barrier);
+    for (unsigned i = 0; i < batches; i++) {
+        int64_t start = now_ns();
+
+        for (unsigned j = 0; j < BATCH; j++)
+            work(worker);
+        worker->batch_ns[i] = (double)(now_ns() - start) / BATCH;
+    }
+    pthread_barrier_wait(&barrier);
+    for (unsigned i = 0; i < batches; i++) {
+        int64_t start = now_ns(), end;
+
+        work(worker);
+        end = now_ns();
+        worker->single_ns[i] = (double)(end - start) - (double)(now_ns() - end);
+    }
+    return NULL;
 }
 
 static int by_value(const void *a, const void *b)
@@ -34,63 +158,72 @@ static int by_value(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-static double measure_pairs(size_t size)
+static double run(struct worker *workers, unsigned threads)
 {
-    int64_t start = now_ns();
+    int64_t start;
+    double seconds;
 
-    for (int i = 0; i < PAIRS; i++) {
-        CUdeviceptr p;
-
-        if (cuMemAlloc_v2(&p, size) != 0 || cuMemFree_v2(p) != 0)
-            abort();
+    pthread_barrier_init(&barrier, NULL, threads + 1);
+    for (unsigned i = 0; i < threads; i++) {
+        workers[i].batch_ns = calloc(batches, sizeof(double));
+        workers[i].single_ns = calloc(batches, sizeof(double));
+        pthread_create(&workers[i].thread, NULL, measure, &workers[i]);
     }
-    return (double)(now_ns() - start) / PAIRS;
+    pthread_barrier_wait(&barrier);
+    start = now_ns();
+    pthread_barrier_wait(&barrier);
+    seconds = (double)(now_ns() - start);
+    for (unsigned i = 0; i < threads; i++)
+        pthread_join(workers[i].thread, NULL);
+    return seconds;
 }
 
-static double measure_driver(void)
+static const struct {
+    const char *name;
+    void (*work)(struct worker *worker);
+} kinds[] = {{"pair", pair},   {"many", many},     {"async", async},
+             {"cross", cross}, {"driver", driver}, {"forward", forward}};
+
+static int choose(const char *name)
 {
-    int64_t start = now_ns();
-
-    for (int i = 0; i < PAIRS; i++) {
-        CUcontext context;
-
-        if (cuCtxGetCurrent(&context) != 0 || cuCtxGetCurrent(&context) != 0 ||
-            cuCtxSynchronize() != 0)
-            abort();
-    }
-    return (double)(now_ns() - start) / PAIRS;
+    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+        if (strcmp(kinds[i].name, name) == 0)
+            work = kinds[i].work;
+    return work ? 0 : -1;
 }
 
-static void report(const char *what, size_t size, double *ns)
+int main(int argc, char **argv)
 {
-    qsort(ns, BATCHES, sizeof(*ns), by_value);
-    printf("%-28s %9zu bytes: median %8.1f ns, p99.9 %9.1f ns (simulated)\n", what, size,
-           ns[BATCHES / 2], ns[BATCHES - BATCHES / 1000 - 1]);
-}
+    unsigned threads = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 1;
+    struct worker *workers;
+    pthread_t freer;
+    double ns;
 
-int main(void)
-{
-    static double pair[BATCHES], driver[BATCHES];
-    const size_t sizes[] = {512, 64 << 10, 8 << 20};
-    const char *what =
-        dlsym(RTLD_DEFAULT, "berth_api_v1") ? "cached alloc + free" : "the driver's alloc + free";
-    CUcontext context;
-
-    if (cuInit(0) != 0 || cuDevicePrimaryCtxRetain(&context, 0) != 0 ||
-        cuCtxSetCurrent(context) != 0) {
-        printf("the simulated driver does not start\n");
+    if (argc < 3 || choose(argv[1]) < 0 || threads == 0 || (work == cross && threads > 1)) {
+        fprintf(stderr, "usage: device_pair pair|many|async|cross|driver|forward SIZE [THREADS "
+                        "[PAIRS]]\n");
         return 1;
     }
-    for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
-        measure_pairs(sizes[s]);
-        for (int i = 0; i < BATCHES; i++) {
-            pair[i] = measure_pairs(sizes[s]);
-            driver[i] = measure_driver();
+    size = strtoull(argv[2], NULL, 10);
+    batches = (argc > 4 ? (unsigned)strtoul(argv[4], NULL, 10) : 100000) / BATCH;
+    workers = calloc(threads, sizeof(*workers));
+    must(cuInit(0));
+    must(cuDevicePrimaryCtxRetain(&context, 0));
+    if (work == cross)
+        pthread_create(&freer, NULL, free_all, NULL);
+    ns = run(workers, threads);
+    if (work == cross) {
+        for (unsigned at = 0; at < RING; at++) {
+            while (atomic_load(&ring[at]) != 0)
+                sched_yield();
+            atomic_store(&ring[at], 1);
         }
-        report(what, sizes[s], pair);
-        report("the driver calls within", sizes[s], driver);
-        printf("%-28s %9zu bytes: median %8.1f ns (simulated)\n", "difference", sizes[s],
-               pair[BATCHES / 2] - driver[BATCHES / 2]);
+        pthread_join(freer, NULL);
     }
+    qsort(workers[0].batch_ns, batches, sizeof(double), by_value);
+    qsort(workers[0].single_ns, batches, sizeof(double), by_value);
+    printf("%.1f %.1f %.3f\n", workers[0].batch_ns[batches / 2],
+           workers[0].single_ns[batches - batches / 1000 - 1],
+           (double)threads * batches * BATCH * 1000 / ns);
     return 0;
 }
