@@ -145,6 +145,42 @@ bool berth__cache_put(struct berth_cache *cache, struct berth_block *block)
     return true;
 }
 
+bool berth__cache_keep(struct berth_block *block)
+{
+    uint64_t limit = berth__option(BERTH_OPTION_THREAD_CACHE);
+    struct berth_pool *pool = block->pool;
+    struct berth_cache *cache;
+    bool is_kept = false;
+
+    if (block->size > limit || !berth__pool_is_exact(block))
+        return false;
+    cache = berth__cache_peek(pool);
+    if (!cache || atomic_load_explicit(&pool->caches_shut, memory_order_relaxed) != 0)
+        return false;
+    berth__cache_lock(cache);
+    if (cache->bytes + block->size <= limit)
+        is_kept = berth__cache_put(cache, block);
+    berth__cache_unlock(cache);
+    return is_kept;
+}
+
+void berth__cache_count_free(struct berth_pool *pool, enum berth_tag tag, uint64_t requested,
+                             uint64_t held)
+{
+    struct berth_cache *cache = berth__cache_thread.last;
+
+    if (!cache || cache->pool != pool)
+        cache = berth__cache_peek(pool);
+    if (!cache) {
+        berth__stats_free(atomic_load_explicit(&pool->tier, memory_order_relaxed), tag, requested,
+                          held);
+        return;
+    }
+    berth__cache_lock(cache);
+    berth__stats_part_free(&cache->part, tag, requested, held);
+    berth__cache_unlock(cache);
+}
+
 static void empty_bin(struct berth_cache *cache, struct berth_cache_bin *bin)
 {
     struct berth_block *block = bin->first, *next;

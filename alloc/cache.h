@@ -128,6 +128,17 @@ static inline uint64_t berth__cache_id(struct berth_cache *cache)
     return cache->next_id++;
 }
 
+/*
+ * With the pool's lock held: a block whose device is idle goes to the calling thread's cache if
+ * there is room and it is what a request like its last one would look for. It may be in any state
+ * but FREE, and belongs to the caller.
+ */
+bool berth__cache_keep(struct berth_block *block);
+
+/* Counts a block as freed, in the calling thread's part; with or without the pool's lock held. */
+void berth__cache_count_free(struct berth_pool *pool, enum berth_tag tag, uint64_t requested,
+                             uint64_t held);
+
 /* With the pool's lock held: puts blocks into the pool until at most `bytes` are left. Whether any.
  */
 bool berth__cache_trim(struct berth_cache *cache, uint64_t bytes);

@@ -208,14 +208,6 @@ void berth__pool_settle(struct berth_pool *pool, uint64_t epoch)
     pool->waiting = stays;
 }
 
-/* What a block for `size` bytes holds if it was made for them. */
-static inline uint64_t held_for(uint64_t size, bool is_whole)
-{
-    uint64_t rounded = berth__size_round(size);
-
-    return is_whole ? berth__pool_driver_size(rounded) : rounded;
-}
-
 /* The calling thread's cache of the pool that serves the context and tier, if it has one. */
 static inline struct berth_cache *cache_for(berth_cu_context context, berth_tier_id tier)
 {
@@ -247,7 +239,8 @@ static inline bool alloc_cached(const struct berth_pool_request *request, bool i
     if (!cache)
         return false;
     berth__cache_lock(cache);
-    block = berth__cache_take(cache, berth__cache_key(held_for(request->size, is_whole), is_whole));
+    block = berth__cache_take(
+        cache, berth__cache_key(berth__pool_held_for(request->size, is_whole), is_whole));
     if (block) {
         berth__stats_part_alloc(&cache->part, request->tag, request->size, block->size);
         *ret_address = berth__block_address(block);
@@ -380,16 +373,7 @@ static bool leave_is_current(const struct leave *leave)
 /* With the pool's lock held. */
 static void leave_count(struct berth_block *block)
 {
-    struct berth_cache *cache = berth__cache_peek(block->pool);
-    enum berth_tag tag = (enum berth_tag)block->tag;
-
-    if (cache) {
-        berth__cache_lock(cache);
-        berth__stats_part_free(&cache->part, tag, block->requested, block->size);
-        berth__cache_unlock(cache);
-    } else {
-        berth__stats_free(block->pool->tier, tag, block->requested, block->size);
-    }
+    berth__cache_count_free(block->pool, (enum berth_tag)block->tag, block->requested, block->size);
     if (atomic_exchange_explicit(&block->flags, 0, memory_order_relaxed) & BERTH_BLOCK_SYNC_MEMOPS)
         block->segment->sync_memops_blocks--;
 }
@@ -503,7 +487,7 @@ static bool leave_to_cache(const struct leave *leave)
     struct berth_cache *cache;
     bool is_kept, is_full;
 
-    if (block->size > limit || block->size != held_for(block->requested, block->is_whole) ||
+    if (block->size > limit || !berth__pool_is_exact(block) ||
         atomic_load_explicit(&block->flags, memory_order_relaxed) != 0)
         return false;
     cache = berth__cache_of(pool);

@@ -14,8 +14,16 @@
 #define BATCH_BLOCKS 128
 /* Half of what may wait is for closed batches; the rest is shared by the cells. */
 #define BATCHES_SHARE 2
+#define LARGE_CELLS 4
 
 struct berth_lazy_counts berth__lazy_counts;
+
+/*
+ * So much may wait while the driver is asked for more: the batches that threads fill, and those
+ * whose points are about to pass. Without this room a thread would wait for the device again and
+ * again in a pool that is just as large as what lives in it.
+ */
+#define WAIT_LEAST (32 * BERTH_MIB)
 
 static __thread unsigned thread_number; /* 0: none yet */
 static _Atomic unsigned thread_numbers;
@@ -24,7 +32,7 @@ static struct berth_lazy_cell *cell_of(struct berth_pool *pool)
 {
     if (BERTH_UNLIKELY(thread_number == 0))
         thread_number = atomic_fetch_add_explicit(&thread_numbers, 1, memory_order_relaxed) + 1;
-    return &pool->lazy.cell[thread_number % BERTH_LAZY_CELLS];
+    return &pool->lazy.cell[(thread_number - 1) % BERTH_LAZY_CELLS];
 }
 
 static void cell_lock(struct berth_lazy_cell *cell)
@@ -36,6 +44,17 @@ static void cell_lock(struct berth_lazy_cell *cell)
 static void cell_unlock(struct berth_lazy_cell *cell)
 {
     atomic_flag_clear_explicit(&cell->lock, memory_order_release);
+}
+
+/*
+ * What may lie in a cell, so that all of them together stay within `most`: the first few, which are
+ * all that most programs use, share half of it.
+ */
+static uint64_t cell_share(const struct berth_pool *pool, const struct berth_lazy_cell *cell,
+                           uint64_t most)
+{
+    return cell - pool->lazy.cell < LARGE_CELLS ? most / 2 / LARGE_CELLS
+                                                : most / 2 / BERTH_LAZY_CELLS;
 }
 
 static uint64_t cell_bytes(const struct berth_lazy_cell *cell)
@@ -52,7 +71,7 @@ bool berth__lazy_is_possible(berth_cu_context context, bool is_wanted)
 
 /* What the account is told of a block, read while it is still the caller's. */
 struct account {
-    berth_tier_id tier;
+    struct berth_pool *pool;
     enum berth_tag tag;
     uint64_t requested, held;
 };
@@ -60,7 +79,7 @@ struct account {
 static struct account account_of(const struct berth_block *block)
 {
     return (struct account){
-        .tier = atomic_load_explicit(&block->pool->tier, memory_order_relaxed),
+        .pool = block->pool,
         .tag = (enum berth_tag)block->tag,
         .requested = block->requested,
         .held = block->size,
@@ -69,7 +88,7 @@ static struct account account_of(const struct berth_block *block)
 
 static void count_free(const struct account *account)
 {
-    berth__stats_free(account->tier, account->tag, account->requested, account->held);
+    berth__cache_count_free(account->pool, account->tag, account->requested, account->held);
 }
 
 /* Its context was destroyed meanwhile: the record, which nobody else knows any more, goes back. */
@@ -231,7 +250,7 @@ static struct berth_lazy_batch *batch_begin(struct berth_pool *pool, struct bert
     return batch;
 }
 
-/* Gives the blocks of a batch that is done with to the pool. */
+/* Gives the blocks of a batch that is done with to the thread's cache, and the rest to the pool. */
 static bool batch_settle(struct berth_pool *pool, struct berth_lazy_batch *batch)
 {
     struct berth_order_point *point;
@@ -243,7 +262,8 @@ static bool batch_settle(struct berth_pool *pool, struct berth_lazy_batch *batch
     any = block != NULL;
     for (; block; block = next) {
         next = block->waiting;
-        berth__pool_put(pool, block);
+        if (!berth__cache_keep(block))
+            berth__pool_put(pool, block);
     }
     point = batch_delete(pool, batch);
     berth__pool_unlock(pool);
@@ -402,11 +422,12 @@ int berth__lazy_free(struct berth_block *block)
     uint64_t most = berth__option(BERTH_OPTION_WAITING_MAX) / BATCHES_SHARE;
     struct berth_lazy_cell *cell = cell_of(pool);
     uint64_t size = block->size;
+    uint64_t share = cell_share(pool, cell, most);
     int r;
 
-    if (BERTH_LIKELY(size <= most / BERTH_LAZY_CELLS &&
+    if (BERTH_LIKELY(size <= share &&
                      atomic_load_explicit(&block->flags, memory_order_relaxed) == 0) &&
-        BERTH_LIKELY(cell_push(cell, block, most / BERTH_LAZY_CELLS)))
+        BERTH_LIKELY(cell_push(cell, block, share)))
         return 0;
     if (size <= most) {
         keep_cap(pool, most - size);
@@ -450,7 +471,8 @@ bool berth__lazy_take(struct berth_pool *pool, uint64_t size,
     if (berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE) && take(pool, argument))
         return true;
     /* Waiting for what cannot be enough helps nobody. */
-    while (berth__lazy_bytes(pool) >= size && berth__lazy_reclaim(pool, BERTH_LAZY_WAIT))
+    while (berth__lazy_bytes(pool) >= size && berth__lazy_bytes(pool) > WAIT_LEAST &&
+           berth__lazy_reclaim(pool, BERTH_LAZY_WAIT))
         if (take(pool, argument))
             return true;
     return false;

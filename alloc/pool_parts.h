@@ -107,6 +107,20 @@ static inline bool berth__pool_is_whole(uint64_t size)
            berth__option(BERTH_OPTION_SEGMENTS) == BERTH_SEGMENTS_OWN;
 }
 
+/* What a block for `size` bytes holds if it was made for them. */
+static inline uint64_t berth__pool_held_for(uint64_t size, bool is_whole)
+{
+    uint64_t rounded = berth__size_round(size);
+
+    return is_whole ? berth__pool_driver_size(rounded) : rounded;
+}
+
+/* Whether a block holds just what it was asked for: only such ones are found by their size. */
+static inline bool berth__pool_is_exact(const struct berth_block *block)
+{
+    return block->size == berth__pool_held_for(block->requested, block->is_whole);
+}
+
 /* A block of at least `size` bytes out of the free sets, cut to size; or NULL. */
 struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, bool is_whole);
 /* A block that is nobody's any more joins the free set, with its free neighbours. */
