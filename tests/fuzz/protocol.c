@@ -6,8 +6,10 @@
  * framing and answered in this process, with a table in force that they may change. The seed is
  * printed; `protocol SEED ROUNDS` repeats a run.
  */
+#include "alloc/device.h"
 #include "alloc/log.h"
 #include "ipc/operation.h"
+#include "ipc/shared_tier.h"
 #include "ipc/wire.h"
 #include "pmem/table.h"
 #include "pmem/table_build.h"
@@ -35,6 +37,16 @@ static const char *const corpus[] = {
     "{\"op\":\"trace.stop\"}",
     "{\"op\":\"trace.state\",\"id\":7}",
     "{\"op\":\"snapshot\"}",
+    "{\"op\":\"shared.list\"}",
+    "{\"op\":\"shared.create\",\"name\":\"w\",\"size\":\"64M\",\"device\":0}",
+    "{\"op\":\"shared.create\",\"name\":\"w\",\"size\":67108864,"
+    "\"device\":\"GPU-00112233-4455-6677-8899-aabbccddeeff\"}",
+    "{\"op\":\"shared.open\",\"name\":\"w\"}",
+    "{\"op\":\"shared.drop\",\"name\":\"w\"}",
+    "{\"op\":\"shared.attach\",\"tier\":\"h\",\"from\":\"1\",\"name\":\"w\",\"offset\":512,"
+    "\"size\":\"1M\"}",
+    "{\"op\":\"shared.attach\",\"tier\":\"h\",\"from\":\"/nonexistent/a.sock\"}",
+    "{\"op\":\"shared.detach\",\"tier\":\"h\"}",
     "{\"op\":\"policy.patch\",\"changes\":[{\"rule\":\"r\",\"min_size\":0},{\"rule\":\"r\","
     "\"max_size\":18446744073709551615}]}",
 };
@@ -144,6 +156,8 @@ static void install_table(void)
     static const char *const places[] = {"t", "dram"};
     const struct berth_tier_config tier = {
         .name = "t", .kind = BERTH_KIND_DRAM, .path = "", .fork_copy_max = UINT64_MAX};
+    const struct berth_tier_config hot = {
+        .name = "h", .kind = BERTH_KIND_SHARED, .path = "", .fork_copy_max = UINT64_MAX};
     const struct berth_rule_info rule = {.name = "r",
                                          .side = BERTH_SIDE_BOTH,
                                          .tags = BERTH_TAGS_ALL,
@@ -158,6 +172,7 @@ static void install_table(void)
     size_t size = 0;
 
     if (!draft || berth__draft_add_tier(draft, &tier, 1) < 0 ||
+        berth__draft_add_tier(draft, &hot, 1) < 0 ||
         berth__draft_add_rule(draft, &rule, places) < 0 ||
         berth__draft_finish(draft, &bytes, &size, why, sizeof(why)) < 0 ||
         berth__table_install(bytes, size, "fuzz", why, sizeof(why)) < 0)
@@ -180,6 +195,9 @@ int main(int argc, char **argv)
     berth__log_configure("none");
     if (berth__identity_read(&identity) < 0)
         die("no /proc", "", 0);
+    /* A driver without a single function: what is asked of it must be refused, not called. */
+    berth__device_is_initialised = true;
+    berth__shared_tier_register();
     install_table();
     berth__wire_init(&wire);
     for (unsigned long i = 0; i < rounds; i++) {

@@ -346,6 +346,29 @@ static int remove_directory(void **state)
     return 0;
 }
 
+/* The subject uses no CUDA; what can be said without it is. */
+static void shared_memory_is_refused_with_the_reason(void **state)
+{
+    static const char *const asked[][2] = {
+        {"{\"op\":\"shared.list\"}", "\"segments\":[],\"tiers\":[]"},
+        {"{\"op\":\"shared.create\"}", "there is no \\\"name\\\""},
+        {"{\"op\":\"shared.create\",\"name\":3}", "\\\"name\\\" is no text"},
+        {"{\"op\":\"shared.create\",\"name\":\"a\\u0000b\"}", "has a null character"},
+        {"{\"op\":\"shared.create\",\"name\":\"w\",\"size\":-1}", "\\\"size\\\" is no size"},
+        {"{\"op\":\"shared.create\",\"name\":\"w\",\"size\":[]}", "\\\"size\\\" is no size"},
+        {"{\"op\":\"shared.create\",\"name\":\"w\",\"size\":1}", "\"no-cuda\""},
+        {"{\"op\":\"shared.open\",\"name\":\"w\"}", "\"no-cuda\""},
+        {"{\"op\":\"shared.drop\",\"name\":\"w\"}", "\"no-cuda\""},
+        {"{\"op\":\"shared.attach\"}", "there is no \\\"tier\\\""},
+        {"{\"op\":\"shared.attach\",\"tier\":\"small\"}", "\"no-tier\""},
+        {"{\"op\":\"shared.attach\",\"tier\":\"h\",\"from\":1}", "\\\"from\\\" is no text"},
+        {"{\"op\":\"shared.detach\",\"tier\":\"h\"}", "\"no-tier\""},
+    };
+
+    for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++)
+        subject_expect(&client, asked[i][0], asked[i][1]);
+}
+
 #define WITH_SUBJECT(test) cmocka_unit_test_setup_teardown(test, start, stop)
 
 int main(void)
@@ -357,6 +380,7 @@ int main(void)
         WITH_SUBJECT(a_patch_changes_all_or_nothing),
         WITH_SUBJECT(a_stale_version_is_refused),
         WITH_SUBJECT(a_long_table_comes_back_in_pieces),
+        WITH_SUBJECT(shared_memory_is_refused_with_the_reason),
         cmocka_unit_test_setup_teardown(what_is_cached_is_part_of_what_is_reserved,
                                         start_with_a_block, stop),
     };
