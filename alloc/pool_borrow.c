@@ -23,7 +23,7 @@ struct loan {
     atomic_bool is_stopped;
     atomic_bool is_ending;  /* the control thread takes it back: whatever its context, it is FREE */
     struct berth_loan what; /* Synchronization: written while NONE */
-    struct berth_pool *pool; /* while BOUND; written before the state says so */
+    struct berth_pool *_Atomic pool; /* while BOUND; written before the state says so */
     struct berth_segment *segment;
 };
 
@@ -85,20 +85,16 @@ static void read_use(const struct berth_segment *segment, struct berth_loan_use 
     }
 }
 
-/* Takes the segment of a loan that was BOUND back from its pool. */
+/* Takes the segment of a loan that was BOUND back from its pool, unless blocks live in it. */
 static int unbind(struct loan *loan, struct berth_pool *pool, struct berth_loan_use *ret_use)
 {
     int r = 0;
 
-    /* What the program has freed is no reason to keep it. */
-    if (!berth__device_capturing()) {
-        berth__lazy_reclaim_all(pool);
-        berth__pool_settle_waiting(pool);
-    }
     berth__pool_lock(pool);
     berth__cache_shut(pool);
     if (atomic_load(&loan->state) == LOAN_BOUND && loan->pool == pool) {
-        if (loan->segment->used_blocks > 0) {
+        /* What only this context has mapped is no other's. */
+        if (loan->segment->used_blocks > 0 || (loan->what.context && !loan->is_ending)) {
             read_use(loan->segment, ret_use);
             r = -EBUSY;
         } else {
@@ -108,6 +104,15 @@ static int unbind(struct loan *loan, struct berth_pool *pool, struct berth_loan_
     berth__cache_open(pool);
     berth__pool_unlock(pool);
     return r;
+}
+
+/* What the program has freed is no reason to keep a loan. */
+static void reclaim(struct berth_pool *pool)
+{
+    if (berth__device_capturing())
+        return;
+    berth__lazy_reclaim_all(pool);
+    berth__pool_settle_waiting(pool);
 }
 
 int berth__loan_end(berth_tier_id tier, struct berth_loan_use *ret_use)
@@ -127,6 +132,7 @@ int berth__loan_end(berth_tier_id tier, struct berth_loan_use *ret_use)
                 return 0;
             break;
         case LOAN_BOUND:
+            reclaim(loan->pool);
             r = unbind(loan, loan->pool, ret_use);
             break;
         default:
@@ -243,6 +249,28 @@ static bool try_bind(struct berth_pool *pool, berth_cu_context context, struct l
     return false;
 }
 
+/*
+ * Makes the loan the pool's if it is for its context. One that another context has and uses no
+ * longer is taken from it; two pools are never locked at once.
+ */
+static bool obtain(struct berth_pool *pool, berth_cu_context context, struct loan *loan)
+{
+    struct berth_loan_use ignored;
+    struct berth_pool *other;
+    bool is_bound;
+
+    if (atomic_load(&loan->state) == LOAN_BOUND) {
+        other = loan->pool;
+        if (other == pool || atomic_load(&other->device) != atomic_load(&pool->device) ||
+            unbind(loan, other, &ignored) < 0)
+            return false;
+    }
+    berth__pool_lock(pool);
+    is_bound = try_bind(pool, context, loan);
+    berth__pool_unlock(pool);
+    return is_bound;
+}
+
 /* A request that looks in a pool. */
 struct wish {
     const struct berth_pool_request *request;
@@ -273,7 +301,6 @@ int berth__pool_borrow(const struct berth_pool_request *request, uintptr_t *ret_
     struct wish wish = {request, size, ret_address};
     berth_cu_context context = NULL;
     struct berth_pool *pool;
-    bool is_bound;
 
     if (request->size == 0 || berth__pool_disabled() || berth__device_current(&context) < 0 ||
         !context)
@@ -286,10 +313,8 @@ int berth__pool_borrow(const struct berth_pool_request *request, uintptr_t *ret_
         return -ENOMEM;
     if (take(pool, &wish))
         return 0;
-    berth__pool_lock(pool);
-    is_bound = try_bind(pool, context, &loans[request->tier]);
-    berth__pool_unlock(pool);
-    if (is_bound ? take(pool, &wish) : berth__lazy_take(pool, size, take, &wish))
+    if (obtain(pool, context, &loans[request->tier]) ? take(pool, &wish)
+                                                     : berth__lazy_take(pool, size, take, &wish))
         return 0;
     /* Where no point in the context's work can be recorded, it was synchronised. */
     berth__pool_settle_waiting(pool);

@@ -4,10 +4,10 @@
  *
  * A tier has at most one loan, a range of addresses that is mapped in this process. It becomes a
  * segment of the first context on its device that asks for a block of the tier, and stays that
- * context's until it is destroyed; then it waits for the next. It is never given back to the
- * driver, counts as no cache of the device's, and where it has no room, or is another context's,
- * the request is answered with -ENOMEM: the next place of the rule is tried, and counted as
- * spilled.
+ * context's until it is destroyed, or another one asks while no block lives in it. It is never
+ * given back to the driver, counts as no cache of the device's, and where it has no room, or is
+ * another context's, the request is answered with -ENOMEM: the next place of the rule is tried, and
+ * counted as spilled.
  *
  * Synchronization: making and ending loans is the control thread's; the rest is any thread's. A
  * loan's state is one word, changed by compare-and-swap; while it is bound, under its pool's lock.

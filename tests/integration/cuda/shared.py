@@ -346,6 +346,8 @@ class Ends(Case):
         self.assertEqual(program.tell("own"), "ok")
         program.alloc(MIB, "device")
         self.assertEqual(program.account()["spilled_blocks"], 1)
+        self.assertEqual(program.tell("free 0"), "ok")
+        program.alloc(MIB, "hot")
 
     def test_a_fork_and_an_exec_leave_all_as_it_was(self):
         program = self.borrower(self.keeper())

@@ -190,10 +190,17 @@ static void the_driver_is_given_none_of_it(void **state)
 static void one_context_of_its_device_has_it(void **state)
 {
     struct berth_loan_use use;
+    uintptr_t block;
 
     lend_to(NULL);
     mock_set_current(mock_context(2)); /* on the other device */
     assert_int_equal(try_borrow(512), -ENOMEM);
+    mock_set_current(mock_context(0));
+    block = borrow(MIB(1));
+    mock_set_current(mock_context(1));
+    assert_int_equal(try_borrow(512), -ENOMEM);
+    give_back(block);
+    give_back(borrow(LENT)); /* no block of the other context's lives any more */
     mock_set_current(mock_context(0));
     borrow(MIB(1));
     mock_set_current(mock_context(1));
@@ -325,7 +332,7 @@ static void *work(void *context)
 {
     unsigned char mark = (unsigned char)(uintptr_t)context;
 
-    mock_set_current(mock_context(0));
+    mock_set_current(mock_context(mark % 2));
     for (unsigned i = 0; i < ROUNDS; i++) {
         uint64_t size = 512 + (i * 7919 + mark * 104729) % 200000;
         unsigned char *block;
