@@ -133,6 +133,12 @@ void berth__pool_settle(struct berth_pool *pool, uint64_t epoch);
  */
 bool berth__pool_settle_waiting(struct berth_pool *pool);
 
+/*
+ * Called without the lock: blocks that wait since a capture come free by a synchronisation, when no
+ * capture is open. Whether it did.
+ */
+bool berth__pool_settle_waiting(struct berth_pool *pool);
+
 /* A segment to be: everything that can fail for want of host memory is had before the driver. */
 struct berth_growth {
     struct berth_segment *segment;

@@ -122,7 +122,8 @@ uint64_t berth__pool_cached(int device)
         return 0;
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
         berth__pool_lock(pool);
-        if (pool->device == device && berth__tier(pool->tier)->kind != BERTH_KIND_SHARED)
+        if ((device == BERTH_POOL_ALL_DEVICES || pool->device == device) &&
+            berth__tier(pool->tier)->kind != BERTH_KIND_SHARED)
             cached += pool->cached + berth__cache_bytes(pool);
         berth__pool_unlock(pool);
     }

@@ -220,17 +220,25 @@ static uint64_t release_pools(const struct release *release, uint64_t need)
     return released;
 }
 
-static uint64_t release_run(const struct release *release)
+/* What the cache gives back is no part of what the program captures. */
+static uint64_t release_relaxed(const struct release *release, uint64_t need)
 {
     int mode = BERTH_CU_CAPTURE_RELAXED;
     bool is_relaxed = berth__device_capturing() && berth__device_exchange_capture(&mode) == 0;
-    uint64_t released = release_pools(release, release->need);
+    uint64_t released = release_pools(release, need);
+
+    if (is_relaxed)
+        berth__device_exchange_capture(&mode);
+    return released;
+}
+
+static uint64_t release_run(const struct release *release)
+{
+    uint64_t released = release_relaxed(release, release->need);
 
     /* The driver may have refused just those. */
     if (released == 0 && release->need != RELEASE_ALL)
-        released = release_pools(release, RELEASE_ALL);
-    if (is_relaxed)
-        berth__device_exchange_capture(&mode);
+        released = release_relaxed(release, RELEASE_ALL);
     /* What is cached in the order of streams is the last to go: it costs a synchronisation. */
     if (released == 0)
         released = berth__stream_release(release->device);
@@ -263,7 +271,7 @@ uint64_t berth__pool_release_some(int device, uint64_t need)
 {
     const struct release release = {need, device, BERTH_TIER_NONE};
 
-    return berth__pool_disabled() || need == 0 ? 0 : release_pools(&release, need);
+    return berth__pool_disabled() || need == 0 ? 0 : release_relaxed(&release, need);
 }
 
 uint64_t berth__pool_release_tier(berth_tier_id tier)

@@ -12,6 +12,7 @@
 #include "alloc/pool_foreign.h"
 #include "alloc/pool_lazy.h"
 #include "alloc/pool_stream.h"
+#include "alloc/pool_tend.h"
 #include "alloc/stats.h"
 #include "alloc/thread.h"
 #include "alloc/tier_ops.h"
@@ -142,12 +143,11 @@ berth_cu_result berth__hook_cuMemGetInfo_v2(size_t *free_size, size_t *total_siz
     if (result != BERTH_CU_SUCCESS || !free_size || !total_size ||
         berth__device_of_current(&device) < 0)
         return result;
-    *free_size +=
-        berth__pool_cached(device) + berth__lazy_waiting(device) + berth__stream_cached(device);
+    *free_size += berth__pool_reclaimable(device);
     if (*free_size > *total_size)
         *free_size = *total_size;
     *total_size = bounded_total(*total_size);
-    cached = berth__pool_cached(BERTH_POOL_ALL_DEVICES);
+    cached = berth__pool_reclaimable(BERTH_POOL_ALL_DEVICES);
     bound_free(
         free_size,
         atomic_load_explicit(&berth__tier(BERTH_TIER_DEVICE)->capacity, memory_order_relaxed),

@@ -3,6 +3,7 @@
 
 #include "alloc/log.h"
 #include "alloc/options.h"
+#include "alloc/pool_tend.h"
 #include "alloc/thread.h"
 #include "ipc/descriptors.h"
 #include "ipc/json.h"

@@ -7,6 +7,7 @@
 #include "ipc/entry_path_json.h"
 #include "ipc/failure.h"
 #include "ipc/json.h"
+#include "ipc/limit_json.h"
 #include "ipc/shared_json.h"
 #include "ipc/shared_tier.h"
 #include "ipc/snapshot.h"
@@ -59,6 +60,8 @@ static int run_stat(struct call *call)
         r = berth__account_add(call->reply);
     if (r == 0)
         r = berth__entry_path_json_add(call->reply);
+    if (r == 0)
+        r = berth__limit_json_add(call->reply);
     if (r == 0)
         r = berth__table_json_counts(call->reply, 0);
     return r;
@@ -270,6 +273,16 @@ static int run_snapshot(struct call *call)
     return r == 0 ? add(call, "sites", json_integer((json_int_t)counts.sites)) : r;
 }
 
+static int run_limit(struct call *call)
+{
+    return berth__limit_json_set(call->request, call->reply, &call->failure);
+}
+
+static int run_trim(struct call *call)
+{
+    return berth__limit_json_trim(call->request, call->reply, &call->failure);
+}
+
 static const struct operation operations[] = {
     {"ping", run_ping},
     {"stat", run_stat},
@@ -289,6 +302,8 @@ static const struct operation operations[] = {
     {"trace.stop", run_trace_stop},
     {"trace.state", run_trace_state},
     {"snapshot", run_snapshot},
+    {"limit", run_limit},
+    {"trim", run_trim},
 };
 
 static const struct operation *find_operation(const char *name)

@@ -2,6 +2,7 @@
 /* berth stat: one account of a process's memory, by tag and tier. */
 #include "alloc/types.h"
 #include "tools/berth/grid.h"
+#include "tools/berth/limit.h"
 #include "tools/berth/process.h"
 #include "tools/berth/stat_paths.h"
 #include "tools/berth/tool.h"
@@ -203,6 +204,7 @@ static void print_people(const json_t *stat, const struct berth_process *process
         putchar('\n');
         print_rules(rules);
     }
+    berth__limit_print(json_object_get(stat, "limits"), 1, stdout);
 }
 
 /* A reading: printed for people or as one JSON object. */

@@ -26,8 +26,10 @@ int berth__command_stat(int argc, char **argv);
 int berth__command_policy_apply(int argc, char **argv);
 int berth__command_policy_show_process(int argc, char **argv);
 int berth__command_options(int argc, char **argv);
+int berth__command_limit(int argc, char **argv);
 int berth__command_pool(int argc, char **argv);
 int berth__command_snapshot(int argc, char **argv);
+int berth__command_trim(int argc, char **argv);
 int berth__command_doctor(int argc, char **argv);
 
 /* Says one line, prefixed with "berth: "; returns BERTH_EXIT_FAILURE. */
