@@ -342,7 +342,7 @@ static int check_event(struct reader *reader, const struct berth_trace_event *ev
         return fail(reader, "there is no pointer; expected the address of the memory");
     if (event->action == BERTH_TRACE_ALLOCATE && event->size == 0)
         return fail(reader, "an allocation has no size; expected at least 1 byte");
-    if (event->size > (uint64_t)1 << 50)
+    if (event->size > BERTH_TRACE_SIZE_MAX && event->action == BERTH_TRACE_ALLOCATE)
         return fail(reader, "size %" PRIu64 " is larger than any device; expected at most 1 PiB",
                     event->size);
     return 0;

@@ -17,6 +17,9 @@
 /* Most events of one trace; its file is refused beyond. */
 #define BERTH_TRACE_EVENTS_MAX (UINT32_MAX - 1)
 
+/* No memory is larger: 1 PiB. What a program asked for in vain may be. */
+#define BERTH_TRACE_SIZE_MAX ((uint64_t)1 << 50)
+
 struct berth_trace_event {
     uint64_t time_ns; /* since the first event */
     uint64_t address;

@@ -24,6 +24,7 @@ struct recording {
     size_t places;
     struct name *name;
     size_t names;
+    size_t name_bytes; /* of all names; never more than the pieces have */
 };
 
 bool berth__trace_is_recording(const void *bytes, size_t size)
@@ -60,6 +61,11 @@ static void add_piece(struct recording *recording, const struct berth_trace_reco
     if (record->address + length > name->length) {
         size_t wanted = (size_t)record->address + length;
 
+        recording->name_bytes += wanted - name->length;
+        if (recording->name_bytes > recording->places * BERTH_TRACE_TEXT) {
+            recording->name_bytes -= wanted - name->length;
+            return;
+        }
         name->text = berth__tool_realloc(name->text, wanted);
         memset(name->text + name->length, '?', wanted - name->length);
         name->length = wanted;
@@ -93,13 +99,21 @@ static uint32_t site_of(const struct recording *recording, struct berth_trace_lo
     return berth__trace_log_site(log, text, (size_t)snprintf(text, sizeof(text), "site-%u", site));
 }
 
+/* Whether a record is one that a process can have written. */
 static bool is_usable(const struct berth_trace_record *record)
 {
-    if (record->action == BERTH_TRACE_FAILURE)
+    switch (record->action) {
+    case BERTH_TRACE_FAILURE:
         return true;
-    return (record->action == BERTH_TRACE_ALLOCATE || record->action == BERTH_TRACE_FREE ||
-            record->action == BERTH_TRACE_EXISTING) &&
-           record->address != 0;
+    case BERTH_TRACE_FREE:
+        return record->address != 0;
+    case BERTH_TRACE_ALLOCATE:
+    case BERTH_TRACE_EXISTING:
+        return record->address != 0 && record->requested > 0 &&
+               record->requested <= BERTH_TRACE_SIZE_MAX;
+    default:
+        return false;
+    }
 }
 
 static void add_event(const struct recording *recording, struct berth_trace_log *log,
@@ -110,7 +124,8 @@ static void add_event(const struct recording *recording, struct berth_trace_log 
 
     event->time_ns = record->time_ns > started_ns ? record->time_ns - started_ns : 0;
     event->address = record->address;
-    event->size = record->requested;
+    /* Of a free, what its allocation had; that is found later. */
+    event->size = record->action == BERTH_TRACE_FREE ? 0 : record->requested;
     event->held = record->held;
     event->stream = record->stream;
     event->thread = record->thread;
