@@ -18,6 +18,7 @@
 #define BERTH_ALLOC_CACHE_H
 
 #include "alloc/block.h"
+#include "alloc/pool_lazy.h"
 #include "alloc/stats.h"
 
 /* 32 sets of 4 bins: a size may lie in any bin of its set. */
@@ -43,6 +44,7 @@ struct berth_cache {
     uint64_t next_id, last_id;
     unsigned hand; /* the bin that is emptied next when there is too much */
     struct berth_stats_part part;
+    struct berth_lazy_cell lazy; /* freed, and not known to be idle: see pool_lazy.h */
     struct berth_cache_bin bin[BERTH_CACHE_BINS];
 };
 

@@ -269,6 +269,13 @@ static bool alloc_from_pool(struct berth_pool *pool, const struct berth_pool_req
     return block != NULL;
 }
 
+bool berth__pool_alloc_passed(struct berth_pool *pool, const struct berth_pool_request *request,
+                              uint64_t size, bool is_whole, uintptr_t *ret_address)
+{
+    return alloc_cached(request, is_whole, ret_address) ||
+           alloc_from_pool(pool, request, size, is_whole, ret_address);
+}
+
 static int alloc_slowly(const struct berth_pool_request *request, bool is_whole, bool is_captured,
                         uintptr_t *ret_address)
 {
@@ -281,6 +288,10 @@ static int alloc_slowly(const struct berth_pool_request *request, bool is_whole,
     pool = pool_find_or_make(context, request->tier);
     if (!pool)
         return BERTH_POOL_FORWARD;
+    /* What has passed comes into the thread's cache first. */
+    if (!is_captured && berth__lazy_reclaim(pool, BERTH_LAZY_LOOK) &&
+        alloc_cached(request, is_whole, ret_address))
+        return 0;
     if (!is_captured && alloc_from_pool(pool, request, size, is_whole, ret_address))
         return 0;
     return berth__pool_grow(pool, request, size, is_whole || is_captured, is_captured, ret_address);
@@ -578,11 +589,9 @@ static void drop_pool(struct berth_pool *pool)
 {
     berth__pool_lock(pool);
     berth__cache_shut(pool);
-    berth__lazy_freeze(pool);
     berth__lazy_drop(pool);
     while (pool->segments)
         berth__pool_forget_segment(pool, pool->segments);
-    berth__lazy_thaw(pool);
     berth__cache_open(pool);
     pool->generation++;
     atomic_store_explicit(&pool->is_ending, false, memory_order_relaxed);

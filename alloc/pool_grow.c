@@ -361,11 +361,6 @@ static bool take_cached(const struct request *request)
     return block != NULL;
 }
 
-static bool take_request(struct berth_pool *pool, void *argument)
-{
-    return take_cached(argument);
-}
-
 /*
  * Where blocks of all sizes share segments: before the pool has more than was ever live in it,
  * segments that are wholly free are given back, which were made for other sizes.
@@ -440,6 +435,14 @@ static int climb_without_range(struct request *request, int error)
     return climb(request);
 }
 
+static bool take_passed(struct berth_pool *pool, void *argument)
+{
+    const struct request *request = argument;
+
+    return berth__pool_alloc_passed(pool, request->request, request->size, request->is_whole,
+                                    request->ret_address);
+}
+
 int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *pool_request,
                      uint64_t size, bool is_whole, bool is_captured, uintptr_t *ret_address)
 {
@@ -456,7 +459,7 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *p
     int r;
 
     /* What waits may have passed. */
-    if (!is_captured && berth__lazy_take(pool, size, take_request, &request))
+    if (!is_captured && berth__lazy_take(pool, size, take_passed, &request))
         return 0;
     set_sizes(&request, segments == BERTH_SEGMENTS_SHARED);
     if (segments == BERTH_SEGMENTS_SHARED && !is_captured)

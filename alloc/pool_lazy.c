@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/pool_lazy.h"
 
+#include "alloc/cache.h"
 #include "alloc/options.h"
 #include "alloc/order.h"
 #include "alloc/pool_parts.h"
@@ -8,54 +9,20 @@
 #include "alloc/tier_ops.h"
 
 #include <errno.h>
-#include <sched.h>
 
 /* A batch is closed when it has so many blocks: the driver's call is then shared by them. */
 #define BATCH_BLOCKS 128
-/* Half of what may wait is for closed batches; the rest is shared by the cells. */
+/* Half of what may wait is for closed batches; the rest is shared by the open ones. */
 #define BATCHES_SHARE 2
-#define LARGE_CELLS 4
+#define CELLS_LEAST 8
+/*
+ * This part of what a pool has reserved may wait while the driver is asked for more: without any
+ * room a thread would wait for the device at each batch in a pool that is as large as what lives in
+ * it.
+ */
+#define WAIT_LEAST_SHIFT 6
 
 struct berth_lazy_counts berth__lazy_counts;
-
-/*
- * So much may wait while the driver is asked for more: the batches that threads fill, and those
- * whose points are about to pass. Without this room a thread would wait for the device again and
- * again in a pool that is just as large as what lives in it.
- */
-#define WAIT_LEAST (32 * BERTH_MIB)
-
-static __thread unsigned thread_number; /* 0: none yet */
-static _Atomic unsigned thread_numbers;
-
-static struct berth_lazy_cell *cell_of(struct berth_pool *pool)
-{
-    if (BERTH_UNLIKELY(thread_number == 0))
-        thread_number = atomic_fetch_add_explicit(&thread_numbers, 1, memory_order_relaxed) + 1;
-    return &pool->lazy.cell[(thread_number - 1) % BERTH_LAZY_CELLS];
-}
-
-static void cell_lock(struct berth_lazy_cell *cell)
-{
-    while (BERTH_UNLIKELY(atomic_flag_test_and_set_explicit(&cell->lock, memory_order_acquire)))
-        sched_yield();
-}
-
-static void cell_unlock(struct berth_lazy_cell *cell)
-{
-    atomic_flag_clear_explicit(&cell->lock, memory_order_release);
-}
-
-/*
- * What may lie in a cell, so that all of them together stay within `most`: the first few, which are
- * all that most programs use, share half of it.
- */
-static uint64_t cell_share(const struct berth_pool *pool, const struct berth_lazy_cell *cell,
-                           uint64_t most)
-{
-    return cell - pool->lazy.cell < LARGE_CELLS ? most / 2 / LARGE_CELLS
-                                                : most / 2 / BERTH_LAZY_CELLS;
-}
 
 static uint64_t cell_bytes(const struct berth_lazy_cell *cell)
 {
@@ -91,43 +58,29 @@ static void count_free(const struct account *account)
     berth__cache_count_free(account->pool, account->tag, account->requested, account->held);
 }
 
-/* Its context was destroyed meanwhile: the record, which nobody else knows any more, goes back. */
-static void return_orphan(struct berth_block *block)
+/* False when the open batch is full, or no thread may keep anything. Else the block waits in it. */
+static bool cell_push(struct berth_cache *cache, struct berth_block *block, uint64_t bytes_max)
 {
-    struct berth_pool *pool = block->pool;
-
-    berth__pool_lock(pool);
-    berth__block_delete(&pool->block_slab, block);
-    berth__pool_unlock(pool);
-}
-
-/* False when the open batch is full. Otherwise the block waits in it. */
-static bool cell_push(struct berth_lazy_cell *cell, struct berth_block *block, uint64_t bytes_max)
-{
-    uintptr_t address = berth__block_address(block);
-    const struct account account = account_of(block);
+    struct berth_lazy_cell *cell = &cache->lazy;
+    bool is_taken;
     uint64_t bytes;
-    bool is_orphan;
 
-    cell_lock(cell);
-    bytes = cell_bytes(cell) + account.held;
-    if (cell->count >= BATCH_BLOCKS || bytes > bytes_max) {
-        cell_unlock(cell);
-        return false;
-    }
-    is_orphan = !berth__block_move(block, address, BERTH_BLOCK_LEAVING, BERTH_BLOCK_WAITING);
-    if (!is_orphan) {
+    berth__cache_lock(cache);
+    bytes = cell_bytes(cell) + block->size;
+    is_taken = cell->count < BATCH_BLOCKS && bytes <= bytes_max &&
+               atomic_load_explicit(&cache->pool->caches_shut, memory_order_relaxed) == 0 &&
+               berth__block_state(block) == BERTH_BLOCK_LEAVING;
+    if (is_taken) {
+        berth__stats_part_free(&cache->part, (enum berth_tag)block->tag, block->requested,
+                               block->size);
         block->waiting = cell->blocks;
+        berth__block_set_state(block, BERTH_BLOCK_WAITING);
         cell->blocks = block;
         cell->count++;
         atomic_store_explicit(&cell->bytes, bytes, memory_order_relaxed);
     }
-    cell_unlock(cell);
-    if (is_orphan)
-        return_orphan(block);
-    else
-        count_free(&account);
-    return true;
+    berth__cache_unlock(cache);
+    return is_taken;
 }
 
 /*
@@ -192,16 +145,24 @@ static struct berth_order_point *batch_delete(struct berth_pool *pool,
     return point;
 }
 
-static struct berth_block *cell_empty(struct berth_lazy_cell *cell)
+/* With the lock of its cache held. */
+static struct berth_block *cell_clear(struct berth_lazy_cell *cell)
 {
-    struct berth_block *blocks;
+    struct berth_block *blocks = cell->blocks;
 
-    cell_lock(cell);
-    blocks = cell->blocks;
     cell->blocks = NULL;
     cell->count = 0;
     atomic_store_explicit(&cell->bytes, 0, memory_order_relaxed);
-    cell_unlock(cell);
+    return blocks;
+}
+
+static struct berth_block *cell_empty(struct berth_cache *cache)
+{
+    struct berth_block *blocks;
+
+    berth__cache_lock(cache);
+    blocks = cell_clear(&cache->lazy);
+    berth__cache_unlock(cache);
     return blocks;
 }
 
@@ -221,11 +182,23 @@ static void batch_absorb(struct berth_pool *pool, struct berth_lazy_batch *batch
     pool->waiting = NULL;
 }
 
+/* With the pool's lock held: all open batches, or only that of `only`, go into the batch. */
+static void batch_collect(struct berth_pool *pool, struct berth_lazy_batch *batch,
+                          struct berth_cache *only)
+{
+    uint64_t cells = 0;
+
+    for (struct berth_cache *cache = pool->caches; cache; cache = cache->next, cells++)
+        if (!only || cache == only)
+            batch_add(pool, batch, cell_empty(cache));
+    atomic_store_explicit(&pool->lazy.cells, cells, memory_order_relaxed);
+}
+
 /*
- * A new batch of what lies in `cell`, or in all cells for NULL; busy, because it has no point yet.
+ * A new batch of what is open in one cache, or in all for NULL; busy, because it has no point yet.
  * NULL without memory, or without blocks where `may_be_empty` is false.
  */
-static struct berth_lazy_batch *batch_begin(struct berth_pool *pool, struct berth_lazy_cell *cell,
+static struct berth_lazy_batch *batch_begin(struct berth_pool *pool, struct berth_cache *only,
                                             bool may_be_empty)
 {
     struct berth_lazy_batch *batch, **link;
@@ -237,9 +210,7 @@ static struct berth_lazy_batch *batch_begin(struct berth_pool *pool, struct bert
         for (link = &pool->lazy.batches; *link; link = &(*link)->next)
             ;
         *link = batch;
-        for (unsigned i = 0; i < BERTH_LAZY_CELLS; i++)
-            if (!cell || cell == &pool->lazy.cell[i])
-                batch_add(pool, batch, cell_empty(&pool->lazy.cell[i]));
+        batch_collect(pool, batch, only);
         batch_absorb(pool, batch);
         if (!batch->blocks && !may_be_empty) {
             batch_delete(pool, batch);
@@ -250,7 +221,7 @@ static struct berth_lazy_batch *batch_begin(struct berth_pool *pool, struct bert
     return batch;
 }
 
-/* Gives the blocks of a batch that is done with to the thread's cache, and the rest to the pool. */
+/* Makes the blocks of a batch that is done with ready for reuse. */
 static bool batch_settle(struct berth_pool *pool, struct berth_lazy_batch *batch)
 {
     struct berth_order_point *point;
@@ -318,14 +289,13 @@ static void batch_pass(struct berth_pool *pool, struct berth_lazy_batch *batch,
 }
 
 /*
- * Closes what lies in a cell, or in all, with `own` (may be NULL), which the caller holds LEAVING.
- * Where no point can be recorded, the context is synchronised as cuMemFree does; if that fails too,
- * that is the answer, and `own` stays the caller's.
+ * Closes what is open in a cache, or in all, with `own` (may be NULL), which the caller holds
+ * LEAVING. Where no point can be recorded, the context is synchronised as cuMemFree does; if that
+ * fails too, that is the answer, and `own` stays the caller's.
  */
-static int close_batch(struct berth_pool *pool, struct berth_lazy_cell *cell,
-                       struct berth_block *own)
+static int close_batch(struct berth_pool *pool, struct berth_cache *only, struct berth_block *own)
 {
-    struct berth_lazy_batch *batch = batch_begin(pool, cell, own != NULL);
+    struct berth_lazy_batch *batch = batch_begin(pool, only, own != NULL);
     struct berth_order_point *point = NULL;
     int r = -ENOMEM;
 
@@ -416,22 +386,28 @@ static int free_now(struct berth_pool *pool, struct berth_block *block)
     return 0;
 }
 
+/* What a thread may have in its open batch. */
+static uint64_t cell_most(const struct berth_pool *pool, uint64_t most)
+{
+    uint64_t cells = atomic_load_explicit(&pool->lazy.cells, memory_order_relaxed);
+
+    return BERTH_LIKELY(cells <= CELLS_LEAST) ? most / CELLS_LEAST : most / cells;
+}
+
 int berth__lazy_free(struct berth_block *block)
 {
     struct berth_pool *pool = block->pool;
     uint64_t most = berth__option(BERTH_OPTION_WAITING_MAX) / BATCHES_SHARE;
-    struct berth_lazy_cell *cell = cell_of(pool);
+    struct berth_cache *cache = berth__cache_of(pool);
     uint64_t size = block->size;
-    uint64_t share = cell_share(pool, cell, most);
     int r;
 
-    if (BERTH_LIKELY(size <= share &&
-                     atomic_load_explicit(&block->flags, memory_order_relaxed) == 0) &&
-        BERTH_LIKELY(cell_push(cell, block, share)))
+    if (BERTH_LIKELY(cache && atomic_load_explicit(&block->flags, memory_order_relaxed) == 0 &&
+                     cell_push(cache, block, cell_most(pool, most))))
         return 0;
     if (size <= most) {
         keep_cap(pool, most - size);
-        r = close_batch(pool, cell, block);
+        r = close_batch(pool, cache, block);
     } else {
         r = free_now(pool, block);
     }
@@ -446,9 +422,19 @@ int berth__lazy_free(struct berth_block *block)
     return r;
 }
 
+static uint64_t bytes_locked(struct berth_pool *pool)
+{
+    uint64_t bytes;
+
+    berth__pool_lock(pool);
+    bytes = berth__lazy_bytes(pool);
+    berth__pool_unlock(pool);
+    return bytes;
+}
+
 bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
 {
-    if (berth__lazy_bytes(pool) == 0 && !atomic_load_explicit(&pool->waiting, memory_order_relaxed))
+    if (!atomic_load_explicit(&pool->waiting, memory_order_relaxed) && bytes_locked(pool) == 0)
         return false;
     switch (step) {
     case BERTH_LAZY_LOOK:
@@ -463,6 +449,18 @@ bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
     }
 }
 
+/* Waiting for what cannot be enough helps nobody. */
+static bool is_worth_waiting(struct berth_pool *pool, uint64_t size)
+{
+    uint64_t bytes, reserved;
+
+    berth__pool_lock(pool);
+    bytes = berth__lazy_bytes(pool);
+    reserved = berth__pool_reserved(pool);
+    berth__pool_unlock(pool);
+    return bytes >= size && bytes > reserved >> WAIT_LEAST_SHIFT;
+}
+
 bool berth__lazy_take(struct berth_pool *pool, uint64_t size,
                       bool (*take)(struct berth_pool *pool, void *argument), void *argument)
 {
@@ -470,9 +468,7 @@ bool berth__lazy_take(struct berth_pool *pool, uint64_t size,
         return true;
     if (berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE) && take(pool, argument))
         return true;
-    /* Waiting for what cannot be enough helps nobody. */
-    while (berth__lazy_bytes(pool) >= size && berth__lazy_bytes(pool) > WAIT_LEAST &&
-           berth__lazy_reclaim(pool, BERTH_LAZY_WAIT))
+    while (is_worth_waiting(pool, size) && berth__lazy_reclaim(pool, BERTH_LAZY_WAIT))
         if (take(pool, argument))
             return true;
     return false;
@@ -496,29 +492,12 @@ void berth__lazy_reclaim_pools(void)
         berth__lazy_reclaim_all(pool);
 }
 
-void berth__lazy_freeze(struct berth_pool *pool)
-{
-    for (unsigned i = 0; i < BERTH_LAZY_CELLS; i++)
-        cell_lock(&pool->lazy.cell[i]);
-}
-
-void berth__lazy_thaw(struct berth_pool *pool)
-{
-    for (unsigned i = 0; i < BERTH_LAZY_CELLS; i++)
-        cell_unlock(&pool->lazy.cell[i]);
-}
-
 void berth__lazy_drop(struct berth_pool *pool)
 {
     struct berth_lazy_batch *next;
 
-    for (unsigned i = 0; i < BERTH_LAZY_CELLS; i++) {
-        struct berth_lazy_cell *cell = &pool->lazy.cell[i];
-
-        cell->blocks = NULL;
-        cell->count = 0;
-        atomic_store_explicit(&cell->bytes, 0, memory_order_relaxed);
-    }
+    for (struct berth_cache *cache = pool->caches; cache; cache = cache->next)
+        cell_empty(cache);
     for (struct berth_lazy_batch *batch = pool->lazy.batches; batch; batch = next) {
         next = batch->next;
         batch_empty(pool, batch);
@@ -546,9 +525,6 @@ bool berth__lazy_remove(struct berth_pool *pool, const struct berth_block *block
 {
     bool found = false;
 
-    /* All of it was dropped before: then the cells are locked, too. */
-    if (berth__lazy_bytes(pool) == 0)
-        return false;
     for (struct berth_lazy_batch *batch = pool->lazy.batches; batch && !found;
          batch = batch->next) {
         found = list_remove(&batch->blocks, block);
@@ -557,17 +533,17 @@ bool berth__lazy_remove(struct berth_pool *pool, const struct berth_block *block
             atomic_fetch_sub(&pool->lazy.batch_bytes, block->size);
         }
     }
-    for (unsigned i = 0; i < BERTH_LAZY_CELLS && !found; i++) {
-        struct berth_lazy_cell *cell = &pool->lazy.cell[i];
+    for (struct berth_cache *cache = pool->caches; cache && !found; cache = cache->next) {
+        struct berth_lazy_cell *cell = &cache->lazy;
 
-        cell_lock(cell);
+        berth__cache_lock(cache);
         found = list_remove(&cell->blocks, block);
         if (found) {
             cell->count--;
             atomic_store_explicit(&cell->bytes, cell_bytes(cell) - block->size,
                                   memory_order_relaxed);
         }
-        cell_unlock(cell);
+        berth__cache_unlock(cache);
     }
     return found;
 }
@@ -576,8 +552,8 @@ uint64_t berth__lazy_bytes(const struct berth_pool *pool)
 {
     uint64_t bytes = batch_bytes(pool);
 
-    for (unsigned i = 0; i < BERTH_LAZY_CELLS; i++)
-        bytes += cell_bytes(&pool->lazy.cell[i]);
+    for (const struct berth_cache *cache = pool->caches; cache; cache = cache->next)
+        bytes += cell_bytes(&cache->lazy);
     return bytes;
 }
 
@@ -590,7 +566,7 @@ uint64_t berth__lazy_waiting(int device)
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
         if ((device == BERTH_POOL_ALL_DEVICES || atomic_load(&pool->device) == device) &&
             berth__tier(atomic_load(&pool->tier))->kind != BERTH_KIND_SHARED)
-            bytes += berth__lazy_bytes(pool);
+            bytes += bytes_locked(pool);
     return bytes;
 }
 
@@ -602,6 +578,6 @@ uint64_t berth__lazy_waiting_tier(berth_tier_id tier)
         return 0;
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
         if (atomic_load(&pool->tier) == tier)
-            bytes += berth__lazy_bytes(pool);
+            bytes += bytes_locked(pool);
     return bytes;
 }

@@ -2,11 +2,11 @@
 /*
  * Lazy frees: blocks that wait, in batches, until the work that was queued before has passed.
  *
- * A free puts its block into the open batch of one of the pool's cells, which threads share out
- * among themselves. A batch that has enough blocks or bytes is closed by one point in the work of
- * the context (alloc/order.h), which costs one call of the driver; once the point has passed, the
- * blocks are the pool's again. While a capture is open nothing may be recorded or asked: closed
- * batches without a point wait for a later one.
+ * A free puts its block into the open batch of the calling thread's cache (alloc/cache.h). A batch
+ * that has enough blocks or bytes is closed by one point in the work of the context
+ * (alloc/order.h), which costs one call of the driver; once the point has passed, the blocks are
+ * ready for reuse: in the cache of the thread that finds it out, or in the pool. While a capture is
+ * open nothing may be recorded or asked: closed batches without a point wait for a later one.
  *
  * An allocation that finds nothing cached first looks which points have passed, then closes what is
  * open, then waits for the oldest, and only then is the driver asked for memory.
@@ -14,8 +14,8 @@
  * What waits is reserved, neither held nor cached, and bounded by the option waiting-max: beyond it
  * a free waits for the oldest batch, or for the context. Only captures can hold more back.
  *
- * Synchronization: the lists of batches by the pool's lock; a cell by its own, of one word, which
- * ranks below it. A batch on which somebody works without the lock is `is_busy`, and stays listed.
+ * Synchronization: the lists of batches by the pool's lock; an open batch by its cache's. A batch
+ * on which somebody works without the lock is `is_busy`, and stays listed.
  */
 #ifndef BERTH_ALLOC_POOL_LAZY_H
 #define BERTH_ALLOC_POOL_LAZY_H
@@ -33,21 +33,18 @@ struct berth_lazy_batch {
     bool is_busy;
 };
 
+/* A thread's open batch. */
 struct berth_lazy_cell {
-    _Alignas(64) atomic_flag lock;
-    uint32_t count;
     struct berth_block *blocks;
+    uint32_t count;
     _Atomic uint64_t bytes;
 };
 
-#define BERTH_LAZY_CELL_SHIFT 6 /* 64 cells: more threads share them */
-#define BERTH_LAZY_CELLS (1u << BERTH_LAZY_CELL_SHIFT)
-
 struct berth_lazy {
-    struct berth_lazy_cell cell[BERTH_LAZY_CELLS];
     struct berth_lazy_batch *batches;
     struct berth_lazy_batch *joined; /* the batch that a block joins under this lock */
     _Atomic uint64_t batch_bytes;    /* of all batches */
+    _Atomic uint64_t cells;          /* at least the number of open batches, by which they share */
     struct berth_slab slab;
 };
 
@@ -79,17 +76,13 @@ void berth__lazy_reclaim_pools(void);
 bool berth__lazy_take(struct berth_pool *pool, uint64_t size,
                       bool (*take)(struct berth_pool *pool, void *argument), void *argument);
 
-/*
- * With the pool's lock held. In between no free changes anything: berth__lazy_drop() then forgets
- * all that waits, whose context is gone.
- */
-void berth__lazy_freeze(struct berth_pool *pool);
-void berth__lazy_thaw(struct berth_pool *pool);
+/* With the pool's lock held, and its caches shut: forgets all that waits, whose context is gone. */
 void berth__lazy_drop(struct berth_pool *pool);
 /* With the pool's lock held: forgets one block that waits; whether it did. */
 bool berth__lazy_remove(struct berth_pool *pool, const struct berth_block *block);
 
-/* Bytes that wait here, without a lock; those of blocks in pool->waiting are not among them. */
+/* With the pool's lock held: bytes that wait here; those of blocks in pool->waiting are not among
+ * them. */
 uint64_t berth__lazy_bytes(const struct berth_pool *pool);
 
 /* Bytes that wait, of one device or of BERTH_POOL_ALL_DEVICES, less what is borrowed; of one tier.

@@ -120,6 +120,9 @@ static inline bool berth__pool_is_exact(const struct berth_block *block)
 {
     return block->size == berth__pool_held_for(block->requested, block->is_whole);
 }
+/* Called without the lock: a block out of what came free just now, in a cache or in the pool. */
+bool berth__pool_alloc_passed(struct berth_pool *pool, const struct berth_pool_request *request,
+                              uint64_t size, bool is_whole, uintptr_t *ret_address);
 
 /* A block of at least `size` bytes out of the free sets, cut to size; or NULL. */
 struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, bool is_whole);

@@ -232,13 +232,11 @@ bool berth__pool_is_valid(struct berth_pool *pool)
     bool is_valid;
 
     /* A free that waits changes the block and its cell together, one that is kept its cache. */
-    berth__lazy_freeze(pool);
     for (struct berth_cache *cache = pool->caches; cache; cache = cache->next)
         berth__cache_lock(cache);
     is_valid = is_valid_frozen(pool);
     for (struct berth_cache *cache = pool->caches; cache; cache = cache->next)
         berth__cache_unlock(cache);
-    berth__lazy_thaw(pool);
     return is_valid;
 }
 

@@ -302,6 +302,12 @@ static CUresult marker_submit(struct context *context, struct fence *need, struc
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     *ret_fence = fence_ref(op->fence);
+    /* Behind nothing it is done at once, as on an idle device. */
+    if (op->needs_count == 0 && !context->marker_stream->head && !context->barrier) {
+        fence_finish(op->fence);
+        op_free(op);
+        return CUDA_SUCCESS;
+    }
     result = stream_submit(context->marker_stream, op);
     if (result != CUDA_SUCCESS)
         fence_unref(*ret_fence);
