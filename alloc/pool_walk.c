@@ -37,6 +37,9 @@ static enum berth_block_use use_of(const struct berth_block *block)
         return BERTH_USE_FREE;
     case BERTH_BLOCK_LIVE:
         return BERTH_USE_LIVE;
+    case BERTH_BLOCK_HOLE:
+    case BERTH_BLOCK_MOVING:
+        return BERTH_USE_HOLE;
     default:
         return BERTH_USE_WAITING;
     }
@@ -54,6 +57,20 @@ static void fill_row(const struct berth_block *block, struct berth_block_row *re
         .tag = block->tag,
         .use = (uint8_t)use,
     };
+}
+
+static enum berth_segment_use segment_use(enum berth_segment_kind kind)
+{
+    switch (kind) {
+    case BERTH_SEGMENT_WHOLE:
+        return BERTH_USE_WHOLE;
+    case BERTH_SEGMENT_RANGE:
+        return BERTH_USE_RANGE;
+    case BERTH_SEGMENT_BORROWED:
+        return BERTH_USE_BORROWED;
+    default:
+        return BERTH_USE_SHARED;
+    }
 }
 
 /* A pool's segment at this moment; its row says 0 blocks when it is gone. */
@@ -79,7 +96,7 @@ static int read_pool_segment(struct berth_segment *segment, struct berth_pool *p
         .base = segment->base,
         .size = segment->size,
         .device = pool->device,
-        .use = segment->kind == BERTH_SEGMENT_SHARED ? BERTH_USE_SHARED : BERTH_USE_WHOLE,
+        .use = (uint8_t)segment_use(segment->kind),
         .tier = pool->tier,
     };
     for (const struct berth_block *block = count ? segment->first : NULL; block;
@@ -160,6 +177,30 @@ static int read_segment(struct berth_segment *segment, struct rows *rows,
     return 0;
 }
 
+/* Shows a segment; where parts of its addresses have no memory, each part that has. */
+static int show_segment(const struct berth_segment_row *segment,
+                        const struct berth_block_row *blocks, berth_segment_visitor visit,
+                        void *context)
+{
+    struct berth_segment_row part = *segment;
+    uint32_t first = 0;
+    int r = 0;
+
+    if (segment->use != BERTH_USE_RANGE)
+        return visit(context, segment, blocks);
+    for (uint32_t i = 0; r == 0 && i < segment->blocks; i = first) {
+        for (part.size = part.blocks = 0; i < segment->blocks && blocks[i].use != BERTH_USE_HOLE;
+             i++, part.blocks++)
+            part.size += blocks[i].size;
+        if (part.blocks > 0) {
+            part.base = blocks[first].address;
+            r = visit(context, &part, &blocks[first]);
+        }
+        first = i + 1;
+    }
+    return r;
+}
+
 int berth__pool_walk(berth_segment_visitor visit, void *context)
 {
     struct rows rows = {0};
@@ -173,7 +214,7 @@ int berth__pool_walk(berth_segment_visitor visit, void *context)
 
         r = read_segment(segment, &rows, &row);
         if (r == 0 && row.blocks > 0 && row.base + row.size > address)
-            r = visit(context, &row, rows.row);
+            r = show_segment(&row, rows.row, visit, context);
         /* A record that serves another segment by now does not lead backwards. */
         if (end <= address && __builtin_add_overflow(address, (uintptr_t)BERTH_GRANULE, &end))
             break;

@@ -15,9 +15,10 @@
 #include <stdbool.h>
 
 enum berth_block_use {
-    BERTH_USE_FREE,   /* cached */
-    BERTH_USE_LIVE,   /* the program's */
-    BERTH_USE_WAITING /* freed, and not yet ready for reuse */
+    BERTH_USE_FREE,    /* cached */
+    BERTH_USE_LIVE,    /* the program's */
+    BERTH_USE_WAITING, /* freed, and not yet ready for reuse */
+    BERTH_USE_HOLE     /* addresses without memory; never shown to a visitor */
 };
 
 struct berth_block_row {
@@ -35,6 +36,8 @@ enum berth_segment_use {
     BERTH_USE_WHOLE,   /* one block */
     BERTH_USE_STREAM,  /* one stream-ordered block */
     BERTH_USE_FOREIGN, /* one block, which the driver gave to the program itself */
+    BERTH_USE_RANGE,   /* a part with memory of a range that grows: many blocks */
+    BERTH_USE_BORROWED /* many blocks, in memory of another process */
 };
 
 struct berth_segment_row {

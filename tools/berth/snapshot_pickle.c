@@ -116,9 +116,15 @@ static int pool_of(const struct berth_segment_row *row)
     return row->use == BERTH_USE_STREAM ? 1 : row->use == BERTH_USE_FOREIGN ? 2 : 0;
 }
 
+static bool has_many_blocks(const struct berth_segment_row *row)
+{
+    return row->use == BERTH_USE_SHARED || row->use == BERTH_USE_RANGE ||
+           row->use == BERTH_USE_BORROWED;
+}
+
 static void put_segment(struct writer *writer, const struct berth_snapshot_segment *segment)
 {
-    static const char *const uses[] = {"shared", "whole", "stream", "driver"};
+    static const char *const uses[] = {"shared", "whole", "stream", "driver", "range", "borrowed"};
     struct berth_pickle *pickle = &writer->pickle;
     const struct berth_segment_row *row = &segment->row;
 
@@ -129,14 +135,14 @@ static void put_segment(struct writer *writer, const struct berth_snapshot_segme
     key_integer(writer, "total_size", (int64_t)row->size);
     put_sums(writer, segment);
     key_integer(writer, "stream", 0);
-    key_word(writer, "segment_type", row->use == BERTH_USE_SHARED ? "small" : "large");
+    key_word(writer, "segment_type", has_many_blocks(row) ? "small" : "large");
     berth__pickle_word(pickle, "segment_pool_id");
     berth__pickle_integer(pickle, 0);
     berth__pickle_integer(pickle, pool_of(row));
     berth__pickle_pair(pickle);
-    key_bool(writer, "is_expandable", false);
-    key_word(writer, "use", row->use < 4 ? uses[row->use] : "shared");
-    key_frames(writer, row->use == BERTH_USE_SHARED ? 0 : segment->block[0].site);
+    key_bool(writer, "is_expandable", row->use == BERTH_USE_RANGE);
+    key_word(writer, "use", row->use < 6 ? uses[row->use] : "shared");
+    key_frames(writer, has_many_blocks(row) ? 0 : segment->block[0].site);
     berth__pickle_word(pickle, "blocks");
     berth__pickle_list(pickle);
     berth__pickle_open(pickle);

@@ -409,7 +409,12 @@ class Snapshot(Case):
                 self.assertIn("device_free" if event["action"] == "oom" else "addr", event)
 
     def test_the_sums_are_the_accounts(self):
-        with self.running() as process:
+        for options in ((), ("segments=shared",), ("segments=expandable",), ("free=lazy",)):
+            with self.subTest(options):
+                self.sums_are_the_accounts(*options)
+
+    def sums_are_the_accounts(self, *options):
+        with self.running(*options) as process:
             blocks = [self.ask(process, text) for text in self.FILL]
             self.ask(process, f"free({blocks[1]})")
             self.ask(process, f"free({blocks[2]})")
@@ -427,6 +432,9 @@ class Snapshot(Case):
                              (1000, 64 * MIB, 7000000))
             self.assertNotIn(blocks[2], live)
             self.assertEqual(snapshot["device_traces"], [[]])
+            is_expandable = options == ("segments=expandable",)
+            self.assertEqual(any(s["is_expandable"] for s in segments), is_expandable)
+            self.assertEqual(snapshot["allocator_settings"]["expandable_segments"], is_expandable)
 
     def test_the_history_is_the_programs(self):
         with self.running("history=1000", "trace-paths=on") as process:
