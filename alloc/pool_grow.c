@@ -7,6 +7,7 @@
 #include "alloc/pool_foreign.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
+#include "alloc/unseen.h"
 
 #include <errno.h>
 
@@ -168,12 +169,13 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
 }
 
 /*
- * The driver gave out an address that some segment still claims: that segment's context was
- * destroyed in a way that no hook saw.
+ * The driver gave out an address that some segment still claims: that segment, or its context, was
+ * freed in a way that no hook saw.
  */
 static void forget_stale(struct berth_segment *segment)
 {
     struct berth_pool *pool = segment->pool;
+    bool has_live = false;
 
     if (!pool) {
         berth__foreign_forget(segment);
@@ -181,11 +183,16 @@ static void forget_stale(struct berth_segment *segment)
     }
     berth__pool_lock(pool);
     berth__cache_shut(pool);
-    if (segment->is_mapped && berth__page_map_find(segment->base) == segment)
+    if (segment->is_mapped && berth__page_map_find(segment->base) == segment) {
+        has_live = segment->used_blocks > 0;
         berth__pool_forget_segment(pool, segment);
+    }
     berth__cache_open(pool);
     berth__pool_unlock(pool);
     berth__pool_bury_ranges(pool);
+    if (has_live)
+        berth__unseen_add(BERTH_UNSEEN_FREE, "device memory was freed by a way that Berth does "
+                                             "not see");
 }
 
 int berth__growth_enter(struct berth_pool *pool, struct berth_growth *growth, uintptr_t base)

@@ -20,6 +20,7 @@
 #include "alloc/pool_foreign.h"
 #include "alloc/pool_handle.h"
 #include "alloc/trace.h"
+#include "hooks/binding.h"
 #include "ipc/shared_tier.h"
 #endif
 
@@ -284,6 +285,7 @@ __attribute__((constructor)) static void bootstrap_cuda(void)
             install_policy();
         want_trace();
         berth__control_load_callsite = berth__callsite_load;
+        berth__control_look = berth__binding_check;
         berth__control_wanted = berth__control_start;
     } else {
         berth__pool_disable();

@@ -16,6 +16,7 @@
 #include "alloc/stats.h"
 #include "alloc/thread.h"
 #include "alloc/tier_ops.h"
+#include "alloc/unseen.h"
 #include "hooks/cuda_driver_export.h"
 #include "hooks/cuda_driver_pass.h"
 #include "hooks/cuda_driver_tag.h"
@@ -44,7 +45,8 @@ berth_cu_result berth__hook_cuMemAlloc_v2(berth_cu_address *address, size_t size
     TRACED_ALLOC(DEVICE, cuMemAlloc_v2, *address, size, 0, (address, size));
     if (!address)
         return berth__driver.cuMemAlloc_v2(address, size);
-    r = berth__cuda_alloc(size, __builtin_return_address(0), &block);
+    r = berth__unseen_passes() ? BERTH_POOL_FORWARD
+                               : berth__cuda_alloc(size, __builtin_return_address(0), &block);
     if (r == BERTH_POOL_FORWARD)
         return berth__pass_alloc(address, size, __builtin_return_address(0));
     if (BERTH_LIKELY(r == 0))
@@ -94,6 +96,8 @@ berth_cu_result berth__hook_cuMemFree_v2(berth_cu_address address)
         berth__foreign_cancel(foreign.tier, foreign.size);
     else if (is_foreign)
         berth__foreign_restore(&foreign);
+    else if (result == BERTH_CU_SUCCESS && address)
+        berth__unseen_add(BERTH_UNSEEN_BLOCK, "memory was freed that Berth had not seen");
     return result;
 }
 

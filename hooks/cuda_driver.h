@@ -26,6 +26,9 @@ void *berth__cuda_replace(const char *name, void *address, enum berth_entry_path
 bool berth__cuda_is_hooked(const char *name);
 bool berth__cuda_is_wrapper(const void *address);
 
+/* The driver's own function of that wrapper's name; NULL where it has none, or nothing is bound. */
+void *berth__cuda_original(const char *name);
+
 /* Whether this process has initialised the driver. */
 bool berth__hook_initialised(void);
 

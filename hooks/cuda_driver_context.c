@@ -11,6 +11,7 @@
 #include "alloc/pool_stream.h"
 #include "alloc/thread.h"
 #include "alloc/trace.h"
+#include "hooks/binding.h"
 #include "hooks/cuda_driver_capture.h"
 #include "hooks/cuda_driver_export.h"
 #include "ipc/control.h"
@@ -49,6 +50,7 @@ berth_cu_result berth__hook_cuInit(unsigned flags)
     NEED(cuInit);
     result = berth__driver.cuInit(flags);
     if (result == BERTH_CU_SUCCESS) {
+        berth__binding_check();
         /* Handlers run in reverse order: this one before the driver's own, which ends it. */
         if (!atomic_exchange_explicit(&berth__device_is_initialised, true, memory_order_release))
             atexit(berth__context_track_no_more);

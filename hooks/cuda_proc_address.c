@@ -13,11 +13,13 @@
  * runtimes in the process its caller means.
  */
 #include "alloc/log.h"
+#include "alloc/unseen.h"
 #include "hooks/cuda_driver_export.h"
 #include "hooks/real_module.h"
 
 #include <dlfcn.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 EXPORT(cuGetProcAddress);
@@ -98,6 +100,14 @@ bool berth__cuda_is_hooked(const char *name)
     return false;
 }
 
+void *berth__cuda_original(const char *name)
+{
+    for (size_t i = 0; berth__real_ready() && i < ENTRY_COUNT; i++)
+        if (strcmp(entries[i].name, name) == 0)
+            return entry_real(&entries[i]);
+    return NULL;
+}
+
 static bool is_plain_wrapper(const void *address)
 {
     for (size_t i = 0; i < ENTRY_COUNT; i++)
@@ -137,6 +147,7 @@ static void say_unseen(const char *name)
 {
     static atomic_int said;
 
+    berth__unseen_add(BERTH_UNSEEN_DRIVER, name);
     berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_CUDA,
                     "%s was looked up in a second copy of the driver; its memory is not seen",
                     name);
@@ -213,18 +224,18 @@ int berth__dlsym_answer(void *handle, const char *name, const char *version, voi
  */
 static void check_seen(const char *symbol, void *address)
 {
-    static atomic_int said;
+    char example[BERTH_UNSEEN_EXAMPLE_MAX];
     size_t length = strlen(symbol);
     Dl_info info;
 
     for (size_t i = 0; i < ENTRY_COUNT; i++) {
         if (length < 4 || strncmp(entries[i].name, symbol, length) != 0)
             continue;
-        if (dladdr(address, &info) && info.dli_saddr != address)
-            berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_CUDA,
-                            "the driver has an entry to %s that Berth does not know; what comes "
-                            "that way is not seen",
-                            symbol);
+        if (dladdr(address, &info) && info.dli_saddr != address) {
+            snprintf(example, sizeof(example),
+                     "the driver has an entry to %s that Berth does not know", symbol);
+            berth__unseen_add(BERTH_UNSEEN_ENTRY, example);
+        }
         return;
     }
 }

@@ -15,12 +15,6 @@
 /* This library's ELF header, where it is mapped. */
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 
-struct tables {
-    const ElfW(Sym) * symbols;
-    const char *strings;
-    const uint32_t *hash; /* DT_GNU_HASH */
-};
-
 struct search {
     const char *const *names; /* a library that has the first of them ends the search */
     void **found;
@@ -37,23 +31,54 @@ static const void *table_at(const struct dl_phdr_info *info, ElfW(Addr) value)
     return (const void *)(value < info->dlpi_addr ? value + info->dlpi_addr : value);
 }
 
-static bool read_tables(const struct dl_phdr_info *info, struct tables *ret)
+static void read_entry(const struct dl_phdr_info *info, const ElfW(Dyn) * entry,
+                       struct berth_elf *elf)
+{
+    switch (entry->d_tag) {
+    case DT_SYMTAB:
+        elf->symbols = table_at(info, entry->d_un.d_ptr);
+        break;
+    case DT_STRTAB:
+        elf->strings = table_at(info, entry->d_un.d_ptr);
+        break;
+    case DT_GNU_HASH:
+        elf->hash = table_at(info, entry->d_un.d_ptr);
+        break;
+    case DT_RELA:
+        elf->relocations = table_at(info, entry->d_un.d_ptr);
+        break;
+    case DT_RELASZ:
+        elf->relocation_count = entry->d_un.d_val / sizeof(ElfW(Rela));
+        break;
+    case DT_RELACOUNT:
+        elf->relative_count = entry->d_un.d_val;
+        break;
+    case DT_JMPREL:
+        elf->jumps = table_at(info, entry->d_un.d_ptr);
+        break;
+    case DT_PLTRELSZ:
+        elf->jump_count = entry->d_un.d_val / sizeof(ElfW(Rela));
+        break;
+    default:
+        break;
+    }
+}
+
+bool berth__elf_read(const struct dl_phdr_info *info, struct berth_elf *ret)
 {
     const ElfW(Dyn) *entry = NULL;
 
-    *ret = (struct tables){0};
+    *ret = (struct berth_elf){0};
     for (unsigned i = 0; i < info->dlpi_phnum; i++)
         if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
             entry = (const ElfW(Dyn) *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
-    for (; entry && entry->d_tag != DT_NULL; entry++) {
-        if (entry->d_tag == DT_SYMTAB)
-            ret->symbols = table_at(info, entry->d_un.d_ptr);
-        else if (entry->d_tag == DT_STRTAB)
-            ret->strings = table_at(info, entry->d_un.d_ptr);
-        else if (entry->d_tag == DT_GNU_HASH)
-            ret->hash = table_at(info, entry->d_un.d_ptr);
-    }
-    return ret->symbols && ret->strings && ret->hash;
+    for (; entry && entry->d_tag != DT_NULL; entry++)
+        read_entry(info, entry, ret);
+    if (!ret->relocations)
+        ret->relocation_count = 0;
+    if (!ret->jumps)
+        ret->jump_count = 0;
+    return ret->symbols && ret->strings;
 }
 
 static uint32_t gnu_hash(const char *name)
@@ -84,15 +109,18 @@ static bool is_function(const ElfW(Sym) * symbol)
 }
 
 /* The table: buckets, first symbol, bloom words, shift; then bloom, buckets, chains. */
-static const ElfW(Sym) * find_symbol(const struct tables *tables, const char *name)
+const ElfW(Sym) * berth__elf_find(const struct berth_elf *tables, const char *name)
 {
-    uint32_t bucket_count = tables->hash[0], first = tables->hash[1];
-    const uint32_t *buckets =
-        tables->hash + 4 + tables->hash[2] * (sizeof(ElfW(Addr)) / sizeof(uint32_t));
-    const uint32_t *chains = buckets + bucket_count;
-    uint32_t hash = gnu_hash(name);
-    uint32_t at = bucket_count ? buckets[hash % bucket_count] : 0;
+    uint32_t bucket_count, first, hash = gnu_hash(name), at;
+    const uint32_t *buckets, *chains;
 
+    if (!tables->hash)
+        return NULL;
+    bucket_count = tables->hash[0];
+    first = tables->hash[1];
+    buckets = tables->hash + 4 + tables->hash[2] * (sizeof(ElfW(Addr)) / sizeof(uint32_t));
+    chains = buckets + bucket_count;
+    at = bucket_count ? buckets[hash % bucket_count] : 0;
     if (at < first)
         return NULL;
     for (;; at++) {
@@ -107,7 +135,7 @@ static const ElfW(Sym) * find_symbol(const struct tables *tables, const char *na
     }
 }
 
-static bool contains(const struct dl_phdr_info *info, uintptr_t address)
+bool berth__elf_contains(const struct dl_phdr_info *info, uintptr_t address)
 {
     for (unsigned i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *part = &info->dlpi_phdr[i];
@@ -132,25 +160,30 @@ static bool is_named(const struct dl_phdr_info *info, const char *prefix)
     return !*prefix;
 }
 
+bool berth__elf_is_own(const struct dl_phdr_info *info)
+{
+    return info->dlpi_addr == (ElfW(Addr))__ehdr_start;
+}
+
 static bool is_skipped(const struct dl_phdr_info *info, const struct search *search)
 {
-    return (search->skip_own && info->dlpi_addr == (ElfW(Addr))__ehdr_start) ||
+    return (search->skip_own && berth__elf_is_own(info)) ||
            (search->prefix && !is_named(info, search->prefix));
 }
 
 static int visit_module(struct dl_phdr_info *info, size_t size, void *data)
 {
     struct search *search = data;
-    struct tables tables;
+    struct berth_elf tables;
 
     if (!search->has_begun) {
-        search->has_begun = contains(info, search->address);
+        search->has_begun = berth__elf_contains(info, search->address);
         return 0;
     }
-    if (is_skipped(info, search) || !read_tables(info, &tables))
+    if (is_skipped(info, search) || !berth__elf_read(info, &tables) || !tables.hash)
         return 0;
     for (size_t i = 0; i < search->count; i++) {
-        const ElfW(Sym) *symbol = find_symbol(&tables, search->names[i]);
+        const ElfW(Sym) *symbol = berth__elf_find(&tables, search->names[i]);
 
         if (symbol)
             search->found[i] = (void *)(info->dlpi_addr + symbol->st_value);

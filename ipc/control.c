@@ -104,6 +104,7 @@ struct control {
 
 int (*berth__control_wanted)(void);
 int (*berth__control_load_callsite)(char *why, size_t why_size);
+void (*berth__control_look)(void);
 
 static _Atomic(struct control *) the_control;
 /* $XDG_RUNTIME_DIR as it was before main: later on the program may be changing its environment. */

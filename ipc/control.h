@@ -43,4 +43,10 @@ extern BERTH_SHARED int (*berth__control_wanted)(void);
  */
 extern int (*berth__control_load_callsite)(char *why, size_t why_size);
 
+/*
+ * Looks at what of the program goes past the hooks (hooks/binding.h), before that is asked for.
+ * Set by bootstrap. Control thread only.
+ */
+extern void (*berth__control_look)(void);
+
 #endif

@@ -4,6 +4,7 @@
 #include "alloc/log.h"
 #include "alloc/options.h"
 #include "ipc/account.h"
+#include "ipc/control.h"
 #include "ipc/entry_path_json.h"
 #include "ipc/failure.h"
 #include "ipc/json.h"
@@ -13,6 +14,7 @@
 #include "ipc/snapshot.h"
 #include "ipc/table_json.h"
 #include "ipc/trace_json.h"
+#include "ipc/unseen_json.h"
 #include "pmem/table.h"
 
 #include <errno.h>
@@ -63,8 +65,21 @@ static int run_stat(struct call *call)
     if (r == 0)
         r = berth__limit_json_add(call->reply);
     if (r == 0)
+        r = berth__unseen_json_add(call->reply);
+    if (r == 0)
         r = berth__table_json_counts(call->reply, 0);
     return r;
+}
+
+/* What is seen of the program's calls, and what is not: looked at anew. */
+static int run_doctor(struct call *call)
+{
+    int r;
+
+    if (berth__control_look)
+        berth__control_look();
+    r = berth__entry_path_json_add(call->reply);
+    return r == 0 ? berth__unseen_json_add(call->reply) : r;
 }
 
 static const char *const type_names[] = {
@@ -286,6 +301,7 @@ static int run_trim(struct call *call)
 static const struct operation operations[] = {
     {"ping", run_ping},
     {"stat", run_stat},
+    {"doctor", run_doctor},
     {"rules", run_rules},
     {"options", run_options},
     {"policy.show", run_policy_show},

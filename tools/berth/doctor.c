@@ -126,6 +126,19 @@ static enum berth_finding check_directory(struct berth_grid *grid)
                              "%s: no sockets, no compiled policies", why);
 }
 
+/* How far Berth reaches into one process, or would into a program. */
+static int look_at(const char *pid, const char *program)
+{
+    static const char *const heads[] = {"", "WHAT", "HERE"};
+    enum berth_finding worst;
+    struct berth_grid grid;
+
+    berth__grid_init(&grid, "lll", heads);
+    worst = program ? berth__doctor_program(&grid, program) : berth__doctor_process(&grid, pid);
+    berth__grid_finish(&grid, stdout);
+    return berth__tool_finish(worst == BERTH_FINDING_BROKEN ? BERTH_EXIT_FAILURE : 0);
+}
+
 int berth__command_doctor(int argc, char **argv)
 {
     static const char *const heads[] = {"", "WHAT", "HERE"};
@@ -133,8 +146,15 @@ int berth__command_doctor(int argc, char **argv)
     struct berth_grid grid;
     int wrong;
 
+    /* Whatever follows the program is its own. */
+    if (argc > 2 && strcmp(argv[1], "--") == 0)
+        return look_at(NULL, argv[2]);
+    if (argc > 2 || (argc > 1 && (*argv[1] < '0' || *argv[1] > '9')))
+        return berth__tool_misuse("doctor: '%s' is not expected; expected berth doctor [PID], or "
+                                  "berth doctor -- PROGRAM",
+                                  argv[argc > 2 ? 2 : 1]);
     if (argc > 1)
-        return berth__tool_misuse("doctor: '%s' is not expected; expected berth doctor", argv[1]);
+        return look_at(argv[1], NULL);
     printf("berth %s\n\n", BERTH_VERSION);
     berth__grid_init(&grid, "lll", heads);
     libraries = berth__doctor_libraries(&grid);

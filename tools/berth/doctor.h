@@ -20,6 +20,12 @@ enum berth_finding berth__doctor_row(struct berth_grid *grid, enum berth_finding
 
 /* Berth's libraries, and those that it loads when it needs them. The worst of the findings. */
 enum berth_finding berth__doctor_libraries(struct berth_grid *grid);
+/* How far Berth sees what a process does with the driver. The worst of the findings. */
+enum berth_finding berth__doctor_process(struct berth_grid *grid, const char *pid);
+/* Whether a program can be run under Berth; it is not started. */
+enum berth_finding berth__doctor_program(struct berth_grid *grid, const char *program);
+/* Whether anything can be preloaded into the program in this file. */
+enum berth_finding berth__doctor_elf(struct berth_grid *grid, const char *path);
 /* What this kernel and machine offer. */
 void berth__doctor_machine(struct berth_grid *grid);
 

@@ -52,6 +52,31 @@ static const struct row *row_choose(const struct row *first, int version, bool p
     return best;
 }
 
+/* Entries that are no exports, as a driver may have them one day: nobody knows their addresses. */
+static CUresult private_alloc(CUdeviceptr *ret_pointer, size_t size)
+{
+    CUresult (*function)(CUdeviceptr *, size_t) =
+        (CUresult(*)(CUdeviceptr *, size_t))call_find("cuMemAlloc_v2");
+
+    return function(ret_pointer, size);
+}
+
+static CUresult private_free(CUdeviceptr pointer)
+{
+    CUresult (*function)(CUdeviceptr) = (CUresult(*)(CUdeviceptr))call_find("cuMemFree_v2");
+
+    return function(pointer);
+}
+
+static void (*entry_of(const char *symbol))(void)
+{
+    if (settings_private_entries() && strcmp(symbol, "cuMemAlloc_v2") == 0)
+        return (void (*)(void))private_alloc;
+    if (settings_private_entries() && strcmp(symbol, "cuMemFree_v2") == 0)
+        return (void (*)(void))private_free;
+    return call_find(symbol);
+}
+
 static CUresult resolve(const char *name, void **ret_entry, int version, cuuint64_t flags,
                         CUdriverProcAddressQueryResult *ret_status)
 {
@@ -74,7 +99,7 @@ static CUresult resolve(const char *name, void **ret_entry, int version, cuuint6
         row = row_choose(first, version, false);
     *ret_status = CU_GET_PROC_ADDRESS_VERSION_NOT_SUFFICIENT;
     if (row) {
-        void (*entry)(void) = call_find(row->symbol);
+        void (*entry)(void) = entry_of(row->symbol);
 
         memcpy(ret_entry, &entry, sizeof(entry));
         *ret_status = CU_GET_PROC_ADDRESS_SUCCESS;

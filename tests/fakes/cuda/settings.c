@@ -28,6 +28,7 @@ static int devices = 1;
 static int driver_version = 13000;
 static uint64_t memory_size = 4ULL << 30;
 static const char *log_path;
+static int private_entries;
 static char *latency_text, *failure_text;
 static struct latency *latencies;
 static size_t latencies_count;
@@ -192,6 +193,7 @@ static void settings_read(void)
               "cuMemAlloc_v2=50us,… (an exported name; ns, us, ms, s)");
     list_read("BERTH_FAKE_FAIL", &failure_text, failure_add,
               "cuMemAlloc_v2:3=2,… (an exported name; N from 1, or N+; 1 to 999, or 700!)");
+    integer_read("BERTH_FAKE_PRIVATE", 1, &private_entries, "0 or 1");
     log_path = getenv("BERTH_FAKE_LOG");
 }
 
@@ -245,6 +247,12 @@ const char *settings_log_path(void)
 {
     settings_are_valid();
     return log_path && *log_path ? log_path : NULL;
+}
+
+bool settings_private_entries(void)
+{
+    settings_are_valid();
+    return private_entries != 0;
 }
 
 bool settings_name(const char *call)

@@ -24,6 +24,8 @@ int settings_visible(int ret[SETTINGS_DEVICES_MAX]);
 uint64_t settings_memory_size(void);
 int settings_driver_version(void);
 const char *settings_log_path(void);
+/* Whether cuGetProcAddress answers with entries to cuMemAlloc and cuMemFree that are no exports. */
+bool settings_private_entries(void);
 /* Whether any latency or failure names this call. */
 bool settings_name(const char *call);
 int64_t settings_latency_ns(const char *call);
