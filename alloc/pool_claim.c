@@ -129,6 +129,9 @@ int berth__place_find(struct berth_pool *pool, uint64_t size, struct berth_place
     const struct berth_range *range = pool->range->range;
     struct berth_place best = {.size = size, .empty_pages = UINT64_MAX};
 
+    /* From here on no sum wraps. */
+    if (size > range->size)
+        return -ENOMEM;
     for (struct berth_block *hole = pool->holes; hole; hole = hole->right) {
         struct berth_block *prev = is_usable(hole->prev) ? hole->prev : hole;
         struct berth_block *next = is_usable(hole->next) ? hole->next : hole;

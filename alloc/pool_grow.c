@@ -422,11 +422,18 @@ static int climb(const struct request *request)
     return r;
 }
 
-/* What cannot be done in a range is done as without one, which is said once. */
+/* What cannot be done in a range is done as without one, which is said once if it can. */
 static int climb_without_range(struct request *request, int error)
 {
     static _Atomic int said;
+    int r;
 
+    request->is_expandable = false;
+    request->is_whole = request->request->size >= berth__option(BERTH_OPTION_IPC_MIN);
+    set_sizes(request, false);
+    r = climb(request);
+    if (r < 0)
+        return r;
     if (error == -ENOSYS)
         berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_POOL,
                         "segments = expandable: the driver or device has no virtual memory "
@@ -436,10 +443,7 @@ static int climb_without_range(struct request *request, int error)
                         "segments = expandable: the driver answered %d; such blocks are served as "
                         "with segments = own",
                         berth__device_result(error));
-    request->is_expandable = false;
-    request->is_whole = request->request->size >= berth__option(BERTH_OPTION_IPC_MIN);
-    set_sizes(request, false);
-    return climb(request);
+    return r;
 }
 
 static bool take_passed(struct berth_pool *pool, void *argument)

@@ -6,12 +6,15 @@
  *
  * Not accounted: memory that was imported, and what a graph allocates for itself.
  */
+#include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
 #include "alloc/pool_handle.h"
 #include "hooks/cuda_driver_array.h"
 #include "hooks/cuda_driver_export.h"
 #include "hooks/cuda_driver_room.h"
 #include "hooks/cuda_driver_tag.h"
+
+#include <errno.h>
 
 EXPORT(cuMemCreate);
 EXPORT(cuMemRelease);
@@ -127,12 +130,18 @@ berth_cu_result berth__hook_cuMemUnmap(berth_cu_address address, size_t size)
     return result;
 }
 
-/* cuMemRetainAllocationHandle: one more reference, found by an address that is mapped. */
+/*
+ * cuMemRetainAllocationHandle: one more reference, found by an address that is mapped. A block of
+ * the pool is none, also where GPU pages are mapped behind it: they move.
+ */
 berth_cu_result berth__hook_cuMemRetainAllocationHandle(uint64_t *handle, void *address)
 {
+    struct berth_block_view view;
     berth_cu_result result;
 
     NEED(cuMemRetainAllocationHandle);
+    if (berth__pool_find((uintptr_t)address, &view) != -ENOENT)
+        return berth__driver.cuMemRetainAllocationHandle(handle, (void *)BERTH_NO_ADDRESS);
     result = berth__driver.cuMemRetainAllocationHandle(handle, address);
     if (result == BERTH_CU_SUCCESS && handle)
         berth__handle_retained(*handle, (uintptr_t)address);

@@ -40,7 +40,9 @@ enum {
     ATTRIBUTE_BUFFER_ID = 7,
     ATTRIBUTE_IS_LEGACY_IPC_CAPABLE = 10,
     ATTRIBUTE_RANGE_START = 11,
-    ATTRIBUTE_RANGE_SIZE = 12
+    ATTRIBUTE_RANGE_SIZE = 12,
+    ATTRIBUTE_MAPPING_SIZE = 18,
+    ATTRIBUTE_MAPPING_BASE = 19
 };
 
 /*
@@ -66,6 +68,21 @@ berth_cu_result berth__hook_cuMemGetAddressRange_v2(berth_cu_address *base, size
     if (size)
         *size = view.requested;
     return result;
+}
+
+/*
+ * A block in a range lies in a mapping for each of its GPU pages; what it was promised by
+ * cuMemAlloc is one mapping that has all of it.
+ */
+static void correct_mapping(void *value, int attribute, const struct berth_block_view *view)
+{
+    berth_cu_address mask = view->page_size - 1, base = view->base & ~mask;
+    size_t size = (size_t)(((view->base + view->held + mask) & ~mask) - base);
+
+    if (attribute == ATTRIBUTE_MAPPING_BASE)
+        memcpy(value, &base, sizeof(base));
+    else
+        memcpy(value, &size, sizeof(size));
 }
 
 /* Writes those attributes that differ between a block and its segment; cuda.h says their types. */
@@ -99,6 +116,11 @@ static void correct_attribute(void *value, int attribute, const struct berth_blo
         /* What cuIpcGetMemHandle below would refuse; the driver writes a bool. */
         if (!view->is_whole)
             memset(value, 0, sizeof(bool));
+        break;
+    case ATTRIBUTE_MAPPING_BASE:
+    case ATTRIBUTE_MAPPING_SIZE:
+        if (view->page_size > 0)
+            correct_mapping(value, attribute, view);
         break;
     default:
         break;
