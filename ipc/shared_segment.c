@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/shared_segment.h"
 
+#include "alloc/pool.h"
 #include "alloc/pool_borrow.h"
+#include "alloc/pool_foreign.h"
 #include "alloc/quantity.h"
-#include "alloc/stats.h"
-#include "alloc/tier_ops.h"
 #include "pmem/table_format.h"
 
 #include <errno.h>
@@ -73,13 +73,30 @@ struct berth_shared_segment *berth__shared_segment_find(const char *name,
     return segment;
 }
 
-/* Says what the driver did not do. */
-static int refuse(struct berth_failure *failure, const char *what, int error)
+int berth__shared_refuse(struct berth_failure *failure, const char *what, int error)
 {
     char text[BERTH_SHARED_ERROR_MAX];
+    bool needs_context = berth__device_result(error) == BERTH_CU_INVALID_CONTEXT;
 
-    return berth__failure_set(failure, "refused-by-driver", "%s: %s", what,
-                              berth__shared_error(error, text));
+    return berth__failure_set(failure, needs_context ? "no-context" : "refused-by-driver", "%s: %s",
+                              what, berth__shared_error(error, text));
+}
+
+void berth__shared_enter(int device, struct berth_shared_visit *ret)
+{
+    berth_cu_context primary = berth__device_primary(device);
+
+    *ret = (struct berth_shared_visit){.mode = BERTH_CU_CAPTURE_RELAXED};
+    ret->is_relaxed = berth__device_capturing() && berth__device_exchange_capture(&ret->mode) == 0;
+    if (primary && berth__device_enter(primary, &ret->is_pushed) < 0)
+        ret->is_pushed = false;
+}
+
+void berth__shared_leave(struct berth_shared_visit *visit)
+{
+    berth__device_leave(visit->is_pushed);
+    if (visit->is_relaxed)
+        berth__device_exchange_capture(&visit->mode);
 }
 
 /*
@@ -104,6 +121,24 @@ static bool legacy_lives(const struct berth_shared_segment *segment)
     return berth__device_buffer_id(segment->base, &id) == 0 && id == segment->handle;
 }
 
+/* After the driver had no memory: whether what the pools cache has made some. */
+static bool has_room_now(const struct berth_shared_segment *segment, int error)
+{
+    return error == -ENOMEM && berth__pool_release_cached(segment->device) > 0;
+}
+
+static int make_physical(struct berth_shared_segment *segment, struct berth_failure *failure)
+{
+    int r;
+
+    do {
+        r = berth__device_physical_make(segment->device, segment->size, &segment->handle);
+    } while (has_room_now(segment, r));
+    if (r < 0)
+        return berth__shared_refuse(failure, "the driver gave no memory for the segment", r);
+    return 0;
+}
+
 static int make_legacy(struct berth_shared_segment *segment, struct berth_failure *failure)
 {
     berth_cu_context context;
@@ -111,13 +146,15 @@ static int make_legacy(struct berth_shared_segment *segment, struct berth_failur
 
     if (r < 0)
         return r;
-    r = berth__device_alloc_in(context, segment->size, &segment->base);
+    do {
+        r = berth__device_alloc_in(context, segment->size, &segment->base);
+    } while (has_room_now(segment, r));
     if (r < 0)
-        return refuse(failure, "the driver gave no memory for the segment", r);
+        return berth__shared_refuse(failure, "the driver gave no memory for the segment", r);
     r = berth__device_buffer_id(segment->base, &segment->handle);
     if (r < 0) {
         berth__device_free(context, segment->base);
-        return refuse(failure, "the driver does not tell its allocations apart", r);
+        return berth__shared_refuse(failure, "the driver does not tell its allocations apart", r);
     }
     return 0;
 }
@@ -131,7 +168,8 @@ static int make_memory(struct berth_shared_segment *segment, struct berth_failur
     if (!segment->is_legacy) {
         r = berth__device_granularity(segment->device, &granularity);
         if (r < 0)
-            return refuse(failure, "the driver does not say in what sizes it shares memory", r);
+            return berth__shared_refuse(
+                failure, "the driver does not say in what sizes it shares memory", r);
     }
     /* What is mapped as large GPU pages is shared in whole ones. */
     if (granularity < 2 * BERTH_MIB)
@@ -140,38 +178,13 @@ static int make_memory(struct berth_shared_segment *segment, struct berth_failur
         return berth__failure_set(failure, "bad-request", "no device has so much memory");
     segment->size = (segment->size + granularity - 1) / granularity * granularity;
     /* It is this program's memory, in none of its blocks: part of its device tier's overhead. */
-    if (berth__tier_reserve(BERTH_TIER_DEVICE, segment->size) < 0)
+    if (berth__foreign_reserve(BERTH_TIER_DEVICE, segment->size) < 0)
         return berth__failure_set(failure, "no-room",
                                   "the capacity of tier device, or the option device-limit, leaves "
                                   "no room for it");
-    if (segment->is_legacy) {
-        r = make_legacy(segment, failure);
-    } else {
-        r = berth__device_physical_make(segment->device, segment->size, &segment->handle);
-        if (r < 0)
-            r = refuse(failure, "the driver gave no memory for the segment", r);
-    }
+    r = segment->is_legacy ? make_legacy(segment, failure) : make_physical(segment, failure);
     if (r < 0)
-        berth__tier_release(BERTH_TIER_DEVICE, segment->size);
-    return r;
-}
-
-/* Calls of Berth's own are no part of what the program captures. */
-static bool leave_captures(int *mode)
-{
-    *mode = BERTH_CU_CAPTURE_RELAXED;
-    return berth__device_capturing() && berth__device_exchange_capture(mode) == 0;
-}
-
-static int make_outside_captures(struct berth_shared_segment *segment,
-                                 struct berth_failure *failure)
-{
-    int mode, r;
-    bool is_left = leave_captures(&mode);
-
-    r = make_memory(segment, failure);
-    if (is_left)
-        berth__device_exchange_capture(&mode);
+        berth__foreign_cancel(BERTH_TIER_DEVICE, segment->size);
     return r;
 }
 
@@ -188,6 +201,7 @@ int berth__shared_segment_make(const char *name, uint64_t size, int device,
                                struct berth_failure *failure)
 {
     struct berth_shared_segment *segment;
+    struct berth_shared_visit visit;
     char why[256];
     int r;
 
@@ -210,8 +224,11 @@ int berth__shared_segment_make(const char *name, uint64_t size, int device,
     segment->device = device;
     if (berth__device_uuid(device, segment->uuid) < 0)
         r = berth__failure_set(failure, "no-device", "the program sees no device %d", device);
-    if (r == 0)
-        r = make_outside_captures(segment, failure);
+    if (r == 0) {
+        berth__shared_enter(device, &visit);
+        r = make_memory(segment, failure);
+        berth__shared_leave(&visit);
+    }
     if (r < 0) {
         free(segment);
         return r;
@@ -224,24 +241,23 @@ int berth__shared_segment_drop(const char *name, struct berth_failure *failure)
 {
     struct berth_shared_segment *segment = berth__shared_segment_find(name, failure);
     struct berth_shared_segment **link = &segments;
-    int mode, r = 0;
-    bool is_left;
+    struct berth_shared_visit visit;
+    int r = 0;
 
     if (!segment)
         return -EINVAL;
-    is_left = leave_captures(&mode);
+    berth__shared_enter(segment->device, &visit);
     if (!segment->is_legacy)
         r = berth__device_physical_release(segment->handle);
     else if (legacy_lives(segment))
         r = berth__device_free(berth__device_primary(segment->device), segment->base);
-    if (is_left)
-        berth__device_exchange_capture(&mode);
+    berth__shared_leave(&visit);
     if (r < 0)
-        return refuse(failure, "the driver kept the segment", r);
+        return berth__shared_refuse(failure, "the driver kept the segment", r);
     while (*link != segment)
         link = &(*link)->next;
     *link = segment->next;
-    berth__tier_release(BERTH_TIER_DEVICE, segment->size);
+    berth__foreign_cancel(BERTH_TIER_DEVICE, segment->size);
     free(segment);
     return 0;
 }
@@ -252,7 +268,7 @@ int berth__shared_segment_descriptor(struct berth_shared_segment *segment, int *
     int r = berth__device_physical_export(segment->handle, ret_fd);
 
     if (r < 0)
-        return refuse(failure, "the driver gave no descriptor of the segment", r);
+        return berth__shared_refuse(failure, "the driver gave no descriptor of the segment", r);
     segment->opens++;
     return 0;
 }
@@ -271,7 +287,7 @@ int berth__shared_segment_handle(struct berth_shared_segment *segment,
                                   segment->name);
     r = berth__device_ipc_export(context, segment->base, ret);
     if (r < 0)
-        return refuse(failure, "the driver gave no handle of the segment", r);
+        return berth__shared_refuse(failure, "the driver gave no handle of the segment", r);
     segment->opens++;
     return 0;
 }

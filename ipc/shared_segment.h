@@ -52,6 +52,21 @@ int berth__shared_segment_handle(struct berth_shared_segment *segment,
  */
 int berth__shared_check_driver(struct berth_failure *failure);
 
+/*
+ * Around calls of the driver for a device. They are no part of what the program captures, and the
+ * device's primary context is current meanwhile where it has one: cuda.h does not say which calls
+ * need that.
+ */
+struct berth_shared_visit {
+    bool is_relaxed, is_pushed;
+    int mode;
+};
+void berth__shared_enter(int device, struct berth_shared_visit *ret);
+void berth__shared_leave(struct berth_shared_visit *visit);
+
+/* Says that the driver did not do something; returns -EINVAL. */
+int berth__shared_refuse(struct berth_failure *failure, const char *what, int error);
+
 /* What a driver's refusal is to people: "out of memory", "CUDA error 999"; returns `text`. */
 #define BERTH_SHARED_ERROR_MAX 64
 const char *berth__shared_error(int error, char text[BERTH_SHARED_ERROR_MAX]);

@@ -184,14 +184,6 @@ static int fit_wish(struct wish *wish, const struct berth_shared_offer *offer,
         berth__quantity_format(wish->size, wants), (unsigned long long)wish->offset);
 }
 
-static int refuse(struct berth_failure *failure, const char *what, int error)
-{
-    char text[BERTH_SHARED_ERROR_MAX];
-
-    return berth__failure_set(failure, "refused-by-driver", "%s: %s", what,
-                              berth__shared_error(error, text));
-}
-
 /* A mapping of a whole segment. */
 struct mapping {
     int device;
@@ -207,12 +199,12 @@ static int map_descriptor(const struct berth_shared_offer *offer, struct mapping
     int r = berth__device_physical_import(offer->fd, &handle);
 
     if (r < 0)
-        return refuse(failure, "the driver did not take the segment's descriptor", r);
+        return berth__shared_refuse(failure, "the driver did not take the segment's descriptor", r);
     r = berth__device_map(mapping->device, handle, offer->size, &mapping->base);
     /* The mapping keeps the memory. */
     berth__device_physical_release(handle);
     if (r < 0)
-        return refuse(failure, "the driver did not map the segment", r);
+        return berth__shared_refuse(failure, "the driver did not map the segment", r);
     mapping->size = offer->size;
     return 0;
 }
@@ -229,23 +221,29 @@ static int map_legacy(const struct berth_shared_offer *offer, struct mapping *ma
                                   "legacy IPC needs");
     r = berth__device_ipc_open(mapping->context, &offer->handle, &mapping->base, &mapping->size);
     if (r < 0)
-        return refuse(failure, "the driver did not open the segment's handle", r);
+        return berth__shared_refuse(failure, "the driver did not open the segment's handle", r);
     return 0;
 }
 
 static int unmap(const struct mapping *mapping)
 {
+    struct berth_shared_visit visit;
+    int r = 0;
+
+    berth__shared_enter(mapping->device, &visit);
     if (!mapping->context)
-        return berth__device_unmap(mapping->base, mapping->size);
-    /* With its context it is unmapped already. */
-    if (berth__device_primary(mapping->device) != mapping->context)
-        return 0;
-    return berth__device_ipc_close(mapping->context, mapping->base);
+        r = berth__device_unmap(mapping->base, mapping->size);
+    else if (berth__device_primary(mapping->device) == mapping->context)
+        r = berth__device_ipc_close(mapping->context, mapping->base);
+    /* Else it was unmapped with its context. */
+    berth__shared_leave(&visit);
+    return r;
 }
 
 static int map_offer(const struct berth_shared_offer *offer, struct mapping *mapping,
                      struct berth_failure *failure)
 {
+    struct berth_shared_visit visit;
     char uuid[BERTH_SHARED_UUID_TEXT_MAX];
     int r;
 
@@ -254,8 +252,10 @@ static int map_offer(const struct berth_shared_offer *offer, struct mapping *map
         return berth__failure_set(failure, "no-device",
                                   "the segment lies on %s, which this process does not see",
                                   berth__shared_uuid_text(offer->uuid, uuid));
+    berth__shared_enter(mapping->device, &visit);
     r = offer->is_legacy ? map_legacy(offer, mapping, failure)
                          : map_descriptor(offer, mapping, failure);
+    berth__shared_leave(&visit);
     if (r == 0 && mapping->size < offer->size) {
         unmap(mapping);
         r = berth__failure_set(failure, "bad-piece", "the segment is smaller than process %d says",
@@ -346,19 +346,6 @@ static int attach(struct shared_tier *shared, struct wish *wish, struct berth_fa
     return r;
 }
 
-/* Calls of Berth's own are no part of what the program captures. */
-static int attach_outside_captures(struct shared_tier *shared, struct wish *wish,
-                                   struct berth_failure *failure)
-{
-    int mode = BERTH_CU_CAPTURE_RELAXED;
-    bool is_left = berth__device_capturing() && berth__device_exchange_capture(&mode) == 0;
-    int r = attach(shared, wish, failure);
-
-    if (is_left)
-        berth__device_exchange_capture(&mode);
-    return r;
-}
-
 int berth__shared_tier_attach(const char *tier, const struct berth_shared_source *source,
                               struct berth_failure *failure)
 {
@@ -380,7 +367,7 @@ int berth__shared_tier_attach(const char *tier, const struct berth_shared_source
         return r;
     if (state_of(shared) != BERTH_SHARED_EMPTY)
         clear(shared); /* its loan ended with its context */
-    r = attach_outside_captures(shared, &wish, failure);
+    r = attach(shared, &wish, failure);
     if (r == -EINVAL)
         snprintf(shared->why, sizeof(shared->why), "%s", failure->message);
     return r;
@@ -435,8 +422,6 @@ static int detach(struct shared_tier *shared, struct berth_failure *failure)
 int berth__shared_tier_detach(const char *tier, struct berth_failure *failure)
 {
     struct shared_tier *shared = find(tier, failure);
-    int mode = BERTH_CU_CAPTURE_RELAXED;
-    bool is_left;
     int r;
 
     if (!shared)
@@ -446,16 +431,13 @@ int berth__shared_tier_detach(const char *tier, struct berth_failure *failure)
     r = berth__shared_check_driver(failure);
     if (r < 0)
         return r;
-    is_left = berth__device_capturing() && berth__device_exchange_capture(&mode) == 0;
     r = detach(shared, failure);
-    if (is_left)
-        berth__device_exchange_capture(&mode);
-    if (r == 0)
-        shared->is_wanted = false;
+    if (r < 0)
+        return r;
     /* Not tried again for blocks that miss it: somebody said that it is to be empty. */
-    if (r == 0)
-        shared->tried_ms = UINT64_MAX;
-    return r;
+    shared->is_wanted = false;
+    shared->tried_ms = UINT64_MAX;
+    return 0;
 }
 
 void berth__shared_tier_want(void)

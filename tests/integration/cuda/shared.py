@@ -728,6 +728,44 @@ class Legacy(Case):
         program.alloc(65536, "device")
         self.refuses("still has 65536 bytes", program, "detach", "hot")
 
+    def test_each_call_may_fail(self):
+        """Once in the keeper, or once in the borrower; the next attempt works."""
+        none = self.NONE["BERTH_FAKE_FAIL"]
+        for call in ("cuDevicePrimaryCtxGetState", "cuDevicePrimaryCtxRetain", "cuCtxPushCurrent_v2",
+                     "cuMemAlloc_v2", "cuPointerGetAttribute"):
+            with self.subTest(keeper=call):
+                # The program itself takes the primary context by one call.
+                nth = 2 if call == "cuDevicePrimaryCtxRetain" else 1
+                keeper = Program(self, settings={"BERTH_FAKE_FAIL": f"{none},{call}:{nth}=2"})
+                self.assertEqual(self.try_berth("pool", "list", str(keeper.pid)).returncode, 0)
+                first = self.try_berth("pool", "create", str(keeper.pid), "w", "4M")
+                if first.returncode != 0:
+                    self.assertEqual(keeper.account("device")["reserved"], 0)
+                    keeper.pool("create", "w", "4M")
+                keeper.end()
+        keeper = self.keeper(settings={"BERTH_FAKE_FAIL": f"{none},cuIpcGetMemHandle:1=999"})
+        for call in ("cuIpcOpenMemHandle_v2", "cuMemGetAddressRange_v2", "cuIpcCloseMemHandle"):
+            with self.subTest(borrower=call):
+                program = Program(self, policy(None),
+                                  settings={"BERTH_FAKE_FAIL": f"{call}:1=999"})
+                source = ("hot", "--from", str(keeper.pid))
+                first = self.try_berth("pool", "attach", str(program.pid), *source)
+                if first.returncode != 0:
+                    self.assertEqual(program.account()["reserved"], 0)
+                    program.alloc(65536, "device")
+                    self.attach_soon(program, *source)
+                block = program.alloc(65536, "hot")
+                self.assertEqual(program.tell(f"free {block}"), "ok")
+                if call == "cuIpcCloseMemHandle":
+                    self.refuses("it stays attached", program, "detach", "hot")
+                    program.tell(f"free {program.alloc(65536, 'hot')}")
+                program.pool("detach", "hot")
+                program.end()
+
+    def attach_soon(self, program, *source):
+        until("that it is attached", lambda: self.try_berth(
+            "pool", "attach", str(program.pid), *source).returncode == 0)
+
     def test_it_ends_with_a_context(self):
         keeper = self.keeper(settings=self.NONE)
         program = self.attached(keeper)
