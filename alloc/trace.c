@@ -68,20 +68,43 @@ void berth__trace_take(struct berth_trace_place *ret)
         ret->history = berth__trace_sink_take(&history);
 }
 
+#define RECORD_WORDS (sizeof(struct berth_trace_record) / sizeof(uint64_t))
+
+/* A piece of a record, whatever its fields are. */
+typedef uint64_t __attribute__((may_alias)) record_word;
+
+/*
+ * A record is read by others while it is written: all but the stamp, word by word. Which of the
+ * words belong together the stamps tell.
+ */
+static void copy_words(struct berth_trace_record *to, const struct berth_trace_record *from)
+{
+    record_word *target = (record_word *)to;
+    const record_word *source = (const record_word *)from;
+
+    for (size_t i = 1; i < RECORD_WORDS; i++)
+        __atomic_store_n(&target[i], __atomic_load_n(&source[i], __ATOMIC_RELAXED),
+                         __ATOMIC_RELAXED);
+}
+
 static void fill(struct berth_trace_record *record, uint64_t number, uint64_t time_ns,
                  const struct berth_trace_call *call)
 {
-    record->time_ns = time_ns;
-    record->address = call->address;
-    record->requested = call->requested;
-    record->held = call->held;
-    record->stream = call->stream;
-    record->site = call->site;
-    record->thread = thread_id();
-    record->device = (uint16_t)call->device;
-    record->action = (uint8_t)call->action;
-    record->tag = (uint8_t)call->tag;
-    record->kind = (uint8_t)call->kind;
+    const struct berth_trace_record fresh = {
+        .time_ns = time_ns,
+        .address = call->address,
+        .requested = call->requested,
+        .held = call->held,
+        .stream = call->stream,
+        .site = call->site,
+        .thread = thread_id(),
+        .device = (uint16_t)call->device,
+        .action = (uint8_t)call->action,
+        .tag = (uint8_t)call->tag,
+        .kind = (uint8_t)call->kind,
+    };
+
+    copy_words(record, &fresh);
     atomic_store_explicit(&record->stamp, number + 1, memory_order_release);
 }
 
@@ -321,10 +344,11 @@ size_t berth__trace_history(struct berth_trace_record *ret, size_t most)
 
         if (atomic_load_explicit(&record->stamp, memory_order_acquire) != number + 1)
             continue;
-        memcpy(&ret[copied], record, sizeof(*record));
+        copy_words(&ret[copied], record);
         atomic_thread_fence(memory_order_acquire);
-        if (atomic_load_explicit(&record->stamp, memory_order_relaxed) == number + 1)
-            copied++;
+        if (atomic_load_explicit(&record->stamp, memory_order_relaxed) != number + 1)
+            continue;
+        atomic_store_explicit(&ret[copied++].stamp, number + 1, memory_order_relaxed);
     }
     return copied;
 }

@@ -100,9 +100,14 @@ static unsigned path_begin(const void **trace, unsigned count, const void *retur
 {
     unsigned first = 0;
 
-    for (unsigned i = 0; i < count; i++)
-        if (trace[i] == return_address)
-            return i;
+    for (unsigned i = 0; i < count; i++) {
+        if (trace[i] != return_address)
+            continue;
+        /* One of Berth's functions may have called the hook on the program's behalf. */
+        while (i + 1 < count && is_own(trace[i]))
+            i++;
+        return i;
+    }
     while (first < count && is_own(trace[first]))
         first++;
     if (first == 0)

@@ -13,6 +13,7 @@
 #include "hooks/cuda_driver_export.h"
 #include "hooks/cuda_driver_room.h"
 #include "hooks/cuda_driver_tag.h"
+#include "hooks/cuda_driver_trace.h"
 
 #include <errno.h>
 
@@ -65,6 +66,7 @@ berth_cu_result berth__hook_cuMemCreate(uint64_t *handle, size_t size, const voi
     berth_cu_result result;
 
     NEED(cuMemCreate);
+    TRACED_ALLOC(VMM, cuMemCreate, *handle, size, 0, (handle, size, properties, flags));
     tier = asked && asked->location_type == LOCATION_DEVICE ? BERTH_TIER_DEVICE : BERTH_TIER_PINNED;
     if (handle && asked && berth__foreign_reserve(tier, size) < 0)
         return BERTH_CU_OUT_OF_MEMORY;
@@ -99,6 +101,7 @@ berth_cu_result berth__hook_cuMemCreate(uint64_t *handle, size_t size, const voi
 berth_cu_result berth__hook_cuMemRelease(uint64_t handle)
 {
     NEED(cuMemRelease);
+    TRACED_FREE(VMM, cuMemRelease, handle, 0, (handle));
     END(BERTH_HANDLE_MEMORY, handle, berth__driver.cuMemRelease(handle));
 }
 
@@ -171,6 +174,8 @@ berth_cu_result berth__hook_cuMemRetainAllocationHandle(uint64_t *handle, void *
 berth_cu_result berth__hook_cuArrayCreate_v2(void **array, const void *descriptor)
 {
     NEED(cuArrayCreate_v2);
+    TRACED_ALLOC(ARRAY, cuArrayCreate_v2, *array, berth__array_size(descriptor), 0,
+                 (array, descriptor));
     MAKE_ARRAY(array, berth__array_size(descriptor),
                berth__driver.cuArrayCreate_v2(array, descriptor));
 }
@@ -178,6 +183,8 @@ berth_cu_result berth__hook_cuArrayCreate_v2(void **array, const void *descripto
 berth_cu_result berth__hook_cuArray3DCreate_v2(void **array, const void *descriptor)
 {
     NEED(cuArray3DCreate_v2);
+    TRACED_ALLOC(ARRAY, cuArray3DCreate_v2, *array, berth__array_size_3d(descriptor, 1), 0,
+                 (array, descriptor));
     MAKE_ARRAY(array, berth__array_size_3d(descriptor, 1),
                berth__driver.cuArray3DCreate_v2(array, descriptor));
 }
@@ -186,6 +193,8 @@ berth_cu_result berth__hook_cuMipmappedArrayCreate(void **array, const void *des
                                                    unsigned levels)
 {
     NEED(cuMipmappedArrayCreate);
+    TRACED_ALLOC(ARRAY, cuMipmappedArrayCreate, *array, berth__array_size_3d(descriptor, levels), 0,
+                 (array, descriptor, levels));
     MAKE_ARRAY(array, berth__array_size_3d(descriptor, levels),
                berth__driver.cuMipmappedArrayCreate(array, descriptor, levels));
 }
@@ -194,11 +203,13 @@ berth_cu_result berth__hook_cuMipmappedArrayCreate(void **array, const void *des
 berth_cu_result berth__hook_cuArrayDestroy(void *array)
 {
     NEED(cuArrayDestroy);
+    TRACED_FREE(ARRAY, cuArrayDestroy, array, 0, (array));
     END(BERTH_HANDLE_ARRAY, (uintptr_t)array, berth__driver.cuArrayDestroy(array));
 }
 
 berth_cu_result berth__hook_cuMipmappedArrayDestroy(void *array)
 {
     NEED(cuMipmappedArrayDestroy);
+    TRACED_FREE(ARRAY, cuMipmappedArrayDestroy, array, 0, (array));
     END(BERTH_HANDLE_ARRAY, (uintptr_t)array, berth__driver.cuMipmappedArrayDestroy(array));
 }

@@ -170,6 +170,20 @@ say([a, b, c, d, e, f])
         replayed = self.berth("trace", "replay", "--driver", "virtual", "--json", self.output)
         self.assertEqual(replayed.returncode, 0, replayed.stderr)
 
+    def test_physical_memory_is_named_by_its_handle(self):
+        done, rows = self.record(scripted("""
+begin()
+properties = (ctypes.c_int * 8)(1, 0, 1, 0)
+handle = ctypes.c_uint64()
+assert cuda.cuMemCreate(ctypes.byref(handle), ctypes.c_size_t(2 << 20), properties,
+                        ctypes.c_uint64(0)) == 0
+assert cuda.cuMemRelease(handle) == 0
+say(handle.value)
+"""))
+        handle = json.loads(done.stdout)
+        self.assertEqual(self.calls(rows), [("allocate", handle, 2 * MIB, "vmm"),
+                                            ("free", handle, 2 * MIB, "vmm")])
+
     def test_call_paths_and_tags(self):
         _, rows = self.record(scripted("begin()\nalloc(512)"))
         self.assertEqual([(row["Site"], row["Tag"]) for row in rows], [("", "untagged")])
