@@ -41,6 +41,9 @@ FROM_CACHE = {"small again", "whole again", "small", "whole", "goes", "stays", "
               "async", "async 0", "free async", "free async 0", "free async in capture",
               "pop", "destroy", "set current", "free small", "free whole", "free large", "free small in capture"}
 
+# And where frees do not wait, what it has not heard of yet.
+FROM_LAZY = {"free after capture", "free goes"}
+
 
 def account(pid, runtime):
     """What Berth says of tier device and tier pinned."""
@@ -149,17 +152,18 @@ def check_passing(setup, plan, native, run, is_forwarded):
     return wrong
 
 
-def check_sticking(native, run):
+def check_sticking(native, run, options):
     """From the error on until the reset, only what the driver is not needed for still works."""
     wrong = []
     lost = False
+    from_cache = FROM_CACHE | (FROM_LAZY if "free=lazy" in options else set())
     for natively, answer in zip(native.lines, run.lines):
         what, answers = split(answer)
         if answers and set(answers) - {"0", "1", "2", "700"}:
             wrong.append(f"'{answer}'")
         if what == "reset":
             break
-        if (lost and answers and answers[-1] == "0" and what not in FROM_CACHE and
+        if (lost and answers and answers[-1] == "0" and what not in from_cache and
                 "700" in (split(natively)[1] or [])):
             wrong.append(f"'{answer}' in a context that is lost")
         lost = lost or bool(answers and "700" in answers)
@@ -183,7 +187,7 @@ def check(setup, plan):
     if native.status != 0 or run.status != 0:
         wrong.append(f"status {run.status}, natively {native.status}")
     elif any(failure.endswith("!") for failure in plan):
-        wrong += check_sticking(native, run)
+        wrong += check_sticking(native, run, setup.options)
     else:
         is_forwarded = all(setup.native_counts[f] == setup.counts[f] and f not in OWN
                            for f in functions)

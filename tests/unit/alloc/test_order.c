@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: memory is used again in the right order, and no earlier. Method: the pool and the streams
+ * on the simulated driver, whose streams really run by themselves; a host function holds a stream
+ * up until the test lets it go on. No case depends on how fast anything is.
+ */
+#include "alloc/device_context.h"
+#include "alloc/options.h"
+#include "alloc/order.h"
+#include "alloc/pool.h"
+#include "alloc/pool_lazy.h"
+#include "alloc/pool_stream.h"
+
+#include "cuda_api.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define SIZE ((uint64_t)300 << 10)
+
+static CUcontext context;
+static atomic_bool may_go_on;
+
+static void use_context(CUcontext which)
+{
+    berth__context_changed();
+    assert_int_equal(cuCtxSetCurrent(which), 0);
+}
+
+static void set_option(const char *name, const char *value)
+{
+    char why[BERTH_OPTION_WHY_MAX];
+
+    assert_int_equal(
+        berth__option_set(name, strlen(name), value, strlen(value), BERTH_ORIGIN_ENVIRONMENT, why),
+        0);
+}
+
+static int up(void **state)
+{
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW);
+
+    if (!driver || cuInit(0) != 0)
+        return -1;
+#define X(name, parameters) *(void **)&berth__driver.name = dlsym(driver, #name);
+    BERTH_DRIVER_USED(X)
+    BERTH_DRIVER_HOOKED(X)
+#undef X
+    berth__device_register();
+    if (cuDevicePrimaryCtxRetain(&context, 0) != 0 || cuCtxSetCurrent(context) != 0)
+        return -1;
+    return 0;
+}
+
+static int before_each(void **state)
+{
+    atomic_store(&may_go_on, false);
+    set_option("free", "lazy");
+    set_option("waiting-max", "1G");
+    return 0;
+}
+
+/* Everything is given back, so that cases do not know of each other. */
+static int after_each(void **state)
+{
+    struct berth_pool_audit audit;
+    struct berth_stream_audit ordered;
+
+    atomic_store(&may_go_on, true);
+    if (cuCtxSynchronize() != 0)
+        return -1;
+    berth__pool_release_cached(BERTH_POOL_ALL_DEVICES);
+    berth__stream_release(BERTH_POOL_ALL_DEVICES);
+    berth__pool_audit(&audit);
+    berth__stream_audit(&ordered);
+    return audit.reserved == 0 && ordered.reserved == 0 && berth__pools_are_valid() ? 0 : -1;
+}
+
+static void hold(void *argument)
+{
+    while (!atomic_load(&may_go_on))
+        ;
+}
+
+static CUstream stream_new(void)
+{
+    CUstream stream = NULL;
+
+    assert_int_equal(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING), 0);
+    berth__stream_made((berth_cu_stream)stream);
+    return stream;
+}
+
+static void stream_delete(CUstream stream)
+{
+    struct berth_stream *record =
+        berth__stream_destroy_begin((berth_cu_stream)stream, berth__stream_retire);
+    CUresult result = cuStreamDestroy_v2(stream);
+
+    berth__stream_destroy_end(record, result == 0);
+    assert_int_equal(result, 0);
+}
+
+static CUstream busy_stream(void)
+{
+    CUstream stream = stream_new();
+
+    assert_int_equal(cuLaunchHostFunc(stream, hold, NULL), 0);
+    return stream;
+}
+
+static void go_on(void)
+{
+    atomic_store(&may_go_on, true);
+    assert_int_equal(cuCtxSynchronize(), 0);
+}
+
+static uintptr_t alloc(uint64_t size)
+{
+    const struct berth_pool_request request = {.size = size, .tier = BERTH_TIER_DEVICE};
+    uintptr_t address = 0;
+
+    assert_int_equal(berth__pool_alloc(&request, &address), 0);
+    return address;
+}
+
+static uintptr_t alloc_in(CUstream stream, uint64_t size)
+{
+    const struct berth_pool_request request = {.size = size, .tier = BERTH_TIER_DEVICE};
+    uintptr_t address = 0;
+
+    assert_int_equal(berth__stream_alloc(&request, (berth_cu_stream)stream, &address), 0);
+    return address;
+}
+
+static void free_in(CUstream stream, uintptr_t address)
+{
+    assert_int_equal(berth__stream_free(address, (berth_cu_stream)stream), 0);
+}
+
+static struct berth_pool *pool_of_test(void)
+{
+    extern _Atomic(struct berth_pool *) berth__pool_first;
+
+    return atomic_load(&berth__pool_first);
+}
+
+static uint64_t waiting(void)
+{
+    struct berth_pool_audit audit;
+
+    berth__pool_audit(&audit);
+    return audit.waiting;
+}
+
+static void a_lazy_free_waits_for_the_work_before_it(void **state)
+{
+    uintptr_t block = alloc(SIZE);
+    CUstream stream = busy_stream();
+
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_int_equal(berth__pool_free(block), -EINVAL);
+    assert_true(waiting() >= SIZE);
+    assert_false(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_CLOSE));
+    assert_false(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_LOOK));
+    assert_true(waiting() >= SIZE);
+    go_on();
+    assert_true(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_LOOK));
+    assert_int_equal(waiting(), 0);
+    assert_int_equal(alloc(SIZE), block);
+    assert_int_equal(berth__pool_free(block), 0);
+    stream_delete(stream);
+}
+
+static void what_waits_is_used_before_the_driver_is_asked(void **state)
+{
+    uintptr_t block = alloc((uint64_t)8 << 20);
+    struct berth_pool_audit before, after;
+
+    assert_int_equal(berth__pool_free(block), 0);
+    berth__pool_audit(&before);
+    assert_int_equal(alloc((uint64_t)8 << 20), block);
+    berth__pool_audit(&after);
+    assert_int_equal(after.reserved, before.reserved);
+    assert_int_equal(berth__pool_free(block), 0);
+}
+
+static void nothing_is_recorded_while_a_capture_is_open(void **state)
+{
+    CUstream stream = stream_new();
+    uintptr_t block = alloc(SIZE);
+    CUgraph graph = NULL;
+
+    assert_int_equal(berth__pool_free(block), 0);
+    berth__order_shut();
+    assert_int_equal(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL), 0);
+    atomic_fetch_add(&berth__device_captures, 1);
+    berth__order_open();
+    assert_false(berth__order_enter());
+    assert_false(berth__lazy_reclaim_all(pool_of_test()));
+    assert_true(waiting() >= SIZE);
+    /* The capture is still good. */
+    assert_int_equal(cuStreamEndCapture(stream, &graph), 0);
+    atomic_fetch_sub(&berth__device_captures, 1);
+    assert_int_equal(cuGraphDestroy(graph), 0);
+    assert_true(berth__lazy_reclaim_all(pool_of_test()));
+    assert_int_equal(waiting(), 0);
+    stream_delete(stream);
+}
+
+static void an_older_driver_records_each_stream(void **state)
+{
+    berth_cu_result (*record)(berth_cu_context, berth_cu_event) = berth__driver.cuCtxRecordEvent;
+    uintptr_t block = alloc(SIZE);
+    CUstream stream = busy_stream(), other = stream_new();
+
+    berth__driver.cuCtxRecordEvent = NULL;
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_false(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_CLOSE));
+    assert_false(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_LOOK));
+    go_on();
+    assert_true(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_LOOK));
+    assert_int_equal(waiting(), 0);
+    /* A stream that nobody saw begin: from then on a free waits by itself. */
+    assert_true(berth__lazy_is_possible((berth_cu_context)context, false));
+    assert_int_equal(cuLaunchHostFunc(CU_STREAM_PER_THREAD, hold, NULL), 0);
+    block = alloc_in(CU_STREAM_PER_THREAD, SIZE);
+    free_in(CU_STREAM_PER_THREAD, block);
+    assert_false(berth__lazy_is_possible((berth_cu_context)context, false));
+    berth__driver.cuCtxRecordEvent = record;
+    assert_true(berth__lazy_is_possible((berth_cu_context)context, false));
+    stream_delete(stream);
+    stream_delete(other);
+}
+
+static berth_cu_result refuse_event(berth_cu_context where, berth_cu_event event)
+{
+    return 719;
+}
+
+static berth_cu_result refuse_wait(void)
+{
+    return 700;
+}
+
+static void a_point_that_fails_is_what_cuMemFree_answers(void **state)
+{
+    berth_cu_result (*record)(berth_cu_context, berth_cu_event) = berth__driver.cuCtxRecordEvent;
+    berth_cu_result (*synchronise)(void) = berth__driver.cuCtxSynchronize;
+    uintptr_t small = alloc(SIZE), large;
+
+    set_option("waiting-max", "32M");
+    large = alloc((uint64_t)12 << 20);
+    assert_int_equal(berth__pool_free(small), 0);
+    berth__driver.cuCtxRecordEvent = refuse_event;
+    berth__driver.cuCtxSynchronize = refuse_wait;
+    /* Too large for the open batch: it is closed. */
+    assert_int_equal(berth__device_result(berth__pool_free(large)), 700);
+    assert_true(waiting() >= SIZE && waiting() < (uint64_t)12 << 20);
+    berth__driver.cuCtxSynchronize = synchronise;
+    /* Without points a free waits for the context. */
+    assert_int_equal(berth__pool_free(large), 0);
+    assert_int_equal(berth__pool_free(large), -EINVAL);
+    berth__driver.cuCtxRecordEvent = record;
+}
+
+static void what_waits_has_a_cap(void **state)
+{
+    uintptr_t block[32];
+
+    set_option("waiting-max", "1M");
+    for (unsigned i = 0; i < 32; i++)
+        block[i] = alloc((uint64_t)100 << 10);
+    for (unsigned i = 0; i < 32; i++) {
+        assert_int_equal(berth__pool_free(block[i]), 0);
+        assert_true(waiting() <= BERTH_MIB);
+    }
+}
+
+static void a_destroyed_context_takes_what_waits_along(void **state)
+{
+    berth_cu_context gone;
+    CUcontext made = NULL;
+    struct berth_pool_audit audit;
+
+    assert_int_equal(cuCtxCreate_v4(&made, NULL, 0, 0), 0);
+    use_context(made);
+    gone = (berth_cu_context)made;
+    assert_int_equal(berth__pool_free(alloc(SIZE)), 0);
+    assert_int_equal(berth__pool_free(alloc((uint64_t)80 << 20)), 0);
+    assert_int_equal(berth__pool_free(alloc((uint64_t)80 << 20)), 0);
+    berth__pool_drop_begin(gone);
+    berth__stream_drop_begin(gone);
+    assert_int_equal(cuCtxDestroy_v2(made), 0);
+    berth__stream_drop_end(gone, true, berth__stream_retire_idle);
+    berth__stream_context_gone(gone);
+    berth__pool_drop_end(gone, true);
+    use_context(context);
+    berth__pool_audit(&audit);
+    assert_int_equal(audit.reserved, 0);
+    assert_int_equal(audit.waiting, 0);
+}
+
+static void a_stream_gets_its_own_block_back_at_once(void **state)
+{
+    CUstream stream = busy_stream();
+    uintptr_t block = alloc_in(stream, SIZE);
+    struct berth_block_view view;
+
+    assert_int_equal(berth__stream_find_block(block + 5, &view), 0);
+    assert_int_equal(view.requested, SIZE);
+    free_in(stream, block);
+    assert_int_equal(berth__stream_free(block, (berth_cu_stream)stream), -EINVAL);
+    assert_int_equal(berth__stream_find_block(block, &view), -EFAULT);
+    assert_int_equal(alloc_in(stream, SIZE), block);
+    assert_int_equal(berth__stream_free(block + 512, (berth_cu_stream)stream), -EINVAL);
+    free_in(stream, block);
+    go_on();
+    stream_delete(stream);
+}
+
+static void another_stream_waits_or_finds_it_idle(void **state)
+{
+    CUstream first = busy_stream(), second = stream_new();
+    uint64_t waits = berth__stream_counts.waiting_reuses, idle = berth__stream_counts.idle_reuses;
+    uintptr_t block = alloc_in(first, SIZE);
+
+    free_in(first, block);
+    assert_int_equal(alloc_in(second, SIZE), block);
+    assert_int_equal(berth__stream_counts.waiting_reuses, waits + 1);
+    /* What is queued in the second one now comes after the first one's work. */
+    assert_int_equal(cuStreamQuery(second), CUDA_ERROR_NOT_READY);
+    go_on();
+    free_in(second, block);
+    assert_int_equal(alloc_in(first, SIZE), block);
+    assert_int_equal(berth__stream_counts.idle_reuses, idle + 1);
+    free_in(first, block);
+    stream_delete(first);
+    stream_delete(second);
+}
+
+static void a_program_can_forbid_dependencies(void **state)
+{
+    CUstream first = busy_stream(), second = stream_new();
+    CUmemoryPool pool = NULL;
+    uintptr_t block = alloc_in(first, SIZE), other;
+    int value = 0;
+
+    assert_int_equal(cuDeviceGetDefaultMemPool(&pool, 0), 0);
+    berth__stream_attribute_set((berth_cu_pool)pool, BERTH_CU_POOL_REUSE_DEPENDENCIES, &value);
+    free_in(first, block);
+    other = alloc_in(second, SIZE);
+    assert_int_not_equal(other, block);
+    value = 1;
+    berth__stream_attribute_set((berth_cu_pool)pool, BERTH_CU_POOL_REUSE_DEPENDENCIES, &value);
+    free_in(second, other);
+    go_on();
+    stream_delete(first);
+    stream_delete(second);
+}
+
+static void a_destroyed_stream_keeps_its_blocks_until_its_work_is_done(void **state)
+{
+    CUstream first = busy_stream(), second = stream_new();
+    uintptr_t block = alloc_in(first, SIZE), other;
+    struct berth_stream_audit audit;
+
+    free_in(first, block);
+    stream_delete(first);
+    other = alloc_in(second, SIZE);
+    assert_int_not_equal(other, block);
+    berth__stream_audit(&audit);
+    assert_true(audit.retired >= SIZE);
+    free_in(second, other);
+    /* The work of a stream that is no more is in no synchronisation: its point says when. */
+    atomic_store(&may_go_on, true);
+    do {
+        berth__stream_release(0);
+        berth__stream_audit(&audit);
+    } while (audit.reserved > 0);
+    stream_delete(second);
+}
+
+static void *free_in_own_stream(void *argument)
+{
+    uintptr_t *block = argument;
+
+    if (cuCtxSetCurrent(context) != 0)
+        return NULL;
+    *block = alloc_in(CU_STREAM_PER_THREAD, SIZE);
+    free_in(CU_STREAM_PER_THREAD, *block);
+    return argument;
+}
+
+static void default_streams_are_not_one_another(void **state)
+{
+    pthread_t thread;
+    uintptr_t theirs = 0, mine;
+    void *result = NULL;
+
+    /* Two threads' own streams, and the legacy one: each has its set. */
+    mine = alloc_in(CU_STREAM_PER_THREAD, SIZE);
+    free_in(CU_STREAM_PER_THREAD, mine);
+    assert_int_equal(pthread_create(&thread, NULL, free_in_own_stream, &theirs), 0);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_non_null(result);
+    assert_int_not_equal(theirs, mine);
+    assert_int_equal(alloc_in(CU_STREAM_PER_THREAD, SIZE), mine);
+    free_in(CU_STREAM_PER_THREAD, mine);
+}
+
+static void the_drivers_pool_is_seen_without_the_cache(void **state)
+{
+    CUstream stream = stream_new();
+    CUmemoryPool pool = NULL;
+    cuuint64_t used = 0;
+    uintptr_t block = alloc_in(stream, SIZE);
+
+    assert_int_equal(cuDeviceGetDefaultMemPool(&pool, 0), 0);
+    free_in(stream, block);
+    assert_int_equal(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used), 0);
+    assert_true(used >= SIZE);
+    berth__stream_attribute_correct((berth_cu_pool)pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used);
+    assert_int_equal(used, 0);
+    assert_true(berth__stream_release_pool((berth_cu_pool)pool) >= SIZE);
+    assert_int_equal(cuMemPoolTrimTo(pool, 0), 0);
+    assert_int_equal(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &used), 0);
+    assert_int_equal(used, 0);
+    stream_delete(stream);
+}
+
+static void a_pool_of_the_programs_own_is_the_drivers(void **state)
+{
+    const struct berth_pool_request request = {.size = SIZE, .tier = BERTH_TIER_DEVICE};
+    CUstream stream = stream_new();
+    CUmemoryPool pool = NULL;
+    uintptr_t address = 0;
+
+    assert_int_equal(cuDeviceGetDefaultMemPool(&pool, 0), 0);
+    berth__stream_pool_chosen(0, (berth_cu_pool)(void *)&pool);
+    assert_int_equal(berth__stream_alloc(&request, (berth_cu_stream)stream, &address),
+                     BERTH_POOL_FORWARD);
+    berth__stream_pool_chosen(0, (berth_cu_pool)pool);
+    free_in(stream, alloc_in(stream, SIZE));
+    stream_delete(stream);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(a_lazy_free_waits_for_the_work_before_it),
+        CASE(what_waits_is_used_before_the_driver_is_asked),
+        CASE(nothing_is_recorded_while_a_capture_is_open),
+        CASE(an_older_driver_records_each_stream),
+        CASE(a_point_that_fails_is_what_cuMemFree_answers),
+        CASE(what_waits_has_a_cap),
+        CASE(a_destroyed_context_takes_what_waits_along),
+        CASE(a_stream_gets_its_own_block_back_at_once),
+        CASE(another_stream_waits_or_finds_it_idle),
+        CASE(a_program_can_forbid_dependencies),
+        CASE(a_destroyed_stream_keeps_its_blocks_until_its_work_is_done),
+        CASE(default_streams_are_not_one_another),
+        CASE(the_drivers_pool_is_seen_without_the_cache),
+        CASE(a_pool_of_the_programs_own_is_the_drivers),
+    };
+
+    return cmocka_run_group_tests(tests, up, NULL);
+}
