@@ -3,10 +3,11 @@
  * A plan: where in one segment each allocation of a recorded run is to lie, found beforehand by
  * `berth trace plan`, so that the same run needs little more than what lives at once.
  *
- * The file: a header, the lanes, the entries, nothing else; in the machine's byte order. A lane is
- * a thread of the recorded run; the n-th thread that allocates gets the n-th. Its entries are its
- * allocations in order, and those from loop_begin to before loop_end are repeated any number of
- * times, in all lanes together, before it goes on with what follows them.
+ * The file: a header, the lanes, the entries, nothing else; in the machine's byte order. Lane 0 has
+ * all allocations of the recorded run in order. Where several threads made them there is a further
+ * lane for each, with its own ones again: the n-th thread that allocates has lane n, from 1. In a
+ * lane the entries from loop_begin to before loop_end are repeated any number of times, in all
+ * lanes together, before it goes on with what follows them.
  *
  * A reader trusts nothing: berth__plan_file_open() looks at every field. What it cannot see is
  * whether entries that live at once overlap; whoever follows a plan looks whether a range is free.

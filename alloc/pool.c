@@ -7,6 +7,7 @@
 #include "alloc/page_map.h"
 #include "alloc/pool_expand.h"
 #include "alloc/pool_parts.h"
+#include "alloc/pool_plan.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 
@@ -33,15 +34,26 @@ static struct berth_pool *pool_find(berth_cu_context context, berth_tier_id tier
 {
     struct berth_pool *pool = atomic_load_explicit(&berth__pool_first, memory_order_acquire);
 
-    while (pool && !pool_serves(pool, context, tier))
+    while (pool && (pool->is_planned || !pool_serves(pool, context, tier)))
+        pool = pool->next;
+    return pool;
+}
+
+/* A pool that followed a plan in a context that is gone. */
+static struct berth_pool *pool_find_planned(void)
+{
+    struct berth_pool *pool = atomic_load_explicit(&berth__pool_first, memory_order_acquire);
+
+    while (pool && !(pool->is_planned && !atomic_load(&pool->context)))
         pool = pool->next;
     return pool;
 }
 
 /* Called with the registry's lock held. */
-static struct berth_pool *pool_make(berth_cu_context context, int device, berth_tier_id tier)
+static struct berth_pool *pool_make(berth_cu_context context, int device, berth_tier_id tier,
+                                    bool is_planned)
 {
-    struct berth_pool *pool = pool_find(NULL, BERTH_TIER_NONE);
+    struct berth_pool *pool = is_planned ? pool_find_planned() : pool_find(NULL, BERTH_TIER_NONE);
     bool is_new = !pool;
 
     if (is_new) {
@@ -50,6 +62,9 @@ static struct berth_pool *pool_make(berth_cu_context context, int device, berth_
             return NULL;
         pthread_mutex_init(&pool->lock, NULL);
         pool->wait_epoch = 1;
+        pool->is_planned = is_planned;
+        /* For ever: its blocks are to be where the plan wants them. */
+        pool->caches_shut = is_planned;
         pool->next = atomic_load_explicit(&berth__pool_first, memory_order_relaxed);
     }
     berth__pool_lock(pool);
@@ -80,7 +95,18 @@ static struct berth_pool *pool_find_or_make(berth_cu_context context, berth_tier
     pthread_mutex_lock(&registry_lock);
     pool = pool_find(context, tier);
     if (!pool)
-        pool = pool_make(context, device, tier);
+        pool = pool_make(context, device, tier, false);
+    pthread_mutex_unlock(&registry_lock);
+    return pool;
+}
+
+struct berth_pool *berth__pool_make_planned(berth_cu_context context, int device,
+                                            berth_tier_id tier)
+{
+    struct berth_pool *pool;
+
+    pthread_mutex_lock(&registry_lock);
+    pool = pool_make(context, device, tier, true);
     pthread_mutex_unlock(&registry_lock);
     return pool;
 }
@@ -304,6 +330,8 @@ int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_a
 
     if (request->size == 0 || berth__pool_disabled())
         return BERTH_POOL_FORWARD;
+    if (berth__pool_plan_exists() && !is_captured && berth__pool_plan_alloc(request, ret_address))
+        return 0;
     if (BERTH_LIKELY(!is_captured && alloc_cached(request, is_whole, ret_address)))
         return 0;
     return alloc_slowly(request, is_whole, is_captured, ret_address);
@@ -513,7 +541,7 @@ static bool leave_to_cache(const struct leave *leave)
     struct berth_cache *cache;
     bool is_kept, is_full;
 
-    if (block->size > cached_max(limit) || !berth__pool_is_exact(block) ||
+    if (block->size > cached_max(limit) || pool->is_planned || !berth__pool_is_exact(block) ||
         atomic_load_explicit(&block->flags, memory_order_relaxed) != 0)
         return false;
     cache = berth__cache_of(pool);

@@ -5,6 +5,7 @@
 #include "alloc/pool_claim.h"
 #include "alloc/pool_expand.h"
 #include "alloc/pool_foreign.h"
+#include "alloc/pool_plan.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 #include "alloc/unseen.h"
@@ -478,5 +479,8 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *p
     r = climb(&request);
     if (request.is_expandable && r < 0 && r != -EAGAIN && !is_out_of_memory(r))
         r = climb_without_range(&request, r);
+    if (is_out_of_memory(r) && !is_captured && berth__pool_plan_exists() &&
+        berth__pool_plan_lend(pool_request, size, ret_address))
+        return 0;
     return r == -ENOBUFS || r == -EAGAIN ? BERTH_POOL_FORWARD : r;
 }

@@ -8,6 +8,7 @@
  *  pool_release.c gives them back
  *  pool_borrow.c  makes segments of memory that belongs to somebody else
  *  pool_expand.c  grows and shrinks a range of GPU pages, pool_claim.c owns pieces of it meanwhile
+ *  pool_plan.c    hands out blocks at the places of a plan
  *  pool_query.c   answers questions, checks itself
  *  pool_foreign.c accounts memory that the pool does not serve
  */
@@ -32,6 +33,7 @@ struct berth_pool {
     struct berth_pool *next;           /* the registry's list, appended to only */
     _Atomic(berth_cu_context) context; /* NULL: unused. Written under `lock` */
     atomic_bool is_ending;             /* see berth__pool_drop_begin() */
+    bool is_planned;                   /* it follows a plan, and serves nothing else */
     _Atomic berth_tier_id tier;        /* Synchronization: written before `context` */
     _Atomic int device;                /* Synchronization: written before `context` */
     _Atomic unsigned caches_shut;      /* see berth__cache_shut() */
@@ -76,6 +78,10 @@ static inline void berth__pool_lock(struct berth_pool *pool)
 
 /* Checks the whole pool first when the build asks for it. */
 void berth__pool_unlock(struct berth_pool *pool);
+
+/* A pool for what follows a plan in this context, beside the ordinary one; NULL without memory. */
+struct berth_pool *berth__pool_make_planned(berth_cu_context context, int device,
+                                            berth_tier_id tier);
 
 /* The pool of a context, which is the calling thread's, in a tier; NULL without memory. */
 struct berth_pool *berth__pool_for(berth_cu_context context, berth_tier_id tier);

@@ -19,6 +19,7 @@
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
 #include "alloc/pool_handle.h"
+#include "alloc/pool_plan.h"
 #include "alloc/trace.h"
 #include "hooks/binding.h"
 #include "ipc/shared_tier.h"
@@ -136,7 +137,7 @@ static void *read_file(const char *path, size_t *ret_size, const char **ret_why)
     } else if (st.st_size == 0) {
         *ret_why = "it is empty";
     } else if (st.st_size > UINT32_MAX) {
-        *ret_why = "it is larger than 4 GiB, the most that a table can be";
+        *ret_why = "it is larger than 4 GiB, more than it can be";
     } else {
         bytes = read_bytes(fd, (size_t)st.st_size, ret_why);
         *ret_size = (size_t)st.st_size;
@@ -272,6 +273,28 @@ static void want_trace(void)
                    why);
 }
 
+/* A plan that cannot be had never stops the program: it runs without one, which is said. */
+static void install_plan(void)
+{
+    const char *path = secure_getenv("BERTH_PLAN");
+    char why[256];
+    const char *unread = "";
+    size_t size = 0;
+    void *bytes;
+
+    if (!path || !*path)
+        return;
+    bytes = read_file(path, &size, &unread);
+    if (!bytes) {
+        berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_POOL, "%s: cannot be read: %s; no plan is followed",
+                   path, unread);
+        return;
+    }
+    if (berth__pool_plan_load(bytes, size, why, sizeof(why)) < 0)
+        berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_POOL, "%s: %s; no plan is followed", path, why);
+    munmap(bytes, size);
+}
+
 __attribute__((constructor)) static void bootstrap_cuda(void)
 {
     int saved_errno = errno;
@@ -283,6 +306,7 @@ __attribute__((constructor)) static void bootstrap_cuda(void)
         berth__bootstrap_device();
         if (!berth__bootstrap_malloc)
             install_policy();
+        install_plan();
         want_trace();
         berth__control_load_callsite = berth__callsite_load;
         berth__control_look = berth__binding_check;

@@ -6,6 +6,7 @@
 #include "ipc/account.h"
 #include "ipc/control.h"
 #include "ipc/entry_path_json.h"
+#include "ipc/plan_json.h"
 #include "ipc/failure.h"
 #include "ipc/json.h"
 #include "ipc/limit_json.h"
@@ -66,6 +67,8 @@ static int run_stat(struct call *call)
         r = berth__limit_json_add(call->reply);
     if (r == 0)
         r = berth__unseen_json_add(call->reply);
+    if (r == 0)
+        r = berth__plan_json_add(call->reply);
     if (r == 0)
         r = berth__table_json_counts(call->reply, 0);
     return r;

@@ -22,7 +22,7 @@ static int command_version(int argc, char **argv);
 
 /* The one table of commands: dispatch, usage and help. */
 static const struct command commands[] = {
-    {"run", "[--policy FILE] [-o OPTION=VALUE]... [--] COMMAND [ARGUMENT]...",
+    {"run", "[--policy FILE] [--plan FILE] [-o OPTION=VALUE]... [--] COMMAND [ARGUMENT]...",
      "Start a program under Berth; its exit status and signals are its own.", berth__command_run},
     {"ps", "[--all] [--json]", "List the processes under Berth.", berth__command_ps},
     {"stat", "[PID] [--json] [--paths] [--watch SECONDS]",

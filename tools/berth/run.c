@@ -8,6 +8,7 @@
  */
 #include "alloc/log.h"
 #include "alloc/options.h"
+#include "alloc/plan_file.h"
 #include "ipc/address.h"
 #include "pmem/table_build.h"
 #include "tools/berth/library.h"
@@ -27,6 +28,7 @@
 /* What is to be run, and how. */
 struct run {
     const char *policy; /* a policy file, or NULL */
+    const char *plan;   /* a file of `berth trace plan`, or NULL */
     char *options;      /* "k=v,k=v" of all -o, or NULL */
     char **command;
     void *table; /* the compiled policy, or NULL */
@@ -55,6 +57,7 @@ static int add_option(struct run *run, const char *text)
 static int parse_arguments(int argc, char **argv, struct run *run)
 {
     static const struct option options[] = {{"policy", required_argument, NULL, 'p'},
+                                            {"plan", required_argument, NULL, 'P'},
                                             {"option", required_argument, NULL, 'o'},
                                             {NULL, 0, NULL, 0}};
     int c;
@@ -63,13 +66,15 @@ static int parse_arguments(int argc, char **argv, struct run *run)
     while ((c = getopt_long(argc, argv, "+p:o:", options, NULL)) != -1) {
         if (c == 'p')
             run->policy = optarg;
+        else if (c == 'P')
+            run->plan = optarg;
         else if (c != 'o' || add_option(run, optarg) != 0)
             return BERTH_EXIT_RUN_REFUSED;
     }
     run->command = argv + optind;
     if (optind == argc) {
         berth__tool_fail("run: there is no command; expected berth run [--policy FILE] "
-                         "[-o OPTION=VALUE]... -- COMMAND");
+                         "[--plan FILE] [-o OPTION=VALUE]... -- COMMAND");
         return BERTH_EXIT_RUN_REFUSED;
     }
     return 0;
@@ -94,6 +99,34 @@ static int load_policy(struct run *run)
     setenv("BERTH_POLICY", path, 1);
     free(path);
     return 0;
+}
+
+/* Refuses here what the program would run without. A relative path is relative to this folder. */
+static int check_plan(const struct run *run)
+{
+    char why[BERTH_PLAN_WHY_MAX];
+    struct berth_plan_view view;
+    void *bytes = NULL;
+    size_t size = 0;
+    char *path;
+    int r;
+
+    if (!run->plan)
+        return 0;
+    path = realpath(run->plan, NULL);
+    r = path ? berth__table_file_read(path, &bytes, &size) : -errno;
+    if (r < 0) {
+        berth__tool_fail("run: %s: %s", run->plan, strerror(-r));
+    } else {
+        r = berth__plan_file_open(bytes, size, &view, why, sizeof(why));
+        if (r < 0)
+            berth__tool_fail("run: %s: %s", run->plan, why);
+        else
+            setenv("BERTH_PLAN", path, 1);
+    }
+    free(bytes);
+    free(path);
+    return r < 0 ? BERTH_EXIT_RUN_REFUSED : 0;
 }
 
 /* A table's options count less than those of the environment, which are set already. */
@@ -186,6 +219,8 @@ int berth__command_run(int argc, char **argv)
     status = parse_arguments(argc, argv, &run);
     if (status == 0)
         status = load_policy(&run);
+    if (status == 0)
+        status = check_plan(&run);
     if (status == 0) {
         adopt_options(&run);
         set_options(&run);

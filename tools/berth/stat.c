@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* berth stat: one account of a process's memory, by tag and tier. */
+#include "alloc/quantity.h"
 #include "alloc/types.h"
 #include "tools/berth/grid.h"
 #include "tools/berth/limit.h"
@@ -191,6 +192,23 @@ static void print_rules(const json_t *rules)
     berth__grid_finish(&grid, stdout);
 }
 
+/* How many of the calls got the place that the plan has for them. */
+static void print_plan(const json_t *plan)
+{
+    uint64_t hits = number(plan, "hits"), unknown = number(plan, "unknown");
+    uint64_t occupied = number(plan, "occupied"), all = hits + unknown + occupied;
+    char peak[BERTH_QUANTITY_TEXT_MAX];
+
+    printf("plan of %s: %s%llu of %llu calls at their places (%.1f %%), %llu not planned, %llu "
+           "places taken, %llu times found again, %llu blocks lent\n",
+           berth__quantity_format(number(plan, "peak"), peak),
+           json_is_true(json_object_get(plan, "followed")) ? "" : "not followed; ",
+           (unsigned long long)hits, (unsigned long long)all,
+           all ? 100.0 * (double)hits / (double)all : 0.0, (unsigned long long)unknown,
+           (unsigned long long)occupied, (unsigned long long)number(plan, "resyncs"),
+           (unsigned long long)number(plan, "lent"));
+}
+
 static void print_people(const json_t *stat, const struct berth_process *process)
 {
     const json_t *rules = json_object_get(stat, "rules");
@@ -200,6 +218,10 @@ static void print_people(const json_t *stat, const struct berth_process *process
     print_tags(stat);
     putchar('\n');
     print_tiers(stat);
+    if (json_is_object(json_object_get(stat, "plan"))) {
+        putchar('\n');
+        print_plan(json_object_get(stat, "plan"));
+    }
     if (json_array_size(rules) > 0) {
         putchar('\n');
         print_rules(rules);

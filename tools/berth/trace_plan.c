@@ -117,7 +117,7 @@ static void print_json(const struct berth_plan_run *run, const struct berth_plan
         (json_int_t)made->packing.peak, "ratio", ratio_of(made), "method", made->packing.method,
         "repeat", "begin", (json_int_t)repeat->begin, "period", (json_int_t)repeat->period, "times",
         (json_int_t)repeat->times, "entries", (json_int_t)made->entries, "left_out",
-        (json_int_t)made->left_out, "threads", (json_int_t)run->lanes, "others",
+        (json_int_t)made->left_out, "threads", (json_int_t)run->threads, "others",
         (json_int_t)run->others);
 
     json_dumpf(object, stdout, JSON_COMPACT);
@@ -131,7 +131,7 @@ static void print_text(const struct berth_plan_run *run, const struct berth_plan
     char text[BERTH_QUANTITY_TEXT_MAX];
 
     printf("allocations  %" PRIu32 " on device %" PRIu32 ", %" PRIu32 " thread%s\n", run->count,
-           run->device, run->lanes, run->lanes == 1 ? "" : "s");
+           run->device, run->threads, run->threads == 1 ? "" : "s");
     if (repeat->times > 0)
         printf("repetition   %" PRIu32 " times the same %" PRIu32 " allocations, after %" PRIu32
                "\n",

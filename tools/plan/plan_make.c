@@ -15,7 +15,7 @@ struct fold {
     uint32_t period;
     uint32_t count;                       /* entries */
     struct berth_packing_buffer *buffers; /* by entry; lower == upper: no place */
-    uint32_t *lanes;                      /* by entry */
+    uint32_t *threads;                    /* by entry */
 };
 
 /* The entry of a call; and of the time after all of them. */
@@ -58,9 +58,8 @@ static void fold_call(struct fold *fold, uint32_t call)
     uint32_t entry = entry_of(fold, call), lower, upper;
     struct berth_packing_buffer *buffer = &fold->buffers[entry];
 
-    fold->lanes[entry] = fold->run->calls[call].lane;
-    if (!fold_life(fold, call, &lower, &upper) ||
-        fold->run->calls[call].lane == BERTH_PLAN_LANES_MAX) {
+    fold->threads[entry] = fold->run->calls[call].thread;
+    if (!fold_life(fold, call, &lower, &upper)) {
         /* UINT32_MAX marks it for all repetitions. */
         *buffer = (struct berth_packing_buffer){UINT32_MAX, UINT32_MAX, 0};
         return;
@@ -89,7 +88,7 @@ static void fold_init(struct fold *fold, const struct berth_plan_run *run,
         .count = run->count - spared,
     };
     fold->buffers = berth__tool_realloc(NULL, ((size_t)fold->count + 1) * sizeof(*fold->buffers));
-    fold->lanes = berth__tool_realloc(NULL, ((size_t)fold->count + 1) * sizeof(*fold->lanes));
+    fold->threads = berth__tool_realloc(NULL, ((size_t)fold->count + 1) * sizeof(*fold->threads));
     memset(fold->buffers, 0, ((size_t)fold->count + 1) * sizeof(*fold->buffers));
     for (uint32_t i = 0; i < run->count; i++)
         fold_call(fold, i);
@@ -98,7 +97,7 @@ static void fold_init(struct fold *fold, const struct berth_plan_run *run,
 static void fold_done(struct fold *fold)
 {
     free(fold->buffers);
-    free(fold->lanes);
+    free(fold->threads);
 }
 
 /* The most bytes that live at once in the run, of those calls that have a place. */
@@ -155,8 +154,10 @@ static uint64_t call_size_of_entry(const struct fold *fold, uint32_t entry)
     return fold->run->calls[call].size;
 }
 
-/* Writes the entries of one lane; returns how many. */
-static uint32_t write_lane(const struct fold *fold, const uint64_t *offsets, uint32_t lane,
+/* Writes the entries of a thread, or of ALL_THREADS; returns how many. */
+#define ALL_THREADS UINT32_MAX
+
+static uint32_t write_lane(const struct fold *fold, const uint64_t *offsets, uint32_t thread,
                            struct berth_plan_lane *ret, struct berth_plan_entry *entries)
 {
     uint32_t count = 0;
@@ -166,7 +167,7 @@ static uint32_t write_lane(const struct fold *fold, const uint64_t *offsets, uin
             ret->loop_begin = ret->loop_end = count;
         if (fold->period > 0 && i == fold->begin + fold->period)
             ret->loop_end = count;
-        if (fold->lanes[i] == lane)
+        if (thread == ALL_THREADS || fold->threads[i] == thread)
             entries[count++] = (struct berth_plan_entry){call_size_of_entry(fold, i), offsets[i]};
     }
     if (fold->period > 0 && fold->count == fold->begin + fold->period)
@@ -180,9 +181,9 @@ static uint32_t write_lane(const struct fold *fold, const uint64_t *offsets, uin
 static int fold_write(const struct fold *fold, const uint64_t *offsets,
                       struct berth_plan_made *made)
 {
-    uint32_t lane_count = fold->run->lanes, entry_count = 0;
+    uint32_t lane_count = fold->run->threads > 1 ? 1 + fold->run->threads : 1, entry_count = 0;
     size_t size = sizeof(struct berth_plan_header) + lane_count * sizeof(struct berth_plan_lane) +
-                  fold->count * sizeof(struct berth_plan_entry);
+                  (lane_count > 1 ? 2 : 1) * fold->count * sizeof(struct berth_plan_entry);
     struct berth_plan_header *header = berth__tool_realloc(NULL, size);
     struct berth_plan_lane *lanes = (void *)(header + 1);
     struct berth_plan_entry *entries = (void *)(lanes + lane_count);
@@ -192,10 +193,11 @@ static int fold_write(const struct fold *fold, const uint64_t *offsets,
     memset(header, 0, size);
     for (uint32_t lane = 0; lane < lane_count; lane++) {
         lanes[lane].first = entry_count;
-        entry_count += write_lane(fold, offsets, lane, &lanes[lane], entries + entry_count);
+        entry_count += write_lane(fold, offsets, lane == 0 ? ALL_THREADS : lane - 1, &lanes[lane],
+                                  entries + entry_count);
     }
-    /* Calls of threads beyond the last lane have no entry. */
-    size -= (fold->count - entry_count) * sizeof(*entries);
+    /* The calls of threads beyond the last lane are in the first one alone. */
+    size = (size_t)((char *)(entries + entry_count) - (char *)header);
     memcpy(header->magic, BERTH_PLAN_MAGIC, sizeof(BERTH_PLAN_MAGIC));
     header->device = fold->run->device;
     header->lane_count = lane_count;
@@ -205,7 +207,7 @@ static int fold_write(const struct fold *fold, const uint64_t *offsets,
     header->checksum = berth__plan_file_checksum(header, size);
     made->bytes = header;
     made->size = size;
-    made->entries = entry_count;
+    made->entries = fold->count;
     return berth__plan_file_open(header, size, &view, why, sizeof(why)) < 0 ? -ERANGE : 0;
 }
 

@@ -14,7 +14,7 @@ struct berth_plan_made {
     void *bytes; /* the file, to be freed */
     size_t size;
     uint32_t entries;
-    uint32_t left_out; /* entries without a place: they outlive a step, or are of further threads */
+    uint32_t left_out;     /* entries without a place: they outlive a step */
     uint64_t run_max_live; /* bytes of the run, held, without what is left out */
     struct berth_packing_result packing;
 };

@@ -27,7 +27,7 @@ static uint64_t symbol_of(const struct berth_plan_run *run, uint32_t i, bool has
     uint64_t life = has_life ? call->upper - i : 0;
 
     return (call->size * UINT64_C(0x9e3779b97f4a7c15) + life) * UINT64_C(0xd6e8feb86659fd93) +
-           call->lane;
+           call->thread;
 }
 
 /* How much of a repetition's bytes live for a period or longer. */

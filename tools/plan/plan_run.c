@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tools/plan/plan_run.h"
 
-#include "alloc/plan_file.h"
 #include "alloc/size_class.h"
 #include "tools/berth/tool.h"
 
@@ -33,19 +32,19 @@ static uint32_t busiest_device(const struct berth_trace_log *log)
 }
 
 /* The threads that have allocated, by first allocation. */
-struct lanes {
-    uint64_t thread[BERTH_PLAN_LANES_MAX];
+struct threads {
+    uint64_t id[BERTH_PLAN_THREADS_MAX];
     uint32_t count;
 };
 
-static uint32_t lane_of(struct lanes *lanes, uint64_t thread)
+static uint32_t thread_of(struct threads *threads, uint64_t thread)
 {
     uint32_t i = 0;
 
-    while (i < lanes->count && lanes->thread[i] != thread)
+    while (i < threads->count && threads->id[i] != thread)
         i++;
-    if (i == lanes->count && i < BERTH_PLAN_LANES_MAX)
-        lanes->thread[lanes->count++] = thread;
+    if (i == threads->count && i < BERTH_PLAN_THREADS_MAX)
+        threads->id[threads->count++] = thread;
     return i;
 }
 
@@ -53,7 +52,7 @@ void berth__plan_run_init(const struct berth_trace_log *log, int device, uint32_
                           struct berth_plan_run *ret)
 {
     uint32_t *call_of = berth__tool_realloc(NULL, ((size_t)log->count + 1) * sizeof(*call_of));
-    struct lanes lanes = {.count = 0};
+    struct threads threads = {.count = 0};
     struct berth_plan_run run = {
         .calls = berth__tool_realloc(NULL, ((size_t)log->count + 1) * sizeof(*run.calls)),
         .device = device < 0 ? busiest_device(log) : (uint32_t)device,
@@ -66,7 +65,7 @@ void berth__plan_run_init(const struct berth_trace_log *log, int device, uint32_
         if (is_planned_kind(event) && event->device == run.device) {
             call_of[i] = run.count;
             run.calls[run.count++] = (struct berth_plan_call){
-                berth__size_round(event->size), UINT32_MAX, lane_of(&lanes, event->thread)};
+                berth__size_round(event->size), UINT32_MAX, thread_of(&threads, event->thread)};
         } else if (event->action == BERTH_TRACE_ALLOCATE) {
             run.others++;
         } else if (event->action == BERTH_TRACE_FREE && event->match != BERTH_TRACE_NONE &&
@@ -78,7 +77,7 @@ void berth__plan_run_init(const struct berth_trace_log *log, int device, uint32_
     for (uint32_t i = 0; i < run.count; i++)
         if (run.calls[i].upper > run.count)
             run.calls[i].upper = run.count;
-    run.lanes = lanes.count;
+    run.threads = threads.count;
     free(call_of);
     *ret = run;
 }

@@ -8,19 +8,23 @@
 #ifndef BERTH_TOOLS_PLAN_RUN_H
 #define BERTH_TOOLS_PLAN_RUN_H
 
+#include "alloc/plan_file.h"
 #include "tools/berth/trace_log.h"
 
+/* Threads that can have a lane; the first lane is that of all. */
+#define BERTH_PLAN_THREADS_MAX (BERTH_PLAN_LANES_MAX - 1)
+
 struct berth_plan_call {
-    uint64_t size;  /* held */
-    uint32_t upper; /* allocations that were made before its free; `count` without one */
-    uint32_t lane;  /* the thread, by first allocation; BERTH_PLAN_LANES_MAX for any further one */
+    uint64_t size;   /* held */
+    uint32_t upper;  /* allocations that were made before its free; `count` without one */
+    uint32_t thread; /* by first allocation, from 0; BERTH_PLAN_THREADS_MAX for any further one */
 };
 
 struct berth_plan_run {
     struct berth_plan_call *calls; /* in order; call i is made at time i */
     uint32_t count;
     uint32_t device;
-    uint32_t lanes;
+    uint32_t threads;
     uint64_t others; /* allocations of other kinds or on other devices */
 };
 

@@ -42,7 +42,7 @@ static void add_calls(struct berth_plan_run *run, const struct berth_plan_call *
 
 static void end_run(struct berth_plan_run *run)
 {
-    run->lanes = 1;
+    run->threads = 1;
     for (uint32_t i = 0; i < run->count; i++)
         if (run->calls[i].upper > run->count)
             run->calls[i].upper = run->count;
@@ -198,15 +198,16 @@ static void each_thread_has_a_lane(void **state)
     berth__plan_run_init(&log, -1, 0, &run);
     assert_int_equal(run.count, 45);
     assert_int_equal(run.others, 5);
-    assert_int_equal(run.lanes, 3);
+    assert_int_equal(run.threads, 3);
     assert_int_equal(run.calls[0].size, 1024);
     assert_int_equal(run.calls[7].upper, 8);
     assert_int_equal(berth__plan_make(&run, &none, &limits, &made), 0);
     assert_int_equal(berth__plan_file_open(made.bytes, made.size, &view, why, sizeof(why)), 0);
-    assert_int_equal(view.header->lane_count, 3);
+    assert_int_equal(view.header->lane_count, 4);
     assert_int_equal(view.header->peak, 1024);
-    assert_int_equal(view.lanes[2].first, 30);
-    assert_int_equal(view.lanes[2].count, 15);
+    assert_int_equal(view.lanes[0].count, 45);
+    assert_int_equal(view.lanes[3].first, 75);
+    assert_int_equal(view.lanes[3].count, 15);
     free(made.bytes);
     berth__plan_run_done(&run);
     berth__trace_log_done(&log);

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/plan_follow.h"
+
+#include <string.h>
+
+/* So near to the cursor a call is taken for the entry by its size alone... */
+#define WINDOW_NEAR 4
+/* ...and so far from it, or from a beginning, when the call before agrees as well. */
+#define WINDOW_FAR 64
+#define WINDOW_BEGIN 4
+/* The whole lane is searched at this many calls in a row that were not found, and at each double.
+ */
+#define LOST_FIRST 4
+
+/* So many calls are watched before the threads' lanes are joined or parted; then twice as many. */
+#define WATCHED_FIRST 512
+#define WATCHED_LAST (1u << 20)
+/* This part of them, in tenths, must have got their places for all to stay as it is. */
+#define WATCHED_TENTHS 9
+
+/* A lane that is followed, and what is asked of it. */
+struct walk {
+    const struct berth_plan_lane *lane;
+    const struct berth_plan_entry *entries; /* the lane's */
+    struct berth_plan_cursor *cursor;
+    uint64_t size;
+    berth_plan_take_function take;
+    void *context;
+    bool was_seen; /* an entry of this size was where it was looked for, but could not be taken */
+};
+
+void berth__plan_follow_init(struct berth_plan_follow *follow, const struct berth_plan_view *view)
+{
+    memset(follow, 0, sizeof(*follow));
+    follow->view = *view;
+    follow->window_size = WATCHED_FIRST;
+}
+
+uint32_t berth__plan_follow_lane(const struct berth_plan_follow *follow, uint32_t thread)
+{
+    return follow->is_apart ? thread + 1 : 0;
+}
+
+/* Counts a call, and joins or parts the lanes when too many failed. */
+static void watch(struct berth_plan_follow *follow, bool is_hit)
+{
+    follow->window_hits += is_hit;
+    if (++follow->window_calls < follow->window_size)
+        return;
+    if (follow->view.header->lane_count > 1 &&
+        follow->window_hits < follow->window_calls / 10 * WATCHED_TENTHS) {
+        follow->is_apart = !follow->is_apart;
+        if (follow->window_size < WATCHED_LAST)
+            follow->window_size *= 2;
+    }
+    follow->window_calls = 0;
+    follow->window_hits = 0;
+}
+
+/* The entry after `at`: a step is taken to repeat, and the run to begin again. */
+static uint32_t after(const struct berth_plan_lane *lane, uint32_t at)
+{
+    at++;
+    if (at == lane->loop_end && lane->loop_begin < lane->loop_end)
+        return lane->loop_begin;
+    return at == lane->count ? 0 : at;
+}
+
+static bool try_entry(struct walk *walk, uint32_t at)
+{
+    const struct berth_plan_entry *entry = &walk->entries[at];
+
+    if (entry->size != walk->size)
+        return false;
+    walk->was_seen = true;
+    if (entry->offset == BERTH_PLAN_NOWHERE ||
+        !walk->take(walk->context, entry->offset, entry->size))
+        return false;
+    walk->cursor->next = after(walk->lane, at);
+    return true;
+}
+
+/* The nearest entry of the size, ahead or back. */
+static bool try_near(struct walk *walk)
+{
+    uint32_t ahead = walk->cursor->next, back = walk->cursor->next;
+
+    for (uint32_t i = 0; i < WINDOW_NEAR; i++) {
+        ahead = after(walk->lane, ahead);
+        if (try_entry(walk, ahead) || (back > 0 && try_entry(walk, --back)))
+            return true;
+    }
+    return false;
+}
+
+static bool recent_matches(const struct walk *walk, uint32_t at, uint32_t count)
+{
+    if (at + 1 < count)
+        return false;
+    for (uint32_t i = 0; i < count; i++)
+        if (walk->entries[at - i].size != walk->cursor->recent[i])
+            return false;
+    return true;
+}
+
+/* Entries from `at` on, of whose size two calls were in a row. */
+static bool try_pairs(struct walk *walk, uint32_t at, uint32_t count)
+{
+    for (uint32_t i = 0; i < count && at < walk->lane->count; i++) {
+        if (recent_matches(walk, at, 2) && try_entry(walk, at))
+            return true;
+        at = after(walk->lane, at);
+    }
+    return false;
+}
+
+static bool try_far(struct walk *walk)
+{
+    uint32_t next = walk->cursor->next;
+
+    return try_pairs(walk, next, WINDOW_FAR) ||
+           try_pairs(walk, walk->lane->loop_begin, WINDOW_BEGIN) ||
+           try_pairs(walk, walk->lane->loop_end, WINDOW_BEGIN) ||
+           try_pairs(walk, 0, WINDOW_BEGIN) ||
+           try_pairs(walk, next > WINDOW_FAR ? next - WINDOW_FAR : 0, WINDOW_FAR);
+}
+
+/* Looks for the last sizes in the whole lane, from the cursor on. */
+static bool try_everywhere(struct walk *walk)
+{
+    uint32_t count = walk->lane->count, at = walk->cursor->next;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (recent_matches(walk, at, BERTH_PLAN_RECENT) && try_entry(walk, at))
+            return true;
+        if (++at == count)
+            at = 0;
+    }
+    return false;
+}
+
+static bool is_power_of_two(uint32_t number)
+{
+    return (number & (number - 1)) == 0;
+}
+
+/* The call is not the one that is expected. */
+static bool find_call(struct walk *walk, bool *ret_resynced)
+{
+    struct berth_plan_cursor *cursor = walk->cursor;
+
+    if (try_near(walk) || try_far(walk))
+        return true;
+    cursor->lost++;
+    *ret_resynced =
+        cursor->lost >= LOST_FIRST && is_power_of_two(cursor->lost) && try_everywhere(walk);
+    return *ret_resynced;
+}
+
+static void count(_Atomic uint64_t *counter)
+{
+    atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+bool berth__plan_follow_call(struct berth_plan_follow *follow, uint32_t lane_index, uint64_t size,
+                             berth_plan_take_function take, void *context)
+{
+    struct walk walk = {.size = size, .take = take, .context = context};
+    struct berth_plan_cursor *cursor;
+    bool is_resynced = false, is_expected;
+
+    if (lane_index >= follow->view.header->lane_count ||
+        follow->view.lanes[lane_index].count == 0) {
+        count(&follow->unknown);
+        watch(follow, false);
+        return false;
+    }
+    walk.lane = &follow->view.lanes[lane_index];
+    walk.entries = &follow->view.entries[walk.lane->first];
+    walk.cursor = cursor = &follow->cursors[lane_index];
+    memmove(&cursor->recent[1], &cursor->recent[0],
+            sizeof(cursor->recent) - sizeof(cursor->recent[0]));
+    cursor->recent[0] = size;
+    cursor->passed = 0;
+    is_expected = walk.entries[cursor->next].size == size;
+    if (try_entry(&walk, cursor->next) || (!is_expected && find_call(&walk, &is_resynced))) {
+        cursor->lost = 0;
+        count(&follow->hits);
+        watch(follow, true);
+        if (is_resynced)
+            count(&follow->resyncs);
+        return true;
+    }
+    if (is_expected) {
+        cursor->passed = cursor->next + 1;
+        cursor->next = after(walk.lane, cursor->next);
+    }
+    count(walk.was_seen ? &follow->occupied : &follow->unknown);
+    watch(follow, false);
+    return false;
+}
+
+bool berth__plan_follow_was_occupied(const struct berth_plan_follow *follow, uint32_t lane)
+{
+    return lane < follow->view.header->lane_count && follow->cursors[lane].passed > 0;
+}
+
+bool berth__plan_follow_again(struct berth_plan_follow *follow, uint32_t lane,
+                              berth_plan_take_function take, void *context)
+{
+    struct berth_plan_cursor *cursor = &follow->cursors[lane];
+    const struct berth_plan_entry *entry;
+
+    if (!berth__plan_follow_was_occupied(follow, lane))
+        return false;
+    entry = &follow->view.entries[follow->view.lanes[lane].first + cursor->passed - 1];
+    if (entry->offset == BERTH_PLAN_NOWHERE || !take(context, entry->offset, entry->size))
+        return false;
+    cursor->passed = 0;
+    count(&follow->hits);
+    atomic_fetch_sub_explicit(&follow->occupied, 1, memory_order_relaxed);
+    return true;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Following a plan in a pool of its own.
+ *
+ * With a plan (alloc/plan_file.h), the first context on its device gets a further pool with one
+ * segment of the planned size. A call that the plan knows gets its place there if that is free, by
+ * the rules of every pool: what is freed and not yet idle is not free. Any other call is the
+ * ordinary pool's, which takes of this segment only when the driver has no more. The segment goes
+ * back to the driver like any other that is wholly free when memory is short, and is asked for
+ * again later. Nothing of it is kept by threads. While a stream is captured no plan is followed.
+ *
+ * A plan that cannot be had never stops the program.
+ */
+#ifndef BERTH_ALLOC_POOL_PLAN_H
+#define BERTH_ALLOC_POOL_PLAN_H
+
+#include "alloc/pool.h"
+
+/*
+ * Takes a copy of a plan's bytes. Once, before the program allocates. 0, -EINVAL or -ENOMEM with
+ * one sentence in `why`.
+ */
+int berth__pool_plan_load(const void *bytes, size_t size, char *why, size_t why_size);
+
+struct berth_pool_plan;
+extern _Atomic(struct berth_pool_plan *) berth__pool_plan; /* NULL: none */
+
+static inline bool berth__pool_plan_exists(void)
+{
+    return BERTH_UNLIKELY(atomic_load_explicit(&berth__pool_plan, memory_order_acquire) != NULL);
+}
+
+/* A block at its planned place: false when it has none, and the ordinary pool is to be asked. */
+bool berth__pool_plan_alloc(const struct berth_pool_request *request, uintptr_t *ret_address);
+
+/* At the end of all means: a block of the planned segment for a call that the plan does not know.
+ */
+bool berth__pool_plan_lend(const struct berth_pool_request *request, uint64_t size,
+                           uintptr_t *ret_address);
+
+struct berth_pool_plan_reading {
+    uint64_t peak, max_live;          /* bytes, as the plan says */
+    bool is_followed;                 /* the segment was had at least once */
+    uint64_t hits, unknown, occupied; /* calls; see alloc/plan_follow.h */
+    uint64_t resyncs;
+    uint64_t lent; /* blocks for calls that the plan does not know */
+};
+
+/* False without a plan. Takes no lock. */
+bool berth__pool_plan_read(struct berth_pool_plan_reading *ret);
+
+#endif

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Following a plan: a program that does as planned gets every place; one that leaves calls out,
+ * adds some, swaps some or begins again finds back. The taking of places is replaced by one that
+ * takes all, or none of some, and writes down what was asked.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "alloc/plan_follow.h"
+
+#include <stdlib.h>
+
+#define COUNT 400
+#define LOOP_BEGIN 40
+#define LOOP_END 340
+
+static struct berth_plan_header header = {.lane_count = 2, .entry_count = COUNT};
+static struct berth_plan_lane lanes[2] = {{0, COUNT - 20, LOOP_BEGIN, LOOP_END},
+                                          {COUNT - 20, 20, 0, 20}};
+static struct berth_plan_entry entries[COUNT];
+static struct berth_plan_follow follow;
+static uint64_t taken_offset, busy_offset;
+static uint64_t random_state;
+
+static uint32_t random_below(uint32_t limit)
+{
+    random_state = random_state * UINT64_C(6364136223846793005) + 1442695040888963407;
+    return (uint32_t)(random_state >> 33) % limit;
+}
+
+static bool take(void *context, uint64_t offset, uint64_t size)
+{
+    if (offset == busy_offset)
+        return false;
+    taken_offset = offset;
+    return true;
+}
+
+static int set_up(void **state)
+{
+    struct berth_plan_view view = {&header, lanes, entries};
+
+    random_state = 1;
+    busy_offset = 1;
+    for (uint32_t i = 0; i < COUNT; i++)
+        entries[i] = (struct berth_plan_entry){(1 + random_below(40)) * 512ull, i * 65536ull};
+    berth__plan_follow_init(&follow, &view);
+    return 0;
+}
+
+/* Makes the call of entry `i`; whether it got just that entry's place. */
+static bool call(uint32_t i)
+{
+    return berth__plan_follow_call(&follow, i >= lanes[1].first, entries[i].size, take, NULL) &&
+           taken_offset == entries[i].offset;
+}
+
+static bool call_other(void)
+{
+    return berth__plan_follow_call(&follow, 0, 123 * 512, take, NULL);
+}
+
+static void the_planned_run_gets_every_place(void **state)
+{
+    for (uint32_t i = 0; i < LOOP_BEGIN; i++)
+        assert_true(call(i));
+    for (int step = 0; step < 10; step++)
+        for (uint32_t i = LOOP_BEGIN; i < LOOP_END; i++)
+            assert_true(call(i));
+    /* Where the tail begins is told by two of its calls. */
+    call(LOOP_END);
+    for (uint32_t i = LOOP_END + 1; i < lanes[0].count; i++)
+        assert_true(call(i));
+    for (uint32_t i = 0; i < LOOP_BEGIN; i++)
+        assert_true(call(i));
+    assert_int_equal(follow.occupied, 0);
+    assert_in_range(follow.unknown, 0, 1);
+}
+
+static void lanes_do_not_disturb_each_other(void **state)
+{
+    for (uint32_t i = 0; i < 300; i++) {
+        assert_true(call(i));
+        assert_true(call(lanes[1].first + i % 20));
+    }
+    assert_false(berth__plan_follow_call(&follow, 2, 512, take, NULL));
+    assert_int_equal(follow.unknown, 1);
+}
+
+static void one_call_more_costs_only_itself(void **state)
+{
+    for (uint32_t i = 0; i < 300; i++) {
+        if (i % 10 == 5)
+            assert_false(call_other());
+        assert_true(call(i));
+    }
+    assert_int_equal(follow.unknown, 30);
+}
+
+static void a_call_less_costs_little(void **state)
+{
+    uint32_t missed = 0, made = 0;
+
+    for (int step = 0; step < 20; step++)
+        for (uint32_t i = step ? LOOP_BEGIN : 0; i < LOOP_END; i++) {
+            if (random_below(20) == 0)
+                continue;
+            made++;
+            missed += !call(i);
+        }
+    /* One in twenty was left out; of those that were made few did not get their own place. */
+    assert_true(missed * 20 < made);
+}
+
+static void many_calls_less_are_found_by_two(void **state)
+{
+    for (uint32_t i = 0; i < 100; i++)
+        assert_true(call(i));
+    call(150);
+    for (uint32_t i = 151; i < 300; i++)
+        assert_true(call(i));
+}
+
+static void a_program_that_jumps_is_found_anywhere(void **state)
+{
+    uint32_t found = 0;
+
+    for (uint32_t i = 0; i < 50; i++)
+        assert_true(call(i));
+    for (uint32_t i = 250; i < 330; i++)
+        found += call(i);
+    assert_true(found >= 80 - 8);
+    assert_int_equal(follow.resyncs, 1);
+}
+
+static void a_step_that_ends_early_begins_again(void **state)
+{
+    for (uint32_t i = 0; i < 200; i++)
+        assert_true(call(i));
+    call(LOOP_BEGIN);
+    call(LOOP_BEGIN + 1);
+    for (uint32_t i = LOOP_BEGIN + 2; i < LOOP_END; i++)
+        assert_true(call(i));
+}
+
+static void swapped_calls_get_their_places(void **state)
+{
+    for (uint32_t i = 0; i < 200; i += 2) {
+        if (entries[i].size == entries[i + 1].size)
+            continue;
+        call(i + 1);
+        call(i);
+    }
+    assert_true(follow.hits >= 180);
+}
+
+static void a_place_that_is_taken_is_passed_over(void **state)
+{
+    busy_offset = entries[7].offset;
+    for (uint32_t i = 0; i < 100; i++)
+        assert_int_equal(call(i), i != 7);
+    assert_int_equal(follow.occupied, 1);
+    assert_false(berth__plan_follow_was_occupied(&follow, 0));
+    entries[120].offset = BERTH_PLAN_NOWHERE;
+    for (uint32_t i = 100; i < 200; i++)
+        assert_int_equal(call(i), i != 120);
+    assert_int_equal(follow.occupied, 2);
+}
+
+static void a_place_that_came_free_is_had_again(void **state)
+{
+    busy_offset = entries[3].offset;
+    for (uint32_t i = 0; i < 4; i++)
+        call(i);
+    assert_true(berth__plan_follow_was_occupied(&follow, 0));
+    assert_false(berth__plan_follow_again(&follow, 0, take, NULL));
+    busy_offset = 1;
+    assert_true(berth__plan_follow_again(&follow, 0, take, NULL));
+    assert_int_equal(taken_offset, entries[3].offset);
+    assert_int_equal(follow.occupied, 0);
+    assert_int_equal(follow.hits, 4);
+    assert_false(berth__plan_follow_again(&follow, 0, take, NULL));
+    assert_true(call(4));
+}
+
+static void another_program_gets_nothing_and_nothing_breaks(void **state)
+{
+    for (int i = 0; i < 20000; i++)
+        assert_false(call_other());
+    assert_int_equal(follow.unknown, 20000);
+    for (uint32_t i = 0; i < 5; i++)
+        call(i);
+    assert_true(call(5));
+}
+
+/* Two threads: lane 0 has their calls in turns, lanes 1 and 2 those of each. */
+static struct berth_plan_entry pair_entries[2 * COUNT];
+static struct berth_plan_lane pair_lanes[3] = {{0, COUNT, 0, COUNT},
+                                               {COUNT, COUNT / 2, 0, COUNT / 2},
+                                               {COUNT * 3 / 2, COUNT / 2, 0, COUNT / 2}};
+static struct berth_plan_header pair_header = {.lane_count = 3, .entry_count = 2 * COUNT};
+
+/* Makes 40000 calls, by the thread that `choose` names; how many of the last half got no place. */
+static uint32_t run_pair(uint32_t (*choose)(uint32_t call))
+{
+    struct berth_plan_view view = {&pair_header, pair_lanes, pair_entries};
+    uint32_t next[2] = {0, 0}, missed = 0;
+
+    for (uint32_t i = 0; i < COUNT; i++) {
+        pair_entries[i] = entries[i];
+        pair_entries[COUNT + i % 2 * COUNT / 2 + i / 2] = entries[i];
+    }
+    berth__plan_follow_init(&follow, &view);
+    for (uint32_t i = 0; i < 40000; i++) {
+        uint32_t thread = choose(i), call = next[thread]++ % (COUNT / 2) * 2 + thread;
+        uint32_t lane = berth__plan_follow_lane(&follow, thread);
+        bool is_hit = berth__plan_follow_call(&follow, lane, entries[call].size, take, NULL);
+
+        missed += i >= 20000 && (!is_hit || taken_offset != entries[call].offset);
+    }
+    return missed;
+}
+
+static uint32_t in_turns(uint32_t call)
+{
+    return call % 2;
+}
+
+static uint32_t in_any_order(uint32_t call)
+{
+    return random_below(2);
+}
+
+static void threads_in_turns_are_followed_together(void **state)
+{
+    assert_int_equal(run_pair(in_turns), 0);
+    assert_false(follow.is_apart);
+}
+
+static void threads_in_any_order_are_followed_apart(void **state)
+{
+    assert_int_equal(run_pair(in_any_order), 0);
+    assert_true(follow.is_apart);
+}
+
+/* Forged plans have lanes of any form; no call may leave the lane. */
+static void any_lane_can_be_walked(void **state)
+{
+    for (int round = 0; round < 2000; round++) {
+        struct berth_plan_view view = {&header, lanes, entries};
+
+        lanes[0].count = random_below(COUNT - 20) + (round % 3 > 0);
+        lanes[0].loop_end = random_below(lanes[0].count + 1);
+        lanes[0].loop_begin = random_below(lanes[0].loop_end + 1);
+        berth__plan_follow_init(&follow, &view);
+        for (int i = 0; i < 200; i++) {
+            berth__plan_follow_call(&follow, 0, (1 + random_below(40)) * 512ull, take, NULL);
+            assert_true(follow.cursors[0].next == 0 || follow.cursors[0].next < lanes[0].count);
+        }
+    }
+    lanes[0] = (struct berth_plan_lane){0, COUNT - 20, LOOP_BEGIN, LOOP_END};
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(the_planned_run_gets_every_place, set_up),
+        cmocka_unit_test_setup(lanes_do_not_disturb_each_other, set_up),
+        cmocka_unit_test_setup(one_call_more_costs_only_itself, set_up),
+        cmocka_unit_test_setup(a_call_less_costs_little, set_up),
+        cmocka_unit_test_setup(many_calls_less_are_found_by_two, set_up),
+        cmocka_unit_test_setup(a_program_that_jumps_is_found_anywhere, set_up),
+        cmocka_unit_test_setup(a_step_that_ends_early_begins_again, set_up),
+        cmocka_unit_test_setup(swapped_calls_get_their_places, set_up),
+        cmocka_unit_test_setup(a_place_that_is_taken_is_passed_over, set_up),
+        cmocka_unit_test_setup(a_place_that_came_free_is_had_again, set_up),
+        cmocka_unit_test_setup(another_program_gets_nothing_and_nothing_breaks, set_up),
+        cmocka_unit_test_setup(threads_in_turns_are_followed_together, set_up),
+        cmocka_unit_test_setup(threads_in_any_order_are_followed_apart, set_up),
+        cmocka_unit_test_setup(any_lane_can_be_walked, set_up),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: with a plan, planned calls lie at their places in one segment and cost no call of the
+ * driver, everything else is served as without, and a plan that is wrong or cannot be had harms
+ * nothing. Method: plans made by hand, sensible and hostile, over the driver of device_mock.h.
+ */
+#include "alloc/plan_file.h"
+#include "alloc/pool_parts.h"
+#include "alloc/pool_plan.h"
+#include "device_mock.h"
+#include "pool_fixture.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define ENTRIES 64
+
+struct plan_file {
+    struct berth_plan_header header;
+    struct berth_plan_lane lane;
+    struct berth_plan_entry entries[ENTRIES];
+};
+
+static struct plan_file file;
+static uint64_t random_state = 1;
+
+static uint32_t random_below(uint32_t limit)
+{
+    random_state = random_state * UINT64_C(6364136223846793005) + 1442695040888963407;
+    return (uint32_t)(random_state >> 33) % limit;
+}
+
+/* A plan of `count` entries, one beside the other, of 100 KiB, 101 KiB, ... */
+static void plan_begin(uint32_t count)
+{
+    uint64_t at = 0;
+
+    file = (struct plan_file){
+        {BERTH_PLAN_MAGIC, 0, 0, 1, count, 0, 0}, {0, count, 0, count}, {{0, 0}}};
+    for (uint32_t i = 0; i < count; i++) {
+        file.entries[i] = (struct berth_plan_entry){KIB(100 + i), at};
+        at += KIB(100 + i);
+    }
+    file.header.peak = at;
+}
+
+static int plan_load(void)
+{
+    size_t size =
+        offsetof(struct plan_file, entries) + file.header.entry_count * sizeof(file.entries[0]);
+    char why[BERTH_PLAN_WHY_MAX];
+
+    file.header.checksum = berth__plan_file_checksum(&file, size);
+    atomic_store(&berth__pool_plan, NULL);
+    return berth__pool_plan_load(&file, size, why, sizeof(why));
+}
+
+static void plan_end(void)
+{
+    atomic_store(&berth__pool_plan, NULL);
+}
+
+static struct berth_pool_plan_reading reading(void)
+{
+    struct berth_pool_plan_reading reading;
+
+    assert_true(berth__pool_plan_read(&reading));
+    return reading;
+}
+
+static void a_planned_run_lies_at_its_places(void **state)
+{
+    uintptr_t blocks[ENTRIES], base = 0;
+
+    plan_begin(ENTRIES);
+    assert_int_equal(plan_load(), 0);
+    for (int step = 0; step < 5; step++) {
+        for (uint32_t i = 0; i < ENTRIES; i++) {
+            blocks[i] = pool_get(KIB(100 + i));
+            if (i == 0 && step == 0)
+                base = blocks[0];
+            assert_int_equal(blocks[i], base + file.entries[i].offset);
+            memset((void *)blocks[i], 7, KIB(100 + i));
+        }
+        for (uint32_t i = 0; i < ENTRIES; i++)
+            pool_put(blocks[i]);
+    }
+    assert_int_equal(mock_calls(MOCK_ALLOC), 1);
+    assert_int_equal(mock_bytes(), berth__pool_driver_size(file.header.peak));
+    assert_int_equal(reading().hits, 5 * ENTRIES);
+    assert_int_equal(reading().unknown + reading().occupied, 0);
+    plan_end();
+}
+
+static void what_is_not_planned_lies_elsewhere(void **state)
+{
+    uintptr_t planned, other, large;
+
+    plan_begin(4);
+    assert_int_equal(plan_load(), 0);
+    planned = pool_get(KIB(100));
+    other = pool_get(KIB(50));
+    large = pool_get(MIB(8));
+    assert_false(other >= planned && other < planned + file.header.peak);
+    assert_int_equal(mock_calls(MOCK_ALLOC), 3);
+    assert_int_equal(pool_get(KIB(101)), planned + KIB(100));
+    assert_int_equal(reading().hits, 2);
+    assert_int_equal(reading().unknown, 2);
+    pool_put(other);
+    pool_put(large);
+    pool_put(planned);
+    pool_put(planned + KIB(100));
+    plan_end();
+}
+
+static void a_place_that_is_taken_is_not_given_twice(void **state)
+{
+    uintptr_t first, second, third;
+
+    /* The second entry lies over half of the first. */
+    plan_begin(3);
+    file.entries[1].offset = KIB(50);
+    assert_int_equal(plan_load(), 0);
+    first = pool_get(KIB(100));
+    second = pool_get(KIB(101));
+    third = pool_get(KIB(102));
+    assert_true(second >= first + KIB(100) || second + KIB(101) <= first);
+    assert_int_equal(third, first + KIB(201));
+    assert_int_equal(reading().occupied, 1);
+    pool_put(first);
+    pool_put(second);
+    pool_put(third);
+    plan_end();
+}
+
+static uintptr_t leaving_first, seen_during;
+
+static void alloc_during(enum mock_call call)
+{
+    mock_during = NULL;
+    if (call == MOCK_SYNC)
+        assert_int_equal(pool_try_alloc(KIB(100), &seen_during), 0);
+}
+
+static void a_leaving_block_is_no_free_place(void **state)
+{
+    /* One entry, so that the same place is wanted again while it is being freed. */
+    plan_begin(1);
+    assert_int_equal(plan_load(), 0);
+    leaving_first = pool_get(KIB(100));
+    mock_during = alloc_during;
+    pool_put(leaving_first);
+    assert_int_not_equal(seen_during, leaving_first);
+    assert_int_equal(reading().occupied, 1);
+    assert_int_equal(pool_get(KIB(100)), leaving_first);
+    pool_put(leaving_first);
+    pool_put(seen_during);
+    plan_end();
+}
+
+static void the_planned_segment_is_lent_when_there_is_no_more(void **state)
+{
+    uintptr_t planned, lent, address = 0;
+
+    plan_begin(60); /* 7.7 MiB */
+    assert_int_equal(plan_load(), 0);
+    planned = pool_get(KIB(100));
+    mock_set_capacity(MIB(9));
+    lent = pool_get(MIB(3));
+    assert_true(lent > planned && lent + MIB(3) <= planned + MIB(8));
+    assert_int_equal(reading().lent, 1);
+    assert_int_equal(pool_try_alloc(MIB(6), &address), -ENOMEM);
+    /* The lent block is in the way of its planned neighbours only. */
+    pool_put(lent);
+    assert_int_equal(pool_get(KIB(101)), planned + KIB(100));
+    pool_put(planned);
+    pool_put(planned + KIB(100));
+    plan_end();
+}
+
+static void without_memory_no_plan_is_followed(void **state)
+{
+    uintptr_t block;
+
+    plan_begin(60);
+    assert_int_equal(plan_load(), 0);
+    mock_set_capacity(MIB(4));
+    block = pool_get(KIB(100));
+    assert_false(reading().is_followed);
+    assert_int_equal(pool_get(KIB(101)), block + KIB(100));
+    pool_put(block);
+    pool_put(block + KIB(100));
+    plan_end();
+}
+
+static void any_failure_of_the_driver_leaves_the_program_unharmed(void **state)
+{
+    for (unsigned call = 0; call < MOCK_CALL_COUNT; call++)
+        for (unsigned nth = 1; nth < 4; nth++) {
+            uintptr_t address[3] = {0, 0, 0};
+
+            plan_begin(3);
+            assert_int_equal(plan_load(), 0);
+            mock_fail((enum mock_call)call, nth, BERTH_CU_OUT_OF_MEMORY);
+            for (int i = 0; i < 3; i++)
+                if (pool_try_alloc(KIB(100 + i), &address[i]) != 0)
+                    address[i] = 0;
+            mock_fail_none();
+            for (int i = 0; i < 3; i++)
+                if (address[i])
+                    pool_put(address[i]);
+            pool_assert_adds_up();
+            mock_destroy(mock_context(0));
+            berth__pool_drop(mock_context(0));
+            mock_create(mock_context(0));
+            mock_set_current(mock_context(0));
+        }
+    plan_end();
+}
+
+static void a_new_context_follows_the_plan_again(void **state)
+{
+    uintptr_t block;
+
+    plan_begin(3);
+    assert_int_equal(plan_load(), 0);
+    pool_get(KIB(100));
+    pool_get(KIB(101));
+    mock_destroy(mock_context(0));
+    berth__pool_drop(mock_context(0));
+    mock_set_current(mock_context(1));
+    block = pool_get(KIB(100));
+    assert_int_equal(pool_get(KIB(101)), block + KIB(100));
+    assert_int_equal(reading().hits, 4);
+    pool_put(block);
+    pool_put(block + KIB(100));
+    plan_end();
+}
+
+static void a_second_context_and_another_device_do_without(void **state)
+{
+    uintptr_t planned, other, third;
+
+    plan_begin(3);
+    assert_int_equal(plan_load(), 0);
+    mock_set_current(mock_context(2));
+    third = pool_get(KIB(100));
+    assert_false(reading().is_followed);
+    mock_set_current(mock_context(0));
+    planned = pool_get(KIB(100));
+    mock_set_current(mock_context(1));
+    other = pool_get(KIB(101));
+    assert_int_equal(reading().hits, 1);
+    pool_put(other);
+    mock_set_current(mock_context(0));
+    pool_put(planned);
+    mock_set_current(mock_context(2));
+    pool_put(third);
+    plan_end();
+}
+
+static void the_segment_goes_back_and_is_had_again(void **state)
+{
+    uintptr_t block;
+
+    plan_begin(1);
+    assert_int_equal(plan_load(), 0);
+    pool_put(pool_get(KIB(100)));
+    assert_true(berth__pool_release_cached(0) > 0);
+    assert_int_equal(mock_bytes(), 0);
+    for (int i = 0; i < 300; i++)
+        pool_put(pool_get(KIB(100)));
+    assert_in_range(reading().occupied, 200, 299);
+    block = pool_get(KIB(100));
+    assert_int_equal(reading().hits, 1 + 301 - reading().occupied);
+    pool_put(block);
+    plan_end();
+}
+
+static void nothing_is_planned_in_a_capture(void **state)
+{
+    uintptr_t planned, captured;
+
+    plan_begin(2);
+    assert_int_equal(plan_load(), 0);
+    planned = pool_get(KIB(100));
+    atomic_fetch_add(&berth__device_captures, 1);
+    captured = pool_get(KIB(101));
+    atomic_fetch_sub(&berth__device_captures, 1);
+    assert_int_not_equal(captured, planned + KIB(100));
+    assert_int_equal(reading().hits, 1);
+    pool_put(planned);
+    pool_put(captured);
+    plan_end();
+}
+
+/* Plans whose entries lie anywhere, and programs that do anything. */
+static void no_plan_gives_memory_twice(void **state)
+{
+    for (int round = 0; round < 60; round++) {
+        uintptr_t blocks[40] = {0};
+        uint64_t sizes[40] = {0};
+
+        plan_begin(ENTRIES);
+        file.lane.loop_begin = random_below(ENTRIES);
+        for (uint32_t i = 0; i < ENTRIES; i++) {
+            uint64_t size = (1 + random_below(40)) * BERTH_GRANULE;
+
+            file.entries[i] = (struct berth_plan_entry){size, random_below(300) * BERTH_GRANULE %
+                                                                  (MIB(1) - size)};
+        }
+        file.header.peak = MIB(1);
+        assert_int_equal(plan_load(), 0);
+        for (int i = 0; i < 400; i++) {
+            uint32_t k = random_below(40);
+
+            if (blocks[k]) {
+                for (uint64_t b = 0; b < sizes[k]; b += 512)
+                    assert_int_equal(*(unsigned char *)(blocks[k] + b), k);
+                pool_put(blocks[k]);
+                blocks[k] = 0;
+                continue;
+            }
+            sizes[k] = (1 + random_below(40)) * BERTH_GRANULE;
+            blocks[k] = pool_get(sizes[k]);
+            memset((void *)blocks[k], (int)k, sizes[k]);
+        }
+        for (uint32_t k = 0; k < 40; k++)
+            if (blocks[k])
+                pool_put(blocks[k]);
+        assert_true(reading().hits > 10);
+        mock_destroy(mock_context(0));
+        berth__pool_drop(mock_context(0));
+        mock_create(mock_context(0));
+        mock_set_current(mock_context(0));
+    }
+    plan_end();
+}
+
+static void a_bad_plan_is_refused(void **state)
+{
+    plan_begin(3);
+    file.header.peak = 0;
+    assert_int_equal(plan_load(), -EINVAL);
+    assert_false(berth__pool_plan_exists());
+    pool_put(pool_get(KIB(100)));
+    plan_end();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_planned_run_lies_at_its_places),
+        TEST(what_is_not_planned_lies_elsewhere),
+        TEST(a_place_that_is_taken_is_not_given_twice),
+        TEST(a_leaving_block_is_no_free_place),
+        TEST(the_planned_segment_is_lent_when_there_is_no_more),
+        TEST(without_memory_no_plan_is_followed),
+        TEST(any_failure_of_the_driver_leaves_the_program_unharmed),
+        TEST(a_new_context_follows_the_plan_again),
+        TEST(a_second_context_and_another_device_do_without),
+        TEST(the_segment_goes_back_and_is_had_again),
+        TEST(nothing_is_planned_in_a_capture),
+        TEST(no_plan_gives_memory_twice),
+        TEST(a_bad_plan_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
