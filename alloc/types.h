@@ -10,6 +10,9 @@
  *  pool       the segments and free blocks of one (tier, device, kind).
  *  page map   address -> block, for device memory.
  *  window     a far host tier's slice of Berth's one address reservation.
+ *  loan       device memory of somebody else's, mapped here, that a shared tier cuts blocks from:
+ *             they are borrowed, and never reach the driver's free.
+ *  keeper     the process whose segment is lent.
  *  rule       says which blocks it speaks of, and names places in order.
  *  place      a tier's name in a rule.
  *  table      the compiled, immutable, versioned form of the rules.

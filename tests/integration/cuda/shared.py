@@ -20,6 +20,8 @@ import unittest
 
 DRIVER_DIR, BERTH, CLIENT = sys.argv[1:4]
 PATIENCE_S = 60
+POLICY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "tools",
+                      "policies", "shared-weights.policy")
 MIB = 1 << 20
 UUID = "GPU-62657274-682d-6661-6b65-2d6770752d3%d"
 
@@ -179,6 +181,15 @@ class Exchange(Case):
         self.assertEqual(other.tell(f"fill {other.alloc(4 * MIB, 'hot')} 33"), "ok")
         self.assertEqual(writer.tell(f"read {blocks[1][1]} 6"), "second")
         self.assertEqual([p.said() for p in self.programs], [""] * 4)
+
+    def test_the_policy_to_start_from(self):
+        keeper = Program(self)
+        keeper.pool("create", "weights", "4M")
+        self.env["BERTH_KEEPER"] = str(keeper.pid)
+        with open(POLICY, encoding="ascii") as file:
+            program = Program(self, file.read().replace("tag = weight", "tag = untagged"))
+        program.alloc(MIB, "hot")
+        self.assertIn("ok: 1 tier", self.berth("policy", "check", POLICY))
 
     def test_the_keeper_may_borrow_of_itself(self):
         keeper = Program(self, policy(None))
