@@ -110,7 +110,7 @@ static bool is_context(const struct virtual_context *context)
     return at != NULL;
 }
 
-/* The record stays in nobody's list and is freed, unless some thread may still have it current. */
+/* The record is kept, in no list: another thread may have it current. */
 static void context_end(struct virtual_context *context)
 {
     struct virtual_context **link = &contexts;
