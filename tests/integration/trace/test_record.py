@@ -439,6 +439,8 @@ class Snapshot(Case):
             for key, name in (("total_size", "reserved"), ("allocated_size", "held"),
                               ("requested_size", "requested")):
                 self.assertEqual(sum(s[key] for s in segments), account[name], name)
+            if options != ("free=lazy",):  # what was freed is ready for reuse
+                self.assertEqual(sum(s["active_size"] for s in segments), account["held"])
             live = {b["address"]: b["requested_size"] for s in segments for b in s["blocks"]
                     if b["state"] == "active_allocated"}
             self.assertEqual(len(live), account["blocks"])
