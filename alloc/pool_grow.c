@@ -171,9 +171,10 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
 
 /*
  * The driver gave out an address that some segment still claims: that segment, or its context, was
- * freed in a way that no hook saw.
+ * freed in a way that no hook saw, or just now. The record may be another segment's by the time that
+ * the lock is had, somewhere else: that one has nothing to do with it.
  */
-static void forget_stale(struct berth_segment *segment)
+static void forget_stale(struct berth_segment *segment, uintptr_t base, uint64_t size)
 {
     struct berth_pool *pool = segment->pool;
     bool has_live = false;
@@ -184,7 +185,8 @@ static void forget_stale(struct berth_segment *segment)
     }
     berth__pool_lock(pool);
     berth__cache_shut(pool);
-    if (segment->is_mapped && berth__page_map_find(segment->base) == segment) {
+    if (segment->is_mapped && segment->base < base + size &&
+        base < segment->base + segment->size && berth__page_map_find(segment->base) == segment) {
         has_live = segment->used_blocks > 0;
         berth__pool_forget_segment(pool, segment);
     }
@@ -216,7 +218,7 @@ int berth__growth_enter(struct berth_pool *pool, struct berth_growth *growth, ui
         berth__pool_unlock(pool);
         if (r != -EEXIST)
             return r;
-        forget_stale(other);
+        forget_stale(other, base, segment->size);
     }
 }
 

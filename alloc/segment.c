@@ -48,9 +48,10 @@ int berth__segment_map(struct berth_segment *segment, struct berth_segment **ret
 
 void berth__segment_unmap(struct berth_segment *segment)
 {
-    berth__page_map_remove(segment->base, segment->size, segment);
+    /* In this order: once the page map is free of it, others enter blocks at the same addresses. */
     for (struct berth_block *block = segment->first; block; block = block->next)
         berth__block_index_remove(block);
+    berth__page_map_remove(segment->base, segment->size, segment);
     segment->is_mapped = false;
 }
 
