@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/account.h"
 
+#include "alloc/pool_lazy.h"
+#include "alloc/pool_stream.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 #include "ipc/json.h"
@@ -149,6 +151,17 @@ static json_t *tiers_json(struct tier_reading *ret_total, uint64_t *ret_borrowed
     return array;
 }
 
+/* What waits for work on a device, and how blocks went from stream to stream. */
+static json_t *order_json(void)
+{
+    return json_pack("{s:I,s:I,s:I,s:I,s:I}", "waiting",
+                     number(berth__lazy_waiting(BERTH_POOL_ALL_DEVICES)), "points",
+                     number(load(&berth__lazy_counts.points)), "waits",
+                     number(load(&berth__lazy_counts.waits)), "idle_reuses",
+                     number(load(&berth__stream_counts.idle_reuses)), "waiting_reuses",
+                     number(load(&berth__stream_counts.waiting_reuses)));
+}
+
 int berth__account_add(json_t *object)
 {
     struct tier_reading total;
@@ -157,7 +170,8 @@ int berth__account_add(json_t *object)
 
     /* First of all: it brings the tiers' counters of cached bytes up to date. */
     if (json_object_set_new(object, "host", host_json(&small)) < 0 ||
-        json_object_set_new(object, "tiers", tiers_json(&total, &borrowed)) < 0)
+        json_object_set_new(object, "tiers", tiers_json(&total, &borrowed)) < 0 ||
+        json_object_set_new(object, "order", order_json()) < 0)
         return -ENOMEM;
     sums = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "requested", number(total.sum.requested),
                      "held", number(total.sum.held), "blocks", number(total.sum.blocks), "reserved",

@@ -170,6 +170,23 @@ static void print_tiers(const json_t *stat)
     berth__grid_finish(&grid, stdout);
 }
 
+/* What waits for the device, and which stream got whose memory; nothing where that never happened.
+ */
+static void print_order(const json_t *order)
+{
+    uint64_t waiting = number(order, "waiting"), points = number(order, "points");
+    uint64_t idle = number(order, "idle_reuses"), behind = number(order, "waiting_reuses");
+    char bytes[BERTH_QUANTITY_TEXT_MAX];
+
+    if (waiting > 0 || points > 0)
+        printf("%s freed and waiting for the device; %llu points recorded, %llu waited for\n",
+               berth__quantity_format(waiting, bytes), (unsigned long long)points,
+               (unsigned long long)number(order, "waits"));
+    if (idle + behind > 0)
+        printf("cross-stream reuses: %llu of idle blocks, %llu behind a wait\n",
+               (unsigned long long)idle, (unsigned long long)behind);
+}
+
 static void rule_row(struct berth_grid *grid, const json_t *rule)
 {
     berth__grid_text(grid, string(rule, "name"));
@@ -218,6 +235,7 @@ static void print_people(const json_t *stat, const struct berth_process *process
     print_tags(stat);
     putchar('\n');
     print_tiers(stat);
+    print_order(json_object_get(stat, "order"));
     if (json_is_object(json_object_get(stat, "plan"))) {
         putchar('\n');
         print_plan(json_object_get(stat, "plan"));
