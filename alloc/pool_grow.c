@@ -187,7 +187,9 @@ static void forget_stale(struct berth_segment *segment, uintptr_t base, uint64_t
     berth__cache_shut(pool);
     if (segment->is_mapped && segment->base < base + size &&
         base < segment->base + segment->size && berth__page_map_find(segment->base) == segment) {
-        has_live = segment->used_blocks > 0;
+        /* A context that another thread is destroying has been seen. */
+        has_live = segment->used_blocks > 0 &&
+                   !atomic_load_explicit(&pool->is_ending, memory_order_relaxed);
         berth__pool_forget_segment(pool, segment);
     }
     berth__cache_open(pool);
