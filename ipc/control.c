@@ -78,6 +78,7 @@ struct control {
     pthread_mutex_t work;
 
     struct berth_identity identity; /* before the socket thread: fixed from then on */
+    uint64_t tended_ms; /* when the pools were last looked after; the control thread's own */
     char hello[BERTH_SERVER_HELLO_MAX];
     char directory[PATH_MAX];
     char name[BERTH_ADDRESS_NAME_MAX];
@@ -97,7 +98,7 @@ struct control {
 /* How often it is looked whether the program's own threads have all ended. */
 #define LEADER_CHECK_MS 2000
 /* How often the control thread looks after those that lend to a shared tier by legacy IPC. */
-#define WATCH_S 1
+#define WATCH_MS 1000
 /* Beyond what the C library needs: dlopen, jansson's recursion (2048 deep), a table's checks. */
 #define CONTROL_STACK_SIZE ((size_t)1 << 20)
 #define SOCKET_STACK_SIZE ((size_t)128 << 10)
@@ -317,18 +318,51 @@ static void *give_up(struct control *control)
     return NULL;
 }
 
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/*
+ * When something is to be done though nobody asks, UINT64_MAX for never: others are watched, the
+ * pools looked after. This thread alone changes the options that say so.
+ */
+static uint64_t due_ms(const struct control *control)
+{
+    uint64_t watch = berth__shared_tier_watches() ? now_ms() + WATCH_MS : UINT64_MAX;
+    int interval = berth__pool_tend_interval();
+    uint64_t tend = interval < 0 ? UINT64_MAX : control->tended_ms + (uint64_t)interval;
+
+    return watch < tend ? watch : tend;
+}
+
 /* Waits, for a while where others are to be looked after. False: it is time to do that. */
 static bool wait_for_change(struct control *control)
 {
+    uint64_t due = due_ms(control);
     struct timespec end;
 
-    if (!berth__shared_tier_watches()) {
+    if (due == UINT64_MAX) {
         pthread_cond_wait(&control->changed, &control->lock);
         return true;
     }
-    clock_gettime(CLOCK_REALTIME, &end);
-    end.tv_sec += WATCH_S;
-    return pthread_cond_timedwait(&control->changed, &control->lock, &end) == 0;
+    end.tv_sec = (time_t)(due / 1000);
+    end.tv_nsec = (long)(due % 1000) * 1000000;
+    return pthread_cond_clockwait(&control->changed, &control->lock, CLOCK_MONOTONIC, &end) == 0;
+}
+
+/* However many clients ask, the pools are looked after when it is time. */
+static void tend(struct control *control)
+{
+    int interval = berth__pool_tend_interval();
+
+    if (interval < 0 || now_ms() < control->tended_ms + (uint64_t)interval)
+        return;
+    berth__pool_tend();
+    control->tended_ms = now_ms();
 }
 
 /* Waits until there is something to do. False: there never will be. */
@@ -356,6 +390,7 @@ static void work(struct control *control, struct berth_exchange *exchange)
     }
     pthread_mutex_lock(&control->work);
     berth__shared_tier_run();
+    tend(control);
     pthread_mutex_unlock(&control->work);
 }
 

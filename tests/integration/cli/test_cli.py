@@ -626,7 +626,7 @@ class Tool(Case):
     def test_help_names_every_command(self):
         told = self.good("help")
         self.assertEqual(told, self.good("--help"))
-        for command in ("run", "ps", "stat", "policy", "options", "doctor"):
+        for command in ("run", "ps", "stat", "policy", "limit", "trim", "options", "doctor"):
             self.assertIn("\n  " + command, told)
             self.assertIn(f"usage: berth {command}", self.good("help", command))
         self.assertRegex(self.good("--version"), r"^berth \d+\.\d+\.\d+\n$")
