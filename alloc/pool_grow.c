@@ -443,7 +443,8 @@ static int climb_without_range(struct request *request, int error)
         berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_POOL,
                         "segments = expandable: the driver or device has no virtual memory "
                         "management; segments = own is in force instead");
-    else
+    /* At the end of the process the driver answers nobody any more, which is nothing to say. */
+    else if (berth__device_result(error) != BERTH_CU_DEINITIALIZED)
         berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_POOL,
                         "segments = expandable: the driver answered %d; such blocks are served as "
                         "with segments = own",
