@@ -17,12 +17,16 @@ bool check_is_under_berth(void)
     return dlsym(RTLD_DEFAULT, "berth_api_v1") != NULL;
 }
 
-CUresult check_lazy(CUresult result, CUresult refusal)
+bool check_has_option(const char *option)
 {
     const char *options = getenv("BERTH_OPTIONS");
-    bool is_lazy = check_is_under_berth() && options && strstr(options, "free=lazy");
 
-    return is_lazy && result == CUDA_SUCCESS ? refusal : result;
+    return check_is_under_berth() && options && strstr(options, option);
+}
+
+CUresult check_lazy(CUresult result, CUresult refusal)
+{
+    return result == CUDA_SUCCESS && check_has_option("free=lazy") ? refusal : result;
 }
 
 void check_up(void)

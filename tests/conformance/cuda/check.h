@@ -50,8 +50,9 @@ int checks_run(const struct check *checks, size_t count, int argc, char **argv);
 /* Runs `run` in a forked child, whose output comes out first, and says how it ended. */
 void check_in_child(const char *what, void (*run)(void));
 
-/* Whether libberth.so serves this process. */
+/* Whether libberth.so serves this process; and whether BERTH_OPTIONS then has `option`. */
 bool check_is_under_berth(void);
+bool check_has_option(const char *option);
 /*
  * A free's answer; `refusal` for success under free = lazy, which asks nothing of the driver where
  * that would refuse: libberth(7).

@@ -3,7 +3,8 @@
  * Goal: no sequence of calls shows a difference between Berth and the driver. Method: random calls
  * from a seed, whose results are printed without addresses; compare.py runs the same seed natively
  * and under Berth. Memory never runs out here: how much room the driver's own rounding leaves is
- * not the same by nature. Usage: differential SEED [STEPS]
+ * not the same by nature. With STEPS and any third argument no block is exported, as where blocks
+ * share segments. Usage: differential SEED [STEPS [private]]
  */
 #include "cuda_api.h"
 
@@ -31,6 +32,7 @@ static CUcontext contexts[CONTEXTS];
 static CUstream stream;
 static int current;
 static uint64_t seed;
+static bool is_private;
 
 static uint64_t draw(uint64_t below)
 {
@@ -197,7 +199,7 @@ static void do_wrong(const struct slot *slot)
                cuPointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, slot->address));
         break;
     case 3:
-        if (slot->size >= (size_t)2 << 20 || slot->kind != DEVICE)
+        if (!is_private && (slot->size >= (size_t)2 << 20 || slot->kind != DEVICE))
             printf(" handle: %d", cuIpcGetMemHandle(&handle, slot->address));
         break;
     default:
@@ -244,6 +246,7 @@ int main(int argc, char **argv)
     long steps = argc > 2 ? atol(argv[2]) : 3000;
     int r;
 
+    is_private = argc > 3;
     seed = (argc > 1 ? strtoull(argv[1], NULL, 0) : 1) * 0x9e3779b97f4a7c15u | 1;
     r = start();
     if (r != 0)

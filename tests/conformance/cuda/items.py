@@ -57,7 +57,7 @@ SAID = {
 }
 
 
-# What libberth(7) says to differ under an option, by item.
+# What libberth(7) says to differ altogether under an option, by item.
 STATED = {
     "item_11": ("free=lazy",),
     # No block that shares a segment has a legacy IPC handle.
