@@ -118,12 +118,18 @@ berth_cu_result berth__hook_cuMemMap(berth_cu_address address, size_t size, size
     return result;
 }
 
-/* cuMemUnmap: of one or several whole mappings side by side. */
+/*
+ * cuMemUnmap: of one or several whole mappings side by side. A block of the pool is none, also
+ * where GPU pages are mapped behind it.
+ */
 berth_cu_result berth__hook_cuMemUnmap(berth_cu_address address, size_t size)
 {
+    struct berth_block_view view;
     berth_cu_result result;
 
     NEED(cuMemUnmap);
+    if (berth__pool_find((uintptr_t)address, &view) != -ENOENT)
+        return berth__driver.cuMemUnmap(BERTH_NO_ADDRESS, size);
     berth__handle_unmap_begin((uintptr_t)address, size);
     result = berth__driver.cuMemUnmap(address, size);
     if (result == BERTH_CU_SUCCESS)

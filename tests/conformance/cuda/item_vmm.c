@@ -69,18 +69,37 @@ static void share_handle(CUmemGenericAllocationHandle handle)
     printf(" release %d\n", cuMemRelease(imported));
 }
 
+/* Calls for mappings know nothing of memory that cuMemAlloc gave. */
+static void calls_for_blocks(void)
+{
+    CUmemAccessDesc access = {here, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+    CUmemGenericAllocationHandle handle = 0;
+
+    for (int i = 0; i < 3; i++) {
+        CUdeviceptr block = check_alloc(2 * granule);
+
+        SEEN("handle of a block: %d",
+             cuMemRetainAllocationHandle(&handle, (void *)(uintptr_t)block));
+        printf(" unmap %d", cuMemUnmap(block, 2 * granule));
+        printf(" access %d", cuMemSetAccess(block, 2 * granule, &access, 1));
+        check_fill(block, 2 * granule, 38);
+        printf(" holds %d\n", check_holds(block, 2 * granule, 38));
+    }
+}
+
 void item_38_virtual_memory(void)
 {
     CUmemAllocationProp properties = physical();
     CUmemAccessDesc access = {here, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
     CUmemGenericAllocationHandle handle = 0, again = 0;
-    CUdeviceptr base = 0, found = 0, block;
+    CUdeviceptr base = 0, found = 0;
     unsigned long long flags = 9;
     size_t size = 0;
 
     check_up();
     SEEN("granularity: %d", cuMemGetAllocationGranularity(&granule, &properties, 0));
     printf(" %zu\n", granule);
+    calls_for_blocks();
     SEEN("reserve: %d", cuMemAddressReserve(&base, 8 * granule, 0, 0, 0));
     printf(" create %d\n", cuMemCreate(&handle, 2 * granule, &properties, 0));
     mistakes(base, handle);
@@ -105,12 +124,6 @@ void item_38_virtual_memory(void)
     printf(" again %d", cuMemRelease(handle));
     printf(" free the addresses %d", cuMemAddressFree(base, 8 * granule));
     printf(" again %d\n", cuMemAddressFree(base, 8 * granule));
-    /* These calls know nothing of memory that cuMemAlloc gave. */
-    block = check_alloc(2 * granule);
-    SEEN("handle of a block: %d\n", cuMemRetainAllocationHandle(&again, (void *)(uintptr_t)block));
-    SEEN("unmap a block: %d\n", cuMemUnmap(block, 2 * granule));
-    SEEN("access to a block: %d\n", cuMemSetAccess(block, 2 * granule, &access, 1));
-    SEEN("free: %d\n", cuMemFree_v2(block));
 }
 
 static void show_pool(const char *when, CUmemoryPool pool)
