@@ -82,8 +82,6 @@ enum {
     X(cuMemAddressReserve, (berth_cu_address * address, size_t size, size_t alignment,             \
                             berth_cu_address hint, uint64_t flags))                                \
     X(cuMemAddressFree, (berth_cu_address address, size_t size))                                   \
-    X(cuMemSetAccess,                                                                              \
-      (berth_cu_address address, size_t size, const void *descriptors, size_t count))              \
     X(cuMemExportToShareableHandle, (void *shareable, uint64_t handle, int type, uint64_t flags))  \
     X(cuMemImportFromShareableHandle, (uint64_t * handle, void *shareable, int type))              \
     X(cuIpcOpenMemHandle_v2,                                                                       \
@@ -127,6 +125,8 @@ enum {
     X(cuMemMap,                                                                                    \
       (berth_cu_address address, size_t size, size_t offset, uint64_t handle, uint64_t flags))     \
     X(cuMemUnmap, (berth_cu_address address, size_t size))                                         \
+    X(cuMemSetAccess,                                                                              \
+      (berth_cu_address address, size_t size, const void *descriptors, size_t count))              \
     X(cuMemRetainAllocationHandle, (uint64_t * handle, void *address))                             \
     X(cuArrayCreate_v2, (void **array, const void *descriptor))                                    \
     X(cuArray3DCreate_v2, (void **array, const void *descriptor))                                  \

@@ -21,6 +21,7 @@ EXPORT(cuMemCreate);
 EXPORT(cuMemRelease);
 EXPORT(cuMemMap);
 EXPORT(cuMemUnmap);
+EXPORT(cuMemSetAccess);
 EXPORT(cuMemRetainAllocationHandle);
 EXPORT(cuArrayCreate_v2);
 EXPORT(cuArray3DCreate_v2);
@@ -137,6 +138,18 @@ berth_cu_result berth__hook_cuMemUnmap(berth_cu_address address, size_t size)
     else
         berth__handle_unmap_undo((uintptr_t)address, size);
     return result;
+}
+
+/* cuMemSetAccess: of mappings too; who may use a block, Berth has said. */
+berth_cu_result berth__hook_cuMemSetAccess(berth_cu_address address, size_t size,
+                                           const void *descriptors, size_t count)
+{
+    struct berth_block_view view;
+
+    NEED(cuMemSetAccess);
+    if (berth__pool_find((uintptr_t)address, &view) != -ENOENT)
+        address = BERTH_NO_ADDRESS;
+    return berth__driver.cuMemSetAccess(address, size, descriptors, count);
 }
 
 /*
