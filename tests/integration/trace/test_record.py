@@ -8,10 +8,12 @@ Arguments: berth, the folder of the simulated CUDA driver; then unittest's.
 """
 import contextlib
 import csv
+import glob
 import json
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -366,6 +368,47 @@ class Attach(Case):
             self.assertIn("a trace is going on already", done.stderr)
             tool.send_signal(signal.SIGINT)
             self.finish(tool)
+
+    def test_only_an_empty_file_is_taken(self):
+        """What others may send to the socket; the program goes on whatever it is."""
+        def asked(descriptors, request):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(DEADLINE_S)
+                client.connect(glob.glob(self.root + "/runtime/berth/*.sock")[0])
+                lines = client.makefile("r", encoding="utf-8")
+                lines.readline()
+                frame = json.dumps(request).encode() + b"\n"
+                if descriptors:
+                    socket.send_fds(client, [frame], descriptors)
+                else:
+                    client.sendall(frame)
+                reply = json.loads(lines.readline())
+                lines.close()
+                return reply["error"]["code"] if "error" in reply else reply
+
+        start = {"op": "trace.start"}
+        reader, writer = os.pipe()
+        with self.running() as process, tempfile.TemporaryFile() as full, \
+                tempfile.TemporaryFile() as empty, open("/dev/null", "wb") as null, \
+                tempfile.TemporaryFile() as other:
+            full.write(b"x")
+            full.flush()
+            self.assertEqual(asked([], start), "no-descriptor")
+            for descriptors in ([reader], [writer], [null.fileno()], [full.fileno()],
+                                [empty.fileno(), other.fileno()]):
+                self.assertEqual(asked(descriptors, start), "bad-descriptor")
+            self.assertEqual(asked([empty.fileno()], {**start, "call_paths": 1}), "bad-request")
+            self.assertEqual(asked([], {"op": "trace.stop"}), "no-trace")
+            self.assertEqual(asked([], {"op": "trace.state"})["tracing"], False)
+            self.assertEqual(asked([empty.fileno()], start)["call_paths"], False)
+            self.assertEqual(asked([other.fileno()], start), "busy")
+            self.ask(process, "alloc(1000)")
+            self.assertEqual(asked([], {"op": "trace.state"})["tracing"], True)
+            self.assertEqual(asked([], {"op": "trace.stop"})["records"], 1)
+            self.assertEqual(os.fstat(other.fileno()).st_size, 0)
+            self.assertNotEqual(self.ask(process, "alloc(1000)"), 0)
+        os.close(reader)
+        os.close(writer)
 
     def test_a_program_that_closes_all_descriptors(self):
         with self.running() as process:
