@@ -59,11 +59,14 @@ void berth__trace_take(struct berth_trace_place *ret)
     struct trace_file *file = atomic_load_explicit(&current_file, memory_order_acquire);
     pid_t self = getpid();
 
+    ret->trace = NULL;
     ret->file = NO_NUMBER;
     ret->history = NO_NUMBER;
     ret->time_ns = now_ns();
-    if ((state & BERTH_TRACE_TO_FILE) && file && file->sink.pid == self)
+    if ((state & BERTH_TRACE_TO_FILE) && file && file->sink.pid == self) {
+        ret->trace = file;
         ret->file = berth__trace_sink_take(&file->sink);
+    }
     if ((state & BERTH_TRACE_TO_HISTORY) && history.pid == self)
         ret->history = berth__trace_sink_take(&history);
 }
@@ -130,8 +133,12 @@ static void fill_ring(uint64_t number, uint64_t time_ns, const struct berth_trac
 /* No further record fits: said once per trace, and it is over. */
 static void say_ended(struct trace_file *file)
 {
-    unsigned before = atomic_fetch_and(&berth__trace_state, ~(unsigned)BERTH_TRACE_TO_FILE);
+    unsigned before;
 
+    /* One that was stopped meanwhile has been told of. */
+    if (atomic_load(&current_file) != file || file->sink.fd < 0)
+        return;
+    before = atomic_fetch_and(&berth__trace_state, ~(unsigned)BERTH_TRACE_TO_FILE);
     if (before & BERTH_TRACE_TO_FILE)
         berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_POOL,
                    "the trace ends here: its file cannot grow: %s",
@@ -211,13 +218,13 @@ static void name_once(struct trace_file *file, berth_site_id site)
 
 void berth__trace_write(const struct berth_trace_place *place, const struct berth_trace_call *call)
 {
-    struct trace_file *file = atomic_load_explicit(&current_file, memory_order_acquire);
+    struct trace_file *file = place->trace;
     struct berth_trace_record *record;
     int saved_errno = errno;
 
     if (place->history != NO_NUMBER)
         fill_ring(place->history, place->time_ns, call);
-    if (place->file != NO_NUMBER && file) {
+    if (file) {
         record = berth__trace_sink_place(&file->sink, place->file);
         if (BERTH_LIKELY(record != NULL)) {
             fill(record, place->file, place->time_ns, call);
@@ -288,9 +295,7 @@ int berth__trace_stop(uint64_t *ret_records, bool *ret_truncated)
                             : 0;
 
         atomic_fetch_and(&berth__trace_state, BERTH_TRACE_TO_HISTORY | keep);
-        berth__trace_sink_close(&file->sink);
-        *ret_records = file->sink.header->next;
-        *ret_truncated = file->sink.header->is_truncated;
+        berth__trace_sink_close(&file->sink, ret_records, ret_truncated);
         r = 0;
     }
     pthread_mutex_unlock(&start_lock);

@@ -57,6 +57,7 @@ struct berth_trace_call {
  * does, because afterwards the address may be somebody else's.
  */
 struct berth_trace_place {
+    void *trace;            /* the trace to a file that gave the number; NULL = none */
     uint64_t file, history; /* UINT64_MAX = none */
     uint64_t time_ns;
 };

@@ -196,21 +196,34 @@ struct berth_trace_record *berth__trace_sink_place(struct berth_trace_sink *sink
     return piece ? &piece[number & (BERTH_TRACE_PIECE - 1)] : NULL;
 }
 
-void berth__trace_sink_close(struct berth_trace_sink *sink)
+/*
+ * Puts memory of nobody's behind the addresses of a part of the file: a writer that is late writes
+ * there, and the file can go.
+ */
+static void detach(void *part, size_t size)
 {
-    uint64_t records = sink->header->next;
+    mmap(part, size, PROT_READ | PROT_WRITE,
+         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+}
+
+void berth__trace_sink_close(struct berth_trace_sink *sink, uint64_t *ret_records,
+                             bool *ret_truncated)
+{
+    uint64_t pieces;
 
     pthread_mutex_lock(&sink->lock);
     if (!sink->ended)
         atomic_store_explicit(&sink->ended, 1, memory_order_release);
-    /*
-     * The file is not cut below what is mapped: a late writer would meet SIGBUS. What follows the
-     * last record reads as zero, which is no record.
-     */
-    if (records > sink->header->room)
+    *ret_records = sink->header->next;
+    if (*ret_records > sink->header->room)
         sink->header->is_truncated = 1;
+    *ret_truncated = sink->header->is_truncated;
     if (is_own(sink))
         close(sink->fd);
     sink->fd = -1;
+    pieces = sink->header->room >> BERTH_TRACE_PIECE_SHIFT;
+    for (uint64_t i = 0; i < pieces; i++)
+        detach(atomic_load_explicit(&sink->piece[i], memory_order_relaxed), PIECE_BYTES);
+    detach(sink->header, BERTH_TRACE_HEADER_SIZE);
     pthread_mutex_unlock(&sink->lock);
 }

@@ -3,7 +3,7 @@
  * Where records of a trace go: places by number, in a file that grows or in a ring.
  *
  * A file's records lie in pieces of 4 MiB, each allocated on the disk, then mapped, then published
- * in a directory; they stay mapped for good, because a writer may be late. Any thread.
+ * in a directory. Any thread.
  */
 #ifndef BERTH_ALLOC_TRACE_SINK_H
 #define BERTH_ALLOC_TRACE_SINK_H
@@ -44,7 +44,11 @@ uint64_t berth__trace_sink_take(struct berth_trace_sink *sink);
 /* The place of a number, or NULL: there is no room any more. */
 struct berth_trace_record *berth__trace_sink_place(struct berth_trace_sink *sink, uint64_t number);
 
-/* Closes the descriptor. Mappings stay, and so does the size of the file. */
-void berth__trace_sink_close(struct berth_trace_sink *sink);
+/*
+ * Lets go of the file, whose size stays. Its addresses stay too, with other memory behind them,
+ * because a writer may be late.
+ */
+void berth__trace_sink_close(struct berth_trace_sink *sink, uint64_t *ret_records,
+                             bool *ret_truncated);
 
 #endif

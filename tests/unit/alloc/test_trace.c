@@ -300,6 +300,67 @@ static void each_site_is_named_once(void **state)
     close(fd);
 }
 
+/* Whether this process has a mapping of the file, by its number. */
+static bool is_mapped(ino_t inode)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    unsigned long found;
+    char line[512];
+    bool mapped = false;
+
+    assert_non_null(maps);
+    while (fgets(line, sizeof(line), maps))
+        mapped |= sscanf(line, "%*s %*s %*s %*s %lu", &found) == 1 && found == inode;
+    fclose(maps);
+    return mapped;
+}
+
+static void a_trace_that_has_ended_lets_its_file_go(void **state)
+{
+    const struct berth_trace_call call = {.action = BERTH_TRACE_FREE, .address = 1};
+    struct berth_trace_place late;
+    bool truncated;
+    struct stat st;
+    int fd = memory_file();
+
+    (void)state;
+    assert_int_equal(fstat(fd, &st), 0);
+    start(fd);
+    run_threads();
+    assert_true(is_mapped(st.st_ino));
+    berth__trace_take(&late);
+    stop(&truncated);
+    assert_false(is_mapped(st.st_ino));
+    /* A late writer finds memory, even where the file has none any more. */
+    assert_int_equal(ftruncate(fd, 0), 0);
+    berth__trace_write(&late, &call);
+    close(fd);
+}
+
+static void a_late_record_is_not_the_next_traces(void **state)
+{
+    const struct berth_trace_call call = {.action = BERTH_TRACE_FREE, .address = 7};
+    struct berth_trace_record *record;
+    struct berth_trace_place late;
+    bool truncated;
+    size_t places;
+    int fd = memory_file(), next = memory_file();
+
+    (void)state;
+    start(fd);
+    berth__trace_take(&late);
+    stop(&truncated);
+    start(next);
+    write_one(1, 1, 0);
+    berth__trace_write(&late, &call);
+    assert_int_equal(stop(&truncated), 1);
+    record = read_file(next, &places);
+    assert_int_equal(record[0].address, 1);
+    assert_int_equal(record[1].stamp, 0);
+    close(fd);
+    close(next);
+}
+
 static void a_free_has_its_place_before_it_happens(void **state)
 {
     const struct berth_trace_call call = {.action = BERTH_TRACE_FREE, .address = 1};
@@ -399,6 +460,8 @@ int main(void)
         cmocka_unit_test(only_an_empty_regular_file_is_taken),
         cmocka_unit_test(a_forked_child_writes_nothing),
         cmocka_unit_test(each_site_is_named_once),
+        cmocka_unit_test(a_trace_that_has_ended_lets_its_file_go),
+        cmocka_unit_test(a_late_record_is_not_the_next_traces),
         cmocka_unit_test(a_free_has_its_place_before_it_happens),
         cmocka_unit_test(the_history_has_the_newest_records),
         cmocka_unit_test(a_writer_that_the_ring_has_overtaken_is_lost),
