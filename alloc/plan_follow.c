@@ -114,6 +114,16 @@ static bool try_pairs(struct walk *walk, uint32_t at, uint32_t count)
     return false;
 }
 
+/* Where steps are taken to repeat, the run may as well go on, or begin again. */
+static bool try_after_steps(struct walk *walk)
+{
+    const struct berth_plan_lane *lane = walk->lane;
+
+    return walk->cursor->next == lane->loop_begin && lane->loop_begin < lane->loop_end &&
+           ((lane->loop_end < lane->count && try_entry(walk, lane->loop_end)) ||
+            try_entry(walk, 0));
+}
+
 static bool try_far(struct walk *walk)
 {
     uint32_t next = walk->cursor->next;
@@ -149,7 +159,7 @@ static bool find_call(struct walk *walk, bool *ret_resynced)
 {
     struct berth_plan_cursor *cursor = walk->cursor;
 
-    if (try_near(walk) || try_far(walk))
+    if (try_after_steps(walk) || try_near(walk) || try_far(walk))
         return true;
     cursor->lost++;
     *ret_resynced =

@@ -515,8 +515,8 @@ int berth__pool_free_in_order(uintptr_t address, berth_free_async_function funct
 }
 
 /*
- * Where blocks of all sizes are neighbours, a large one that a thread keeps cannot join those beside
- * it: it would cost more memory than it saves time.
+ * Where blocks of all sizes are neighbours, a large one that a thread keeps cannot join those
+ * beside it: it would cost more memory than it saves time.
  */
 #define CACHED_AMONG_ALL_MAX (64 * BERTH_KIB)
 

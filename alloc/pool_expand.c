@@ -12,7 +12,8 @@
 /*
  * How much more than the largest sum of live blocks a pool may have before memory moves: a 50th. By
  * simulation of a training trace that repeats itself, a little disturbed in twelve ways: with a
- * 64th memory still moved in the sixth repetition of each, with a 54th in three, with a 50th in one.
+ * 64th memory still moved in the sixth repetition of each, with a 54th in three, with a 50th in
+ * one.
  */
 #define SLACK_DIVISOR 50
 

@@ -475,6 +475,10 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *p
     };
     int r;
 
+    /* What the plan has no use for now is there already. */
+    if (berth__pool_plan_exists() && !is_captured &&
+        berth__pool_plan_lend(pool_request, size, ret_address))
+        return 0;
     /* What waits may have passed. */
     if (!is_captured && berth__lazy_take(pool, size, take_passed, &request))
         return 0;
@@ -484,8 +488,5 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *p
     r = climb(&request);
     if (request.is_expandable && r < 0 && r != -EAGAIN && !is_out_of_memory(r))
         r = climb_without_range(&request, r);
-    if (is_out_of_memory(r) && !is_captured && berth__pool_plan_exists() &&
-        berth__pool_plan_lend(pool_request, size, ret_address))
-        return 0;
     return r == -ENOBUFS || r == -EAGAIN ? BERTH_POOL_FORWARD : r;
 }

@@ -313,7 +313,10 @@ bool berth__pool_plan_lend(const struct berth_pool_request *request, uint64_t si
         return false;
     berth__pool_lock(pool);
     if (pool->context == context && !pool->is_ending)
-        block = berth__pool_take(pool, size, false);
+        block = berth__free_set_fit(&pool->shared, size);
+    /* Of its end: what is high is planned for fewer moments. */
+    if (block)
+        block = cut_out(pool, block, berth__block_address(block) + block->size - size, size);
     if (block) {
         berth__pool_hand_out(pool, block, request);
         *ret_address = berth__block_address(block);

@@ -5,9 +5,11 @@
  * With a plan (alloc/plan_file.h), the first context on its device gets a further pool with one
  * segment of the planned size. A call that the plan knows gets its place there if that is free, by
  * the rules of every pool: what is freed and not yet idle is not free. Any other call is the
- * ordinary pool's, which takes of this segment only when the driver has no more. The segment goes
- * back to the driver like any other that is wholly free when memory is short, and is asked for
- * again later. Nothing of it is kept by threads. While a stream is captured no plan is followed.
+ * ordinary pool's, which takes of this segment what nobody has at the moment before it asks the
+ * driver for more. It may then be in the way of planned ones; but where one call in twenty
+ * deviated, keeping the segment for them took half as much memory again. The segment goes back to
+ * the driver like any other that is wholly free when memory is short, and is asked for again later.
+ * Nothing of it is kept by threads. While a stream is captured no plan is followed.
  *
  * A plan that cannot be had never stops the program.
  */

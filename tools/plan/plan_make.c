@@ -37,7 +37,7 @@ static bool fold_life(const struct fold *fold, uint32_t call, uint32_t *ret_lowe
     bool is_in_step = call >= fold->begin && call < fold->end;
 
     *ret_lower = entry_of(fold, call);
-    if (is_in_step && upper - call >= fold->period && fold->end - call > fold->period)
+    if (is_in_step && upper - call > fold->period && fold->end - call > fold->period)
         return false;
     if (upper > fold->end || fold->period == 0)
         *ret_upper = fold->period == 0 ? upper : entry_of(fold, upper);

@@ -40,7 +40,7 @@ static double left_out(const struct berth_plan_run *run, uint32_t begin, uint32_
         double bytes = (double)run->calls[i].size;
 
         all += bytes;
-        if (run->calls[i].upper - i >= period && begin + length - i > period)
+        if (run->calls[i].upper - i > period && begin + length - i > period)
             out += bytes;
     }
     return out / all;
@@ -116,7 +116,7 @@ static double *carried_over(const struct search *search)
         uint32_t first = i - search->begin + 1, last = call->upper - search->begin - 1;
 
         /* Over the cuts first..last, of which those beyond the period are at its begin. */
-        if (call->upper - i >= search->period || last < first)
+        if (call->upper - i > search->period || last < first)
             continue;
         carried[first] += (double)call->size;
         if (last < search->period) {

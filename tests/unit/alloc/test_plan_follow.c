@@ -72,14 +72,14 @@ static void the_planned_run_gets_every_place(void **state)
     for (int step = 0; step < 10; step++)
         for (uint32_t i = LOOP_BEGIN; i < LOOP_END; i++)
             assert_true(call(i));
-    /* Where the tail begins is told by two of its calls. */
-    call(LOOP_END);
-    for (uint32_t i = LOOP_END + 1; i < lanes[0].count; i++)
+    for (uint32_t i = LOOP_END; i < lanes[0].count; i++)
         assert_true(call(i));
-    for (uint32_t i = 0; i < LOOP_BEGIN; i++)
+    for (uint32_t i = 0; i < LOOP_END; i++)
         assert_true(call(i));
-    assert_int_equal(follow.occupied, 0);
-    assert_in_range(follow.unknown, 0, 1);
+    /* The run may begin again after any step. */
+    for (uint32_t i = 0; i < LOOP_END; i++)
+        assert_true(call(i));
+    assert_int_equal(follow.occupied + follow.unknown, 0);
 }
 
 static void lanes_do_not_disturb_each_other(void **state)
