@@ -30,6 +30,13 @@ struct berth_order_context {
     _Atomic uint64_t generation;      /* counts the contexts that had this handle */
     atomic_bool is_unsure;            /* see berth__order_set_unsure() */
     struct berth_order_point *spares; /* events that are in no use. Synchronization: `lock` */
+    /*
+     * Points of streams that were destroyed at work, each with the number of its end: whether the
+     * driver's event for a context waits for such a stream, its manual does not say. By `lock`.
+     */
+    struct berth_order_point *departed;
+    _Atomic uint64_t departures;
+    atomic_bool is_lost; /* a stream ended whose work could not be given a point */
 };
 
 static _Atomic(struct berth_order_context *) contexts;
@@ -147,6 +154,7 @@ static int point_new(struct berth_order_context *owner, struct berth_order_point
     if (!point)
         return -ENOMEM;
     point->next = NULL;
+    point->departed = 0;
     if (!is_spare) {
         point->owner = owner;
         point->generation = generation_of(owner);
@@ -232,6 +240,8 @@ static int record_streams(berth_cu_context context, struct berth_order_point **r
     int r = berth__order_record_stream(context, BERTH_STREAM_LEGACY, &collection.points);
 
     if (r == 0)
+        collection.points->departed = atomic_load(&context_find(context)->departures);
+    if (r == 0)
         r = berth__stream_each_made(context, collect, &collection);
     if (r < 0) {
         berth__order_done(collection.points);
@@ -254,6 +264,7 @@ static int record_context(berth_cu_context context, struct berth_order_point **r
     r = point_new(owner, &point);
     if (r < 0)
         return r;
+    point->departed = atomic_load(&owner->departures);
     r = berth__device_error(berth__driver.cuCtxRecordEvent(context, point->event));
     if (r < 0)
         berth__order_done(point);
@@ -288,6 +299,56 @@ int berth__order_make_wait(const struct berth_order_point *point, berth_cu_conte
     return r;
 }
 
+static int event_query(const struct berth_order_point *point)
+{
+    berth_cu_result result = berth__driver.cuEventQuery(point->event);
+
+    if (result == BERTH_CU_NOT_READY)
+        return 0;
+    return result == BERTH_CU_SUCCESS ? 1 : berth__device_error(result);
+}
+
+/* Takes out a departed stream's point that was numbered up to `last`, or puts one back. */
+static struct berth_order_point *departed_take(struct berth_order_context *owner, uint64_t last)
+{
+    struct berth_order_point **link = &owner->departed, *point;
+
+    pthread_mutex_lock(&lock);
+    while (*link && (*link)->departed > last)
+        link = &(*link)->next;
+    point = *link;
+    if (point)
+        *link = point->next;
+    pthread_mutex_unlock(&lock);
+    return point;
+}
+
+static void departed_put(struct berth_order_context *owner, struct berth_order_point *point)
+{
+    pthread_mutex_lock(&lock);
+    point->next = owner->departed;
+    owner->departed = point;
+    pthread_mutex_unlock(&lock);
+}
+
+/* Called inside the door: whether the streams that were destroyed before are done, too. */
+static int departed_query(struct berth_order_context *owner, uint64_t last)
+{
+    struct berth_order_point *point;
+    int r = 1;
+
+    while (r == 1 && (point = departed_take(owner, last))) {
+        r = point_is_current(point) ? event_query(point) : 1;
+        if (r == 1) {
+            point->next = NULL;
+            berth__order_done(point);
+        } else {
+            departed_put(owner, point);
+        }
+    }
+    return r;
+}
+
 int berth__order_query(const struct berth_order_point *point)
 {
     int r = 1;
@@ -295,18 +356,33 @@ int berth__order_query(const struct berth_order_point *point)
     if (!berth__order_enter())
         return -EBUSY;
     for (; point && r == 1; point = point->next) {
-        berth_cu_result result;
-
         if (!point_is_current(point))
             continue;
-        result = berth__driver.cuEventQuery(point->event);
-        if (result == BERTH_CU_NOT_READY)
-            r = 0;
-        else if (result != BERTH_CU_SUCCESS)
-            r = berth__device_error(result);
+        r = event_query(point);
+        if (r == 1 && point->departed > 0)
+            r = departed_query(point->owner, point->departed);
     }
     berth__order_leave();
     return r;
+}
+
+void berth__order_depart(berth_cu_context context, berth_cu_stream stream)
+{
+    struct berth_order_context *owner = context_find_or_make(context);
+    struct berth_order_point *point;
+
+    if (!owner || !berth__driver.cuEventQuery)
+        return;
+    if (berth__device_capturing() || berth__order_record_stream(context, stream, &point) < 0) {
+        atomic_store(&owner->is_lost, true);
+        return;
+    }
+    if (event_query(point) == 1) {
+        berth__order_done(point);
+        return;
+    }
+    point->departed = atomic_fetch_add(&owner->departures, 1) + 1;
+    departed_put(owner, point);
 }
 
 static int64_t now_ns(void)
@@ -353,10 +429,12 @@ bool berth__order_is_known(berth_cu_context context)
 {
     const struct berth_order_context *owner;
 
-    if (berth__driver.cuCtxRecordEvent)
-        return true;
     owner = context_find(context);
-    return !owner || !atomic_load(&owner->is_unsure);
+    if (!owner)
+        return true;
+    return !atomic_load_explicit(&owner->is_lost, memory_order_relaxed) &&
+           (berth__driver.cuCtxRecordEvent ||
+            !atomic_load_explicit(&owner->is_unsure, memory_order_relaxed));
 }
 
 void berth__order_drop(berth_cu_context context)
@@ -369,10 +447,16 @@ void berth__order_drop(berth_cu_context context)
     pthread_mutex_lock(&lock);
     atomic_fetch_add(&owner->generation, 1);
     atomic_store(&owner->is_unsure, false);
+    atomic_store(&owner->is_lost, false);
     for (struct berth_order_point *point = owner->spares; point; point = next) {
         next = point->next;
         berth__slab_delete(&point_slab, point);
     }
+    for (struct berth_order_point *point = owner->departed; point; point = next) {
+        next = point->next;
+        berth__slab_delete(&point_slab, point);
+    }
     owner->spares = NULL;
+    owner->departed = NULL;
     pthread_mutex_unlock(&lock);
 }

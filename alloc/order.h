@@ -33,6 +33,7 @@ struct berth_order_point {
     struct berth_order_point *next;    /* further events of the same point; or a list of spares */
     struct berth_order_context *owner; /* whose event it is */
     uint64_t generation;               /* of the owner, when the event was made */
+    uint64_t departed;                 /* streams of the owner that were destroyed before */
     berth_cu_event event;
 };
 
@@ -60,6 +61,12 @@ int berth__order_query(const struct berth_order_point *point);
 int berth__order_wait(const struct berth_order_point *point);
 /* The point is not needed any more; its events serve again. NULL is allowed. */
 void berth__order_done(struct berth_order_point *point);
+
+/*
+ * Called with the door shut, before a stream of the context is destroyed: its work goes on, and
+ * points that are recorded later are behind it, too.
+ */
+void berth__order_depart(berth_cu_context context, berth_cu_stream stream);
 
 /*
  * Streams of this context exist that Berth does not know: without the driver's help its points

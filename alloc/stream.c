@@ -237,6 +237,7 @@ struct berth_stream *berth__stream_destroy_begin(berth_cu_stream handle,
     }
     stream_end(stream);
     retire(stream);
+    berth__order_depart(atomic_load(&stream->context), handle);
     return stream;
 }
 
