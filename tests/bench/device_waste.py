@@ -1,0 +1,474 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much device memory a trace costs beyond what lives in it: Berth's pool, replayed, beside
+simulations of other allocators' policies.
+
+    device_waste.py BERTH [--repeat N] [--time-limit S] [--scale N] [--generated] [TRACE.csv...]
+
+Prints, for each trace and policy, the most bytes that were reserved over the most that lived at
+once, and the driver calls of the first and the last repetition. Berth's rows are `berth trace
+replay` on the virtual driver; all others are simulations, written here from published descriptions
+and reduced to one thread, without streams and without a limit of memory:
+
+  driver        every allocation its own, in pieces of 2 MiB; smaller ones share pieces (best fit)
+  pytorch       the caching allocator: multiples of 512; up to 1 MiB from segments of 2 MiB, up to
+                10 MiB from segments of 20 MiB, larger ones from their own in multiples of 2 MiB;
+                best fit; a rest is split off above 512 bytes (small) or 1 MiB (large)
+  pytorch-exp   its expandable segments: one growing range for small, one for large blocks, mapped
+                2 MiB and 20 MiB at a time
+  tensorflow    BFC with growth: multiples of 256; regions that double from 1 MiB; the smallest chunk
+                that fits; split when twice as large or 128 MiB larger
+  rmm-pool      coalescing best fit, multiples of 256; grows by as much as it has
+
+--generated adds traces of made-up programs, --scale multiplies all sizes of the given ones (for
+traces of host memory; they are then replayed as if it were the device's).
+"""
+import argparse
+import bisect
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+def up(size, to):
+    return -(-size // to) * to
+
+
+class Block:
+    __slots__ = ("address", "size", "prev", "next", "is_free")
+
+    def __init__(self, address, size, prev=None, following=None):
+        self.address, self.size, self.prev, self.next = address, size, prev, following
+        self.is_free = False
+
+
+class Heap:
+    """Segments with blocks; free ones by size, then address; neighbours are joined."""
+
+    def __init__(self):
+        self.free = []  # (size, address)
+        self.at = {}
+        self.reserved = self.calls = 0
+        self.next_address = 1 << 40
+
+    def grow(self, size):
+        self.reserved += size
+        self.calls += 1
+        block = Block(self.next_address, size)
+        self.next_address += size + GIB  # never a neighbour of another segment
+        self.at[block.address] = block
+        return block
+
+    def fit(self, size):
+        i = bisect.bisect_left(self.free, (size, 0))
+        return self.at[self.free[i][1]] if i < len(self.free) else None
+
+    def add(self, block):
+        block.is_free = True
+        bisect.insort(self.free, (block.size, block.address))
+
+    def remove(self, block):
+        block.is_free = False
+        del self.free[bisect.bisect_left(self.free, (block.size, block.address))]
+
+    def split(self, block, size):
+        rest = Block(block.address + size, block.size - size, block, block.next)
+        if block.next:
+            block.next.prev = rest
+        block.next, block.size = rest, size
+        self.at[rest.address] = rest
+        self.add(rest)
+
+    def join(self, block):
+        """Frees a block."""
+        for first, second in ((block, block.next), (block.prev, block)):
+            if not first or not second or (first if second is block else second).is_free is False:
+                continue
+            self.remove(first if second is block else second)
+            first.size += second.size
+            first.next = second.next
+            if second.next:
+                second.next.prev = first
+            del self.at[second.address]
+            block = first
+        self.add(block)
+
+
+class Policy:
+    def __init__(self):
+        self.heap = Heap()
+
+    def reserved(self):
+        return self.heap.reserved
+
+    def calls(self):
+        return self.heap.calls
+
+    def free(self, handle):
+        self.heap.join(handle)
+
+
+class Driver(Policy):
+    def __init__(self):
+        super().__init__()
+        self.own = self.own_calls = 0
+
+    def alloc(self, size):
+        if size > MIB:
+            self.own += up(size, 2 * MIB)
+            self.own_calls += 1
+            return up(size, 2 * MIB)
+        self.own_calls += 1
+        size = up(size, 512)
+        block = self.heap.fit(size)
+        if block:
+            self.heap.remove(block)
+        else:
+            block = self.heap.grow(2 * MIB)
+            self.heap.calls -= 1
+        if block.size > size:
+            self.heap.split(block, size)
+        return block
+
+    def free(self, handle):
+        self.own_calls += 1
+        if isinstance(handle, Block):
+            self.heap.join(handle)
+        else:
+            self.own -= handle
+
+    def reserved(self):
+        return self.heap.reserved + self.own
+
+    def calls(self):
+        return self.own_calls
+
+
+class PyTorch:
+    def __init__(self):
+        self.small, self.large = Heap(), Heap()
+
+    def alloc(self, size):
+        size = up(size, 512)
+        is_small = size <= MIB
+        heap = self.small if is_small else self.large
+        block = heap.fit(size)
+        if block:
+            heap.remove(block)
+        else:
+            block = heap.grow(2 * MIB if is_small else
+                              20 * MIB if size < 10 * MIB else up(size, 2 * MIB))
+        rest = block.size - size
+        if rest >= 512 if is_small else rest > MIB:
+            heap.split(block, size)
+        return heap, block
+
+    @staticmethod
+    def free(handle):
+        handle[0].join(handle[1])
+
+    def reserved(self):
+        return self.small.reserved + self.large.reserved
+
+    def calls(self):
+        return self.small.calls + self.large.calls
+
+
+class PyTorchExpandable(PyTorch):
+    """Each heap is one segment, whose last block grows by pages."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = {}
+
+    def alloc(self, size):
+        size = up(size, 512)
+        heap, page = (self.small, 2 * MIB) if size <= MIB else (self.large, 20 * MIB)
+        block = heap.fit(size)
+        if block:
+            heap.remove(block)
+        else:
+            block = self.expand(heap, size, page)
+        if block.size > size:
+            heap.split(block, size)
+        return heap, block
+
+    def expand(self, heap, size, page):
+        last = self.last.get(heap)
+        if last is None:
+            self.last[heap] = last = heap.grow(0)
+            heap.calls -= 1
+        while last.next:
+            last = last.next
+        if last.is_free:
+            heap.remove(last)
+        elif last.size:
+            last.next = Block(last.address + last.size, 0, last)
+            last = last.next
+            heap.at[last.address] = last
+        more = up(size - last.size, page)
+        heap.calls += more // page
+        heap.reserved += more
+        last.size += more
+        return last
+
+
+class TensorFlow(Policy):
+    def __init__(self):
+        super().__init__()
+        self.region = MIB
+
+    def alloc(self, size):
+        size = up(size, 256)
+        block = self.heap.fit(size)
+        if block:
+            self.heap.remove(block)
+        else:
+            increased = False
+            while self.region < size:
+                self.region *= 2
+                increased = True
+            block = self.heap.grow(self.region)
+            if not increased:
+                self.region *= 2
+        if block.size >= 2 * size or block.size - size >= 128 * MIB:
+            self.heap.split(block, size)
+        return block
+
+
+class RmmPool(Policy):
+    def alloc(self, size):
+        size = up(size, 256)
+        block = self.heap.fit(size)
+        if block:
+            self.heap.remove(block)
+        else:
+            block = self.heap.grow(max(size, self.heap.reserved, 2 * MIB))
+        if block.size > size:
+            self.heap.split(block, size)
+        return block
+
+
+SIMULATED = [("driver", Driver), ("pytorch", PyTorch), ("pytorch-exp", PyTorchExpandable),
+             ("tensorflow", TensorFlow), ("rmm-pool", RmmPool)]
+
+
+def read(path, scale):
+    """Events: (pointer, size), size 0 for a free."""
+    events = []
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            row = {key.lower(): value for key, value in row.items() if key}
+            if row["action"] == "allocate":
+                events.append((int(row["pointer"], 0), int(row["size"]) * scale))
+            elif row["action"] in ("free", "deallocate"):
+                events.append((int(row["pointer"], 0), 0))
+    return events
+
+
+def write(path, events):
+    sizes = {}
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["Thread", "Time", "Action", "Pointer", "Size", "Stream"])
+        for n, (pointer, size) in enumerate(events):
+            sizes[pointer] = size or sizes[pointer]
+            rows.writerow([0, f"{n / 1e6:.6f}", "allocate" if size else "free", hex(pointer),
+                           sizes[pointer], 0])
+
+
+def max_live(events):
+    live, now, most = {}, 0, 0
+    for pointer, size in events:
+        if size:
+            live[pointer] = size
+            now += size
+        else:
+            now -= live.pop(pointer, 0)
+        most = max(most, now)
+    return most
+
+
+def simulate(make, events, repeat):
+    """The most that was reserved, calls of the first and of the last repetition."""
+    policy, peak, calls = make(), 0, [0]
+    for _ in range(repeat):
+        live = {}
+        for pointer, size in events:
+            if size:
+                live[pointer] = policy.alloc(size)
+                peak = max(peak, policy.reserved())
+            elif pointer in live:
+                policy.free(live.pop(pointer))
+        for handle in live.values():
+            policy.free(handle)
+        calls.append(policy.calls())
+    return peak, calls[1], calls[-1] - calls[-2]
+
+
+def replay(berth, path, repeat, options, plan=None):
+    command = [berth, "trace", "replay", path, "--against", "pool", "--repeat", str(repeat),
+               "--json", "--device-memory", "512G"]
+    for option in options:
+        command += ["-o", option]
+    env = {**os.environ, **({"BERTH_PLAN": plan} if plan else {})}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return None
+    results = json.loads(done.stdout)["results"]
+    calls = [result["driver_allocs"] + result["driver_frees"] for result in results]
+    return max(result["reserved_peak"] for result in results), calls[0], calls[-1]
+
+
+class Program:
+    """Events of a made-up program."""
+
+    def __init__(self, seed):
+        self.chance, self.events, self.next = random.Random(seed), [], 1
+
+    def take(self, size):
+        self.next += 1
+        self.events.append((self.next << 12, max(512, int(size))))
+        return self.next << 12
+
+    def give(self, pointer):
+        self.events.append((pointer, 0))
+
+
+def weights(program, layers, width):
+    for _ in range(layers):
+        for part in (3, 1, 4, 4):
+            program.take(part * width * width * 2)
+
+
+def inference_growing_kv(seed=1):
+    """Sequences come and go; each one's keys and values grow by reallocation in each layer."""
+    program, layers, width = Program(seed), 24, 1536
+    weights(program, layers, width)
+    running = []
+    for _ in range(240):
+        while len(running) < 6 or program.chance.random() < 0.2:
+            running.append([program.chance.randrange(64, 900), []])
+        for sequence in running:
+            work = program.take(sequence[0] * width * 8)
+            old, sequence[0] = sequence[1], sequence[0] + 16
+            sequence[1] = [program.take(sequence[0] * width * 4) for _ in range(layers)]
+            for pointer in old + [work]:
+                program.give(pointer)
+        running = [s for s in running if s[0] < 1200 or [program.give(p) for p in s[1]] == 0]
+    return program.events
+
+
+def training_varying_batch(seed=1):
+    """Forward and backward passes whose batch and length differ from step to step."""
+    program, layers, width = Program(seed), 24, 1024
+    weights(program, layers, width)
+    for _ in range(30):
+        tokens = program.chance.randrange(8, 33) * program.chance.randrange(64, 513)
+        kept = []
+        for _ in range(layers):
+            extra = [program.take(tokens * width * 2 * part) for part in (3, 1, 4)]
+            kept.append(program.take(tokens * width * 2))
+            kept.append(extra.pop())
+            for pointer in extra:
+                program.give(pointer)
+        for pointer in reversed(kept):
+            gradient = program.take(tokens * width * 4)
+            program.give(pointer)
+            program.give(gradient)
+    return program.events
+
+
+def two_streams(seed=1):
+    """Two programs of steps, their calls mixed at random: what the others do comes in between."""
+    parts = [training_varying_batch(seed), inference_growing_kv(seed + 1)]
+    chance, at, mixed = random.Random(seed), [0, 0], []
+    while any(at[i] < len(parts[i]) for i in (0, 1)):
+        i = chance.randrange(2)
+        for pointer, size in parts[i][at[i]:at[i] + 8]:
+            mixed.append((pointer | i << 50, size))
+        at[i] += 8
+    return mixed
+
+
+def training_same_steps(seed=1):
+    """Every step the same, as most trainings are: what a plan is for."""
+    program, layers, width = Program(seed), 24, 1024
+    weights(program, layers, width)
+    sizes = [program.chance.randrange(1, 65) * 256 * KIB for _ in range(layers * 6)]
+    for _ in range(12):
+        kept = []
+        for i, size in enumerate(sizes):
+            kept.append(program.take(size))
+            if i % 3 == 2:
+                program.give(kept.pop(-2))
+        for pointer in reversed(kept):
+            gradient = program.take(sizes[len(kept) % len(sizes)])
+            program.give(pointer)
+            program.give(gradient)
+    return program.events
+
+
+GENERATED = [inference_growing_kv, training_varying_batch, training_same_steps, two_streams]
+
+
+def row(policy, figures, most):
+    if figures is None:
+        print(f"  {policy:<22} {'could not run':>14}")
+        return
+    reserved, first, last = figures
+    print(f"  {policy:<22} {reserved / MIB:>10.0f} MiB {reserved / most:>8.4f} {first:>10} {last:>10}")
+    sys.stdout.flush()
+
+
+def compare(arguments, name, path, events, folder):
+    most = max_live(events)
+    allocations = sum(1 for _, size in events if size)
+    print(f"\n{name}: {allocations} allocations, max-live {most / MIB:.0f} MiB")
+    print(f"  {'POLICY':<22} {'RESERVED':>14} {'/LIVE':>8} {'CALLS 1ST':>10} {'LAST REP':>10}")
+    for segments in ("own", "shared", "expandable"):
+        row("berth " + segments, replay(arguments.berth, path, arguments.repeat,
+                                        ["segments=" + segments]), most)
+    plan = os.path.join(folder, "plan")
+    done = subprocess.run([arguments.berth, "trace", "plan", path, "-o", plan, "--time-limit",
+                           str(arguments.time_limit)], capture_output=True, text=True, check=False)
+    row("berth plan", replay(arguments.berth, path, arguments.repeat, ["segments=shared"], plan)
+        if done.returncode == 0 else None, most)
+    for policy, make in SIMULATED:
+        row(policy + " (simulated)", simulate(make, events, arguments.repeat), most)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("berth")
+    parser.add_argument("traces", nargs="*")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--time-limit", type=float, default=10)
+    parser.add_argument("--scale", type=int, default=1)
+    parser.add_argument("--generated", action="store_true")
+    arguments = parser.parse_args()
+    print("reserved over max-live, and driver calls; berth on the virtual driver, all else is "
+          "simulated here")
+    with tempfile.TemporaryDirectory() as folder:
+        for trace in arguments.traces:
+            events = read(trace, arguments.scale)
+            path = os.path.join(folder, "trace.csv") if arguments.scale > 1 else trace
+            if arguments.scale > 1:
+                write(path, events)
+            name = os.path.basename(trace)
+            compare(arguments, name + (f" x {arguments.scale}" if arguments.scale > 1 else ""),
+                    path, events, folder)
+        for generate in GENERATED if arguments.generated or not arguments.traces else []:
+            path = os.path.join(folder, "trace.csv")
+            events = generate()
+            write(path, events)
+            compare(arguments, generate.__name__ + " (generated)", path, events, folder)
+
+
+if __name__ == "__main__":
+    main()
