@@ -180,12 +180,12 @@ static void a_lazy_free_waits_for_the_work_before_it(void **state)
     stream_delete(stream);
 }
 
-static CUstream idle;
+static CUstream idle_stream;
 
 /* A driver whose points of a context do not see what streams do that were destroyed. */
 static berth_cu_result record_elsewhere(berth_cu_context where, berth_cu_event event)
 {
-    return berth__driver.cuEventRecord(event, (berth_cu_stream)idle);
+    return berth__driver.cuEventRecord(event, (berth_cu_stream)idle_stream);
 }
 
 static void a_lazy_free_waits_for_streams_that_are_no_more(void **state)
@@ -193,20 +193,20 @@ static void a_lazy_free_waits_for_streams_that_are_no_more(void **state)
     berth_cu_result (*record)(berth_cu_context, berth_cu_event) = berth__driver.cuCtxRecordEvent;
     uintptr_t block = alloc(SIZE);
 
-    idle = stream_new();
+    idle_stream = stream_new();
     berth__driver.cuCtxRecordEvent = record_elsewhere;
     stream_delete(busy_stream());
     assert_int_equal(berth__pool_free(block), 0);
     assert_false(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_CLOSE));
     assert_true(waiting() >= SIZE);
-    assert_int_equal(cuStreamSynchronize(idle), 0);
+    assert_int_equal(cuStreamSynchronize(idle_stream), 0);
     assert_false(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_LOOK));
     atomic_store(&may_go_on, true);
     while (!berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_LOOK))
         ;
     assert_int_equal(waiting(), 0);
     berth__driver.cuCtxRecordEvent = record;
-    stream_delete(idle);
+    stream_delete(idle_stream);
 }
 
 static void what_waits_is_used_before_the_driver_is_asked(void **state)
