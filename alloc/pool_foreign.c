@@ -6,6 +6,7 @@
 #include "alloc/pool.h"
 #include "alloc/pool_stream.h"
 #include "alloc/stats.h"
+#include "alloc/thread.h"
 #include "alloc/tier_ops.h"
 
 #include <errno.h>
@@ -16,7 +17,7 @@ static struct berth_segment *records;
 static struct berth_slab slab;
 static atomic_bool disabled;
 
-int berth__foreign_reserve(berth_tier_id tier, uint64_t size)
+int berth__foreign_make_room(berth_tier_id tier, uint64_t size)
 {
     uint64_t capacity = atomic_load_explicit(&berth__tier(tier)->capacity, memory_order_relaxed);
     int r;
@@ -28,6 +29,22 @@ int berth__foreign_reserve(berth_tier_id tier, uint64_t size)
               berth__pool_release_cached(BERTH_POOL_ALL_DEVICES) > 0));
     if (r == -EDQUOT)
         berth__limit_refuse(BERTH_LIMIT_PROCESS, size);
+    return r;
+}
+
+int berth__foreign_reserve(berth_tier_id tier, uint64_t size)
+{
+    enum berth_tag tag = berth__tag_current();
+    bool is_limited = berth__tier(tier)->kind == BERTH_KIND_DEVICE && berth__limit_is_set(tag);
+    int r = is_limited ? berth__limit_enter(tag, size) : 0;
+
+    if (r < 0) {
+        berth__limit_refuse(tag, size);
+        return r;
+    }
+    r = berth__foreign_make_room(tier, size);
+    if (is_limited)
+        berth__limit_leave(tag, size);
     return r;
 }
 

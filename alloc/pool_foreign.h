@@ -26,10 +26,12 @@ struct berth_foreign {
 /*
  * Takes the bytes of the tier's capacity before the driver is asked: 0, or -ENOSPC when even
  * without what the pools cache in the tier there is no room, -EDQUOT when the process's limit has
- * none. Then either
+ * none, or that of the thread's tag. Then either
  * berth__foreign_add() keeps them or berth__foreign_cancel() gives them back.
  */
 int berth__foreign_reserve(berth_tier_id tier, uint64_t size);
+/* The same without a look at the limit of the thread's tag, which the caller has looked at. */
+int berth__foreign_make_room(berth_tier_id tier, uint64_t size);
 void berth__foreign_cancel(berth_tier_id tier, uint64_t size);
 void berth__foreign_add(const struct berth_foreign *foreign);
 

@@ -180,9 +180,9 @@ static int reserve(berth_tier_id tier, int device, uint64_t size)
 {
     int r = berth__tier_reserve(tier, size);
 
-    if (r == -ENOSPC && berth__stream_release(device) > 0)
+    if ((r == -ENOSPC || r == -EDQUOT) && berth__stream_release(device) > 0)
         r = berth__tier_reserve(tier, size);
-    return r == -ENOSPC ? berth__foreign_reserve(tier, size) : r;
+    return r == -ENOSPC || r == -EDQUOT ? berth__foreign_make_room(tier, size) : r;
 }
 
 static int ask_driver(struct berth_stream_home *home, berth_cu_stream handle, uint64_t size,

@@ -9,6 +9,7 @@
  */
 #include "alloc/pool_stream.h"
 
+#include "alloc/limit.h"
 #include "alloc/pool_foreign.h"
 #include "hooks/cuda_driver_capture.h"
 #include "hooks/cuda_driver_export.h"
@@ -151,12 +152,20 @@ static berth_cu_result alloc_async(const struct forward *forward, berth_cu_strea
 {
     struct berth_pool_request request;
     uintptr_t block;
+    bool is_limited;
     int r;
 
     if (!forward->address || berth__device_capturing())
         return alloc_forward(forward);
     berth__cuda_request(forward->size, forward->return_address, &request);
+    is_limited = berth__limit_is_set(request.tag);
+    if (is_limited && berth__limit_enter(request.tag, forward->size) < 0) {
+        berth__limit_refuse(request.tag, forward->size);
+        return BERTH_CU_OUT_OF_MEMORY;
+    }
     r = berth__stream_alloc(&request, meaning(forward->stream, of_zero), &block);
+    if (is_limited)
+        berth__limit_leave(request.tag, forward->size);
     if (r == BERTH_POOL_FORWARD)
         return alloc_forward(forward);
     if (BERTH_LIKELY(r == 0))

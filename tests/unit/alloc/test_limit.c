@@ -113,6 +113,12 @@ static void memory_of_other_kinds_counts_too(void **state)
     assert_int_equal(mock_bytes(), 0);
     assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(4)), -EDQUOT);
     assert_int_equal(berth__limit_refused(BERTH_LIMIT_PROCESS).blocks, before + 1);
+    /* The thread has no tag. */
+    set_option("device-limit-untagged", "1M");
+    assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(1) + 1), -EDQUOT);
+    assert_int_equal(berth__limit_refused(BERTH_TAG_UNTAGGED).bytes, MIB(1) + 1);
+    assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(1)), 0);
+    berth__foreign_cancel(BERTH_TIER_DEVICE, MIB(1));
     /* Host memory is not limited. */
     assert_int_equal(berth__foreign_reserve(BERTH_TIER_PINNED, MIB(40)), 0);
     berth__foreign_cancel(BERTH_TIER_PINNED, MIB(40));

@@ -9,6 +9,7 @@
 #include "alloc/peer.h"
 #include "alloc/pool.h"
 #include "alloc/pool_parts.h"
+#include "alloc/pool_walk.h"
 #include "alloc/range.h"
 #include "alloc/tier_ops.h"
 #include "pages_mock.h"
@@ -156,6 +157,41 @@ static void what_is_cached_is_given_back_by_pages(void **state)
     pool_put(b);
     assert_int_equal(berth__pool_release_cached(0), MIB(2));
     assert_int_equal(mock_bytes(), 0);
+}
+
+static uint64_t walked_bytes;
+static unsigned walked_runs;
+
+static int walk(void *context, const struct berth_segment_row *segment,
+                const struct berth_block_row *blocks)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < segment->blocks; i++) {
+        assert_int_equal(blocks[i].address, segment->base + bytes);
+        bytes += blocks[i].size;
+    }
+    assert_int_equal(bytes, segment->size);
+    walked_bytes += bytes;
+    walked_runs++;
+    return 0;
+}
+
+static void walkers_see_runs_that_have_memory(void **state)
+{
+    uintptr_t a = get_filled(MIB(8)), b = get_filled(MIB(1)), c = get_filled(MIB(7)),
+              d = get_filled(MIB(2));
+
+    pool_put(a);
+    pool_put(c);
+    berth__pool_release_cached(0);
+    walked_bytes = 0;
+    walked_runs = 0;
+    assert_int_equal(berth__pool_walk(walk, NULL), 0);
+    assert_int_equal(walked_bytes, mock_bytes());
+    assert_int_equal(walked_runs, 2);
+    pool_put(b);
+    pool_put(d);
 }
 
 static void a_full_device_is_helped_by_free_pages(void **state)
@@ -445,6 +481,7 @@ int main(void)
         EXPAND(memory_moves_to_where_it_is_needed),
         EXPAND(holes_are_filled_before_the_range_grows),
         EXPAND(what_is_cached_is_given_back_by_pages),
+        EXPAND(walkers_see_runs_that_have_memory),
         EXPAND(a_full_device_is_helped_by_free_pages),
         EXPAND(a_limit_bounds_the_pages),
         EXPAND(peers_reach_all_pages_then_and_later),
