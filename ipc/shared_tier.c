@@ -24,6 +24,8 @@
 
 /* How long a failed attempt counts. */
 #define RETRY_MS 1000
+/* How long one counts that failed because the program has no context yet. */
+#define SOON_MS 20
 
 struct shared_tier {
     struct berth_tier *tier;
@@ -32,7 +34,7 @@ struct shared_tier {
     /* Any thread: */
     _Atomic int state; /* enum berth_shared_state; written by the control thread */
     atomic_bool is_wanted;
-    _Atomic uint64_t tried_ms; /* when it was tried last; 0: never, or only for want of a context */
+    _Atomic uint64_t tried_ms; /* when it was tried last; 0: never; UINT64_MAX: is not to be */
     /* The control thread's: */
     char why[BERTH_FAILURE_MESSAGE_MAX];
     /* Of the loan, while state is not EMPTY: */
@@ -466,8 +468,10 @@ static void try_wanted(struct shared_tier *shared)
         berth__failure_set(&failure, "no-jansson", "%s", why);
     else
         r = berth__shared_tier_attach(shared->tier->name, &as_configured, &failure);
-    /* What only has to wait for the program is no trouble yet. */
-    shared->tried_ms = strcmp(failure.code, "no-context") == 0 ? 0 : now_ms();
+    /* What only has to wait for the program is no trouble yet, and is soon tried again. */
+    shared->tried_ms = now_ms();
+    if (r < 0 && strcmp(failure.code, "no-context") == 0)
+        shared->tried_ms -= RETRY_MS - SOON_MS;
     if (r == 0 || strcmp(failure.code, "no-context") == 0)
         return;
     snprintf(shared->why, sizeof(shared->why), "%s",
@@ -527,6 +531,7 @@ bool berth__shared_tier_watches(void)
 
 void berth__shared_tier_missed(berth_tier_id id)
 {
+    static atomic_int said;
     struct shared_tier *shared = get(id);
     uint64_t tried;
 
@@ -535,8 +540,12 @@ void berth__shared_tier_missed(berth_tier_id id)
     tried = atomic_load_explicit(&shared->tried_ms, memory_order_relaxed);
     if (tried == UINT64_MAX || (tried != 0 && now_ms() - tried < RETRY_MS))
         return;
-    if (!atomic_exchange_explicit(&shared->is_wanted, true, memory_order_relaxed))
-        berth__control_wake();
+    atomic_store_explicit(&shared->is_wanted, true, memory_order_relaxed);
+    if (!berth__control_wake())
+        berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_IPC,
+                        "tier %s stays empty: there is no control thread to attach it; rules go on "
+                        "to their next place",
+                        shared->tier->name);
 }
 
 /* Whether a first run will attach something. It may be at it already. */

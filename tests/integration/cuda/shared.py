@@ -134,7 +134,10 @@ class Case(unittest.TestCase):
         while True:
             done = subprocess.run([BERTH, *arguments], env=self.env, capture_output=True, text=True,
                                   timeout=PATIENCE_S)
-            if "expected one that was started" not in done.stderr or time.monotonic() > end:
+            # There is no socket yet, or its name stands and nobody listens yet.
+            early = "expected one that was started" in done.stderr or \
+                "does not answer any more" in done.stderr
+            if not early or time.monotonic() > end:
                 return done
             time.sleep(0.005)
 
@@ -409,6 +412,12 @@ class When(Case):
         tier = program.tier()
         self.assertEqual((tier["offset"], tier["size"], tier["keeper"]),
                          (MIB, 2 * MIB, keeper.pid))
+
+    def test_without_a_control_thread_it_says_so(self):
+        program = self.borrower(self.keeper(), settings={"BERTH_CONTROL": "never"})
+        program.alloc(MIB, "device")
+        program.alloc(MIB, "device")
+        self.assertEqual(program.said().count("no control thread to attach it"), 1)
 
     def test_a_socket_can_be_the_source(self):
         keeper = self.keeper()

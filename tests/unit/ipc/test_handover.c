@@ -14,6 +14,8 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -152,9 +154,11 @@ static void answer(void *context, struct berth_exchange *exchange)
     }
 }
 
+static atomic_bool is_over;
+
 static void *serve(void *context)
 {
-    while (berth__server_step(context, -1) == 0)
+    while (!atomic_load(&is_over) && berth__server_step(context, 10) == 0)
         ;
     return NULL;
 }
@@ -199,8 +203,9 @@ static void an_answer_brings_its_own_descriptor(void **state)
     assert_int_equal(expect(&client, "dropped", "no-handover"), -1);
     assert_int_equal(expect(&client, "plain", "plain"), -1);
     berth__client_close(&client);
-    pthread_cancel(thread);
+    is_over = true;
     pthread_join(thread, NULL);
+    is_over = false;
     berth__server_close(server);
     free(server);
 }
@@ -236,8 +241,9 @@ static void descriptors_come_in_the_order_of_answers(void **state)
         assert_int_equal(count, 2);
     }
     berth__client_close(&client);
-    pthread_cancel(thread);
+    is_over = true;
     pthread_join(thread, NULL);
+    is_over = false;
     berth__server_close(server);
     free(server);
 }
