@@ -2,6 +2,8 @@
 #include "alloc/order.h"
 
 #include "alloc/block_slab.h"
+#include "alloc/device_context.h"
+#include "alloc/pool_parts.h"
 #include "alloc/stream.h"
 
 #include <errno.h>
@@ -63,7 +65,8 @@ void berth__order_leave(void)
 void berth__order_shut(void)
 {
     atomic_fetch_add(&shut, 1);
-    while (atomic_load(&inside) > 0)
+    /* Who was inside when a process forked never leaves in the child. */
+    while (atomic_load(&inside) > 0 && !berth__pool_disabled())
         sched_yield();
 }
 
@@ -423,6 +426,19 @@ void berth__order_set_unsure(berth_cu_context context)
 
     if (owner && !atomic_load_explicit(&owner->is_unsure, memory_order_relaxed))
         atomic_store(&owner->is_unsure, true);
+}
+
+void berth__order_saw_unknown(berth_cu_stream stream)
+{
+    berth_cu_context context = NULL;
+    struct berth_stream *seen;
+
+    if (berth__stream_is_default(stream)) {
+        if (berth__context_current(&context) == 0)
+            berth__order_set_unsure(context);
+    } else {
+        berth__stream_find(stream, &seen);
+    }
 }
 
 bool berth__order_is_known(berth_cu_context context)

@@ -73,6 +73,17 @@ void berth__order_depart(berth_cu_context context, berth_cu_stream stream);
  * cannot be recorded from now on.
  */
 void berth__order_set_unsure(berth_cu_context context);
+/*
+ * Work was queued in the stream, for which 0 is not allowed: where points are recorded stream by
+ * stream, a per-thread default stream, or one that nobody saw begin, makes its context unsure.
+ */
+void berth__order_saw_unknown(berth_cu_stream stream);
+static inline void berth__order_saw(berth_cu_stream stream)
+{
+    if (BERTH_UNLIKELY(!berth__driver.cuCtxRecordEvent) && stream != (berth_cu_stream)1)
+        berth__order_saw_unknown(stream);
+}
+
 /* Whether berth__order_record() can work in the context at all. */
 bool berth__order_is_known(berth_cu_context context);
 

@@ -11,9 +11,12 @@
 #include "hooks/cuda_driver_room.h"
 
 #include "alloc/device_context.h"
+#include "alloc/order.h"
 #include "alloc/pool.h"
 #include "alloc/pool_stream.h"
 #include "hooks/cuda_driver_export.h"
+
+#include <string.h>
 
 bool berth__room_was_made(berth_cu_result result)
 {
@@ -36,6 +39,22 @@ bool berth__room_was_made(berth_cu_result result)
         berth_cu_result result;                                                                    \
                                                                                                    \
         NEED(name);                                                                                \
+        do {                                                                                       \
+            result = berth__driver.name arguments;                                                 \
+        } while (berth__room_was_made(result));                                                    \
+        return result;                                                                             \
+    }
+
+/* The same for a call that queues work in `stream`, where 0 means another one than by other names.
+ */
+#define RETRY_IN(name, stream, of_zero, parameters, arguments)                                     \
+    EXPORT(name);                                                                                  \
+    berth_cu_result berth__hook_##name parameters                                                  \
+    {                                                                                              \
+        berth_cu_result result;                                                                    \
+                                                                                                   \
+        NEED(name);                                                                                \
+        berth__order_saw((stream) ? (stream) : (of_zero));                                         \
         do {                                                                                       \
             result = berth__driver.name arguments;                                                 \
         } while (berth__room_was_made(result));                                                    \
@@ -119,35 +138,49 @@ RETRY(cuGraphInstantiateWithParams_ptsz,
       (void **executable, berth_cu_graph graph, void *parameters), (executable, graph, parameters))
 RETRY(cuGraphUpload, (void *executable, berth_cu_stream stream), (executable, stream))
 RETRY(cuGraphUpload_ptsz, (void *executable, berth_cu_stream stream), (executable, stream))
-RETRY(cuGraphLaunch, (void *executable, berth_cu_stream stream), (executable, stream))
-RETRY(cuGraphLaunch_ptsz, (void *executable, berth_cu_stream stream), (executable, stream))
+RETRY_IN(cuGraphLaunch, stream, BERTH_STREAM_LEGACY, (void *executable, berth_cu_stream stream),
+         (executable, stream))
+RETRY_IN(cuGraphLaunch_ptsz, stream, BERTH_STREAM_PER_THREAD,
+         (void *executable, berth_cu_stream stream), (executable, stream))
 
 /* Launches: code that is loaded lazily, local memory, stacks. Extents in threads and blocks. */
-RETRY(cuLaunchKernel,
-      (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-       unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,
-       void **arguments, void **extra),
-      (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, arguments,
-       extra))
-RETRY(cuLaunchKernel_ptsz,
-      (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-       unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,
-       void **arguments, void **extra),
-      (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, arguments,
-       extra))
-RETRY(cuLaunchCooperativeKernel,
-      (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-       unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,
-       void **arguments),
-      (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream,
-       arguments))
-RETRY(cuLaunchCooperativeKernel_ptsz,
-      (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-       unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,
-       void **arguments),
-      (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream,
-       arguments))
-RETRY(cuLaunchKernelEx, (const void *config, void *function, void **arguments, void **extra),
-      (config, function, arguments, extra))
-RETRY(cuLaunchKernelEx_ptsz, (const void *config, void *function, void **arguments, void **extra),
-      (config, function, arguments, extra))
+RETRY_IN(cuLaunchKernel, stream, BERTH_STREAM_LEGACY,
+         (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+          unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,
+          void **arguments, void **extra),
+         (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream,
+          arguments, extra))
+RETRY_IN(cuLaunchKernel_ptsz, stream, BERTH_STREAM_PER_THREAD,
+         (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+          unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,
+          void **arguments, void **extra),
+         (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream,
+          arguments, extra))
+RETRY_IN(cuLaunchCooperativeKernel, stream, BERTH_STREAM_LEGACY,
+         (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+          unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,
+          void **arguments),
+         (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream,
+          arguments))
+RETRY_IN(cuLaunchCooperativeKernel_ptsz, stream, BERTH_STREAM_PER_THREAD,
+         (void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+          unsigned block_y, unsigned block_z, unsigned shared_bytes, berth_cu_stream stream,
+          void **arguments),
+         (function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream,
+          arguments))
+/* CUlaunchConfig, cuda.h: seven numbers, then the stream. */
+static berth_cu_stream stream_of(const void *config)
+{
+    berth_cu_stream stream = NULL;
+
+    if (config)
+        memcpy(&stream, (const char *)config + 8 * sizeof(unsigned), sizeof(stream));
+    return stream;
+}
+
+RETRY_IN(cuLaunchKernelEx, stream_of(config), BERTH_STREAM_LEGACY,
+         (const void *config, void *function, void **arguments, void **extra),
+         (config, function, arguments, extra))
+RETRY_IN(cuLaunchKernelEx_ptsz, stream_of(config), BERTH_STREAM_PER_THREAD,
+         (const void *config, void *function, void **arguments, void **extra),
+         (config, function, arguments, extra))
