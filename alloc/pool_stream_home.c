@@ -485,7 +485,9 @@ static uint64_t release_home(struct berth_stream_home *home, bool is_trimmed)
         berth__driver.cuMemPoolGetAttribute) {
         berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_RELEASE_THRESHOLD,
                                             &threshold);
-        berth__driver.cuMemPoolTrimTo(home->pool, threshold);
+        /* What fails may have told of something else: the driver would keep the memory. */
+        if (berth__driver.cuMemPoolTrimTo(home->pool, threshold) != BERTH_CU_SUCCESS)
+            berth__driver.cuMemPoolTrimTo(home->pool, threshold);
     }
     return bytes;
 }

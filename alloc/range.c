@@ -121,12 +121,15 @@ static void page_forget(struct berth_range *range, uint64_t page)
 void berth__range_delete(struct berth_range *range)
 {
     uint64_t count = page_count(range), left = atomic_load(&range->backed);
-    bool is_clear = berth__range_take_away(range, 0, count) == 0;
+    /* What fails now may have told of something else, and there is no later chance. */
+    bool is_clear = berth__range_take_away(range, 0, count) == 0 ||
+                    berth__range_take_away(range, 0, count) == 0;
 
     for (uint64_t page = 0; page < count && left > 0; page++) {
         if (range->handle[page] == 0)
             continue;
-        berth__device_page_release(range->handle[page]);
+        if (berth__device_page_release(range->handle[page]) < 0)
+            berth__device_page_release(range->handle[page]);
         page_forget(range, page);
         left--;
     }
