@@ -39,6 +39,7 @@ SURVIVING = ("cuDevice", "cuInit", "cuDriver", "cuGet", "cuCtxGet", "cuCtxSetCur
 FROM_CACHE = {"small again", "whole again", "small", "whole", "goes", "stays", "range", "attributes",
               "attribute", "small after capture", "async in capture", "in capture", "no sync copies",
               "async", "async 0", "free async", "free async 0", "free async in capture",
+              "free after capture", "free goes", "free small after capture",
               "pop", "destroy", "set current", "free small", "free whole", "free large", "free small in capture"}
 
 # And where frees do not wait, what it has not heard of yet.
@@ -79,7 +80,9 @@ class Run:
         if preload:
             env.update(LD_PRELOAD=setup.libberth, BERTH_OPTIONS=setup.options)
         self.lines, self.checkpoints = [], []
-        program = subprocess.Popen([setup.client], env=env, stdin=subprocess.PIPE, text=True,
+        # A block that shares a segment has no handle for other processes, which the program is told.
+        arguments = ["no-ipc"] if "segments=" in setup.options else []
+        program = subprocess.Popen([setup.client] + arguments, env=env, stdin=subprocess.PIPE, text=True,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for line in program.stdout:
             if line.startswith("="):
@@ -192,7 +195,8 @@ def check(setup, plan):
         is_forwarded = all(setup.native_counts[f] == setup.counts[f] and f not in OWN
                            for f in functions)
         wrong += check_passing(setup, plan, native, run, is_forwarded)
-    if run.errors:
+    # Where expanding does not work, the one line that says so is as it should be.
+    if run.errors and ("segments = expandable" not in run.errors or run.errors.count("\n") > 1):
         wrong.append("on stderr: " + run.errors.strip())
     return wrong
 

@@ -133,7 +133,7 @@ static void use_blocks(void)
     STEP("synchronize", cuCtxSynchronize());
 }
 
-static void ask(void)
+static void ask(bool is_exported)
 {
     CUpointer_attribute list[2] = {CU_POINTER_ATTRIBUTE_RANGE_SIZE,
                                    CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL};
@@ -156,7 +156,7 @@ static void ask(void)
         STEP("no sync copies",
              cuPointerSetAttribute(&off, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, small[2]));
     }
-    if (whole)
+    if (whole && is_exported)
         STEP("ipc", cuIpcGetMemHandle(&handle, whole));
 }
 
@@ -327,11 +327,12 @@ static void reset(void)
     STEP("release context", cuDevicePrimaryCtxRelease_v2(0));
 }
 
-int main(void)
+/* Usage: fault_client [no-ipc] */
+int main(int argc, char **argv)
 {
     begin();
     use_blocks();
-    ask();
+    ask(argc == 1);
     checkpoint("blocks");
     use_other_kinds();
     use_vmm();
