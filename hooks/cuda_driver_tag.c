@@ -81,21 +81,39 @@ static int alloc_in(const struct berth_pool_request *request, uintptr_t *ret_add
     }
 }
 
-/* A block in the first of the decision's places that has room, else in tier `device`. */
-static int place(const struct berth_decision *decision, struct berth_pool_request *request,
-                 uintptr_t *ret_address)
+/* Whether the next place is to be tried. */
+static bool is_full(int r)
+{
+    return r == -ENOMEM || r == -ENOSPC || r == -EDQUOT;
+}
+
+/* Tries the decision's place at `index`; counts what it could not take. */
+static int try_place(const struct berth_decision *decision, unsigned index,
+                     struct berth_pool_request *request, uintptr_t *ret_address)
+{
+    int r;
+
+    request->tier = decision->places[index];
+    r = alloc_in(request, ret_address);
+    if (!is_full(r))
+        return r;
+    berth__table_count_spill(decision, request->tier, request->size);
+    berth__stats_spill(request->tier, request->size);
+    return r;
+}
+
+/* A block in the first of the places from `first` on that has room, else in tier `device`. */
+static int place(const struct berth_decision *decision, unsigned first,
+                 struct berth_pool_request *request, uintptr_t *ret_address)
 {
     bool default_tried = false;
     int r = -ENOMEM;
 
-    for (unsigned i = 0; i < decision->place_count; i++) {
-        request->tier = decision->places[i];
-        default_tried |= request->tier == BERTH_TIER_DEVICE;
-        r = alloc_in(request, ret_address);
-        if (r != -ENOMEM && r != -ENOSPC && r != -EDQUOT)
+    for (unsigned i = first; i < decision->place_count; i++) {
+        default_tried |= decision->places[i] == BERTH_TIER_DEVICE;
+        r = try_place(decision, i, request, ret_address);
+        if (!is_full(r))
             return r;
-        berth__table_count_spill(decision, request->tier, request->size);
-        berth__stats_spill(request->tier, request->size);
     }
     request->tier = BERTH_TIER_DEVICE;
     return default_tried ? r : berth__pool_alloc(request, ret_address);
@@ -105,8 +123,8 @@ static int place(const struct berth_decision *decision, struct berth_pool_reques
  * The same where the process or the tag has a limit. What a block holds beyond its size is known
  * once it is there: one that is over the limit by that is given back.
  */
-static int place_within(const struct berth_decision *decision, struct berth_pool_request *request,
-                        uintptr_t *ret_address)
+static int place_within(const struct berth_decision *decision, unsigned first,
+                        struct berth_pool_request *request, uintptr_t *ret_address)
 {
     uint64_t held = berth__size_round(request->size);
     uint64_t limit = berth__limit(request->tag), excess = berth__limit_excess();
@@ -122,7 +140,7 @@ static int place_within(const struct berth_decision *decision, struct berth_pool
         berth__limit_refuse(request->tag, request->size);
         return r;
     }
-    r = place(decision, request, ret_address);
+    r = place(decision, first, request, ret_address);
     berth__limit_leave(request->tag, held);
     if (r == -EDQUOT)
         berth__limit_refuse(BERTH_LIMIT_PROCESS, request->size);
@@ -138,6 +156,7 @@ int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_
 {
     struct berth_decision decision;
     struct berth_pool_request request = {.size = size, .tier = BERTH_TIER_DEVICE};
+    unsigned first = 0;
     uintptr_t address;
     int r;
 
@@ -146,10 +165,18 @@ int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_
     request.table_version = decision.version;
     request.rule = decision.rule;
     if (BERTH_LIKELY(!berth__limit_is_set(request.tag)))
-        return place(&decision, &request, ret_address);
+        return place(&decision, 0, &request, ret_address);
     if (size == 0)
         return BERTH_POOL_FORWARD;
-    r = place_within(&decision, &request, &address);
+    /* What is borrowed is not the process's to limit. */
+    for (; first < decision.place_count &&
+           berth__tier(decision.places[first])->kind == BERTH_KIND_SHARED;
+         first++) {
+        r = try_place(&decision, first, &request, ret_address);
+        if (!is_full(r))
+            return r;
+    }
+    r = place_within(&decision, first, &request, &address);
     if (r == 0)
         *ret_address = address;
     return r;

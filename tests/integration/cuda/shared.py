@@ -245,6 +245,15 @@ class Exchange(Case):
         rule = program.stat()["rules"][0]
         self.assertEqual((rule["matched_blocks"], rule["spilled_blocks"]), (5, 2))
 
+    def test_limits_of_the_program_are_not_for_borrowed_memory(self):
+        options = {"BERTH_OPTIONS": "device-limit=4M,device-limit-untagged=1M"}
+        program = self.borrower(self.keeper(), "size = 8M", settings=options)
+        program.alloc(6 * MIB, "hot")
+        program.alloc(MIB, "hot")
+        self.assertEqual(program.tell(f"alloc {2 * MIB}"), "error 2")
+        program.alloc(MIB, "hot")
+        self.assertEqual(program.account()["spilled_blocks"], 1)
+
     def test_freed_blocks_join(self):
         program = self.borrower(self.keeper(), "size = 4M")
         blocks = [program.alloc(65536, "hot") for _ in range(64)]
