@@ -65,7 +65,7 @@ berth_cu_result mock_enter(enum mock_call call)
     pthread_mutex_unlock(&lock);
     if (result == 0 && mock_capture_answer != 0 && call <= MOCK_SYNC)
         result = mock_capture_answer;
-    if (mock_during && call <= MOCK_SYNC)
+    if (mock_during && (call <= MOCK_SYNC || call >= MOCK_RESERVE))
         mock_during(call);
     return result;
 }

@@ -66,7 +66,10 @@ void mock_give(int device, uint64_t size);
 /* Allocations besides those of cuMemAlloc. */
 extern uint64_t mock_other_allocations;
 
-/* Called inside cuMemAlloc, cuMemFree and cuCtxSynchronize; NULL for nothing. */
+/*
+ * Called inside cuMemAlloc, cuMemFree, cuCtxSynchronize and the calls of pages_mock.h that change
+ * something; NULL for nothing.
+ */
 extern void (*mock_during)(enum mock_call call);
 /* While set, allocating, freeing and synchronising answer this code of stream capture. */
 extern berth_cu_result mock_capture_answer;

@@ -283,19 +283,86 @@ static void a_destroyed_context_gives_its_pages_back(void **state)
     pool_put(b);
 }
 
-/* While pages are moving the lock is free, and the context may go. */
-static uintptr_t inside;
-static void destroy_inside(enum mock_call call)
+/* While pages are moving no lock is held: this would never return. */
+static enum mock_call moving;
+static unsigned served;
+static void serve_inside(enum mock_call call)
 {
+    struct berth_pool_request request = {.size = KIB(8)};
+    uintptr_t address = 0;
+
+    if (call != moving)
+        return;
     mock_during = NULL;
-    (void)call;
+    assert_int_equal(berth__pool_alloc(&request, &address), 0);
+    touch(address, KIB(8), 1);
+    assert_int_equal(berth__pool_free(address), 0);
+    served++;
+    mock_during = serve_inside;
 }
 
-static void other_threads_are_served_while_pages_move(void **state)
+static void others_are_served_while_pages_move(void **state)
 {
-    mock_during = destroy_inside;
-    inside = get_filled(MIB(4));
-    pool_put(inside);
+    static const enum mock_call calls[] = {MOCK_CREATE, MOCK_MAP, MOCK_UNMAP, MOCK_RELEASE,
+                                           MOCK_ACCESS};
+    uintptr_t small = get_filled(KIB(16)), a, b;
+
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        moving = calls[i];
+        served = 0;
+        mock_during = serve_inside;
+        a = get_filled(MIB(12));
+        b = get_filled(MIB(2));
+        pool_put(a);
+        a = get_filled(MIB(16));
+        pool_put(a);
+        berth__pool_release_cached(0);
+        mock_during = NULL;
+        pool_assert_adds_up();
+        assert_true(served > 0);
+        pool_put(b);
+    }
+    pool_put(small);
+}
+
+/* The context is destroyed by another thread while its pages move. */
+static void drop_inside(enum mock_call call)
+{
+    if (call != moving)
+        return;
+    mock_during = NULL;
+    mock_destroy(mock_context(0));
+    berth__pool_drop(mock_context(0));
+}
+
+static void a_context_may_go_while_pages_move(void **state)
+{
+    static const enum mock_call calls[] = {MOCK_CREATE, MOCK_MAP, MOCK_UNMAP, MOCK_RELEASE,
+                                           MOCK_ACCESS};
+
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        struct berth_pool_request request = {.size = MIB(16)};
+        bool is_release = calls[i] == MOCK_RELEASE || calls[i] == MOCK_UNMAP;
+        uintptr_t address = 0, a, b;
+        int r = 0;
+
+        a = get_filled(MIB(12));
+        b = get_filled(MIB(2));
+        pool_put(a);
+        moving = calls[i];
+        mock_during = drop_inside;
+        if (is_release)
+            berth__pool_release_cached(0);
+        else
+            r = berth__pool_alloc(&request, &address);
+        assert_null(mock_during);
+        assert_int_equal(r, is_release ? 0 : BERTH_POOL_FORWARD);
+        assert_int_equal(berth__pool_free(b), BERTH_POOL_FORWARD);
+        assert_int_equal(pages_mock_pages(), 0);
+        assert_int_equal(mock_other_allocations, 0);
+        mock_create(mock_context(0));
+        pool_assert_adds_up();
+    }
 }
 
 static void without_virtual_memory_blocks_have_their_own(void **state)
@@ -487,7 +554,8 @@ int main(void)
         EXPAND(peers_reach_all_pages_then_and_later),
         EXPAND(peers_are_counted_by_context),
         EXPAND(a_destroyed_context_gives_its_pages_back),
-        EXPAND(other_threads_are_served_while_pages_move),
+        EXPAND(others_are_served_while_pages_move),
+        EXPAND(a_context_may_go_while_pages_move),
         EXPAND(without_virtual_memory_blocks_have_their_own),
         EXPAND(whatever_fails_the_account_adds_up),
         EXPAND(pairs_of_failures_leave_nothing_behind),
