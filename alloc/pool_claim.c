@@ -406,3 +406,19 @@ void berth__victims_settle(struct berth_pool *pool, struct berth_block *victims)
         berth__hole_put(pool, victims);
     }
 }
+
+void berth__place_abandon(struct berth_pool *pool, const struct berth_place *place)
+{
+    struct berth_block *block = place->block, *next;
+
+    for (uint64_t left = place->claimed; left > 0; block = next) {
+        next = block->next;
+        left -= block->size;
+        berth__block_delete(&pool->block_slab, block);
+    }
+}
+
+void berth__victims_abandon(struct berth_pool *pool, struct berth_block *victims)
+{
+    records_delete(pool, victims);
+}

@@ -42,6 +42,10 @@ uint64_t berth__victims_release(struct berth_range *range, struct berth_block *v
 /* Ends the claim: they are holes. */
 void berth__victims_settle(struct berth_pool *pool, struct berth_block *victims);
 
+/* The range is forsaken, and nothing but the claims' records is left of its blocks: returns them. */
+void berth__place_abandon(struct berth_pool *pool, const struct berth_place *place);
+void berth__victims_abandon(struct berth_pool *pool, struct berth_block *victims);
+
 /* A block that is nobody's becomes a hole, with its neighbours. */
 void berth__hole_put(struct berth_pool *pool, struct berth_block *block);
 /* Takes a hole out of the pool's list. */

@@ -233,6 +233,8 @@ int berth__pool_expand(struct berth_pool *pool, const struct berth_pool_request 
         return r;
     r = expansion_confirm(&expansion, expansion_run(&expansion));
     if (expansion.range->is_forsaken) {
+        berth__victims_abandon(pool, expansion.victims);
+        berth__place_abandon(pool, &expansion.place);
         r = -EAGAIN;
     } else {
         berth__victims_settle(pool, expansion.victims);
@@ -276,7 +278,9 @@ uint64_t berth__pool_shrink(struct berth_pool *pool, uint64_t need)
     berth__victims_take_away(range, victims);
     released = berth__victims_release(range, victims);
     berth__pool_lock(pool);
-    if (!range->is_forsaken)
+    if (range->is_forsaken)
+        berth__victims_abandon(pool, victims);
+    else
         berth__victims_settle(pool, victims);
     mover_leave(pool, range);
     berth__pool_unlock(pool);

@@ -83,7 +83,8 @@ void berth__pool_list_remove(struct berth_pool *pool, struct berth_segment *segm
 
 /*
  * Whether the record may go. A block that a thread is freeing is left to that thread, which learns
- * from the state that there is nothing left to free.
+ * from the state that there is nothing left to free; one whose pages it moves, likewise, which
+ * learns it from the range.
  */
 static bool block_retire(struct berth_block *block)
 {
@@ -91,6 +92,8 @@ static bool block_retire(struct berth_block *block)
         uintptr_t address = berth__block_address(block);
         enum berth_block_state state = berth__block_state(block);
 
+        if (state == BERTH_BLOCK_MOVING)
+            return false;
         if (state == BERTH_BLOCK_LEAVING) {
             if (berth__block_move(block, address, state, BERTH_BLOCK_ORPHAN))
                 return false;
@@ -171,8 +174,8 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
 
 /*
  * The driver gave out an address that some segment still claims: that segment, or its context, was
- * freed in a way that no hook saw, or just now. The record may be another segment's by the time that
- * the lock is had, somewhere else: that one has nothing to do with it.
+ * freed in a way that no hook saw, or just now. The record may be another segment's by the time
+ * that the lock is had, somewhere else: that one has nothing to do with it.
  */
 static void forget_stale(struct berth_segment *segment, uintptr_t base, uint64_t size)
 {
@@ -185,8 +188,8 @@ static void forget_stale(struct berth_segment *segment, uintptr_t base, uint64_t
     }
     berth__pool_lock(pool);
     berth__cache_shut(pool);
-    if (segment->is_mapped && segment->base < base + size &&
-        base < segment->base + segment->size && berth__page_map_find(segment->base) == segment) {
+    if (segment->is_mapped && segment->base < base + size && base < segment->base + segment->size &&
+        berth__page_map_find(segment->base) == segment) {
         /* A context that another thread is destroying has been seen. */
         has_live = segment->used_blocks > 0 &&
                    !atomic_load_explicit(&pool->is_ending, memory_order_relaxed);
