@@ -313,8 +313,9 @@ int berth__pool_borrow(const struct berth_pool_request *request, uintptr_t *ret_
         return -ENOMEM;
     if (take(pool, &wish))
         return 0;
-    if (obtain(pool, context, &loans[request->tier]) ? take(pool, &wish)
-                                                     : berth__lazy_take(pool, size, take, &wish))
+    if (obtain(pool, context, &loans[request->tier])
+            ? take(pool, &wish)
+            : berth__lazy_take(pool, size, BERTH_LAZY_NOWHERE, take, &wish))
         return 0;
     /* Where no point in the context's work can be recorded, it was synchronised. */
     berth__pool_settle_waiting(pool);

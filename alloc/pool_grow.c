@@ -421,6 +421,9 @@ static int climb(const struct request *request)
         return 0;
     if (is_out_of_memory(r) && (request->is_expandable || request->least < request->target))
         r = grow(request, request->least, true);
+    if (is_out_of_memory(r) && !request->is_captured && berth__lazy_reclaim_all(request->pool) &&
+        take_cached(request))
+        return 0;
     while (is_out_of_memory(r) &&
            berth__pool_release_for(request->pool, r, request->size, request->least) > 0)
         r = grow(request, request->least, true);
@@ -483,7 +486,8 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *p
         berth__pool_plan_lend(pool_request, size, ret_address))
         return 0;
     /* What waits may have passed. */
-    if (!is_captured && berth__lazy_take(pool, size, take_passed, &request))
+    if (!is_captured && berth__lazy_take(pool, size, is_whole ? BERTH_LAZY_DEAR : BERTH_LAZY_CHEAP,
+                                         take_passed, &request))
         return 0;
     set_sizes(&request, segments == BERTH_SEGMENTS_SHARED);
     if (segments == BERTH_SEGMENTS_SHARED && !is_captured)

@@ -16,11 +16,12 @@
 #define BATCHES_SHARE 2
 #define CELLS_LEAST 8
 /*
- * This part of what a pool has reserved may wait while the driver is asked for more: without any
- * room a thread would wait for the device at each batch in a pool that is as large as what lives in
- * it.
+ * This part of what a pool has reserved, or a few batches of a small one, may wait while the driver
+ * is asked for more: without any room a thread would wait for the device at each batch in a pool
+ * that is as large as what lives in it.
  */
 #define WAIT_LEAST_SHIFT 6
+#define WAIT_LEAST (24 * BERTH_MIB)
 
 struct berth_lazy_counts berth__lazy_counts;
 
@@ -449,8 +450,9 @@ bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
     }
 }
 
-/* Waiting for what cannot be enough helps nobody. */
-static bool is_worth_waiting(struct berth_pool *pool, uint64_t size)
+/* Waiting, or closing small batches, for what cannot be enough helps nobody. */
+static bool is_worth_waiting(struct berth_pool *pool, uint64_t size,
+                             enum berth_lazy_elsewhere elsewhere)
 {
     uint64_t bytes, reserved;
 
@@ -458,17 +460,20 @@ static bool is_worth_waiting(struct berth_pool *pool, uint64_t size)
     bytes = berth__lazy_bytes(pool);
     reserved = berth__pool_reserved(pool);
     berth__pool_unlock(pool);
-    return bytes >= size && bytes > reserved >> WAIT_LEAST_SHIFT;
+    return bytes >= size && (elsewhere == BERTH_LAZY_NOWHERE ||
+                             (bytes > WAIT_LEAST && bytes > reserved >> WAIT_LEAST_SHIFT));
 }
 
-bool berth__lazy_take(struct berth_pool *pool, uint64_t size,
+bool berth__lazy_take(struct berth_pool *pool, uint64_t size, enum berth_lazy_elsewhere elsewhere,
                       bool (*take)(struct berth_pool *pool, void *argument), void *argument)
 {
     if (berth__lazy_reclaim(pool, BERTH_LAZY_LOOK) && take(pool, argument))
         return true;
+    if (elsewhere == BERTH_LAZY_CHEAP && !is_worth_waiting(pool, size, elsewhere))
+        return false;
     if (berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE) && take(pool, argument))
         return true;
-    while (is_worth_waiting(pool, size) && berth__lazy_reclaim(pool, BERTH_LAZY_WAIT))
+    while (is_worth_waiting(pool, size, elsewhere) && berth__lazy_reclaim(pool, BERTH_LAZY_WAIT))
         if (take(pool, argument))
             return true;
     return false;

@@ -71,9 +71,11 @@ void berth__lazy_reclaim_pools(void);
 
 /*
  * The steps in this order until `take` finds what it looks for; its answer. A request of `size`
- * bytes does not wait for less.
+ * bytes does not wait for less. `elsewhere` says what else the caller can do: cut many blocks from
+ * one new segment, ask the driver for each, or nothing.
  */
-bool berth__lazy_take(struct berth_pool *pool, uint64_t size,
+enum berth_lazy_elsewhere { BERTH_LAZY_CHEAP, BERTH_LAZY_DEAR, BERTH_LAZY_NOWHERE };
+bool berth__lazy_take(struct berth_pool *pool, uint64_t size, enum berth_lazy_elsewhere elsewhere,
                       bool (*take)(struct berth_pool *pool, void *argument), void *argument);
 
 /* With the pool's lock held, and its caches shut: forgets all that waits, whose context is gone. */
