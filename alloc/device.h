@@ -64,6 +64,7 @@ enum {
     X(cuStreamWaitEvent, (berth_cu_stream stream, berth_cu_event event, unsigned flags))           \
     X(cuStreamQuery, (berth_cu_stream stream))                                                     \
     X(cuStreamGetCtx, (berth_cu_stream stream, berth_cu_context * context))                        \
+    X(cuStreamGetCtx_v2, (berth_cu_stream stream, berth_cu_context * context, void **green))       \
     X(cuDeviceGetMemPool, (berth_cu_pool * pool, berth_cu_device device))                          \
     X(cuDeviceGetDefaultMemPool, (berth_cu_pool * pool, berth_cu_device device))                   \
     X(cuDevicePrimaryCtxGetState, (berth_cu_device device, unsigned *flags, int *active))          \

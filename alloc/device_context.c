@@ -65,6 +65,15 @@ void berth__context_changed_for_all(void)
     atomic_fetch_add_explicit(&berth__context_generation, 1, memory_order_acq_rel);
 }
 
+bool berth__context_is_green(void)
+{
+    berth_cu_context primary = NULL;
+    void *green = NULL;
+
+    return berth__driver.cuStreamGetCtx_v2 &&
+           berth__driver.cuStreamGetCtx_v2(NULL, &primary, &green) == BERTH_CU_SUCCESS && green;
+}
+
 bool berth__context_is_tracked(void)
 {
     return !atomic_load_explicit(&is_distrusted, memory_order_relaxed);

@@ -54,10 +54,16 @@ static inline void berth__context_changed(void)
 void berth__context_changed_for_all(void);
 
 /*
- * From now on the driver is asked each time. At exit: the driver may have ended, and then its answer
- * is that (checklist 37).
+ * From now on the driver is asked each time. At exit: the driver may have ended, and then its
+ * answer is that (checklist 37).
  */
 void berth__context_track_no_more(void);
+
+/*
+ * Whether the calling thread's context is a green one. Its memory is the primary context's, whose
+ * work a free waits for, and outlives it; so the driver serves it (cuda.h, cuStreamGetCtx_v2).
+ */
+bool berth__context_is_green(void);
 
 /* Whether contexts are remembered; for tests, which may also begin anew. */
 bool berth__context_is_tracked(void);

@@ -90,7 +90,7 @@ static struct berth_pool *pool_find_or_make(berth_cu_context context, berth_tier
 
     if (BERTH_LIKELY(pool != NULL))
         return pool;
-    if (berth__device_of_current(&device) < 0)
+    if (berth__device_of_current(&device) < 0 || berth__context_is_green())
         return NULL;
     pthread_mutex_lock(&registry_lock);
     pool = pool_find(context, tier);

@@ -214,11 +214,93 @@ static CUcontext owner_of(CUdeviceptr p)
     return owner;
 }
 
+struct green_calls {
+    CUresult (*resource)(CUdevice, CUdevResource *, int);
+    CUresult (*describe)(CUdevResourceDesc *, CUdevResource *, unsigned);
+    CUresult (*create)(CUgreenCtx *, CUdevResourceDesc, CUdevice, unsigned);
+    CUresult (*convert)(CUcontext *, CUgreenCtx);
+    CUresult (*destroy)(CUgreenCtx);
+};
+
+static bool find_green_calls(struct green_calls *calls)
+{
+    *(void **)&calls->resource = check_driver_function("cuDeviceGetDevResource", 12040);
+    *(void **)&calls->describe = check_driver_function("cuDevResourceGenerateDesc", 12040);
+    *(void **)&calls->create = check_driver_function("cuGreenCtxCreate", 12040);
+    *(void **)&calls->convert = check_driver_function("cuCtxFromGreenCtx", 12040);
+    *(void **)&calls->destroy = check_driver_function("cuGreenCtxDestroy", 12040);
+    return calls->resource && calls->describe && calls->create && calls->convert && calls->destroy;
+}
+
+static void work_slowly(void *user)
+{
+    usleep(20000);
+}
+
+/* In a green context: its memory is written by late work of the primary one. */
+static void late_work_in_green(CUstream primary_stream)
+{
+    CUdeviceptr p = check_alloc(KIB(64)), next[3];
+    size_t wrong = 0;
+
+    EXPECT(cuLaunchHostFunc(primary_stream, work_slowly, NULL) == 0);
+    EXPECT(cuMemsetD8Async(p, 0xee, KIB(64), primary_stream) == 0);
+    EXPECT(cuMemFree_v2(p) == 0);
+    for (size_t i = 0; i < COUNT(next); i++) {
+        next[i] = check_alloc(KIB(64));
+        check_fill(next[i], KIB(64), 0x11);
+    }
+    EXPECT(cuStreamSynchronize(primary_stream) == 0);
+    for (size_t i = 0; i < COUNT(next); i++) {
+        wrong += !check_holds(next[i], KIB(64), 0x11);
+        EXPECT(cuMemFree_v2(next[i]) == 0);
+    }
+    SEEN("blocks written late: %zu\n", wrong);
+}
+
+static void use_green_context(void)
+{
+    CUdevResourceDesc description = NULL;
+    CUdevResource resource;
+    struct green_calls calls;
+    CUdeviceptr p, q;
+    CUgreenCtx green = NULL;
+    CUcontext context = NULL, left;
+    CUstream stream;
+    size_t before;
+
+    check_up();
+    if (!find_green_calls(&calls))
+        return;
+    stream = check_stream();
+    EXPECT(cuMemFree_v2(check_alloc(KIB(4))) == 0);
+    before = check_free_memory();
+    EXPECT(calls.resource(0, &resource, CU_DEV_RESOURCE_TYPE_SM) == 0);
+    EXPECT(calls.describe(&description, &resource, 1) == 0);
+    SEEN("create: %d", calls.create(&green, description, 0, CU_GREEN_CTX_DEFAULT_STREAM));
+    printf(" convert %d", calls.convert(&context, green));
+    printf(" push %d\n", cuCtxPushCurrent_v2(context));
+    late_work_in_green(stream);
+    p = check_alloc(KIB(4));
+    q = check_alloc(MIB(3));
+    check_pattern(p, KIB(4), 1);
+    check_pattern(q, MIB(3), 2);
+    EXPECT(cuMemFree_v2(check_alloc(MIB(9))) == 0 && cuMemFree_v2(check_alloc(KIB(9))) == 0);
+    SEEN("pop: %d", cuCtxPopCurrent_v2(&left));
+    printf(" destroy %d\n", calls.destroy(green));
+    SEEN("contents: %d %d", check_has_pattern(p, KIB(4), 1), check_has_pattern(q, MIB(3), 2));
+    printf(" free %d", cuMemFree_v2(p));
+    printf(" %d\n", cuMemFree_v2(q));
+    SEEN("given back: %d", check_free_memory() == before);
+    printf(" %d\n", cuMemFree_v2(check_alloc(before / MIB(2) * MIB(2))));
+}
+
 void item_29_contexts_own_memory(void)
 {
     CUcontext contexts[3], left;
     CUdeviceptr p[3][2];
 
+    check_in_child("a green context", use_green_context);
     check_up();
     contexts[0] = check_context;
     EXPECT(cuCtxCreate_v2(&contexts[1], 0, 0) == 0 && cuCtxPopCurrent_v2(&left) == 0);

@@ -52,7 +52,18 @@ static void context_empty(struct context *context)
 
 CUresult context_wait(struct context *context)
 {
-    return stream_wait_all(context);
+    CUresult result = stream_wait_all(context);
+    struct context *green = context->is_primary ? context->device->greens : NULL;
+
+    /* One that ends while the lock is given up was waited for by who ended it. */
+    for (; green && result == CUDA_SUCCESS; green = green->next_green)
+        result = stream_wait_all(green);
+    return result;
+}
+
+struct context *context_of_memory(struct context *context)
+{
+    return context->is_green ? context->device->primary : context;
 }
 
 CUresult context_resolve(struct context *given, struct context **ret_context)
@@ -103,30 +114,34 @@ static struct context *stack_top(void)
     return thread->contexts_count ? thread->contexts[thread->contexts_count - 1] : NULL;
 }
 
+static CUresult primary_retain(struct device *device)
+{
+    if (!device->primary) {
+        device->primary = context_new(device, device->primary_flags);
+        if (!device->primary)
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        device->primary->is_primary = true;
+    }
+    device->primary->active = true;
+    device->primary->flags = device->primary_flags;
+    device->primary_retained++;
+    return CUDA_SUCCESS;
+}
+
 FAKE_CALL(cuDevicePrimaryCtxRetain, CALL_INIT, (CUcontext * ret_context, CUdevice ordinal),
           (ret_context, ordinal), "%d", ordinal)
 {
     struct device *device = device_get(ordinal);
-    CUresult result = CUDA_SUCCESS;
+    CUresult result;
 
     if (!ret_context)
         return CUDA_ERROR_INVALID_VALUE;
     if (!device)
         return CUDA_ERROR_INVALID_DEVICE;
     state_lock();
-    if (!device->primary) {
-        device->primary = context_new(device, device->primary_flags);
-        if (device->primary)
-            device->primary->is_primary = true;
-        else
-            result = CUDA_ERROR_OUT_OF_MEMORY;
-    }
-    if (result == CUDA_SUCCESS) {
-        device->primary->active = true;
-        device->primary->flags = device->primary_flags;
-        device->primary_retained++;
+    result = primary_retain(device);
+    if (result == CUDA_SUCCESS)
         *ret_context = device->primary;
-    }
     state_unlock();
     return result;
 }
@@ -140,6 +155,38 @@ static CUresult primary_release(struct device *device)
     if (--device->primary_retained == 0)
         context_empty(device->primary);
     return CUDA_SUCCESS;
+}
+
+CUresult context_new_green(struct device *device, struct context **ret_context)
+{
+    CUresult result = primary_retain(device);
+    struct context *green;
+
+    if (result != CUDA_SUCCESS)
+        return result;
+    green = context_new(device, device->primary_flags);
+    if (!green) {
+        primary_release(device);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    green->is_green = true;
+    green->next_green = device->greens;
+    device->greens = green;
+    *ret_context = green;
+    return CUDA_SUCCESS;
+}
+
+CUresult context_delete_green(struct context *context)
+{
+    struct context **link = &context->device->greens;
+
+    if (!context->is_green)
+        return CUDA_ERROR_INVALID_CONTEXT;
+    context_empty(context);
+    while (*link != context)
+        link = &(*link)->next_green;
+    *link = context->next_green;
+    return primary_release(context->device);
 }
 
 FAKE_CALL(cuDevicePrimaryCtxRelease_v2, CALL_INIT, (CUdevice ordinal), (ordinal), "%d", ordinal)

@@ -15,6 +15,8 @@ struct context {
     unsigned long long id;
     unsigned flags;
     bool is_primary;
+    bool is_green;
+    struct context *next_green;   /* of a green one: in its device's list */
     bool active;                  /* false: destroyed, or a primary that nobody retains */
     struct segment_list segments; /* cuMemAlloc memory */
     struct stream *streams;       /* every live one, default streams included */
@@ -30,6 +32,11 @@ struct context {
 CUresult context_current(struct context **ret_context);
 /* The given one, or the current one for NULL. */
 CUresult context_resolve(struct context *given, struct context **ret_context);
+/* The context that memory allocated in `context` is of: a green one's is the primary's. */
+struct context *context_of_memory(struct context *context);
+/* A green context retains its device's primary one. */
+CUresult context_new_green(struct device *device, struct context **ret_context);
+CUresult context_delete_green(struct context *context);
 /* Waits for all work queued before, in every stream of the context; gives the
  * lock up meanwhile. */
 CUresult context_wait(struct context *context);

@@ -32,6 +32,8 @@ typedef struct mipmapped *CUmipmappedArray;
 typedef struct graph *CUgraph;
 typedef struct graph_node *CUgraphNode;
 typedef struct graph_exec *CUgraphExec;
+typedef struct context *CUgreenCtx;
+typedef struct dev_resource_desc *CUdevResourceDesc;
 typedef void (*CUhostFn)(void *user);
 typedef void (*CUstreamCallback)(CUstream stream, CUresult status, void *user);
 
@@ -347,6 +349,19 @@ typedef enum {
     CU_DEVICE_ATTRIBUTE_HOST_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED = 145,
     CU_DEVICE_ATTRIBUTE_MAX = 148
 } CUdevice_attribute;
+
+enum { CU_GREEN_CTX_DEFAULT_STREAM = 1 };
+enum { CU_DEV_RESOURCE_TYPE_SM = 1 };
+typedef struct {
+    int type;
+    unsigned char internal[92];
+    union {
+        struct {
+            unsigned int smCount, minSmPartitionSize, smCoscheduledAlignment;
+        } sm;
+        unsigned char oversize[48];
+    };
+} CUdevResource;
 
 enum {
     CU_GET_PROC_ADDRESS_DEFAULT = 0,

@@ -58,6 +58,15 @@ CUresult cuCtxDestroy(CUcontext context);
 CUresult cuCtxPushCurrent(CUcontext context);
 CUresult cuCtxPopCurrent(CUcontext *ret_context);
 
+/* green.c */
+CUresult cuDeviceGetDevResource(CUdevice ordinal, CUdevResource *ret_resource, int type);
+CUresult cuDevResourceGenerateDesc(CUdevResourceDesc *ret_desc, CUdevResource *resources,
+                                   unsigned int count);
+CUresult cuGreenCtxCreate(CUgreenCtx *ret_green, CUdevResourceDesc desc, CUdevice ordinal,
+                          unsigned int flags);
+CUresult cuGreenCtxDestroy(CUgreenCtx green);
+CUresult cuCtxFromGreenCtx(CUcontext *ret_context, CUgreenCtx green);
+
 /* memory.c */
 CUresult cuMemAlloc_v2(CUdeviceptr *ret_pointer, size_t size);
 CUresult cuMemAllocManaged(CUdeviceptr *ret_pointer, size_t size, unsigned int flags);

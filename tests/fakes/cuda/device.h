@@ -15,6 +15,7 @@ struct device {
     uint64_t used; /* multiples of the granule: segments, pools, VMM handles */
     struct context *primary;
     unsigned primary_retained;
+    struct context *greens; /* green contexts, whose work is the primary one's too */
     unsigned primary_flags;
     struct pool *default_pool;
     struct pool *current_pool;

@@ -4,6 +4,7 @@
 #include "call.h"
 #include "capture.h"
 #include "context.h"
+#include "device.h"
 #include "handle.h"
 #include "stream.h"
 
@@ -296,6 +297,10 @@ static CUresult marker_submit(struct context *context, struct fence *need, struc
         r = op_need(op, need);
     for (struct stream *stream = context->streams; !need && stream && r == 0; stream = stream->next)
         if (stream != context->marker_stream)
+            r = op_need(op, stream->last);
+    for (struct context *green = need || !context->is_primary ? NULL : context->device->greens;
+         green && r == 0; green = green->next_green)
+        for (struct stream *stream = green->streams; stream && r == 0; stream = stream->next)
             r = op_need(op, stream->last);
     if (r < 0) {
         op_free(op);

@@ -19,6 +19,7 @@ static CUresult memory_new(uint64_t size, enum mem_kind kind, CUdeviceptr *ret_p
 
     if (result != CUDA_SUCCESS)
         return result;
+    mem.context = context_of_memory(mem.context);
     mem.device = mem.context->device;
     result = segment_alloc(&mem.context->segments, size, 0, &mem.base, &mem.segment);
     /* QUESTION(gpu): does cuMemAlloc take back what pools hold unused before it

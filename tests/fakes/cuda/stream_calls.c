@@ -161,9 +161,13 @@ FAKE_STREAM_CALL(cuStreamGetCtx_v2, _ptsz, CALL_INIT,
                  (handle, ret_context, ret_green), "%s", "")
 {
     CUresult result = stream_context(handle, ret_context);
+    bool is_green = result == CUDA_SUCCESS && *ret_context && (*ret_context)->is_green;
 
+    /* A green context's stream is of its primary one. */
     if (result == CUDA_SUCCESS && ret_green)
-        *ret_green = NULL;
+        *ret_green = is_green ? *ret_context : NULL;
+    if (is_green)
+        *ret_context = context_of_memory(*ret_context);
     return result;
 }
 

@@ -50,7 +50,8 @@
     X(question_37_destroyed_stream_is_waited_for)                                                  \
     X(question_38_attributes_without_place)                                                        \
     X(question_39_wrong_free_in_capture)                                                           \
-    X(question_40_copy_past_the_end)
+    X(question_40_copy_past_the_end)                                                               \
+    X(question_41_memory_of_green_contexts)
 
 #define X(name) void name(void);
 QUESTIONS(X)

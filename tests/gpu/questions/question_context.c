@@ -220,3 +220,43 @@ void question_37_destroyed_stream_is_waited_for(void)
             usleep(1000);
     }
 }
+
+void question_41_memory_of_green_contexts(void)
+{
+    CUresult (*resource)(CUdevice, CUdevResource *, int);
+    CUresult (*describe)(CUdevResourceDesc *, CUdevResource *, unsigned);
+    CUresult (*create)(CUgreenCtx *, CUdevResourceDesc, CUdevice, unsigned);
+    CUresult (*convert)(CUcontext *, CUgreenCtx);
+    CUresult (*destroy)(CUgreenCtx);
+    CUcontext context = NULL, owner = NULL, left;
+    CUdevResourceDesc description = NULL;
+    CUgreenCtx green = NULL;
+    CUdevResource all;
+    CUdeviceptr p;
+
+    check_up();
+    *(void **)&resource = check_driver_function("cuDeviceGetDevResource", 12040);
+    *(void **)&describe = check_driver_function("cuDevResourceGenerateDesc", 12040);
+    *(void **)&create = check_driver_function("cuGreenCtxCreate", 12040);
+    *(void **)&convert = check_driver_function("cuCtxFromGreenCtx", 12040);
+    *(void **)&destroy = check_driver_function("cuGreenCtxDestroy", 12040);
+    if (!resource || !describe || !create || !convert || !destroy)
+        return;
+    EXPECT(resource(0, &all, CU_DEV_RESOURCE_TYPE_SM) == 0 && describe(&description, &all, 1) == 0);
+    SEEN("create: %d", create(&green, description, 0, CU_GREEN_CTX_DEFAULT_STREAM));
+    printf(" convert %d", convert(&context, green));
+    printf(" push %d\n", cuCtxPushCurrent_v2(context));
+    p = check_alloc(MIB(3));
+    EXPECT(cuPointerGetAttribute(&owner, CU_POINTER_ATTRIBUTE_CONTEXT, p) == 0);
+    SEEN("its memory is of the primary context %d, of the green one %d\n", owner == check_context,
+         owner == context);
+    EXPECT(cuCtxPopCurrent_v2(&left) == 0);
+    free_beside("a free beside work of the primary context", p, check_stream());
+    EXPECT(cuCtxPushCurrent_v2(context) == 0);
+    p = check_alloc(MIB(3));
+    check_fill(p, MIB(3), 41);
+    EXPECT(cuCtxPopCurrent_v2(&left) == 0);
+    SEEN("destroy: %d", destroy(green));
+    printf(" the memory is there %d", cuMemcpyDtoH_v2(&all, p, sizeof(all)));
+    printf(" free %d\n", cuMemFree_v2(p));
+}
