@@ -6,6 +6,7 @@ Usage: shared.py DRIVER_DIR BERTH CLIENT [unittest's arguments]
 """
 import array
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -559,9 +560,11 @@ class Refusals(Case):
 class Keeper(threading.Thread):
     """A socket that answers shared.open as it was told, with these descriptors."""
 
+    numbers = itertools.count()
+
     def __init__(self, directory, answer, descriptors=()):
         super().__init__(daemon=True)
-        self.path = os.path.join(directory, f"keeper-{id(self)}.sock")
+        self.path = os.path.join(directory, f"keeper-{next(self.numbers)}.sock")
         self.answer, self.descriptors = answer, descriptors
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.path)
@@ -600,6 +603,7 @@ class Strangers(Case):
     def test_what_they_say_is_checked(self):
         ours = self.keeper()
         program = Program(self, policy(None))
+        self.assertEqual(program.tier()["state"], "empty") # its socket is open
         before = program.tell("descriptors")
         pipe = os.pipe()
         named = os.memfd_create("fake-vmm-device-0")
