@@ -5,6 +5,7 @@
  */
 #include "alloc/cache.h"
 
+#include "alloc/block_slab.h"
 #include "alloc/device_context.h"
 #include "alloc/pool.h"
 #include "alloc/tier_ops.h"
@@ -293,6 +294,33 @@ static void a_pool_that_serves_another_tier_counts_there(void **state)
     berth__pool_release_cached(0);
 }
 
+static uint64_t mapped;
+static void *(*map_really)(size_t size);
+
+static void *map_and_count(size_t size)
+{
+    mapped += size;
+    return map_really(size);
+}
+
+/* Goal: below 0.5 % of what is reserved, with blocks of 32 KiB and nothing known before. */
+static void records_take_little(void **state)
+{
+    static uintptr_t block[16384];
+    struct berth_pool_request request = {.size = KIB(32)};
+
+    map_really = berth__slab_map;
+    berth__slab_map = map_and_count;
+    for (unsigned i = 0; i < 16384; i++)
+        assert_int_equal(berth__pool_alloc(&request, &block[i]), 0);
+    berth__slab_map = map_really;
+    print_message("%llu bytes of records for %llu reserved\n", (unsigned long long)mapped,
+                  (unsigned long long)mock_bytes());
+    assert_true(mapped < mock_bytes() / 200);
+    for (unsigned i = 0; i < 16384; i++)
+        assert_int_equal(berth__pool_free(block[i]), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +336,7 @@ int main(void)
         TEST(an_unseen_switch_is_noticed_on_a_miss),
         TEST(the_peak_of_one_thread_is_exact),
         TEST(a_pool_that_serves_another_tier_counts_there),
+        TEST(records_take_little),
     };
 
     berth__device_register();
