@@ -203,23 +203,31 @@ int berth__stream_find(berth_cu_stream handle, struct berth_stream **ret)
     return r;
 }
 
-void berth__stream_made(berth_cu_stream handle)
-{
-    berth_cu_context context = NULL;
-    int device;
-
-    if (berth__stream_is_default(handle) || berth__pool_disabled() ||
-        berth__device_current(&context) < 0 || !context || berth__device_of_current(&device) < 0)
-        return;
-    if (!stream_add(handle, context, device, 0, true))
-        berth__order_set_unsure(context);
-}
-
 /* The stream can no longer be found. */
 static void stream_end(struct berth_stream *stream)
 {
     atomic_store(&stream->state, BERTH_STREAM_ENDING);
     atomic_fetch_add(&generation, 1);
+}
+
+void berth__stream_made(berth_cu_stream handle)
+{
+    berth_cu_context context = NULL;
+    struct berth_stream *stale;
+    int device;
+
+    if (berth__stream_is_default(handle) || berth__pool_disabled() ||
+        berth__device_current(&context) < 0 || !context || berth__device_of_current(&device) < 0)
+        return;
+    /* The handle's last stream was destroyed in a way that no hook saw; its work may go on. */
+    stale = stream_look_up(handle, NULL, 0);
+    if (stale) {
+        stream_end(stale);
+        berth__stream_thread_ends(stale);
+        atomic_store(&stale->state, BERTH_STREAM_FREE);
+    }
+    if (!stream_add(handle, context, device, 0, true))
+        berth__order_set_unsure(context);
 }
 
 struct berth_stream *berth__stream_destroy_begin(berth_cu_stream handle,

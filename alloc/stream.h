@@ -94,7 +94,10 @@ int berth__stream_each_made(berth_cu_context context,
 /* Whether the calling thread may use the stream: not where it is another thread's default one. */
 bool berth__stream_is_reachable(const struct berth_stream *stream);
 
-/* Called in a thread that ends, for each of its own default streams that has a record. */
+/*
+ * Called for a stream that can be asked for nothing more: in a thread that ends, for its own default
+ * streams; and for one whose handle has come again.
+ */
 extern void (*const berth__stream_thread_ends)(struct berth_stream *stream);
 
 #endif

@@ -18,6 +18,9 @@
  *  table      the compiled, immutable, versioned form of the rules.
  *  threshold  the size from which a block is looked at one by one.
  *  sequence   the thread's count of allocations at or above the threshold since berth_step().
+ *  point      a moment in the work of a context or a stream, which passes; see order.h.
+ *  batch      blocks that were freed and wait for one point.
+ *  set        the cached blocks that were freed in the order of one stream.
  *
  * "extent" and "arena" are jemalloc's words, "stream" is CUDA's. An "OS page" and a "GPU page" are
  * written in full. A block is *requested* at one size and *held* at another: its size class.
