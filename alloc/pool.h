@@ -147,6 +147,12 @@ void berth__pool_disable(void);
 /* Whether a pool exists: CUDA memory was allocated in this process. */
 bool berth__pool_in_use(void);
 
+/*
+ * Free and total bytes of the devices on which there are pools, as the driver sees them. False where
+ * it does not say. Asks the driver: for the control thread.
+ */
+bool berth__pool_room(uint64_t *ret_free, uint64_t *ret_total);
+
 /* What the pools hold, counted by walking them; for tests. */
 struct berth_pool_audit {
     uint64_t reserved, held, cached, waiting;

@@ -65,7 +65,7 @@ int berth__pool_tend_interval(void)
 }
 
 /* The free memory of the pool's device, as the driver sees it in the pool's context. */
-static bool query_free(struct berth_pool *pool, uint64_t *ret)
+static bool query_free(struct berth_pool *pool, uint64_t *ret, uint64_t *ret_total)
 {
     size_t free_size = 0, total_size = 0;
     berth_cu_context context;
@@ -86,7 +86,29 @@ static bool query_free(struct berth_pool *pool, uint64_t *ret)
     }
     berth__pool_count_released(pool, QUERY_BYTES);
     *ret = free_size;
+    *ret_total = total_size;
     return is_known;
+}
+
+bool berth__pool_room(uint64_t *ret_free, uint64_t *ret_total)
+{
+    uint64_t seen = 0; /* devices, one bit each */
+
+    *ret_free = *ret_total = 0;
+    if (berth__pool_disabled())
+        return false;
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
+        int device = atomic_load(&pool->device);
+        uint64_t bit = (uint64_t)1 << (device & 63), free_size, total_size;
+
+        if (!atomic_load(&pool->context) || (seen & bit) ||
+            !query_free(pool, &free_size, &total_size))
+            continue;
+        seen |= bit;
+        *ret_free += free_size;
+        *ret_total += total_size;
+    }
+    return seen != 0;
 }
 
 static void keep_floor(uint64_t floor)
@@ -95,11 +117,11 @@ static void keep_floor(uint64_t floor)
 
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
         int device = atomic_load(&pool->device);
-        uint64_t bit = (uint64_t)1 << (device & 63), free_size = 0;
+        uint64_t bit = (uint64_t)1 << (device & 63), free_size = 0, total_size;
 
         if (!atomic_load(&pool->context) || (device < 64 && (seen & bit)) ||
             berth__pool_reclaimable(device) == 0 || berth__device_capturing() ||
-            !query_free(pool, &free_size))
+            !query_free(pool, &free_size, &total_size))
             continue;
         seen |= bit;
         if (free_size < floor && berth__pool_release_some(device, floor - free_size) == 0)

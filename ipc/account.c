@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/account.h"
 
+#include "alloc/pool.h"
 #include "alloc/pool_lazy.h"
 #include "alloc/pool_stream.h"
 #include "alloc/stats.h"
@@ -162,6 +163,24 @@ static json_t *order_json(void)
                      number(load(&berth__stream_counts.waiting_reuses)));
 }
 
+/*
+ * What the devices have given to others than the tiers: to the driver itself, for code, contexts
+ * and stacks, to graphs, and to other processes. null where the driver does not say.
+ */
+static json_t *device_json(void)
+{
+    uint64_t free_size, total_size, used, reserved = 0;
+
+    if (!berth__pool_room(&free_size, &total_size))
+        return json_null();
+    for (unsigned id = 0; id < berth__tier_count(); id++)
+        if (berth__tier((berth_tier_id)id)->kind == BERTH_KIND_DEVICE)
+            reserved += load(&berth__tier_stats[id].reserved);
+    used = total_size - free_size;
+    return json_pack("{s:I,s:I,s:I}", "total", number(total_size), "free", number(free_size),
+                     "others", number(used > reserved ? used - reserved : 0));
+}
+
 int berth__account_add(json_t *object)
 {
     struct tier_reading total;
@@ -171,7 +190,8 @@ int berth__account_add(json_t *object)
     /* First of all: it brings the tiers' counters of cached bytes up to date. */
     if (json_object_set_new(object, "host", host_json(&small)) < 0 ||
         json_object_set_new(object, "tiers", tiers_json(&total, &borrowed)) < 0 ||
-        json_object_set_new(object, "order", order_json()) < 0)
+        json_object_set_new(object, "order", order_json()) < 0 ||
+        json_object_set_new(object, "device", device_json()) < 0)
         return -ENOMEM;
     sums = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "requested", number(total.sum.requested),
                      "held", number(total.sum.held), "blocks", number(total.sum.blocks), "reserved",

@@ -187,6 +187,23 @@ static void print_order(const json_t *order)
                (unsigned long long)idle, (unsigned long long)behind);
 }
 
+/* Device memory that no tier has: the account and this are all that is used. */
+static void print_device(const json_t *device)
+{
+    static const char *const heads[] = {"DEVICES", "TOTAL", "FREE", "DRIVER AND OTHERS"};
+    struct berth_grid grid;
+
+    if (!json_is_object(device))
+        return;
+    berth__grid_init(&grid, "lrrr", heads);
+    berth__grid_text(&grid, "all");
+    berth__grid_size(&grid, number(device, "total"));
+    berth__grid_size(&grid, number(device, "free"));
+    berth__grid_size(&grid, number(device, "others"));
+    putchar('\n');
+    berth__grid_finish(&grid, stdout);
+}
+
 static void rule_row(struct berth_grid *grid, const json_t *rule)
 {
     berth__grid_text(grid, string(rule, "name"));
@@ -235,6 +252,7 @@ static void print_people(const json_t *stat, const struct berth_process *process
     print_tags(stat);
     putchar('\n');
     print_tiers(stat);
+    print_device(json_object_get(stat, "device"));
     print_order(json_object_get(stat, "order"));
     if (json_is_object(json_object_get(stat, "plan"))) {
         putchar('\n');
