@@ -37,6 +37,7 @@ struct berth_order_context {
      * driver's event for a context waits for such a stream, its manual does not say. By `lock`.
      */
     struct berth_order_point *departed;
+    unsigned departed_out; /* those that are not listed, because a thread is asking. By `lock` */
     _Atomic uint64_t departures;
     atomic_bool is_lost; /* a stream ended whose work could not be given a point */
 };
@@ -311,8 +312,12 @@ static int event_query(const struct berth_order_point *point)
     return result == BERTH_CU_SUCCESS ? 1 : berth__device_error(result);
 }
 
-/* Takes out a departed stream's point that was numbered up to `last`, or puts one back. */
-static struct berth_order_point *departed_take(struct berth_order_context *owner, uint64_t last)
+/*
+ * Takes out a departed stream's point that was numbered up to `last`, which departed_settle() must
+ * follow. *ret_is_asked says whether another thread has taken one out and not settled it.
+ */
+static struct berth_order_point *departed_take(struct berth_order_context *owner, uint64_t last,
+                                               bool *ret_is_asked)
 {
     struct berth_order_point **link = &owner->departed, *point;
 
@@ -320,8 +325,11 @@ static struct berth_order_point *departed_take(struct berth_order_context *owner
     while (*link && (*link)->departed > last)
         link = &(*link)->next;
     point = *link;
-    if (point)
+    *ret_is_asked = owner->departed_out > 0;
+    if (point) {
         *link = point->next;
+        owner->departed_out++;
+    }
     pthread_mutex_unlock(&lock);
     return point;
 }
@@ -334,22 +342,35 @@ static void departed_put(struct berth_order_context *owner, struct berth_order_p
     pthread_mutex_unlock(&lock);
 }
 
-/* Called inside the door: whether the streams that were destroyed before are done, too. */
+static void departed_settle(struct berth_order_context *owner, struct berth_order_point *point,
+                            bool has_passed)
+{
+    if (!has_passed)
+        departed_put(owner, point);
+    pthread_mutex_lock(&lock);
+    owner->departed_out--;
+    pthread_mutex_unlock(&lock);
+    if (has_passed) {
+        point->next = NULL;
+        berth__order_done(point);
+    }
+}
+
+/*
+ * Called inside the door: whether the streams that were destroyed before are done, too. While
+ * another thread asks about one that is not listed meanwhile, nobody knows: then not yet.
+ */
 static int departed_query(struct berth_order_context *owner, uint64_t last)
 {
     struct berth_order_point *point;
+    bool is_asked = false;
     int r = 1;
 
-    while (r == 1 && (point = departed_take(owner, last))) {
+    while (r == 1 && (point = departed_take(owner, last, &is_asked))) {
         r = point_is_current(point) ? event_query(point) : 1;
-        if (r == 1) {
-            point->next = NULL;
-            berth__order_done(point);
-        } else {
-            departed_put(owner, point);
-        }
+        departed_settle(owner, point, r == 1);
     }
-    return r;
+    return r == 1 && is_asked ? 0 : r;
 }
 
 int berth__order_query(const struct berth_order_point *point)

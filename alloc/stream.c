@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <string.h>
 
 #define BUCKET_SHIFT 8
 #define BUCKETS (1u << BUCKET_SHIFT)
@@ -104,8 +105,14 @@ static struct berth_stream *stream_add(berth_cu_stream handle, berth_cu_context 
     return stream;
 }
 
+/*
+ * The thread may go on to use streams, in a destructor of the program's that runs later: to Berth
+ * it is then another thread, and does not remember records that may be somebody else's by then.
+ */
 static void thread_done(void *serial)
 {
+    memset(recents, 0, sizeof(recents));
+    thread_serial = 0;
     if (berth__pool_disabled())
         return;
     for (unsigned i = 0; i < BUCKETS; i++)

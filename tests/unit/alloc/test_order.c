@@ -209,6 +209,58 @@ static void a_lazy_free_waits_for_streams_that_are_no_more(void **state)
     stream_delete(idle_stream);
 }
 
+static berth_cu_result (*query)(berth_cu_event event);
+static atomic_bool is_asking, may_answer;
+
+/* The first one who asks about what is not done yet gets the answer late. */
+static berth_cu_result query_slowly(berth_cu_event event)
+{
+    berth_cu_result result = query(event);
+
+    if (result == BERTH_CU_NOT_READY && !atomic_exchange(&is_asking, true))
+        while (!atomic_load(&may_answer))
+            ;
+    return result;
+}
+
+static void *ask(void *point)
+{
+    return (void *)(intptr_t)berth__order_query(point);
+}
+
+static void two_that_ask_at_once_both_see_a_stream_that_is_no_more(void **state)
+{
+    berth_cu_result (*record)(berth_cu_context, berth_cu_event) = berth__driver.cuCtxRecordEvent;
+    struct berth_order_point *first, *second;
+    pthread_t thread;
+    void *answer;
+
+    idle_stream = stream_new();
+    berth__driver.cuCtxRecordEvent = record_elsewhere;
+    stream_delete(busy_stream());
+    assert_int_equal(berth__order_record((berth_cu_context)context, &first), 0);
+    assert_int_equal(berth__order_record((berth_cu_context)context, &second), 0);
+    assert_int_equal(cuStreamSynchronize(idle_stream), 0);
+    query = berth__driver.cuEventQuery;
+    berth__driver.cuEventQuery = query_slowly;
+    assert_int_equal(pthread_create(&thread, NULL, ask, first), 0);
+    while (!atomic_load(&is_asking))
+        ;
+    assert_int_equal(berth__order_query(second), 0);
+    atomic_store(&may_answer, true);
+    assert_int_equal(pthread_join(thread, &answer), 0);
+    assert_ptr_equal(answer, NULL);
+    atomic_store(&may_go_on, true);
+    while (berth__order_query(second) != 1)
+        ;
+    assert_int_equal(berth__order_query(first), 1);
+    berth__driver.cuEventQuery = query;
+    berth__driver.cuCtxRecordEvent = record;
+    berth__order_done(first);
+    berth__order_done(second);
+    stream_delete(idle_stream);
+}
+
 static void what_waits_is_used_before_the_driver_is_asked(void **state)
 {
     uintptr_t block = alloc((uint64_t)8 << 20);
@@ -446,6 +498,67 @@ static void default_streams_are_not_one_another(void **state)
     free_in(CU_STREAM_PER_THREAD, mine);
 }
 
+static pthread_key_t late_key;
+static uintptr_t late_block, next_block;
+static atomic_int late_step;
+
+static void await_step(int step)
+{
+    while (atomic_load(&late_step) < step)
+        ;
+}
+
+/* Runs after Berth has seen the thread end. The simulated driver has forgotten its context. */
+static void free_late(void *argument)
+{
+    if (cuCtxSetCurrent(context) != 0 || cuLaunchHostFunc(CU_STREAM_PER_THREAD, hold, NULL) != 0)
+        abort();
+    atomic_store(&late_step, 1);
+    await_step(2);
+    if (berth__stream_free(late_block, BERTH_STREAM_PER_THREAD) != 0)
+        abort();
+    atomic_store(&late_step, 3);
+    await_step(4);
+}
+
+static void *end_late(void *argument)
+{
+    use_context(context);
+    late_block = alloc_in(CU_STREAM_PER_THREAD, SIZE);
+    pthread_setspecific(late_key, &late_block);
+    return NULL;
+}
+
+static void *come_next(void *argument)
+{
+    await_step(1);
+    use_context(context);
+    free_in(CU_STREAM_PER_THREAD, alloc_in(CU_STREAM_PER_THREAD, 3 * SIZE));
+    atomic_store(&late_step, 2);
+    await_step(3);
+    next_block = alloc_in(CU_STREAM_PER_THREAD, SIZE);
+    atomic_store(&late_step, 4);
+    free_in(CU_STREAM_PER_THREAD, next_block);
+    return NULL;
+}
+
+static void a_thread_that_ends_frees_in_no_other_threads_stream(void **state)
+{
+    pthread_t first, second;
+
+    /* Berth's own key comes first, and so does its destructor. */
+    free_in(CU_STREAM_PER_THREAD, alloc_in(CU_STREAM_PER_THREAD, SIZE));
+    berth__stream_release(0);
+    assert_int_equal(pthread_key_create(&late_key, free_late), 0);
+    assert_int_equal(pthread_create(&first, NULL, end_late, NULL), 0);
+    assert_int_equal(pthread_create(&second, NULL, come_next, NULL), 0);
+    assert_int_equal(pthread_join(second, NULL), 0);
+    atomic_store(&may_go_on, true);
+    assert_int_equal(pthread_join(first, NULL), 0);
+    assert_int_not_equal(next_block, late_block);
+    pthread_key_delete(late_key);
+}
+
 static void the_drivers_pool_is_seen_without_the_cache(void **state)
 {
     CUstream stream = stream_new();
@@ -489,6 +602,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(a_lazy_free_waits_for_the_work_before_it),
         CASE(a_lazy_free_waits_for_streams_that_are_no_more),
+        CASE(two_that_ask_at_once_both_see_a_stream_that_is_no_more),
         CASE(what_waits_is_used_before_the_driver_is_asked),
         CASE(nothing_is_recorded_while_a_capture_is_open),
         CASE(an_older_driver_records_each_stream),
@@ -500,6 +614,7 @@ int main(void)
         CASE(a_program_can_forbid_dependencies),
         CASE(a_destroyed_stream_keeps_its_blocks_until_its_work_is_done),
         CASE(default_streams_are_not_one_another),
+        CASE(a_thread_that_ends_frees_in_no_other_threads_stream),
         CASE(the_drivers_pool_is_seen_without_the_cache),
         CASE(a_pool_of_the_programs_own_is_the_drivers),
     };
