@@ -626,9 +626,29 @@ class Tool(Case):
     def test_help_names_every_command(self):
         told = self.good("help")
         self.assertEqual(told, self.good("--help"))
-        for command in ("run", "ps", "stat", "policy", "limit", "trim", "options", "doctor"):
+        parts = {"trace": ("record", "replay", "plan", "export"),
+                 "policy": ("check", "compile", "show", "apply"),
+                 "pool": ("list", "create", "drop", "attach", "detach")}
+        for command in ("run", "ps", "stat", "trace", "snapshot", "policy", "pool", "limit",
+                        "trim", "options", "doctor", "help", "version"):
             self.assertIn("\n  " + command, told)
-            self.assertIn(f"usage: berth {command}", self.good("help", command))
+            help_text = self.good("help", command)
+            self.assertTrue(help_text.startswith(f"usage: berth {command}"), help_text)
+            self.assertEqual(help_text, self.good(command, "--help"))
+            self.assertEqual(help_text, self.good(command, "-h"))
+            for part in parts.get(command, ()):
+                self.assertIn(f"\n  berth {command} {part} ", help_text)
+                part_text = self.good(command, part, "--help")
+                self.assertTrue(part_text.startswith(f"usage: berth {command} {part} "), part_text)
+                self.assertEqual(part_text, self.good("help", command, part))
+                self.assertEqual(part_text, self.good(command, part, "something", "--help")
+                                 if part != "record" else part_text)
+        self.assertIn("usage: berth limit", self.good("limit", "1", "--help"))
+        self.assertIn("usage: berth trace record", self.good("trace", "record", "-o", "x", "-h"))
+        self.refused("'nonsense' is not expected", "help", "trace", "nonsense", status=2)
+        # What follows a program is that program's.
+        self.assertEqual(self.good("run", "--", "printf", "%s", "-h"), "-h")
+        self.assertEqual(self.good("run", "printf", "%s", "-h"), "-h")
         self.assertRegex(self.good("--version"), r"^berth \d+\.\d+\.\d+\n$")
 
     def test_a_wrong_command_line_is_refused(self):
