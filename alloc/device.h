@@ -68,7 +68,6 @@ enum {
     X(cuDeviceGetMemPool, (berth_cu_pool * pool, berth_cu_device device))                          \
     X(cuDeviceGetDefaultMemPool, (berth_cu_pool * pool, berth_cu_device device))                   \
     X(cuDevicePrimaryCtxGetState, (berth_cu_device device, unsigned *flags, int *active))          \
-    X(cuDevicePrimaryCtxRetain, (berth_cu_context * context, berth_cu_device device))              \
     X(cuStreamSynchronize, (berth_cu_stream stream))                                               \
     X(cuStreamSynchronize_ptsz, (berth_cu_stream stream))                                          \
     X(cuStreamIsCapturing, (berth_cu_stream stream, int *status))                                  \
@@ -209,6 +208,7 @@ enum {
     X(cuCtxDestroy, (berth_cu_context context))                                                    \
     X(cuCtxDestroy_v2, (berth_cu_context context))                                                 \
     X(cuCtxDetach, (berth_cu_context context))                                                     \
+    X(cuDevicePrimaryCtxRetain, (berth_cu_context * context, berth_cu_device device))              \
     X(cuDevicePrimaryCtxReset, (berth_cu_device device))                                           \
     X(cuDevicePrimaryCtxReset_v2, (berth_cu_device device))                                        \
     X(cuDevicePrimaryCtxRelease, (berth_cu_device device))                                         \

@@ -670,6 +670,11 @@ void berth__pool_disable(void)
     atomic_store(&berth__pool_is_disabled, true);
 }
 
+bool berth__pool_is_off(void)
+{
+    return berth__pool_disabled();
+}
+
 bool berth__pool_in_use(void)
 {
     return atomic_load_explicit(&berth__pool_first, memory_order_relaxed) != NULL;

@@ -144,12 +144,14 @@ void berth__pool_drop_end(berth_cu_context context, bool is_destroyed);
 
 /* In a forked child: the parent's context is not the child's, so everything is forwarded. */
 void berth__pool_disable(void);
+/* Whether it was said: other threads' locks may then be held for ever. */
+bool berth__pool_is_off(void);
 /* Whether a pool exists: CUDA memory was allocated in this process. */
 bool berth__pool_in_use(void);
 
 /*
- * Free and total bytes of the devices on which there are pools, as the driver sees them. False where
- * it does not say. Asks the driver: for the control thread.
+ * Free and total bytes of the devices on which there are pools, as the driver sees them. False
+ * where it does not say. Asks the driver: for the control thread.
  */
 bool berth__pool_room(uint64_t *ret_free, uint64_t *ret_total);
 

@@ -17,6 +17,7 @@
 #include "ipc/control.h"
 #include "ipc/shared_tier.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 EXPORT(cuInit);
@@ -28,6 +29,7 @@ EXPORT(cuCtxPopCurrent_v2);
 EXPORT(cuCtxDestroy);
 EXPORT(cuCtxDestroy_v2);
 EXPORT(cuCtxDetach);
+EXPORT(cuDevicePrimaryCtxRetain);
 EXPORT(cuDevicePrimaryCtxReset);
 EXPORT(cuDevicePrimaryCtxReset_v2);
 EXPORT(cuDevicePrimaryCtxRelease);
@@ -167,11 +169,35 @@ berth_cu_result berth__hook_cuCtxDetach(berth_cu_context context)
     return destroy(berth__driver.cuCtxDetach, context);
 }
 
+/*
+ * A primary context that ends and begins again has the same handle: nobody could tell whose are the
+ * blocks, streams and records that have it. So none begins while one is ending here, nor the other
+ * way round; the driver, too, does one after the other. Held over the driver's call, which may wait
+ * for the device, but wanted by nobody else.
+ */
+static pthread_rwlock_t primary_lock = PTHREAD_RWLOCK_INITIALIZER;
+
+/* cuDevicePrimaryCtxRetain(context, device): makes the primary context if there is none. */
+berth_cu_result berth__hook_cuDevicePrimaryCtxRetain(berth_cu_context *context,
+                                                     berth_cu_device device)
+{
+    berth_cu_result result;
+
+    NEED(cuDevicePrimaryCtxRetain);
+    /* In a forked child the lock may be held by a thread that is not there. */
+    if (berth__pool_is_off())
+        return berth__driver.cuDevicePrimaryCtxRetain(context, device);
+    pthread_rwlock_rdlock(&primary_lock);
+    result = berth__driver.cuDevicePrimaryCtxRetain(context, device);
+    pthread_rwlock_unlock(&primary_lock);
+    return result;
+}
+
 typedef berth_cu_result (*primary_function)(berth_cu_device device);
 
 /* After `function` the primary context whose handle was read before is gone: always, or if last. */
-static berth_cu_result end_primary(primary_function function, berth_cu_device device,
-                                   bool is_only_if_last)
+static berth_cu_result end_primary_alone(primary_function function, berth_cu_device device,
+                                         bool is_only_if_last)
 {
     berth_cu_context context = berth__device_primary(device);
     berth_cu_result result;
@@ -183,6 +209,19 @@ static berth_cu_result end_primary(primary_function function, berth_cu_device de
                    (!is_only_if_last || !berth__device_primary(device));
     streams_end(context, is_destroyed);
     return is_destroyed ? forget(result, context) : result;
+}
+
+static berth_cu_result end_primary(primary_function function, berth_cu_device device,
+                                   bool is_only_if_last)
+{
+    berth_cu_result result;
+
+    if (berth__pool_is_off())
+        return function(device);
+    pthread_rwlock_wrlock(&primary_lock);
+    result = end_primary_alone(function, device, is_only_if_last);
+    pthread_rwlock_unlock(&primary_lock);
+    return result;
 }
 
 /* cuDevicePrimaryCtxReset: destroys the device's primary context whoever retains it. */
