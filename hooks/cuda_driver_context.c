@@ -4,6 +4,7 @@
  * a thread's context. All are the driver's own; Berth looks at the outcome. Any thread.
  */
 #include "alloc/device_context.h"
+#include "alloc/peer.h"
 #include "alloc/pool.h"
 #include "alloc/pool_borrow.h"
 #include "alloc/pool_foreign.h"
@@ -114,18 +115,17 @@ static void streams_end(berth_cu_context context, bool is_destroyed)
         berth__stream_context_gone(context);
 }
 
-/* The context is gone, its memory too; the driver is not called for it. Checklist 28. */
-static berth_cu_result forget(berth_cu_result result, berth_cu_context context)
+/*
+ * The context is gone, and its pools know: what else was its own is, too. The driver is not called
+ * for it. Checklist 28.
+ */
+static void forget(berth_cu_context context)
 {
-    berth__context_changed_for_all();
-    if (result == BERTH_CU_SUCCESS && context) {
-        berth__pool_drop(context);
-        berth__foreign_drop(context);
-        berth__loan_drop(context);
-        berth__handle_drop(context);
-        berth__capture_forget(context, NULL);
-    }
-    return result;
+    berth__foreign_drop(context);
+    berth__loan_drop(context);
+    berth__handle_drop(context);
+    berth__peer_drop(context);
+    berth__capture_forget(context, NULL);
 }
 
 /* Calls `function`, which destroys the context unless it fails. */
@@ -140,12 +140,8 @@ static berth_cu_result destroy(berth_cu_result (*function)(berth_cu_context),
     berth__context_changed_for_all();
     streams_end(context, result == BERTH_CU_SUCCESS);
     berth__pool_drop_end(context, result == BERTH_CU_SUCCESS);
-    if (result == BERTH_CU_SUCCESS && context) {
-        berth__foreign_drop(context);
-        berth__loan_drop(context);
-        berth__handle_drop(context);
-        berth__capture_forget(context, NULL);
-    }
+    if (result == BERTH_CU_SUCCESS && context)
+        forget(context);
     return result;
 }
 
@@ -208,7 +204,12 @@ static berth_cu_result end_primary_alone(primary_function function, berth_cu_dev
     is_destroyed = result == BERTH_CU_SUCCESS && context &&
                    (!is_only_if_last || !berth__device_primary(device));
     streams_end(context, is_destroyed);
-    return is_destroyed ? forget(result, context) : result;
+    if (is_destroyed) {
+        berth__context_changed_for_all();
+        berth__pool_drop(context);
+        forget(context);
+    }
+    return result;
 }
 
 static berth_cu_result end_primary(primary_function function, berth_cu_device device,

@@ -228,6 +228,31 @@ static void *work(void *argument)
     return NULL;
 }
 
+/*
+ * A context that was opened to a peer ends; the next one on its device is open to nobody. Only
+ * memory that is mapped can be asked about: natively there is none, so this looks at Berth's.
+ */
+static void end_an_open_context(void)
+{
+    const CUmemLocation other = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 1};
+    unsigned long long flags = 0;
+    CUdeviceptr block;
+
+    CHECK(cuCtxSetCurrent(primary[1]) == CUDA_SUCCESS);
+    CHECK(cuCtxEnablePeerAccess(primary[0], 0) == CUDA_SUCCESS);
+    CHECK(cuCtxSetCurrent(primary[0]) == CUDA_SUCCESS);
+    CHECK(cuMemAlloc_v2(&block, 100000) == CUDA_SUCCESS);
+    if (cuMemGetAccess(&flags, &other, block) == CUDA_SUCCESS)
+        CHECK(flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+    CHECK(cuDevicePrimaryCtxReset_v2(0) == CUDA_SUCCESS);
+    CHECK(cuDevicePrimaryCtxRetain(&primary[0], 0) == CUDA_SUCCESS);
+    CHECK(cuCtxSetCurrent(primary[0]) == CUDA_SUCCESS);
+    CHECK(cuMemAlloc_v2(&block, 100000) == CUDA_SUCCESS);
+    if (cuMemGetAccess(&flags, &other, block) == CUDA_SUCCESS)
+        CHECK(flags == CU_MEM_ACCESS_FLAGS_PROT_NONE);
+    CHECK(cuMemFree_v2(block) == CUDA_SUCCESS);
+}
+
 int main(int argc, char **argv)
 {
     static struct thread threads[THREADS];
@@ -249,5 +274,6 @@ int main(int argc, char **argv)
         served += threads[i].served;
     }
     CHECK(served > THREADS * STEPS / 8);
+    end_an_open_context();
     return 0;
 }
