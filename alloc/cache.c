@@ -145,6 +145,19 @@ bool berth__cache_put(struct berth_cache *cache, struct berth_block *block)
     return true;
 }
 
+/*
+ * Where blocks of all sizes are neighbours, a large one that a thread keeps cannot join those
+ * beside it: it would cost more memory than it saves time.
+ */
+#define AMONG_ALL_MAX (64 * BERTH_KIB)
+
+uint64_t berth__cache_block_max(uint64_t limit)
+{
+    return berth__option(BERTH_OPTION_SEGMENTS) != BERTH_SEGMENTS_OWN && limit > AMONG_ALL_MAX
+               ? AMONG_ALL_MAX
+               : limit;
+}
+
 bool berth__cache_keep(struct berth_block *block)
 {
     uint64_t limit = berth__option(BERTH_OPTION_THREAD_CACHE);
@@ -152,7 +165,7 @@ bool berth__cache_keep(struct berth_block *block)
     struct berth_cache *cache;
     bool is_kept = false;
 
-    if (block->size > limit || !berth__pool_is_exact(block))
+    if (block->size > berth__cache_block_max(limit) || !berth__pool_is_exact(block))
         return false;
     cache = berth__cache_peek(pool);
     if (!cache || atomic_load_explicit(&pool->caches_shut, memory_order_relaxed) != 0)

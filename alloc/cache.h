@@ -130,6 +130,9 @@ static inline uint64_t berth__cache_id(struct berth_cache *cache)
     return cache->next_id++;
 }
 
+/* The largest block that a cache of `limit` bytes keeps. */
+uint64_t berth__cache_block_max(uint64_t limit);
+
 /*
  * With the pool's lock held: a block whose device is idle goes to the calling thread's cache if
  * there is room and it is what a request like its last one would look for. It may be in any state

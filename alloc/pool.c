@@ -515,21 +515,6 @@ int berth__pool_free_in_order(uintptr_t address, berth_free_async_function funct
 }
 
 /*
- * Where blocks of all sizes are neighbours, a large one that a thread keeps cannot join those
- * beside it: it would cost more memory than it saves time.
- */
-#define CACHED_AMONG_ALL_MAX (64 * BERTH_KIB)
-
-/* The largest block that a thread's cache of `limit` bytes keeps. */
-static uint64_t cached_max(uint64_t limit)
-{
-    return berth__option(BERTH_OPTION_SEGMENTS) != BERTH_SEGMENTS_OWN &&
-                   limit > CACHED_AMONG_ALL_MAX
-               ? CACHED_AMONG_ALL_MAX
-               : limit;
-}
-
-/*
  * Keeps a block whose device is idle in the calling thread's cache. False when it is not for that:
  * larger than the cache, or not what a request like the last one would look for.
  */
@@ -541,7 +526,7 @@ static bool leave_to_cache(const struct leave *leave)
     struct berth_cache *cache;
     bool is_kept, is_full;
 
-    if (block->size > cached_max(limit) || pool->is_planned || !berth__pool_is_exact(block) ||
+    if (block->size > berth__cache_block_max(limit) || pool->is_planned || !berth__pool_is_exact(block) ||
         atomic_load_explicit(&block->flags, memory_order_relaxed) != 0)
         return false;
     cache = berth__cache_of(pool);

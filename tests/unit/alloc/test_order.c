@@ -4,6 +4,7 @@
  * on the simulated driver, whose streams really run by themselves; a host function holds a stream
  * up until the test lets it go on. No case depends on how fast anything is.
  */
+#include "alloc/cache.h"
 #include "alloc/device_context.h"
 #include "alloc/options.h"
 #include "alloc/order.h"
@@ -366,6 +367,22 @@ static void what_waits_has_a_cap(void **state)
     }
 }
 
+/* A large block that a thread kept could not join its neighbours. */
+static void among_all_sizes_a_large_block_goes_to_the_pool(void **state)
+{
+    uintptr_t large, small;
+
+    set_option("segments", "shared");
+    large = alloc(SIZE);
+    small = alloc(512);
+    assert_int_equal(berth__pool_free(large), 0);
+    assert_int_equal(berth__pool_free(small), 0);
+    berth__lazy_reclaim_pools();
+    assert_non_null(berth__cache_thread.last);
+    assert_int_equal(berth__cache_thread.last->bytes, 512);
+    set_option("segments", "own");
+}
+
 static void a_destroyed_context_takes_what_waits_along(void **state)
 {
     berth_cu_context gone;
@@ -608,6 +625,7 @@ int main(void)
         CASE(an_older_driver_records_each_stream),
         CASE(a_point_that_fails_is_what_cuMemFree_answers),
         CASE(what_waits_has_a_cap),
+        CASE(among_all_sizes_a_large_block_goes_to_the_pool),
         CASE(a_destroyed_context_takes_what_waits_along),
         CASE(a_stream_gets_its_own_block_back_at_once),
         CASE(another_stream_waits_or_finds_it_idle),
