@@ -92,6 +92,7 @@ void berth__pool_count_cached(struct berth_pool *pool, uint64_t bytes);
 /* Called with the lock held: a free block that was taken becomes the program's. */
 void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
                           const struct berth_pool_request *request);
+
 /*
  * What the driver takes for an allocation of `size` bytes: asking for all of it costs nothing, and
  * what is cached is then what the driver has less. At most 1 MiB may share a piece with others.
@@ -126,6 +127,7 @@ static inline bool berth__pool_is_exact(const struct berth_block *block)
 {
     return block->size == berth__pool_held_for(block->requested, block->is_whole);
 }
+
 /* Called without the lock: a block out of what came free just now, in a cache or in the pool. */
 bool berth__pool_alloc_passed(struct berth_pool *pool, const struct berth_pool_request *request,
                               uint64_t size, bool is_whole, uintptr_t *ret_address);
@@ -139,12 +141,6 @@ void berth__pool_settle(struct berth_pool *pool, uint64_t epoch);
 /*
  * Called without the lock: frees those that wait since a capture by a synchronisation, when no
  * capture is open. False if none waits, or the driver does not synchronise.
- */
-bool berth__pool_settle_waiting(struct berth_pool *pool);
-
-/*
- * Called without the lock: blocks that wait since a capture come free by a synchronisation, when no
- * capture is open. Whether it did.
  */
 bool berth__pool_settle_waiting(struct berth_pool *pool);
 

@@ -213,22 +213,23 @@ static int grow(struct berth_stream_home *home, struct berth_stream *stream,
     make_room(home, stream, size);
     r = reserve(BERTH_TIER_DEVICE, home->device, size);
     if (r < 0)
-        goto delete;
+        goto err_block;
     r = ask_driver(home, atomic_load(&stream->handle), size, &block->segment.base);
     if (r < 0)
-        goto unreserve;
+        goto out_reserve;
     if (!enter(block)) {
         *ret_address = block->segment.base;
-        goto unreserve;
+        goto out_reserve;
     }
     atomic_fetch_add(&home->reserved, size);
     *ret_address = block->segment.base;
     berth__stream_set_hand_out(&stream->set, block, request);
     return 0;
 
-unreserve:
+out_reserve:
     berth__tier_release(BERTH_TIER_DEVICE, size);
-    delete : berth__stream_block_delete(block);
+err_block:
+    berth__stream_block_delete(block);
     return r;
 }
 

@@ -71,7 +71,7 @@ static struct berth_stream_block *take(struct berth_stream_set *set, uint64_t si
     if (BERTH_LIKELY(block && berth__stream_block_size(block) == size))
         return unlink_block(set, class, &set->first[class]);
     block = NULL;
-    for (last = berth__size_class(most & ~(BERTH_GRANULE - 1)); !block && class <= last; class ++)
+    for (last = berth__size_class(most & ~(BERTH_GRANULE - 1)); !block && class <= last; class += 1)
         if ((set->filled[class / 64] >> (class % 64)) & 1)
             block = class_take(set, class, size, most);
     return block;
@@ -162,7 +162,9 @@ struct berth_stream_block *berth__stream_set_drain(struct berth_stream_set *set,
 
     set_lock(set);
     /* Large ones first: few calls, and small ones are most likely to be needed again. */
-    for (unsigned class = BERTH_SIZE_CLASS_COUNT; class -- > 0 && bytes < need;) {
+    for (unsigned left = BERTH_SIZE_CLASS_COUNT; left > 0 && bytes < need; left--) {
+        unsigned class = left - 1;
+
         while (set->first[class] && bytes < need) {
             struct berth_stream_block *block = unlink_block(set, class, &set->first[class]);
 

@@ -5,6 +5,7 @@
 #include "alloc/options.h"
 #include "alloc/pool_parts.h"
 #include "alloc/pool_stream.h"
+#include "alloc/tier_ops.h"
 
 /* How often it is looked whether a limit was lowered below what the process has. */
 #define LIMIT_INTERVAL_MS 1000
@@ -19,7 +20,8 @@ uint64_t berth__pool_reclaimable(int device)
         return 0;
     bytes = berth__pool_cached(device) + berth__lazy_waiting(device) + berth__stream_cached(device);
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
-        if (device != BERTH_POOL_ALL_DEVICES && pool->device != device)
+        if ((device != BERTH_POOL_ALL_DEVICES && pool->device != device) ||
+            berth__tier(pool->tier)->kind == BERTH_KIND_SHARED)
             continue;
         if (!atomic_load_explicit(&pool->waiting, memory_order_relaxed))
             continue;

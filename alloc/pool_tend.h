@@ -4,7 +4,7 @@
  * device has less free memory than the option device-floor; and when the process has more than a
  * limit that was lowered.
  *
- * Control thread alone. It may wait for the device; the program never waits for it.
+ * The control thread does it: it may wait for the device, the program never waits for it.
  */
 #ifndef BERTH_ALLOC_POOL_TEND_H
 #define BERTH_ALLOC_POOL_TEND_H
@@ -18,7 +18,10 @@
  */
 uint64_t berth__pool_trim(int device, uint64_t keep);
 
-/* Bytes that the next allocations on the device could have without the driver's giving any more. */
+/*
+ * Bytes that the next allocations on the device could have without the driver's giving any more;
+ * what is borrowed is not among them. Any thread.
+ */
 uint64_t berth__pool_reclaimable(int device);
 
 /* In how many milliseconds berth__pool_tend() should be called next; -1: there is no need. */

@@ -156,7 +156,7 @@ berth_cu_result berth__hook_cuMemGetInfo_v2(size_t *free_size, size_t *total_siz
         free_size,
         atomic_load_explicit(&berth__tier(BERTH_TIER_DEVICE)->capacity, memory_order_relaxed),
         atomic_load_explicit(&stats->reserved, memory_order_relaxed),
-        berth__stats_cached(BERTH_TIER_DEVICE));
+        berth__stats_cached(BERTH_TIER_DEVICE) + berth__lazy_waiting_tier(BERTH_TIER_DEVICE));
     bound_free(free_size, berth__limit(BERTH_LIMIT_PROCESS), berth__limit_used(BERTH_LIMIT_PROCESS),
                cached);
     if (berth__limit(tag) != 0)
