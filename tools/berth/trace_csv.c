@@ -205,7 +205,8 @@ static bool parse_decimal(const char *text, uint64_t unit, uint64_t *ret)
 
 #define SECOND_NS UINT64_C(1000000000)
 
-/* Seconds, or a time of day as RMM writes it. */
+/* Seconds, or a time of day as RMM writes it; its first versions put a colon before the fraction.
+ */
 static bool parse_time(const char *text, uint64_t *ret)
 {
     uint64_t part[2], seconds;
@@ -224,7 +225,10 @@ static bool parse_time(const char *text, uint64_t *ret)
             return false;
         text += n + 1;
     }
-    if (!parse_decimal(text, SECOND_NS, &seconds) || seconds > 100 * SECOND_NS)
+    if (snprintf(digits, sizeof(digits), "%s", text) >= (int)sizeof(digits))
+        return false;
+    digits[strcspn(digits, ":")] = digits[strcspn(digits, ":")] == ':' ? '.' : '\0';
+    if (!parse_decimal(digits, SECOND_NS, &seconds) || seconds > 100 * SECOND_NS)
         return false;
     *ret = (part[0] * 3600 + part[1] * 60) * SECOND_NS + seconds;
     return true;

@@ -29,7 +29,7 @@ static void rmm_columns_are_read(void **state)
     (void)state;
     parse("Thread,Time,Action,Pointer,Size,Stream\n"
           "140573312345856,12:30:01.5,allocate,0x7f8a40000000,1024,0x7f8a38001020\n"
-          "7,12:30:01.500001,allocate,0x7f8a40000400,2048,0x0\n"
+          "7,12:30:01:500001,allocate,0x7f8a40000400,2048,0x0\n"
           "7,12:30:02,allocate failure,0x0,1099511627776,0x0\n"
           "140573312345856,12:30:03,deallocate,0x7f8a40000000,1024,0x7f8a38001020\n",
           &log);
