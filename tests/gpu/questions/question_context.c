@@ -3,6 +3,7 @@
 #include "question.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -259,4 +260,40 @@ void question_41_memory_of_green_contexts(void)
     SEEN("destroy: %d", destroy(green));
     printf(" the memory is there %d", cuMemcpyDtoH_v2(&all, p, sizeof(all)));
     printf(" free %d\n", cuMemFree_v2(p));
+}
+
+static void *delay_own_stream(void *unused)
+{
+    EXPECT(cuCtxSetCurrent(check_context) == 0);
+    question_delay(CU_STREAM_PER_THREAD, DELAY_MS);
+    return unused;
+}
+
+/* Whether an event of the whole context, recorded now, has passed at once. */
+static void see_context_event(const char *whose)
+{
+    CUevent event;
+
+    EXPECT(cuEventCreate(&event, CU_EVENT_DISABLE_TIMING) == 0);
+    SEEN("%s: record %d", whose, cuCtxRecordEvent(check_context, event));
+    printf(" query %d\n", cuEventQuery(event));
+    EXPECT(cuCtxSynchronize() == 0 && cuEventDestroy_v2(event) == 0);
+}
+
+void question_42_context_event_waits_for(void)
+{
+    pthread_t thread;
+
+    check_up();
+    stream = check_stream();
+    question_delay(stream, DELAY_MS);
+    see_context_event("a stream");
+    question_delay(CU_STREAM_PER_THREAD, DELAY_MS);
+    see_context_event("the thread's own default stream");
+    EXPECT(pthread_create(&thread, NULL, delay_own_stream, NULL) == 0);
+    EXPECT(pthread_join(thread, NULL) == 0);
+    see_context_event("that of a thread that has ended");
+    question_delay(stream, DELAY_MS);
+    EXPECT(cuStreamDestroy_v2(stream) == 0);
+    see_context_event("a stream that was destroyed");
 }
