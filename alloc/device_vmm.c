@@ -1,57 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/device_vmm.h"
 
+#include "alloc/device_layout.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
-/* Values and layouts of cuda.h, CUDA 13.0; each is the same since it came, with CUDA 10.2. */
+/* Values of cuda.h, CUDA 13.0. */
 enum {
-    ATTRIBUTE_VMM = 102,             /* ..._VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED */
     ATTRIBUTE_DESCRIPTORS = 103,     /* ..._HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED */
     POINTER_ATTRIBUTE_BUFFER_ID = 7, /* unsigned long long */
-    ALLOCATION_TYPE_PINNED = 1,
     HANDLE_TYPE_DESCRIPTOR = 1,
-    LOCATION_TYPE_DEVICE = 1,
     GRANULARITY_RECOMMENDED = 1,
-    ACCESS_READ_WRITE = 3,
     IPC_LAZY_ENABLE_PEER_ACCESS = 1
 };
 
-struct location {
-    int type, id;
-};
-
-/* CUmemAllocationProp. */
-struct properties {
-    int type, handle_types;
-    struct location location;
-    void *win32_metadata;
-    unsigned char compression, gpu_direct_rdma;
-    unsigned short usage;
-    unsigned char reserved[4];
-};
-_Static_assert(sizeof(struct properties) == 32, "CUmemAllocationProp");
-
-/* CUmemAccessDesc. */
-struct access {
-    struct location location;
-    int flags;
-};
-_Static_assert(sizeof(struct access) == 12, "CUmemAccessDesc");
-
-#define NEED(name)                                                                                 \
-    do {                                                                                           \
-        if (!berth__driver.name)                                                                   \
-            return -ENOSYS;                                                                        \
-    } while (0)
-
-static struct properties shareable_on(int device)
+static struct berth_cu_properties shareable_on(int device)
 {
-    return (struct properties){.type = ALLOCATION_TYPE_PINNED,
-                               .handle_types = HANDLE_TYPE_DESCRIPTOR,
-                               .location = {LOCATION_TYPE_DEVICE, device}};
+    return (struct berth_cu_properties){.type = BERTH_CU_ALLOCATION_PINNED,
+                                        .handle_types = HANDLE_TYPE_DESCRIPTOR,
+                                        .location = {BERTH_CU_LOCATION_DEVICE, device}};
 }
 
 int berth__device_uuid(int device, unsigned char ret[BERTH_DEVICE_UUID_SIZE])
@@ -76,7 +46,7 @@ int berth__device_of_uuid(const unsigned char uuid[BERTH_DEVICE_UUID_SIZE], int 
     unsigned char other[BERTH_DEVICE_UUID_SIZE];
     int count = 0, r;
 
-    NEED(cuDeviceGetCount);
+    BERTH_DRIVER_NEED(cuDeviceGetCount);
     r = berth__device_error(berth__driver.cuDeviceGetCount(&count));
     for (int i = 0; r == 0 && i < count; i++) {
         r = berth__device_uuid(i, other);
@@ -100,17 +70,17 @@ static bool has_attribute(int device, int attribute)
 bool berth__device_shares_descriptors(int device)
 {
     return berth__driver.cuMemCreate && berth__driver.cuMemExportToShareableHandle &&
-           berth__driver.cuMemMap && has_attribute(device, ATTRIBUTE_VMM) &&
+           berth__driver.cuMemMap && has_attribute(device, BERTH_CU_ATTRIBUTE_VMM) &&
            has_attribute(device, ATTRIBUTE_DESCRIPTORS);
 }
 
 int berth__device_granularity(int device, uint64_t *ret)
 {
-    const struct properties properties = shareable_on(device);
+    const struct berth_cu_properties properties = shareable_on(device);
     size_t granularity = 0;
     int r;
 
-    NEED(cuMemGetAllocationGranularity);
+    BERTH_DRIVER_NEED(cuMemGetAllocationGranularity);
     r = berth__device_error(berth__driver.cuMemGetAllocationGranularity(&granularity, &properties,
                                                                         GRANULARITY_RECOMMENDED));
     if (r == 0)
@@ -120,11 +90,11 @@ int berth__device_granularity(int device, uint64_t *ret)
 
 int berth__device_physical_make(int device, uint64_t size, uint64_t *ret_handle)
 {
-    const struct properties properties = shareable_on(device);
+    const struct berth_cu_properties properties = shareable_on(device);
     uint64_t handle = 0;
     int r;
 
-    NEED(cuMemCreate);
+    BERTH_DRIVER_NEED(cuMemCreate);
     r = berth__device_error(berth__driver.cuMemCreate(&handle, size, &properties, 0));
     if (r == 0)
         *ret_handle = handle;
@@ -133,7 +103,7 @@ int berth__device_physical_make(int device, uint64_t size, uint64_t *ret_handle)
 
 int berth__device_physical_release(uint64_t handle)
 {
-    NEED(cuMemRelease);
+    BERTH_DRIVER_NEED(cuMemRelease);
     return berth__device_error(berth__driver.cuMemRelease(handle));
 }
 
@@ -142,7 +112,7 @@ int berth__device_physical_export(uint64_t handle, int *ret_fd)
     int fd = -1;
     int r;
 
-    NEED(cuMemExportToShareableHandle);
+    BERTH_DRIVER_NEED(cuMemExportToShareableHandle);
     r = berth__device_error(
         berth__driver.cuMemExportToShareableHandle(&fd, handle, HANDLE_TYPE_DESCRIPTOR, 0));
     if (r < 0)
@@ -158,7 +128,7 @@ int berth__device_physical_import(int fd, uint64_t *ret_handle)
     uint64_t handle = 0;
     int r;
 
-    NEED(cuMemImportFromShareableHandle);
+    BERTH_DRIVER_NEED(cuMemImportFromShareableHandle);
     /* The descriptor itself is passed where a pointer is declared (cuda.h). */
     r = berth__device_error(berth__driver.cuMemImportFromShareableHandle(
         &handle, (void *)(intptr_t)fd, HANDLE_TYPE_DESCRIPTOR));
@@ -169,7 +139,8 @@ int berth__device_physical_import(int fd, uint64_t *ret_handle)
 
 static int set_access(uintptr_t base, uint64_t size, int device)
 {
-    const struct access access = {{LOCATION_TYPE_DEVICE, device}, ACCESS_READ_WRITE};
+    const struct berth_cu_access access = {{BERTH_CU_LOCATION_DEVICE, device},
+                                           BERTH_CU_ACCESS_READ_WRITE};
 
     return berth__device_error(berth__driver.cuMemSetAccess(base, size, &access, 1));
 }
@@ -199,11 +170,11 @@ int berth__device_map(int device, uint64_t handle, uint64_t size, uintptr_t *ret
     berth_cu_address address = 0;
     int r;
 
-    NEED(cuMemAddressReserve);
-    NEED(cuMemAddressFree);
-    NEED(cuMemMap);
-    NEED(cuMemUnmap);
-    NEED(cuMemSetAccess);
+    BERTH_DRIVER_NEED(cuMemAddressReserve);
+    BERTH_DRIVER_NEED(cuMemAddressFree);
+    BERTH_DRIVER_NEED(cuMemMap);
+    BERTH_DRIVER_NEED(cuMemUnmap);
+    BERTH_DRIVER_NEED(cuMemSetAccess);
     r = berth__device_error(berth__driver.cuMemAddressReserve(&address, size, 0, 0, 0));
     if (r < 0)
         return r;
@@ -228,8 +199,8 @@ int berth__device_unmap(uintptr_t base, uint64_t size)
 {
     int r;
 
-    NEED(cuMemUnmap);
-    NEED(cuMemAddressFree);
+    BERTH_DRIVER_NEED(cuMemUnmap);
+    BERTH_DRIVER_NEED(cuMemAddressFree);
     r = berth__device_error(berth__driver.cuMemUnmap(base, size));
     /* Addresses that the driver keeps are lost to the process, and hold no memory. */
     if (r == 0)
@@ -239,8 +210,8 @@ int berth__device_unmap(uintptr_t base, uint64_t size)
 
 static int enter(berth_cu_context context)
 {
-    NEED(cuCtxPushCurrent_v2);
-    NEED(cuCtxPopCurrent_v2);
+    BERTH_DRIVER_NEED(cuCtxPushCurrent_v2);
+    BERTH_DRIVER_NEED(cuCtxPopCurrent_v2);
     return berth__device_error(berth__driver.cuCtxPushCurrent_v2(context));
 }
 
@@ -256,7 +227,7 @@ int berth__device_ipc_export(berth_cu_context context, uintptr_t base,
 {
     int r;
 
-    NEED(cuIpcGetMemHandle);
+    BERTH_DRIVER_NEED(cuIpcGetMemHandle);
     r = enter(context);
     if (r < 0)
         return r;
@@ -272,9 +243,9 @@ int berth__device_ipc_open(berth_cu_context context, const struct berth_cu_ipc_h
     size_t size = 0;
     int r;
 
-    NEED(cuIpcOpenMemHandle_v2);
-    NEED(cuIpcCloseMemHandle);
-    NEED(cuMemGetAddressRange_v2);
+    BERTH_DRIVER_NEED(cuIpcOpenMemHandle_v2);
+    BERTH_DRIVER_NEED(cuIpcCloseMemHandle);
+    BERTH_DRIVER_NEED(cuMemGetAddressRange_v2);
     r = enter(context);
     if (r < 0)
         return r;
@@ -297,7 +268,7 @@ int berth__device_ipc_close(berth_cu_context context, uintptr_t base)
 {
     int r;
 
-    NEED(cuIpcCloseMemHandle);
+    BERTH_DRIVER_NEED(cuIpcCloseMemHandle);
     r = enter(context);
     if (r < 0)
         return r;
@@ -322,7 +293,7 @@ int berth__device_buffer_id(uintptr_t base, uint64_t *ret)
     unsigned long long id = 0;
     int r;
 
-    NEED(cuPointerGetAttribute);
+    BERTH_DRIVER_NEED(cuPointerGetAttribute);
     r = berth__device_error(
         berth__driver.cuPointerGetAttribute(&id, POINTER_ATTRIBUTE_BUFFER_ID, base));
     if (r == 0)
