@@ -101,12 +101,17 @@ undo_prepare:
 
 static void give_up(struct berth_pool_plan *plan, int error)
 {
-    char size[BERTH_QUANTITY_TEXT_MAX];
+    char size[BERTH_QUANTITY_TEXT_MAX], code[32];
+    const char *why = strerrordesc_np(-error);
 
     atomic_store_explicit(&plan->is_given_up, true, memory_order_relaxed);
+    if (!why) {
+        snprintf(code, sizeof(code), "CUDA error %d", berth__device_result(error));
+        why = code;
+    }
     berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_POOL,
                "the %s of the plan cannot be had (%s); it is not followed",
-               berth__quantity_format(plan->size, size), strerrordesc_np(-error));
+               berth__quantity_format(plan->size, size), why);
 }
 
 /* Makes the pool for this context, the calling thread's, if it is on the plan's device and there is
