@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The device pool: cached blocks of device memory, one pool per tier of kind device and CUDA
- * context.
+ * The device pool: cached blocks of device memory, one pool per tier of kind device or shared and
+ * CUDA context, and one more where a plan is followed (alloc/pool_plan.h). In front of it each
+ * thread has a cache of its own (alloc/cache.h). Stream-ordered memory: alloc/pool_stream.h.
  *
  * With the option segments = own, a block below the option ipc-min shares a segment with others; a
  * larger one has a driver allocation of its own, in multiples of the 2 MiB that the driver takes
@@ -18,7 +19,8 @@
  * over a call of the driver.
  *
  * The account: tier stats' reserved = held of live blocks + cached + overhead, where overhead is
- * the blocks freed during a stream capture, which wait, and segments on their way to the driver.
+ * the blocks that were freed and wait, lazily or since a stream capture, and segments on their way
+ * to the driver.
  *
  * All functions may be called from any thread. Errors are negative errno, the driver's own codes
  * as berth__device_error() makes them.

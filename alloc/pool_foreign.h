@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory that the driver gave to the program itself: pitched, managed, pinned, stream-ordered.
+ * Memory that the driver gave to the program itself: pitched, managed, pinned, of memory pools of
+ * its own, and what is allocated where the pool serves nothing.
  *
  * The pool does not serve it, but it is in the account, one segment each: reserved and held are
  * what the program asked for. What cannot be recorded (no host memory, a range that is recorded
@@ -26,8 +27,8 @@ struct berth_foreign {
 /*
  * Takes the bytes of the tier's capacity before the driver is asked: 0, or -ENOSPC when even
  * without what the pools cache in the tier there is no room, -EDQUOT when the process's limit has
- * none, or that of the thread's tag. Then either
- * berth__foreign_add() keeps them or berth__foreign_cancel() gives them back.
+ * none, or that of the thread's tag. Then either berth__foreign_add() keeps them or
+ * berth__foreign_cancel() gives them back.
  */
 int berth__foreign_reserve(berth_tier_id tier, uint64_t size);
 /* The same without a look at the limit of the thread's tag, which the caller has looked at. */

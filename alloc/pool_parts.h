@@ -5,11 +5,11 @@
  *  pool.c         finds a context's pool, hands blocks out, takes them back
  *  pool_grow.c    asks the driver for segments
  *  pool_lazy.c    keeps blocks that were freed until the device is done with them
- *  pool_release.c gives them back
+ *  pool_release.c gives them back, pool_tend.c unasked
  *  pool_borrow.c  makes segments of memory that belongs to somebody else
  *  pool_expand.c  grows and shrinks a range of GPU pages, pool_claim.c owns pieces of it meanwhile
  *  pool_plan.c    hands out blocks at the places of a plan
- *  pool_query.c   answers questions, checks itself
+ *  pool_query.c   answers questions, checks itself; pool_walk.c shows all of it
  *  pool_foreign.c accounts memory that the pool does not serve
  */
 #ifndef BERTH_ALLOC_POOL_PARTS_H
@@ -182,8 +182,8 @@ void berth__pool_await_releases(struct berth_pool *pool);
 /*
  * Gives back of the cache what helps after `error`: -ENOSPC, a tier's capacity is full, by other
  * blocks of the tier; -EDQUOT, the process's limit is reached, by any; -ENOMEM, the device is full,
- * by any on it. `need` bytes are enough for a request
- * of `size`. Returns the bytes that came free; 0 when there is nothing left to give.
+ * by any on it. `need` bytes are enough for a request of `size`. Returns the bytes that came free;
+ * 0 when there is nothing left to give.
  */
 uint64_t berth__pool_release_for(struct berth_pool *pool, int error, uint64_t size, uint64_t need);
 
@@ -194,7 +194,8 @@ void berth__pool_list_remove(struct berth_pool *pool, struct berth_segment *segm
 /*
  * Called with the lock held, and the threads' caches shut if the pool may have blocks in them (they
  * cannot be of a segment with one block that is leaving): takes the segment out of the page map and
- * the pool's books. */
+ * the pool's books.
+ */
 void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *segment);
 
 /* Returns the records of a segment that is in no list; the lock is held. */

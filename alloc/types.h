@@ -8,7 +8,17 @@
  *  segment    one reservation from a tier's backend: one cuMemAlloc, one mapping.
  *  block      a piece of a segment that was handed to the program.
  *  pool       the segments and free blocks of one (tier, device, kind).
- *  page map   address -> block, for device memory.
+ *  cache      a thread's own free blocks in front of a pool; see cache.h. "Cached" is what is free
+ *             in either, and ready for reuse.
+ *  page map   address -> segment, for device memory; the block index: first address -> block.
+ *  range      one reservation of device addresses, behind which memory comes page by page.
+ *  hole       a block of a range without memory. A claim is a piece of one that a thread owns.
+ *  plan       where each allocation of a recorded run is to lie; made by a tool, and followed.
+ *  home       a device, with the driver's own memory pool that stream-ordered blocks come from.
+ *  foreign    of memory: given to the program by the driver itself, and only accounted.
+ *  limit      what a process, or its blocks of a tag, may have at most, set from outside.
+ *  path       by which way a call of the driver came to Berth; see entry_path.h.
+ *  trace      the log of allocations and frees; the history is its newest part, kept in memory.
  *  window     a far host tier's slice of Berth's one address reservation.
  *  loan       device memory of somebody else's, mapped here, that a shared tier cuts blocks from:
  *             they are borrowed, and never reach the driver's free.
@@ -19,6 +29,7 @@
  *  threshold  the size from which a block is looked at one by one.
  *  sequence   the thread's count of allocations at or above the threshold since berth_step().
  *  point      a moment in the work of a context or a stream, which passes; see order.h.
+ *  door       what those pass who ask the driver about points; see order.h.
  *  batch      blocks that were freed and wait for one point.
  *  set        the cached blocks that were freed in the order of one stream.
  *
