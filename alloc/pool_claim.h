@@ -42,7 +42,8 @@ uint64_t berth__victims_release(struct berth_range *range, struct berth_block *v
 /* Ends the claim: they are holes. */
 void berth__victims_settle(struct berth_pool *pool, struct berth_block *victims);
 
-/* The range is forsaken, and nothing but the claims' records is left of its blocks: returns them. */
+/* The range is forsaken, and nothing but the claims' records is left of its blocks: returns them.
+ */
 void berth__place_abandon(struct berth_pool *pool, const struct berth_place *place);
 void berth__victims_abandon(struct berth_pool *pool, struct berth_block *victims);
 

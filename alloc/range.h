@@ -40,7 +40,7 @@ struct berth_range {
     _Atomic uint64_t backed; /* pages that have a handle */
     /* Devices besides its own that may use the memory, one bit each; see alloc/peer.h. */
     uint64_t peers;
-    atomic_bool has_kept; /* the driver once did not take a page back: look for such in holes */
+    atomic_bool has_kept;     /* the driver once did not take a page back: look for such in holes */
     unsigned pinned;          /* threads that open pages for a peer: none is taken away meanwhile */
     unsigned movers;          /* threads that own pages */
     bool is_forsaken;         /* its segment is gone: the last mover deletes it */

@@ -95,8 +95,8 @@ int berth__stream_each_made(berth_cu_context context,
 bool berth__stream_is_reachable(const struct berth_stream *stream);
 
 /*
- * Called for a stream that can be asked for nothing more: in a thread that ends, for its own default
- * streams; and for one whose handle has come again.
+ * Called for a stream that can be asked for nothing more: in a thread that ends, for its own
+ * default streams; and for one whose handle has come again.
  */
 extern void (*const berth__stream_thread_ends)(struct berth_stream *stream);
 

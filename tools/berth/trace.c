@@ -12,10 +12,8 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"record", berth__trace_record_command},
-    {"export", berth__trace_export},
-    {"replay", berth__trace_replay},
-    {"plan", berth__trace_plan},
+    {"record", berth__trace_record_command}, {"export", berth__trace_export},
+    {"replay", berth__trace_replay},         {"plan", berth__trace_plan},
     {"replay-worker", berth__trace_worker},
 };
 

@@ -48,9 +48,9 @@ void pool_set_thread_cache(const char *size)
 {
     char why[BERTH_OPTION_WHY_MAX];
 
-    assert_int_equal(berth__option_set("thread-cache", 12, size, strlen(size),
-                                       BERTH_ORIGIN_ENVIRONMENT, why),
-                     0);
+    assert_int_equal(
+        berth__option_set("thread-cache", 12, size, strlen(size), BERTH_ORIGIN_ENVIRONMENT, why),
+        0);
 }
 
 int pool_set_up(void **state)
