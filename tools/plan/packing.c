@@ -212,6 +212,19 @@ static int check_buffers(const struct berth_packing_buffer *buffers, size_t coun
     return 0;
 }
 
+/* The passes that need the pairs, while they are few enough. */
+static int packing_refine(struct berth_packing *packing)
+{
+    int r = packing_pair(packing);
+
+    if (r == 0)
+        r = berth__packing_fit(packing);
+    if (r == 0 && packing->pairs <= BERTH_PACKING_SEARCH_PAIRS_MAX &&
+        packing->count <= BERTH_PACKING_SEARCH_BUFFERS_MAX)
+        r = berth__packing_search(packing);
+    return r;
+}
+
 int berth__packing_solve(const struct berth_packing_buffer *buffers, size_t count,
                          const struct berth_packing_limits *limits, uint64_t *offsets,
                          struct berth_packing_result *ret)
@@ -228,15 +241,12 @@ int berth__packing_solve(const struct berth_packing_buffer *buffers, size_t coun
     r = packing_init(&packing, buffers, count, limits);
     if (r == 0)
         r = berth__packing_sweep(&packing);
-    if (r == 0 && packing.pairs <= BERTH_PACKING_FIT_PAIRS_MAX &&
-        !berth__packing_is_over(&packing)) {
-        r = packing_pair(&packing);
-        if (r == 0)
-            r = berth__packing_fit(&packing);
-        if (r == 0 && packing.pairs <= BERTH_PACKING_SEARCH_PAIRS_MAX &&
-            packing.count <= BERTH_PACKING_SEARCH_BUFFERS_MAX)
-            r = berth__packing_search(&packing);
-    }
+    if (r == 0)
+        r = berth__packing_cut(&packing, false);
+    if (r == 0 && packing.pairs <= BERTH_PACKING_FIT_PAIRS_MAX && !berth__packing_is_over(&packing))
+        r = packing_refine(&packing);
+    if (r == 0)
+        r = berth__packing_cut(&packing, true);
     if (r == 0) {
         for (uint32_t i = 0; i < packing.count; i++)
             offsets[packing.items[i].id] = packing.best[i];

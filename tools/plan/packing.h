@@ -8,6 +8,9 @@
  *
  *  - one pass in order of time, as an online allocator would place (packing_sweep.c), O(n log n)
  *    but for the blocks that live at once;
+ *  - passes away from a cut: what lives in the fullest section is stacked without a gap, in several
+ *    orders, and what lives after it and before it is placed by passes forth and back in time, for
+ *    instance beside what dies at the same time (packing_cut.c), O(n log n) each as above;
  *  - first fit in several published orders: by size, lifetime, area, contention (packing_fit.c);
  *  - a randomised depth-first search with restarts over packings in which no buffer can be lowered,
  *    which tries a capacity, and a lower one when it succeeded (packing_search.c). Pruning by
@@ -16,7 +19,8 @@
  *    follows Boussemart et al., "Boosting Systematic Search by Weighting Constraints" (2004).
  *
  * The latter two need the pairs that live at the same time, and are left out where these are too
- * many: memory stays below 1 GiB whatever the problem.
+ * many: memory stays below 1 GiB whatever the problem. Without the search, the rest of the time
+ * goes to cuts at other full sections.
  *
  * Offsets are sums of sizes: where all sizes are multiples of an alignment, so are they.
  */
@@ -42,7 +46,7 @@ struct berth_packing_limits {
 
 struct berth_packing_result {
     uint64_t max_live, peak;
-    const char *method; /* that found the peak: "sweep", "first fit", "search" */
+    const char *method; /* that found the peak: "sweep", "cut", "first fit", "search" */
 };
 
 /*

@@ -59,8 +59,13 @@ bool berth__packing_is_over(const struct berth_packing *packing);
 void berth__packing_offer(struct berth_packing *packing, const uint64_t *offsets, uint64_t peak,
                           const char *method);
 
+/* All items by the end of their life, to be freed; NULL without memory. */
+uint32_t *berth__packing_by_end(const struct berth_packing *packing);
+
 /* The passes. 0 or -ENOMEM. */
 int berth__packing_sweep(struct berth_packing *packing);
+/* At the fullest section; `is_to_the_end`: at others too, as long as there is time. */
+int berth__packing_cut(struct berth_packing *packing, bool is_to_the_end);
 int berth__packing_fit(struct berth_packing *packing);
 int berth__packing_search(struct berth_packing *packing);
 

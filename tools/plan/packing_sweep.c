@@ -3,6 +3,7 @@
  * Passes in order of time: placing as an online allocator would, and checking a packing. Both keep
  * what lives at the moment ordered by offset; each step costs as many comparisons as blocks live.
  */
+#include "tools/plan/packing_live.h"
 #include "tools/plan/packing_parts.h"
 
 #include <errno.h>
@@ -11,69 +12,7 @@
 
 enum policy { FIRST_FIT, BEST_FIT, POLICY_COUNT };
 
-/* What lives, by offset. */
-struct live {
-    uint64_t *begin, *end;
-    uint32_t *item;
-    uint32_t count;
-};
-
-static int live_init(struct live *live, size_t most)
-{
-    *live = (struct live){
-        .begin = malloc(most * sizeof(*live->begin)),
-        .end = malloc(most * sizeof(*live->end)),
-        .item = malloc(most * sizeof(*live->item)),
-    };
-    return live->begin && live->end && live->item ? 0 : -ENOMEM;
-}
-
-static void live_done(struct live *live)
-{
-    free(live->begin);
-    free(live->end);
-    free(live->item);
-}
-
-/* The first that begins at or after `offset`. */
-static uint32_t live_find(const struct live *live, uint64_t offset)
-{
-    uint32_t low = 0, high = live->count;
-
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-
-        if (live->begin[middle] < offset)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static void live_insert(struct live *live, uint32_t at, uint64_t begin, uint64_t end, uint32_t item)
-{
-    size_t rest = live->count++ - at;
-
-    memmove(&live->begin[at + 1], &live->begin[at], rest * sizeof(*live->begin));
-    memmove(&live->end[at + 1], &live->end[at], rest * sizeof(*live->end));
-    memmove(&live->item[at + 1], &live->item[at], rest * sizeof(*live->item));
-    live->begin[at] = begin;
-    live->end[at] = end;
-    live->item[at] = item;
-}
-
-static void live_remove(struct live *live, uint32_t at)
-{
-    size_t rest = --live->count - at;
-
-    memmove(&live->begin[at], &live->begin[at + 1], rest * sizeof(*live->begin));
-    memmove(&live->end[at], &live->end[at + 1], rest * sizeof(*live->end));
-    memmove(&live->item[at], &live->item[at + 1], rest * sizeof(*live->item));
-}
-
-/* Items by the end of their life. */
-static uint32_t *order_of_death(const struct berth_packing *packing)
+uint32_t *berth__packing_by_end(const struct berth_packing *packing)
 {
     uint32_t *order = malloc(packing->count * sizeof(*order));
     uint32_t *at = calloc((size_t)packing->sections + 2, sizeof(*at));
@@ -94,7 +33,7 @@ static uint32_t *order_of_death(const struct berth_packing *packing)
 }
 
 /* The gap for `size` bytes: before which of the living, and at what offset. */
-static uint32_t live_gap(const struct live *live, uint64_t size, enum policy policy,
+static uint32_t live_gap(const struct berth_packing_live *live, uint64_t size, enum policy policy,
                          uint64_t *ret_offset)
 {
     uint64_t top = 0, smallest = UINT64_MAX;
@@ -115,8 +54,8 @@ static uint32_t live_gap(const struct live *live, uint64_t size, enum policy pol
     return at;
 }
 
-static void sweep_run(struct berth_packing *packing, struct live *live, const uint32_t *deaths,
-                      uint64_t *offsets, enum policy policy)
+static void sweep_run(struct berth_packing *packing, struct berth_packing_live *live,
+                      const uint32_t *deaths, uint64_t *offsets, enum policy policy)
 {
     uint64_t peak = 0;
     uint32_t dead = 0;
@@ -127,9 +66,9 @@ static void sweep_run(struct berth_packing *packing, struct live *live, const ui
         uint32_t at;
 
         for (; packing->items[deaths[dead]].end <= item->first; dead++)
-            live_remove(live, live_find(live, offsets[deaths[dead]]));
+            berth__packing_live_remove(live, berth__packing_live_find(live, offsets[deaths[dead]]));
         at = live_gap(live, item->size, policy, &offsets[i]);
-        live_insert(live, at, offsets[i], offsets[i] + item->size, i);
+        berth__packing_live_insert(live, at, offsets[i], offsets[i] + item->size, i);
         if (offsets[i] + item->size > peak)
             peak = offsets[i] + item->size;
     }
@@ -139,9 +78,9 @@ static void sweep_run(struct berth_packing *packing, struct live *live, const ui
 int berth__packing_sweep(struct berth_packing *packing)
 {
     uint64_t *offsets = malloc(packing->count * sizeof(*offsets));
-    uint32_t *deaths = order_of_death(packing);
-    struct live live;
-    int r = live_init(&live, packing->count);
+    uint32_t *deaths = berth__packing_by_end(packing);
+    struct berth_packing_live live;
+    int r = berth__packing_live_init(&live, packing->count);
 
     if (r == 0 && offsets && deaths) {
         for (int policy = 0; policy < POLICY_COUNT; policy++)
@@ -150,7 +89,7 @@ int berth__packing_sweep(struct berth_packing *packing)
     } else {
         r = -ENOMEM;
     }
-    live_done(&live);
+    berth__packing_live_done(&live);
     free(deaths);
     free(offsets);
     return r;
@@ -172,9 +111,10 @@ static int compare_events(const void *one, const void *two, void *context)
 }
 
 /* Adds a buffer to the living; -EBADMSG and the one that is in the way. */
-static int check_birth(struct live *live, uint64_t begin, uint64_t end, uint32_t i, size_t *ret)
+static int check_birth(struct berth_packing_live *live, uint64_t begin, uint64_t end, uint32_t i,
+                       size_t *ret)
 {
-    uint32_t at = live_find(live, begin);
+    uint32_t at = berth__packing_live_find(live, begin);
 
     if (at > 0 && live->end[at - 1] > begin) {
         *ret = live->item[at - 1];
@@ -184,7 +124,7 @@ static int check_birth(struct live *live, uint64_t begin, uint64_t end, uint32_t
         *ret = live->item[at];
         return -EBADMSG;
     }
-    live_insert(live, at, begin, end, i);
+    berth__packing_live_insert(live, at, begin, end, i);
     return 0;
 }
 
@@ -192,9 +132,9 @@ int berth__packing_check(const struct berth_packing_buffer *buffers, size_t coun
                          const uint64_t *offsets, uint64_t *ret_peak, size_t pair[2])
 {
     size_t *events = malloc((2 * count + 1) * sizeof(*events));
-    struct live live;
+    struct berth_packing_live live;
     uint64_t peak = 0;
-    int r = live_init(&live, count + 1);
+    int r = berth__packing_live_init(&live, count + 1);
 
     if (r < 0 || !events) {
         r = -ENOMEM;
@@ -212,13 +152,13 @@ int berth__packing_check(const struct berth_packing_buffer *buffers, size_t coun
             if (offsets[i] + buffers[i].size > peak)
                 peak = offsets[i] + buffers[i].size;
         } else {
-            live_remove(&live, live_find(&live, offsets[i]));
+            berth__packing_live_remove(&live, berth__packing_live_find(&live, offsets[i]));
         }
     }
     if (r == 0)
         *ret_peak = peak;
 out:
-    live_done(&live);
+    berth__packing_live_done(&live);
     free(events);
     return r;
 }

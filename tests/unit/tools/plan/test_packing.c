@@ -164,6 +164,36 @@ static void large_problems_take_bounded_time(void **state)
     free(offsets);
 }
 
+/*
+ * A run that rises to one fullest moment and falls again, too large for the search: stacked there,
+ * it needs not a byte more than what lives. Passes from the begin to the end never get there.
+ */
+static void a_rise_and_fall_is_packed_around_its_top(void **state)
+{
+    const uint32_t count = 12000, top = count / 2;
+    struct berth_packing_buffer *buffers = calloc(count, sizeof(*buffers));
+    uint64_t *offsets = calloc(count, sizeof(*offsets));
+    struct berth_packing_result result, swept;
+
+    for (uint32_t i = 0; i < count; i++) {
+        bool is_in_stack = i < top && (i > top / 4 * 3 || random_below(16) == 0);
+
+        /* There is a lull around the top, in which nothing is taken but what goes on the stack. */
+        buffers[i].lower = i < top ? i : i + top / 4;
+        buffers[i].upper = is_in_stack ? top + 1 + random_below(count - top)
+                                       : buffers[i].lower + 1 + random_below(20);
+        buffers[i].size = (uint64_t)(1 + random_below(1 << 10)) * GRANULE;
+    }
+    swept = solve(buffers, count, 0, offsets);
+    result = solve(buffers, count, 60, offsets);
+    assert_string_equal(swept.method, "sweep");
+    assert_true(swept.peak > result.max_live);
+    assert_string_equal(result.method, "cut");
+    assert_int_equal(result.peak, result.max_live);
+    free(buffers);
+    free(offsets);
+}
+
 static void what_cannot_be_packed_is_refused(void **state)
 {
     const struct berth_packing_limits limits = {.seconds = 0};
@@ -204,6 +234,7 @@ int main(void)
         cmocka_unit_test(the_peak_is_never_above_the_sum_and_stacks_are_exact),
         cmocka_unit_test(a_seed_decides_the_result),
         cmocka_unit_test(large_problems_take_bounded_time),
+        cmocka_unit_test(a_rise_and_fall_is_packed_around_its_top),
         cmocka_unit_test(what_cannot_be_packed_is_refused),
         cmocka_unit_test(the_check_finds_an_overlap),
     };
