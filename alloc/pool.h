@@ -33,6 +33,8 @@
 /* The pool has no answer: the call is the driver's, with the program's own arguments. */
 #define BERTH_POOL_FORWARD 1
 
+struct berth_segment;
+
 struct berth_pool_request {
     berth_tier_id tier; /* of kind device, or shared */
     uint64_t size;      /* bytes, as the program asked */
@@ -143,6 +145,12 @@ void berth__pool_drop(berth_cu_context context);
  */
 void berth__pool_drop_begin(berth_cu_context context);
 void berth__pool_drop_end(berth_cu_context context, bool is_destroyed);
+
+/*
+ * The driver gave out [base, base + size), which `segment`, of whatever kind, still claims in the
+ * page map: forgets it. Called without a lock.
+ */
+void berth__pool_forget_stale(struct berth_segment *segment, uintptr_t base, uint64_t size);
 
 /* In a forked child: the parent's context is not the child's, so everything is forwarded. */
 void berth__pool_disable(void);

@@ -70,10 +70,10 @@ static void unlink_record(struct berth_segment *segment)
     berth__slab_delete(&slab, segment);
 }
 
-static int link_record(const struct berth_foreign *foreign)
+/* -EEXIST with what is in the way. */
+static int link_record(const struct berth_foreign *foreign, struct berth_segment **ret_other)
 {
     struct berth_segment *segment = berth__slab_new(&slab, sizeof(*segment));
-    struct berth_segment *other = NULL;
     int r;
 
     if (!segment)
@@ -88,17 +88,7 @@ static int link_record(const struct berth_foreign *foreign)
         .tag = (uint8_t)foreign->tag,
         .next = records,
     };
-    r = berth__page_map_insert(segment->base, segment->size, segment, &other);
-    /* An older record in the way is of memory that was freed by a path without a hook. */
-    if (r == -EEXIST && other->kind == BERTH_SEGMENT_FOREIGN) {
-        berth_tier_id tier = other->tier;
-        uint64_t size = other->requested;
-
-        unlink_record(other);
-        berth__tier_release(tier, size);
-        segment->next = records;
-        r = berth__page_map_insert(segment->base, segment->size, segment, &other);
-    }
+    r = berth__page_map_insert(segment->base, segment->size, segment, ret_other);
     if (r < 0) {
         berth__slab_delete(&slab, segment);
         return r;
@@ -117,14 +107,18 @@ static bool is_disabled(void)
 
 void berth__foreign_add(const struct berth_foreign *foreign)
 {
-    int r = -EPERM;
+    struct berth_segment *other = NULL;
+    int r = is_disabled() || foreign->size == 0 ? -EPERM : -EEXIST;
 
-    if (!is_disabled() && foreign->size > 0) {
+    while (r == -EEXIST) {
         pthread_mutex_lock(&foreign_lock);
-        r = link_record(foreign);
+        r = link_record(foreign, &other);
         if (r == 0)
             berth__stats_alloc(foreign->tier, foreign->tag, foreign->size, foreign->size);
         pthread_mutex_unlock(&foreign_lock);
+        /* What is in the way is of memory that was freed by a path without a hook, or just now. */
+        if (r == -EEXIST)
+            berth__pool_forget_stale(other, foreign->address, foreign->size);
     }
     if (r < 0)
         berth__tier_release(foreign->tier, foreign->size);

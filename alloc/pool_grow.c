@@ -173,11 +173,11 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
 }
 
 /*
- * The driver gave out an address that some segment still claims: that segment, or its context, was
- * freed in a way that no hook saw, or just now. The record may be another segment's by the time
- * that the lock is had, somewhere else: that one has nothing to do with it.
+ * The segment, or its context, was freed in a way that no hook saw, or just now. The record may be
+ * another segment's by the time that the lock is had, somewhere else: that one has nothing to do
+ * with it.
  */
-static void forget_stale(struct berth_segment *segment, uintptr_t base, uint64_t size)
+void berth__pool_forget_stale(struct berth_segment *segment, uintptr_t base, uint64_t size)
 {
     struct berth_pool *pool = segment->pool;
     bool has_live = false;
@@ -223,7 +223,7 @@ int berth__growth_enter(struct berth_pool *pool, struct berth_growth *growth, ui
         berth__pool_unlock(pool);
         if (r != -EEXIST)
             return r;
-        forget_stale(other, base, segment->size);
+        berth__pool_forget_stale(other, base, segment->size);
     }
 }
 

@@ -133,15 +133,8 @@ static bool enter(struct berth_stream_block *block)
 
     if ((segment->base & (BERTH_GRANULE - 1)) != 0)
         return false;
-    while ((r = berth__page_map_insert(segment->base, segment->size, segment, &other)) == -EEXIST) {
-        /* The driver gave this address, so nobody else has it: freed in a way that no hook saw. */
-        if (other->kind == BERTH_SEGMENT_STREAM)
-            berth__stream_forget(other);
-        else if (other->kind == BERTH_SEGMENT_FOREIGN)
-            berth__foreign_forget(other);
-        else
-            return false;
-    }
+    while ((r = berth__page_map_insert(segment->base, segment->size, segment, &other)) == -EEXIST)
+        berth__pool_forget_stale(other, segment->base, segment->size);
     segment->is_mapped = r == 0;
     return r == 0;
 }

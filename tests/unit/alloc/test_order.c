@@ -9,8 +9,10 @@
 #include "alloc/options.h"
 #include "alloc/order.h"
 #include "alloc/pool.h"
+#include "alloc/pool_foreign.h"
 #include "alloc/pool_lazy.h"
 #include "alloc/pool_stream.h"
+#include "alloc/tier_ops.h"
 
 #include "cuda_api.h"
 
@@ -407,6 +409,44 @@ static void a_destroyed_context_takes_what_waits_along(void **state)
     assert_int_equal(audit.waiting, 0);
 }
 
+#define TRIES 64
+
+static void what_a_dying_context_had_is_the_next_ones(void **state)
+{
+    struct berth_foreign foreign = {.size = SIZE, .tier = BERTH_TIER_DEVICE};
+    CUstream stream = stream_new();
+    CUcontext made = NULL;
+    uintptr_t doomed, other, block[TRIES];
+    unsigned count = 0;
+
+    assert_int_equal(cuCtxCreate_v4(&made, NULL, 0, 0), 0);
+    use_context(made);
+    doomed = alloc(SIZE);
+    other = alloc((uint64_t)8 << 20);
+    berth__pool_drop_begin((berth_cu_context)made);
+    berth__stream_drop_begin((berth_cu_context)made);
+    assert_int_equal(cuCtxDestroy_v2(made), 0);
+    /* Others get its addresses before the call has returned. */
+    use_context(context);
+    do {
+        assert_true(count < TRIES);
+        block[count++] = alloc_in(stream, SIZE);
+    } while (block[count - 1] != doomed);
+    assert_int_equal(berth__tier_reserve(BERTH_TIER_DEVICE, SIZE), 0);
+    foreign.address = other;
+    berth__foreign_add(&foreign);
+    assert_int_equal(berth__pool_free(doomed), BERTH_POOL_FORWARD);
+    assert_int_equal(berth__pool_free(other), BERTH_POOL_FORWARD);
+    berth__stream_drop_end((berth_cu_context)made, true, berth__stream_retire_idle);
+    berth__stream_context_gone((berth_cu_context)made);
+    berth__pool_drop_end((berth_cu_context)made, true);
+    while (count > 0)
+        free_in(stream, block[--count]);
+    assert_int_equal(berth__foreign_remove(other, &foreign), 0);
+    berth__foreign_cancel(foreign.tier, foreign.size);
+    stream_delete(stream);
+}
+
 static void a_stream_gets_its_own_block_back_at_once(void **state)
 {
     CUstream stream = busy_stream();
@@ -627,6 +667,7 @@ int main(void)
         CASE(what_waits_has_a_cap),
         CASE(among_all_sizes_a_large_block_goes_to_the_pool),
         CASE(a_destroyed_context_takes_what_waits_along),
+        CASE(what_a_dying_context_had_is_the_next_ones),
         CASE(a_stream_gets_its_own_block_back_at_once),
         CASE(another_stream_waits_or_finds_it_idle),
         CASE(a_program_can_forbid_dependencies),
