@@ -31,50 +31,31 @@ bool berth__room_was_made(berth_cu_result result)
            berth__stream_release(BERTH_POOL_ALL_DEVICES) > 0;
 }
 
-/* Defines and exports the wrapper of `name`. */
-#define RETRY(name, parameters, arguments)                                                         \
+/* Defines and exports the wrapper of `name`, which does `before` and `after` around the call. */
+#define WRAP(name, before, after, parameters, arguments)                                           \
     EXPORT(name);                                                                                  \
     berth_cu_result berth__hook_##name parameters                                                  \
     {                                                                                              \
         berth_cu_result result;                                                                    \
                                                                                                    \
         NEED(name);                                                                                \
+        before;                                                                                    \
         do {                                                                                       \
             result = berth__driver.name arguments;                                                 \
         } while (berth__room_was_made(result));                                                    \
+        after;                                                                                     \
         return result;                                                                             \
     }
 
-/* The same for a call that queues work in `stream`, where 0 means another one than by other names.
- */
+#define RETRY(name, parameters, arguments) WRAP(name, (void)0, (void)0, parameters, arguments)
+
+/* For a call that queues work in `stream`, where 0 means another one than by other names. */
 #define RETRY_IN(name, stream, of_zero, parameters, arguments)                                     \
-    EXPORT(name);                                                                                  \
-    berth_cu_result berth__hook_##name parameters                                                  \
-    {                                                                                              \
-        berth_cu_result result;                                                                    \
-                                                                                                   \
-        NEED(name);                                                                                \
-        berth__order_saw((stream) ? (stream) : (of_zero));                                         \
-        do {                                                                                       \
-            result = berth__driver.name arguments;                                                 \
-        } while (berth__room_was_made(result));                                                    \
-        return result;                                                                             \
-    }
+    WRAP(name, berth__order_saw((stream) ? (stream) : (of_zero)), (void)0, parameters, arguments)
 
-/* The same for a call that makes the context current that it creates. */
+/* For a call that makes the context current that it creates. */
 #define RETRY_CONTEXT(name, parameters, arguments)                                                 \
-    EXPORT(name);                                                                                  \
-    berth_cu_result berth__hook_##name parameters                                                  \
-    {                                                                                              \
-        berth_cu_result result;                                                                    \
-                                                                                                   \
-        NEED(name);                                                                                \
-        do {                                                                                       \
-            result = berth__driver.name arguments;                                                 \
-        } while (berth__room_was_made(result));                                                    \
-        berth__context_changed();                                                                  \
-        return result;                                                                             \
-    }
+    WRAP(name, (void)0, berth__context_changed(), parameters, arguments)
 
 /* Code and its global variables; where loading is lazy, at the first question for a function. */
 RETRY(cuModuleLoad, (void **module, const char *path), (module, path))
