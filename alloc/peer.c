@@ -2,6 +2,7 @@
 #include "alloc/peer.h"
 
 #include "alloc/block_slab.h"
+#include "alloc/pool.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -23,6 +24,8 @@ int berth__peer_add(berth_cu_context owner, berth_cu_context user, int device)
 
     if (device < 0 || device >= BERTH_PEER_DEVICES_MAX)
         return -ERANGE;
+    if (berth__pool_is_off())
+        return 0;
     pthread_mutex_lock(&peer_lock);
     peer = berth__slab_new(&slab, sizeof(*peer));
     if (peer) {
@@ -38,6 +41,9 @@ static void remove_all(berth_cu_context owner, berth_cu_context user)
 {
     struct peer **link = &peers;
 
+    /* In a forked child the lock may be held by a thread that is not there. */
+    if (berth__pool_is_off())
+        return;
     pthread_mutex_lock(&peer_lock);
     while (*link) {
         struct peer *peer = *link;
