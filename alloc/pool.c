@@ -526,7 +526,8 @@ static bool leave_to_cache(const struct leave *leave)
     struct berth_cache *cache;
     bool is_kept, is_full;
 
-    if (block->size > berth__cache_block_max(limit) || pool->is_planned || !berth__pool_is_exact(block) ||
+    if (block->size > berth__cache_block_max(limit) || pool->is_planned ||
+        !berth__pool_is_exact(block) ||
         atomic_load_explicit(&block->flags, memory_order_relaxed) != 0)
         return false;
     cache = berth__cache_of(pool);
