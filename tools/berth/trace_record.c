@@ -137,17 +137,23 @@ static void tell(const char *output, const struct berth_trace_log *log)
         fprintf(stderr, "berth: trace record: the trace is truncated: its file could not grow\n");
 }
 
+static bool has_recording(const struct recording *recording)
+{
+    struct stat st;
+
+    return fstat(recording->fd, &st) == 0 && st.st_size > 0;
+}
+
 /* Makes text of what is in the recording. */
 static int finish(const char *output, const struct recording *recording)
 {
     char why[BERTH_TRACE_WHY_MAX] = "";
     struct berth_trace_log log;
     uint64_t started = 0;
-    struct stat st;
     char *path;
     int r;
 
-    if (fstat(recording->fd, &st) < 0 || st.st_size == 0)
+    if (!has_recording(recording))
         return berth__tool_fail("trace record: nothing was recorded: the program has not "
                                 "initialised CUDA");
     path = berth__tool_format("/proc/self/fd/%d", recording->fd);
@@ -217,8 +223,10 @@ static int record_command(const struct arguments *arguments)
     if (r != 0)
         return BERTH_EXIT_RUN_REFUSED;
     status = run_command(arguments, &recording);
-    if (status != BERTH_EXIT_RUN_REFUSED && status != BERTH_EXIT_NOT_FOUND &&
-        status != BERTH_EXIT_NOT_EXECUTABLE)
+    /* A program that did not start has been told of; one that did may end with the same numbers. */
+    if (has_recording(&recording) ||
+        (status != BERTH_EXIT_RUN_REFUSED && status != BERTH_EXIT_NOT_FOUND &&
+         status != BERTH_EXIT_NOT_EXECUTABLE))
         r = finish(arguments->output, &recording);
     close_recording(&recording);
     return status != 0 ? status : r;

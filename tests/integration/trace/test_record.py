@@ -252,6 +252,12 @@ if len(sys.argv) == 1:
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual([row["Size"] for row in self.rows()], ["4096"])
 
+    def test_a_program_may_end_as_one_that_did_not_start(self):
+        for status in (125, 126, 127):
+            _, rows = self.record(scripted(f"begin(); alloc(5000); os._exit({status})"),
+                                  status=status)
+            self.assertEqual([row["Size"] for row in rows], ["5000"])
+
     def test_the_program_ends_as_by_itself(self):
         for status in (0, 3, 255):
             done = self.berth("trace", "record", "-o", self.output, "--", sys.executable, "-c",
