@@ -451,7 +451,7 @@ def main():
     parser.add_argument("--time-limit", type=float, default=10)
     parser.add_argument("--scale", type=int, default=1)
     parser.add_argument("--generated", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     print("reserved over max-live, and driver calls; berth on the virtual driver, all else is "
           "simulated here")
     with tempfile.TemporaryDirectory() as folder:
