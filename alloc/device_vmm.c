@@ -24,6 +24,17 @@ static struct berth_cu_properties shareable_on(int device)
                                         .location = {BERTH_CU_LOCATION_DEVICE, device}};
 }
 
+int berth__device_count(int *ret)
+{
+    int count = 0, r;
+
+    BERTH_DRIVER_NEED(cuDeviceGetCount);
+    r = berth__device_error(berth__driver.cuDeviceGetCount(&count));
+    if (r == 0)
+        *ret = count;
+    return r;
+}
+
 int berth__device_uuid(int device, unsigned char ret[BERTH_DEVICE_UUID_SIZE])
 {
     unsigned char uuid[BERTH_DEVICE_UUID_SIZE];
@@ -44,10 +55,9 @@ int berth__device_uuid(int device, unsigned char ret[BERTH_DEVICE_UUID_SIZE])
 int berth__device_of_uuid(const unsigned char uuid[BERTH_DEVICE_UUID_SIZE], int *ret)
 {
     unsigned char other[BERTH_DEVICE_UUID_SIZE];
-    int count = 0, r;
+    int count = 0;
+    int r = berth__device_count(&count);
 
-    BERTH_DRIVER_NEED(cuDeviceGetCount);
-    r = berth__device_error(berth__driver.cuDeviceGetCount(&count));
     for (int i = 0; r == 0 && i < count; i++) {
         r = berth__device_uuid(i, other);
         if (r == 0 && memcmp(uuid, other, sizeof(other)) == 0) {
@@ -153,8 +163,7 @@ static void set_peer_access(uintptr_t base, uint64_t size, int device)
 {
     int count = 0;
 
-    if (!berth__driver.cuDeviceCanAccessPeer || !berth__driver.cuDeviceGetCount ||
-        berth__driver.cuDeviceGetCount(&count) != BERTH_CU_SUCCESS)
+    if (!berth__driver.cuDeviceCanAccessPeer || berth__device_count(&count) < 0)
         return;
     for (int peer = 0; peer < count; peer++) {
         int can = 0;

@@ -14,6 +14,8 @@
 
 #define BERTH_DEVICE_UUID_SIZE 16
 
+/* How many devices this process sees. */
+int berth__device_count(int *ret);
 int berth__device_uuid(int device, unsigned char ret[BERTH_DEVICE_UUID_SIZE]);
 /* This process's number of the device. -ENODEV: it sees none with this UUID. */
 int berth__device_of_uuid(const unsigned char uuid[BERTH_DEVICE_UUID_SIZE], int *ret);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/limit_json.h"
 
+#include "alloc/device_vmm.h"
 #include "alloc/limit.h"
 #include "alloc/pool_tend.h"
 #include "alloc/quantity.h"
@@ -124,8 +125,8 @@ static int read_device(const json_t *request, int *ret, struct berth_failure *fa
     if (!json_is_integer(value) || json_integer_value(value) < 0)
         return berth__failure_set(failure, "bad-request",
                                   "\"device\" is no number; expected 0 or more");
-    if (!berth__driver.cuDeviceGetCount || berth__driver.cuDeviceGetCount(&count) != 0)
-        count = 0;
+    /* Where the driver does not say, there is none. */
+    berth__device_count(&count);
     if (json_integer_value(value) >= count)
         return berth__failure_set(failure, "bad-request",
                                   "there is no device %lld; the process sees %d",
