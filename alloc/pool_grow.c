@@ -412,6 +412,13 @@ static void set_sizes(struct request *request, bool is_for_all)
         request->is_whole ? request->least : shared_segment_size(request->pool, size, is_for_all);
 }
 
+/* Whether what waits, some of it or all, was enough. */
+static bool reclaim(const struct request *request)
+{
+    return (berth__lazy_reclaim_all(request->pool) && take_cached(request)) ||
+           (berth__lazy_settle(request->pool) && take_cached(request));
+}
+
 static int climb(const struct request *request)
 {
     int r = grow(request, request->target, false);
@@ -421,8 +428,7 @@ static int climb(const struct request *request)
         return 0;
     if (is_out_of_memory(r) && (request->is_expandable || request->least < request->target))
         r = grow(request, request->least, true);
-    if (is_out_of_memory(r) && !request->is_captured && berth__lazy_reclaim_all(request->pool) &&
-        take_cached(request))
+    if (is_out_of_memory(r) && !request->is_captured && reclaim(request))
         return 0;
     while (is_out_of_memory(r) &&
            berth__pool_release_for(request->pool, r, request->size, request->least) > 0)

@@ -23,6 +23,9 @@
 #define WAIT_LEAST_SHIFT 6
 #define WAIT_LEAST (24 * BERTH_MIB)
 
+/* Keeps a pool's context from being destroyed, like bytes on their way to the driver. */
+#define HOLD_BYTES 1
+
 struct berth_lazy_counts berth__lazy_counts;
 
 static uint64_t cell_bytes(const struct berth_lazy_cell *cell)
@@ -486,6 +489,68 @@ bool berth__lazy_reclaim_all(struct berth_pool *pool)
     any |= berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE);
     while (berth__lazy_reclaim(pool, BERTH_LAZY_WAIT))
         any = true;
+    return any;
+}
+
+/* What waits in the oldest batch goes into `batch`. False if there is none that can. */
+static bool absorb_oldest(struct berth_pool *pool, struct berth_lazy_batch *batch)
+{
+    struct berth_lazy_batch *oldest = oldest_take(pool);
+    struct berth_order_point *point;
+
+    if (!oldest)
+        return false;
+    berth__pool_lock(pool);
+    batch_add(pool, batch, batch_empty(pool, oldest));
+    point = batch_delete(pool, oldest);
+    berth__pool_unlock(pool);
+    berth__order_done(point);
+    return true;
+}
+
+/* Whether points may be asked about, and a thread that did not learn enough has waited for them. */
+static bool door_is_open(void)
+{
+    bool is_open = berth__order_enter();
+
+    if (is_open)
+        berth__order_leave();
+    return is_open;
+}
+
+/* The pool's context, which nobody destroys before bytes are counted as released; or NULL. */
+static berth_cu_context context_hold(struct berth_pool *pool)
+{
+    berth_cu_context context;
+
+    berth__pool_lock(pool);
+    context =
+        atomic_load_explicit(&pool->is_ending, memory_order_relaxed) ? NULL : context_of(pool);
+    if (context)
+        atomic_fetch_add_explicit(&pool->releasing, HOLD_BYTES, memory_order_relaxed);
+    berth__pool_unlock(pool);
+    return context;
+}
+
+bool berth__lazy_settle(struct berth_pool *pool)
+{
+    struct berth_lazy_batch *batch;
+    berth_cu_context context;
+    bool any = false;
+
+    if (berth__device_capturing() || bytes_locked(pool) == 0 || door_is_open())
+        return false;
+    context = context_hold(pool);
+    if (!context)
+        return false;
+    batch = batch_begin(pool, NULL, true);
+    while (batch && absorb_oldest(pool, batch))
+        ;
+    if (batch && berth__device_sync(context) == 0)
+        any = batch_settle(pool, batch);
+    else if (batch)
+        batch_end(pool, batch, NULL, NULL);
+    berth__pool_count_released(pool, HOLD_BYTES);
     return any;
 }
 

@@ -66,7 +66,13 @@ enum berth_lazy_step { BERTH_LAZY_LOOK, BERTH_LAZY_CLOSE, BERTH_LAZY_WAIT };
 bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step);
 /* All steps until nothing waits any more, or nothing more can be had. */
 bool berth__lazy_reclaim_all(struct berth_pool *pool);
-/* The same for all pools. */
+/*
+ * What still waits after that, because another thread destroys a context or a stream and nobody may
+ * ask about points, comes free as by cuMemFree: by a synchronisation of the pool's context. True if
+ * any did; never while a capture is open. Called without a lock.
+ */
+bool berth__lazy_settle(struct berth_pool *pool);
+/* berth__lazy_reclaim_all() for all pools. */
 void berth__lazy_reclaim_pools(void);
 
 /*

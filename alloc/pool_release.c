@@ -232,12 +232,24 @@ static uint64_t release_relaxed(const struct release *release, uint64_t need)
     return released;
 }
 
+/* What waits there and cannot be asked about; see berth__lazy_settle(). */
+static bool settle_pools(const struct release *release)
+{
+    bool any = false;
+
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
+        any |= release_concerns(release, pool) && berth__lazy_settle(pool);
+    return any;
+}
+
 static uint64_t release_run(const struct release *release)
 {
     uint64_t released = release_relaxed(release, release->need);
 
     /* The driver may have refused just those. */
     if (released == 0 && release->need != RELEASE_ALL)
+        released = release_relaxed(release, RELEASE_ALL);
+    if (released == 0 && settle_pools(release))
         released = release_relaxed(release, RELEASE_ALL);
     /* What is cached in the order of streams is the last to go: it costs a synchronisation. */
     if (released == 0)

@@ -411,6 +411,28 @@ static void a_destroyed_context_takes_what_waits_along(void **state)
 
 #define TRIES 64
 
+static void what_waits_is_had_although_nobody_may_ask(void **state)
+{
+    struct berth_tier *tier = berth__tier(BERTH_TIER_DEVICE);
+    uintptr_t block[8], large;
+
+    atomic_store(&tier->capacity, (uint64_t)16 << 20);
+    for (unsigned i = 0; i < 8; i++)
+        block[i] = alloc((uint64_t)2 << 20);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(berth__pool_free(block[i]), 0);
+    assert_false(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_LOOK));
+    /* Another thread destroys a context, which takes its time. */
+    berth__order_shut();
+    for (unsigned i = 4; i < 8; i++)
+        assert_int_equal(berth__pool_free(block[i]), 0);
+    large = alloc((uint64_t)12 << 20);
+    berth__order_open();
+    assert_int_equal(waiting(), 0);
+    assert_int_equal(berth__pool_free(large), 0);
+    atomic_store(&tier->capacity, 0);
+}
+
 static void what_a_dying_context_had_is_the_next_ones(void **state)
 {
     struct berth_foreign foreign = {.size = SIZE, .tier = BERTH_TIER_DEVICE};
@@ -667,6 +689,7 @@ int main(void)
         CASE(what_waits_has_a_cap),
         CASE(among_all_sizes_a_large_block_goes_to_the_pool),
         CASE(a_destroyed_context_takes_what_waits_along),
+        CASE(what_waits_is_had_although_nobody_may_ask),
         CASE(what_a_dying_context_had_is_the_next_ones),
         CASE(a_stream_gets_its_own_block_back_at_once),
         CASE(another_stream_waits_or_finds_it_idle),
