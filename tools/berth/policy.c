@@ -88,25 +88,6 @@ static int check(const char *path)
     return berth__tool_finish(code);
 }
 
-/* What is no regular file (a pipe, /dev/null) is written to directly. */
-static int write_file(const char *out, const void *bytes, size_t size)
-{
-    mode_t mask = umask(0);
-    struct stat st;
-    FILE *to;
-    int r;
-
-    umask(mask);
-    if (stat(out, &st) < 0 || S_ISREG(st.st_mode))
-        return berth__whole_file_replace(out, 0666 & ~mask, bytes, size);
-    to = S_ISDIR(st.st_mode) ? NULL : fopen(out, "we");
-    if (!to)
-        return S_ISDIR(st.st_mode) ? -EISDIR : -errno;
-    r = berth__whole_file_write(fileno(to), bytes, size);
-    fclose(to);
-    return r;
-}
-
 static int compile(const char *path, const char *out)
 {
     struct berth_policy_file file;
@@ -117,7 +98,7 @@ static int compile(const char *path, const char *out)
     code = load(path, true, &file);
     if (code != EXIT_SUCCESS)
         return code;
-    r = out ? write_file(out, file.bytes, file.size)
+    r = out ? berth__whole_file_output(out, file.bytes, file.size)
             : berth__whole_file_write(STDOUT_FILENO, file.bytes, file.size);
     free(file.bytes);
     if (r == 0)

@@ -49,7 +49,7 @@ static int write_snapshot(const char *output, const struct berth_snapshot *snaps
     if (r == 0 && strcmp(output, "-") == 0)
         r = fwrite(bytes, 1, size, stdout) == size ? 0 : -errno;
     else if (r == 0)
-        r = berth__whole_file_replace(output, 0644, bytes, size);
+        r = berth__whole_file_output(output, bytes, size);
     free(bytes);
     return r < 0 ? berth__tool_fail("snapshot: %s: %s", output, strerror(-r)) : 0;
 }

@@ -183,7 +183,7 @@ static int plan_log(const struct arguments *arguments, const struct berth_trace_
         berth__plan_run_done(&run);
         return why_not(arguments, r);
     }
-    r = arguments->out ? berth__whole_file_replace(arguments->out, 0644, made.bytes, made.size) : 0;
+    r = arguments->out ? berth__whole_file_output(arguments->out, made.bytes, made.size) : 0;
     if (r < 0)
         r = berth__tool_fail("trace plan: %s: %s", arguments->out, strerror(-r));
     else if (arguments->json)

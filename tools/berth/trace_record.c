@@ -11,6 +11,7 @@
 #include "tools/berth/tool.h"
 #include "tools/berth/trace.h"
 #include "tools/berth/trace_file.h"
+#include "tools/berth/whole_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,6 +41,7 @@ struct arguments {
 struct recording {
     char *path; /* NULL: it has no name */
     int fd;
+    const char *source; /* the file that somebody named, or NULL */
 };
 
 static volatile sig_atomic_t is_interrupted;
@@ -69,6 +71,7 @@ static int open_recording(const struct arguments *arguments, int is_named,
     char *absolute = realpath(folder, NULL);
 
     recording->path = NULL;
+    recording->source = NULL;
     recording->fd = -1;
     if (!absolute) {
         berth__tool_fail("trace record: %s: %s", folder, strerror(errno));
@@ -96,7 +99,7 @@ static void close_recording(struct recording *recording)
     close(recording->fd);
 }
 
-/* The text of a log, under a name beside the output's first. */
+/* The text of a log, under a name beside the output's first; see whole_file.h. */
 static int write_text(const char *output, const struct berth_trace_log *log, uint64_t started)
 {
     char *temporary = NULL;
@@ -107,20 +110,21 @@ static int write_text(const char *output, const struct berth_trace_log *log, uin
         berth__trace_csv_write(log, started, out);
         return berth__tool_finish(0);
     }
-    temporary = berth__tool_format("%s.XXXXXX", output);
-    fd = mkostemp(temporary, O_CLOEXEC);
-    out = fd < 0 ? NULL : fdopen(fd, "w");
-    if (out) {
-        mode_t mask = umask(0);
-
-        umask(mask);
-        fchmod(fd, 0666 & ~mask);
-        berth__trace_csv_write(log, started, out);
+    if (!berth__whole_file_is_special(output)) {
+        temporary = berth__tool_format("%s.XXXXXX", output);
+        fd = mkostemp(temporary, O_CLOEXEC);
+    } else {
+        fd = open(output, O_WRONLY | O_CLOEXEC | O_NOCTTY);
     }
+    out = fd < 0 ? NULL : fdopen(fd, "w");
+    if (out && temporary)
+        fchmod(fd, berth__whole_file_mode());
+    if (out)
+        berth__trace_csv_write(log, started, out);
     if (!out || fflush(out) != 0 || ferror(out) || fclose(out) != 0 ||
-        rename(temporary, output) < 0) {
+        (temporary && rename(temporary, output) < 0)) {
         berth__tool_fail("trace record: %s: %s", output, strerror(errno));
-        if (fd >= 0)
+        if (fd >= 0 && temporary)
             unlink(temporary);
         free(temporary);
         return BERTH_EXIT_FAILURE;
@@ -156,7 +160,8 @@ static int finish(const char *output, const struct recording *recording)
     if (!has_recording(recording))
         return berth__tool_fail("trace record: nothing was recorded: the program has not "
                                 "initialised CUDA");
-    path = berth__tool_format("/proc/self/fd/%d", recording->fd);
+    path = recording->source ? berth__tool_strdup(recording->source)
+                             : berth__tool_format("/proc/self/fd/%d", recording->fd);
     r = berth__trace_file_read_recording(path, &log, &started, why);
     free(path);
     if (r < 0)
@@ -400,6 +405,7 @@ int berth__trace_export(int argc, char **argv)
     recording.fd = open(argv[optind], O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (recording.fd < 0)
         return berth__tool_fail("trace export: %s: %s", argv[optind], strerror(errno));
+    recording.source = argv[optind];
     r = finish(output, &recording);
     close(recording.fd);
     return r;

@@ -44,3 +44,33 @@ int berth__whole_file_replace(const char *path, mode_t mode, const void *bytes, 
     free(temporary);
     return r;
 }
+
+bool berth__whole_file_is_special(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && !S_ISREG(st.st_mode);
+}
+
+mode_t berth__whole_file_mode(void)
+{
+    mode_t mask = umask(0);
+
+    umask(mask);
+    return 0666 & ~mask;
+}
+
+int berth__whole_file_output(const char *path, const void *bytes, size_t size)
+{
+    int fd, r;
+
+    if (!berth__whole_file_is_special(path))
+        return berth__whole_file_replace(path, berth__whole_file_mode(), bytes, size);
+    fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return -errno;
+    r = berth__whole_file_write(fd, bytes, size);
+    if (close(fd) < 0 && r == 0)
+        r = -errno;
+    return r;
+}

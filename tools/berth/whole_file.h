@@ -3,6 +3,7 @@
 #ifndef BERTH_TOOLS_WHOLE_FILE_H
 #define BERTH_TOOLS_WHOLE_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -15,5 +16,16 @@ int berth__whole_file_write(int fd, const void *bytes, size_t size);
  * power failure leaves one of them. 0, or negative errno and nothing is changed.
  */
 int berth__whole_file_replace(const char *path, mode_t mode, const void *bytes, size_t size);
+
+/*
+ * What somebody named as output: replaced as above, with the mode that any new file gets; what is
+ * no regular file (a pipe, /dev/null) is written to, because replacing it would take it away from
+ * everybody. 0 or negative errno.
+ */
+int berth__whole_file_output(const char *path, const void *bytes, size_t size);
+
+/* The two decisions in that, for who writes the bytes in another way. */
+bool berth__whole_file_is_special(const char *path);
+mode_t berth__whole_file_mode(void);
 
 #endif

@@ -195,6 +195,14 @@ class Plans(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("nothing to plan", done.stderr)
 
+    def test_a_device_is_written_to_and_not_replaced(self):
+        full = os.path.join(self.folder.name, "full")
+        os.symlink("/dev/full", full)
+        done = self.berth("trace", "plan", self.trace, "-o", full, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("No space left", done.stderr)
+        self.assertTrue(os.path.islink(full))
+
 
 if __name__ == "__main__":
     BERTH, FAKE_CUDA = sys.argv[1:3]

@@ -298,6 +298,20 @@ say("done")
             self.assertEqual((done.returncode, done.stdout), (status, ""), args)
             self.assertIn(text, done.stderr)
 
+    def test_a_device_is_written_to_and_not_replaced(self):
+        os.symlink("/dev/full", self.output)
+        done = self.berth("trace", "record", "-o", self.output, "--", sys.executable, "-c",
+                          scripted("begin(); alloc(5000)"))
+        self.assertIn("No space left", done.stderr)
+        self.assertTrue(os.path.islink(self.output))
+
+    def test_a_file_that_is_no_recording_is_named(self):
+        with open(self.output, "w", encoding="utf-8") as file:
+            file.write("Thread,Time\n" * 100)
+        done = self.berth("trace", "export", self.output)
+        self.assertEqual(done.returncode, 1)
+        self.assertTrue(done.stderr.startswith(f"berth: {self.output}: "), done.stderr)
+
     def test_by_the_environment_alone(self):
         raw = self.root + "/raw"
         self.berth("run", "-o", "trace-paths=on", "--", sys.executable, "-c",
