@@ -87,7 +87,8 @@ berth_cu_result berth__hook_cuMemAllocPitch_v2(berth_cu_address *address, size_t
     uint64_t size;
 
     NEED(cuMemAllocPitch_v2);
-    TRACED_ALLOC(PITCH, cuMemAllocPitch_v2, *address, *pitch * height, 0,
+    /* What the rows really take, the trace learns from the account. */
+    TRACED_ALLOC(PITCH, cuMemAllocPitch_v2, *address, width * height, 0,
                  (address, pitch, width, height, element_size));
     /* The pitch is not known yet: at least this much is asked for. */
     if (!address || !pitch || __builtin_mul_overflow(width, height, &size))

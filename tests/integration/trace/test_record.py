@@ -252,6 +252,19 @@ if len(sys.argv) == 1:
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual([row["Size"] for row in self.rows()], ["4096"])
 
+    def test_a_call_that_is_refused_stays_one(self):
+        done, rows = self.record(scripted("""
+begin()
+p = ctypes.c_uint64()
+say([cuda.cuMemAllocPitch_v2(ctypes.byref(p), None, ctypes.c_size_t(64), ctypes.c_size_t(4), 4),
+     cuda.cuMemAllocPitch_v2(None, None, ctypes.c_size_t(64), ctypes.c_size_t(4), 4),
+     cuda.cuMemAlloc_v2(None, ctypes.c_size_t(64)), cuda.cuMemAllocAsync(None, None, None),
+     cuda.cuMemHostAlloc(None, ctypes.c_size_t(64), 0), cuda.cuArrayCreate_v2(None, None),
+     cuda.cuMemCreate(None, ctypes.c_size_t(64), None, ctypes.c_uint64(0))])
+"""))
+        self.assertEqual(json.loads(done.stdout), [1] * 7)
+        self.assertEqual([row for row in rows if row["Action"] == "alloc"], [])
+
     def test_a_program_may_end_as_one_that_did_not_start(self):
         for status in (125, 126, 127):
             _, rows = self.record(scripted(f"begin(); alloc(5000); os._exit({status})"),
