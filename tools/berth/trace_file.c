@@ -2,16 +2,18 @@
 #include "tools/berth/trace_file.h"
 
 #include "tools/berth/tool.h"
+#include "tools/berth/whole_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 /* The whole of what can be read, to be freed; NULL with the reason in `why`. */
-static char *read_descriptor(const char *path, int fd, size_t *ret_size, char *why)
+static char *read_descriptor(const char *name, int fd, size_t *ret_size, char *why)
 {
     size_t size = 0, room = 0;
     char *bytes = NULL;
@@ -27,7 +29,7 @@ static char *read_descriptor(const char *path, int fd, size_t *ret_size, char *w
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {
-            snprintf(why, BERTH_TRACE_WHY_MAX, "trace: %.200s: %s", path, strerror(errno));
+            snprintf(why, BERTH_TRACE_WHY_MAX, "trace: %.200s: %s", name, strerror(errno));
             free(bytes);
             return NULL;
         }
@@ -39,53 +41,85 @@ static char *read_descriptor(const char *path, int fd, size_t *ret_size, char *w
     return bytes;
 }
 
-static char *read_bytes(const char *path, size_t *ret_size, char *why)
+static char *read_bytes(const char *name, const char *path, size_t *ret_size, char *why)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     char *bytes;
 
     if (fd < 0) {
-        snprintf(why, BERTH_TRACE_WHY_MAX, "trace: %.200s: %s", path, strerror(errno));
+        snprintf(why, BERTH_TRACE_WHY_MAX, "trace: %.200s: %s", name, strerror(errno));
         return NULL;
     }
-    bytes = read_descriptor(path, fd, ret_size, why);
+    bytes = read_descriptor(name, fd, ret_size, why);
     close(fd);
     return bytes;
 }
 
-int berth__trace_file_read_recording(const char *path, struct berth_trace_log *log,
-                                     uint64_t *ret_started_real_ns, char why[BERTH_TRACE_WHY_MAX])
+int berth__trace_file_read_recording(const char *name, const char *path,
+                                     struct berth_trace_log *log, uint64_t *ret_started_real_ns,
+                                     char why[BERTH_TRACE_WHY_MAX])
 {
     size_t size = 0;
-    char *bytes = read_bytes(path, &size, why);
+    char *bytes = read_bytes(name, path, &size, why);
     int r;
 
     if (!bytes)
         return -EINVAL;
-    r = berth__trace_recording_parse(path, bytes, size, log, ret_started_real_ns, why);
+    r = berth__trace_recording_parse(name, bytes, size, log, ret_started_real_ns, why);
     if (r < 0)
         berth__trace_log_done(log);
     free(bytes);
     return r;
 }
 
-int berth__trace_file_read(const char *path, struct berth_trace_log *log)
+int berth__trace_file_read_as(const char *name, const char *path, struct berth_trace_log *log)
 {
     char why[BERTH_TRACE_WHY_MAX] = "";
     uint64_t started;
     size_t size = 0;
-    char *bytes = read_bytes(path, &size, why);
+    char *bytes = read_bytes(name, path, &size, why);
     int r;
 
     if (!bytes)
         return berth__tool_fail("%s", why);
     if (berth__trace_is_recording(bytes, size))
-        r = berth__trace_recording_parse(path, bytes, size, log, &started, why);
+        r = berth__trace_recording_parse(name, bytes, size, log, &started, why);
     else
-        r = berth__trace_csv_parse(path, bytes, size, log, why);
+        r = berth__trace_csv_parse(name, bytes, size, log, why);
     free(bytes);
     if (r == 0)
         return 0;
     berth__trace_log_done(log);
     return berth__tool_fail("%s", why);
+}
+
+int berth__trace_file_read(const char *path, struct berth_trace_log *log)
+{
+    return berth__trace_file_read_as(path, path, log);
+}
+
+int berth__trace_file_hold(const char *path, char ret_path[BERTH_TRACE_HELD_MAX])
+{
+    char why[BERTH_TRACE_WHY_MAX] = "";
+    struct stat st;
+    size_t size = 0;
+    char *bytes;
+    int fd, r;
+
+    ret_path[0] = '\0';
+    /* What is not there is told by whoever reads it. Standard input is not the children's. */
+    if (stat(path, &st) < 0 || S_ISDIR(st.st_mode) ||
+        (S_ISREG(st.st_mode) && strncmp(path, "/dev/", 5) != 0 && strncmp(path, "/proc/", 6) != 0))
+        return 0;
+    bytes = read_bytes(path, path, &size, why);
+    if (!bytes)
+        return berth__tool_fail("%s", why);
+    fd = memfd_create("berth-trace", 0);
+    r = fd < 0 ? -errno : berth__whole_file_write(fd, bytes, size);
+    free(bytes);
+    if (r < 0)
+        return berth__tool_fail("trace: %.200s: it cannot be held in memory: %s", path,
+                                strerror(-r));
+    snprintf(ret_path, BERTH_TRACE_HELD_MAX, "/proc/self/fd/%d", fd);
+    return 0;
 }

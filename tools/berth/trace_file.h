@@ -16,11 +16,25 @@ int berth__trace_recording_parse(const char *name, const void *bytes, size_t siz
                                  struct berth_trace_log *log, uint64_t *ret_started_real_ns,
                                  char why[BERTH_TRACE_WHY_MAX]);
 
-/* Reads a file that must be a recording. 0 or -EINVAL with the reason in `why`. */
-int berth__trace_file_read_recording(const char *path, struct berth_trace_log *log,
-                                     uint64_t *ret_started_real_ns, char why[BERTH_TRACE_WHY_MAX]);
+/* Reads a file that must be a recording, called `name`. 0 or -EINVAL with the reason in `why`. */
+int berth__trace_file_read_recording(const char *name, const char *path,
+                                     struct berth_trace_log *log, uint64_t *ret_started_real_ns,
+                                     char why[BERTH_TRACE_WHY_MAX]);
 
 /* Reads a file of either form. 0, or BERTH_EXIT_FAILURE after one line. */
 int berth__trace_file_read(const char *path, struct berth_trace_log *log);
+
+/* Room for the path of any descriptor. */
+#define BERTH_TRACE_HELD_MAX 32
+
+/*
+ * What can be read only once, a pipe, is copied into memory. In `ret_path` the path to read it by,
+ * also for children, or an empty text: the file can be read as often as wanted by its own. 0, or
+ * BERTH_EXIT_FAILURE after one line.
+ */
+int berth__trace_file_hold(const char *path, char ret_path[BERTH_TRACE_HELD_MAX]);
+
+/* As berth__trace_file_read(), of what is called `name`. */
+int berth__trace_file_read_as(const char *name, const char *path, struct berth_trace_log *log);
 
 #endif

@@ -206,7 +206,6 @@ int berth__trace_plan(int argc, char **argv)
 
     if (r != 0)
         return r;
-    berth__trace_log_init(&log);
     r = berth__trace_file_read(arguments.trace, &log);
     if (r != 0)
         return r;

@@ -41,7 +41,6 @@ struct arguments {
 struct recording {
     char *path; /* NULL: it has no name */
     int fd;
-    const char *source; /* the file that somebody named, or NULL */
 };
 
 static volatile sig_atomic_t is_interrupted;
@@ -52,12 +51,13 @@ static void interrupt(int number)
     is_interrupted = 1;
 }
 
-/* The folder that the output goes to. */
+/* The folder that the output goes to; nothing is made beside what is no regular file. */
 static char *folder_of(const char *output)
 {
     const char *slash = strrchr(output, '/');
+    struct stat st;
 
-    if (strcmp(output, "-") == 0)
+    if (strcmp(output, "-") == 0 || (stat(output, &st) == 0 && !S_ISREG(st.st_mode)))
         return berth__tool_strdup("/tmp");
     return slash ? berth__tool_format("%.*s", (int)(slash - output + 1), output)
                  : berth__tool_strdup(".");
@@ -67,12 +67,17 @@ static char *folder_of(const char *output)
 static int open_recording(const struct arguments *arguments, int is_named,
                           struct recording *recording)
 {
-    char *folder = folder_of(arguments->output);
-    char *absolute = realpath(folder, NULL);
+    char *folder, *absolute;
+    struct stat st;
 
     recording->path = NULL;
-    recording->source = NULL;
     recording->fd = -1;
+    /* Said before anything is recorded, which would be lost. */
+    if (stat(arguments->output, &st) == 0 && S_ISDIR(st.st_mode))
+        return berth__tool_fail("trace record: %s is a folder; expected a file's name",
+                                arguments->output);
+    folder = folder_of(arguments->output);
+    absolute = realpath(folder, NULL);
     if (!absolute) {
         berth__tool_fail("trace record: %s: %s", folder, strerror(errno));
         free(folder);
@@ -91,6 +96,26 @@ static int open_recording(const struct arguments *arguments, int is_named,
     return recording->fd < 0 ? BERTH_EXIT_FAILURE : 0;
 }
 
+static bool has_recording(const struct recording *recording)
+{
+    struct stat st;
+
+    return fstat(recording->fd, &st) == 0 && st.st_size > 0;
+}
+
+/* What could not be made text of is kept, if there is something: the run may have been long. */
+static void keep_recording(struct recording *recording)
+{
+    if (!recording->path || !has_recording(recording))
+        return;
+    fprintf(stderr,
+            "berth: trace record: the recording stays in %s; `berth trace export` makes text of "
+            "it\n",
+            recording->path);
+    free(recording->path);
+    recording->path = NULL;
+}
+
 static void close_recording(struct recording *recording)
 {
     if (recording->path)
@@ -99,78 +124,60 @@ static void close_recording(struct recording *recording)
     close(recording->fd);
 }
 
-/* The text of a log, under a name beside the output's first; see whole_file.h. */
 static int write_text(const char *output, const struct berth_trace_log *log, uint64_t started)
 {
-    char *temporary = NULL;
-    FILE *out = stdout;
-    int fd;
+    struct berth_whole_file file;
+    int r;
 
     if (strcmp(output, "-") == 0) {
-        berth__trace_csv_write(log, started, out);
+        berth__trace_csv_write(log, started, stdout);
         return berth__tool_finish(0);
     }
-    if (!berth__whole_file_is_special(output)) {
-        temporary = berth__tool_format("%s.XXXXXX", output);
-        fd = mkostemp(temporary, O_CLOEXEC);
-    } else {
-        fd = open(output, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    r = berth__whole_file_open(&file, output);
+    if (r == 0) {
+        berth__trace_csv_write(log, started, file.stream);
+        r = berth__whole_file_close(&file);
     }
-    out = fd < 0 ? NULL : fdopen(fd, "w");
-    if (out && temporary)
-        fchmod(fd, berth__whole_file_mode());
-    if (out)
-        berth__trace_csv_write(log, started, out);
-    if (!out || fflush(out) != 0 || ferror(out) || fclose(out) != 0 ||
-        (temporary && rename(temporary, output) < 0)) {
-        berth__tool_fail("trace record: %s: %s", output, strerror(errno));
-        if (fd >= 0 && temporary)
-            unlink(temporary);
-        free(temporary);
-        return BERTH_EXIT_FAILURE;
-    }
-    free(temporary);
-    return 0;
+    return r < 0 ? berth__tool_fail("trace: %s: %s", output, strerror(-r)) : 0;
 }
 
 static void tell(const char *output, const struct berth_trace_log *log)
 {
-    fprintf(stderr, "berth: trace record: %s: %u allocations, %u never freed\n", output,
-            log->allocations, log->leftovers);
+    fprintf(stderr, "berth: trace: %s: %u allocations, %u never freed\n", output, log->allocations,
+            log->leftovers);
     if (log->is_truncated)
-        fprintf(stderr, "berth: trace record: the trace is truncated: its file could not grow\n");
+        fprintf(stderr, "berth: trace: the trace is truncated: its file could not grow\n");
 }
 
-static bool has_recording(const struct recording *recording)
-{
-    struct stat st;
-
-    return fstat(recording->fd, &st) == 0 && st.st_size > 0;
-}
-
-/* Makes text of what is in the recording. */
-static int finish(const char *output, const struct recording *recording)
+/* Makes text of a recording that is there, and is called `name`. */
+static int convert(const char *name, const char *output, int fd)
 {
     char why[BERTH_TRACE_WHY_MAX] = "";
     struct berth_trace_log log;
     uint64_t started = 0;
-    char *path;
+    char path[64];
     int r;
 
-    if (!has_recording(recording))
-        return berth__tool_fail("trace record: nothing was recorded: the program has not "
-                                "initialised CUDA");
-    path = recording->source ? berth__tool_strdup(recording->source)
-                             : berth__tool_format("/proc/self/fd/%d", recording->fd);
-    r = berth__trace_file_read_recording(path, &log, &started, why);
-    free(path);
-    if (r < 0)
+    /* Output that cannot be written is told, and what was recorded does not go with the tool. */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    if (berth__trace_file_read_recording(name, path, &log, &started, why) < 0)
         return berth__tool_fail("%s", why);
     r = write_text(output, &log, started);
     if (r == 0)
         tell(output, &log);
     berth__trace_log_done(&log);
     return r;
+}
+
+/* Makes text of what a process has recorded. */
+static int finish(const char *output, const struct recording *recording)
+{
+    if (!has_recording(recording))
+        return berth__tool_fail("trace record: nothing was recorded: the program has not "
+                                "initialised CUDA");
+    return convert("trace record: the recording", output, recording->fd);
 }
 
 static void add_option(const char *text)
@@ -233,6 +240,8 @@ static int record_command(const struct arguments *arguments)
         (status != BERTH_EXIT_RUN_REFUSED && status != BERTH_EXIT_NOT_FOUND &&
          status != BERTH_EXIT_NOT_EXECUTABLE))
         r = finish(arguments->output, &recording);
+    if (r != 0)
+        keep_recording(&recording);
     close_recording(&recording);
     return status != 0 ? status : r;
 }
@@ -390,9 +399,8 @@ int berth__trace_export(int argc, char **argv)
 {
     static const struct option options[] = {{"output", required_argument, NULL, 'o'},
                                             {NULL, 0, NULL, 0}};
-    struct recording recording = {0};
     const char *output = "-";
-    int c, r;
+    int c, fd, r;
 
     while ((c = getopt_long(argc, argv, "o:", options, NULL)) != -1) {
         if (c != 'o')
@@ -402,11 +410,10 @@ int berth__trace_export(int argc, char **argv)
     if (argc - optind != 1)
         return berth__tool_misuse("trace export: expected one file: berth trace export FILE "
                                   "[-o OUT]");
-    recording.fd = open(argv[optind], O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (recording.fd < 0)
+    fd = open(argv[optind], O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
         return berth__tool_fail("trace export: %s: %s", argv[optind], strerror(errno));
-    recording.source = argv[optind];
-    r = finish(output, &recording);
-    close(recording.fd);
+    r = convert(argv[optind], output, fd);
+    close(fd);
     return r;
 }

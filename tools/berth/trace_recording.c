@@ -165,7 +165,8 @@ int berth__trace_recording_parse(const char *name, const void *bytes, size_t siz
     if (header.header_size != BERTH_TRACE_HEADER_SIZE ||
         header.record_size != sizeof(struct berth_trace_record)) {
         snprintf(why, BERTH_TRACE_WHY_MAX,
-                 "%.200s: the recording has another layout; expected one of this version of berth",
+                 "%.200s: it is no recording, or one of another layout; expected a recording of "
+                 "this version of berth",
                  name);
         return -EINVAL;
     }

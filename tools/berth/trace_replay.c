@@ -13,6 +13,7 @@
 #include "tools/berth/trace.h"
 #include "tools/berth/trace_driver.h"
 #include "tools/berth/trace_file.h"
+#include "tools/berth/trace_worker.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -30,11 +31,12 @@
 
 struct arguments {
     const char *file;
-    const char *against; /* "driver", "pool" or "both" */
-    const char *threads; /* "1" or "recorded" */
-    const char *calls;   /* "recorded", "alloc" or "async" */
-    const char *driver;  /* a path, or "virtual" */
-    char *options;       /* "k=v,k=v" of all --option, or NULL */
+    char held[BERTH_TRACE_HELD_MAX]; /* its copy, where it can be read but once; else empty */
+    const char *against;             /* "driver", "pool" or "both" */
+    const char *threads;             /* "1" or "recorded" */
+    const char *calls;               /* "recorded", "alloc" or "async" */
+    const char *driver;              /* a path, or "virtual" */
+    char *options;                   /* "k=v,k=v" of all --option, or NULL */
     unsigned long repeat;
     uint64_t device_memory; /* of the virtual driver; 0 = its default */
     int json;
@@ -195,13 +197,18 @@ static int prepare_environment(const struct arguments *arguments, const struct w
     return berth__library_preload("trace replay", BERTH_LIBRARY_CUDA);
 }
 
+static const char *source_of(const struct arguments *arguments)
+{
+    return arguments->held[0] ? arguments->held : arguments->file;
+}
+
 static void become_worker(const struct arguments *arguments, const struct worker *worker,
                           unsigned devices, int in, int out)
 {
     char *argv[] = {(char *)"berth",
                     (char *)"trace",
                     (char *)"replay-worker",
-                    (char *)arguments->file,
+                    (char *)source_of(arguments),
                     (char *)arguments->driver_path,
                     (char *)arguments->threads,
                     (char *)arguments->calls,
@@ -379,6 +386,24 @@ static int run_workers(const struct arguments *arguments, const struct berth_tra
     return r;
 }
 
+/* The trace, if there is something in it to replay. */
+static int read_trace(struct arguments *arguments, struct berth_trace_log *log)
+{
+    int r = berth__trace_file_hold(arguments->file, arguments->held);
+
+    if (r == 0)
+        r = berth__trace_file_read_as(arguments->file, source_of(arguments), log);
+    if (r != 0)
+        return r;
+    if (log->allocations == 0)
+        return berth__tool_fail("trace replay: %s has no allocations; expected at least one",
+                                arguments->file);
+    if (devices_of(log) > BERTH_TRACE_DEVICES_MAX)
+        return berth__tool_fail("trace replay: %s has device %u; expected at most %d",
+                                arguments->file, devices_of(log) - 1, BERTH_TRACE_DEVICES_MAX - 1);
+    return 0;
+}
+
 int berth__trace_replay(int argc, char **argv)
 {
     struct arguments arguments = {
@@ -389,11 +414,12 @@ int berth__trace_replay(int argc, char **argv)
     int r = parse_arguments(argc, argv, &arguments);
     unsigned first, count;
 
-    if (r != 0 || (r = berth__trace_file_read(arguments.file, &log)) != 0 ||
-        (r = choose_driver(&arguments)) != 0)
+    if (r == 0)
+        r = read_trace(&arguments, &log);
+    if (r == 0)
+        r = choose_driver(&arguments);
+    if (r != 0)
         return r;
-    if (log.allocations == 0)
-        return berth__tool_fail("trace replay: %s has no allocations", arguments.file);
     /* A worker that ended is told by its answer. */
     signal(SIGPIPE, SIG_IGN);
     first = strcmp(arguments.against, "pool") == 0;

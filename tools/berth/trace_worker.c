@@ -15,7 +15,6 @@
 
 /* What `address` says of an allocation that was refused. */
 #define REFUSED UINT64_MAX
-#define DEVICES_MAX 64
 
 /* How long each call took, and what is known of the memory then. One per thread. */
 struct samples {
@@ -27,12 +26,12 @@ struct samples {
 struct replay {
     struct berth_trace_log log;
     struct berth_trace_driver driver;
-    berth_cu_context context[DEVICES_MAX];
-    uint64_t *stream_id; /* as recorded */
+    berth_cu_context context[BERTH_TRACE_DEVICES_MAX];
+    uint64_t *stream_id; /* as recorded, sorted */
     berth_cu_stream *stream;
     size_t streams;
     _Atomic uint64_t *address; /* by event: 0 = not yet allocated in this repetition */
-    uint64_t *thread_id;       /* as recorded */
+    uint64_t *thread_id;       /* as recorded, sorted */
     uint32_t threads;
     bool as_recorded;  /* one thread for each recorded one */
     const char *calls; /* "recorded", "alloc" or "async" */
@@ -99,6 +98,12 @@ static void plan_events(struct replay *replay)
 
         if (event->action == BERTH_TRACE_NOTHING)
             continue;
+        /* A free is one of its allocation's kind and device, whatever its line says. */
+        if (event->action == BERTH_TRACE_FREE && event->match != BERTH_TRACE_NONE) {
+            event->kind = replay->log.event[event->match].kind;
+            event->device = replay->log.event[event->match].device;
+            kind = kind_of(replay, event);
+        }
         if (kind > BERTH_TRACE_ASYNC || kind == BERTH_TRACE_REGISTERED ||
             (!is_alloc &&
              (event->action != BERTH_TRACE_FREE || event->match == BERTH_TRACE_NONE))) {
@@ -118,12 +123,10 @@ static void plan_events(struct replay *replay)
     }
 }
 
-static berth_cu_stream stream_of(const struct replay *replay, uint64_t id)
+/* open_streams() has put it in the place of the recorded one. */
+static berth_cu_stream stream_of(const struct berth_trace_event *event)
 {
-    for (size_t i = 0; i < replay->streams; i++)
-        if (replay->stream_id[i] == id)
-            return replay->stream[i];
-    return NULL;
+    return (berth_cu_stream)(uintptr_t)event->stream;
 }
 
 static berth_cu_result call_alloc(const struct replay *replay,
@@ -136,7 +139,7 @@ static berth_cu_result call_alloc(const struct replay *replay,
 
     switch (kind_of(replay, event)) {
     case BERTH_TRACE_ASYNC:
-        result = driver->alloc_async(&address, event->size, stream_of(replay, event->stream));
+        result = driver->alloc_async(&address, event->size, stream_of(event));
         break;
     case BERTH_TRACE_MANAGED:
         result = driver->alloc_managed(&address, event->size, 1);
@@ -160,7 +163,7 @@ static berth_cu_result call_free(const struct replay *replay, const struct berth
 
     switch (kind_of(replay, event)) {
     case BERTH_TRACE_ASYNC:
-        return driver->free_async(address, stream_of(replay, event->stream));
+        return driver->free_async(address, stream_of(event));
     case BERTH_TRACE_HOST:
         return driver->free_host((void *)(uintptr_t)address);
     default:
@@ -299,7 +302,7 @@ static void free_leftovers(struct replay *replay)
         }
         replay->address[i] = 0;
     }
-    for (unsigned i = 0; i < DEVICES_MAX; i++)
+    for (unsigned i = 0; i < BERTH_TRACE_DEVICES_MAX; i++)
         if (replay->context[i] && replay->driver.set_current(replay->context[i]) == 0)
             replay->driver.synchronize();
 }
@@ -349,12 +352,13 @@ static void print_result(struct replay *replay, struct samples *samples,
 
 static void repeat(struct replay *replay)
 {
-    uint32_t runners = replay->as_recorded ? replay->threads : 1;
+    bool as_recorded = replay->as_recorded && replay->threads > 0;
+    uint32_t runners = as_recorded ? replay->threads : 1;
     struct runner *runner = berth__tool_realloc(NULL, runners * sizeof(*runner));
     struct berth_trace_usage before, after;
 
     for (uint32_t i = 0; i < runners; i++)
-        runner_init(&runner[i], replay, replay->as_recorded ? &replay->thread_id[i] : NULL);
+        runner_init(&runner[i], replay, as_recorded ? &replay->thread_id[i] : NULL);
     if (replay->driver.is_virtual)
         replay->driver.reset_peak();
     berth__trace_driver_usage(&replay->driver, &before);
@@ -362,7 +366,9 @@ static void repeat(struct replay *replay)
         run_thread(&runner[0]);
     for (uint32_t i = 0; runners > 1 && i < runners; i++)
         if (pthread_create(&runner[i].id, NULL, run_thread, &runner[i]) != 0)
-            exit(berth__tool_fail("trace replay: no thread could be started"));
+            exit(berth__tool_fail("trace replay: a thread could not be started; expected room for "
+                                  "%u of them, or `--threads 1`",
+                                  runners));
     for (uint32_t i = 0; runners > 1 && i < runners; i++)
         pthread_join(runner[i].id, NULL);
     berth__trace_driver_usage(&replay->driver, &after);
@@ -376,24 +382,32 @@ static void repeat(struct replay *replay)
     free(runner);
 }
 
-/* Adds a number to a set of them; how large the set is then. */
-static size_t add_to_set(uint64_t **set, size_t count, uint64_t value)
+static int compare_numbers(const void *a, const void *b)
 {
-    for (size_t i = count; i > 0; i--)
-        if ((*set)[i - 1] == value)
-            return count;
-    *set = berth__tool_realloc(*set, (count + 1) * sizeof(**set));
-    (*set)[count] = value;
-    return count + 1;
+    uint64_t one = *(const uint64_t *)a, other = *(const uint64_t *)b;
+
+    return one < other ? -1 : one > other;
+}
+
+/* Sorts numbers, and leaves each of them once; how many these are. */
+static size_t make_set(uint64_t *number, size_t count)
+{
+    size_t kept = 0;
+
+    qsort(number, count, sizeof(*number), compare_numbers);
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || number[i] != number[kept - 1])
+            number[kept++] = number[i];
+    return kept;
 }
 
 static int open_device(struct replay *replay, unsigned ordinal)
 {
     berth_cu_device device;
 
-    if (ordinal >= DEVICES_MAX)
+    if (ordinal >= BERTH_TRACE_DEVICES_MAX)
         return berth__tool_fail("trace replay: the trace has device %u; expected at most %d",
-                                ordinal, DEVICES_MAX - 1);
+                                ordinal, BERTH_TRACE_DEVICES_MAX - 1);
     if (!replay->context[ordinal] &&
         (replay->driver.device_get(&device, (int)ordinal) != 0 ||
          replay->driver.retain(&replay->context[ordinal], device) != 0))
@@ -406,16 +420,53 @@ static int open_device(struct replay *replay, unsigned ordinal)
 /* Stream 0 and the two default ones stay what they are; each other is one of its own. */
 static int open_streams(struct replay *replay)
 {
+    replay->stream = berth__tool_realloc(NULL, (replay->streams + 1) * sizeof(*replay->stream));
     for (size_t i = 0; i < replay->streams; i++) {
         berth_cu_stream stream = NULL;
 
         if (replay->stream_id[i] <= 2)
             stream = (berth_cu_stream)(uintptr_t)replay->stream_id[i];
         else if (!replay->driver.stream_create || replay->driver.stream_create(&stream, 1) != 0)
-            return berth__tool_fail("trace replay: a stream cannot be made");
+            return berth__tool_fail("trace replay: a stream cannot be made; expected room for the "
+                                    "trace's %zu streams",
+                                    replay->streams);
         replay->stream[i] = stream;
     }
+    for (uint32_t i = 0; i < replay->log.count; i++) {
+        struct berth_trace_event *event = &replay->log.event[i];
+        const uint64_t *id;
+
+        if (event->action == BERTH_TRACE_NOTHING || kind_of(replay, event) != BERTH_TRACE_ASYNC)
+            continue;
+        id = bsearch(&event->stream, replay->stream_id, replay->streams, sizeof(*id),
+                     compare_numbers);
+        event->stream = (uintptr_t)replay->stream[id - replay->stream_id];
+    }
     return 0;
+}
+
+/* Which streams and threads there are, and the devices' contexts. */
+static int open_devices(struct replay *replay)
+{
+    size_t size = ((size_t)replay->log.count + 1) * sizeof(uint64_t);
+    size_t streams = 0, threads = 0;
+    int r = open_device(replay, 0);
+
+    replay->stream_id = berth__tool_realloc(NULL, size);
+    replay->thread_id = berth__tool_realloc(NULL, size);
+    for (uint32_t i = 0; r == 0 && i < replay->log.count; i++) {
+        const struct berth_trace_event *event = &replay->log.event[i];
+
+        if (event->action == BERTH_TRACE_NOTHING)
+            continue;
+        r = open_device(replay, event->device);
+        if (kind_of(replay, event) == BERTH_TRACE_ASYNC)
+            replay->stream_id[streams++] = event->stream;
+        replay->thread_id[threads++] = event->thread;
+    }
+    replay->streams = make_set(replay->stream_id, streams);
+    replay->threads = (uint32_t)make_set(replay->thread_id, threads);
+    return r;
 }
 
 static int has_calls_for(const struct replay *replay)
@@ -437,25 +488,15 @@ static int has_calls_for(const struct replay *replay)
 static int prepare(struct replay *replay)
 {
     struct berth_trace_usage usage;
-    int r = open_device(replay, 0);
+    int r;
 
     plan_events(replay);
-    for (uint32_t i = 0; r == 0 && i < replay->log.count; i++) {
-        const struct berth_trace_event *event = &replay->log.event[i];
-
-        if (event->action == BERTH_TRACE_NOTHING)
-            continue;
-        r = open_device(replay, event->device);
-        if (kind_of(replay, event) == BERTH_TRACE_ASYNC)
-            replay->streams = add_to_set(&replay->stream_id, replay->streams, event->stream);
-        replay->threads = (uint32_t)add_to_set(&replay->thread_id, replay->threads, event->thread);
-    }
+    r = open_devices(replay);
     if (r == 0)
         r = has_calls_for(replay);
     if (r != 0)
         return r;
     replay->driver.set_current(replay->context[0]);
-    replay->stream = berth__tool_realloc(NULL, (replay->streams + 1) * sizeof(*replay->stream));
     replay->address =
         berth__tool_realloc(NULL, ((size_t)replay->log.count + 1) * sizeof(*replay->address));
     memset(replay->address, 0, ((size_t)replay->log.count + 1) * sizeof(*replay->address));

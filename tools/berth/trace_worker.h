@@ -7,6 +7,9 @@
 #ifndef BERTH_TOOLS_TRACE_WORKER_H
 #define BERTH_TOOLS_TRACE_WORKER_H
 
+/* No machine has as many. */
+#define BERTH_TRACE_DEVICES_MAX 64
+
 /* The hidden command `berth trace replay-worker FILE DRIVER THREADS CALLS`. */
 int berth__trace_worker(int argc, char **argv);
 

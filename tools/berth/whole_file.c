@@ -45,32 +45,74 @@ int berth__whole_file_replace(const char *path, mode_t mode, const void *bytes, 
     return r;
 }
 
-bool berth__whole_file_is_special(const char *path)
-{
-    struct stat st;
-
-    return stat(path, &st) == 0 && !S_ISREG(st.st_mode);
-}
-
-mode_t berth__whole_file_mode(void)
+/* A file with a name beside the path. */
+static int open_temporary(struct berth_whole_file *file)
 {
     mode_t mask = umask(0);
+    int fd;
 
     umask(mask);
-    return 0666 & ~mask;
+    file->temporary = berth__tool_format("%s.XXXXXX", file->path);
+    fd = mkostemp(file->temporary, O_CLOEXEC);
+    if (fd >= 0 && fchmod(fd, 0666 & ~mask) == 0)
+        return fd;
+    if (fd >= 0) {
+        int error = errno;
+
+        close(fd);
+        unlink(file->temporary);
+        errno = error;
+    }
+    return -1;
+}
+
+int berth__whole_file_open(struct berth_whole_file *file, const char *path)
+{
+    /* Without the links, so that the file is replaced and not the link to it. */
+    char *real = realpath(path, NULL);
+    struct stat st;
+    int fd, r;
+
+    *file = (struct berth_whole_file){.path = berth__tool_strdup(real ? real : path)};
+    free(real);
+    /* By the name that was given: a pipe's own name under /proc leads nowhere. */
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    else
+        fd = open_temporary(file);
+    file->stream = fd < 0 ? NULL : fdopen(fd, "w");
+    if (file->stream)
+        return 0;
+    r = -errno;
+    free(file->temporary);
+    free(file->path);
+    return r;
+}
+
+int berth__whole_file_close(struct berth_whole_file *file)
+{
+    int r = fflush(file->stream) != 0 || ferror(file->stream) ? -(errno ? errno : EIO) : 0;
+
+    if (r == 0 && file->temporary && fsync(fileno(file->stream)) < 0)
+        r = -errno;
+    if (fclose(file->stream) != 0 && r == 0)
+        r = -errno;
+    if (r == 0 && file->temporary && rename(file->temporary, file->path) < 0)
+        r = -errno;
+    if (r < 0 && file->temporary)
+        unlink(file->temporary);
+    free(file->temporary);
+    free(file->path);
+    return r;
 }
 
 int berth__whole_file_output(const char *path, const void *bytes, size_t size)
 {
-    int fd, r;
+    struct berth_whole_file file;
+    int r = berth__whole_file_open(&file, path);
 
-    if (!berth__whole_file_is_special(path))
-        return berth__whole_file_replace(path, berth__whole_file_mode(), bytes, size);
-    fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0)
-        return -errno;
-    r = berth__whole_file_write(fd, bytes, size);
-    if (close(fd) < 0 && r == 0)
-        r = -errno;
-    return r;
+    if (r < 0)
+        return r;
+    fwrite(bytes, 1, size, file.stream);
+    return berth__whole_file_close(&file);
 }

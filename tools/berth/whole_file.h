@@ -3,9 +3,16 @@
 #ifndef BERTH_TOOLS_WHOLE_FILE_H
 #define BERTH_TOOLS_WHOLE_FILE_H
 
-#include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/types.h>
+
+/* A file on its way: what is written to `stream` is there once it is closed. */
+struct berth_whole_file {
+    FILE *stream;
+    char *path;
+    char *temporary; /* NULL: the bytes go to `path` itself */
+};
 
 /* Writes all bytes to a descriptor. 0 or negative errno. */
 int berth__whole_file_write(int fd, const void *bytes, size_t size);
@@ -18,14 +25,16 @@ int berth__whole_file_write(int fd, const void *bytes, size_t size);
 int berth__whole_file_replace(const char *path, mode_t mode, const void *bytes, size_t size);
 
 /*
- * What somebody named as output: replaced as above, with the mode that any new file gets; what is
- * no regular file (a pipe, /dev/null) is written to, because replacing it would take it away from
- * everybody. 0 or negative errno.
+ * What a user names as output: replaced whole, with the rights of a new file, where it is a regular
+ * one or none, or a link to one; what else it is (a pipe, /dev/null) is written to and stays what
+ * it is. 0 or negative errno.
  */
-int berth__whole_file_output(const char *path, const void *bytes, size_t size);
+int berth__whole_file_open(struct berth_whole_file *file, const char *path);
 
-/* The two decisions in that, for who writes the bytes in another way. */
-bool berth__whole_file_is_special(const char *path);
-mode_t berth__whole_file_mode(void);
+/* 0 and the file has all that was written, or negative errno and it is as it was before. */
+int berth__whole_file_close(struct berth_whole_file *file);
+
+/* Both at once. */
+int berth__whole_file_output(const char *path, const void *bytes, size_t size);
 
 #endif

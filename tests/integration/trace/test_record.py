@@ -282,6 +282,47 @@ say([cuda.cuMemAllocPitch_v2(ctypes.byref(p), None, ctypes.c_size_t(64), ctypes.
         done = self.berth("trace", "record", "-o", self.output, "--", self.root + "/missing")
         self.assertEqual(done.returncode, 127)
         self.nothing_is_left()
+        for status in (125, 126, 127):
+            _, rows = self.record(scripted(f"begin(); alloc(512); sys.exit({status})"),
+                                  status=status)
+            self.assertEqual(len(rows), 1)
+            os.unlink(self.output)
+
+    def test_what_is_no_file_stays_what_it_is(self):
+        """A device is written to, a link is followed; neither is replaced."""
+        program = [sys.executable, "-c", scripted("begin(); alloc(512)")]
+        os.mkfifo(self.root + "/fifo")
+        with open(self.output, "wb"):
+            os.symlink(self.output, self.root + "/link")
+        reader = os.open(self.root + "/fifo", os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        for name in ("/fifo", "/link"):
+            done = self.berth("trace", "record", "-o", self.root + name, "--", *program)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(os.read(reader, 4096).startswith(b"Thread,Time"))
+        self.assertEqual(len(self.rows()), 1)
+        self.assertTrue(os.path.islink(self.root + "/link"))
+        plan = self.berth("trace", "plan", self.output, "-o", self.root + "/fifo")
+        self.assertEqual(plan.returncode, 0, plan.stderr)
+        self.assertGreater(len(os.read(reader, 4096)), 64)
+        self.assertTrue(os.path.exists(self.output))
+
+    def test_a_recording_is_not_lost(self):
+        """A folder is refused beforehand; where text cannot be made, the recording is kept."""
+        done = self.berth("trace", "record", "-o", self.root, "--", sys.executable, "-c",
+                          "print('ran')")
+        self.assertEqual((done.returncode, done.stdout), (125, ""))
+        self.assertIn("is a folder; expected a file's name", done.stderr)
+        with open("/dev/full", "w", encoding="ascii") as full:
+            done = subprocess.run([BERTH, "trace", "record", "-o", "-", "--", sys.executable, "-c",
+                                   scripted("begin(); alloc(512)")], env=self.env, text=True,
+                                  stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("the recording stays in ", done.stderr)
+        kept = done.stderr.split("stays in ")[1].split(";")[0]
+        self.addCleanup(os.unlink, kept)
+        text = self.berth("trace", "export", kept)
+        self.assertEqual((text.returncode, text.stdout.count("allocate")), (0, 1), text.stderr)
 
     def test_a_trace_that_cannot_grow_is_marked(self):
         limited = scripted("""

@@ -135,6 +135,45 @@ class Replay(unittest.TestCase):
             self.assertEqual((result["skipped"], result["alloc"]["count"], result["max_live"]),
                              (3, 2, 30))
 
+    def test_a_free_is_its_allocations(self):
+        """What a free's own line says of kind and device is not asked."""
+        path = self.write(["allocate,0x1000,100,array,0", "free,0x1000,0,device,0",
+                           "allocate,0x2000,700,host,0", "free,0x2000,0,device,1",
+                           "allocate,0x3000,500,device,1", "free,0x3000,0,array,0"],
+                          "action,pointer,size,kind,device")
+        for threads in ("1", "recorded"):
+            for result in self.replay(path, "--threads", threads, "--repeat", "2")["results"]:
+                self.assertEqual((result["alloc"]["count"], result["free"]["count"],
+                                  result["failures"], result["skipped"], result["max_live"]),
+                                 (2, 2, 0, 2, 500))
+
+    def test_nothing_is_left_to_replay(self):
+        path = self.write(["allocate,0x1000,100,array"], "action,pointer,size,kind")
+        for result in self.replay(path, "--threads", "recorded")["results"]:
+            self.assertEqual((result["alloc"]["count"], result["skipped"]), (0, 1))
+
+    def test_a_pipe_is_read_once(self):
+        _, most, path = self.mixed()
+        for source in ("/dev/stdin", "/proc/self/fd/0"):
+            for pipe in (False, True):
+                with open(path, "rb") as file:
+                    text = None if pipe else file
+                    done = subprocess.run(
+                        [BERTH, "trace", "replay", "--json", "--driver", "virtual", source],
+                        env=self.env, stdin=text, input=file.read() if pipe else None,
+                        capture_output=True, timeout=60, check=False)
+                self.assertEqual((done.returncode, done.stderr), (0, b""))
+                self.assertEqual(json.loads(done.stdout)["results"][1]["max_live"], most)
+
+    def test_many_threads_and_streams(self):
+        """Finding them costs no time that grows with the square."""
+        count = 300000
+        path = self.write([f"{i},allocate,{(i + 1) << 12:#x},512,{i},async"
+                           for i in range(count)], "thread,action,pointer,size,stream,kind")
+        told = self.replay(path, "--repeat", "1", "--against", "driver")
+        self.assertEqual((told["results"][0]["alloc"]["count"], told["results"][0]["failures"]),
+                         (count, 0))
+
     def test_options_reach_the_pool(self):
         _, _, path = self.mixed()
         own = self.replay(path, "--against", "pool", "--option", "ipc-min=0")
