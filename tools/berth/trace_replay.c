@@ -24,6 +24,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -214,6 +215,8 @@ static void become_worker(const struct arguments *arguments, const struct worker
                     (char *)arguments->calls,
                     NULL};
 
+    /* A tool that is killed leaves nobody at work. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (prepare_environment(arguments, worker, devices) < 0 || dup2(in, STDIN_FILENO) < 0 ||
         dup2(out, STDOUT_FILENO) < 0)
         _exit(BERTH_EXIT_FAILURE);
