@@ -60,20 +60,14 @@ void berth__limit_print(const json_t *limits, int only_those_set, FILE *out)
 static int ask(const char *pid, json_t *request)
 {
     struct berth_process process;
-    struct berth_session session;
     char text[BERTH_QUANTITY_TEXT_MAX];
-    json_t *reply = NULL;
+    json_t *reply;
 
     if (berth__process_find(pid, &process) != 0) {
         json_decref(request);
         return BERTH_EXIT_FAILURE;
     }
-    if (berth__session_open(&session, &process, 0) == 0) {
-        reply = berth__session_request(&session, request, -1, 0);
-        berth__session_close(&session);
-    } else {
-        json_decref(request);
-    }
+    reply = berth__session_ask(&process, request, -1, 0);
     berth__process_done(&process);
     if (!reply)
         return BERTH_EXIT_FAILURE;

@@ -61,5 +61,7 @@ void berth__session_close(struct berth_session *session);
  * unless `quiet`, and returns NULL. `fd` goes along unless it is -1.
  */
 json_t *berth__session_request(struct berth_session *session, json_t *request, int fd, int quiet);
+/* The same on a conversation of its own. */
+json_t *berth__session_ask(const struct berth_process *process, json_t *request, int fd, int quiet);
 
 #endif

@@ -103,3 +103,17 @@ json_t *berth__session_request(struct berth_session *session, json_t *request, i
         explain(session->pid, r);
     return NULL;
 }
+
+json_t *berth__session_ask(const struct berth_process *process, json_t *request, int fd, int quiet)
+{
+    struct berth_session session;
+    json_t *reply;
+
+    if (berth__session_open(&session, process, quiet) < 0) {
+        json_decref(request);
+        return NULL;
+    }
+    reply = berth__session_request(&session, request, fd, quiet);
+    berth__session_close(&session);
+    return reply;
+}

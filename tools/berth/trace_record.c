@@ -278,21 +278,6 @@ static void wait_for_end(pid_t pid, double seconds, const sigset_t *waiting)
         close(entry.fd);
 }
 
-/* The operation on a fresh connection, which is closed again. */
-static json_t *ask(const struct berth_process *process, json_t *request, int fd, int quiet)
-{
-    struct berth_session session;
-    json_t *reply;
-
-    if (berth__session_open(&session, process, quiet) < 0) {
-        json_decref(request);
-        return NULL;
-    }
-    reply = berth__session_request(&session, request, fd, quiet);
-    berth__session_close(&session);
-    return reply;
-}
-
 static int record_process_into(const struct arguments *arguments,
                                const struct berth_process *process,
                                const struct recording *recording)
@@ -310,9 +295,9 @@ static int record_process_into(const struct arguments *arguments,
         return berth__tool_fail("trace record: the file cannot be given to the process's user: %s",
                                 strerror(errno));
     catch_interrupts(&waiting);
-    reply = ask(process,
-                json_pack("{s:s,s:b}", "op", "trace.start", "call_paths", arguments->call_paths),
-                recording->fd, 0);
+    reply = berth__session_ask(
+        process, json_pack("{s:s,s:b}", "op", "trace.start", "call_paths", arguments->call_paths),
+        recording->fd, 0);
     if (!reply)
         return BERTH_EXIT_FAILURE;
     why = json_string_value(json_object_get(reply, "why"));
@@ -323,7 +308,7 @@ static int record_process_into(const struct arguments *arguments,
             arguments->seconds > 0 ? "" : "; Ctrl-C ends it");
     wait_for_end(process->pid, arguments->seconds, &waiting);
     /* A process that has ended needs no stop. */
-    json_decref(ask(process, json_pack("{s:s}", "op", "trace.stop"), -1, 1));
+    json_decref(berth__session_ask(process, json_pack("{s:s}", "op", "trace.stop"), -1, 1));
     return finish(arguments->output, recording);
 }
 

@@ -14,19 +14,13 @@ static int ask(const char *pid, json_t *request)
 {
     char released[BERTH_QUANTITY_TEXT_MAX], cached[BERTH_QUANTITY_TEXT_MAX];
     struct berth_process process;
-    struct berth_session session;
-    json_t *reply = NULL;
+    json_t *reply;
 
     if (berth__process_find(pid, &process) != 0) {
         json_decref(request);
         return BERTH_EXIT_FAILURE;
     }
-    if (berth__session_open(&session, &process, 0) == 0) {
-        reply = berth__session_request(&session, request, -1, 0);
-        berth__session_close(&session);
-    } else {
-        json_decref(request);
-    }
+    reply = berth__session_ask(&process, request, -1, 0);
     if (reply)
         printf("process %d: %s given back, %s still cached\n", (int)process.pid,
                berth__quantity_format(
