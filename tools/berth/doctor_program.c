@@ -135,10 +135,11 @@ static int find_program(const char *program, char ret[PATH_MAX])
     char *list, *next, *folder;
     int r = -ENOENT;
 
-    if (strchr(program, '/'))
-        return snprintf(ret, PATH_MAX, "%s", program) < PATH_MAX && access(ret, X_OK) == 0
-                   ? 0
-                   : -ENOENT;
+    if (strchr(program, '/')) {
+        if (snprintf(ret, PATH_MAX, "%s", program) >= PATH_MAX)
+            return -ENAMETOOLONG;
+        return access(ret, X_OK) == 0 ? 0 : -errno;
+    }
     list = next = strdup(path ? path : "/bin:/usr/bin");
     while (r < 0 && next && (folder = strsep(&next, ":")))
         if (snprintf(ret, PATH_MAX, "%s/%s", *folder ? folder : ".", program) < PATH_MAX &&
@@ -172,9 +173,11 @@ enum berth_finding berth__doctor_program(struct berth_grid *grid, const char *pr
 {
     char path[PATH_MAX], interpreter[PATH_MAX];
     enum berth_finding elf, rights;
+    int r = find_program(program, path);
 
-    if (find_program(program, path) < 0)
-        return berth__doctor_row(grid, BERTH_FINDING_BROKEN, "program", "%s: not found", program);
+    if (r < 0)
+        return berth__doctor_row(grid, BERTH_FINDING_BROKEN, "program", "%s: %s", program,
+                                 r == -ENOENT ? "not found" : strerror(-r));
     berth__doctor_row(grid, BERTH_FINDING_OK, "program", "%s", path);
     for (int i = 0; i < SCRIPT_DEPTH_MAX && interpreter_of(path, interpreter); i++) {
         berth__doctor_row(grid, BERTH_FINDING_OK, "script", "run by %s", interpreter);

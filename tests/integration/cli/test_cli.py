@@ -667,6 +667,11 @@ class Tool(Case):
         told = self.berth("doctor", env={"BERTH_OPTIONS": "site-depth=x"})
         self.assertEqual(told.returncode, 1)
         self.assertIn("site-depth", told.stderr)
+        for program, why in (("/nonexistent", "not found"), ("/etc/passwd", "Permission denied"),
+                             ("no-such-program", "not found")):
+            told = self.berth("doctor", "--", program)
+            self.assertEqual(told.returncode, 1)
+            self.assertIn(f"BROKEN  program  {program}: {why}", told.stdout)
 
     def test_a_full_disk_is_noticed(self):
         for command in (["help"], ["ps"], ["options"], ["doctor"], ["policy", "check", self.policy],
