@@ -44,6 +44,13 @@ berth_cu_result berth__device_result(int error)
     }
 }
 
+bool berth__device_speaks_of_capture(int error)
+{
+    berth_cu_result result = berth__device_result(error);
+
+    return result >= BERTH_CU_CAPTURE_FIRST && result <= BERTH_CU_CAPTURE_LAST;
+}
+
 int berth__device_current(berth_cu_context *ret)
 {
     return berth__context_current(ret);

@@ -250,6 +250,8 @@ void berth__device_register(void);
 /* Negative errno for a driver's code, 0 for success; and the reverse. One to one. */
 int berth__device_error(berth_cu_result result);
 berth_cu_result berth__device_result(int error);
+/* Whether the driver refused something because a stream is being captured. */
+bool berth__device_speaks_of_capture(int error);
 
 /* The calling thread's context in *ret, NULL when it has none; see alloc/device_context.h. */
 int berth__device_current(berth_cu_context *ret);

@@ -554,6 +554,32 @@ static bool leave_to_cache(const struct leave *leave)
     return is_kept;
 }
 
+static int leave_by_sync(struct leave *leave)
+{
+    int r;
+
+    leave->epoch = epoch_begin(leave->pool);
+    r = berth__device_sync(leave->context);
+    /* A capture was begun just now: cuMemFree may be allowed then, a synchronisation is not. */
+    if (BERTH_UNLIKELY(berth__device_speaks_of_capture(r)))
+        return leave_in_capture(leave);
+    if (BERTH_LIKELY(r == 0 && leave->epoch == 0 && leave_to_cache(leave)))
+        return 0;
+    berth__pool_lock(leave->pool);
+    if (leave_is_current(leave)) {
+        if (r < 0) {
+            berth__block_set_state(leave->block, BERTH_BLOCK_LIVE);
+        } else {
+            leave_count(leave->block);
+            berth__pool_put(leave->pool, leave->block);
+            if (leave->epoch > 0)
+                berth__pool_settle(leave->pool, leave->epoch);
+        }
+    }
+    berth__pool_unlock(leave->pool);
+    return r;
+}
+
 static int free_block(uintptr_t address, bool is_later)
 {
     struct leave leave = {0};
@@ -570,23 +596,7 @@ static int free_block(uintptr_t address, bool is_later)
         return leave_in_capture(&leave);
     if (berth__lazy_is_possible(leave.context, is_later))
         return berth__lazy_free(leave.block);
-    leave.epoch = epoch_begin(leave.pool);
-    r = berth__device_sync(leave.context);
-    if (BERTH_LIKELY(r == 0 && leave.epoch == 0 && leave_to_cache(&leave)))
-        return 0;
-    berth__pool_lock(leave.pool);
-    if (leave_is_current(&leave)) {
-        if (r < 0) {
-            berth__block_set_state(leave.block, BERTH_BLOCK_LIVE);
-        } else {
-            leave_count(leave.block);
-            berth__pool_put(leave.pool, leave.block);
-            if (leave.epoch > 0)
-                berth__pool_settle(leave.pool, leave.epoch);
-        }
-    }
-    berth__pool_unlock(leave.pool);
-    return r;
+    return leave_by_sync(&leave);
 }
 
 int berth__pool_free(uintptr_t address)

@@ -336,6 +336,20 @@ static void captures_are_left_to_the_driver(void **state)
     assert_int_equal(pool_get(512), shared);
 }
 
+static void a_capture_may_begin_while_a_block_is_freed(void **state)
+{
+    uintptr_t block = pool_get(512);
+
+    /* Another thread's capture was not counted yet; the driver would not mind cuMemFree. */
+    mock_fail(MOCK_SYNC, 1, 900);
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_int_equal(berth__pool_free(block), -EINVAL);
+    assert_int_not_equal(pool_get(512), block);
+    pool_assert_adds_up();
+    pool_put(pool_get(KIB(1)));
+    assert_int_equal(pool_get(512), block);
+}
+
 static berth_cu_address freed_in_order;
 
 static berth_cu_result free_in_order(berth_cu_address address, berth_cu_stream stream)
@@ -570,6 +584,7 @@ int main(void)
         TEST(a_new_context_of_the_same_handle_starts_afresh),
         TEST(an_unseen_destruction_is_found_by_its_addresses),
         TEST(captures_are_left_to_the_driver),
+        TEST(a_capture_may_begin_while_a_block_is_freed),
         TEST(blocks_are_freed_in_stream_order_beside_a_capture),
         TEST(synchronous_copies_are_marked_per_block),
         TEST(foreign_memory_is_accounted),
