@@ -147,6 +147,13 @@ void berth__pool_drop_begin(berth_cu_context context);
 void berth__pool_drop_end(berth_cu_context context, bool is_destroyed);
 
 /*
+ * Around a call that may or may not destroy a context, which others use until then: in between an
+ * address that the driver gives out again is no sign of a free that went past Berth.
+ */
+void berth__pool_doubt_begin(void);
+void berth__pool_doubt_end(void);
+
+/*
  * The driver gave out [base, base + size), which `segment`, of whatever kind, still claims in the
  * page map: forgets it. Called without a lock.
  */

@@ -172,6 +172,18 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
     berth__pool_delete_segment(pool, segment);
 }
 
+static _Atomic int doubts; /* calls under way, see berth__pool_doubt_begin() */
+
+void berth__pool_doubt_begin(void)
+{
+    atomic_fetch_add(&doubts, 1);
+}
+
+void berth__pool_doubt_end(void)
+{
+    atomic_fetch_sub(&doubts, 1);
+}
+
 /*
  * The segment, or its context, was freed in a way that no hook saw, or just now. The record may be
  * another segment's by the time that the lock is had, somewhere else: that one has nothing to do
@@ -191,7 +203,7 @@ void berth__pool_forget_stale(struct berth_segment *segment, uintptr_t base, uin
     if (segment->is_mapped && segment->base < base + size && base < segment->base + segment->size &&
         berth__page_map_find(segment->base) == segment) {
         /* A context that another thread is destroying has been seen. */
-        has_live = segment->used_blocks > 0 &&
+        has_live = segment->used_blocks > 0 && atomic_load(&doubts) == 0 &&
                    !atomic_load_explicit(&pool->is_ending, memory_order_relaxed);
         berth__pool_forget_segment(pool, segment);
     }

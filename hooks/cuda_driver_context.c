@@ -220,7 +220,9 @@ static berth_cu_result end_primary(primary_function function, berth_cu_device de
     if (berth__pool_is_off())
         return function(device);
     pthread_rwlock_wrlock(&primary_lock);
+    berth__pool_doubt_begin();
     result = end_primary_alone(function, device, is_only_if_last);
+    berth__pool_doubt_end();
     pthread_rwlock_unlock(&primary_lock);
     return result;
 }

@@ -10,6 +10,7 @@
 #include "alloc/pool_parts.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
+#include "alloc/unseen.h"
 #include "device_mock.h"
 #include "pool_fixture.h"
 
@@ -286,6 +287,24 @@ static void a_new_context_of_the_same_handle_starts_afresh(void **state)
     berth__pool_drop_end(mock_context(0), false);
     assert_int_equal(pool_get(MIB(2)), whole);
     pool_put(whole);
+}
+
+static void a_destruction_in_doubt_is_none_that_was_not_seen(void **state)
+{
+    struct berth_pool_request request = {.size = MIB(4)};
+    uint64_t cases = berth__unseen_cases(BERTH_UNSEEN_FREE);
+    uintptr_t a = pool_get(MIB(4)), b = 0;
+
+    berth__pool_doubt_begin();
+    mock_destroy(mock_context(0));
+    mock_set_current(mock_context(1));
+    for (int i = 0; i < 64 && b != a; i++)
+        assert_int_equal(berth__pool_alloc(&request, &b), 0);
+    assert_int_equal(b, a);
+    assert_int_equal(berth__unseen_cases(BERTH_UNSEEN_FREE), cases);
+    berth__pool_drop(mock_context(0));
+    berth__pool_doubt_end();
+    pool_assert_adds_up();
 }
 
 static void an_unseen_destruction_is_found_by_its_addresses(void **state)
@@ -582,6 +601,7 @@ int main(void)
         TEST(block_ids_are_new_for_each_allocation),
         TEST(a_destroyed_context_takes_its_blocks_along),
         TEST(a_new_context_of_the_same_handle_starts_afresh),
+        TEST(a_destruction_in_doubt_is_none_that_was_not_seen),
         TEST(an_unseen_destruction_is_found_by_its_addresses),
         TEST(captures_are_left_to_the_driver),
         TEST(a_capture_may_begin_while_a_block_is_freed),
