@@ -158,6 +158,8 @@ void berth__pool_doubt_end(void);
  * page map: forgets it. Called without a lock.
  */
 void berth__pool_forget_stale(struct berth_segment *segment, uintptr_t base, uint64_t size);
+/* The same for memory that gets no record: whatever claims its first address. */
+void berth__pool_forget_at(uintptr_t base, uint64_t size);
 
 /* In a forked child: the parent's context is not the child's, so everything is forwarded. */
 void berth__pool_disable(void);

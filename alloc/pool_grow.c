@@ -215,6 +215,14 @@ void berth__pool_forget_stale(struct berth_segment *segment, uintptr_t base, uin
                                              "not see");
 }
 
+void berth__pool_forget_at(uintptr_t base, uint64_t size)
+{
+    struct berth_segment *segment;
+
+    while (!berth__pool_disabled() && (segment = berth__page_map_find(base)))
+        berth__pool_forget_stale(segment, base, size);
+}
+
 int berth__growth_enter(struct berth_pool *pool, struct berth_growth *growth, uintptr_t base)
 {
     struct berth_segment *segment = growth->segment;

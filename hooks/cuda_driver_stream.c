@@ -136,8 +136,11 @@ static berth_cu_result alloc_forward(const struct forward *forward)
     do {
         result = call(forward);
     } while (berth__room_was_made(result));
-    if (!is_accounted)
+    if (!is_accounted) {
+        if (result == BERTH_CU_SUCCESS && forward->address)
+            berth__pool_forget_at((uintptr_t)*forward->address, forward->size);
         return result;
+    }
     if (result != BERTH_CU_SUCCESS) {
         berth__foreign_cancel(BERTH_TIER_DEVICE, forward->size);
         return result;

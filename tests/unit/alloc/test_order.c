@@ -438,13 +438,14 @@ static void what_a_dying_context_had_is_the_next_ones(void **state)
     struct berth_foreign foreign = {.size = SIZE, .tier = BERTH_TIER_DEVICE};
     CUstream stream = stream_new();
     CUcontext made = NULL;
-    uintptr_t doomed, other, block[TRIES];
+    uintptr_t doomed, other, third, block[TRIES];
     unsigned count = 0;
 
     assert_int_equal(cuCtxCreate_v4(&made, NULL, 0, 0), 0);
     use_context(made);
     doomed = alloc(SIZE);
     other = alloc((uint64_t)8 << 20);
+    third = alloc((uint64_t)4 << 20);
     berth__pool_drop_begin((berth_cu_context)made);
     berth__stream_drop_begin((berth_cu_context)made);
     assert_int_equal(cuCtxDestroy_v2(made), 0);
@@ -459,6 +460,9 @@ static void what_a_dying_context_had_is_the_next_ones(void **state)
     berth__foreign_add(&foreign);
     assert_int_equal(berth__pool_free(doomed), BERTH_POOL_FORWARD);
     assert_int_equal(berth__pool_free(other), BERTH_POOL_FORWARD);
+    /* What a graph is given has no record. */
+    berth__pool_forget_at(third, SIZE);
+    assert_int_equal(berth__pool_free(third), BERTH_POOL_FORWARD);
     berth__stream_drop_end((berth_cu_context)made, true, berth__stream_retire_idle);
     berth__stream_context_gone((berth_cu_context)made);
     berth__pool_drop_end((berth_cu_context)made, true);
