@@ -108,7 +108,7 @@ int berth__command_limit(int argc, char **argv)
     if (tag)
         json_object_set_new(request, "tag", json_string(tag));
     if (value)
-        json_object_set_new(request, "bytes",
-                            bytes ? json_integer((json_int_t)bytes) : json_null());
+        /* As it was given: the process tells what it does not take. */
+        json_object_set_new(request, "bytes", bytes ? json_string(value) : json_null());
     return berth__tool_finish(ask(argv[optind], request));
 }

@@ -47,7 +47,7 @@ static int write_snapshot(const char *output, const struct berth_snapshot *snaps
             r = -ENOMEM;
     }
     if (r == 0 && strcmp(output, "-") == 0)
-        r = fwrite(bytes, 1, size, stdout) == size ? 0 : -errno;
+        fwrite(bytes, 1, size, stdout); /* whether it got out is told in the end */
     else if (r == 0)
         r = berth__whole_file_output(output, bytes, size);
     free(bytes);
