@@ -278,6 +278,38 @@ static void wait_for_end(pid_t pid, double seconds, const sigset_t *waiting)
         close(entry.fd);
 }
 
+/*
+ * A process that ends the recording where the tool is killed, which could not: the program would
+ * write its trace for nobody, for ever. The descriptor to write a byte to once it is not needed, or
+ * -1.
+ */
+static int start_guard(const struct berth_process *process)
+{
+    int watched[2], null;
+    char byte;
+    pid_t pid;
+
+    if (pipe2(watched, O_CLOEXEC) < 0)
+        return -1;
+    signal(SIGPIPE, SIG_IGN); /* somebody may end the guard first */
+    pid = fork();
+    if (pid != 0) {
+        close(watched[0]);
+        if (pid < 0)
+            close(watched[1]);
+        return pid < 0 ? -1 : watched[1];
+    }
+    /* What is sent to the tool's group is not for it, and it holds nothing open of the tool's. */
+    setsid();
+    close(watched[1]);
+    null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = 0; fd < 3 && null >= 0; fd++)
+        dup2(null, fd);
+    if (read(watched[0], &byte, 1) == 0)
+        json_decref(berth__session_ask(process, json_pack("{s:s}", "op", "trace.stop"), -1, 1));
+    _exit(0);
+}
+
 static int record_process_into(const struct arguments *arguments,
                                const struct berth_process *process,
                                const struct recording *recording)
@@ -287,6 +319,7 @@ static int record_process_into(const struct arguments *arguments,
     struct stat st;
     char path[64];
     json_t *reply;
+    int guard;
 
     /* Root's file must be one that the process may open. */
     snprintf(path, sizeof(path), "/proc/%d", (int)process->pid);
@@ -300,6 +333,7 @@ static int record_process_into(const struct arguments *arguments,
         recording->fd, 0);
     if (!reply)
         return BERTH_EXIT_FAILURE;
+    guard = start_guard(process);
     why = json_string_value(json_object_get(reply, "why"));
     if (why)
         fprintf(stderr, "berth: trace record: %s; call paths are return addresses alone\n", why);
@@ -309,6 +343,8 @@ static int record_process_into(const struct arguments *arguments,
     wait_for_end(process->pid, arguments->seconds, &waiting);
     /* A process that has ended needs no stop. */
     json_decref(berth__session_ask(process, json_pack("{s:s}", "op", "trace.stop"), -1, 1));
+    if (guard >= 0 && write(guard, "", 1) == 1)
+        close(guard);
     return finish(arguments->output, recording);
 }
 

@@ -433,6 +433,17 @@ class Attach(Case):
             process.kill()
             self.assertEqual([row[2] for row in self.finish(tool)], [1000])
 
+    def test_a_tool_that_is_killed_leaves_no_trace_going_on(self):
+        with self.running() as process:
+            tool = self.attach(process)
+            tool.kill()
+            tool.wait(DEADLINE_S)
+            end = time.monotonic() + DEADLINE_S
+            while self.berth("trace", "record", "-o", self.output, "-p", str(process.pid),
+                             "--seconds", "0.01").returncode != 0:
+                self.assertLess(time.monotonic(), end, "the first trace goes on")
+        self.nothing_is_left()
+
     def test_two_at_once_are_refused(self):
         with self.running() as process:
             tool = self.attach(process)
