@@ -436,9 +436,14 @@ static uint64_t bytes_locked(struct berth_pool *pool)
     return bytes;
 }
 
+static bool something_waits(struct berth_pool *pool)
+{
+    return atomic_load_explicit(&pool->waiting, memory_order_relaxed) || bytes_locked(pool) > 0;
+}
+
 bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
 {
-    if (!atomic_load_explicit(&pool->waiting, memory_order_relaxed) && bytes_locked(pool) == 0)
+    if (!something_waits(pool))
         return false;
     switch (step) {
     case BERTH_LAZY_LOOK:
@@ -482,13 +487,38 @@ bool berth__lazy_take(struct berth_pool *pool, uint64_t size, enum berth_lazy_el
     return false;
 }
 
-bool berth__lazy_reclaim_all(struct berth_pool *pool)
+/* The pool's context, which nobody destroys before bytes are counted as released; or NULL. */
+static berth_cu_context context_hold(struct berth_pool *pool)
+{
+    berth_cu_context context;
+
+    berth__pool_lock(pool);
+    context =
+        atomic_load_explicit(&pool->is_ending, memory_order_relaxed) ? NULL : context_of(pool);
+    if (context)
+        atomic_fetch_add_explicit(&pool->releasing, HOLD_BYTES, memory_order_relaxed);
+    berth__pool_unlock(pool);
+    return context;
+}
+
+static bool reclaim_all(struct berth_pool *pool)
 {
     bool any = berth__lazy_reclaim(pool, BERTH_LAZY_LOOK);
 
     any |= berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE);
     while (berth__lazy_reclaim(pool, BERTH_LAZY_WAIT))
         any = true;
+    return any;
+}
+
+bool berth__lazy_reclaim_all(struct berth_pool *pool)
+{
+    bool any;
+
+    if (!something_waits(pool) || !context_hold(pool))
+        return false;
+    any = reclaim_all(pool);
+    berth__pool_count_released(pool, HOLD_BYTES);
     return any;
 }
 
@@ -516,20 +546,6 @@ static bool door_is_open(void)
     if (is_open)
         berth__order_leave();
     return is_open;
-}
-
-/* The pool's context, which nobody destroys before bytes are counted as released; or NULL. */
-static berth_cu_context context_hold(struct berth_pool *pool)
-{
-    berth_cu_context context;
-
-    berth__pool_lock(pool);
-    context =
-        atomic_load_explicit(&pool->is_ending, memory_order_relaxed) ? NULL : context_of(pool);
-    if (context)
-        atomic_fetch_add_explicit(&pool->releasing, HOLD_BYTES, memory_order_relaxed);
-    berth__pool_unlock(pool);
-    return context;
 }
 
 bool berth__lazy_settle(struct berth_pool *pool)

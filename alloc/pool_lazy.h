@@ -64,7 +64,10 @@ int berth__lazy_free(struct berth_block *block);
  */
 enum berth_lazy_step { BERTH_LAZY_LOOK, BERTH_LAZY_CLOSE, BERTH_LAZY_WAIT };
 bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step);
-/* All steps until nothing waits any more, or nothing more can be had. */
+/*
+ * All steps until nothing waits any more, or nothing more can be had. Of any context: meanwhile
+ * nobody destroys it, and one that is being destroyed is let alone.
+ */
 bool berth__lazy_reclaim_all(struct berth_pool *pool);
 /*
  * What still waits after that, because another thread destroys a context or a stream and nobody may

@@ -473,6 +473,34 @@ static void what_a_dying_context_had_is_the_next_ones(void **state)
     stream_delete(stream);
 }
 
+static unsigned records_made;
+
+static berth_cu_result count_record(berth_cu_context where, berth_cu_event event)
+{
+    records_made++;
+    return 709;
+}
+
+static void a_dying_context_is_asked_for_nothing(void **state)
+{
+    berth_cu_result (*record)(berth_cu_context, berth_cu_event) = berth__driver.cuCtxRecordEvent;
+    CUcontext made = NULL;
+
+    assert_int_equal(cuCtxCreate_v4(&made, NULL, 0, 0), 0);
+    use_context(made);
+    assert_int_equal(berth__pool_free(alloc(SIZE)), 0);
+    use_context(context);
+    berth__driver.cuCtxRecordEvent = count_record;
+    berth__pool_drop_begin((berth_cu_context)made);
+    berth__lazy_reclaim_pools();
+    assert_int_equal(records_made, 0);
+    berth__driver.cuCtxRecordEvent = record;
+    berth__stream_drop_begin((berth_cu_context)made);
+    assert_int_equal(cuCtxDestroy_v2(made), 0);
+    berth__stream_drop_end((berth_cu_context)made, true, berth__stream_retire_idle);
+    berth__pool_drop_end((berth_cu_context)made, true);
+}
+
 static void a_stream_gets_its_own_block_back_at_once(void **state)
 {
     CUstream stream = busy_stream();
@@ -695,6 +723,7 @@ int main(void)
         CASE(a_destroyed_context_takes_what_waits_along),
         CASE(what_waits_is_had_although_nobody_may_ask),
         CASE(what_a_dying_context_had_is_the_next_ones),
+        CASE(a_dying_context_is_asked_for_nothing),
         CASE(a_stream_gets_its_own_block_back_at_once),
         CASE(another_stream_waits_or_finds_it_idle),
         CASE(a_program_can_forbid_dependencies),
