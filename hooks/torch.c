@@ -91,6 +91,8 @@ void berth_torch_record_stream(void *block, berth_cu_stream stream)
     uintptr_t address = (uintptr_t)block;
     struct use **bucket = bucket_of(address), *use;
 
+    if (berth__pool_is_off())
+        return;
     pthread_mutex_lock(&lock);
     use = *bucket;
     while (use && (use->address != address || use->stream != stream))
@@ -108,7 +110,17 @@ void berth_torch_record_stream(void *block, berth_cu_stream stream)
 
 void berth_torch_erase_stream(void *block, berth_cu_stream stream)
 {
-    use_delete_all(uses_take((uintptr_t)block, &stream));
+    if (!berth__pool_is_off())
+        use_delete_all(uses_take((uintptr_t)block, &stream));
+}
+
+/*
+ * In a forked child every lock is as some thread of the parent had it, and CUDA answers nothing
+ * but errors: nothing is touched. Libraries free what they had there all the same.
+ */
+static bool is_usable(void)
+{
+    return !berth__pool_is_off() && berth__real_ready();
 }
 
 /* Where Berth was not preloaded, its hooks see neither captures nor switches of contexts. */
@@ -145,13 +157,18 @@ static struct limit *limit_of(int device)
 static bool limit_take(int device, size_t size)
 {
     struct limit *limit = limit_of(device);
+    uint64_t live = limit ? atomic_load(&limit->live) : 0;
 
     if (BERTH_LIKELY(!limit))
         return true;
-    if (atomic_fetch_add(&limit->live, size) + size <= atomic_load(&limit->most))
-        return true;
-    atomic_fetch_sub(&limit->live, size);
-    return false;
+    /* The count never takes in what is refused: a size that wraps it would empty it. */
+    do {
+        uint64_t most = atomic_load(&limit->most);
+
+        if (live > most || size > most - live)
+            return false;
+    } while (!atomic_compare_exchange_weak(&limit->live, &live, live + size));
+    return true;
 }
 
 /* Blocks from before there was a limit are not in the count, which never wraps. */
@@ -293,7 +310,7 @@ void *berth_torch_alloc(size_t size, int device, berth_cu_stream stream)
     uintptr_t block = 0;
     bool pushed = false;
 
-    if (size == 0 || !berth__real_ready())
+    if (size == 0 || !is_usable())
         return NULL;
     free_deferred();
     if (!limit_take(device, size))
@@ -315,7 +332,7 @@ void berth_torch_free(void *block, size_t size, int device, berth_cu_stream stre
     uintptr_t address = (uintptr_t)block;
     struct use *list;
 
-    if (!block || !berth__real_ready())
+    if (!block || !is_usable())
         return;
     free_deferred();
     limit_give(device, size);
@@ -328,12 +345,12 @@ void berth_torch_free(void *block, size_t size, int device, berth_cu_stream stre
 
 void berth_torch_init(int device_count)
 {
-    berth__real_ready();
+    is_usable();
 }
 
 void berth_torch_reset(void)
 {
-    if (!berth__real_ready())
+    if (!is_usable())
         return;
     free_deferred();
     berth__stream_release(BERTH_POOL_ALL_DEVICES);
@@ -365,7 +382,7 @@ void berth_torch_memory_fraction(double fraction, int device)
     struct limit *limit;
     bool pushed = false;
 
-    if (!berth__real_ready() || !berth__driver.cuMemGetInfo_v2 || !(fraction >= 0) ||
+    if (!is_usable() || !berth__driver.cuMemGetInfo_v2 || !(fraction >= 0) ||
         device_enter(device, &pushed) < 0)
         return;
     if (berth__driver.cuMemGetInfo_v2(&free_size, &total) == BERTH_CU_SUCCESS) {
@@ -381,6 +398,8 @@ void *berth_torch_base_alloc(void *block, size_t *size)
 {
     struct berth_block_view view;
 
+    if (berth__pool_is_off())
+        return block;
     if (berth__pool_find((uintptr_t)block, &view) < 0 &&
         berth__stream_find_block((uintptr_t)block, &view) < 0)
         return block;
@@ -392,7 +411,7 @@ void *berth_torch_base_alloc(void *block, size_t *size)
 /* Unseen, the capture that follows begins and ends here. */
 void berth_torch_begin_allocate_to_pool(int device, struct berth_torch_pool_id id, void *filter)
 {
-    if (!berth__real_ready())
+    if (!is_usable())
         return;
     free_deferred();
     if (is_unseen()) {
@@ -405,6 +424,8 @@ void berth_torch_begin_allocate_to_pool(int device, struct berth_torch_pool_id i
 
 void berth_torch_end_allocate_to_pool(int device, struct berth_torch_pool_id id)
 {
+    if (berth__pool_is_off())
+        return;
     if (berth__torch_pool_end(device, id) && is_unseen())
         atomic_fetch_sub(&berth__device_captures, 1);
     free_deferred();
@@ -412,7 +433,7 @@ void berth_torch_end_allocate_to_pool(int device, struct berth_torch_pool_id id)
 
 void berth_torch_release_pool(int device, struct berth_torch_pool_id id)
 {
-    if (!berth__real_ready())
+    if (!is_usable())
         return;
     berth__torch_pool_release(device, id);
     free_deferred();

@@ -7,12 +7,15 @@
 #include "cuda_api.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define SIZE ((size_t)300 << 10)
 
@@ -180,11 +183,64 @@ static void the_limit_holds_for_what_is_live(void)
     block = torch_alloc(total / 8, 0, one);
     CHECK(block && !torch_alloc(total / 4, 0, one));
     torch_free(block, total / 8, 0, one);
+    /* A size that no device has is refused, and not counted either. */
+    block = torch_alloc(total / 8, 0, one);
+    CHECK(block && !torch_alloc(SIZE_MAX, 0, one) && !torch_alloc(SIZE_MAX - total, 0, one));
+    CHECK(!torch_alloc(total / 4, 0, one));
+    torch_free(block, total / 8, 0, one);
     torch_fraction(1.0, 0);
     block = torch_alloc(total / 2, 0, one);
     CHECK(block);
     torch_free(block, total / 2, 0, one);
     torch_reset();
+}
+
+static void *keep_busy(void *argument)
+{
+    CHECK(cuCtxSetCurrent(context) == 0);
+    while (!atomic_load(&may_go_on)) {
+        void *block = torch_alloc(SIZE, 0, one);
+
+        for (int i = 0; i < 1000; i++) {
+            torch_record(block, two);
+            torch_erase(block, two);
+        }
+        torch_free(block, SIZE, 0, one);
+    }
+    return argument;
+}
+
+/* What a child inherits it may free, and record, like a library that does not know of the fork. */
+static void a_child_is_not_held_up(void)
+{
+    const struct pool_id id = {7, 7};
+    void *block = torch_alloc(SIZE, 0, one);
+    pthread_t thread;
+
+    atomic_store(&may_go_on, false);
+    CHECK(block && pthread_create(&thread, NULL, keep_busy, NULL) == 0);
+    for (int i = 0; i < 100; i++) {
+        int status = -1;
+        pid_t pid = fork();
+
+        CHECK(pid >= 0);
+        if (pid == 0) {
+            alarm(20); /* a lock that nobody will open */
+            torch_record(block, two);
+            torch_erase(block, two);
+            torch_begin(0, id, NULL);
+            torch_end(0, id);
+            torch_release(0, id);
+            torch_fraction(0.5, 0);
+            torch_free(block, SIZE, 0, one);
+            torch_reset();
+            _exit(torch_alloc(SIZE, 0, one) || torch_base(block, NULL) != block);
+        }
+        CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+    }
+    atomic_store(&may_go_on, true);
+    CHECK(pthread_join(thread, NULL) == 0);
+    torch_free(block, SIZE, 0, one);
 }
 
 int main(int argc, char **argv)
@@ -204,6 +260,7 @@ int main(int argc, char **argv)
     the_device_is_switched_and_restored();
     graphs_keep_their_memory();
     the_limit_holds_for_what_is_live();
+    a_child_is_not_held_up();
     puts("as it should be");
     return 0;
 }
