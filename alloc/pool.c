@@ -5,6 +5,7 @@
 #include "alloc/device_context.h"
 #include "alloc/options.h"
 #include "alloc/page_map.h"
+#include "alloc/pool_claim.h"
 #include "alloc/pool_expand.h"
 #include "alloc/pool_parts.h"
 #include "alloc/pool_plan.h"
@@ -76,6 +77,8 @@ static struct berth_pool *pool_make(berth_cu_context context, int device, berth_
     }
     pool->device = device;
     pool->tier = tier;
+    /* What lived in the context before is no measure for this one. */
+    pool->live_max = 0;
     atomic_store_explicit(&pool->context, context, memory_order_release);
     berth__pool_unlock(pool);
     if (is_new)
@@ -167,15 +170,12 @@ void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
     describe(block, request, id);
 }
 
-struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, bool is_whole)
+static struct berth_block *take_block(struct berth_pool *pool, struct berth_block *block,
+                                      uint64_t size, bool is_whole)
 {
     struct berth_free_set *set = is_whole ? &pool->whole : &pool->shared;
-    struct berth_block *block = berth__free_set_fit(set, size);
     struct berth_block *rest;
 
-    if (!block || (is_whole && block->size > berth__pool_driver_size(size) &&
-                   block->size - size > size >> WHOLE_WASTE_SHIFT))
-        return NULL;
     berth__free_set_remove(set, block);
     if (is_whole || block->size == size)
         return block;
@@ -186,6 +186,27 @@ struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, boo
         berth__free_set_insert(set, rest);
     }
     return block;
+}
+
+struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, bool is_whole)
+{
+    struct berth_block *block = berth__free_set_fit(is_whole ? &pool->whole : &pool->shared, size);
+
+    if (!block || (is_whole && block->size > berth__pool_driver_size(size) &&
+                   block->size - size > size >> WHOLE_WASTE_SHIFT))
+        return NULL;
+    return take_block(pool, block, size, is_whole);
+}
+
+/* The same, but for what is better put where memory is to move to. */
+static struct berth_block *take_fit(struct berth_pool *pool, uint64_t size, bool is_whole)
+{
+    struct berth_block *block;
+
+    if (is_whole || !pool->range)
+        return berth__pool_take(pool, size, is_whole);
+    block = berth__place_fit(pool, size);
+    return block ? take_block(pool, block, size, false) : NULL;
 }
 
 /* `next` goes into `block`, which is in no free set. */
@@ -284,9 +305,9 @@ static bool alloc_from_pool(struct berth_pool *pool, const struct berth_pool_req
 
     berth__cache_of(pool);
     berth__pool_lock(pool);
-    block = berth__pool_take(pool, size, is_whole);
+    block = take_fit(pool, size, is_whole);
     if (!block && berth__cache_flush(pool))
-        block = berth__pool_take(pool, size, is_whole);
+        block = take_fit(pool, size, is_whole);
     if (block) {
         berth__pool_hand_out(pool, block, request);
         *ret_address = berth__block_address(block);

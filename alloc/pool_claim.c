@@ -124,25 +124,102 @@ static void consider_before(const struct berth_range *range, struct berth_block 
         consider(range, block, end - best->size, best);
 }
 
-int berth__place_find(struct berth_pool *pool, uint64_t size, struct berth_place *ret)
+/*
+ * The bytes of free blocks and holes side by side, of which `hole` is one, and the first of them; 0
+ * unless it is the first hole among them. Two free blocks are never neighbours, nor two holes.
+ */
+static uint64_t run_of(struct berth_block *hole, struct berth_block **ret_first)
+{
+    struct berth_block *first = is_usable(hole->prev) ? hole->prev : hole;
+    uint64_t size = 0;
+
+    if (first != hole && first->prev && is_hole(first->prev))
+        return 0;
+    for (const struct berth_block *block = first; is_usable(block); block = block->next)
+        size += block->size;
+    *ret_first = first;
+    return size;
+}
+
+/* The smallest run with a hole that has room, the lowest of equals; UINT64_MAX: there is none. */
+static uint64_t run_fit(const struct berth_pool *pool, uint64_t size,
+                        struct berth_block **ret_first)
+{
+    uint64_t smallest = UINT64_MAX;
+
+    for (struct berth_block *hole = pool->holes; hole; hole = hole->right) {
+        struct berth_block *first = NULL;
+        uint64_t run = run_of(hole, &first);
+
+        if (run < size || run > smallest ||
+            (run == smallest && berth__block_address(first) > berth__block_address(*ret_first)))
+            continue;
+        smallest = run;
+        *ret_first = first;
+    }
+    return smallest;
+}
+
+static bool is_beside_hole(const struct berth_block *block)
+{
+    return (block->prev && is_hole(block->prev)) || (block->next && is_hole(block->next));
+}
+
+struct berth_block *berth__place_fit(struct berth_pool *pool, uint64_t size)
+{
+    struct berth_block *block = berth__free_set_fit(&pool->shared, size), *first = NULL;
+    uint64_t run;
+
+    if (!block || (block->size == size && !is_beside_hole(block)))
+        return block;
+    run = run_fit(pool, size, &first);
+    while (block && block->size <= run && is_beside_hole(block))
+        block = berth__free_set_fit(&pool->shared, block->size + BERTH_GRANULE);
+    if (block && block->size <= run)
+        return block;
+    /* The smallest run may begin with memory enough. */
+    return run != UINT64_MAX && !is_hole(first) && first->size >= size ? first : NULL;
+}
+
+/* At the begin of the smallest run: what is left of it stays in one piece. */
+static void find_in_run(struct berth_pool *pool, struct berth_place *best)
+{
+    struct berth_block *first;
+
+    if (run_fit(pool, best->size, &first) != UINT64_MAX)
+        consider(pool->range->range, first, berth__block_address(first), best);
+}
+
+/* Where the fewest pages are empty, at either end of a hole or of a run. */
+static void find_fullest(struct berth_pool *pool, struct berth_place *best)
 {
     const struct berth_range *range = pool->range->range;
-    struct berth_place best = {.size = size, .empty_pages = UINT64_MAX};
 
-    /* From here on no sum wraps. */
-    if (size > range->size)
-        return -ENOMEM;
     for (struct berth_block *hole = pool->holes; hole; hole = hole->right) {
         struct berth_block *prev = is_usable(hole->prev) ? hole->prev : hole;
         struct berth_block *next = is_usable(hole->next) ? hole->next : hole;
 
-        consider(range, prev, berth__block_address(prev), &best);
-        consider_before(range, next, &best);
+        consider(range, prev, berth__block_address(prev), best);
+        consider_before(range, next, best);
         if (prev != hole)
-            consider(range, hole, berth__block_address(hole), &best);
+            consider(range, hole, berth__block_address(hole), best);
         if (next != hole)
-            consider_before(range, hole, &best);
+            consider_before(range, hole, best);
     }
+}
+
+int berth__place_find(struct berth_pool *pool, uint64_t size, bool is_tight,
+                      struct berth_place *ret)
+{
+    struct berth_place best = {.size = size, .empty_pages = UINT64_MAX};
+
+    /* From here on no sum wraps. */
+    if (size > pool->range->range->size)
+        return -ENOMEM;
+    if (is_tight)
+        find_fullest(pool, &best);
+    else
+        find_in_run(pool, &best);
     if (best.empty_pages == UINT64_MAX)
         return -ENOMEM;
     *ret = best;

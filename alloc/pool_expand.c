@@ -146,7 +146,7 @@ static int expansion_begin(struct berth_pool *pool, uint64_t size, bool is_tight
     if (!segment)
         return -EAGAIN;
     *ret = (struct expansion){.pool = pool, .range = segment->range};
-    r = berth__place_find(pool, size, &ret->place);
+    r = berth__place_find(pool, size, is_tight, &ret->place);
     if (r < 0)
         return r;
     fresh = is_tight ? 0 : fresh_pages(pool, size, ret->place.empty_pages);

@@ -2,11 +2,13 @@
 /*
  * Expandable segments: all blocks of a pool in one range of addresses (alloc/range.h).
  *
- * A request that no free block has room for is put where the fewest pages need memory: into a hole
- * and the free blocks beside it, or at the end of the range. While the pool has less than the
- * largest sum of live blocks so far and a little more, the driver is asked for these pages; from
- * there on they are taken away from free blocks, the largest first: memory moves to where it is
- * needed, and a program that repeats itself soon finds everything in its place.
+ * A request is put into the smallest gap that has room for it, a gap being free blocks and holes
+ * side by side, whether there is memory behind them or not; the end of the range is the largest
+ * one. So addresses are used like those of an allocator that has one segment and moves nothing.
+ * While the pool has less than the largest sum of live blocks so far and a little more, the driver
+ * is asked for these pages; from there on they are taken away from free blocks, the largest first:
+ * memory moves to where it is needed, and a program that repeats itself soon finds everything in
+ * its place.
  *
  * What it costs: no block has a legacy IPC handle.
  */

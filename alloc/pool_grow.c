@@ -446,6 +446,9 @@ static int climb(const struct request *request)
     if (is_out_of_memory(r) && !request->is_captured && berth__pool_settle_waiting(request->pool) &&
         take_cached(request))
         return 0;
+    /* Where no memory moves now, any free block will do. */
+    if (r < 0 && r != -EAGAIN && request->is_expandable && take_cached(request))
+        return 0;
     if (is_out_of_memory(r) && (request->is_expandable || request->least < request->target))
         r = grow(request, request->least, true);
     if (is_out_of_memory(r) && !request->is_captured && reclaim(request))

@@ -141,6 +141,47 @@ static void holes_are_filled_before_the_range_grows(void **state)
     pool_put(keep);
 }
 
+/* A gap that fits is used although its memory has gone, and a larger one has all of its own. */
+static void the_smallest_gap_is_used_with_memory_or_without(void **state)
+{
+    uintptr_t a = get_filled(MIB(10)), keep = get_filled(MIB(2)), b = get_filled(MIB(20)),
+              other = get_filled(MIB(2)), end, c;
+
+    pool_put(a);
+    /* It does not fit there, and takes the pages along. */
+    end = get_filled(MIB(14));
+    assert_true(end > other);
+    assert_true(mock_calls(MOCK_UNMAP) > 0);
+    pool_put(b);
+    c = get_filled(MIB(10));
+    assert_int_equal(c, a);
+    pool_put(c);
+    assert_int_equal(get_filled(MIB(20)), b);
+    pool_put(b);
+    pool_put(end);
+    pool_put(other);
+    pool_put(keep);
+}
+
+/* Where the driver moves no memory, a larger gap that has memory serves as well. */
+static void a_free_block_serves_where_no_memory_moves(void **state)
+{
+    uintptr_t a = get_filled(MIB(10)), keep = get_filled(MIB(2)), b = get_filled(MIB(20)),
+              other = get_filled(MIB(2)), end, c;
+
+    pool_put(a);
+    end = get_filled(MIB(14));
+    pool_put(b);
+    mock_fail(MOCK_ACCESS, 1, 999);
+    c = get_filled(MIB(10));
+    mock_fail_none();
+    assert_in_range(c, b, b + MIB(10));
+    pool_put(c);
+    pool_put(end);
+    pool_put(other);
+    pool_put(keep);
+}
+
 static void what_is_cached_is_given_back_by_pages(void **state)
 {
     uintptr_t a = get_filled(MIB(8)), b = get_filled(MIB(1)), c = get_filled(MIB(8));
@@ -547,6 +588,8 @@ int main(void)
         EXPAND(blocks_of_all_sizes_are_neighbours),
         EXPAND(memory_moves_to_where_it_is_needed),
         EXPAND(holes_are_filled_before_the_range_grows),
+        EXPAND(the_smallest_gap_is_used_with_memory_or_without),
+        EXPAND(a_free_block_serves_where_no_memory_moves),
         EXPAND(what_is_cached_is_given_back_by_pages),
         EXPAND(walkers_see_runs_that_have_memory),
         EXPAND(a_full_device_is_helped_by_free_pages),
