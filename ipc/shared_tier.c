@@ -326,6 +326,28 @@ static int lend(struct shared_tier *shared, const struct wish *wish,
                         : berth__failure_set(failure, "bad-piece", "the piece cannot be lent");
 }
 
+/*
+ * Two tiers of one program on the same bytes would give two of its blocks the same memory, which no
+ * allocator does. (Two programs on them share, which is what a segment is for.)
+ */
+static int check_apart(const struct shared_tier *shared, const struct wish *wish,
+                       const struct berth_shared_offer *offer, struct berth_failure *failure)
+{
+    for (unsigned id = 0; id < berth__tier_count(); id++) {
+        struct shared_tier *other = get((berth_tier_id)id);
+
+        if (other && other != shared && state_of(other) != BERTH_SHARED_EMPTY &&
+            other->keeper == offer->pid && other->keeper_start == offer->start &&
+            strcmp(other->segment, wish->segment) == 0 &&
+            wish->offset < other->offset + other->size && other->offset < wish->offset + wish->size)
+            return berth__failure_set(failure, "bad-piece",
+                                      "tier '%s' borrows bytes of that piece already; expected "
+                                      "another offset and size",
+                                      other->tier->name);
+    }
+    return 0;
+}
+
 /* Asks, maps and lends; what was done is undone when a later step fails. */
 static int attach(struct shared_tier *shared, struct wish *wish, struct berth_failure *failure)
 {
@@ -336,6 +358,8 @@ static int attach(struct shared_tier *shared, struct wish *wish, struct berth_fa
     if (r < 0)
         return r;
     r = fit_wish(wish, &offer, failure);
+    if (r == 0)
+        r = check_apart(shared, wish, &offer, failure);
     if (r == 0)
         r = map_offer(&offer, &mapping, failure);
     if (offer.fd >= 0)

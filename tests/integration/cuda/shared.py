@@ -186,6 +186,17 @@ class Exchange(Case):
         self.assertEqual(writer.tell(f"read {blocks[1][1]} 6"), "second")
         self.assertEqual([p.said() for p in self.programs], [""] * 4)
 
+    def test_two_tiers_of_a_program_are_kept_apart(self):
+        keeper = self.keeper()
+        program = Program(self, policy(None) + "tier other { kind = shared }\n")
+        where = ("--from", str(keeper.pid), "--name", "w")
+        program.pool("attach", "hot", *where, "--offset", "2M", "--size", "4M")
+        for piece in ((), ("--offset", "4M", "--size", "4M"), ("--size", "3M")):
+            self.refuses("tier 'hot' borrows bytes of that piece already", program, "attach",
+                         "other", *where, *piece)
+        program.pool("attach", "other", *where, "--offset", "6M")
+        self.refuses("is attached already", program, "attach", "hot", *where)
+
     def test_the_policy_to_start_from(self):
         keeper = Program(self)
         keeper.pool("create", "weights", "4M")
