@@ -441,6 +441,22 @@ static bool something_waits(struct berth_pool *pool)
     return atomic_load_explicit(&pool->waiting, memory_order_relaxed) || bytes_locked(pool) > 0;
 }
 
+/*
+ * What is open in a context of which no point tells everything any more: its frees synchronise by
+ * now, and so do those from before.
+ */
+static bool pass_open(struct berth_pool *pool)
+{
+    struct berth_lazy_batch *batch = batch_begin(pool, NULL, false);
+
+    if (!batch)
+        return false;
+    if (berth__device_sync(context_of(pool)) == 0)
+        return batch_settle(pool, batch);
+    batch_end(pool, batch, NULL, NULL);
+    return false;
+}
+
 bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
 {
     if (!something_waits(pool))
@@ -449,8 +465,10 @@ bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
     case BERTH_LAZY_LOOK:
         return settle_passed(pool);
     case BERTH_LAZY_CLOSE:
-        if (berth__device_capturing() || !berth__order_is_known(context_of(pool)))
+        if (berth__device_capturing())
             return false;
+        if (!berth__order_is_known(context_of(pool)))
+            return pass_open(pool) | settle_passed(pool);
         close_batch(pool, NULL, NULL);
         return settle_passed(pool);
     default:
