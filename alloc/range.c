@@ -246,7 +246,7 @@ void berth__range_confirm(struct berth_range *range, uint64_t first, uint64_t co
 void berth__range_close(struct berth_range *range, uint64_t first, uint64_t count)
 {
     for (uint64_t page = first; page < first + count; page++)
-        range->state[page] &= (uint8_t)~BERTH_PAGE_OPEN;
+        range->state[page] &= (unsigned char)~BERTH_PAGE_OPEN;
 }
 
 int berth__range_open(struct berth_range *range, uint64_t first, uint64_t count, int device,

@@ -14,7 +14,9 @@
  *
  * Synchronization: a page belongs to the thread whose block, in state MOVING, covers it: that one
  * alone calls the driver for it, without any lock. All other fields, and the pages of other blocks,
- * by the lock of the pool.
+ * by the lock of the pool. Who looks for pages that are OPEN passes over those of moving blocks,
+ * too: that bit changes under the lock, but the others beside it do not, so that the states are
+ * atomic.
  */
 #ifndef BERTH_ALLOC_RANGE_H
 #define BERTH_ALLOC_RANGE_H
@@ -36,7 +38,7 @@ struct berth_range {
     int device;
     berth_tier_id tier;      /* whose account has the memory */
     uint64_t *handle;        /* by page: the driver's handle of its memory; 0: none */
-    uint8_t *state;          /* by page: enum berth_page_state bits */
+    atomic_uchar *state;     /* by page: enum berth_page_state bits */
     _Atomic uint64_t backed; /* pages that have a handle */
     /* Devices besides its own that may use the memory, one bit each; see alloc/peer.h. */
     uint64_t peers;
