@@ -57,6 +57,7 @@ static void thread_done(void *pointer)
     free(leaving->contexts);
     leaving->contexts = NULL;
     leaving->contexts_count = leaving->contexts_capacity = 0;
+    leaving->is_kept = false;
 }
 
 static void thread_key_make(void)
@@ -69,6 +70,10 @@ struct thread_state *thread_state(void)
     if (thread.serial == 0) {
         thread.serial = atomic_fetch_add(&thread_serial, 1);
         pthread_once(&thread_key_once, thread_key_make);
+    }
+    /* A call from another destructor may come after this one's: then there is more to give back. */
+    if (!thread.is_kept) {
+        thread.is_kept = true;
         pthread_setspecific(thread_key, &thread);
     }
     return &thread;

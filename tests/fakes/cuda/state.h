@@ -17,6 +17,7 @@ struct thread_state {
     CUstreamCaptureMode capture_mode;
     bool per_thread_default; /* the call in progress is a _ptds or _ptsz one */
     bool in_callback;        /* this thread is running a host callback */
+    bool is_kept;            /* what it has is given back when it ends */
     char result_note[64];
 };
 
