@@ -12,6 +12,7 @@
 #include "alloc/segment.h"
 
 #include <pthread.h>
+#include <stdalign.h>
 
 enum berth_stream_block_state {
     BERTH_STREAM_BLOCK_CACHED, /* in a set, or retired */
@@ -19,10 +20,13 @@ enum berth_stream_block_state {
     BERTH_STREAM_BLOCK_LEAVING /* on its way to the driver */
 };
 
-/* Queries read these without a lock, while they may change: each is right by itself. */
+/*
+ * Queries read these without a lock, while they may change: each is right by itself. Records have
+ * cache lines of their own, because those of one slab are written by different threads.
+ */
 struct berth_stream_block {
-    struct berth_segment segment;    /* what the page map knows; first */
-    struct berth_stream_block *next; /* of the set */
+    alignas(64) struct berth_segment segment; /* what the page map knows; first */
+    struct berth_stream_block *next;          /* of the set */
     struct berth_stream_home *home;
     _Atomic int state;
     atomic_bool is_last; /* see berth__stream_set_last() */
