@@ -205,7 +205,7 @@ int main(int argc, char **argv)
         return 1;
     }
     size = strtoull(argv[2], NULL, 10);
-    batches = (argc > 4 ? (unsigned)strtoul(argv[4], NULL, 10) : 100000) / BATCH;
+    batches = (argc > 4 ? (unsigned)strtoul(argv[4], NULL, 10) : 2000000) / BATCH;
     workers = calloc(threads, sizeof(*workers));
     must(cuInit(0));
     must(cuDevicePrimaryCtxRetain(&context, 0));
