@@ -8,10 +8,12 @@ beforehand where nothing could be seen.
 Usage: half.py DRIVER_DIR LIBBERTH BERTH CLIENT LIBRARY_DIR FRONT [STATIC_PROGRAM]
 """
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 # way: (extra environment, on stderr, rows of doctor that must be there, doctor's status)
 WAYS = {
@@ -45,10 +47,18 @@ def check_way(way, setup, folder):
     libraries = ([setup["front"]] if way == "front" else [])
     command = [setup["client"], way]
 
-    def doctor(pid):
+    def ask(pid):
         return subprocess.run([setup["berth"], "doctor", str(pid)], env=setup["env"] |
                               {"XDG_RUNTIME_DIR": folder}, capture_output=True, text=True,
                               timeout=60)
+
+    def doctor(pid):
+        # The socket opens on a thread of its own, which may come later than the program's answer.
+        told, end = ask(pid), time.monotonic() + 20
+        while (re.search(r"^ok +libberth\.so", told.stdout, re.M) and time.monotonic() < end
+               and re.search(r"^- +socket +none", told.stdout, re.M)):
+            told = ask(pid)
+        return told
 
     native, plain = run(command, dict(env, LD_PRELOAD=" ".join(libraries)), doctor)
     berth, told = run(command, dict(env, LD_PRELOAD=" ".join(libraries + [setup["libberth"]])),
