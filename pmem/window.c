@@ -10,13 +10,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* 64 slices of 512 GiB: 32 TiB of a 128 TiB user address space, of which nothing is touched. */
-#define SLICE_COUNT_MAX 64
-#define SLICE_SHIFT_MAX 39
+/* 256 slices of 128 GiB: 32 TiB of a 128 TiB user address space, of which nothing is touched. */
+#define SLICE_COUNT_MAX 256
+#define SLICE_SHIFT_MAX 37
 /* Where addresses are limited: slices of at least 64 MiB, and at least two of them. */
 #define SLICE_SHIFT_MIN 26
 #define SLICE_COUNT_MIN 2
-/* One tier takes no more than an eighth of the slices (4 TiB), so that others find some. */
+/* One tier takes no more than an eighth of what others may still want, so that they find some. */
 #define TIER_SHARE_SHIFT 3
 /* The part of a limited address space (RLIMIT_AS) that may be reserved: a quarter. */
 #define LIMIT_SHARE_SHIFT 2
@@ -94,15 +94,31 @@ static uint64_t physical_memory(void)
     return pages > 0 ? (uint64_t)pages << BERTH_OS_PAGE_SHIFT : 0;
 }
 
-/* Twice what may be alive: an address range that was used for one size may not suit the next. */
-static unsigned slices_for(const struct space *space, uint64_t want)
+/*
+ * Twice what may be alive: an address range that was used for one size may not suit the next.
+ * `later` tiers may still come, and each shall find a slice: a filesystem of many terabytes asks
+ * for its whole share, and a machine may have a dozen such.
+ */
+static unsigned slices_for(const struct space *space, uint64_t want, unsigned later)
 {
+    unsigned taken = atomic_load_explicit(&space->slices_taken, memory_order_relaxed);
+    unsigned spare = space->slice_count - taken;
     uint64_t slices = (want >> (space->shift - 1)) + 1;
-    unsigned most = space->slice_count >> TIER_SHARE_SHIFT;
+    unsigned most = spare > later ? (spare - later) >> TIER_SHARE_SHIFT : 0;
 
     if (most == 0)
         most = 1;
     return slices > most ? most : (unsigned)slices;
+}
+
+/* How many tiers have no window yet. Tiers are made one at a time. */
+static unsigned tiers_to_come(void)
+{
+    unsigned count = 0;
+
+    for (unsigned id = 0; id < BERTH_TIER_MAX; id++)
+        count += atomic_load_explicit(&windows[id].base, memory_order_relaxed) == 0;
+    return count;
 }
 
 static int take_slices(struct space *space, berth_tier_id tier, unsigned count)
@@ -142,7 +158,7 @@ static struct space *describe_space(char *start, unsigned shift, unsigned count)
     space->page_map = (void *)(start + size);
     memset((void *)space->slice_tier, BERTH_TIER_NONE, sizeof(space->slice_tier));
     /* dram's slices are the first: known without a store, so that all threads agree on them. */
-    space->slices_taken = slices_for(space, physical_memory());
+    space->slices_taken = slices_for(space, physical_memory(), BERTH_TIER_MAX);
     for (unsigned i = 0; i < space->slices_taken; i++)
         space->slice_tier[i] = BERTH_TIER_DRAM;
     return space;
@@ -219,7 +235,7 @@ int berth__window_open(berth_tier_id tier, uint64_t want)
         return -ENOMEM;
     if (atomic_load_explicit(&windows[tier].base, memory_order_acquire))
         return 0;
-    return take_slices(space, tier, slices_for(space, want));
+    return take_slices(space, tier, slices_for(space, want, tiers_to_come()));
 }
 
 bool berth__window_ready(berth_tier_id tier)

@@ -141,6 +141,22 @@ static void every_tier_of_a_process_gets_a_window(void **state)
     in_child(check_many_tiers);
 }
 
+/* As on a machine whose memory and filesystems are all larger than every window. */
+static void check_many_large_tiers(void)
+{
+    for (unsigned id = 3; id < BERTH_TIER_MAX; id++) {
+        CHECK(berth__window_open((berth_tier_id)id, UINT64_MAX) == 0);
+        CHECK(berth__window_carve((berth_tier_id)id, MIB, BERTH_OS_PAGE));
+    }
+}
+
+static void tiers_of_any_size_leave_room_for_others(void **state)
+{
+    (void)state;
+    skip_under_thread_sanitizer();
+    in_child(check_many_large_tiers);
+}
+
 static void check_greed(void)
 {
     CHECK(berth__window_open(TIER_A, (uint64_t)1 << 60) == 0);
@@ -286,6 +302,7 @@ int main(void)
         cmocka_unit_test(an_address_leads_to_its_tier),
         cmocka_unit_test(carving_aligns_and_ends),
         cmocka_unit_test(every_tier_of_a_process_gets_a_window),
+        cmocka_unit_test(tiers_of_any_size_leave_room_for_others),
         cmocka_unit_test(no_tier_takes_every_address),
         cmocka_unit_test(a_limit_shrinks_the_reservation),
         cmocka_unit_test(a_later_limit_takes_what_is_not_used),
