@@ -5,10 +5,8 @@
 #include <string.h>
 
 static const char *const tag_names[BERTH_TAG_COUNT] = {
-    [BERTH_TAG_UNTAGGED] = "untagged",
-    [BERTH_TAG_WEIGHT] = "weight",
-    [BERTH_TAG_ACTIVATION] = "activation",
-    [BERTH_TAG_KV] = "kv",
+    [BERTH_TAG_UNTAGGED] = "untagged",     [BERTH_TAG_WEIGHT] = "weight",
+    [BERTH_TAG_ACTIVATION] = "activation", [BERTH_TAG_KV] = "kv",
     [BERTH_TAG_WORKSPACE] = "workspace",
 };
 
@@ -16,6 +14,13 @@ static const char *const kind_names[BERTH_KIND_COUNT] = {
     [BERTH_KIND_NONE] = "none",     [BERTH_KIND_DEVICE] = "device", [BERTH_KIND_SHARED] = "shared",
     [BERTH_KIND_PINNED] = "pinned", [BERTH_KIND_DRAM] = "dram",     [BERTH_KIND_FILE] = "file",
     [BERTH_KIND_DAX] = "dax",       [BERTH_KIND_NUMA] = "numa",
+};
+
+static const char *const tag_source_names[BERTH_TAGGED_COUNT] = {
+    [BERTH_TAGGED_NONE] = "none",
+    [BERTH_TAGGED_API] = "program",
+    [BERTH_TAGGED_SITE] = "site",
+    [BERTH_TAGGED_CLASSIFIER] = "classifier",
 };
 
 const char *berth__tag_name(unsigned tag)
@@ -26,6 +31,11 @@ const char *berth__tag_name(unsigned tag)
 const char *berth__kind_name(unsigned kind)
 {
     return kind < BERTH_KIND_COUNT ? kind_names[kind] : NULL;
+}
+
+const char *berth__tag_source_name(unsigned source)
+{
+    return source < BERTH_TAGGED_COUNT ? tag_source_names[source] : NULL;
 }
 
 static int index_of(const char *const *names, int count, const char *name)

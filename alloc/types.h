@@ -48,6 +48,15 @@
 #define BERTH_TAG_MAX 16
 #define BERTH_TAG_COUNT 5
 
+/* By whose word a block has its tag, in falling order of authority. */
+enum berth_tag_source {
+    BERTH_TAGGED_NONE = 0, /* nobody's: the block is untagged */
+    BERTH_TAGGED_API,      /* the program's, by the thread's tag stack or the tagging API */
+    BERTH_TAGGED_SITE,     /* a `site` section of the policy */
+    BERTH_TAGGED_CLASSIFIER
+};
+#define BERTH_TAGGED_COUNT 4
+
 enum berth_side { BERTH_SIDE_HOST = 1, BERTH_SIDE_DEVICE = 2, BERTH_SIDE_BOTH = 3 };
 
 enum berth_tier_kind {
@@ -102,6 +111,7 @@ typedef uint32_t berth_site_id;
 /* Names for files, tables and JSON; NULL past the end. */
 const char *berth__tag_name(unsigned tag);
 const char *berth__kind_name(unsigned kind);
+const char *berth__tag_source_name(unsigned source);
 /* The reverse; -ENOENT for a name that is none. */
 int berth__tag_from_name(const char *name);
 int berth__kind_from_name(const char *name);

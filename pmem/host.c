@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/host.h"
 
+#include "alloc/birth.h"
 #include "alloc/describe.h"
 #include "alloc/options.h"
 #include "alloc/stats.h"
@@ -55,6 +56,8 @@ static void record_block(berth_tier_id tier, void *p, const struct berth_host_re
         .rule = decision->rule,
         .version = decision->version,
         .tag = decision->tag,
+        .tagged_by = decision->tagged_by,
+        .birth = berth__birth_now(),
     };
     size_t held = berth__arena_held(p);
 
@@ -140,20 +143,26 @@ void berth__host_free(void *p)
     berth__arena_free(tier, p, held);
 }
 
-/* Changes the block's size where it lies. Its record and the account follow. */
-static bool resize_in_place(berth_tier_id tier, void *p, size_t old_held, size_t size,
-                            const struct berth_record *old)
+/*
+ * Changes the block's size where it lies. Its record and the account follow; the record is taken
+ * away meanwhile, so that nobody gives the block another tag that the account does not know of.
+ */
+static bool resize_in_place(berth_tier_id tier, void *p, size_t old_held, size_t size)
 {
-    struct berth_record record = *old;
     size_t held = berth__arena_resize(p, size);
+    struct berth_record record;
+    size_t old_requested;
 
     if (held < size)
         return false;
+    if (!berth__record_clear(p, old_held, &record))
+        return true;
+    old_requested = record.requested;
     record.requested = size;
-    if (old_held != held)
-        berth__record_clear(p, old_held, &(struct berth_record){0});
     if (berth__record_set(p, held, &record) == 0)
-        berth__stats_resize(tier, record.tag, old->requested, old_held, size, held);
+        berth__stats_resize(tier, record.tag, old_requested, old_held, size, held);
+    else
+        berth__stats_free(tier, record.tag, old_requested, old_held);
     return true;
 }
 
@@ -195,16 +204,20 @@ static void *realloc_in_window(void *p, const struct berth_host_request *request
     bool stay;
 
     decide(request, berth__thread.tag_depth ? berth__tag_current() : record.tag, &decision);
+    if (!berth__thread.tag_depth && record.tag != BERTH_TAG_UNTAGGED)
+        decision.tagged_by = record.tagged_by;
     stay = stays(tier, &record, &decision);
     *ret_placed = !stay && is_placed(&decision);
     if (stay) {
         if (recorded && fits_in_place(held, request->size) &&
-            resize_in_place(tier, p, held, request->size, &record))
+            resize_in_place(tier, p, held, request->size))
             return p;
         decision.rule = record.rule;
         decision.version = record.version;
-        if (!berth__thread.tag_depth)
+        if (!berth__thread.tag_depth) {
             decision.tag = record.tag;
+            decision.tagged_by = record.tagged_by;
+        }
         to = alloc_in(tier, request, &decision);
     }
     if (!to)

@@ -9,7 +9,10 @@
 
 #define REQUESTED_BITS 48
 #define TAG_SHIFT 48
-#define OFFSET_SHIFT 52
+#define TAGGED_SHIFT 52
+#define TAGGED_MASK 7
+#define OFFSET_SHIFT 55
+#define OFFSET_UNIT_SHIFT 3 /* every address that jemalloc gives is a multiple of 8 */
 #define RULE_SHIFT 32
 #define VERSION_SHIFT 52
 #define ADDRESS_MASK (((uint64_t)1 << 48) - 1)
@@ -35,16 +38,18 @@ static void encode(struct berth_page *entry, const void *p, const struct berth_r
 {
     uint32_t rule = record->rule < BERTH_RECORD_RULE_NONE ? record->rule : BERTH_RECORD_RULE_NONE;
 
+    store(&entry->word[3], record->state);
+    store(&entry->word[2], record->birth);
     store(&entry->word[1], (uint64_t)record->site | (uint64_t)rule << RULE_SHIFT |
                                (record->version & BERTH_RECORD_VERSION_MASK) << VERSION_SHIFT);
     store(&entry->word[0], ((record->requested + 1) & ADDRESS_MASK) |
                                (uint64_t)record->tag << TAG_SHIFT |
-                               (uint64_t)page_offset(p) << OFFSET_SHIFT);
+                               (uint64_t)record->tagged_by << TAGGED_SHIFT |
+                               (uint64_t)(page_offset(p) >> OFFSET_UNIT_SHIFT) << OFFSET_SHIFT);
 }
 
-static bool decode(struct berth_page *entry, struct berth_record *ret)
+static bool decode_with(struct berth_page *entry, uint64_t word0, struct berth_record *ret)
 {
-    uint64_t word0 = load(&entry->word[0]);
     uint64_t word1 = load(&entry->word[1]);
 
     if (word0 == 0)
@@ -56,7 +61,15 @@ static bool decode(struct berth_page *entry, struct berth_record *ret)
     if (ret->rule == BERTH_RECORD_RULE_NONE)
         ret->rule = BERTH_RULE_NONE;
     ret->version = word1 >> VERSION_SHIFT;
+    ret->tagged_by = (enum berth_tag_source)(word0 >> TAGGED_SHIFT & TAGGED_MASK);
+    ret->birth = load(&entry->word[2]);
+    ret->state = load(&entry->word[3]);
     return true;
+}
+
+static bool decode(struct berth_page *entry, struct berth_record *ret)
+{
+    return decode_with(entry, load(&entry->word[0]), ret);
 }
 
 static struct berth_page *array_of(uint64_t word1)
@@ -157,16 +170,58 @@ bool berth__record_clear(const void *p, size_t held, struct berth_record *ret)
 {
     struct berth_page *entry = find_entry(p, held);
 
-    if (!entry || !decode(entry, ret))
+    if (!entry || load(&entry->word[0]) == 0)
         return false;
-    store(&entry->word[0], 0);
+    /* The tag that another thread gave it in this moment is the one that the block leaves with. */
+    decode_with(entry, atomic_exchange_explicit(&entry->word[0], 0, memory_order_relaxed), ret);
     store(&entry->word[1], 0);
+    return true;
+}
+
+bool berth__record_state(const void *p, size_t held, uint64_t *ret)
+{
+    struct berth_page *page = berth__window_page(p);
+
+    if (held < BERTH_OS_PAGE || load(&page->word[0]) == 0)
+        return false;
+    *ret = load(&page->word[3]);
+    return true;
+}
+
+bool berth__record_state_change(const void *p, size_t held, uint64_t *expected, uint64_t state)
+{
+    struct berth_page *page = berth__window_page(p);
+
+    return held >= BERTH_OS_PAGE &&
+           atomic_compare_exchange_strong_explicit(&page->word[3], expected, state,
+                                                   memory_order_relaxed, memory_order_relaxed);
+}
+
+bool berth__record_retag(const void *p, size_t held, enum berth_tag from, enum berth_tag to,
+                         enum berth_tag_source tagged_by)
+{
+    const uint64_t tag_bits = (uint64_t)(BERTH_TAG_MAX - 1) << TAG_SHIFT | (uint64_t)TAGGED_MASK
+                                                                               << TAGGED_SHIFT;
+    struct berth_page *page = berth__window_page(p);
+    uint64_t now = load(&page->word[0]);
+    uint64_t next;
+
+    if (held < BERTH_OS_PAGE)
+        return false;
+    do {
+        if (now == 0 || (enum berth_tag)(now >> TAG_SHIFT & (BERTH_TAG_MAX - 1)) != from)
+            return false;
+        next = (now & ~tag_bits) | (uint64_t)to << TAG_SHIFT | (uint64_t)tagged_by << TAGGED_SHIFT;
+    } while (!atomic_compare_exchange_weak_explicit(&page->word[0], &now, next,
+                                                    memory_order_relaxed, memory_order_relaxed));
     return true;
 }
 
 static const void *block_base(const void *page_start, struct berth_page *entry)
 {
-    return (const char *)page_start + (load(&entry->word[0]) >> OFFSET_SHIFT);
+    uint64_t offset = load(&entry->word[0]) >> OFFSET_SHIFT << OFFSET_UNIT_SHIFT;
+
+    return (const char *)page_start + offset;
 }
 
 /* Looks among the small blocks that begin in one page for the last one not after `p`. */

@@ -5,8 +5,11 @@
  * At most one block of an OS page or more begins in an OS page, so its record is that page's entry
  * of the page map (window.h):
  *
- *     word 0:  requested + 1 (48 bits) | tag (4) | where in the page the block begins (12)
+ *     word 0:  requested + 1 (48 bits) | tag (4) | whose word that is (3) | where in the page the
+ *              block begins, in units of 8 bytes (9)
  *     word 1:  site (32) | rule (20) | the lowest bits of the table's version (12)
+ *     word 2:  birth
+ *     word 3:  the classifier's state
  *
  * Smaller blocks share pages. jemalloc gives a page to one size class at a time, so blocks that
  * begin in one page lie that size apart: the page's entry then has word 0 = 0 and in word 1 the
@@ -15,7 +18,9 @@
  *
  * Synchronisation: a block's record is written by whoever owns the block; readers of others
  * (berth_describe) get a snapshot. Words are relaxed atomics, arrays are published by
- * compare-and-swap. Between two uses of a page lies a free, and jemalloc's locks.
+ * compare-and-swap. Between two uses of a page lies a free, and jemalloc's locks. Others may give a
+ * block another tag, or change its state: its owner's free takes word 0 away in one exchange, so
+ * that a block leaves the account with the tag that it had last.
  */
 #ifndef BERTH_PMEM_RECORD_H
 #define BERTH_PMEM_RECORD_H
@@ -30,6 +35,10 @@ struct berth_record {
     uint32_t rule;    /* BERTH_RULE_NONE if no rule placed it */
     uint64_t version; /* of the table; its lowest 12 bits when read back */
     enum berth_tag tag;
+    enum berth_tag_source tagged_by;
+    uint64_t birth; /* berth__birth_now() (alloc/birth.h) when it was handed out; resizing in place
+                       keeps it */
+    uint64_t state; /* the classifier's; 0 for a block that it has not looked at */
 };
 
 /* Rules from this number on are recorded as none; versions are told apart modulo 4096. */
@@ -44,6 +53,24 @@ struct berth_record {
 int berth__record_set(const void *p, size_t held, const struct berth_record *record);
 bool berth__record_get(const void *p, size_t held, struct berth_record *ret);
 bool berth__record_clear(const void *p, size_t held, struct berth_record *ret);
+
+/*
+ * What the classifier keeps of the block at `p`, which is held at `held` bytes, at least an OS
+ * page: smaller ones have no state (false). Any thread, at any time; `p` lies in a window. Changing
+ * is false, with what there is now in *expected, where the state is no longer what was expected. A
+ * state that is written behind the back of a free is lost when the address is handed out again.
+ */
+bool berth__record_state(const void *p, size_t held, uint64_t *ret);
+bool berth__record_state_change(const void *p, size_t held, uint64_t *expected, uint64_t state);
+
+/*
+ * Gives a live block of at least an OS page that has the tag `from` the tag `to`, by the word of
+ * `tagged_by`. The account is the caller's to move. False, and nothing changed, for a block that is
+ * gone or that has another tag. Any thread; a block at the same address that is just as large and
+ * has the same tag is taken for the one that was meant.
+ */
+bool berth__record_retag(const void *p, size_t held, enum berth_tag from, enum berth_tag to,
+                         enum berth_tag_source tagged_by);
 
 /*
  * The block that may contain `p`: the nearest one that begins at or before `p`. `p` lies in a

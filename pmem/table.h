@@ -30,6 +30,7 @@ struct berth_decision {
     uint64_t version; /* of the table that decided; 0 = there is none */
     uint32_t rule;    /* index, or BERTH_RULE_NONE */
     enum berth_tag tag;
+    enum berth_tag_source tagged_by;
     unsigned place_count;                 /* 0 = the default place: dram, or device */
     berth_tier_id places[BERTH_TIER_MAX]; /* in order; tiers that serve this side only */
 };

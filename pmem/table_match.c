@@ -107,6 +107,13 @@ static void take_rule(const struct berth_loaded_table *table, uint32_t index, en
         ret->places[i] = places[i];
 }
 
+static void take_tag(enum berth_tag tag, struct berth_decision *ret)
+{
+    ret->tag = tag;
+    if (tag != BERTH_TAG_UNTAGGED)
+        ret->tagged_by = BERTH_TAGGED_SITE;
+}
+
 /* The tag by call path: of the first `site` section that matches. */
 static enum berth_tag tag_in_turn(const struct question *question)
 {
@@ -258,7 +265,7 @@ void berth__table_match(struct berth_loaded_table *table, const struct berth_req
 
     question.row = berth__site_cache_row(&table->sites, request->site);
     if (ret->tag == BERTH_TAG_UNTAGGED)
-        ret->tag = match_tag(&question);
+        take_tag(match_tag(&question), ret);
     match_rule(&question, ret);
 }
 
@@ -268,6 +275,6 @@ void berth__table_match_in_turn(struct berth_loaded_table *table,
     struct question question = {.request = request, .table = table};
 
     if (ret->tag == BERTH_TAG_UNTAGGED)
-        ret->tag = tag_in_turn(&question);
+        take_tag(tag_in_turn(&question), ret);
     rule_in_turn(&question, ret);
 }

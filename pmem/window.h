@@ -28,7 +28,7 @@
 
 /* One entry of the page map; what the words mean is record.h's matter. */
 struct berth_page {
-    _Atomic uint64_t word[2];
+    _Atomic uint64_t word[4];
 };
 
 /*

@@ -144,6 +144,9 @@ static void names_go_both_ways(void **state)
         assert_int_equal(berth__tag_from_name(berth__tag_name((unsigned)tag)), tag);
     for (int kind = 0; kind < BERTH_KIND_COUNT; kind++)
         assert_int_equal(berth__kind_from_name(berth__kind_name((unsigned)kind)), kind);
+    for (unsigned source = 0; source < BERTH_TAGGED_COUNT; source++)
+        assert_non_null(berth__tag_source_name(source));
+    assert_null(berth__tag_source_name(BERTH_TAGGED_COUNT));
     assert_null(berth__tag_name(BERTH_TAG_COUNT));
     assert_null(berth__kind_name(BERTH_KIND_COUNT));
     assert_int_equal(berth__tag_from_name("weights"), -ENOENT);

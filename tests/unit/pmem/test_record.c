@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 
 #include <cmocka.h>
 
@@ -31,6 +32,9 @@ static struct berth_record sample(size_t i)
         .rule = i % 5 == 0 ? BERTH_RULE_NONE : (uint32_t)(i * 7) & 0xffff,
         .version = i * 3,
         .tag = (enum berth_tag)(i % BERTH_TAG_COUNT),
+        .tagged_by = (enum berth_tag_source)(i % BERTH_TAGGED_COUNT),
+        .birth = i * 0x9e3779b97f4a7c15u,
+        .state = i * 0xbf58476d1ce4e5b9u,
     };
 }
 
@@ -42,6 +46,9 @@ static void expect_equal(const struct berth_record *a, const struct berth_record
     assert_int_equal(a->version & BERTH_RECORD_VERSION_MASK,
                      b->version & BERTH_RECORD_VERSION_MASK);
     assert_int_equal(a->tag, b->tag);
+    assert_int_equal(a->tagged_by, b->tagged_by);
+    assert_int_equal(a->birth, b->birth);
+    assert_int_equal(a->state, b->state);
 }
 
 /* Lays blocks of one size side by side, as jemalloc does with a size class. */
@@ -112,12 +119,15 @@ static void extremes_are_kept(void **state)
         .rule = BERTH_RECORD_RULE_NONE - 1,
         .version = UINT64_MAX,
         .tag = BERTH_TAG_WORKSPACE,
+        .tagged_by = BERTH_TAGGED_CLASSIFIER,
+        .birth = UINT64_MAX,
+        .state = UINT64_MAX,
     };
     struct berth_record got;
 
     (void)state;
-    assert_int_equal(berth__record_set(area + 4095, (size_t)1 << 47, &record), 0);
-    assert_true(berth__record_clear(area + 4095, (size_t)1 << 47, &got));
+    assert_int_equal(berth__record_set(area + 4088, (size_t)1 << 47, &record), 0);
+    assert_true(berth__record_clear(area + 4088, (size_t)1 << 47, &got));
     expect_equal(&got, &record);
     record.requested = 0;
     record.site = 0;
@@ -131,6 +141,94 @@ static void extremes_are_kept(void **state)
     assert_int_equal(berth__record_set(area, 4096, &record), 0);
     assert_true(berth__record_clear(area, 4096, &got));
     assert_int_equal(got.rule, BERTH_RULE_NONE);
+}
+
+static void a_live_block_gets_another_tag(void **state)
+{
+    const size_t held = (size_t)1 << 20;
+    struct berth_record record = sample(7);
+    struct berth_record got;
+
+    (void)state;
+    record.tag = BERTH_TAG_UNTAGGED;
+    record.tagged_by = BERTH_TAGGED_NONE;
+    assert_false(berth__record_retag(area, held, BERTH_TAG_UNTAGGED, BERTH_TAG_WEIGHT,
+                                     BERTH_TAGGED_CLASSIFIER));
+    assert_int_equal(berth__record_set(area, held, &record), 0);
+    assert_false(
+        berth__record_retag(area, held, BERTH_TAG_KV, BERTH_TAG_WEIGHT, BERTH_TAGGED_CLASSIFIER));
+    assert_true(berth__record_retag(area, held, BERTH_TAG_UNTAGGED, BERTH_TAG_WEIGHT,
+                                    BERTH_TAGGED_CLASSIFIER));
+    record.tag = BERTH_TAG_WEIGHT;
+    record.tagged_by = BERTH_TAGGED_CLASSIFIER;
+    assert_true(berth__record_clear(area, held, &got));
+    expect_equal(&got, &record);
+    assert_false(
+        berth__record_retag(area, held, BERTH_TAG_WEIGHT, BERTH_TAG_KV, BERTH_TAGGED_CLASSIFIER));
+    /* One that shares its pages has no tag of its own to change. */
+    assert_int_equal(berth__record_set(area, 256, &record), 0);
+    assert_false(
+        berth__record_retag(area, 256, BERTH_TAG_WEIGHT, BERTH_TAG_KV, BERTH_TAGGED_CLASSIFIER));
+    assert_true(berth__record_clear(area, 256, &got));
+}
+
+static void a_state_changes_only_from_what_it_was(void **state)
+{
+    const size_t held = (size_t)1 << 20;
+    struct berth_record record = sample(9);
+    struct berth_record got;
+    uint64_t now = 0;
+
+    (void)state;
+    record.state = 5;
+    assert_false(berth__record_state(area, held, &now));
+    assert_int_equal(berth__record_set(area, held, &record), 0);
+    assert_true(berth__record_state(area, held, &now));
+    assert_int_equal(now, 5);
+    now = 4;
+    assert_false(berth__record_state_change(area, held, &now, 6));
+    assert_int_equal(now, 5);
+    assert_true(berth__record_state_change(area, held, &now, 6));
+    record.state = 6;
+    assert_true(berth__record_clear(area, held, &got));
+    expect_equal(&got, &record);
+    assert_false(berth__record_state(area, 256, &now));
+}
+
+/* A tag that comes while the owner frees is either the one it leaves with, or refused. */
+struct tagger {
+    atomic_bool done;
+    size_t given;
+};
+
+static void *retag_on_and_on(void *argument)
+{
+    struct tagger *tagger = argument;
+
+    for (int i = 0; i < 2000000; i++)
+        tagger->given += berth__record_retag(area, (size_t)1 << 20, BERTH_TAG_UNTAGGED,
+                                             BERTH_TAG_WEIGHT, BERTH_TAGGED_CLASSIFIER);
+    atomic_store(&tagger->done, true);
+    return NULL;
+}
+
+static void a_free_takes_the_last_tag(void **state)
+{
+    struct berth_record record = {.requested = 1 << 20, .rule = BERTH_RULE_NONE};
+    struct tagger tagger = {.done = false};
+    struct berth_record got;
+    size_t taken = 0;
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(pthread_create(&thread, NULL, retag_on_and_on, &tagger), 0);
+    while (!atomic_load(&tagger.done)) {
+        assert_int_equal(berth__record_set(area, (size_t)1 << 20, &record), 0);
+        assert_true(berth__record_clear(area, (size_t)1 << 20, &got));
+        taken += got.tag == BERTH_TAG_WEIGHT;
+    }
+    pthread_join(thread, NULL);
+    assert_int_equal(taken, tagger.given);
 }
 
 /* Each thread has every fourth block of the same pages. */
@@ -175,6 +273,9 @@ int main(void)
         cmocka_unit_test(each_block_has_its_record),
         cmocka_unit_test(the_inside_of_a_large_block_is_found),
         cmocka_unit_test(extremes_are_kept),
+        cmocka_unit_test(a_live_block_gets_another_tag),
+        cmocka_unit_test(a_state_changes_only_from_what_it_was),
+        cmocka_unit_test(a_free_takes_the_last_tag),
         cmocka_unit_test(threads_share_pages),
     };
 
