@@ -78,6 +78,14 @@ const char *berth__tier_difference(const struct berth_tier *tier,
         return "fork-copy-max";
     if (tier->decay_ms != config->decay_ms)
         return "decay";
+    if (texts_differ(tier->nodes, config->nodes))
+        return "nodes";
+    if (tier->numa != config->numa)
+        return "numa";
+    if (tier->huge_pages != config->huge_pages)
+        return "huge-pages";
+    if (tier->verify != config->verify)
+        return "verify";
     if (texts_differ(tier->from, config->from))
         return "from";
     if (texts_differ(tier->segment, config->segment))
@@ -124,6 +132,7 @@ static void drop_text(const char *text)
 static void drop_texts(const struct berth_tier *tier)
 {
     drop_text(tier->path);
+    drop_text(tier->nodes);
     drop_text(tier->from);
     drop_text(tier->segment);
 }
@@ -131,9 +140,10 @@ static void drop_texts(const struct berth_tier *tier)
 static int keep_texts(struct berth_tier *tier, const struct berth_tier_config *config)
 {
     tier->path = keep_text(config->path);
+    tier->nodes = keep_text(config->nodes);
     tier->from = keep_text(config->from);
     tier->segment = keep_text(config->segment);
-    if (tier->path && tier->from && tier->segment)
+    if (tier->path && tier->nodes && tier->from && tier->segment)
         return 0;
     drop_texts(tier);
     return -ENOMEM;
@@ -167,6 +177,9 @@ static int make_tier(berth_tier_id id, const struct berth_tier_config *config, c
     tier->fork = config->fork;
     tier->fork_copy_max = config->fork_copy_max;
     tier->decay_ms = config->decay_ms;
+    tier->numa = config->numa;
+    tier->huge_pages = config->huge_pages;
+    tier->verify = config->verify;
     tier->offset = config->offset;
     tier->size = config->size;
     r = make(tier, id, config, why, why_size);

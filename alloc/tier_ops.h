@@ -26,9 +26,14 @@ struct berth_tier_config {
     enum berth_fork_rule fork;
     uint64_t fork_copy_max; /* bytes that a fork may copy; UINT64_MAX = any */
     int64_t decay_ms;       /* how long unused pages are kept; -1 = for ever, 0 = not at all */
+    const char *nodes; /* numa: as pmem/node_set.h writes a set. NULL is the same as "" */
+    enum berth_numa_mode numa;
+    enum berth_huge_pages huge_pages; /* dram, file, numa */
+    enum berth_verify verify;         /* of a named file or dax tier */
     /* shared: which piece of whose segment is borrowed. NULL is the same as "". */
     const char *from;      /* a process id or the path of a socket; "" = whoever is named later */
-    const char *segment;   /* the segment's name there; "" = the tier's own */
+    const char *segment;   /* the segment's name there; "" = the tier's own. file, dax: what the
+                              persistent blocks are kept under; "" = none are */
     uint64_t offset, size; /* of the piece, in bytes; size 0 = up to the segment's end */
 };
 
@@ -44,7 +49,10 @@ struct berth_tier {
     enum berth_fork_rule fork;
     uint64_t fork_copy_max;
     int64_t decay_ms;
-    const char *from, *segment; /* "" if none; never freed */
+    enum berth_numa_mode numa;
+    enum berth_huge_pages huge_pages;
+    enum berth_verify verify;
+    const char *nodes, *from, *segment; /* "" if none; never freed */
     uint64_t offset, size;
 };
 

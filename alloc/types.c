@@ -23,6 +23,22 @@ static const char *const tag_source_names[BERTH_TAGGED_COUNT] = {
     [BERTH_TAGGED_CLASSIFIER] = "classifier",
 };
 
+static const char *const numa_names[BERTH_NUMA_COUNT] = {
+    [BERTH_NUMA_BIND] = "bind",
+    [BERTH_NUMA_PREFERRED] = "preferred",
+};
+
+static const char *const huge_names[BERTH_HUGE_COUNT] = {
+    [BERTH_HUGE_NEVER] = "never",
+    [BERTH_HUGE_ADVISE] = "advise",
+    [BERTH_HUGE_ALWAYS] = "always",
+};
+
+static const char *const verify_names[BERTH_VERIFY_COUNT] = {
+    [BERTH_VERIFY_COMMIT] = "commit",
+    [BERTH_VERIFY_FULL] = "full",
+};
+
 const char *berth__tag_name(unsigned tag)
 {
     return tag < BERTH_TAG_COUNT ? tag_names[tag] : NULL;
@@ -54,4 +70,34 @@ int berth__tag_from_name(const char *name)
 int berth__kind_from_name(const char *name)
 {
     return index_of(kind_names, BERTH_KIND_COUNT, name);
+}
+
+const char *berth__numa_mode_name(unsigned mode)
+{
+    return mode < BERTH_NUMA_COUNT ? numa_names[mode] : NULL;
+}
+
+const char *berth__huge_pages_name(unsigned pages)
+{
+    return pages < BERTH_HUGE_COUNT ? huge_names[pages] : NULL;
+}
+
+const char *berth__verify_name(unsigned verify)
+{
+    return verify < BERTH_VERIFY_COUNT ? verify_names[verify] : NULL;
+}
+
+int berth__numa_mode_from_name(const char *name)
+{
+    return index_of(numa_names, BERTH_NUMA_COUNT, name);
+}
+
+int berth__huge_pages_from_name(const char *name)
+{
+    return index_of(huge_names, BERTH_HUGE_COUNT, name);
+}
+
+int berth__verify_from_name(const char *name)
+{
+    return index_of(verify_names, BERTH_VERIFY_COUNT, name);
 }

@@ -74,6 +74,28 @@ enum berth_tier_kind {
 /* What a MAP_SHARED tier does when the program forks (see tier_ops.h). */
 enum berth_fork_rule { BERTH_FORK_COPY = 0, BERTH_FORK_SHARE = 1 };
 
+/* How strictly a tier keeps to its NUMA nodes. */
+enum berth_numa_mode {
+    BERTH_NUMA_BIND = 0,  /* no page elsewhere: the tier is full when they are */
+    BERTH_NUMA_PREFERRED, /* elsewhere when they are full */
+    BERTH_NUMA_COUNT
+};
+
+/* Whether a tier's memory is in huge pages. */
+enum berth_huge_pages {
+    BERTH_HUGE_NEVER = 0, /* as the system has it */
+    BERTH_HUGE_ADVISE,    /* the kernel is asked for transparent ones */
+    BERTH_HUGE_ALWAYS,    /* of those that were reserved (hugetlb) */
+    BERTH_HUGE_COUNT
+};
+
+/* What is verified of a named tier's content when it is opened. */
+enum berth_verify {
+    BERTH_VERIFY_COMMIT = 0, /* that each block was committed */
+    BERTH_VERIFY_FULL,       /* its checksum too */
+    BERTH_VERIFY_COUNT
+};
+
 /* Index of a tier in this process; stable from registration to process end. */
 typedef uint8_t berth_tier_id;
 #define BERTH_TIER_MAX 64
@@ -115,5 +137,13 @@ const char *berth__tag_source_name(unsigned source);
 /* The reverse; -ENOENT for a name that is none. */
 int berth__tag_from_name(const char *name);
 int berth__kind_from_name(const char *name);
+
+/* The same for the choices that a `tier` section has. */
+const char *berth__numa_mode_name(unsigned mode);
+const char *berth__huge_pages_name(unsigned pages);
+const char *berth__verify_name(unsigned verify);
+int berth__numa_mode_from_name(const char *name);
+int berth__huge_pages_from_name(const char *name);
+int berth__verify_from_name(const char *name);
 
 #endif

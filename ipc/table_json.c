@@ -169,17 +169,20 @@ static json_t *tiers_json(const struct table_copy *table)
         unsigned line = 0;
 
         berth__table_tier_info(&table->view, i, &config, &line);
-        page_append(&page,
-                    json_pack("{s:s,s:s,s:o,s:o,s:s,s:o,s:I,s:o,s:s,s:o,s:o,s:i}", "name",
-                              config.name, "kind", berth__kind_name(config.kind), "path",
-                              berth__json_text(config.path), "capacity",
-                              config.capacity ? limit_json(config.capacity) : json_null(), "fork",
-                              config.fork == BERTH_FORK_SHARE ? "share" : "copy", "fork_copy_max",
-                              limit_json(config.fork_copy_max), "decay_ms",
-                              (json_int_t)config.decay_ms, "from", berth__json_text(config.from),
-                              "segment", config.segment, "offset", limit_json(config.offset),
-                              "size", limit_json(config.size), "line", (int)line),
-                    0);
+        page_append(
+            &page,
+            json_pack("{s:s,s:s,s:o,s:o,s:s,s:o,s:I,s:s,s:s,s:s,s:s,s:o,s:s,s:o,s:o,s:i}", "name",
+                      config.name, "kind", berth__kind_name(config.kind), "path",
+                      berth__json_text(config.path), "capacity",
+                      config.capacity ? limit_json(config.capacity) : json_null(), "fork",
+                      config.fork == BERTH_FORK_SHARE ? "share" : "copy", "fork_copy_max",
+                      limit_json(config.fork_copy_max), "decay_ms", (json_int_t)config.decay_ms,
+                      "nodes", config.nodes, "numa", berth__numa_mode_name(config.numa),
+                      "huge_pages", berth__huge_pages_name(config.huge_pages), "verify",
+                      berth__verify_name(config.verify), "from", berth__json_text(config.from),
+                      "segment", config.segment, "offset", limit_json(config.offset), "size",
+                      limit_json(config.size), "line", (int)line),
+            0);
     }
     return page.array;
 }
@@ -239,15 +242,15 @@ static json_t *rules_json(const struct table_copy *table, uint64_t first)
 
         berth__table_rule_info(&table->view, (uint32_t)i, &info);
         page_append(&page,
-                    json_pack("{s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i}", "name", info.name,
-                              "side", side_name(info.side), "tags", rule_tags_json(info.tags),
-                              "site", berth__json_text(info.pattern), "thread",
-                              berth__json_text(info.thread), "min_size", limit_json(info.min_size),
-                              "max_size", limit_json(info.max_size), "sequence_first",
-                              limit_json(info.sequence_first), "sequence_last",
-                              limit_json(info.sequence_last), "places",
-                              places_json(&table->view, (uint32_t)i, info.place_count), "line",
-                              (int)info.line),
+                    json_pack("{s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b,s:o,s:i}", "name",
+                              info.name, "side", side_name(info.side), "tags",
+                              rule_tags_json(info.tags), "site", berth__json_text(info.pattern),
+                              "thread", berth__json_text(info.thread), "min_size",
+                              limit_json(info.min_size), "max_size", limit_json(info.max_size),
+                              "sequence_first", limit_json(info.sequence_first), "sequence_last",
+                              limit_json(info.sequence_last), "movable", (int)info.movable,
+                              "places", places_json(&table->view, (uint32_t)i, info.place_count),
+                              "line", (int)info.line),
                     strlen(info.pattern) + strlen(info.thread) + info.place_count * BERTH_NAME_MAX);
     }
     return page.array;

@@ -63,6 +63,7 @@ void berth__table_decide(const struct berth_request *request, struct berth_decis
     ret->rule = BERTH_RULE_NONE;
     ret->tag = request->tag;
     ret->tagged_by = request->tag == BERTH_TAG_UNTAGGED ? BERTH_TAGGED_NONE : BERTH_TAGGED_API;
+    ret->movable = false;
     ret->place_count = 0;
     if (!atomic_load_explicit(&berth__table_state.current, memory_order_relaxed))
         return;

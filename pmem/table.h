@@ -31,6 +31,7 @@ struct berth_decision {
     uint32_t rule;    /* index, or BERTH_RULE_NONE */
     enum berth_tag tag;
     enum berth_tag_source tagged_by;
+    bool movable;                         /* the block is to be served where it can move */
     unsigned place_count;                 /* 0 = the default place: dram, or device */
     berth_tier_id places[BERTH_TIER_MAX]; /* in order; tiers that serve this side only */
 };

@@ -111,6 +111,9 @@ int berth__draft_add_tier(struct berth_table_draft *draft, const struct berth_ti
         .capacity = tier->capacity,
         .fork_copy_max = tier->fork_copy_max,
         .decay_ms = tier->decay_ms,
+        .numa = tier->numa,
+        .huge_pages = tier->huge_pages,
+        .verify = tier->verify,
         .offset = tier->offset,
         .piece_size = tier->size,
         .line = line,
@@ -118,8 +121,9 @@ int berth__draft_add_tier(struct berth_table_draft *draft, const struct berth_ti
 
     if (append_string(draft, tier->name, &entry.name) < 0 ||
         append_string(draft, tier->path, &entry.path) < 0 ||
-        append_string(draft, tier->from ? tier->from : "", &entry.from) < 0 ||
-        append_string(draft, tier->segment ? tier->segment : "", &entry.segment) < 0)
+        append_string(draft, tier->nodes, &entry.nodes) < 0 ||
+        append_string(draft, tier->from, &entry.from) < 0 ||
+        append_string(draft, tier->segment, &entry.segment) < 0)
         return -ENOMEM;
     return append(&draft->tiers, &entry, sizeof(entry));
 }
@@ -149,6 +153,7 @@ int berth__draft_add_rule(struct berth_table_draft *draft, const struct berth_ru
         .tags = rule->tags,
         .place_first = (uint32_t)(places_before / sizeof(uint32_t)),
         .place_count = rule->place_count,
+        .movable = rule->movable,
         .line = rule->line,
         .min_size = rule->min_size,
         .max_size = rule->max_size,

@@ -4,6 +4,7 @@
 #include "alloc/options.h"
 #include "alloc/site_pattern.h"
 #include "alloc/size_class.h"
+#include "pmem/node_set.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -180,7 +181,28 @@ static int check_options(const struct berth_table_view *view, char *why, size_t 
     return 0;
 }
 
-/* What a shared tier borrows. Who it is from is looked at when it is asked. */
+/* The nodes in the one form that they have, and the choices that exist. */
+static int check_memory(const struct berth_table_view *view, const struct berth_tier_entry *entry,
+                        const char *name, char *why, size_t why_size)
+{
+    struct berth_node_set set = {0};
+    char reason[BERTH_NODES_WHY_MAX];
+
+    if (!string_is_inside(view, entry->nodes))
+        return refuse("the nodes of tier %s lie outside the table", name);
+    if (berth__node_set_add(&set, berth__table_string(view, entry->nodes), reason, sizeof(reason)) <
+        0)
+        return refuse("the nodes of tier %s: %s", name, reason);
+    if (entry->numa >= BERTH_NUMA_COUNT || entry->huge_pages >= BERTH_HUGE_COUNT ||
+        entry->verify >= BERTH_VERIFY_COUNT)
+        return refuse("tier %s has numa %u, huge-pages %u and verify %u, of which one does not "
+                      "exist",
+                      name, entry->numa, entry->huge_pages, entry->verify);
+    return 0;
+}
+
+/* What a shared tier borrows, or what a named one is kept under. Who it is from is looked at when
+ * it is asked. */
 static int check_piece(const struct berth_table_view *view, const struct berth_tier_entry *entry,
                        const char *name, char *why, size_t why_size)
 {
@@ -221,6 +243,9 @@ static int check_tier(const struct berth_table_view *view, uint32_t index, char 
         return refuse("tier %s has fork rule %u, which does not exist", name, entry->fork);
     if (entry->decay_ms < -1 || entry->zero != 0)
         return refuse("tier %s has a decay that cannot be", name);
+    r = check_memory(view, entry, name, why, why_size);
+    if (r < 0)
+        return r;
     return check_piece(view, entry, name, why, why_size);
 }
 
@@ -311,6 +336,8 @@ static int check_rule(const struct berth_table_view *view, uint32_t index, char 
         return refuse("rule %s has a tag or side that does not exist", name);
     if (entry->min_size > entry->max_size || entry->sequence_first > entry->sequence_last)
         return refuse("rule %s has a range that begins above its end", name);
+    if (entry->movable > 1 || entry->zero != 0)
+        return refuse("rule %s is movable in a way that does not exist", name);
     if (!string_is_inside(view, entry->thread))
         return refuse("the thread of rule %s lies outside the table", name);
     if (entry->pattern != 0) {
@@ -378,6 +405,10 @@ void berth__table_tier_info(const struct berth_table_view *view, uint32_t index,
         .fork = (enum berth_fork_rule)entry->fork,
         .fork_copy_max = entry->fork_copy_max,
         .decay_ms = entry->decay_ms,
+        .nodes = berth__table_string(view, entry->nodes),
+        .numa = (enum berth_numa_mode)entry->numa,
+        .huge_pages = (enum berth_huge_pages)entry->huge_pages,
+        .verify = (enum berth_verify)entry->verify,
         .from = berth__table_string(view, entry->from),
         .segment = berth__table_string(view, entry->segment),
         .offset = entry->offset,
@@ -419,6 +450,7 @@ void berth__table_rule_info(const struct berth_table_view *view, uint32_t index,
         .sequence_first = entry->sequence_first,
         .sequence_last = entry->sequence_last,
         .place_count = entry->place_count,
+        .movable = entry->movable != 0,
         .line = entry->line,
     };
 }

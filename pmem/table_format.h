@@ -20,7 +20,7 @@
 #include <stdbool.h>
 
 #define BERTH_TABLE_MAGIC UINT64_C(0x3162746865726562)
-#define BERTH_TABLE_FORMAT 2
+#define BERTH_TABLE_FORMAT 3
 
 /* Tiers that a table may name beside the built-in ones: what a process can register. */
 #define BERTH_TABLE_TIERS_MAX (BERTH_TIER_MAX - 3)
@@ -58,6 +58,8 @@ struct berth_tier_entry {
     int64_t decay_ms;
     uint64_t offset, piece_size;
     uint32_t from, segment;
+    uint32_t nodes; /* as pmem/node_set.h writes a set */
+    uint32_t numa, huge_pages, verify;
     uint32_t line;
     uint32_t zero;
 };
@@ -75,7 +77,9 @@ struct berth_rule_entry {
     uint32_t pattern, thread; /* 0 = the rule names none */
     uint32_t side, tags;
     uint32_t place_first, place_count;
+    uint32_t movable;
     uint32_t line;
+    uint32_t zero;
     uint64_t min_size, max_size;
     uint64_t sequence_first, sequence_last;
 };
@@ -126,6 +130,7 @@ struct berth_rule_info {
     uint64_t min_size, max_size;
     uint64_t sequence_first, sequence_last;
     unsigned place_count;
+    bool movable; /* its blocks are served where they can move later */
     unsigned line;
 };
 

@@ -102,6 +102,7 @@ static void take_rule(const struct berth_loaded_table *table, uint32_t index, en
         count = rule->device_count;
     }
     ret->rule = index;
+    ret->movable = table->view.rules[index].movable != 0;
     ret->place_count = count;
     for (unsigned i = 0; i < count; i++)
         ret->places[i] = places[i];

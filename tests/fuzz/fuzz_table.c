@@ -53,7 +53,9 @@ static size_t read_whole(const struct berth_table_view *view)
 
         berth__table_tier_info(view, i, &tier, NULL);
         must(strlen(tier.name) < BERTH_NAME_MAX && berth__kind_name(tier.kind));
-        sum += strlen(tier.path);
+        must(berth__numa_mode_name(tier.numa) && berth__huge_pages_name(tier.huge_pages) &&
+             berth__verify_name(tier.verify));
+        sum += strlen(tier.path) + strlen(tier.nodes);
     }
     for (uint32_t i = 0; i < header->sites.count; i++) {
         struct berth_site_info site;
@@ -176,6 +178,13 @@ static void make_seed(unsigned which, void **ret_bytes, size_t *ret_size)
                           &(struct berth_tier_config){
                               .name = "absent", .kind = BERTH_KIND_DAX, .path = "/dev/dax0.0"},
                           2);
+    berth__draft_add_tier(draft,
+                          &(struct berth_tier_config){.name = "cxl",
+                                                      .kind = BERTH_KIND_NUMA,
+                                                      .nodes = "0-2,5",
+                                                      .numa = BERTH_NUMA_PREFERRED,
+                                                      .huge_pages = BERTH_HUGE_ALWAYS},
+                          3);
     for (unsigned i = 0; i < 1 + which * 40; i++) {
         berth__draft_add_site(draft, &(struct berth_site_info){.name = "s",
                                                                .pattern = "libc.so.6!q*>**",
@@ -190,6 +199,7 @@ static void make_seed(unsigned which, void **ret_bytes, size_t *ret_size)
                                                         .thread = i % 3 ? "" : "fuzz*",
                                                         .max_size = UINT64_MAX,
                                                         .sequence_last = UINT64_MAX,
+                                                        .movable = i % 5 == 0,
                                                         .place_count = 1 + i % 4},
                               places);
     }

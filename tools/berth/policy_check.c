@@ -18,20 +18,23 @@
 
 /* What a kind of tier can have, and whether some maker in this version serves it. */
 static const struct {
-    bool path_needed, path_allowed;
+    bool path_needed;   /* others have none */
     bool mapped_shared; /* has a fork rule */
     bool host;          /* has a decay */
     bool served;
     bool built_in; /* one such tier exists; others are not served */
     bool borrowed; /* a piece of another process's segment */
+    bool named;    /* can be persistent */
+    bool huge;     /* can be in huge pages */
 } traits_of[BERTH_KIND_COUNT] = {
     [BERTH_KIND_DEVICE] = {.served = true},
     [BERTH_KIND_SHARED] = {.served = true, .borrowed = true},
     [BERTH_KIND_PINNED] = {.built_in = true},
-    [BERTH_KIND_DRAM] = {.host = true, .served = true},
-    [BERTH_KIND_FILE] = {true, true, .mapped_shared = true, .host = true, .served = true},
-    [BERTH_KIND_DAX] = {true, true, .mapped_shared = true, .host = true},
-    [BERTH_KIND_NUMA] = {.path_allowed = true, .host = true},
+    [BERTH_KIND_DRAM] = {.host = true, .served = true, .huge = true},
+    [BERTH_KIND_FILE] = {true, .mapped_shared = true, .host = true, .served = true, .named = true,
+                         .huge = true},
+    [BERTH_KIND_DAX] = {true, .mapped_shared = true, .host = true, .named = true},
+    [BERTH_KIND_NUMA] = {.host = true, .huge = true},
 };
 
 static void check_name(const struct berth_policy_field *field)
@@ -87,14 +90,12 @@ static void understand_path(const struct berth_policy_field *field, struct berth
     if (!value)
         return;
     tier->config.path = value->text;
-    if (!traits_of[tier->config.kind].path_allowed) {
+    if (!traits_of[tier->config.kind].path_needed) {
         berth__complain(field->complaints, value->line,
                         "a tier of kind %s has no path; expected none, or another kind",
                         berth__kind_name(tier->config.kind));
         return;
     }
-    if (!traits_of[tier->config.kind].path_needed)
-        return;
     if (value->text[0] != '/')
         complain_relative(field, value);
     else if (stat(value->text, &st) < 0)
@@ -161,13 +162,59 @@ static void understand_bytes(const struct berth_policy_field *field, const char 
                         (unsigned)BERTH_GRANULE);
 }
 
+/* What the tier's segment is called, or what its persistent blocks are kept under. */
+static void understand_name(const struct berth_policy_field *field, struct berth_policy_tier *tier)
+{
+    const struct berth_policy_value *name = berth__field_value(field, "name");
+    bool named = traits_of[tier->config.kind].named;
+    int verify = tier->config.verify;
+    char why[256];
+
+    check_pointless(field, "name", named || traits_of[tier->config.kind].borrowed, tier,
+                    "expected it with kind file, dax or shared");
+    check_pointless(field, "verify", named, tier, "expected it with kind file or dax");
+    if (name)
+        tier->config.segment = name->text;
+    if (name && berth__name_check(name->text, why, sizeof(why)) < 0)
+        berth__complain(field->complaints, name->line, "%s", why);
+    if (berth__field_choice(field, "verify", berth__verify_from_name, "way to verify",
+                            "commit or full", &verify))
+        tier->config.verify = (enum berth_verify)verify;
+    if (named && berth__field_find(field, "verify") && !berth__field_find(field, "name"))
+        berth__complain(field->complaints, berth__field_line(field, "verify"),
+                        "verify has no meaning for a tier without a name; expected name = NAME, "
+                        "which makes it persistent");
+}
+
+/* Which nodes, and pages of what size. */
+static void understand_memory(const struct berth_policy_field *field,
+                              struct berth_policy_tier *tier)
+{
+    bool numa = tier->config.kind == BERTH_KIND_NUMA;
+    int mode = tier->config.numa;
+    int huge = tier->config.huge_pages;
+
+    if (numa)
+        check_missing(field, "nodes", "expected nodes = the numbers of NUMA nodes, as in 1");
+    check_pointless(field, "nodes", numa, tier, "expected it with kind numa");
+    check_pointless(field, "numa", numa, tier, "expected it with kind numa");
+    check_pointless(field, "huge-pages", traits_of[tier->config.kind].huge, tier,
+                    "expected it with kind dram, file or numa");
+    if (berth__field_nodes(field, &tier->nodes) && tier->nodes)
+        tier->config.nodes = tier->nodes;
+    if (berth__field_choice(field, "numa", berth__numa_mode_from_name, "way to use nodes",
+                            "bind or preferred", &mode))
+        tier->config.numa = (enum berth_numa_mode)mode;
+    if (berth__field_choice(field, "huge-pages", berth__huge_pages_from_name, "use of huge pages",
+                            "never, advise or always", &huge))
+        tier->config.huge_pages = (enum berth_huge_pages)huge;
+}
+
 /* Which piece of whose segment a shared tier borrows. */
 static void understand_piece(const struct berth_policy_field *field, struct berth_policy_tier *tier)
 {
-    static const char *const names[] = {"from", "name", "offset", "size"};
+    static const char *const names[] = {"from", "offset", "size"};
     const struct berth_policy_value *from = berth__field_value(field, "from");
-    const struct berth_policy_value *name = berth__field_value(field, "name");
-    char why[256];
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         check_pointless(field, names[i], traits_of[tier->config.kind].borrowed, tier,
@@ -178,10 +225,6 @@ static void understand_piece(const struct berth_policy_field *field, struct bert
         berth__complain(field->complaints, from->line,
                         "from '%s' is no process; expected a process id, or the path of a socket",
                         from->text);
-    if (name)
-        tier->config.segment = name->text;
-    if (name && berth__name_check(name->text, why, sizeof(why)) < 0)
-        berth__complain(field->complaints, name->line, "%s", why);
     understand_bytes(field, "offset", &tier->config.offset);
     understand_bytes(field, "size", &tier->config.size);
     if (berth__field_value(field, "size") && tier->config.size == 0)
@@ -201,6 +244,7 @@ static void understand_tier(const struct berth_policy_field *field, struct berth
         .line = field->section->line,
         .config = {.name = field->section->name,
                    .path = "",
+                   .nodes = "",
                    .from = "",
                    .segment = "",
                    .fork_copy_max = UINT64_MAX,
@@ -223,6 +267,8 @@ static void understand_tier(const struct berth_policy_field *field, struct berth
                     "expected it with a kind of host memory");
     check_pointless(field, "capacity", !traits_of[tier->config.kind].borrowed, tier,
                     "expected size, which says how much of the segment it borrows");
+    understand_memory(field, tier);
+    understand_name(field, tier);
     understand_piece(field, tier);
 }
 
@@ -274,10 +320,16 @@ static void understand_places(const struct berth_policy_field *field,
     rule->info.place_count = (unsigned)statement->value_count;
 }
 
+static int yes_or_no(const char *text)
+{
+    return strcmp(text, "yes") == 0 ? 1 : strcmp(text, "no") == 0 ? 0 : -ENOENT;
+}
+
 static int understand_rule(const struct berth_policy_field *field, struct berth_policy_rule *rule)
 {
     struct berth_rule_info *info = &rule->info;
     bool right = true;
+    int movable = 0;
 
     *rule = (struct berth_policy_rule){
         .info = {.name = field->section->name,
@@ -296,6 +348,8 @@ static int understand_rule(const struct berth_policy_field *field, struct berth_
     right &= berth__field_pattern(field, "site", &info->pattern);
     right &= berth__field_thread(field, &info->thread);
     right &= berth__field_sequence(field, &info->sequence_first, &info->sequence_last);
+    right &= berth__field_choice(field, "movable", yes_or_no, "answer", "yes or no", &movable);
+    info->movable = movable;
     rule->broken = !right;
     understand_places(field, rule);
     return rule->broken || rule->places ? 0 : -ENOMEM;
@@ -380,6 +434,8 @@ void berth__policy_done(struct berth_policy *policy)
 {
     for (size_t i = 0; i < policy->rule_count; i++)
         free(policy->rules[i].places);
+    for (size_t i = 0; i < policy->tier_count; i++)
+        free(policy->tiers[i].nodes);
     free(policy->tiers);
     free(policy->sites);
     free(policy->rules);

@@ -20,6 +20,7 @@ struct berth_policy_rule {
 /* A tier as it was understood. */
 struct berth_policy_tier {
     struct berth_tier_config config;
+    char *nodes; /* of config.nodes, or NULL */
     unsigned line;
     bool used;       /* some rule names it */
     bool kind_known; /* else config.kind means nothing */

@@ -3,8 +3,10 @@
 
 #include "alloc/quantity.h"
 #include "alloc/site_pattern.h"
+#include "pmem/node_set.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* The kernel keeps 15 characters of a thread's name (TASK_COMM_LEN). */
@@ -130,6 +132,59 @@ bool berth__field_fork(const struct berth_policy_field *field, enum berth_fork_r
                         "'%s' is no fork rule; expected copy or share", value->text);
         return false;
     }
+    return true;
+}
+
+bool berth__field_choice(const struct berth_policy_field *field, const char *name,
+                         int (*from_name)(const char *), const char *what, const char *expected,
+                         int *ret)
+{
+    const struct berth_policy_value *value = berth__field_value(field, name);
+    int choice;
+
+    if (!value)
+        return !berth__field_find(field, name);
+    choice = from_name(value->text);
+    if (choice < 0) {
+        berth__complain(field->complaints, value->line, "'%s' is no %s; expected %s", value->text,
+                        what, expected);
+        return false;
+    }
+    *ret = choice;
+    return true;
+}
+
+bool berth__field_nodes(const struct berth_policy_field *field, char **ret)
+{
+    const struct berth_policy_statement *statement = berth__field_find(field, "nodes");
+    struct berth_node_set set = {0};
+    char why[BERTH_NODES_WHY_MAX];
+    size_t length;
+    char *text;
+
+    if (!statement)
+        return true;
+    if (statement->broken)
+        return false;
+    for (size_t i = 0; i < statement->value_count; i++) {
+        const struct berth_policy_value *value = &statement->values[i];
+
+        if (berth__node_set_add(&set, value->text, why, sizeof(why)) < 0) {
+            berth__complain(field->complaints, value->line, "nodes: %s", why);
+            return false;
+        }
+    }
+    length = berth__node_set_text(&set, NULL, 0);
+    if (length == 0) {
+        berth__complain(field->complaints, statement->line,
+                        "nodes has no node in it; expected numbers or ranges, as in 1 or 0-2,5");
+        return false;
+    }
+    text = malloc(length + 1);
+    if (!text)
+        return false;
+    berth__node_set_text(&set, text, length + 1);
+    *ret = text;
     return true;
 }
 

@@ -32,6 +32,15 @@ bool berth__field_side(const struct berth_policy_field *field, enum berth_side *
 /* One tag or a list of them, as a set; an empty list is wrong. */
 bool berth__field_tags(const struct berth_policy_field *field, unsigned *ret);
 bool berth__field_fork(const struct berth_policy_field *field, enum berth_fork_rule *ret);
+/*
+ * A choice by name. `from_name` gives its number or a negative errno; `what` and `expected` are for
+ * the complaint: "'x' is no WHAT; expected EXPECTED".
+ */
+bool berth__field_choice(const struct berth_policy_field *field, const char *name,
+                         int (*from_name)(const char *), const char *what, const char *expected,
+                         int *ret);
+/* NUMA nodes, one text or a list, as the one text of the set, which the caller frees. */
+bool berth__field_nodes(const struct berth_policy_field *field, char **ret);
 bool berth__field_decay(const struct berth_policy_field *field, int64_t *ret_ms);
 /* "3", "0-99" or "100-" (to any). */
 bool berth__field_sequence(const struct berth_policy_field *field, uint64_t *ret_first,

@@ -13,6 +13,17 @@
 
 static const char *const side_names[] = {"", "host", "device", "both"};
 
+static FILE *open_text(char **ret_text, size_t *ret_size)
+{
+    FILE *to = open_memstream(ret_text, ret_size);
+
+    if (!to) {
+        fputs("berth: there is no memory left\n", stderr);
+        exit(EXIT_FAILURE);
+    }
+    return to;
+}
+
 /* The largest unit that says the number exactly: "64K", "1536M", "1000". */
 static const char *exact_size(uint64_t bytes, char buffer[BERTH_QUANTITY_TEXT_MAX])
 {
@@ -68,7 +79,20 @@ static void put_size(const char *name, uint64_t bytes, FILE *to)
     fprintf(to, "  %s = %s\n", name, exact_size(bytes, buffer));
 }
 
-/* What a shared tier borrows. */
+/* Which nodes, and pages of what size; what is as usual is not said. */
+static void put_memory(const struct berth_tier_config *tier, FILE *to)
+{
+    if (tier->nodes[0])
+        fprintf(to, "  nodes = '%s'\n", tier->nodes);
+    if (tier->numa != BERTH_NUMA_BIND)
+        fprintf(to, "  numa = %s\n", berth__numa_mode_name(tier->numa));
+    if (tier->huge_pages != BERTH_HUGE_NEVER)
+        fprintf(to, "  huge-pages = %s\n", berth__huge_pages_name(tier->huge_pages));
+    if (tier->verify != BERTH_VERIFY_COMMIT)
+        fprintf(to, "  verify = %s\n", berth__verify_name(tier->verify));
+}
+
+/* What a shared tier borrows, and what a named one is kept under. */
 static void put_piece(const struct berth_tier_config *tier, FILE *to)
 {
     if (tier->from[0]) {
@@ -109,6 +133,7 @@ static void put_tier(const struct berth_table_view *view, uint32_t index, FILE *
         put_size("fork-copy-max", tier.fork_copy_max, to);
     if (has_decay(tier.kind))
         fprintf(to, "  decay = %s\n", decay_text(tier.decay_ms, buffer));
+    put_memory(&tier, to);
     put_piece(&tier, to);
     fputs("}\n\n", to);
 }
@@ -194,6 +219,8 @@ static void put_rule(const struct berth_table_view *view, uint32_t index, FILE *
         put_sequence(&rule, to);
         fputc('\n', to);
     }
+    if (rule.movable)
+        fputs("  movable = yes\n", to);
     fputs("  place = { ", to);
     put_places(view, index, rule.place_count, ", ", to);
     fputs(" }\n}\n\n", to);
@@ -255,13 +282,44 @@ static void grid_piece(struct berth_grid *grid, const struct berth_tier_config *
     berth__grid_text(grid, text);
 }
 
+/* What else is said of a tier: "nodes 0-2 preferred, huge pages always, name w". */
+static void grid_details(struct berth_grid *grid, const struct berth_tier_config *tier)
+{
+    bool borrowed = tier->kind == BERTH_KIND_SHARED;
+    const char *before = "";
+    char *text = NULL;
+    size_t size;
+    FILE *to = open_text(&text, &size);
+
+    if (tier->nodes[0]) {
+        fprintf(to, "nodes %s %s", tier->nodes, berth__numa_mode_name(tier->numa));
+        before = ", ";
+    }
+    if (tier->huge_pages != BERTH_HUGE_NEVER) {
+        fprintf(to, "%shuge pages %s", before, berth__huge_pages_name(tier->huge_pages));
+        before = ", ";
+    }
+    if (tier->segment[0] && !borrowed) {
+        fprintf(to, "%sname %s", before, tier->segment);
+        if (tier->verify != BERTH_VERIFY_COMMIT)
+            fprintf(to, ", verify %s", berth__verify_name(tier->verify));
+        before = ", ";
+    }
+    if (!before[0])
+        fputc('-', to);
+    fclose(to);
+    berth__grid_text(grid, text);
+    free(text);
+}
+
 static void show_tiers(const struct berth_table_view *view, FILE *to)
 {
-    static const char *const heads[] = {"TIER", "KIND", "CAPACITY", "FORK", "DECAY", "PATH"};
+    static const char *const heads[] = {"TIER",  "KIND",    "CAPACITY", "FORK",
+                                        "DECAY", "DETAILS", "PATH"};
     char text[BERTH_QUANTITY_TEXT_MAX];
     struct berth_grid grid;
 
-    berth__grid_init(&grid, "llllll", heads);
+    berth__grid_init(&grid, "lllllll", heads);
     for (uint32_t i = 0; i < view->header->tiers.count; i++) {
         struct berth_tier_config tier;
 
@@ -273,6 +331,7 @@ static void show_tiers(const struct berth_table_view *view, FILE *to)
                                 : tier.fork == BERTH_FORK_SHARE ? "share"
                                                                 : "copy");
         berth__grid_text(&grid, has_decay(tier.kind) ? decay_text(tier.decay_ms, text) : "-");
+        grid_details(&grid, &tier);
         if (tier.kind == BERTH_KIND_SHARED)
             grid_piece(&grid, &tier);
         else
@@ -320,19 +379,12 @@ static void put_conditions(const struct berth_rule_info *rule, FILE *to)
         put_sequence(rule, to);
         before = ", ";
     }
+    if (rule->movable) {
+        fprintf(to, "%smovable", before);
+        before = ", ";
+    }
     if (!before[0])
         fputc('-', to);
-}
-
-static FILE *open_text(char **ret_text, size_t *ret_size)
-{
-    FILE *to = open_memstream(ret_text, ret_size);
-
-    if (!to) {
-        fputs("berth: there is no memory left\n", stderr);
-        exit(EXIT_FAILURE);
-    }
-    return to;
 }
 
 static void grid_rule(struct berth_grid *grid, const struct berth_table_view *view, uint32_t index)
@@ -425,13 +477,17 @@ static json_t *json_tier(const struct berth_table_view *view, uint32_t index)
     unsigned line;
 
     berth__table_tier_info(view, index, &tier, &line);
-    return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:I, s:o, s:s, s:o, s:o, s:i}", "name",
-                     tier.name, "kind", berth__kind_name(tier.kind), "path", json_text(tier.path),
-                     "capacity", tier.capacity ? json_size(tier.capacity) : json_null(), "fork",
-                     tier.fork == BERTH_FORK_SHARE ? "share" : "copy", "fork_copy_max",
-                     json_size(tier.fork_copy_max), "decay_ms", (json_int_t)tier.decay_ms, "from",
-                     json_text(tier.from), "segment", tier.segment, "offset",
-                     json_size(tier.offset), "size", json_size(tier.size), "line", (int)line);
+    return json_pack(
+        "{s:s, s:s, s:o, s:o, s:s, s:o, s:I, s:s, s:s, s:s, s:s, s:o, s:s, s:o, s:o, "
+        "s:i}",
+        "name", tier.name, "kind", berth__kind_name(tier.kind), "path", json_text(tier.path),
+        "capacity", tier.capacity ? json_size(tier.capacity) : json_null(), "fork",
+        tier.fork == BERTH_FORK_SHARE ? "share" : "copy", "fork_copy_max",
+        json_size(tier.fork_copy_max), "decay_ms", (json_int_t)tier.decay_ms, "nodes", tier.nodes,
+        "numa", berth__numa_mode_name(tier.numa), "huge_pages",
+        berth__huge_pages_name(tier.huge_pages), "verify", berth__verify_name(tier.verify), "from",
+        json_text(tier.from), "segment", tier.segment, "offset", json_size(tier.offset), "size",
+        json_size(tier.size), "line", (int)line);
 }
 
 static json_t *json_site(const struct berth_table_view *view, uint32_t index)
@@ -457,12 +513,12 @@ static json_t *json_rule(const struct berth_table_view *view, uint32_t index)
             json_array_append_new(tags, json_string(berth__tag_name(tag)));
     for (unsigned i = 0; i < rule.place_count; i++)
         json_array_append_new(places, json_string(berth__table_place_name(view, index, i)));
-    return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:i}", "name", rule.name,
-                     "tags", tags, "side", side_names[rule.side], "min_size",
+    return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:i}", "name",
+                     rule.name, "tags", tags, "side", side_names[rule.side], "min_size",
                      json_size(rule.min_size), "max_size", json_size(rule.max_size), "site",
                      json_text(rule.pattern), "thread", json_text(rule.thread), "sequence_first",
                      json_size(rule.sequence_first), "sequence_last", json_size(rule.sequence_last),
-                     "places", places, "line", (int)rule.line);
+                     "movable", (int)rule.movable, "places", places, "line", (int)rule.line);
 }
 
 static json_t *json_all(uint32_t count, json_t *(*one)(const struct berth_table_view *, uint32_t),

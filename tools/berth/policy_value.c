@@ -14,16 +14,16 @@ static int take_value(cfg_t *cfg, cfg_opt_t *option, const char *value, void *re
 #define VALUES(name) CFG_STR_LIST_CB(name, NULL, CFGF_NODEFAULT, take_value)
 
 static cfg_opt_t tier_options[] = {
-    VALUE("kind"),          VALUE("path"),  VALUE("capacity"), VALUE("fork"),
-    VALUE("fork-copy-max"), VALUE("decay"), VALUE("from"),     VALUE("name"),
-    VALUE("offset"),        VALUE("size"),  CFG_END(),
+    VALUE("kind"),   VALUE("path"), VALUE("capacity"),   VALUE("fork"),   VALUE("fork-copy-max"),
+    VALUE("decay"),  VALUE("from"), VALUE("name"),       VALUE("offset"), VALUE("size"),
+    VALUES("nodes"), VALUE("numa"), VALUE("huge-pages"), VALUE("verify"), CFG_END(),
 };
 static cfg_opt_t site_options[] = {
     VALUE("path"), VALUE("tag"), VALUE("side"), VALUE("min-size"), VALUE("max-size"), CFG_END(),
 };
 static cfg_opt_t rule_options[] = {
     VALUES("tag"),   VALUE("side"),     VALUE("min-size"), VALUE("max-size"), VALUE("site"),
-    VALUE("thread"), VALUE("sequence"), VALUES("place"),   CFG_END(),
+    VALUE("thread"), VALUE("sequence"), VALUES("place"),   VALUE("movable"),  CFG_END(),
 };
 #define X(identifier, name, ...) VALUE(name),
 static cfg_opt_t option_options[] = {BERTH_OPTIONS(X) CFG_END()};

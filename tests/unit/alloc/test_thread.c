@@ -147,6 +147,12 @@ static void names_go_both_ways(void **state)
     for (unsigned source = 0; source < BERTH_TAGGED_COUNT; source++)
         assert_non_null(berth__tag_source_name(source));
     assert_null(berth__tag_source_name(BERTH_TAGGED_COUNT));
+    for (int i = 0; i < BERTH_NUMA_COUNT; i++)
+        assert_int_equal(berth__numa_mode_from_name(berth__numa_mode_name((unsigned)i)), i);
+    for (int i = 0; i < BERTH_HUGE_COUNT; i++)
+        assert_int_equal(berth__huge_pages_from_name(berth__huge_pages_name((unsigned)i)), i);
+    for (int i = 0; i < BERTH_VERIFY_COUNT; i++)
+        assert_int_equal(berth__verify_from_name(berth__verify_name((unsigned)i)), i);
     assert_null(berth__tag_name(BERTH_TAG_COUNT));
     assert_null(berth__kind_name(BERTH_KIND_COUNT));
     assert_int_equal(berth__tag_from_name("weights"), -ENOENT);

@@ -124,6 +124,22 @@ static void what_a_tier_was_made_with_is_not_changed_in_silence(void **state)
     other.decay_ms = -1;
     assert_int_equal(berth__tier_ensure(&other, &id, why, sizeof(why)), -EEXIST);
     assert_non_null(strstr(why, "another decay,"));
+    other = config;
+    other.nodes = "1";
+    assert_int_equal(berth__tier_ensure(&other, &id, why, sizeof(why)), -EEXIST);
+    assert_non_null(strstr(why, "another nodes,"));
+    other = config;
+    other.numa = BERTH_NUMA_PREFERRED;
+    assert_int_equal(berth__tier_ensure(&other, &id, why, sizeof(why)), -EEXIST);
+    assert_non_null(strstr(why, "another numa,"));
+    other = config;
+    other.huge_pages = BERTH_HUGE_ADVISE;
+    assert_int_equal(berth__tier_ensure(&other, &id, why, sizeof(why)), -EEXIST);
+    assert_non_null(strstr(why, "another huge-pages,"));
+    other = config;
+    other.verify = BERTH_VERIFY_FULL;
+    assert_int_equal(berth__tier_ensure(&other, &id, why, sizeof(why)), -EEXIST);
+    assert_non_null(strstr(why, "another verify,"));
 }
 
 static void a_maker_that_refuses_leaves_nothing(void **state)

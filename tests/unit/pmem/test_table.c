@@ -80,8 +80,10 @@ static void the_first_rule_that_matches_wins(void **state)
     struct berth_table_draft *draft = new_draft();
     struct berth_decision decision;
 
-    draft_rule(draft, RULE(.name = "big", .tags = 1 << BERTH_TAG_WEIGHT, .min_size = 65536), "slow",
-               "dram", NULL);
+    draft_rule(
+        draft,
+        RULE(.name = "big", .tags = 1 << BERTH_TAG_WEIGHT, .min_size = 65536, .movable = true),
+        "slow", "dram", NULL);
     draft_rule(draft, RULE(.name = "all", .max_size = 99999), "dram", NULL);
     draft_install(draft);
 
@@ -90,6 +92,9 @@ static void the_first_rule_that_matches_wins(void **state)
     assert_int_equal(decision.place_count, 2);
     assert_int_equal(decision.places[0], berth__tier_find("slow"));
     assert_int_equal(decision.places[1], BERTH_TIER_DRAM);
+    assert_true(decision.movable);
+    assert_false(ask_host(65535, BERTH_TAG_WEIGHT).movable);
+    assert_false(ask_host(100000, BERTH_TAG_UNTAGGED).movable);
     assert_int_equal(ask_host(65535, BERTH_TAG_WEIGHT).rule, 1);
     assert_int_equal(ask_host(65536, BERTH_TAG_KV).rule, 1);
     assert_int_equal(ask_host(99999, BERTH_TAG_UNTAGGED).rule, 1);

@@ -21,9 +21,14 @@ static struct table_bytes make_table(void)
 
     draft_tier(draft,
                TIER(.name = "slow", .kind = BERTH_KIND_FILE, .path = "/slow", .capacity = 1 << 30));
+    draft_tier(draft, TIER(.name = "cxl", .kind = BERTH_KIND_NUMA, .path = "", .nodes = "1-2",
+                           .numa = BERTH_NUMA_PREFERRED, .huge_pages = BERTH_HUGE_ADVISE));
+    draft_tier(draft, TIER(.name = "kept", .kind = BERTH_KIND_FILE, .path = "/kept",
+                           .segment = "model", .verify = BERTH_VERIFY_FULL));
     draft_site(draft, SITE(.name = "load", .pattern = "a!b", .tag = BERTH_TAG_WEIGHT));
-    draft_rule(draft, RULE(.name = "w", .tags = 1 << BERTH_TAG_WEIGHT, .min_size = 65536), "slow",
-               "dram", NULL);
+    draft_rule(draft,
+               RULE(.name = "w", .tags = 1 << BERTH_TAG_WEIGHT, .min_size = 65536, .movable = true),
+               "slow", "dram", NULL);
     draft_rule(draft, RULE(.name = "rest", .pattern = "c!d"), "dram", NULL);
     assert_int_equal(berth__draft_add_option(draft, "site-depth", "9"), 0);
     return draft_bytes(draft);
@@ -51,12 +56,21 @@ static void what_was_added_is_read_back(void **state)
     assert_string_equal(tier.name, "slow");
     assert_string_equal(tier.path, "/slow");
     assert_int_equal(tier.capacity, 1 << 30);
+    assert_string_equal(tier.nodes, "");
+    berth__table_tier_info(&view, 1, &tier, NULL);
+    assert_string_equal(tier.nodes, "1-2");
+    assert_int_equal(tier.numa, BERTH_NUMA_PREFERRED);
+    assert_int_equal(tier.huge_pages, BERTH_HUGE_ADVISE);
+    berth__table_tier_info(&view, 2, &tier, NULL);
+    assert_string_equal(tier.segment, "model");
+    assert_int_equal(tier.verify, BERTH_VERIFY_FULL);
     berth__table_site_info(&view, 0, &site);
     assert_string_equal(site.pattern, "a!b");
     assert_int_equal(site.tag, BERTH_TAG_WEIGHT);
     berth__table_rule_info(&view, 0, &rule);
     assert_string_equal(rule.name, "w");
     assert_int_equal(rule.place_count, 2);
+    assert_true(rule.movable);
     assert_string_equal(berth__table_place_name(&view, 0, 0), "slow");
     assert_int_equal(berth__table_place_kind(&view, 0, 0), BERTH_KIND_FILE);
     assert_string_equal(berth__table_place_name(&view, 0, 1), "dram");
@@ -120,6 +134,11 @@ static void a_damaged_entry_is_refused(void **state)
     assert_refused(TIER_AT(segment), (uint32_t)size, "segment of tier slow lies outside");
     assert_refused(TIER_AT(offset), 100, "offset or size that cannot be");
     assert_refused(TIER_AT(piece_size), 513, "offset or size that cannot be");
+    assert_refused(TIER_AT(nodes), (uint32_t)size, "nodes of tier slow lie outside");
+    assert_refused(TIER_AT(nodes), 1, "nodes of tier slow: 'slow' names no nodes");
+    assert_refused(TIER_AT(numa), BERTH_NUMA_COUNT, "has numa 2");
+    assert_refused(TIER_AT(huge_pages), BERTH_HUGE_COUNT, "huge-pages 3");
+    assert_refused(TIER_AT(verify), BERTH_VERIFY_COUNT, "verify 2");
     assert_refused(SITE_AT(tag), BERTH_TAG_COUNT, "tag or side");
     assert_refused(SITE_AT(side), 0, "tag or side");
     assert_refused(SITE_AT(pattern), (uint32_t)size, "call path of load lies outside");
@@ -128,11 +147,13 @@ static void a_damaged_entry_is_refused(void **state)
     assert_refused(RULE_AT(tags), 0, "tag or side");
     assert_refused(RULE_AT(tags), 1 << BERTH_TAG_COUNT, "tag or side");
     assert_refused(RULE_AT(thread), (uint32_t)size, "thread of rule w lies outside");
+    assert_refused(RULE_AT(movable), 2, "rule w is movable in a way");
+    assert_refused(RULE_AT(zero), 1, "rule w is movable in a way");
     assert_refused(RULE_AT(place_first), 2, "places outside");
     assert_refused(RULE_AT(place_first), UINT32_MAX, "places outside");
     assert_refused(RULE_AT(place_count), 0, "places outside");
     assert_refused(RULE_AT(place_count), UINT32_MAX, "places outside");
-    assert_refused(place, 1, "a place that is no tier");
+    assert_refused(place, 3, "a place that is no tier");
     assert_refused(place, BERTH_PLACE_BUILTIN | 3, "a place that is no tier");
     assert_refused(option, (uint32_t)size, "option 0 lies outside");
     assert_refused(string, 0x41414141, "strings do not end");
@@ -183,6 +204,7 @@ static void a_patch_changes_what_it_names_and_nothing_else(void **state)
     assert_int_equal(rule.max_size, most);
     assert_string_equal(berth__table_place_name(&view, 0, 0), "dram");
     assert_string_equal(berth__table_place_name(&view, 0, 1), "slow");
+    assert_true(rule.movable);
     berth__table_rule_info(&view, 1, &rule);
     assert_string_equal(rule.pattern, "c!d");
     assert_string_equal(berth__table_place_name(&view, 1, 0), "dram");

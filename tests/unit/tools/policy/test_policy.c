@@ -358,11 +358,13 @@ static void a_table_shown_as_text_compiles_to_itself(void **state)
         "tier d { kind = dram decay = 1500ms }\n"
         "tier h { kind = shared from = '/run/x y.sock' name = w offset = 2M size = 64M }\n"
         "tier i { kind = shared from = 4711 }\n"
+        "tier k { kind = file path = '/tmp' name = kept verify = full huge-pages = always }\n"
+        "tier l { kind = dram huge-pages = advise }\n"
         "site s { path = \"a!b\\\"\\\\ > ** > 'c\" tag = kv side = host min-size = 1 max-size = 5 "
         "}\n"
         "rule a { tag = { kv, weight } side = host min-size = 1025 max-size = 2T site = \"x>**\" "
         "thread = \"w?rk*\" sequence = 3- place = { f, d, dram } }\n"
-        "rule b { sequence = 0-99 place = { h, i, device, dram } }\n");
+        "rule b { sequence = 0-99 movable = yes place = { h, i, k, l, device, dram } }\n");
     struct berth_policy_file second;
     char *text = text_of(&first);
 
