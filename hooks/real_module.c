@@ -9,11 +9,14 @@
 
 #include <elf.h>
 #include <link.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 /* This library's ELF header, where it is mapped. */
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+
+typedef int (*iterate_function)(int (*)(struct dl_phdr_info *, size_t, void *), void *);
 
 struct search {
     const char *const *names; /* a library that has the first of them ends the search */
@@ -64,14 +67,10 @@ static void read_entry(const struct dl_phdr_info *info, const ElfW(Dyn) * entry,
     }
 }
 
-bool berth__elf_read(const struct dl_phdr_info *info, struct berth_elf *ret)
+static bool read_entries(const struct dl_phdr_info *info, const ElfW(Dyn) * entry,
+                         struct berth_elf *ret)
 {
-    const ElfW(Dyn) *entry = NULL;
-
     *ret = (struct berth_elf){0};
-    for (unsigned i = 0; i < info->dlpi_phnum; i++)
-        if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
-            entry = (const ElfW(Dyn) *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
     for (; entry && entry->d_tag != DT_NULL; entry++)
         read_entry(info, entry, ret);
     if (!ret->relocations)
@@ -79,6 +78,16 @@ bool berth__elf_read(const struct dl_phdr_info *info, struct berth_elf *ret)
     if (!ret->jumps)
         ret->jump_count = 0;
     return ret->symbols && ret->strings;
+}
+
+bool berth__elf_read(const struct dl_phdr_info *info, struct berth_elf *ret)
+{
+    const ElfW(Dyn) *entry = NULL;
+
+    for (unsigned i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
+            entry = (const ElfW(Dyn) *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+    return read_entries(info, entry, ret);
 }
 
 static uint32_t gnu_hash(const char *name)
@@ -193,12 +202,43 @@ static int visit_module(struct dl_phdr_info *info, size_t size, void *data)
     return 1;
 }
 
+/*
+ * The C library's own dl_iterate_phdr(). ThreadSanitizer and MemorySanitizer put one in front of
+ * it, which they cannot serve before they have looked up, by our dlsym(), what they replace. The C
+ * library is early in the loader's list and stays there, so that no lock is needed to find it.
+ */
+static iterate_function find_iterate(void)
+{
+    iterate_function found = dl_iterate_phdr;
+
+    for (const struct link_map *map = _r_debug.r_map; map; map = map->l_next) {
+        struct dl_phdr_info info = {.dlpi_addr = map->l_addr, .dlpi_name = map->l_name};
+        const ElfW(Sym) * symbol;
+        struct berth_elf tables;
+
+        if (!is_named(&info, "libc.so.") || !read_entries(&info, map->l_ld, &tables))
+            continue;
+        symbol = berth__elf_find(&tables, "dl_iterate_phdr");
+        if (symbol)
+            found = (iterate_function)(map->l_addr + symbol->st_value);
+        break;
+    }
+    return found;
+}
+
 /* A fork waits for the walk; see alloc/module_walk.h. */
 static void walk(struct search *search)
 {
+    static _Atomic(iterate_function) iterate;
+    iterate_function function = atomic_load_explicit(&iterate, memory_order_relaxed);
+
+    if (!function) {
+        function = find_iterate();
+        atomic_store_explicit(&iterate, function, memory_order_relaxed);
+    }
     if (!berth__module_walk_begin())
         return;
-    dl_iterate_phdr(visit_module, search);
+    function(visit_module, search);
     berth__module_walk_end();
 }
 
