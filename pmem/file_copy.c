@@ -10,6 +10,7 @@
 #include <linux/magic.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -85,6 +86,60 @@ static int begin_in_memory(const struct berth_tier_file *file, uint64_t size,
     return 0;
 }
 
+/*
+ * Memory for every page that the tier has put memory behind, as allocate_all() takes space: a lack
+ * of it is seen here, where the kernel can say so (Linux 5.14).
+ */
+static int populate_all(const struct berth_tier_file *file, const struct berth_file_copy *copy)
+{
+    size_t offset = 0;
+    size_t size;
+
+    for (; berth__page_set_next(&file->committed, copy->mapping_size, &offset, &size);
+         offset += size)
+        if (madvise((char *)copy->mapping + offset, size, MADV_POPULATE_WRITE) < 0 &&
+            errno != EINVAL)
+            return errno == EFAULT ? -ENOMEM : -errno;
+    return 0;
+}
+
+/* Without a descriptor. Shared, so that the child's pages can be given back as those of a file. */
+static int begin_in_mapping(const struct berth_tier_file *file, uint64_t size,
+                            struct berth_file_copy *ret)
+{
+    struct berth_file_copy copy = {
+        .fd = -1, .in_memory = true, .mapping_size = berth__window_used(file->id)};
+    int r;
+
+    if (size > file->fork_copy_max)
+        return -EFBIG;
+    if (copy.mapping_size > 0) {
+        copy.mapping = mmap(NULL, copy.mapping_size, PROT_READ | PROT_WRITE,
+                            MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (copy.mapping == MAP_FAILED)
+            return -errno;
+    }
+    r = populate_all(file, &copy);
+    if (r < 0)
+        berth__file_copy_drop(&copy);
+    else
+        *ret = copy;
+    return r;
+}
+
+static bool lacks_descriptor(int r)
+{
+    return r == -EMFILE || r == -ENFILE;
+}
+
+static int begin_outside(const struct berth_tier_file *file, uint64_t size,
+                         struct berth_file_copy *ret)
+{
+    int r = begin_in_memory(file, size, ret);
+
+    return lacks_descriptor(r) ? begin_in_mapping(file, size, ret) : r;
+}
+
 int berth__file_copy_begin(const struct berth_tier_file *file, struct berth_file_copy *ret)
 {
     uint64_t size =
@@ -93,10 +148,12 @@ int berth__file_copy_begin(const struct berth_tier_file *file, struct berth_file
 
     if (r == 0 || r == -EFBIG)
         return r;
+    if (lacks_descriptor(r))
+        return begin_in_mapping(file, size, ret);
     berth__log(BERTH_LOG_INFO, BERTH_TOPIC_FORK,
                "the child's copy of tier %s is made in memory: %s: %s", file->tier->name,
                file->tier->path, strerrordesc_np(-r));
-    return begin_in_memory(file, size, ret);
+    return begin_outside(file, size, ret);
 }
 
 static int write_all(int fd, const char *from, size_t size, size_t offset)
@@ -165,6 +222,38 @@ static int copy_written(const struct berth_tier_file *file, int fd, size_t offse
     return 0;
 }
 
+/* Other threads may have let the tier grow since the copy was begun. */
+static int fit_mapping(const struct berth_tier_file *file, struct berth_file_copy *copy)
+{
+    uint64_t size =
+        atomic_load_explicit(&berth__tier_stats[file->id].reserved, memory_order_relaxed);
+    struct berth_file_copy larger;
+    int r;
+
+    if (berth__window_used(file->id) <= copy->mapping_size)
+        return populate_all(file, copy);
+    r = begin_in_mapping(file, size, &larger);
+    if (r < 0)
+        return r;
+    berth__file_copy_drop(copy);
+    *copy = larger;
+    return 0;
+}
+
+static int fill_mapping(const struct berth_tier_file *file, struct berth_file_copy *copy)
+{
+    size_t offset = 0;
+    size_t size;
+    int r = fit_mapping(file, copy);
+
+    if (r < 0)
+        return r;
+    for (; berth__page_set_next(&file->committed, copy->mapping_size, &offset, &size);
+         offset += size)
+        memcpy((char *)copy->mapping + offset, (const char *)file->base + offset, size);
+    return 0;
+}
+
 static int fill(const struct berth_tier_file *file, struct berth_file_copy *copy)
 {
     size_t limit = berth__window_used(file->id);
@@ -173,6 +262,8 @@ static int fill(const struct berth_tier_file *file, struct berth_file_copy *copy
     bool holes = knows_holes(file->fd);
     int r;
 
+    if (copy->fd < 0)
+        return fill_mapping(file, copy);
     if (copy->clone && ioctl(copy->fd, FICLONE, file->fd) == 0)
         return 0;
     /* Other threads may have allocated since the copy was begun. */
@@ -198,18 +289,57 @@ int berth__file_copy_fill(const struct berth_tier_file *file, struct berth_file_
     if (r == 0 || copy->in_memory)
         return r;
     /* What was enough when the copy was begun no longer is. */
-    r = begin_in_memory(file, size, &other);
+    r = begin_outside(file, size, &other);
     if (r < 0)
         return r;
-    close(copy->fd);
+    berth__file_copy_drop(copy);
     *copy = other;
     return fill(file, copy);
 }
 
 void berth__file_copy_drop(struct berth_file_copy *copy)
 {
-    close(copy->fd);
+    if (copy->fd >= 0)
+        close(copy->fd);
+    if (copy->mapping)
+        munmap(copy->mapping, copy->mapping_size);
     copy->fd = -1;
+    copy->mapping = NULL;
+}
+
+/*
+ * What lies behind the mapping was taken by a thread that the child does not have; but it must not
+ * be the parent's any more.
+ */
+static int take_mapping(struct berth_tier_file *file, struct berth_file_copy *copy, size_t used)
+{
+    char *base = (char *)file->base;
+    size_t size = copy->mapping_size;
+
+    if (copy->mapping &&
+        mremap(copy->mapping, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, base) == MAP_FAILED)
+        return -errno;
+    copy->mapping = NULL;
+    if (used > size &&
+        mmap(base + size, used - size, PROT_READ | PROT_WRITE,
+             MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+        return -errno;
+    return 0;
+}
+
+/* The parent's descriptor is closed now, so that there is one for a tier that begins anew. */
+static int take_without_file(struct berth_tier_file *file, struct berth_file_copy *copy)
+{
+    size_t used = berth__window_used(file->id);
+    int fd;
+
+    file->fd = -1;
+    if (used > 0)
+        return take_mapping(file, copy, used);
+    fd = berth__tier_file_open(file->tier->path);
+    if (fd >= 0 && berth__tier_file_adopt(file, fd) < 0)
+        close(fd);
+    return 0;
 }
 
 int berth__file_copy_take(struct berth_tier_file *file, struct berth_file_copy *copy)
@@ -219,6 +349,8 @@ int berth__file_copy_take(struct berth_tier_file *file, struct berth_file_copy *
 
     if (berth__tier_file_has_descriptor(file))
         close(file->fd);
+    if (copy->fd < 0)
+        return take_without_file(file, copy);
     r = berth__tier_file_adopt(file, copy->fd);
     if (r < 0 || used == 0)
         return r;

@@ -7,7 +7,9 @@
  * at the last moment, while jemalloc is locked; the child takes it, the parent drops it.
  * Where the filesystem can (xfs, btrfs), the copy shares the original's blocks until one side
  * writes. Where the directory has no room for a copy, or is gone, the copy is in ordinary memory: a
- * full tier must not keep a program from forking. No function here calls malloc.
+ * full tier must not keep a program from forking. Nor must a program that has no descriptor left:
+ * its child's copy is a mapping without a file, in which the tier grows no more; a tier that holds
+ * nothing begins anew in the child instead. No function here calls malloc.
  */
 #ifndef BERTH_PMEM_FILE_COPY_H
 #define BERTH_PMEM_FILE_COPY_H
@@ -15,9 +17,11 @@
 #include "pmem/tier_file.h"
 
 struct berth_file_copy {
-    int fd;
+    int fd;         /* -1: there is none, see `mapping` */
     bool clone;     /* the filesystem shares blocks */
     bool in_memory; /* not in the tier's directory */
+    void *mapping; /* without a file, as large as what the tier has used; NULL if that is nothing */
+    size_t mapping_size;
 };
 
 /* 0; -EFBIG over the tier's fork_copy_max; -ENOSPC, or another errno, where memory is short too. */

@@ -202,7 +202,7 @@ static void say_descriptor_is_gone(const struct berth_tier *tier)
     static _Atomic int said;
 
     berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
-                    "the program closed the file of tier %s; the tier grows no more", tier->name);
+                    "the file of tier %s was closed; the tier grows no more", tier->name);
 }
 
 /* fallocate() is a cancellation point; malloc() is none, and jemalloc's locks may be held here. */

@@ -229,6 +229,20 @@ static void expect_copy(char *p, size_t size, char fill)
     CHECK(p[0] == fill && p[size - 1] == fill);
 }
 
+/* What a forked child writes is not seen here. */
+static void expect_untouched(char *p, size_t size, char fill)
+{
+    pid_t pid = hooked_fork();
+
+    if (pid == 0) {
+        CHECK(p[0] == fill && p[size - 1] == fill);
+        memset(p, fill + 1, size);
+        _exit(0);
+    }
+    await(pid);
+    CHECK(p[0] == fill && p[size - 1] == fill);
+}
+
 static void check_full(void)
 {
     char directory[] = "/tmp/berth-test-XXXXXX";
@@ -269,8 +283,75 @@ static void without_its_descriptor_the_copy_is_made_from_memory(void **state)
     in_child(check_descriptor);
 }
 
-/* With no descriptor to be had at all, a copy cannot be made anywhere. */
+/* Every descriptor that the process may have is in use. */
+static void use_up_descriptors(void)
+{
+    struct rlimit limit = {1024, 1024};
+
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    while (dup(1) >= 0)
+        ;
+    CHECK(errno == EMFILE);
+}
+
 static void check_no_descriptor(void)
+{
+    struct berth_host_request request = {.size = 5 * MIB, .alignment = 1};
+    bool placed;
+    char *p, *q;
+    pid_t pid;
+
+    use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
+    p = get(MIB, 1);
+    q = get(70 * KIB, 2);
+    use_up_descriptors();
+    pid = hooked_fork();
+    if (pid == 0) {
+        CHECK(p[0] == 1 && p[MIB - 1] == 1 && q[0] == 2 && q[70 * KIB - 1] == 2);
+        memset(p, 3, MIB);
+        berth__host_free(q);
+        q = berth__host_alloc(&request, &placed);
+        CHECK(q);
+        memset(q, 4, request.size);
+        expect_untouched(p, MIB, 3);
+        expect_untouched(q, request.size, 4);
+        _exit(0);
+    }
+    await(pid);
+    CHECK(p[0] == 1 && p[MIB - 1] == 1 && q[0] == 2 && q[70 * KIB - 1] == 2);
+}
+
+static void without_a_descriptor_left_the_copy_is_a_mapping(void **state)
+{
+    (void)state;
+    in_child(check_no_descriptor);
+}
+
+static void check_no_descriptor_when_empty(void)
+{
+    char *p, *q;
+    pid_t pid;
+
+    use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
+    use_up_descriptors();
+    pid = hooked_fork();
+    if (pid == 0) {
+        p = get(MIB, 1);
+        _exit(p[MIB - 1] == 1 ? 0 : 1);
+    }
+    q = get(MIB, 2);
+    await(pid);
+    CHECK(q[0] == 2 && q[MIB - 1] == 2);
+}
+
+static void without_a_descriptor_left_an_empty_tier_begins_anew(void **state)
+{
+    (void)state;
+    in_child(check_no_descriptor_when_empty);
+}
+
+/* With no address to be had either, a copy cannot be made anywhere. */
+static void check_nothing_left(void)
 {
     struct rlimit none = {0, 0};
     char *p;
@@ -279,6 +360,7 @@ static void check_no_descriptor(void)
     p = get(MIB, 1);
     close(2);
     CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    CHECK(setrlimit(RLIMIT_AS, &none) == 0);
     CHECK(hooked_fork() == -1);
     CHECK(p[MIB - 1] == 1);
 }
@@ -286,7 +368,7 @@ static void check_no_descriptor(void)
 static void where_no_copy_can_be_made_the_fork_is_refused(void **state)
 {
     (void)state;
-    in_child(check_no_descriptor);
+    in_child(check_nothing_left);
 }
 
 /* Only what was ever used is copied, and the copy has space behind every page. */
@@ -324,6 +406,8 @@ int main(void)
         cmocka_unit_test(over_fork_copy_max_the_fork_is_refused),
         cmocka_unit_test(without_room_in_its_directory_the_copy_is_in_memory),
         cmocka_unit_test(without_its_descriptor_the_copy_is_made_from_memory),
+        cmocka_unit_test(without_a_descriptor_left_the_copy_is_a_mapping),
+        cmocka_unit_test(without_a_descriptor_left_an_empty_tier_begins_anew),
         cmocka_unit_test(where_no_copy_can_be_made_the_fork_is_refused),
         cmocka_unit_test(what_was_given_back_is_not_copied),
     };
