@@ -236,6 +236,12 @@ int berth__tier_reserve(berth_tier_id id, uint64_t size)
     return 0;
 }
 
+void berth__tier_reserve_beyond(berth_tier_id id, uint64_t size)
+{
+    atomic_fetch_add_explicit(&berth__tier_stats[id].reserved, size, memory_order_relaxed);
+    atomic_fetch_add_explicit(&berth__tier_stats[id].backend_allocs, 1, memory_order_relaxed);
+}
+
 void berth__tier_release(berth_tier_id id, uint64_t size)
 {
     atomic_fetch_sub_explicit(&berth__tier_stats[id].reserved, size, memory_order_relaxed);

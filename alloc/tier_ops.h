@@ -108,5 +108,7 @@ unsigned berth__tier_count(void);
  */
 int berth__tier_reserve(berth_tier_id id, uint64_t size);
 void berth__tier_release(berth_tier_id id, uint64_t size);
+/* The same as the first without asking, for host memory whose addresses come back to their tier. */
+void berth__tier_reserve_beyond(berth_tier_id id, uint64_t size);
 
 #endif

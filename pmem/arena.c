@@ -47,7 +47,7 @@
 #define LAST_ROUND PTHREAD_DESTRUCTOR_ITERATIONS
 #endif
 
-struct tier_arenas {
+struct home_arenas {
     struct berth_extent_hooks hooks;
     _Atomic unsigned index[ARENAS_PER_TIER_MAX]; /* jemalloc's number, plus 1; 0 = none yet */
     _Atomic int64_t decay_ms;                    /* plus 2; 0 = as jemalloc has it */
@@ -63,11 +63,11 @@ struct arena_thread {
     bool dead;            /* its tcaches are destroyed; it makes no new ones */
     unsigned char rounds; /* of destructors at its end */
     unsigned slot;        /* plus 1; 0 = none yet */
-    int tcache_flag[BERTH_TIER_MAX];
-    unsigned shortage[BERTH_TIER_MAX]; /* of the tier, when its tcache was last emptied */
+    int tcache_flag[BERTH_HOME_MAX];
+    unsigned shortage[BERTH_HOME_MAX]; /* of the tier, when its tcache was last emptied */
 };
 
-static struct tier_arenas tiers[BERTH_TIER_MAX];
+static struct home_arenas homes[BERTH_HOME_MAX];
 static __thread struct arena_thread thread_state;
 static _Atomic unsigned threads_in[ARENAS_PER_TIER_MAX]; /* living threads that use the slot */
 static _Atomic unsigned arenas_per_tier;
@@ -79,7 +79,7 @@ static pthread_key_t jemalloc_key;
 static void destroy_tcaches(struct arena_thread *thread)
 {
     thread->dead = true;
-    for (int i = 0; i < BERTH_TIER_MAX; i++) {
+    for (int i = 0; i < BERTH_HOME_MAX; i++) {
         int flag = thread->tcache_flag[i];
         unsigned tcache = ((unsigned)flag >> 8) - 2;
 
@@ -93,17 +93,17 @@ static void destroy_tcaches(struct arena_thread *thread)
  * Whether the policy wants unused memory kept for longer than is usual: then it goes back by time
  * alone.
  */
-static bool keeps_longer(berth_tier_id tier)
+static bool keeps_longer(berth_home_id home)
 {
-    int64_t decay_ms = atomic_load_explicit(&tiers[tier].decay_ms, memory_order_relaxed);
+    int64_t decay_ms = atomic_load_explicit(&homes[home].decay_ms, memory_order_relaxed);
 
     return decay_ms == BERTH_DECAY_NEVER + 2 || decay_ms > DECAY_USUAL_MS + 2;
 }
 
 /* Gives back what the arena of the slot keeps free, if there is one. */
-static void purge(berth_tier_id tier, unsigned slot)
+static void purge(berth_home_id home, unsigned slot)
 {
-    unsigned index = atomic_load_explicit(&tiers[tier].index[slot], memory_order_acquire);
+    unsigned index = atomic_load_explicit(&homes[home].index[slot], memory_order_acquire);
     char name[64];
 
     if (index == 0)
@@ -126,8 +126,9 @@ static void leave_slot(struct arena_thread *thread)
         return;
     for (unsigned i = 0; i < berth__tier_count(); i++)
         if (berth__tier((berth_tier_id)i)->kind == BERTH_KIND_DRAM &&
-            !keeps_longer((berth_tier_id)i))
-            purge((berth_tier_id)i, slot);
+            !keeps_longer((berth_home_id)i))
+            purge((berth_home_id)i, slot);
+    purge(BERTH_HOME_MOVABLE, slot);
 }
 
 /*
@@ -161,16 +162,16 @@ int berth_je_pthread_key_create(pthread_key_t *key, void (*cleanup)(void *))
 
 void berth__arena_register(void)
 {
-    for (int i = 0; i < BERTH_TIER_MAX; i++) {
-        tiers[i].hooks.hooks = berth__extent_hooks;
-        tiers[i].hooks.tier = (berth_tier_id)i;
-        tiers[i].held_in_vain = UINT64_MAX;
+    for (int i = 0; i < BERTH_HOME_MAX; i++) {
+        homes[i].hooks.hooks = berth__extent_hooks;
+        homes[i].hooks.home = (berth_home_id)i;
+        homes[i].held_in_vain = UINT64_MAX;
     }
 }
 
-void berth__arena_set_decay(berth_tier_id tier, int64_t decay_ms)
+void berth__arena_set_decay(berth_home_id home, int64_t decay_ms)
 {
-    atomic_store(&tiers[tier].decay_ms, decay_ms == BERTH_DECAY_DEFAULT ? 0 : decay_ms + 2);
+    atomic_store(&homes[home].decay_ms, decay_ms == BERTH_DECAY_DEFAULT ? 0 : decay_ms + 2);
 }
 
 static unsigned arena_count(void)
@@ -201,9 +202,9 @@ static void set_decay(unsigned arena, const char *which, ssize_t decay_ms)
  * uses large buffers again and again pays for their memory each time. The C library comes to trim
  * its heap from 64 MiB of free memory on.
  */
-static size_t purge_at_once(berth_tier_id tier)
+static size_t purge_at_once(berth_home_id home)
 {
-    return keeps_longer(tier) ? SIZE_MAX : (size_t)64 << 20;
+    return keeps_longer(home) ? SIZE_MAX : (size_t)64 << 20;
 }
 
 static void set_size(unsigned arena, const char *which, size_t value)
@@ -214,12 +215,12 @@ static void set_size(unsigned arena, const char *which, size_t value)
     berth_je_mallctl(name, NULL, NULL, &value, sizeof(value));
 }
 
-static void configure(unsigned arena, berth_tier_id tier)
+static void configure(unsigned arena, berth_home_id home)
 {
-    int64_t decay_ms = atomic_load(&tiers[tier].decay_ms);
+    int64_t decay_ms = atomic_load(&homes[home].decay_ms);
 
     set_size(arena, "retain_grow_limit", STEP);
-    set_size(arena, "oversize_threshold", purge_at_once(tier));
+    set_size(arena, "oversize_threshold", purge_at_once(home));
     /* No lazy purging: pages that are not needed go back, and read as zero. */
     set_decay(arena, "muzzy", 0);
     if (decay_ms)
@@ -227,9 +228,9 @@ static void configure(unsigned arena, berth_tier_id tier)
 }
 
 /* Lets a new arena take its first step. Nothing is lost if there is no room for it. */
-static void take_first_step(unsigned arena, berth_tier_id tier)
+static void take_first_step(unsigned arena, berth_home_id home)
 {
-    size_t room = berth__window_size(tier) / arena_count() >> STEP_SHARE_SHIFT;
+    size_t room = berth__window_size(home) / arena_count() >> STEP_SHARE_SHIFT;
     size_t step = STEP;
     void *p;
 
@@ -251,10 +252,10 @@ static void take_first_step(unsigned arena, berth_tier_id tier)
  * Makes the tier's arena of this slot. No lock may be held here, because jemalloc takes its own;
  * of two threads at once, one finds the slot taken and gives its arena back.
  */
-static unsigned make_arena(berth_tier_id tier, unsigned slot)
+static unsigned make_arena(berth_home_id home, unsigned slot)
 {
     static _Atomic int said;
-    struct tier_arenas *arenas = &tiers[tier];
+    struct home_arenas *arenas = &homes[home];
     struct berth_je_arena_config config = {&arenas->hooks.hooks, false};
     unsigned arena, expected = 0;
     size_t size = sizeof(arena);
@@ -265,16 +266,16 @@ static unsigned make_arena(berth_tier_id tier, unsigned slot)
         berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
                         "jemalloc can make no arena more for tier %u: there is no memory, or "
                         "this process has 4095 of them",
-                        tier);
+                        berth__home_tier(home));
         return 0;
     }
     /*
      * jemalloc serves no block from an extent 64 times as large, but from new addresses: that is
      * cheap in ordinary memory, and not in a file, where small steps keep such extents rare.
      */
-    if (berth__tier(tier)->kind == BERTH_KIND_DRAM)
-        take_first_step(arena, tier);
-    configure(arena, tier);
+    if (berth__tier(berth__home_tier(home))->kind == BERTH_KIND_DRAM)
+        take_first_step(arena, home);
+    configure(arena, home);
     if (!atomic_compare_exchange_strong(&arenas->index[slot], &expected, arena + 1)) {
         snprintf(name, sizeof(name), "arena.%u.destroy", arena);
         berth_je_mallctl(name, NULL, NULL, NULL, 0);
@@ -303,9 +304,9 @@ static unsigned join_slot(void)
 }
 
 /* The flag of this thread's arena in the tier; 0 if the tier has none and none can be made. */
-static int arena_flag(berth_tier_id tier)
+static int arena_flag(berth_home_id home)
 {
-    struct tier_arenas *arenas = &tiers[tier];
+    struct home_arenas *arenas = &homes[home];
     unsigned slot, index;
 
     if (BERTH_UNLIKELY(thread_state.slot == 0))
@@ -313,9 +314,9 @@ static int arena_flag(berth_tier_id tier)
     slot = thread_state.slot - 1;
     index = atomic_load_explicit(&arenas->index[slot], memory_order_acquire);
     if (BERTH_UNLIKELY(index == 0)) {
-        if (!berth__window_ready(tier))
+        if (!berth__window_ready(home))
             return 0;
-        index = make_arena(tier, slot);
+        index = make_arena(home, slot);
         if (index == 0)
             index = atomic_load_explicit(&arenas->index[0], memory_order_acquire);
         if (index == 0)
@@ -324,7 +325,7 @@ static int arena_flag(berth_tier_id tier)
     return MALLOCX_ARENA(index - 1);
 }
 
-static int make_tcache(berth_tier_id tier)
+static int make_tcache(berth_home_id home)
 {
     int flag = MALLOCX_TCACHE_NONE;
     unsigned tcache;
@@ -332,32 +333,32 @@ static int make_tcache(berth_tier_id tier)
 
     if (!thread_state.dead && berth_je_mallctl("tcache.create", &tcache, &size, NULL, 0) == 0)
         flag = MALLOCX_TCACHE(tcache);
-    thread_state.tcache_flag[tier] = flag;
+    thread_state.tcache_flag[home] = flag;
     return flag;
 }
 
 /* Empties this thread's tcache: the tier is short of memory. */
-static void flush_tcache(berth_tier_id tier)
+static void flush_tcache(berth_home_id home)
 {
-    int flag = thread_state.tcache_flag[tier];
+    int flag = thread_state.tcache_flag[home];
     unsigned tcache = ((unsigned)flag >> 8) - 2;
 
-    thread_state.shortage[tier] = atomic_load_explicit(&tiers[tier].shortage, memory_order_relaxed);
+    thread_state.shortage[home] = atomic_load_explicit(&homes[home].shortage, memory_order_relaxed);
     if (flag != TCACHE_NEW && flag != MALLOCX_TCACHE_NONE)
         berth_je_mallctl("tcache.flush", NULL, NULL, &tcache, sizeof(tcache));
 }
 
-static int tcache_flag(berth_tier_id tier, size_t held)
+static int tcache_flag(berth_home_id home, size_t held)
 {
     int flag;
 
     if (held > TCACHE_SIZE_MAX)
         return MALLOCX_TCACHE_NONE;
-    flag = thread_state.tcache_flag[tier];
-    if (BERTH_UNLIKELY(thread_state.shortage[tier] !=
-                       atomic_load_explicit(&tiers[tier].shortage, memory_order_relaxed)))
-        flush_tcache(tier);
-    return BERTH_LIKELY(flag != TCACHE_NEW) ? flag : make_tcache(tier);
+    flag = thread_state.tcache_flag[home];
+    if (BERTH_UNLIKELY(thread_state.shortage[home] !=
+                       atomic_load_explicit(&homes[home].shortage, memory_order_relaxed)))
+        flush_tcache(home);
+    return BERTH_LIKELY(flag != TCACHE_NEW) ? flag : make_tcache(home);
 }
 
 static int alignment_flag(size_t alignment)
@@ -370,11 +371,12 @@ static int alignment_flag(size_t alignment)
  * nothing the last time is asked again only after that much was freed, or many frees: a full tier
  * must not pay for each request that goes on to the next place.
  */
-static bool worth_a_reclaim(berth_tier_id tier, size_t size, uint64_t *ret_held,
+static bool worth_a_reclaim(berth_home_id home, size_t size, uint64_t *ret_held,
                             uint64_t *ret_frees)
 {
-    const struct berth_tier_stats *stats = &berth__tier_stats[tier];
-    uint64_t capacity = atomic_load_explicit(&berth__tier(tier)->capacity, memory_order_relaxed);
+    const struct berth_tier_stats *stats = &berth__tier_stats[berth__home_tier(home)];
+    uint64_t capacity =
+        atomic_load_explicit(&berth__tier(berth__home_tier(home))->capacity, memory_order_relaxed);
     uint64_t held = 0, frees = 0;
 
     for (int tag = 0; tag < BERTH_TAG_COUNT; tag++) {
@@ -386,43 +388,43 @@ static bool worth_a_reclaim(berth_tier_id tier, size_t size, uint64_t *ret_held,
     if (atomic_load_explicit(&stats->reserved, memory_order_relaxed) <= held ||
         size > UINT64_MAX - held || (capacity != 0 && held + size > capacity))
         return false;
-    return held + size <= atomic_load(&tiers[tier].held_in_vain) ||
-           frees - atomic_load(&tiers[tier].frees_in_vain) >= FREES_BETWEEN_RECLAIMS;
+    return held + size <= atomic_load(&homes[home].held_in_vain) ||
+           frees - atomic_load(&homes[home].frees_in_vain) >= FREES_BETWEEN_RECLAIMS;
 }
 
 /* Gives back what the tier keeps; other threads empty their tcaches at their next call. */
-static void reclaim(berth_tier_id tier)
+static void reclaim(berth_home_id home)
 {
-    atomic_fetch_add_explicit(&tiers[tier].shortage, 1, memory_order_relaxed);
-    flush_tcache(tier);
+    atomic_fetch_add_explicit(&homes[home].shortage, 1, memory_order_relaxed);
+    flush_tcache(home);
     for (unsigned slot = 0; slot < ARENAS_PER_TIER_MAX; slot++)
-        purge(tier, slot);
+        purge(home, slot);
 }
 
 /* The tier had no room: what another thread has freed may be kept in its arena. */
-static void *alloc_reclaimed(berth_tier_id tier, size_t size, int flags)
+static void *alloc_reclaimed(berth_home_id home, size_t size, int flags)
 {
     int saved_errno = errno;
     uint64_t held, frees;
     void *p;
 
-    if (!worth_a_reclaim(tier, size, &held, &frees))
+    if (!worth_a_reclaim(home, size, &held, &frees))
         return NULL;
-    reclaim(tier);
+    reclaim(home);
     berth__extent_begin();
     p = berth_je_mallocx(size, flags | MALLOCX_TCACHE_NONE);
     if (!p) {
-        atomic_store(&tiers[tier].held_in_vain, held);
-        atomic_store(&tiers[tier].frees_in_vain, frees);
+        atomic_store(&homes[home].held_in_vain, held);
+        atomic_store(&homes[home].frees_in_vain, frees);
         return NULL;
     }
     errno = saved_errno;
     return p;
 }
 
-void *berth__arena_alloc(berth_tier_id tier, size_t size, size_t alignment, bool zero)
+void *berth__arena_alloc(berth_home_id home, size_t size, size_t alignment, bool zero)
 {
-    int flags = arena_flag(tier);
+    int flags = arena_flag(home);
     void *p;
 
     if (flags == 0)
@@ -431,13 +433,13 @@ void *berth__arena_alloc(berth_tier_id tier, size_t size, size_t alignment, bool
         size = SIZE_MIN;
     berth__extent_begin();
     flags |= alignment_flag(alignment) | (zero ? MALLOCX_ZERO : 0);
-    p = berth_je_mallocx(size, flags | tcache_flag(tier, size));
-    return BERTH_LIKELY(p) ? p : alloc_reclaimed(tier, size, flags);
+    p = berth_je_mallocx(size, flags | tcache_flag(home, size));
+    return BERTH_LIKELY(p) ? p : alloc_reclaimed(home, size, flags);
 }
 
-void berth__arena_free(berth_tier_id tier, void *p, size_t held)
+void berth__arena_free(berth_home_id home, void *p, size_t held)
 {
-    berth_je_sdallocx(p, held, tcache_flag(tier, held));
+    berth_je_sdallocx(p, held, tcache_flag(home, held));
 }
 
 size_t berth__arena_resize(void *p, size_t size)
@@ -462,11 +464,11 @@ static uint64_t read_stat(unsigned arena, const char *what)
     return value;
 }
 
-void berth__arena_totals(berth_tier_id tier, struct berth_arena_totals *ret)
+void berth__arena_totals(berth_home_id home, struct berth_arena_totals *ret)
 {
     *ret = (struct berth_arena_totals){0};
     for (int i = 0; i < ARENAS_PER_TIER_MAX; i++) {
-        unsigned index = atomic_load_explicit(&tiers[tier].index[i], memory_order_acquire);
+        unsigned index = atomic_load_explicit(&homes[home].index[i], memory_order_acquire);
 
         if (index == 0)
             continue;

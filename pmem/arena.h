@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The jemalloc arenas of a host tier.
+ * The jemalloc arenas of a home (window.h): of a host tier, or of the blocks that may move.
  *
- * A tier has a few arenas, made when a thread first needs one; a thread always uses the same, and
- * its free memory in DRAM goes back when its last thread ends. Their metadata lies in ordinary
- * memory, so that a slow tier is not walked. Small blocks go through an explicit tcache per
- * (thread, tier): without one, jemalloc would serve them from the thread's automatic tcache,
- * whatever arena is named. Tcaches are destroyed at thread exit; blocks that a thread's later
- * destructors ask for, and threads beyond jemalloc's 4093 tcaches, go without.
+ * A home, called tier below, has a few arenas, made when a thread first needs one; a thread always
+ * uses the same, and its free memory in DRAM goes back when its last thread ends. Their metadata
+ * lies in ordinary memory, so that a slow tier is not walked. Small blocks go through an explicit
+ * tcache per (thread, tier): without one, jemalloc would serve them from the thread's automatic
+ * tcache, whatever arena is named. Tcaches are destroyed at thread exit; blocks that a thread's
+ * later destructors ask for, and threads beyond jemalloc's 4093 tcaches, go without.
  *
  * Before a tier is said to have no room, what its arenas and tcaches keep for reuse is given back
  * to it: a block never goes to a later place because of memory that nobody uses.
@@ -18,6 +18,7 @@
 #define BERTH_PMEM_ARENA_H
 
 #include "alloc/types.h"
+#include "pmem/window.h"
 
 #include <stdbool.h>
 
@@ -27,15 +28,15 @@ void berth__arena_register(void);
 /* How long the tier's unused pages are kept, for arenas to come: 0 = not at all. */
 #define BERTH_DECAY_NEVER (-1)        /* for ever */
 #define BERTH_DECAY_DEFAULT INT64_MIN /* as jemalloc has it */
-void berth__arena_set_decay(berth_tier_id tier, int64_t decay_ms);
+void berth__arena_set_decay(berth_home_id home, int64_t decay_ms);
 
 /*
  * A block of the tier, aligned (a power of two; 1 = any) and zeroed if asked. NULL: no room. In the
  * last destructors of a thread jemalloc may answer with memory outside every window.
  */
-void *berth__arena_alloc(berth_tier_id tier, size_t size, size_t alignment, bool zero);
+void *berth__arena_alloc(berth_home_id home, size_t size, size_t alignment, bool zero);
 /* `held` is what berth__arena_held() says of it. */
-void berth__arena_free(berth_tier_id tier, void *p, size_t held);
+void berth__arena_free(berth_home_id home, void *p, size_t held);
 
 /* Resizes where it lies: the new held size is returned, and is less than `size` on failure. */
 size_t berth__arena_resize(void *p, size_t size);
@@ -47,6 +48,6 @@ size_t berth__arena_held(const void *p);
 struct berth_arena_totals {
     uint64_t allocated, resident, dirty;
 };
-void berth__arena_totals(berth_tier_id tier, struct berth_arena_totals *ret);
+void berth__arena_totals(berth_home_id home, struct berth_arena_totals *ret);
 
 #endif

@@ -7,6 +7,7 @@
 
 static __thread bool commit_failed;
 static __thread bool addresses_only;
+static __thread bool exceeds;
 
 void berth__extent_begin(void)
 {
@@ -18,9 +19,19 @@ void berth__extent_take_addresses(bool on)
     addresses_only = on;
 }
 
+void berth__extent_exceed(bool on)
+{
+    exceeds = on;
+}
+
+static berth_home_id home_of(extent_hooks_t *hooks)
+{
+    return ((struct berth_extent_hooks *)(void *)hooks)->home;
+}
+
 static berth_tier_id tier_of(extent_hooks_t *hooks)
 {
-    return ((struct berth_extent_hooks *)(void *)hooks)->tier;
+    return berth__home_tier(home_of(hooks));
 }
 
 /* jemalloc's hooks say true for failure. */
@@ -30,7 +41,9 @@ static bool commit_range(berth_tier_id id, void *address, size_t size)
 
     if (addresses_only)
         return false;
-    if (berth__tier_reserve(id, size) < 0)
+    if (exceeds)
+        berth__tier_reserve_beyond(id, size);
+    else if (berth__tier_reserve(id, size) < 0)
         goto err;
     if (tier->ops->commit(tier, address, size) < 0)
         goto err_release;
@@ -49,7 +62,7 @@ static bool has_capacity(berth_tier_id id, const struct berth_tier *tier, size_t
     uint64_t capacity = atomic_load_explicit(&tier->capacity, memory_order_relaxed);
     uint64_t reserved = atomic_load_explicit(&berth__tier_stats[id].reserved, memory_order_relaxed);
 
-    return capacity == 0 || (reserved <= capacity && size <= capacity - reserved);
+    return capacity == 0 || exceeds || (reserved <= capacity && size <= capacity - reserved);
 }
 
 static bool decommit_range(berth_tier_id id, void *address, size_t size)
@@ -76,7 +89,8 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_address, size_t size,
      */
     if (new_address || commit_failed || (!addresses_only && !has_capacity(id, tier, size)))
         return NULL;
-    p = berth__window_carve(id, size, alignment < BERTH_OS_PAGE ? BERTH_OS_PAGE : alignment);
+    p = berth__window_carve(home_of(hooks), size,
+                            alignment < BERTH_OS_PAGE ? BERTH_OS_PAGE : alignment);
     if (!p || tier->ops->map(tier, p, size) < 0)
         return NULL;
     if (*commit && commit_range(id, p, size))

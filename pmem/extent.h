@@ -16,13 +16,14 @@
 
 #include "alloc/types.h"
 #include "pmem/jemalloc.h"
+#include "pmem/window.h"
 
 #include <stdbool.h>
 
-/* What jemalloc is given; `hooks` is the first member, so that it leads back to the tier. */
+/* What jemalloc is given; `hooks` is the first member, so that it leads back to the home. */
 struct berth_extent_hooks {
     extent_hooks_t hooks;
-    berth_tier_id tier;
+    berth_home_id home;
 };
 
 extern const extent_hooks_t berth__extent_hooks;
@@ -33,6 +34,12 @@ extern const extent_hooks_t berth__extent_hooks;
  * keep them all.
  */
 void berth__extent_begin(void);
+
+/*
+ * While on, what this thread commits may exceed the tier's capacity: only addresses are asked for,
+ * and the count is corrected as soon as the block lives elsewhere (residency.h).
+ */
+void berth__extent_exceed(bool on);
 
 /*
  * While on, what this thread commits and decommits is taken for done: a new arena can thus be made

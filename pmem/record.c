@@ -264,7 +264,7 @@ bool berth__record_find(const void *p, const void **ret_base, struct berth_recor
         word1 = atomic_load_explicit(&page->word[1], memory_order_acquire);
         if (word1 && find_small(p, page_start, word1, ret_base, ret))
             return true;
-        if (berth__window_base(berth__window_tier(page_start)) == (uintptr_t)page_start)
+        if (berth__window_base(berth__window_home(page_start)) == (uintptr_t)page_start)
             break;
     }
     return false;

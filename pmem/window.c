@@ -29,7 +29,7 @@ struct space {
     unsigned slice_count;
     struct berth_page *page_map;
     _Atomic unsigned slices_taken;
-    _Atomic berth_tier_id slice_tier[SLICE_COUNT_MAX];
+    _Atomic berth_home_id slice_home[SLICE_COUNT_MAX];
 };
 
 /* In `carved`, whose bytes are whole OS pages: what was not given out has been given back. */
@@ -43,7 +43,7 @@ struct window {
 
 static _Atomic(struct space *) the_space;
 static _Atomic int refused; /* the reservation failed: it is not tried again */
-static struct window windows[BERTH_TIER_MAX];
+static struct window windows[BERTH_HOME_MAX];
 
 static size_t space_total(unsigned shift, unsigned count)
 {
@@ -111,20 +111,20 @@ static unsigned slices_for(const struct space *space, uint64_t want, unsigned la
     return slices > most ? most : (unsigned)slices;
 }
 
-/* How many tiers have no window yet. Tiers are made one at a time. */
+/* How many homes have no window yet. Tiers are made one at a time. */
 static unsigned tiers_to_come(void)
 {
     unsigned count = 0;
 
-    for (unsigned id = 0; id < BERTH_TIER_MAX; id++)
+    for (unsigned id = 0; id < BERTH_HOME_MAX; id++)
         count += atomic_load_explicit(&windows[id].base, memory_order_relaxed) == 0;
     return count;
 }
 
-static int take_slices(struct space *space, berth_tier_id tier, unsigned count)
+static int take_slices(struct space *space, berth_home_id home, unsigned count)
 {
     unsigned first = atomic_load_explicit(&space->slices_taken, memory_order_relaxed);
-    struct window *window = &windows[tier];
+    struct window *window = &windows[home];
 
     do {
         if (first + count > space->slice_count)
@@ -133,7 +133,7 @@ static int take_slices(struct space *space, berth_tier_id tier, unsigned count)
             return -ENOSPC;
     } while (!atomic_compare_exchange_weak(&space->slices_taken, &first, first + count));
     for (unsigned i = first; i < first + count; i++)
-        atomic_store_explicit(&space->slice_tier[i], tier, memory_order_relaxed);
+        atomic_store_explicit(&space->slice_home[i], home, memory_order_relaxed);
     atomic_store_explicit(&window->size, (size_t)count << space->shift, memory_order_relaxed);
     atomic_store_explicit(&window->base, space->base + ((uintptr_t)first << space->shift),
                           memory_order_release);
@@ -156,11 +156,11 @@ static struct space *describe_space(char *start, unsigned shift, unsigned count)
     space->shift = shift;
     space->slice_count = count;
     space->page_map = (void *)(start + size);
-    memset((void *)space->slice_tier, BERTH_TIER_NONE, sizeof(space->slice_tier));
+    memset((void *)space->slice_home, BERTH_TIER_NONE, sizeof(space->slice_home));
     /* dram's slices are the first: known without a store, so that all threads agree on them. */
-    space->slices_taken = slices_for(space, physical_memory(), BERTH_TIER_MAX);
+    space->slices_taken = slices_for(space, physical_memory(), BERTH_HOME_MAX);
     for (unsigned i = 0; i < space->slices_taken; i++)
-        space->slice_tier[i] = BERTH_TIER_DRAM;
+        space->slice_home[i] = BERTH_TIER_DRAM;
     return space;
 }
 
@@ -170,7 +170,7 @@ static void publish_space(const struct space *space)
     struct window *dram = &windows[BERTH_TIER_DRAM];
     unsigned slices = 0;
 
-    while (slices < space->slice_count && space->slice_tier[slices] == BERTH_TIER_DRAM)
+    while (slices < space->slice_count && space->slice_home[slices] == BERTH_TIER_DRAM)
         slices++;
     atomic_store_explicit(&dram->size, (size_t)slices << space->shift, memory_order_relaxed);
     atomic_store_explicit(&dram->base, space->base, memory_order_release);
@@ -227,22 +227,22 @@ static struct space *get_space(void)
     return space;
 }
 
-int berth__window_open(berth_tier_id tier, uint64_t want)
+int berth__window_open(berth_home_id home, uint64_t want)
 {
     struct space *space = get_space();
 
     if (!space)
         return -ENOMEM;
-    if (atomic_load_explicit(&windows[tier].base, memory_order_acquire))
+    if (atomic_load_explicit(&windows[home].base, memory_order_acquire))
         return 0;
-    return take_slices(space, tier, slices_for(space, want, tiers_to_come()));
+    return take_slices(space, home, slices_for(space, want, tiers_to_come()));
 }
 
-bool berth__window_ready(berth_tier_id tier)
+bool berth__window_ready(berth_home_id home)
 {
-    if (BERTH_LIKELY(atomic_load_explicit(&windows[tier].base, memory_order_acquire) != 0))
+    if (BERTH_LIKELY(atomic_load_explicit(&windows[home].base, memory_order_acquire) != 0))
         return true;
-    return tier == BERTH_TIER_DRAM && get_space() != NULL;
+    return home == BERTH_TIER_DRAM && get_space() != NULL;
 }
 
 /* Makes the page map's entries for [p, p + size) usable. */
@@ -257,19 +257,19 @@ static int open_page_map(const struct space *space, uintptr_t p, size_t size)
 }
 
 /* Said when a tier would grow: a shell that sets a limit for others needs no tier any more. */
-static void say_closed(berth_tier_id tier)
+static void say_closed(berth_home_id home)
 {
     static _Atomic int said;
 
-    if (tier != BERTH_TIER_DRAM)
+    if (home != BERTH_TIER_DRAM)
         berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
                         "the program has limited its addresses (RLIMIT_AS); "
                         "its host tiers grow no more");
 }
 
-void *berth__window_carve(berth_tier_id tier, size_t size, size_t alignment)
+void *berth__window_carve(berth_home_id home, size_t size, size_t alignment)
 {
-    struct window *window = &windows[tier];
+    struct window *window = &windows[home];
     uintptr_t base = atomic_load_explicit(&window->base, memory_order_acquire);
     size_t limit = atomic_load_explicit(&window->size, memory_order_relaxed);
     size_t carved = atomic_load_explicit(&window->carved, memory_order_relaxed);
@@ -281,7 +281,7 @@ void *berth__window_carve(berth_tier_id tier, size_t size, size_t alignment)
         uintptr_t p = (base + carved + alignment - 1) & ~(uintptr_t)(alignment - 1);
 
         if (carved & CLOSED) {
-            say_closed(tier);
+            say_closed(home);
             return NULL;
         }
         if (p < base || p - base > limit || size > limit - (p - base))
@@ -296,36 +296,41 @@ void *berth__window_carve(berth_tier_id tier, size_t size, size_t alignment)
     return (void *)(base + start);
 }
 
-berth_tier_id berth__window_tier(const void *p)
+berth_home_id berth__window_home(const void *p)
 {
     struct space *space = atomic_load_explicit(&the_space, memory_order_acquire);
 
-    return atomic_load_explicit(&space->slice_tier[((uintptr_t)p - space->base) >> space->shift],
+    return atomic_load_explicit(&space->slice_home[((uintptr_t)p - space->base) >> space->shift],
                                 memory_order_relaxed);
 }
 
-uintptr_t berth__window_base(berth_tier_id tier)
+berth_tier_id berth__window_tier(const void *p)
 {
-    return atomic_load_explicit(&windows[tier].base, memory_order_acquire);
+    return berth__home_tier(berth__window_home(p));
 }
 
-size_t berth__window_size(berth_tier_id tier)
+uintptr_t berth__window_base(berth_home_id home)
 {
-    return atomic_load_explicit(&windows[tier].size, memory_order_relaxed);
+    return atomic_load_explicit(&windows[home].base, memory_order_acquire);
 }
 
-size_t berth__window_used(berth_tier_id tier)
+size_t berth__window_size(berth_home_id home)
 {
-    return atomic_load_explicit(&windows[tier].carved, memory_order_acquire) & ~CLOSED;
+    return atomic_load_explicit(&windows[home].size, memory_order_relaxed);
+}
+
+size_t berth__window_used(berth_home_id home)
+{
+    return atomic_load_explicit(&windows[home].carved, memory_order_acquire) & ~CLOSED;
 }
 
 bool berth__window_carved(const void *p)
 {
-    berth_tier_id tier = berth__window_tier(p);
+    berth_home_id home = berth__window_home(p);
 
-    if (tier == BERTH_TIER_NONE)
+    if (home == BERTH_TIER_NONE)
         return false;
-    return (uintptr_t)p - berth__window_base(tier) < berth__window_used(tier);
+    return (uintptr_t)p - berth__window_base(home) < berth__window_used(home);
 }
 
 struct berth_page *berth__window_page(const void *p)
@@ -349,9 +354,9 @@ static void give_back(const struct space *space, uintptr_t start, uintptr_t end)
         munmap((void *)map_start, map_end - map_start);
 }
 
-static void close_window(const struct space *space, berth_tier_id tier)
+static void close_window(const struct space *space, berth_home_id home)
 {
-    struct window *window = &windows[tier];
+    struct window *window = &windows[home];
     uintptr_t base = atomic_load_explicit(&window->base, memory_order_acquire);
     size_t carved;
 
@@ -359,7 +364,7 @@ static void close_window(const struct space *space, berth_tier_id tier)
         return;
     carved = atomic_fetch_or(&window->carved, CLOSED);
     if (!(carved & CLOSED))
-        give_back(space, base + carved, base + berth__window_size(tier));
+        give_back(space, base + carved, base + berth__window_size(home));
 }
 
 void berth__window_limit(uint64_t limit)
@@ -373,6 +378,6 @@ void berth__window_limit(uint64_t limit)
     atomic_store(&berth__gate.is_kept, berth__window_carved);
     spare = atomic_exchange(&space->slices_taken, space->slice_count);
     give_back(space, space->base + ((uintptr_t)spare << space->shift), space->base + space->size);
-    for (unsigned id = 0; id < BERTH_TIER_MAX; id++)
-        close_window(space, (berth_tier_id)id);
+    for (unsigned id = 0; id < BERTH_HOME_MAX; id++)
+        close_window(space, (berth_home_id)id);
 }

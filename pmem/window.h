@@ -14,6 +14,9 @@
  *
  * Synchronisation: lock-free. The reservation is published by one compare-and-swap; a window's
  * carve position is an atomic. A forked child inherits a state that is complete at any instant.
+ *
+ * Whose arenas serve a window is its *home*: a tier, whose id it then has, or that of blocks that
+ * may move from tier to tier (residency.h).
  */
 #ifndef BERTH_PMEM_WINDOW_H
 #define BERTH_PMEM_WINDOW_H
@@ -31,30 +34,45 @@ struct berth_page {
     _Atomic uint64_t word[4];
 };
 
+/* A home's number: below BERTH_TIER_MAX, the tier of this id. */
+typedef uint8_t berth_home_id;
+#define BERTH_HOME_MOVABLE ((berth_home_id)BERTH_TIER_MAX)
+#define BERTH_HOME_MAX (BERTH_TIER_MAX + 1)
+
+/* The tier whose memory lies behind a home's addresses at first: ordinary memory for what moves. */
+static inline berth_tier_id berth__home_tier(berth_home_id home)
+{
+    return home == BERTH_HOME_MOVABLE ? BERTH_TIER_DRAM : (berth_tier_id)home;
+}
+
 /*
- * Gives the tier a window in which `want` bytes can be alive at once; dram has one from the start.
+ * Gives the home a window in which `want` bytes can be alive at once; dram has one from the start.
  * Called by the tier's maker, one at a time. 0; -ENOMEM when the process may not reserve addresses;
  * -ENOSPC when every slice is taken.
  */
-int berth__window_open(berth_tier_id tier, uint64_t want);
+int berth__window_open(berth_home_id home, uint64_t want);
 
-/* Whether the tier has a window. For dram this makes the reservation if there is none yet. */
-bool berth__window_ready(berth_tier_id tier);
+/* Whether the home has a window. For dram this makes the reservation if there is none yet. */
+bool berth__window_ready(berth_home_id home);
 
 /*
- * Takes `size` bytes of the tier's window that were never given out, aligned (a power of two of at
+ * Takes `size` bytes of the home's window that were never given out, aligned (a power of two of at
  * least an OS page), and makes their page map entries usable. NULL when the window is used up.
  */
-void *berth__window_carve(berth_tier_id tier, size_t size, size_t alignment);
+void *berth__window_carve(berth_home_id home, size_t size, size_t alignment);
 
-/* The tier of an address for which berth__gate_owns() is true; BERTH_TIER_NONE for a spare slice.
+/*
+ * The home of an address for which berth__gate_owns() is true; BERTH_TIER_NONE for a spare slice.
+ * Where a block of the movable home is now is residency.h's matter.
  */
+berth_home_id berth__window_home(const void *p);
+/* The same, with the home's first tier for blocks that move. */
 berth_tier_id berth__window_tier(const void *p);
-/* Where the tier's window begins; 0 if it has none. */
-uintptr_t berth__window_base(berth_tier_id tier);
+/* Where the home's window begins; 0 if it has none. */
+uintptr_t berth__window_base(berth_home_id home);
 /* How large the window is, and how much of it was carved off. */
-size_t berth__window_size(berth_tier_id tier);
-size_t berth__window_used(berth_tier_id tier);
+size_t berth__window_size(berth_home_id home);
+size_t berth__window_used(berth_home_id home);
 /* Whether `p` lies in a piece that was carved off. */
 bool berth__window_carved(const void *p);
 
