@@ -15,4 +15,16 @@
  */
 uint64_t berth__birth_now(void);
 
+/* The same in units of 2^20 ns, for records that are short of space: it wraps after 52 days. */
+#define BERTH_BIRTH_SHORT_SHIFT 20
+static inline uint32_t berth__birth_short(void)
+{
+    return (uint32_t)(berth__birth_now() >> BERTH_BIRTH_SHORT_SHIFT);
+}
+/* How long ago that was, in nanoseconds. */
+static inline uint64_t berth__birth_short_age(uint32_t birth)
+{
+    return (uint64_t)(uint32_t)(berth__birth_short() - birth) << BERTH_BIRTH_SHORT_SHIFT;
+}
+
 #endif

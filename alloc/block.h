@@ -74,8 +74,10 @@ struct berth_block {
         };
     };
     uint8_t tag;
-    bool is_whole; /* in a segment of kind WHOLE */
+    uint8_t tagged_by; /* enum berth_tag_source */
+    bool is_whole;     /* in a segment of kind WHOLE */
     atomic_uchar flags;
+    uint32_t birth; /* of a block whose site is known: berth__birth_short() */
 };
 
 #define BERTH_BLOCK_STATE_MASK ((uintptr_t)BERTH_GRANULE - 1)

@@ -143,10 +143,13 @@ static inline void describe(struct berth_block *block, const struct berth_pool_r
     __atomic_store_n(&block->id, id, __ATOMIC_RELAXED);
     __atomic_store_n(&block->requested, request->size, __ATOMIC_RELAXED);
     __atomic_store_n(&block->tag, (uint8_t)request->tag, __ATOMIC_RELAXED);
+    __atomic_store_n(&block->tagged_by, (uint8_t)request->tagged_by, __ATOMIC_RELAXED);
     __atomic_store_n(&block->site, request->site, __ATOMIC_RELAXED);
     __atomic_store_n(&block->table_version, request->table_version, __ATOMIC_RELAXED);
     __atomic_store_n(&block->rule, request->rule, __ATOMIC_RELAXED);
     atomic_store_explicit(&block->flags, 0, memory_order_relaxed);
+    if (BERTH_UNLIKELY(request->site != 0))
+        berth__pool_site_enter(block);
     berth__block_set_state(block, BERTH_BLOCK_LIVE);
 }
 
@@ -434,6 +437,7 @@ static bool leave_is_current(const struct leave *leave)
 static void leave_count(struct berth_block *block)
 {
     berth__cache_count_free(block->pool, (enum berth_tag)block->tag, block->requested, block->size);
+    berth__pool_site_leave(block);
     if (atomic_exchange_explicit(&block->flags, 0, memory_order_relaxed) & BERTH_BLOCK_SYNC_MEMOPS)
         block->segment->sync_memops_blocks--;
 }
@@ -560,10 +564,13 @@ static bool leave_to_cache(const struct leave *leave)
     if (is_kept) {
         enum berth_tag tag = (enum berth_tag)block->tag;
         uint64_t requested = block->requested;
+        berth_site_id site = block->site;
 
         is_kept = berth__cache_put(cache, block);
         if (is_kept)
             berth__stats_part_free(&cache->part, tag, requested, block->size);
+        if (BERTH_UNLIKELY(site != 0) && is_kept)
+            berth__pool_site_leave_slowly(block, site, requested);
     }
     is_full = cache->bytes > limit;
     berth__cache_unlock(cache);

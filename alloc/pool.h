@@ -39,6 +39,7 @@ struct berth_pool_request {
     berth_tier_id tier; /* of kind device, or shared */
     uint64_t size;      /* bytes, as the program asked */
     enum berth_tag tag;
+    enum berth_tag_source tagged_by;
     berth_site_id site;
     uint64_t table_version; /* 0 when no table decided */
     uint32_t rule;
@@ -93,6 +94,7 @@ struct berth_block_view {
     bool is_sync_memops;      /* see berth__pool_set_sync_memops() */
     bool is_stream_ordered;
     enum berth_tag tag;
+    enum berth_tag_source tagged_by;
     berth_site_id site;
     uint64_t table_version;
     uint32_t rule;

@@ -159,6 +159,7 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
         default:
             berth__stats_free(pool->tier, (enum berth_tag)block->tag, block->requested,
                               block->size);
+            berth__pool_site_leave(block);
             break;
         }
     }

@@ -77,6 +77,7 @@ static bool cell_push(struct berth_cache *cache, struct berth_block *block, uint
     if (is_taken) {
         berth__stats_part_free(&cache->part, (enum berth_tag)block->tag, block->requested,
                                block->size);
+        berth__pool_site_leave(block);
         block->waiting = cell->blocks;
         berth__block_set_state(block, BERTH_BLOCK_WAITING);
         cell->blocks = block;
@@ -104,6 +105,7 @@ static void own_free(struct berth_block *block,
     if (atomic_exchange_explicit(&block->flags, 0, memory_order_relaxed) & BERTH_BLOCK_SYNC_MEMOPS)
         block->segment->sync_memops_blocks--;
     count_free(&account);
+    berth__pool_site_leave(block);
     take(pool, block);
 }
 

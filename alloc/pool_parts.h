@@ -10,6 +10,7 @@
  *  pool_expand.c  grows and shrinks a range of GPU pages, pool_claim.c owns pieces of it meanwhile
  *  pool_plan.c    hands out blocks at the places of a plan
  *  pool_query.c   answers questions, checks itself; pool_walk.c shows all of it
+ *  pool_site.c    keeps the account by call site
  *  pool_foreign.c accounts memory that the pool does not serve
  */
 #ifndef BERTH_ALLOC_POOL_PARTS_H
@@ -92,6 +93,23 @@ void berth__pool_count_cached(struct berth_pool *pool, uint64_t bytes);
 /* Called with the lock held: a free block that was taken becomes the program's. */
 void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
                           const struct berth_pool_request *request);
+
+/*
+ * The account by call site, of a block that becomes the program's (its record says all but that it
+ * is), or that is freed and still the caller's; its site is known. Entering forgets the site where
+ * there is no memory for its account.
+ */
+void berth__pool_site_enter(struct berth_block *block);
+void berth__pool_site_leave_slowly(const struct berth_block *block, berth_site_id site,
+                                   uint64_t requested);
+
+static inline void berth__pool_site_leave(const struct berth_block *block)
+{
+    berth_site_id site = __atomic_load_n(&block->site, __ATOMIC_RELAXED);
+
+    if (BERTH_UNLIKELY(site != 0))
+        berth__pool_site_leave_slowly(block, site, block->requested);
+}
 
 /*
  * What the driver takes for an allocation of `size` bytes: asking for all of it costs nothing, and

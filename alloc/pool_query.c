@@ -53,6 +53,7 @@ static bool view_block(const struct berth_block *block, struct berth_block_view 
         .page_size = block->segment->range ? berth__range_page_size(block->segment->range) : 0,
         .is_sync_memops = (block->flags & BERTH_BLOCK_SYNC_MEMOPS) != 0,
         .tag = (enum berth_tag)__atomic_load_n(&block->tag, __ATOMIC_RELAXED),
+        .tagged_by = (enum berth_tag_source)__atomic_load_n(&block->tagged_by, __ATOMIC_RELAXED),
         .site = __atomic_load_n(&block->site, __ATOMIC_RELAXED),
         .table_version = __atomic_load_n(&block->table_version, __ATOMIC_RELAXED),
         .rule = __atomic_load_n(&block->rule, __ATOMIC_RELAXED),

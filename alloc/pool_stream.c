@@ -323,6 +323,7 @@ void berth__stream_leave_end(struct berth_stream_block *block, bool is_freed)
     berth__stream_home_cached(block->home);
     berth__stats_free(BERTH_TIER_DEVICE, (enum berth_tag)atomic_load(&block->tag),
                       atomic_load(&block->requested), segment->size);
+    berth__stream_site_leave(block);
     atomic_fetch_sub(&block->home->reserved, segment->size);
     berth__tier_release(BERTH_TIER_DEVICE, segment->size);
     berth__stream_block_delete(block);
@@ -369,6 +370,7 @@ int berth__stream_find_block(uintptr_t address, struct berth_block_view *ret)
         .is_whole = true,
         .is_stream_ordered = true,
         .tag = (enum berth_tag)atomic_load(&block->tag),
+        .tagged_by = (enum berth_tag_source)atomic_load(&block->tagged_by),
         .site = atomic_load(&block->site),
         .table_version = atomic_load(&block->table_version),
         .rule = atomic_load(&block->rule),

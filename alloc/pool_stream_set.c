@@ -101,6 +101,9 @@ static void hand_out(struct berth_stream_set *set, struct berth_stream_block *bl
     atomic_store_explicit(&block->site, request->site, memory_order_relaxed);
     atomic_store_explicit(&block->rule, request->rule, memory_order_relaxed);
     atomic_store_explicit(&block->table_version, request->table_version, memory_order_relaxed);
+    atomic_store_explicit(&block->tagged_by, (uint8_t)request->tagged_by, memory_order_relaxed);
+    if (BERTH_UNLIKELY(request->site != 0))
+        berth__stream_site_enter(block);
     atomic_store_explicit(&block->state, BERTH_STREAM_BLOCK_LIVE, memory_order_release);
     berth__stats_part_alloc(&set->part, request->tag, request->size,
                             berth__stream_block_size(block));
@@ -151,6 +154,7 @@ void berth__stream_set_take_back(struct berth_stream_set *set, struct berth_stre
                            (enum berth_tag)atomic_load_explicit(&block->tag, memory_order_relaxed),
                            atomic_load_explicit(&block->requested, memory_order_relaxed),
                            berth__stream_block_size(block));
+    berth__stream_site_leave(block);
     put(set, block);
     set_unlock(set);
 }

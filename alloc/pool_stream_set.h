@@ -30,8 +30,9 @@ struct berth_stream_block {
     struct berth_stream_home *home;
     _Atomic int state;
     atomic_bool is_last; /* see berth__stream_set_last() */
-    _Atomic uint8_t tag;
+    _Atomic uint8_t tag, tagged_by;
     _Atomic uint32_t rule;
+    _Atomic uint32_t birth; /* as berth_block's */
     _Atomic berth_site_id site;
     _Atomic uint64_t requested, id, table_version;
 };
@@ -81,6 +82,15 @@ void berth__stream_set_take_back(struct berth_stream_set *set, struct berth_stre
 struct berth_stream_block *berth__stream_set_drain(struct berth_stream_set *set, uint64_t need);
 /* Bytes; *ret_low the least since this was asked last, by which the account is made up. */
 uint64_t berth__stream_set_cached(struct berth_stream_set *set, uint64_t *ret_low);
+
+/* As berth__pool_site_enter() and berth__pool_site_leave() (alloc/pool_parts.h). */
+void berth__stream_site_enter(struct berth_stream_block *block);
+void berth__stream_site_leave_slowly(const struct berth_stream_block *block);
+static inline void berth__stream_site_leave(const struct berth_stream_block *block)
+{
+    if (BERTH_UNLIKELY(atomic_load_explicit(&block->site, memory_order_relaxed) != 0))
+        berth__stream_site_leave_slowly(block);
+}
 
 /* The home of a device, made where there is none; NULL where the driver has no pools. */
 struct berth_stream_home *berth__stream_home(int device);

@@ -276,16 +276,20 @@ void berth__pool_set_site(uintptr_t address, berth_site_id site)
     struct berth_block *block;
 
     if (segment && segment->kind == BERTH_SEGMENT_STREAM) {
+        struct berth_stream_block *stream_block = (struct berth_stream_block *)segment;
         berth_site_id none = 0;
 
-        atomic_compare_exchange_strong(&((struct berth_stream_block *)segment)->site, &none, site);
+        if (atomic_compare_exchange_strong(&stream_block->site, &none, site))
+            berth__stream_site_enter(stream_block);
         return;
     }
     block = find_and_lock(segment, address);
     if (!block)
         return;
-    if (block->site == 0)
+    if (block->site == 0) {
         block->site = site;
+        berth__pool_site_enter(block);
+    }
     berth__pool_unlock(block->segment->pool);
 }
 

@@ -33,6 +33,7 @@ static berth_site_id decide(uint64_t size, const void *return_address, struct be
         ret->version = 0;
         ret->rule = BERTH_RULE_NONE;
         ret->tag = request.tag;
+        ret->tagged_by = request.tag == BERTH_TAG_UNTAGGED ? BERTH_TAGGED_NONE : BERTH_TAGGED_API;
         ret->place_count = 0;
         return 0;
     }
@@ -60,6 +61,7 @@ void berth__cuda_request(uint64_t size, const void *return_address, struct berth
     ret->tier = BERTH_TIER_DEVICE;
     ret->site = decide(size, return_address, &decision);
     ret->tag = decision.tag;
+    ret->tagged_by = decision.tagged_by;
     ret->table_version = decision.version;
     ret->rule = decision.rule;
 }
@@ -162,6 +164,7 @@ int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_
 
     request.site = decide(size, return_address, &decision);
     request.tag = decision.tag;
+    request.tagged_by = decision.tagged_by;
     request.table_version = decision.version;
     request.rule = decision.rule;
     if (BERTH_LIKELY(!berth__limit_is_set(request.tag)))

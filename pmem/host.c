@@ -4,6 +4,7 @@
 #include "alloc/birth.h"
 #include "alloc/describe.h"
 #include "alloc/options.h"
+#include "alloc/site_account.h"
 #include "alloc/stats.h"
 #include "alloc/thread.h"
 #include "alloc/tier_ops.h"
@@ -47,6 +48,45 @@ void *berth__host_plain(const struct berth_host_request *request)
     return berth_je_mallocx(at_least_one(request->size), flags);
 }
 
+static struct berth_site_block site_block(berth_tier_id tier, const struct berth_record *record,
+                                          size_t held)
+{
+    return (struct berth_site_block){record->site, tier, record->tag, record->requested, held};
+}
+
+/* Enters the block in its site's account, if that is known. */
+static void count_at_site(berth_tier_id tier, struct berth_record *record, size_t held)
+{
+    const struct berth_site_block block = site_block(tier, record, held);
+
+    if (record->site != 0 && !berth__site_account_alloc(&block))
+        record->site = 0;
+}
+
+static void count_off_site(berth_tier_id tier, const struct berth_record *record, size_t held)
+{
+    const struct berth_site_block block = site_block(tier, record, held);
+
+    if (record->site != 0)
+        berth__site_account_free(&block, berth__birth_now() - record->birth);
+}
+
+static void count_free(berth_tier_id tier, const struct berth_record *record, size_t held)
+{
+    berth__stats_free(tier, record->tag, record->requested, held);
+    count_off_site(tier, record, held);
+}
+
+static void count_resize(berth_tier_id tier, const struct berth_record *old, size_t old_held,
+                         size_t requested, size_t held)
+{
+    const struct berth_site_block block = site_block(tier, old, old_held);
+
+    berth__stats_resize(tier, old->tag, old->requested, old_held, requested, held);
+    if (old->site != 0)
+        berth__site_account_resize(&block, requested, held);
+}
+
 static void record_block(berth_tier_id tier, void *p, const struct berth_host_request *request,
                          const struct berth_decision *decision)
 {
@@ -61,8 +101,11 @@ static void record_block(berth_tier_id tier, void *p, const struct berth_host_re
     };
     size_t held = berth__arena_held(p);
 
+    count_at_site(tier, &record, held);
     if (berth__record_set(p, held, &record) == 0)
         berth__stats_alloc(tier, record.tag, record.requested, held);
+    else
+        count_off_site(tier, &record, held);
 }
 
 static void *alloc_in(berth_tier_id tier, const struct berth_host_request *request,
@@ -139,7 +182,7 @@ void berth__host_free(void *p)
     struct berth_record record;
 
     if (berth__record_clear(p, held, &record))
-        berth__stats_free(tier, record.tag, record.requested, held);
+        count_free(tier, &record, held);
     berth__arena_free(tier, p, held);
 }
 
@@ -150,19 +193,18 @@ void berth__host_free(void *p)
 static bool resize_in_place(berth_tier_id tier, void *p, size_t old_held, size_t size)
 {
     size_t held = berth__arena_resize(p, size);
-    struct berth_record record;
-    size_t old_requested;
+    struct berth_record record, old;
 
     if (held < size)
         return false;
-    if (!berth__record_clear(p, old_held, &record))
+    if (!berth__record_clear(p, old_held, &old))
         return true;
-    old_requested = record.requested;
+    record = old;
     record.requested = size;
     if (berth__record_set(p, held, &record) == 0)
-        berth__stats_resize(tier, record.tag, old_requested, old_held, size, held);
+        count_resize(tier, &old, old_held, size, held);
     else
-        berth__stats_free(tier, record.tag, old_requested, old_held);
+        count_free(tier, &old, old_held);
     return true;
 }
 
@@ -252,16 +294,16 @@ size_t berth__host_resize(void *p, size_t size, size_t extra, int flags)
     berth_tier_id tier = berth__window_tier(p);
     size_t old_held = berth__arena_held(p);
     size_t held = berth_je_xallocx(p, at_least_one(size), extra, flags);
-    struct berth_record record;
-    size_t requested;
+    struct berth_record record, old;
 
-    if (held == old_held || !berth__record_clear(p, old_held, &record))
+    if (held == old_held || !berth__record_clear(p, old_held, &old))
         return held;
-    requested = size > held ? held : size;
-    berth__stats_resize(tier, record.tag, record.requested, old_held, requested, held);
-    record.requested = requested;
-    if (berth__record_set(p, held, &record) < 0)
-        berth__stats_free(tier, record.tag, requested, held);
+    record = old;
+    record.requested = size > held ? held : size;
+    if (berth__record_set(p, held, &record) == 0)
+        count_resize(tier, &old, old_held, record.requested, held);
+    else
+        count_free(tier, &old, old_held);
     return held;
 }
 

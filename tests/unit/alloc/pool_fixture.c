@@ -5,6 +5,9 @@
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
 #include "alloc/pool_parts.h"
+#include "alloc/pool_walk.h"
+#include "alloc/site.h"
+#include "alloc/site_account.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 #include "device_mock.h"
@@ -28,6 +31,50 @@ static uint64_t held_in_cells(void)
     return held;
 }
 
+/* The site of every block that the tests here ask for. */
+static berth_site_id the_site(void)
+{
+    const void *frame = (const void *)the_site;
+
+    return berth__site_intern(&frame, 1);
+}
+
+static int add_sited(void *context, const struct berth_segment_row *segment,
+                     const struct berth_block_row *blocks)
+{
+    struct berth_site_total *sum = context;
+
+    for (uint32_t i = 0; i < segment->blocks; i++) {
+        sum->frees += blocks[i].use == BERTH_USE_WAITING;
+        if (blocks[i].use != BERTH_USE_LIVE || blocks[i].site == 0)
+            continue;
+        sum->held += blocks[i].size;
+        sum->requested += blocks[i].requested;
+        sum->blocks++;
+    }
+    return 0;
+}
+
+/*
+ * The account by call site says what a walk over the blocks says, which does not tell blocks that
+ * are being freed, and still count, from those that wait.
+ */
+static void assert_site_adds_up(void)
+{
+    struct berth_site_total total = {0}, sum = {0};
+
+    if (!berth__site_account_total(the_site(), &total))
+        return;
+    assert_int_equal(berth__pool_walk(add_sited, &sum), 0);
+    assert_in_range(total.blocks, sum.blocks, sum.blocks + sum.frees);
+    assert_int_equal(total.allocs - total.frees, total.blocks);
+    if (sum.frees == 0) {
+        assert_int_equal(total.held, sum.held);
+        assert_int_equal(total.requested, sum.requested);
+    }
+    assert_true(total.peak_held >= total.held);
+}
+
 void pool_assert_adds_up(void)
 {
     const struct berth_tier_stats *stats = &berth__tier_stats[BERTH_TIER_DEVICE];
@@ -42,6 +89,7 @@ void pool_assert_adds_up(void)
     assert_int_equal(audit.reserved, mock_bytes());
     assert_int_equal(audit.segments, mock_allocations());
     assert_int_equal(mock_depth() > 1, 0);
+    assert_site_adds_up();
 }
 
 void pool_set_thread_cache(const char *size)
@@ -73,7 +121,7 @@ int pool_tear_down(void **state)
 
 int pool_try_alloc(uint64_t size, uintptr_t *ret)
 {
-    struct berth_pool_request request = {.size = size, .tag = BERTH_TAG_WEIGHT};
+    struct berth_pool_request request = {.size = size, .tag = BERTH_TAG_WEIGHT, .site = the_site()};
     int r = berth__pool_alloc(&request, ret);
 
     pool_assert_adds_up();
@@ -97,7 +145,7 @@ void pool_put(uintptr_t address)
 
 int pool_try_alloc_in(berth_tier_id tier, uint64_t size, uintptr_t *ret)
 {
-    struct berth_pool_request request = {.size = size, .tier = tier};
+    struct berth_pool_request request = {.size = size, .tier = tier, .site = the_site()};
 
     return berth__pool_alloc(&request, ret);
 }

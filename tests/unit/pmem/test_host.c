@@ -5,6 +5,8 @@
  */
 #include "pmem/host.h"
 
+#include "alloc/site.h"
+#include "alloc/site_account.h"
 #include "alloc/stats.h"
 #include "alloc/thread.h"
 #include "alloc/tier_ops.h"
@@ -497,11 +499,59 @@ static void threads_leave_no_tcache_behind(void **state)
     berth_je_mallctl("tcache.destroy", NULL, NULL, &last, sizeof(last));
 }
 
+static struct berth_site_total at_site(berth_site_id site)
+{
+    struct berth_site_total total = {0};
+
+    assert_true(berth__site_account_total(site, &total));
+    return total;
+}
+
+static void sites_are_accounted_until_the_free(void **state)
+{
+    const void *frame = (const void *)sites_are_accounted_until_the_free;
+    berth_site_id site = berth__site_intern(&frame, 1);
+    struct berth_host_request request = {.size = 100000, .alignment = 1, .site = site};
+    berth_tier_id tier = use_tier("sited", 0, 64 * KIB, 1u << BERTH_TAG_KV);
+    struct berth_site_reading reading;
+    bool placed;
+    void *p, *q;
+
+    (void)state;
+    berth__tag_push(BERTH_TAG_KV);
+    p = berth__host_alloc(&request, &placed);
+    berth__tag_pop();
+    q = berth__host_alloc(&request, &placed);
+    assert_true(berth__site_account_cell(site, 0, &reading));
+    assert_int_equal(reading.tier, tier);
+    assert_int_equal(reading.tag, BERTH_TAG_KV);
+    assert_int_equal(reading.requested, 100000);
+    assert_true(berth__site_account_cell(site, 1, &reading));
+    assert_int_equal(reading.tier, BERTH_TIER_DRAM);
+    assert_int_equal(reading.requested, 100000);
+    assert_false(berth__site_account_cell(site, 2, &reading));
+    /* In place, and out of its place: both leave the account as it was found. */
+    berth__host_resize(q, 200000, 0, 0);
+    request.size = 10 * MIB;
+    q = berth__host_realloc(q, &request, &placed);
+    assert_int_equal(at_site(site).requested, 100000 + 10 * MIB);
+    assert_int_equal(at_site(site).blocks, 2);
+    request.size = 100;
+    q = berth__host_realloc(q, &request, &placed);
+    assert_int_equal(at_site(site).blocks, 1);
+    berth__host_free(p);
+    assert_int_equal(at_site(site).blocks, 0);
+    assert_int_equal(at_site(site).held, 0);
+    assert_true(at_site(site).peak_held >= 10 * MIB);
+    berth_je_free(q);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_rule_places_blocks_in_its_tier),
         cmocka_unit_test(small_blocks_are_placed_and_told_apart),
+        cmocka_unit_test(sites_are_accounted_until_the_free),
         cmocka_unit_test(the_account_is_exact),
         cmocka_unit_test(the_account_is_exact_while_a_tier_is_full),
         cmocka_unit_test(a_full_tier_spills_to_the_next_place),
