@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The order of stores and flushes. A medium that keeps a log stands in for libpmem. Then power is
+ * cut, in thought, after each entry of the log: what was flushed and drained is there; of every
+ * other 8-byte word that was stored, any of the values since its last drain may be. All these
+ * media (or a seeded choice, where they are too many) are opened, contents verified: each must hold
+ * the state before the call or the state after it, and the state after it once the call came back.
+ *
+ * That the test can fail is tested too: with one kind of flush, or all drains, left out of the log
+ * some medium must hold neither.
+ */
+#include "persist_fixture.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#define CAPACITY ((uint64_t)64 << 10)
+#define IMAGE_SIZE ((size_t)96 << 10)
+#define LINE ((uint64_t)64)
+/* So many media of one instant are all tried; else so many are drawn. */
+#define CHOICES_ALL 9
+#define CHOICES_DRAWN 60
+
+enum entry_kind { STORE, FLUSH, DRAIN };
+/* What a flush is for; what may be left out. */
+enum { DATA = 1, DIRECTORY = 2, COMMIT = 4, DRAINS = 8 };
+
+struct entry {
+    enum entry_kind kind;
+    uint64_t offset, size;
+    unsigned char *data;
+};
+
+static struct {
+    struct berth_persist_store *store;
+    const char *head;
+    struct entry *entries;
+    size_t count;
+    unsigned left_out;
+    unsigned char start[IMAGE_SIZE]; /* what is durable before the first entry */
+} log_;
+
+static char crash_path[80];
+static uint64_t seed;
+
+static unsigned draw(void)
+{
+    seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (unsigned)(seed >> 33);
+}
+
+static void add(enum entry_kind kind, uint64_t offset, const void *data, uint64_t size)
+{
+    struct entry *entry;
+
+    log_.entries = realloc(log_.entries, (log_.count + 1) * sizeof(log_.entries[0]));
+    assert_non_null(log_.entries);
+    entry = &log_.entries[log_.count++];
+    *entry = (struct entry){kind, offset, size, NULL};
+    if (data) {
+        entry->data = malloc(size);
+        assert_non_null(entry->data);
+        memcpy(entry->data, data, size);
+    }
+}
+
+/* Where on the medium a mapped address is. Blocks here have one extent. */
+static uint64_t offset_of(const void *p)
+{
+    struct berth_persist_block *block =
+        log_.store ? berth__persist_store_block_at(log_.store, p) : NULL;
+
+    if (block)
+        return block->extents[0].offset + (uint64_t)((const char *)p - (const char *)block->p);
+    return (uint64_t)((const char *)p - log_.head);
+}
+
+static void log_store(void *context, void *to, const void *from, size_t size)
+{
+    (void)context;
+    if (!log_.head)
+        log_.head = to; /* the first store of all is to the superblock's magic number */
+    add(STORE, offset_of(to), from, size);
+    memcpy(to, from, size);
+}
+
+static unsigned purpose(uint64_t offset)
+{
+    if (offset < BERTH_PERSIST_PAGE)
+        return 0;
+    if (offset < 2 * BERTH_PERSIST_PAGE)
+        return COMMIT;
+    return offset < 4 * BERTH_PERSIST_PAGE ? DIRECTORY : DATA;
+}
+
+static int log_flush(void *context, const void *p, size_t size)
+{
+    (void)context;
+    if (!(log_.left_out & purpose(offset_of(p))))
+        add(FLUSH, offset_of(p), NULL, size);
+    return 0;
+}
+
+static void log_drain(void *context)
+{
+    (void)context;
+    if (!(log_.left_out & DRAINS))
+        add(DRAIN, 0, NULL, 0);
+}
+
+static const struct berth_persist_media log_media = {
+    .name = "log", .store = log_store, .flush = log_flush, .drain = log_drain};
+
+static void log_clear(void)
+{
+    for (size_t i = 0; i < log_.count; i++)
+        free(log_.entries[i].data);
+    free(log_.entries);
+    log_.entries = NULL;
+    log_.count = 0;
+}
+
+/* A word of the medium whose value is open: each entry that stored it since it was durable. */
+struct choice {
+    uint64_t offset;
+    size_t count; /* of values beyond the durable one, which is value 0 */
+    uint64_t value[32];
+};
+
+static struct choice choices[IMAGE_SIZE / 8];
+static size_t choice_count;
+static unsigned char durable[IMAGE_SIZE];
+
+/* The first drain after the first flush of this line after entry `at`, before `end`; or `end`. */
+static size_t durable_at(uint64_t offset, size_t at, size_t end)
+{
+    bool flushed = false;
+
+    for (size_t i = at + 1; i < end; i++) {
+        const struct entry *entry = &log_.entries[i];
+        uint64_t line = offset & ~(LINE - 1);
+
+        if (entry->kind == FLUSH && line + LINE > entry->offset &&
+            line < entry->offset + entry->size)
+            flushed = true;
+        if (entry->kind == DRAIN && flushed)
+            return i;
+    }
+    return end;
+}
+
+static struct choice *choice_for(uint64_t offset)
+{
+    for (size_t i = 0; i < choice_count; i++)
+        if (choices[i].offset == offset)
+            return &choices[i];
+    choices[choice_count] = (struct choice){.offset = offset};
+    return &choices[choice_count++];
+}
+
+static void take_word(uint64_t offset, const unsigned char *bytes, size_t at, size_t end)
+{
+    struct choice *choice;
+
+    if (durable_at(offset, at, end) < end) {
+        memcpy(durable + offset, bytes, 8);
+        /* Values from before are overwritten; the choice begins anew. */
+        choice_for(offset)->count = 0;
+        return;
+    }
+    choice = choice_for(offset);
+    assert_true(choice->count < 32);
+    memcpy(&choice->value[choice->count++], bytes, 8);
+}
+
+/* What the medium may hold after the first `end` entries. */
+static void find_choices(size_t end)
+{
+    unsigned char whole[IMAGE_SIZE];
+    size_t kept = 0;
+
+    memcpy(durable, log_.start, sizeof(durable));
+    memcpy(whole, log_.start, sizeof(whole));
+    choice_count = 0;
+    for (size_t i = 0; i < end; i++) {
+        const struct entry *entry = &log_.entries[i];
+
+        if (entry->kind != STORE)
+            continue;
+        memcpy(whole + entry->offset, entry->data, entry->size);
+        for (uint64_t at = entry->offset & ~(uint64_t)7; at < entry->offset + entry->size; at += 8)
+            take_word(at, whole + at, i, end);
+    }
+    for (size_t i = 0; i < choice_count; i++)
+        if (choices[i].count > 0)
+            choices[kept++] = choices[i];
+    choice_count = kept;
+}
+
+static void write_image(const size_t *picks)
+{
+    unsigned char image[IMAGE_SIZE];
+    int fd;
+
+    memcpy(image, durable, sizeof(image));
+    for (size_t i = 0; i < choice_count; i++)
+        if (picks[i] > 0)
+            memcpy(image + choices[i].offset, &choices[i].value[picks[i] - 1], 8);
+    fd = open(crash_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, image, sizeof(image), 0), sizeof(image));
+    close(fd);
+}
+
+/* A state: which blocks there are, and of which contents. Seed 0 = there is none. */
+#define NAMES 3
+static const char *const names[NAMES] = {"a", "b", "c"};
+
+struct state {
+    uint64_t seed[NAMES];
+};
+
+static uint64_t size_of(uint64_t contents)
+{
+    return 96 + 40 * contents;
+}
+
+static bool is_state(struct berth_persist_store *store, const struct state *state)
+{
+    for (int i = 0; i < NAMES; i++) {
+        struct berth_persist_block *block = NULL;
+        int r = berth__persist_store_find(store, names[i], true, &block);
+        bool same = state->seed[i] == 0
+                        ? r == -ENOENT
+                        : r == 0 && fixture_holds(block, size_of(state->seed[i]), state->seed[i]);
+
+        if (r == 0)
+            berth__persist_store_detach(store, block);
+        if (!same)
+            return false;
+    }
+    return true;
+}
+
+/* Before a store is complete its medium must be one that may be formatted. */
+static bool is_blank(void)
+{
+    unsigned char start[3 * BERTH_PERSIST_PAGE];
+    int fd = open(crash_path, O_RDONLY | O_CLOEXEC);
+    bool blank;
+
+    assert_int_equal(pread(fd, start, sizeof(start), 0), sizeof(start));
+    blank = berth__persist_is_blank(start);
+    close(fd);
+    return blank;
+}
+
+static bool recovers(const struct state *before, const struct state *after)
+{
+    const struct berth_persist_options options = {
+        .path = crash_path, .name = "weights", .read_only = true};
+    struct berth_persist_store *store = NULL;
+    bool good;
+
+    if (berth__persist_store_open(&options, &store, fixture_why, sizeof(fixture_why)) < 0)
+        return !before && is_blank();
+    good = is_state(store, after) || (before && is_state(store, before));
+    berth__persist_store_close(store);
+    return good;
+}
+
+/* The media of one instant: all, or none, each alone, each left out, and some at random. */
+static size_t try_instant(size_t end, const struct state *before, const struct state *after)
+{
+    static size_t picks[IMAGE_SIZE / 8];
+    size_t bad = 0, rounds;
+
+    find_choices(end);
+    rounds = choice_count <= CHOICES_ALL ? (size_t)1 << choice_count
+                                         : 2 * (choice_count + 1) + CHOICES_DRAWN;
+    for (size_t round = 0; round < rounds; round++) {
+        for (size_t i = 0; i < choice_count; i++) {
+            size_t all = choices[i].count;
+
+            if (choice_count <= CHOICES_ALL)
+                picks[i] = round >> i & 1 ? all : 0;
+            else if (round <= choice_count)
+                picks[i] = i == round ? all : 0;
+            else if (round <= 2 * choice_count + 1)
+                picks[i] = i == round - choice_count - 1 ? 0 : all;
+            else
+                picks[i] = draw() % (all + 1);
+        }
+        write_image(picks);
+        bad += !recovers(before, after);
+    }
+    return bad;
+}
+
+/* Every instant of a call; at the last one it has come back, and nothing is open any more. */
+static size_t try_call(const struct state *before, const struct state *after)
+{
+    size_t bad = 0;
+
+    for (size_t end = 0; end < log_.count; end++)
+        bad += try_instant(end, before, after);
+    return bad + try_instant(log_.count, before ? after : NULL, after);
+}
+
+/* What the file holds now is durable. */
+static void begin_call(void)
+{
+    size_t size;
+    unsigned char *data = fixture_read(fixture_path, &size);
+
+    log_clear();
+    assert_true(size <= IMAGE_SIZE);
+    memset(log_.start, 0, sizeof(log_.start));
+    memcpy(log_.start, data, size);
+    free(data);
+}
+
+static size_t put(int name, uint64_t contents, struct state *state)
+{
+    const struct state before = *state;
+    struct berth_persist_block *block = NULL;
+
+    assert_int_equal(
+        berth__persist_store_create(log_.store, names[name], size_of(contents), true, &block), 0);
+    begin_call();
+    fixture_fill(block, contents);
+    add(STORE, block->extents[0].offset, block->p, block->size);
+    assert_int_equal(berth__persist_store_commit(log_.store, block), 0);
+    berth__persist_store_detach(log_.store, block);
+    state->seed[name] = contents;
+    return try_call(&before, state);
+}
+
+static size_t take_away(int name, struct state *state)
+{
+    const struct state before = *state;
+
+    begin_call();
+    assert_int_equal(berth__persist_store_remove(log_.store, names[name]), 0);
+    state->seed[name] = 0;
+    return try_call(&before, state);
+}
+
+static void open_logged(void)
+{
+    const struct berth_persist_options options = {.path = fixture_path,
+                                                  .name = "weights",
+                                                  .create = true,
+                                                  .capacity = CAPACITY,
+                                                  .media = &log_media};
+
+    snprintf(crash_path, sizeof(crash_path), "%s.crash", fixture_path);
+    seed = 1;
+    log_clear();
+    log_.head = NULL;
+    log_.store = NULL;
+    memset(log_.start, 0, sizeof(log_.start));
+    if (berth__persist_store_open(&options, &log_.store, fixture_why, sizeof(fixture_why)) < 0)
+        fail_msg("%s", fixture_why);
+}
+
+static void close_logged(void)
+{
+    berth__persist_store_close(log_.store);
+    log_.store = NULL;
+    log_clear();
+    unlink(fixture_path);
+    unlink(crash_path);
+}
+
+/* All that a store can be asked to change; how many media held neither state. */
+static size_t run(unsigned left_out)
+{
+    struct state state = {{0}};
+    size_t bad = 0;
+
+    log_.left_out = 0;
+    open_logged();
+    log_.left_out = left_out;
+    bad += put(0, 1, &state);
+    bad += put(1, 2, &state);
+    bad += put(0, 3, &state);
+    bad += take_away(1, &state);
+    bad += put(2, 4, &state);
+    bad += put(1, 5, &state);
+    close_logged();
+    return bad;
+}
+
+static void at_every_instant_the_old_or_the_new_state_is_there(void **state)
+{
+    (void)state;
+    assert_int_equal(run(0), 0);
+}
+
+static void a_store_that_is_being_made_is_blank_or_whole(void **state)
+{
+    const struct state empty = {{0}};
+
+    (void)state;
+    log_.left_out = 0;
+    open_logged();
+    assert_true(log_.count > 6);
+    assert_int_equal(try_call(NULL, &empty), 0);
+    close_logged();
+}
+
+static void a_missing_flush_or_drain_is_seen(void **state)
+{
+    (void)state;
+    assert_true(run(DATA) > 0);
+    assert_true(run(DIRECTORY) > 0);
+    assert_true(run(COMMIT) > 0);
+    assert_true(run(DRAINS) > 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(at_every_instant_the_old_or_the_new_state_is_there,
+                                  fixture_clear),
+        cmocka_unit_test_teardown(a_store_that_is_being_made_is_blank_or_whole, fixture_clear),
+        cmocka_unit_test_teardown(a_missing_flush_or_drain_is_seen, fixture_clear),
+    };
+
+    return cmocka_run_group_tests(tests, fixture_start, fixture_finish);
+}
