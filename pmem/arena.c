@@ -100,6 +100,14 @@ static bool keeps_longer(berth_home_id home)
     return decay_ms == BERTH_DECAY_NEVER + 2 || decay_ms > DECAY_USUAL_MS + 2;
 }
 
+/* Whether the tier is memory of the process alone, which costs nothing until it is touched. */
+static bool is_private(berth_tier_id tier)
+{
+    enum berth_tier_kind kind = berth__tier(tier)->kind;
+
+    return kind == BERTH_KIND_DRAM || kind == BERTH_KIND_NUMA;
+}
+
 /* Gives back what the arena of the slot keeps free, if there is one. */
 static void purge(berth_home_id home, unsigned slot)
 {
@@ -125,8 +133,7 @@ static void leave_slot(struct arena_thread *thread)
         atomic_fetch_sub_explicit(&threads_in[slot], 1, memory_order_acq_rel) != 1)
         return;
     for (unsigned i = 0; i < berth__tier_count(); i++)
-        if (berth__tier((berth_tier_id)i)->kind == BERTH_KIND_DRAM &&
-            !keeps_longer((berth_home_id)i))
+        if (is_private((berth_tier_id)i) && !keeps_longer((berth_home_id)i))
             purge((berth_home_id)i, slot);
     purge(BERTH_HOME_MOVABLE, slot);
 }
@@ -273,7 +280,7 @@ static unsigned make_arena(berth_home_id home, unsigned slot)
      * jemalloc serves no block from an extent 64 times as large, but from new addresses: that is
      * cheap in ordinary memory, and not in a file, where small steps keep such extents rare.
      */
-    if (berth__tier(berth__home_tier(home))->kind == BERTH_KIND_DRAM)
+    if (is_private(berth__home_tier(home)))
         take_first_step(arena, home);
     configure(arena, home);
     if (!atomic_compare_exchange_strong(&arenas->index[slot], &expected, arena + 1)) {

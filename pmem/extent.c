@@ -3,6 +3,7 @@
 
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
+#include "pmem/huge_advice.h"
 #include "pmem/window.h"
 
 static __thread bool commit_failed;
@@ -77,6 +78,14 @@ static bool decommit_range(berth_tier_id id, void *address, size_t size)
     return false;
 }
 
+/* Huge pages lie at multiples of their size: a step that begins between two wastes its ends. */
+static size_t step_alignment(const struct berth_tier *tier, size_t alignment)
+{
+    size_t least = tier->huge_pages == BERTH_HUGE_NEVER ? BERTH_OS_PAGE : BERTH_HUGE_PAGE;
+
+    return alignment < least ? least : alignment;
+}
+
 static void *extent_alloc(extent_hooks_t *hooks, void *new_address, size_t size, size_t alignment,
                           bool *zero, bool *commit, unsigned arena)
 {
@@ -89,8 +98,7 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_address, size_t size,
      */
     if (new_address || commit_failed || (!addresses_only && !has_capacity(id, tier, size)))
         return NULL;
-    p = berth__window_carve(home_of(hooks), size,
-                            alignment < BERTH_OS_PAGE ? BERTH_OS_PAGE : alignment);
+    p = berth__window_carve(home_of(hooks), size, step_alignment(tier, alignment));
     if (!p || tier->ops->map(tier, p, size) < 0)
         return NULL;
     if (*commit && commit_range(id, p, size))

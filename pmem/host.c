@@ -15,6 +15,7 @@
 #include "pmem/table.h"
 #include "pmem/tier_dram.h"
 #include "pmem/tier_file.h"
+#include "pmem/tier_numa.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -30,6 +31,7 @@ void berth__host_register(void)
     berth__arena_register();
     berth__tier_dram_register();
     berth__tier_file_register();
+    berth__tier_numa_register();
     berth__host_totals = fill_totals;
     berth__describe_host = berth__host_describe;
 }

@@ -66,6 +66,8 @@ int berth__table_install(const void *bytes, size_t size, const char *origin, cha
  * back, because the text is the environment's, which the program may change from main on.
  */
 void berth__table_set_told(const char *names);
+/* Whether the user was told of this tier already. */
+bool berth__table_was_told(const char *tier);
 
 /* The version in force; 0 if none was installed. */
 uint64_t berth__table_version(void);

@@ -173,7 +173,7 @@ void berth__table_set_told(const char *names)
     told_names = names;
 }
 
-static bool was_told(const char *name)
+bool berth__table_was_told(const char *name)
 {
     const char *told = told_names;
     size_t length = strlen(name);
@@ -201,9 +201,10 @@ static void make_tiers(struct berth_loaded_table *table, berth_tier_id ids[BERTH
         ids[i] = BERTH_TIER_NONE;
         table->missing_tiers |= UINT64_C(1) << i;
         if (!was_missing(before, config.name))
-            berth__log(
-                was_told(config.name) ? BERTH_LOG_INFO : BERTH_LOG_WARNING, BERTH_TOPIC_POLICY,
-                "tier %s cannot be had: %s; rules go on to their next place", config.name, why);
+            berth__log(berth__table_was_told(config.name) ? BERTH_LOG_INFO : BERTH_LOG_WARNING,
+                       BERTH_TOPIC_POLICY,
+                       "tier %s cannot be had: %s; rules go on to their next place", config.name,
+                       why);
     }
 }
 

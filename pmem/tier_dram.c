@@ -2,6 +2,7 @@
 #include "pmem/tier_dram.h"
 
 #include "pmem/arena.h"
+#include "pmem/huge_advice.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -15,10 +16,11 @@
  */
 static int dram_map(struct berth_tier *tier, void *address, size_t size)
 {
-    (void)tier;
     if (mprotect(address, size, PROT_READ | PROT_WRITE) < 0)
         return -errno;
     madvise(address, size, MADV_DODUMP);
+    if (tier->huge_pages != BERTH_HUGE_NEVER)
+        berth__huge_advise(address, size);
     return 0;
 }
 
@@ -45,8 +47,9 @@ static int dram_decommit(struct berth_tier *tier, void *address, size_t size)
 
 static void dram_describe(const struct berth_tier *tier, char *text, size_t text_size)
 {
-    (void)tier;
-    snprintf(text, text_size, "ordinary memory");
+    snprintf(text, text_size, "ordinary memory%s%s",
+             tier->huge_pages == BERTH_HUGE_NEVER ? "" : "; ",
+             tier->huge_pages == BERTH_HUGE_NEVER ? "" : berth__huge_advice_text());
 }
 
 static const struct berth_tier_ops dram_ops = {

@@ -3,6 +3,7 @@
 
 #include "alloc/options.h"
 #include "alloc/size_class.h"
+#include "pmem/node_memory.h"
 #include "tools/berth/policy_cross.h"
 #include "tools/berth/policy_field.h"
 
@@ -34,7 +35,7 @@ static const struct {
     [BERTH_KIND_FILE] = {true, .mapped_shared = true, .host = true, .served = true, .named = true,
                          .huge = true},
     [BERTH_KIND_DAX] = {true, .mapped_shared = true, .host = true, .named = true},
-    [BERTH_KIND_NUMA] = {.host = true, .huge = true},
+    [BERTH_KIND_NUMA] = {.host = true, .served = true, .huge = true},
 };
 
 static void check_name(const struct berth_policy_field *field)
@@ -186,6 +187,20 @@ static void understand_name(const struct berth_policy_field *field, struct berth
                         "which makes it persistent");
 }
 
+/* Nodes that this machine lacks may be those of the machine that the policy is for. */
+static void check_nodes(const struct berth_policy_field *field, const char *nodes)
+{
+    static struct berth_node_choice choice;
+    char why[BERTH_NODES_WHY_MAX], missing[64];
+
+    if (berth__node_choose(nodes, &choice, why, sizeof(why)) < 0)
+        berth__warn(field->complaints, berth__field_line(field, "nodes"),
+                    "%s; rules go on to their next place while that is so", why);
+    else if (berth__node_set_text(&choice.missing, missing, sizeof(missing)) > 0)
+        berth__warn(field->complaints, berth__field_line(field, "nodes"),
+                    "node %s has no memory here for this user; the tier uses the others", missing);
+}
+
 /* Which nodes, and pages of what size. */
 static void understand_memory(const struct berth_policy_field *field,
                               struct berth_policy_tier *tier)
@@ -200,8 +215,11 @@ static void understand_memory(const struct berth_policy_field *field,
     check_pointless(field, "numa", numa, tier, "expected it with kind numa");
     check_pointless(field, "huge-pages", traits_of[tier->config.kind].huge, tier,
                     "expected it with kind dram, file or numa");
-    if (berth__field_nodes(field, &tier->nodes) && tier->nodes)
+    if (berth__field_nodes(field, &tier->nodes) && tier->nodes) {
         tier->config.nodes = tier->nodes;
+        if (numa)
+            check_nodes(field, tier->nodes);
+    }
     if (berth__field_choice(field, "numa", berth__numa_mode_from_name, "way to use nodes",
                             "bind or preferred", &mode))
         tier->config.numa = (enum berth_numa_mode)mode;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tools/berth/tier_probe.h"
 
+#include "pmem/node_memory.h"
 #include "pmem/table.h"
 #include "pmem/table_build.h"
 #include "tools/berth/tool.h"
@@ -12,6 +13,25 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
+
+/* Says it where only some of the nodes are there; whether any is. */
+static bool nodes_serve(const struct berth_tier_config *config, bool *ret_said, char *why,
+                        size_t why_size)
+{
+    static struct berth_node_choice choice;
+    char nodes[64], missing[64];
+
+    if (berth__node_choose(config->nodes, &choice, why, why_size) < 0)
+        return false;
+    if (berth__node_set_text(&choice.missing, missing, sizeof(missing)) == 0)
+        return true;
+    berth__node_set_text(&choice.nodes, nodes, sizeof(nodes));
+    fprintf(stderr,
+            "berth: tier %s: node %s has no memory for this process; the tier is on node %s\n",
+            config->name, missing, nodes);
+    *ret_said = true;
+    return true;
+}
 
 /* Whether files can be made in the directory. */
 static bool directory_serves(const char *path, char *why, size_t why_size)
@@ -32,7 +52,8 @@ static bool directory_serves(const char *path, char *why, size_t why_size)
     return false;
 }
 
-static bool tier_serves(const struct berth_tier_config *config, char *why, size_t why_size)
+static bool tier_serves(const struct berth_tier_config *config, bool *ret_said, char *why,
+                        size_t why_size)
 {
     switch (config->kind) {
     case BERTH_KIND_DRAM:
@@ -45,6 +66,8 @@ static bool tier_serves(const struct berth_tier_config *config, char *why, size_
         return false;
     case BERTH_KIND_FILE:
         return directory_serves(config->path, why, why_size);
+    case BERTH_KIND_NUMA:
+        return nodes_serve(config, ret_said, why, why_size);
     default:
         snprintf(why, why_size, "this version does not serve kind %s",
                  berth__kind_name(config->kind));
@@ -63,13 +86,17 @@ void berth__tier_probe(const void *table, size_t size)
         return;
     for (uint32_t i = 0; i < view.header->tiers.count; i++) {
         struct berth_tier_config config;
+        bool said = false;
         char *longer;
 
         berth__table_tier_info(&view, i, &config, NULL);
-        if (tier_serves(&config, why, sizeof(why)))
+        if (!tier_serves(&config, &said, why, sizeof(why))) {
+            fprintf(stderr, "berth: tier %s cannot be had: %s; rules go on to their next place\n",
+                    config.name, why);
+            said = true;
+        }
+        if (!said)
             continue;
-        fprintf(stderr, "berth: tier %s cannot be had: %s; rules go on to their next place\n",
-                config.name, why);
         longer =
             told ? berth__tool_format("%s,%s", told, config.name) : berth__tool_strdup(config.name);
         free(told);

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the kernel tells in the small files of /sys.
+ *
+ * Read by raw system calls: commits come here under malloc(), which is no cancellation point, and
+ * from programs that wrap open(). No malloc, no stdio streams; keeps errno.
+ */
+#ifndef BERTH_PMEM_SYSFS_H
+#define BERTH_PMEM_SYSFS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Where /sys is. A test that stands in for a machine puts a directory of its own here. */
+extern const char *berth__sysfs_root;
+
+/* Room for any path below it. */
+#define BERTH_SYSFS_PATH_MAX 512
+
+/*
+ * The content of a file, its path from /sys on, without a newline at the end; what `size` has no
+ * room for is cut. 0 or -errno.
+ */
+int berth__sysfs_text(const char *path, char *text, size_t size);
+
+/* A file with one number in it, decimal or with 0x. 0, -errno, or -EINVAL for anything else. */
+int berth__sysfs_number(const char *path, int64_t *ret);
+
+/* The last part of what a link in /sys points to. 0 or -errno. */
+int berth__sysfs_link(const char *path, char *text, size_t size);
+
+#endif

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/tier_numa.h"
+
+#include "alloc/log.h"
+#include "alloc/quantity.h"
+#include "pmem/arena.h"
+#include "pmem/huge_advice.h"
+#include "pmem/mempolicy.h"
+#include "pmem/node_memory.h"
+#include "pmem/table.h"
+#include "pmem/window.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+/* Pages are taken in such pieces, and what is left is looked at before each: others take, too. */
+#define PIECE ((size_t)64 << 20)
+
+/*
+ * What stays free of a node: 16 MiB and 1/64 of it, for the kernel's own watermarks and for those
+ * who take memory at the same moment; no more than 1 GiB.
+ */
+#define MARGIN_MIN ((uint64_t)16 << 20)
+#define MARGIN_MAX ((uint64_t)1 << 30)
+#define MARGIN_SHARE_SHIFT 6
+
+/*
+ * To read what a node has left costs some 20 us. After each reading, an eighth of it may be taken
+ * within 50 ms without another.
+ */
+#define CREDIT_SHARE_SHIFT 3
+#define CREDIT_MS 50
+
+struct numa_tier {
+    struct berth_node_choice choice;
+    bool policy_works; /* else the choice is all there is */
+    bool strict;       /* full nodes are seen at commit */
+    bool first_only;
+    uint64_t total;
+    _Atomic uint64_t taking; /* bytes that threads are about to take */
+    /* What may be taken without another reading, and until when. */
+    _Atomic int64_t credit;
+    _Atomic int64_t credit_end_ms;
+};
+
+static struct numa_tier numa_tiers[BERTH_TIER_MAX];
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static uint64_t margin_of(const struct numa_tier *numa)
+{
+    uint64_t margin = MARGIN_MIN + (numa->total >> MARGIN_SHARE_SHIFT);
+
+    return margin < MARGIN_MAX ? margin : MARGIN_MAX;
+}
+
+/* Whether the nodes have room for `size` bytes, which are counted in `taking` already. */
+static bool has_room(struct numa_tier *numa, size_t size)
+{
+    uint64_t need = margin_of(numa) + atomic_load(&numa->taking);
+    struct berth_node_memory memory;
+
+    if (now_ms() < atomic_load(&numa->credit_end_ms) &&
+        atomic_fetch_sub(&numa->credit, (int64_t)size) >= (int64_t)size)
+        return true;
+    berth__node_memory_read(&numa->choice.nodes, &memory);
+    if (memory.available < need) {
+        atomic_store(&numa->credit_end_ms, 0);
+        return false;
+    }
+    atomic_store(&numa->credit, (int64_t)((memory.available - need) >> CREDIT_SHARE_SHIFT));
+    atomic_store(&numa->credit_end_ms, now_ms() + CREDIT_MS);
+    return true;
+}
+
+/* Before Linux 5.14: as a program would, which has not been given the pages yet. */
+static void touch(char *p, size_t size)
+{
+    for (size_t at = 0; at < size; at += BERTH_OS_PAGE)
+        *(volatile char *)(p + at) = 0;
+}
+
+static int take_piece(char *p, size_t size)
+{
+#ifdef MADV_POPULATE_WRITE
+    if (madvise(p, size, MADV_POPULATE_WRITE) == 0)
+        return 0;
+    if (errno != EINVAL)
+        return errno == EFAULT ? -ENOMEM : -errno;
+#endif
+    touch(p, size);
+    return 0;
+}
+
+/* What is about to be taken is counted while it is not yet missing from what the nodes have left.
+ */
+static int take_one(struct numa_tier *numa, char *p, size_t size)
+{
+    int r;
+
+    atomic_fetch_add(&numa->taking, size);
+    r = has_room(numa, size) ? take_piece(p, size) : -ENOMEM;
+    atomic_fetch_sub(&numa->taking, size);
+    return r;
+}
+
+/* Of much too much, not even the first page is taken. */
+static bool is_hopeless(const struct numa_tier *numa, size_t size)
+{
+    struct berth_node_memory memory;
+
+    berth__node_memory_read(&numa->choice.nodes, &memory);
+    return memory.available < margin_of(numa) + size;
+}
+
+static int take_pages(struct numa_tier *numa, char *p, size_t size)
+{
+    int r = size > PIECE && is_hopeless(numa, size) ? -ENOMEM : 0;
+
+    for (size_t at = 0; r == 0 && at < size; at += PIECE)
+        r = take_one(numa, p + at, size - at < PIECE ? size - at : PIECE);
+    if (r < 0)
+        madvise(p, size, MADV_DONTNEED);
+    return r;
+}
+
+static int numa_commit(struct berth_tier *tier, void *address, size_t size)
+{
+    struct numa_tier *numa = tier->state;
+    int saved_errno = errno;
+    int r = numa->strict ? take_pages(numa, address, size) : 0;
+
+    errno = saved_errno;
+    return r;
+}
+
+static int numa_decommit(struct berth_tier *tier, void *address, size_t size)
+{
+    int saved_errno = errno;
+    int r = madvise(address, size, MADV_DONTNEED) < 0 ? -errno : 0;
+
+    (void)tier;
+    errno = saved_errno;
+    return r;
+}
+
+static void say_policy_fails(const struct berth_tier *tier, int error)
+{
+    static _Atomic int said;
+
+    berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
+                    "tier %s grows no more: its memory cannot be kept to node %s: %s", tier->name,
+                    tier->nodes, strerrordesc_np(-error));
+}
+
+static int numa_map(struct berth_tier *tier, void *address, size_t size)
+{
+    struct numa_tier *numa = tier->state;
+    int saved_errno = errno;
+    bool first_only;
+    int r = 0;
+
+    if (numa->policy_works)
+        r = berth__mempolicy_set(address, size, &numa->choice.nodes, tier->numa, &first_only);
+    if (r < 0 && !numa->choice.all) {
+        say_policy_fails(tier, r);
+        goto out;
+    }
+    r = mprotect(address, size, PROT_READ | PROT_WRITE) < 0 ? -errno : 0;
+    if (r < 0)
+        goto out;
+    madvise(address, size, MADV_DODUMP);
+    if (tier->huge_pages != BERTH_HUGE_NEVER)
+        berth__huge_advise(address, size);
+out:
+    errno = saved_errno;
+    return r;
+}
+
+static void numa_describe(const struct berth_tier *tier, char *text, size_t text_size)
+{
+    const struct numa_tier *numa = tier->state;
+    struct berth_node_memory memory;
+    char nodes[64], missing[64];
+    char total[BERTH_QUANTITY_TEXT_MAX], left[BERTH_QUANTITY_TEXT_MAX];
+    size_t used;
+
+    berth__node_set_text(&numa->choice.nodes, nodes, sizeof(nodes));
+    berth__node_set_text(&numa->choice.missing, missing, sizeof(missing));
+    berth__node_memory_read(&numa->choice.nodes, &memory);
+    used =
+        (size_t)snprintf(text, text_size, "private memory of node %s, %s%s: %s, %s left", nodes,
+                         tier->numa == BERTH_NUMA_BIND ? "bound" : "preferred",
+                         numa->first_only ? " (the first alone: Linux 5.15 prefers several)" : "",
+                         berth__quantity_format(memory.total, total),
+                         berth__quantity_format(memory.available, left));
+    if (missing[0] && used < text_size)
+        used += (size_t)snprintf(text + used, text_size - used, "; not on %s, which is not there",
+                                 missing);
+    if (!numa->policy_works && used < text_size)
+        used += (size_t)snprintf(text + used, text_size - used,
+                                 "; the kernel keeps no policy, and there is no other node");
+    if (tier->huge_pages != BERTH_HUGE_NEVER && used < text_size)
+        snprintf(text + used, text_size - used, "; %s", berth__huge_advice_text());
+}
+
+static const struct berth_tier_ops numa_ops = {
+    .map = numa_map,
+    .commit = numa_commit,
+    .decommit = numa_decommit,
+    .describe = numa_describe,
+};
+
+/* Whether the kernel takes the policy, asked of an OS page of its own. */
+static int try_policy(const struct berth_node_set *nodes, enum berth_numa_mode mode,
+                      bool *ret_first_only)
+{
+    void *p = mmap(NULL, BERTH_OS_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int r;
+
+    if (p == MAP_FAILED)
+        return -errno;
+    r = berth__mempolicy_set(p, BERTH_OS_PAGE, nodes, mode, ret_first_only);
+    munmap(p, BERTH_OS_PAGE);
+    return r;
+}
+
+static void say_missing(const struct berth_tier *tier, const struct numa_tier *numa)
+{
+    char nodes[64], missing[64];
+
+    if (berth__node_set_text(&numa->choice.missing, missing, sizeof(missing)) == 0)
+        return;
+    berth__node_set_text(&numa->choice.nodes, nodes, sizeof(nodes));
+    berth__log(berth__table_was_told(tier->name) ? BERTH_LOG_INFO : BERTH_LOG_WARNING,
+               BERTH_TOPIC_TIER,
+               "tier %s: node %s has no memory for this process; the tier is on node %s",
+               tier->name, missing, nodes);
+}
+
+static int make_numa(struct berth_tier *tier, berth_tier_id id,
+                     const struct berth_tier_config *config, char *why, size_t why_size)
+{
+    struct numa_tier *numa = &numa_tiers[id];
+    struct berth_node_memory memory;
+    char text[256];
+    int r;
+
+    r = berth__node_choose(config->nodes ? config->nodes : "", &numa->choice, why, why_size);
+    if (r < 0)
+        return r;
+    r = try_policy(&numa->choice.nodes, config->numa, &numa->first_only);
+    if (r < 0 && !numa->choice.all) {
+        snprintf(why, why_size, "the kernel keeps no memory to node %.60s: %s", config->nodes,
+                 strerrordesc_np(-r));
+        return r;
+    }
+    numa->policy_works = r == 0;
+    numa->strict = config->numa == BERTH_NUMA_BIND && !numa->choice.all;
+    berth__node_memory_read(&numa->choice.nodes, &memory);
+    numa->total = memory.total;
+    r = berth__window_open(id, config->capacity ? config->capacity : memory.total);
+    if (r < 0) {
+        snprintf(why, why_size, "no addresses are left for it in this process");
+        return r;
+    }
+    berth__arena_set_decay(id, config->decay_ms);
+    tier->sides = BERTH_SIDE_HOST;
+    tier->state = numa;
+    tier->ops = &numa_ops;
+    say_missing(tier, numa);
+    numa_describe(tier, text, sizeof(text));
+    berth__log(BERTH_LOG_INFO, BERTH_TOPIC_TIER, "tier %s: %s", tier->name, text);
+    return 0;
+}
+
+void berth__tier_numa_register(void)
+{
+    berth__tier_set_maker(BERTH_KIND_NUMA, make_numa);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tiers of kind numa: private memory of given NUMA nodes, CXL and dax-kmem nodes included.
+ *
+ * Each piece of the window gets its policy when it is mapped, before a page of it is touched; the
+ * policy of the thread, which numactl may have set, is not changed.
+ *
+ * To the kernel, a node that is full and a policy that allows no other means that a process must
+ * die (MPOL_BIND and the OOM killer). So where other nodes have memory too, a bound tier looks at
+ * what its nodes have left before it commits, and takes the pages at once: a full node is seen when
+ * memory is asked for, and the block goes to the next place.
+ */
+#ifndef BERTH_PMEM_TIER_NUMA_H
+#define BERTH_PMEM_TIER_NUMA_H
+
+#include "alloc/tier_ops.h"
+
+void berth__tier_numa_register(void);
+
+#endif
