@@ -158,23 +158,30 @@ uint64_t berth__cache_block_max(uint64_t limit)
                : limit;
 }
 
-bool berth__cache_keep(struct berth_block *block)
+struct berth_block *berth__cache_keep_all(struct berth_pool *pool, struct berth_block *blocks)
 {
-    uint64_t limit = berth__option(BERTH_OPTION_THREAD_CACHE);
-    struct berth_pool *pool = block->pool;
-    struct berth_cache *cache;
-    bool is_kept = false;
+    uint64_t limit = berth__option(BERTH_OPTION_THREAD_CACHE), block_max;
+    struct berth_cache *cache = berth__cache_peek(pool);
+    struct berth_block **link = &blocks, *block;
 
-    if (block->size > berth__cache_block_max(limit) || !berth__pool_is_exact(block))
-        return false;
-    cache = berth__cache_peek(pool);
+    /* What waited so that points are few is to come back as it went. */
+    if (limit > 0 && limit < berth__lazy_room())
+        limit = berth__lazy_room();
+    block_max = berth__cache_block_max(limit);
     if (!cache || atomic_load_explicit(&pool->caches_shut, memory_order_relaxed) != 0)
-        return false;
+        return blocks;
     berth__cache_lock(cache);
-    if (cache->bytes + block->size <= limit)
-        is_kept = berth__cache_put(cache, block);
+    while ((block = *link)) {
+        struct berth_block *next = block->waiting;
+
+        if (block->size <= block_max && cache->bytes + block->size <= limit &&
+            berth__pool_is_exact(block) && berth__cache_put(cache, block))
+            *link = next;
+        else
+            link = &block->waiting;
+    }
     berth__cache_unlock(cache);
-    return is_kept;
+    return blocks;
 }
 
 void berth__cache_count_free(struct berth_pool *pool, enum berth_tag tag, uint64_t requested,

@@ -134,11 +134,12 @@ static inline uint64_t berth__cache_id(struct berth_cache *cache)
 uint64_t berth__cache_block_max(uint64_t limit);
 
 /*
- * With the pool's lock held: a block whose device is idle goes to the calling thread's cache if
- * there is room and it is what a request like its last one would look for. It may be in any state
- * but FREE, and belongs to the caller.
+ * With the pool's lock held: blocks whose device is idle, linked by `waiting`, go to the calling
+ * thread's cache where there is room and they are what a request like their last one would look
+ * for. They may be in any state but FREE, and belong to the caller. Those that are left, linked
+ * likewise.
  */
-bool berth__cache_keep(struct berth_block *block);
+struct berth_block *berth__cache_keep_all(struct berth_pool *pool, struct berth_block *blocks);
 
 /* Counts a block as freed, in the calling thread's part; with or without the pool's lock held. */
 void berth__cache_count_free(struct berth_pool *pool, enum berth_tag tag, uint64_t requested,

@@ -43,8 +43,10 @@ struct berth_order_context {
 };
 
 static _Atomic(struct berth_order_context *) contexts;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* innermost: nothing is called under it */
-static struct berth_slab context_slab, point_slab;       /* Synchronization: `lock` */
+/* Innermost: nothing is called under it. Held for so short that waiting for it is best done awake.
+ */
+static pthread_mutex_t lock = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
+static struct berth_slab context_slab, point_slab; /* Synchronization: `lock` */
 
 /* The door. Sequentially consistent, so that of two who meet one sees the other. */
 static _Atomic uint64_t inside, shut;

@@ -61,7 +61,8 @@ static struct berth_pool *pool_make(berth_cu_context context, int device, berth_
         pool = berth__slab_map(sizeof(*pool));
         if (!pool)
             return NULL;
-        pthread_mutex_init(&pool->lock, NULL);
+        /* It is held for so short that waiting for it is best done awake. */
+        pool->lock = (pthread_mutex_t)PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
         pool->wait_epoch = 1;
         pool->is_planned = is_planned;
         /* For ever: its blocks are to be where the plan wants them. */
@@ -338,9 +339,7 @@ static int alloc_slowly(const struct berth_pool_request *request, bool is_whole,
     pool = pool_find_or_make(context, request->tier);
     if (!pool)
         return BERTH_POOL_FORWARD;
-    /* What has passed comes into the thread's cache first. */
-    if (!is_captured && berth__lazy_reclaim(pool, BERTH_LAZY_LOOK) &&
-        alloc_cached(request, is_whole, ret_address))
+    if (!is_captured && berth__lazy_look_own(pool) && alloc_cached(request, is_whole, ret_address))
         return 0;
     if (!is_captured && alloc_from_pool(pool, request, size, is_whole, ret_address))
         return 0;

@@ -11,10 +11,10 @@
 #include <errno.h>
 
 /* A batch is closed when it has so many blocks: the driver's call is then shared by them. */
-#define BATCH_BLOCKS 128
-/* Half of what may wait is for closed batches; the rest is shared by the open ones. */
+#define BATCH_BLOCKS 256
+/* Half of what may wait is for closed batches; the rest is granted to open ones, in such steps. */
 #define BATCHES_SHARE 2
-#define CELLS_LEAST 8
+#define GRANT_SHIFT 5 /* of that half */
 /*
  * This part of what a pool has reserved, or a few batches of a small one, may wait while the driver
  * is asked for more: without any room a thread would wait for the device at each batch in a pool
@@ -22,6 +22,21 @@
  */
 #define WAIT_LEAST_SHIFT 6
 #define WAIT_LEAST (24 * BERTH_MIB)
+/*
+ * A program that frees and allocates the same few large blocks would pay for a point each time. So
+ * after some batches in turn that were closed with less than this number of blocks, twice as much
+ * may wait, and the driver is asked for that much more, once: it costs what the points cost until
+ * then. Only in a pool that is, with this, no larger than what may wait in closed batches: a pool
+ * with much in it is not to have more than lives there.
+ */
+#define CLOSE_BLOCKS_FEW 64
+#define CLOSES_MAX 8
+/*
+ * Where blocks of all sizes share segments, what waits keeps those beside it apart: open batches
+ * may have this part of what is reserved, or so much of a small pool.
+ */
+#define TIGHT_SHIFT 8
+#define TIGHT_LEAST (4 * BERTH_MIB)
 
 /* Keeps a pool's context from being destroyed, like bytes on their way to the driver. */
 #define HOLD_BYTES 1
@@ -33,11 +48,39 @@ static uint64_t cell_bytes(const struct berth_lazy_cell *cell)
     return atomic_load_explicit(&cell->bytes, memory_order_relaxed);
 }
 
+static uint64_t batch_bytes(const struct berth_pool *pool)
+{
+    return atomic_load_explicit(&pool->lazy.batch_bytes, memory_order_relaxed);
+}
+
 bool berth__lazy_is_possible(berth_cu_context context, bool is_wanted)
 {
     if (!is_wanted && berth__option(BERTH_OPTION_FREE) != BERTH_FREE_LAZY)
         return false;
     return berth__order_is_known(context);
+}
+
+static bool is_tight(void)
+{
+    return berth__option(BERTH_OPTION_SEGMENTS) != BERTH_SEGMENTS_OWN;
+}
+
+uint64_t berth__lazy_room(void)
+{
+    return is_tight() ? 0 : berth__option(BERTH_OPTION_WAITING_MAX) / BATCHES_SHARE;
+}
+
+/* What all open batches may have, where `most` is the option's word. */
+static uint64_t open_most(const struct berth_pool *pool, uint64_t most)
+{
+    uint64_t tight;
+
+    if (BERTH_LIKELY(!is_tight()))
+        return most;
+    tight = atomic_load_explicit(&pool->lazy.open_most, memory_order_relaxed);
+    if (tight < TIGHT_LEAST)
+        tight = TIGHT_LEAST;
+    return tight < most ? tight : most;
 }
 
 /* What the account is told of a block, read while it is still the caller's. */
@@ -62,8 +105,32 @@ static void count_free(const struct account *account)
     berth__cache_count_free(account->pool, account->tag, account->requested, account->held);
 }
 
-/* False when the open batch is full, or no thread may keep anything. Else the block waits in it. */
-static bool cell_push(struct berth_cache *cache, struct berth_block *block, uint64_t bytes_max)
+/* With the lock of its cache held: lets the open batch have `bytes` if all together may have
+ * `most`.
+ */
+static bool cell_grant(struct berth_cache *cache, uint64_t bytes, uint64_t most)
+{
+    struct berth_lazy_cell *cell = &cache->lazy;
+    _Atomic uint64_t *granted = &cache->pool->lazy.granted;
+    uint64_t more = bytes - cell->granted, step = most >> GRANT_SHIFT;
+    uint64_t before = atomic_load_explicit(granted, memory_order_relaxed);
+
+    if (more < step && before + step <= most)
+        more = step;
+    do {
+        if (more > most || before > most - more)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(granted, &before, before + more,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    cell->granted += more;
+    return true;
+}
+
+/*
+ * False when the open batch is full, all of them have `most` bytes, or no thread may keep anything.
+ * Else the block waits in it.
+ */
+static bool cell_push(struct berth_cache *cache, struct berth_block *block, uint64_t most)
 {
     struct berth_lazy_cell *cell = &cache->lazy;
     bool is_taken;
@@ -71,7 +138,8 @@ static bool cell_push(struct berth_cache *cache, struct berth_block *block, uint
 
     berth__cache_lock(cache);
     bytes = cell_bytes(cell) + block->size;
-    is_taken = cell->count < BATCH_BLOCKS && bytes <= bytes_max &&
+    is_taken = cell->count < BATCH_BLOCKS &&
+               (BERTH_LIKELY(bytes <= cell->granted) || cell_grant(cache, bytes, most)) &&
                atomic_load_explicit(&cache->pool->caches_shut, memory_order_relaxed) == 0 &&
                berth__block_state(block) == BERTH_BLOCK_LEAVING;
     if (is_taken) {
@@ -119,6 +187,7 @@ static void batch_add(struct berth_pool *pool, struct berth_lazy_batch *batch,
         struct berth_block *next = list->waiting;
 
         bytes += list->size;
+        batch->count++;
         list->waiting = batch->blocks;
         batch->blocks = list;
         list = next;
@@ -152,24 +221,40 @@ static struct berth_order_point *batch_delete(struct berth_pool *pool,
 }
 
 /* With the lock of its cache held. */
-static struct berth_block *cell_clear(struct berth_lazy_cell *cell)
+static struct berth_block *cell_clear(struct berth_cache *cache)
 {
+    struct berth_lazy_cell *cell = &cache->lazy;
     struct berth_block *blocks = cell->blocks;
 
     cell->blocks = NULL;
     cell->count = 0;
+    if (cell->granted > 0)
+        atomic_fetch_sub_explicit(&cache->pool->lazy.granted, cell->granted, memory_order_relaxed);
+    cell->granted = 0;
     atomic_store_explicit(&cell->bytes, 0, memory_order_relaxed);
     return blocks;
 }
 
-static struct berth_block *cell_empty(struct berth_cache *cache)
+/* With the pool's lock held: what is open goes into the batch; as a whole if that is empty. */
+static void cell_empty(struct berth_cache *cache, struct berth_lazy_batch *batch)
 {
+    struct berth_pool *pool = cache->pool;
     struct berth_block *blocks;
+    uint64_t bytes, count;
 
     berth__cache_lock(cache);
-    blocks = cell_clear(&cache->lazy);
+    bytes = cell_bytes(&cache->lazy);
+    count = cache->lazy.count;
+    blocks = cell_clear(cache);
     berth__cache_unlock(cache);
-    return blocks;
+    if (batch->blocks) {
+        batch_add(pool, batch, blocks);
+        return;
+    }
+    batch->blocks = blocks;
+    batch->bytes = bytes;
+    batch->count += count;
+    atomic_fetch_add_explicit(&pool->lazy.batch_bytes, bytes, memory_order_relaxed);
 }
 
 /* With the pool's lock held: what waits without a point, and blocks freed during a capture. */
@@ -192,12 +277,29 @@ static void batch_absorb(struct berth_pool *pool, struct berth_lazy_batch *batch
 static void batch_collect(struct berth_pool *pool, struct berth_lazy_batch *batch,
                           struct berth_cache *only)
 {
-    uint64_t cells = 0;
-
-    for (struct berth_cache *cache = pool->caches; cache; cache = cache->next, cells++)
+    for (struct berth_cache *cache = pool->caches; cache; cache = cache->next)
         if (!only || cache == only)
-            batch_add(pool, batch, cell_empty(cache));
-    atomic_store_explicit(&pool->lazy.cells, cells, memory_order_relaxed);
+            cell_empty(cache, batch);
+}
+
+/* With the pool's lock held: a batch of `count` blocks is closed, by itself or for an allocation.
+ */
+static void learn_close(struct berth_pool *pool, uint64_t count, bool is_by_itself)
+{
+    uint64_t room, allowance;
+
+    if (count >= CLOSE_BLOCKS_FEW)
+        pool->lazy.small_closes = 0;
+    else if (!is_by_itself)
+        pool->lazy.small_closes++;
+    if (pool->lazy.small_closes < CLOSES_MAX)
+        return;
+    pool->lazy.small_closes = 0;
+    room = berth__lazy_room();
+    allowance = pool->lazy.allowance * 2;
+    if (allowance < WAIT_LEAST * 2)
+        allowance = WAIT_LEAST * 2;
+    pool->lazy.allowance = allowance < room ? allowance : room;
 }
 
 /*
@@ -213,11 +315,15 @@ static struct berth_lazy_batch *batch_begin(struct berth_pool *pool, struct bert
     batch = berth__slab_new(&pool->lazy.slab, sizeof(*batch));
     if (batch) {
         batch->is_busy = true;
+        batch->owner = only;
         for (link = &pool->lazy.batches; *link; link = &(*link)->next)
             ;
         *link = batch;
         batch_collect(pool, batch, only);
         batch_absorb(pool, batch);
+        learn_close(pool, batch->count, only != NULL);
+        atomic_store_explicit(&pool->lazy.open_most, berth__pool_reserved(pool) >> TIGHT_SHIFT,
+                              memory_order_relaxed);
         if (!batch->blocks && !may_be_empty) {
             batch_delete(pool, batch);
             batch = NULL;
@@ -237,10 +343,9 @@ static bool batch_settle(struct berth_pool *pool, struct berth_lazy_batch *batch
     berth__pool_lock(pool);
     block = batch_empty(pool, batch);
     any = block != NULL;
-    for (; block; block = next) {
+    for (block = berth__cache_keep_all(pool, block); block; block = next) {
         next = block->waiting;
-        if (!berth__cache_keep(block))
-            berth__pool_put(pool, block);
+        berth__pool_put(pool, block);
     }
     point = batch_delete(pool, batch);
     berth__pool_unlock(pool);
@@ -295,18 +400,40 @@ static void batch_pass(struct berth_pool *pool, struct berth_lazy_batch *batch,
 }
 
 /*
- * Closes what is open in a cache, or in all, with `own` (may be NULL), which the caller holds
- * LEAVING. Where no point can be recorded, the context is synchronised as cuMemFree does; if that
- * fails too, that is the answer, and `own` stays the caller's.
+ * Closes what is open, for an allocation: often nothing is at work, and the point has passed when
+ * it is asked the first time. True if blocks came free.
+ */
+static bool close_open(struct berth_pool *pool)
+{
+    struct berth_lazy_batch *batch = batch_begin(pool, NULL, false);
+    struct berth_order_point *point = NULL;
+    int r;
+
+    if (!batch)
+        return false;
+    r = berth__order_record(context_of(pool), &point);
+    if (r == 0)
+        atomic_fetch_add_explicit(&berth__lazy_counts.points, 1, memory_order_relaxed);
+    if (r == 0 ? berth__order_query(point) == 1
+               : r != -EBUSY && berth__device_sync(context_of(pool)) == 0) {
+        batch->point = point;
+        return batch_settle(pool, batch);
+    }
+    batch_end(pool, batch, point, NULL);
+    return false;
+}
+
+/*
+ * Closes what is open in a cache, or in all for NULL, with `own`, which the caller holds LEAVING.
+ * Where no point can be recorded, the context is synchronised as cuMemFree does; if that fails too,
+ * that is the answer, and `own` stays the caller's.
  */
 static int close_batch(struct berth_pool *pool, struct berth_cache *only, struct berth_block *own)
 {
-    struct berth_lazy_batch *batch = batch_begin(pool, only, own != NULL);
+    struct berth_lazy_batch *batch = batch_begin(pool, only, true);
     struct berth_order_point *point = NULL;
     int r = -ENOMEM;
 
-    if (!batch && !own)
-        return 0;
     if (batch)
         r = berth__order_record(context_of(pool), &point);
     if (r == 0 || (r == -EBUSY && batch)) {
@@ -324,14 +451,16 @@ static int close_batch(struct berth_pool *pool, struct berth_cache *only, struct
     return 0;
 }
 
-/* The oldest batch that has a point and that nobody works on; busy from now on. */
-static struct berth_lazy_batch *oldest_take(struct berth_pool *pool)
+/* The oldest batch, of any owner or only of `owner`, that has a point and that nobody works on;
+ * busy from now on. */
+static struct berth_lazy_batch *oldest_take(struct berth_pool *pool,
+                                            const struct berth_cache *owner)
 {
     struct berth_lazy_batch *batch;
 
     berth__pool_lock(pool);
     batch = pool->lazy.batches;
-    while (batch && (batch->is_busy || !batch->point))
+    while (batch && (batch->is_busy || !batch->point || (owner && batch->owner != owner)))
         batch = batch->next;
     if (batch)
         batch->is_busy = true;
@@ -345,7 +474,7 @@ static bool settle_passed(struct berth_pool *pool)
     struct berth_lazy_batch *batch;
     bool any = false;
 
-    while ((batch = oldest_take(pool))) {
+    while (batch_bytes(pool) > 0 && (batch = oldest_take(pool, NULL))) {
         if (berth__order_query(batch->point) != 1) {
             batch_end(pool, batch, batch->point, NULL);
             break;
@@ -355,9 +484,26 @@ static bool settle_passed(struct berth_pool *pool)
     return any;
 }
 
+bool berth__lazy_look_own(struct berth_pool *pool)
+{
+    struct berth_cache *cache = berth__cache_peek(pool);
+    struct berth_lazy_batch *batch;
+
+    /* What fits best may be any thread's. */
+    if (is_tight())
+        return berth__lazy_reclaim(pool, BERTH_LAZY_LOOK);
+    batch = cache && batch_bytes(pool) > 0 ? oldest_take(pool, cache) : NULL;
+    if (!batch)
+        return false;
+    if (berth__order_query(batch->point) == 1)
+        return batch_settle(pool, batch);
+    batch_end(pool, batch, batch->point, NULL);
+    return false;
+}
+
 static bool wait_oldest(struct berth_pool *pool)
 {
-    struct berth_lazy_batch *batch = oldest_take(pool);
+    struct berth_lazy_batch *batch = oldest_take(pool, NULL);
 
     if (!batch)
         return false;
@@ -368,17 +514,32 @@ static bool wait_oldest(struct berth_pool *pool)
     return false;
 }
 
-static uint64_t batch_bytes(const struct berth_pool *pool)
-{
-    return atomic_load_explicit(&pool->lazy.batch_bytes, memory_order_relaxed);
-}
-
 /* Keeps what waits in closed batches within its share; under a capture it cannot be helped. */
 static void keep_cap(struct berth_pool *pool, uint64_t most)
 {
-    settle_passed(pool);
+    if (batch_bytes(pool) > most || is_tight())
+        settle_passed(pool);
     while (batch_bytes(pool) > most && wait_oldest(pool))
         ;
+}
+
+/*
+ * Which open batches are closed when a block found no room in its thread's: that one, or all where
+ * others have most of what is granted, so that a thread that rests does not hold it back.
+ */
+static struct berth_cache *full_cell(struct berth_cache *cache)
+{
+    uint64_t granted;
+    bool is_starved;
+
+    if (!cache)
+        return NULL;
+    granted = atomic_load_explicit(&cache->pool->lazy.granted, memory_order_relaxed);
+    berth__cache_lock(cache);
+    is_starved =
+        cache->lazy.count < CLOSE_BLOCKS_FEW && cache->lazy.granted < granted / BATCHES_SHARE;
+    berth__cache_unlock(cache);
+    return is_starved ? NULL : cache;
 }
 
 /* As cuMemFree does it: for a block that is too large to wait. */
@@ -392,14 +553,6 @@ static int free_now(struct berth_pool *pool, struct berth_block *block)
     return 0;
 }
 
-/* What a thread may have in its open batch. */
-static uint64_t cell_most(const struct berth_pool *pool, uint64_t most)
-{
-    uint64_t cells = atomic_load_explicit(&pool->lazy.cells, memory_order_relaxed);
-
-    return BERTH_LIKELY(cells <= CELLS_LEAST) ? most / CELLS_LEAST : most / cells;
-}
-
 int berth__lazy_free(struct berth_block *block)
 {
     struct berth_pool *pool = block->pool;
@@ -409,11 +562,14 @@ int berth__lazy_free(struct berth_block *block)
     int r;
 
     if (BERTH_LIKELY(cache && atomic_load_explicit(&block->flags, memory_order_relaxed) == 0 &&
-                     cell_push(cache, block, cell_most(pool, most))))
+                     cell_push(cache, block, open_most(pool, most))))
         return 0;
     if (size <= most) {
         keep_cap(pool, most - size);
-        r = close_batch(pool, cache, block);
+        r = close_batch(pool, full_cell(cache), block);
+        /* The open batch has room for as much again. */
+        if (batch_bytes(pool) > most)
+            keep_cap(pool, most);
     } else {
         r = free_now(pool, block);
     }
@@ -438,9 +594,13 @@ static uint64_t bytes_locked(struct berth_pool *pool)
     return bytes;
 }
 
+/* In open batches, closed ones, or since a capture. Without the lock: as of some moment just now.
+ */
 static bool something_waits(struct berth_pool *pool)
 {
-    return atomic_load_explicit(&pool->waiting, memory_order_relaxed) || bytes_locked(pool) > 0;
+    return batch_bytes(pool) > 0 ||
+           atomic_load_explicit(&pool->lazy.granted, memory_order_relaxed) > 0 ||
+           atomic_load_explicit(&pool->waiting, memory_order_relaxed);
 }
 
 /*
@@ -465,14 +625,13 @@ bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
         return false;
     switch (step) {
     case BERTH_LAZY_LOOK:
-        return settle_passed(pool);
+        return batch_bytes(pool) > 0 && settle_passed(pool);
     case BERTH_LAZY_CLOSE:
         if (berth__device_capturing())
             return false;
         if (!berth__order_is_known(context_of(pool)))
             return pass_open(pool) | settle_passed(pool);
-        close_batch(pool, NULL, NULL);
-        return settle_passed(pool);
+        return close_open(pool) | settle_passed(pool);
     default:
         return wait_oldest(pool);
     }
@@ -492,12 +651,27 @@ static bool is_worth_waiting(struct berth_pool *pool, uint64_t size,
                              (bytes > WAIT_LEAST && bytes > reserved >> WAIT_LEAST_SHIFT));
 }
 
+/* Whether the driver is to be asked for another `size` bytes before a batch is closed. */
+static bool is_saving_points(struct berth_pool *pool, uint64_t size)
+{
+    uint64_t room = berth__lazy_room();
+    bool is_saving;
+
+    berth__pool_lock(pool);
+    is_saving = berth__lazy_bytes(pool) + size <= pool->lazy.allowance && size <= room &&
+                berth__pool_reserved(pool) <= room - size;
+    berth__pool_unlock(pool);
+    return is_saving;
+}
+
 bool berth__lazy_take(struct berth_pool *pool, uint64_t size, enum berth_lazy_elsewhere elsewhere,
                       bool (*take)(struct berth_pool *pool, void *argument), void *argument)
 {
     if (berth__lazy_reclaim(pool, BERTH_LAZY_LOOK) && take(pool, argument))
         return true;
     if (elsewhere == BERTH_LAZY_CHEAP && !is_worth_waiting(pool, size, elsewhere))
+        return false;
+    if (elsewhere != BERTH_LAZY_NOWHERE && is_saving_points(pool, size))
         return false;
     if (berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE) && take(pool, argument))
         return true;
@@ -537,6 +711,12 @@ bool berth__lazy_reclaim_all(struct berth_pool *pool)
 
     if (!something_waits(pool) || !context_hold(pool))
         return false;
+    /* Memory is wanted elsewhere: nothing more is asked for to save points, until it is learnt
+     * anew.
+     */
+    berth__pool_lock(pool);
+    pool->lazy.allowance = 0;
+    berth__pool_unlock(pool);
     any = reclaim_all(pool);
     berth__pool_count_released(pool, HOLD_BYTES);
     return any;
@@ -545,7 +725,7 @@ bool berth__lazy_reclaim_all(struct berth_pool *pool)
 /* What waits in the oldest batch goes into `batch`. False if there is none that can. */
 static bool absorb_oldest(struct berth_pool *pool, struct berth_lazy_batch *batch)
 {
-    struct berth_lazy_batch *oldest = oldest_take(pool);
+    struct berth_lazy_batch *oldest = oldest_take(pool, NULL);
     struct berth_order_point *point;
 
     if (!oldest)
@@ -602,8 +782,13 @@ void berth__lazy_drop(struct berth_pool *pool)
 {
     struct berth_lazy_batch *next;
 
-    for (struct berth_cache *cache = pool->caches; cache; cache = cache->next)
-        cell_empty(cache);
+    for (struct berth_cache *cache = pool->caches; cache; cache = cache->next) {
+        berth__cache_lock(cache);
+        cell_clear(cache);
+        berth__cache_unlock(cache);
+    }
+    pool->lazy.allowance = 0;
+    pool->lazy.small_closes = 0;
     for (struct berth_lazy_batch *batch = pool->lazy.batches; batch; batch = next) {
         next = batch->next;
         batch_empty(pool, batch);

@@ -29,7 +29,9 @@ struct berth_lazy_batch {
     struct berth_lazy_batch *next; /* older first */
     struct berth_block *blocks;    /* linked by `waiting` */
     uint64_t bytes;
+    uint64_t count;                  /* of blocks that were ever put in */
     struct berth_order_point *point; /* NULL: none could be recorded yet */
+    struct berth_cache *owner;       /* whose blocks they were; NULL: of several threads */
     bool is_busy;
 };
 
@@ -37,6 +39,7 @@ struct berth_lazy_batch {
 struct berth_lazy_cell {
     struct berth_block *blocks;
     uint32_t count;
+    uint64_t granted; /* of the pool's `granted`: the bytes may not be more */
     _Atomic uint64_t bytes;
 };
 
@@ -44,9 +47,19 @@ struct berth_lazy {
     struct berth_lazy_batch *batches;
     struct berth_lazy_batch *joined; /* the batch that a block joins under this lock */
     _Atomic uint64_t batch_bytes;    /* of all batches */
-    _Atomic uint64_t cells;          /* at least the number of open batches, by which they share */
+    _Atomic uint64_t granted;        /* what open batches may have, in sum */
+    _Atomic uint64_t open_most;      /* what may be granted where memory is to be tight */
+    /*
+     * So much may wait before a batch is closed for the sake of one allocation, and how often in
+     * turn that was done for few blocks.
+     */
+    uint64_t allowance;
+    unsigned small_closes;
     struct berth_slab slab;
 };
+
+/* How large a pool may be for the sake of few points. Where memory is to be tight, none is. */
+uint64_t berth__lazy_room(void);
 
 /* Whether frees in this context may be lazy: the option says so, or `is_wanted`; and it can be. */
 bool berth__lazy_is_possible(berth_cu_context context, bool is_wanted);
@@ -56,6 +69,12 @@ bool berth__lazy_is_possible(berth_cu_context context, bool is_wanted);
  * what cuMemFree would have answered, with the block LIVE again.
  */
 int berth__lazy_free(struct berth_block *block);
+
+/*
+ * Makes what the calling thread has freed its cache's, if it has passed; true if any has. Blocks so
+ * stay with a thread, whose processor knows their records.
+ */
+bool berth__lazy_look_own(struct berth_pool *pool);
 
 /*
  * Before the pool asks for memory: makes what waits the pool's. Step by step: BERTH_LAZY_LOOK takes

@@ -339,7 +339,7 @@ static void a_point_that_fails_is_what_cuMemFree_answers(void **state)
 {
     berth_cu_result (*record)(berth_cu_context, berth_cu_event) = berth__driver.cuCtxRecordEvent;
     berth_cu_result (*synchronise)(void) = berth__driver.cuCtxSynchronize;
-    uintptr_t small = alloc(SIZE), large;
+    uintptr_t small = alloc((uint64_t)8 << 20), large;
 
     set_option("waiting-max", "32M");
     large = alloc((uint64_t)12 << 20);
@@ -348,7 +348,7 @@ static void a_point_that_fails_is_what_cuMemFree_answers(void **state)
     berth__driver.cuCtxSynchronize = refuse_wait;
     /* Too large for the open batch: it is closed. */
     assert_int_equal(berth__device_result(berth__pool_free(large)), 700);
-    assert_true(waiting() >= SIZE && waiting() < (uint64_t)12 << 20);
+    assert_true(waiting() >= (uint64_t)8 << 20 && waiting() < (uint64_t)12 << 20);
     berth__driver.cuCtxSynchronize = synchronise;
     /* Without points a free waits for the context. */
     assert_int_equal(berth__pool_free(large), 0);
@@ -367,6 +367,29 @@ static void what_waits_has_a_cap(void **state)
         assert_int_equal(berth__pool_free(block[i]), 0);
         assert_true(waiting() <= BERTH_MIB);
     }
+}
+
+/* The same few large blocks again and again share points with some more, within what may wait. */
+static void large_blocks_share_points(void **state)
+{
+    enum { PAIRS = 8192, MORE = 1024 };
+    struct berth_pool_audit audit;
+    uint64_t before = 0;
+
+    for (unsigned i = 0; i < PAIRS; i++) {
+        if (i == PAIRS - MORE)
+            before = atomic_load(&berth__lazy_counts.points);
+        assert_int_equal(berth__pool_free(alloc(8 * BERTH_MIB)), 0);
+    }
+    assert_true(atomic_load(&berth__lazy_counts.points) - before <= MORE / 32);
+    berth__pool_audit(&audit);
+    assert_true(audit.reserved <= BERTH_GIB / 2);
+    /* Memory that is wanted elsewhere is not had again for that. */
+    berth__pool_release_cached(BERTH_POOL_ALL_DEVICES);
+    before = atomic_load(&berth__lazy_counts.points);
+    assert_int_equal(berth__pool_free(alloc(8 * BERTH_MIB)), 0);
+    assert_int_equal(berth__pool_free(alloc(8 * BERTH_MIB)), 0);
+    assert_int_equal(atomic_load(&berth__lazy_counts.points), before + 1);
 }
 
 /* A large block that a thread kept could not join its neighbours. */
@@ -719,6 +742,7 @@ int main(void)
         CASE(an_older_driver_records_each_stream),
         CASE(a_point_that_fails_is_what_cuMemFree_answers),
         CASE(what_waits_has_a_cap),
+        CASE(large_blocks_share_points),
         CASE(among_all_sizes_a_large_block_goes_to_the_pool),
         CASE(a_destroyed_context_takes_what_waits_along),
         CASE(what_waits_is_had_although_nobody_may_ask),
