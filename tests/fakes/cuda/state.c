@@ -12,7 +12,9 @@
 
 enum phase { PHASE_BEFORE, PHASE_UP, PHASE_DOWN, PHASE_FORKED };
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+/* Most calls hold it for some hundred instructions; a thread that slept each time that it meets
+ * another would take a hundred times as long as on a real driver, whose locks spin. */
+static pthread_mutex_t mutex = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
 static pthread_cond_t progress = PTHREAD_COND_INITIALIZER;
 static atomic_int phase = PHASE_BEFORE;
 static pthread_key_t thread_key;
