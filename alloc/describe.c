@@ -9,6 +9,9 @@
 int (*berth__describe_host)(const void *p, struct berth_block_info *ret);
 int (*berth__describe_device)(const void *p, struct berth_block_info *ret);
 
+int (*berth__detail_host)(const void *p, struct berth_block_detail *ret);
+int (*berth__detail_device)(const void *p, struct berth_block_detail *ret);
+
 /* The structure as version 0.1 of the API has it: a program cannot know of a smaller one. */
 #define INFO_SIZE_LEAST (offsetof(struct berth_block_info, rule) + sizeof(const char *))
 

@@ -11,6 +11,26 @@
 
 #include "alloc/types.h"
 
+/*
+ * The same with what the public structure has no room for. A host block may be freed while it is
+ * looked at: what is told then is of one that was there a moment ago.
+ */
+struct berth_block_detail {
+    uintptr_t base;
+    uint64_t requested, held;
+    enum berth_side side;
+    berth_tier_id tier;
+    enum berth_tag tag;
+    enum berth_tag_source tagged_by;
+    berth_site_id site;
+    uint32_t rule;    /* UINT32_MAX: none placed it */
+    uint64_t version; /* of the table that decided; 0: there was none */
+    uint64_t age_ns;  /* 0: not known */
+    uint64_t offset;  /* of a host block in its window, as in the tier's file */
+};
+extern BERTH_SHARED int (*berth__detail_host)(const void *p, struct berth_block_detail *ret);
+extern BERTH_SHARED int (*berth__detail_device)(const void *p, struct berth_block_detail *ret);
+
 extern BERTH_SHARED int (*berth__describe_host)(const void *p, struct berth_block_info *ret);
 extern BERTH_SHARED int (*berth__describe_device)(const void *p, struct berth_block_info *ret);
 

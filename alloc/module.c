@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/module.h"
 
+#include "alloc/build_hash.h"
+#include "alloc/module_file.h"
 #include "alloc/module_symbols.h"
 #include "alloc/module_walk.h"
 #include "alloc/site_store.h"
@@ -22,9 +24,13 @@ struct berth_module {
     uintptr_t start, end;
     uint64_t build;                                 /* hash of its build id, or 0 */
     _Atomic(struct berth_module_symbols *) symbols; /* NULL until ordered */
+    _Atomic(struct berth_module_file *) file;       /* NULL until looked for; NO_FILE: none */
     _Atomic uint64_t seen;                          /* number of the last pass that met it */
     _Atomic bool gone;
 };
+
+/* The file of the module cannot be had, or names no functions. */
+#define NO_FILE ((struct berth_module_file *)1)
 
 /* A named address: what the trie keeps. */
 struct named {
@@ -59,6 +65,8 @@ struct pass {
     unsigned waiting_count; /* modules whose symbols were collected, to be ordered */
     struct berth_module *waiting[BERTH_SITE_FRAMES_MAX];
     struct berth_module_symbols *collected[BERTH_SITE_FRAMES_MAX];
+    /* By address: the module that may name it by its file, once no lock is held. */
+    struct berth_module *by_file[BERTH_SITE_FRAMES_MAX];
 };
 
 /* What the callback knows of the module that it was called for. */
@@ -108,15 +116,6 @@ static const char *module_name(const struct loaded *loaded)
     return loaded->first ? program_name() : "?";
 }
 
-static uint64_t hash_bytes(const unsigned char *bytes, size_t size)
-{
-    uint64_t hash = 0xcbf29ce484222325u;
-
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ bytes[i]) * 0x100000001b3u;
-    return hash;
-}
-
 /* The hash of the build id in one PT_NOTE segment of [at, end), or 0. */
 static uint64_t note_build_id(uintptr_t at, uintptr_t end)
 {
@@ -130,7 +129,7 @@ static uint64_t note_build_id(uintptr_t at, uintptr_t end)
             return 0;
         if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 &&
             memcmp(note + 1, "GNU", 4) == 0)
-            return hash_bytes(data, note->n_descsz);
+            return berth__build_hash(data, note->n_descsz);
         at += sizeof(*note) + name_size + data_size;
     }
     return 0;
@@ -193,6 +192,8 @@ static struct berth_module *module_new(const struct loaded *loaded, uint64_t bui
         return NULL;
     m->name = twin ? twin->name : module_name(loaded);
     m->path = twin ? twin->path : berth__site_store_text(path, strlen(path));
+    if (twin)
+        atomic_init(&m->file, atomic_load_explicit(&twin->file, memory_order_acquire));
     if (twin)
         atomic_init(&m->symbols, atomic_load_explicit(&twin->symbols, memory_order_acquire));
     m->base = (uintptr_t)loaded->info->dlpi_addr;
@@ -263,18 +264,78 @@ static const struct berth_module_frame *named_add(uintptr_t address,
     return kept ? &((struct named *)kept)->frame : NULL;
 }
 
-/* Names one address of a module whose symbols are ordered. */
-static const struct berth_module_frame *name_address(struct berth_module *m,
-                                                     struct berth_module_symbols *symbols,
-                                                     const struct berth_module_tables *tables,
-                                                     uintptr_t address)
+/* Keeps the name of an address of the module; `symbol`, which begins at `start`, may be NULL. */
+static const struct berth_module_frame *keep_name(const struct berth_module *m, uintptr_t address,
+                                                  const char *symbol, uint64_t start)
 {
-    struct berth_module_frame frame = {.name = {.module = m->name}, .module = m};
-    uint64_t start = 0;
+    struct berth_module_frame frame = {
+        .name = {.module = m->name,
+                 .symbol = symbol,
+                 .offset = symbol ? address - m->base - start : address - m->start,
+                 .path = m->path,
+                 .address = address - m->base,
+                 .build = m->build},
+        .module = m,
+    };
 
-    frame.name.symbol = berth__module_symbols_name(symbols, tables, address - 1 - m->base, &start);
-    frame.name.offset = frame.name.symbol ? address - m->base - start : address - m->start;
     return named_add(address, frame);
+}
+
+/* The file's functions, looked for once; NULL where there are none. */
+static struct berth_module_file *module_file(struct berth_module *m)
+{
+    struct berth_module_file *file = atomic_load_explicit(&m->file, memory_order_acquire);
+    struct berth_module_file *found;
+
+    if (!file) {
+        found = berth__module_file_read(m->path, m->build);
+        /* Two threads may both read it: the first stays. */
+        if (!atomic_compare_exchange_strong_explicit(&m->file, &file, found ? found : NO_FILE,
+                                                     memory_order_acq_rel, memory_order_acquire)) {
+            if (found)
+                berth__module_file_free(found);
+        } else {
+            file = found ? found : NO_FILE;
+        }
+    }
+    return file == NO_FILE ? NULL : file;
+}
+
+/* Names what the dynamic symbol tables did not, by the modules' files. Without any lock. */
+static void pass_name_by_file(struct pass *pass)
+{
+    for (unsigned i = 0; i < pass->count; i++) {
+        struct berth_module *m = pass->by_file[i];
+        uintptr_t address = (uintptr_t)pass->addresses[i];
+        struct berth_module_file *file;
+        const char *symbol = NULL;
+        uint64_t start = 0;
+
+        pass->by_file[i] = NULL;
+        if (!m || pass->ret[i])
+            continue;
+        file = module_file(m);
+        if (file)
+            symbol = berth__module_file_name(file, address - 1 - m->base, &start);
+        pass->ret[i] = keep_name(m, address, symbol, start);
+        pass->no_memory |= !pass->ret[i];
+    }
+}
+
+/* Names one address of a module whose symbols are ordered; false: by its file, perhaps. */
+static bool pass_name_one(struct pass *pass, unsigned index, struct berth_module *m,
+                          struct berth_module_symbols *symbols,
+                          const struct berth_module_tables *tables)
+{
+    uintptr_t address = (uintptr_t)pass->addresses[index];
+    uint64_t start = 0;
+    const char *symbol = berth__module_symbols_name(symbols, tables, address - 1 - m->base, &start);
+
+    if (!symbol && atomic_load_explicit(&m->file, memory_order_acquire) != NO_FILE)
+        return false;
+    pass->ret[index] = keep_name(m, address, symbol, start);
+    pass->no_memory |= !pass->ret[index];
+    return true;
 }
 
 /* Names what lies in this module, or collects its symbols, which are to be ordered first. */
@@ -298,8 +359,8 @@ static void pass_name(struct pass *pass, const struct loaded *loaded, struct ber
 
         if (pass->ret[i] || address - 1 < loaded->start || address - 1 >= loaded->end)
             continue;
-        pass->ret[i] = name_address(m, symbols, &tables, address);
-        pass->no_memory |= !pass->ret[i];
+        if (!pass_name_one(pass, i, m, symbols, &tables))
+            pass->by_file[i] = m;
     }
 }
 
@@ -405,6 +466,7 @@ static bool pass_run(struct pass *pass)
     if (pass->compare)
         pass_mark_gone(pass);
     pass_order(pass);
+    pass_name_by_file(pass);
     return pass->waiting_count > 0 && !pass->no_memory;
 }
 

@@ -14,8 +14,9 @@
 struct function {
     uint64_t start; /* as in the file: less the module's base */
     uint32_t size;
-    uint32_t symbol; /* in the dynamic symbol table */
+    uint32_t name; /* in the table of strings */
     uint32_t parent;
+    uint32_t is_weak;
 };
 
 /* Immutable once ordered, but for `names`, which is filled as names are asked for. */
@@ -131,7 +132,7 @@ static bool is_function(const ElfW(Sym) * symbol)
 }
 
 /* A mapping with room for `count` functions: this structure, the names' slots, the functions. */
-static struct berth_module_symbols *symbols_new(uint32_t count)
+struct berth_module_symbols *berth__module_symbols_new(uint32_t count)
 {
     size_t head = sizeof(struct berth_module_symbols) + count * sizeof(_Atomic(const char *));
     size_t size = head + count * sizeof(struct function);
@@ -150,6 +151,19 @@ void berth__module_symbols_free(struct berth_module_symbols *symbols)
     munmap(symbols, symbols->mapped);
 }
 
+void berth__module_symbols_add(struct berth_module_symbols *symbols, const ElfW(Sym) * symbol,
+                               uint32_t count)
+{
+    for (; count-- > 0; symbol++)
+        if (is_function(symbol))
+            symbols->functions[symbols->count++] = (struct function){
+                .start = symbol->st_value,
+                .size = symbol->st_size < UINT32_MAX ? (uint32_t)symbol->st_size : UINT32_MAX,
+                .name = symbol->st_name,
+                .is_weak = symbol->st_info >> 4 == STB_WEAK,
+            };
+}
+
 struct berth_module_symbols *berth__module_symbols_collect(const struct berth_module_tables *tables)
 {
     struct berth_module_symbols *symbols;
@@ -157,19 +171,10 @@ struct berth_module_symbols *berth__module_symbols_collect(const struct berth_mo
 
     for (uint32_t i = 0; i < tables->symbol_count; i++)
         count += is_function(&tables->symbols[i]);
-    symbols = symbols_new(count);
+    symbols = berth__module_symbols_new(count);
     if (!symbols)
         return NULL;
-    for (uint32_t i = 0; i < tables->symbol_count && symbols->count < count; i++) {
-        const ElfW(Sym) *symbol = &tables->symbols[i];
-
-        if (is_function(symbol))
-            symbols->functions[symbols->count++] = (struct function){
-                .start = symbol->st_value,
-                .size = symbol->st_size < UINT32_MAX ? (uint32_t)symbol->st_size : UINT32_MAX,
-                .symbol = i,
-            };
-    }
+    berth__module_symbols_add(symbols, tables->symbols, tables->symbol_count);
     symbols->table_count = tables->symbol_count;
     return symbols;
 }
@@ -239,29 +244,29 @@ static uint32_t function_at(const struct berth_module_symbols *symbols, uint64_t
     return at;
 }
 
-static const char *symbol_name(const struct berth_module_tables *tables, uint32_t symbol,
-                               size_t *ret_length)
+/* The dynamic symbol table's strings, as berth_module_namer. */
+static const char *table_name(void *context, uint32_t name, int slot, size_t *ret_length)
 {
-    size_t at = tables->symbols[symbol].st_name;
+    const struct berth_module_tables *tables = context;
 
+    (void)slot;
     *ret_length =
-        at < tables->names_size ? strnlen(tables->names + at, tables->names_size - at) : 0;
-    return tables->names + at;
+        name < tables->names_size ? strnlen(tables->names + name, tables->names_size - name) : 0;
+    return tables->names + name;
 }
 
-/* Whether symbol `a` is the better of two names for one function; see the header. */
-static bool is_better_name(const struct berth_module_tables *tables, uint32_t a, uint32_t b)
+/* Whether function `a` has the better name of two for one function; see the header. */
+static bool is_better_name(const struct function *a, const struct function *b,
+                           berth_module_namer namer, void *context)
 {
-    bool weak_a = tables->symbols[a].st_info >> 4 == STB_WEAK;
-    bool weak_b = tables->symbols[b].st_info >> 4 == STB_WEAK;
     size_t length_a, length_b, bars_a, bars_b;
-    const char *name_a = symbol_name(tables, a, &length_a);
-    const char *name_b = symbol_name(tables, b, &length_b);
+    const char *name_a = namer(context, a->name, 0, &length_a);
+    const char *name_b = namer(context, b->name, 1, &length_b);
 
     if (length_a == 0 || length_b == 0)
         return length_a > 0;
-    if (weak_a != weak_b)
-        return weak_b;
+    if (a->is_weak != b->is_weak)
+        return b->is_weak;
     bars_a = strspn(name_a, "_");
     bars_b = strspn(name_b, "_");
     if (bars_a != bars_b)
@@ -272,8 +277,8 @@ static bool is_better_name(const struct berth_module_tables *tables, uint32_t a,
 }
 
 /* Of the functions that start where `at` does and contain `value`, the one with the best name. */
-static uint32_t best_named(const struct berth_module_symbols *symbols,
-                           const struct berth_module_tables *tables, uint32_t at, uint64_t value)
+static uint32_t best_named(const struct berth_module_symbols *symbols, uint32_t at, uint64_t value,
+                           berth_module_namer namer, void *context)
 {
     const struct function *f = symbols->functions;
     uint64_t start = f[at].start;
@@ -282,25 +287,26 @@ static uint32_t best_named(const struct berth_module_symbols *symbols,
     while (at > 0 && f[at - 1].start == start)
         at--;
     for (; at < symbols->count && f[at].start == start; at++)
-        if (start + f[at].size > value && is_better_name(tables, f[at].symbol, f[best].symbol))
+        if (at != best && start + f[at].size > value &&
+            is_better_name(&f[at], &f[best], namer, context))
             best = at;
     return best;
 }
 
-const char *berth__module_symbols_name(struct berth_module_symbols *symbols,
-                                       const struct berth_module_tables *tables, uint64_t value,
-                                       uint64_t *ret_start)
+const char *berth__module_symbols_name_by(struct berth_module_symbols *symbols, uint64_t value,
+                                          berth_module_namer namer, void *context,
+                                          uint64_t *ret_start)
 {
     uint32_t at = function_at(symbols, value);
     const char *name, *kept;
     size_t length;
 
-    if (at == NO_PARENT || tables->symbol_count != symbols->table_count)
+    if (at == NO_PARENT)
         return NULL;
-    at = best_named(symbols, tables, at, value);
+    at = best_named(symbols, at, value, namer, context);
     kept = atomic_load_explicit(&symbols->names[at], memory_order_acquire);
     if (!kept) {
-        name = symbol_name(tables, symbols->functions[at].symbol, &length);
+        name = namer(context, symbols->functions[at].name, 0, &length);
         kept = length > 0 ? berth__site_store_text(name, length) : NULL;
         /* Two threads may both copy it: either copy is right, and neither is ever freed. */
         if (kept)
@@ -308,4 +314,14 @@ const char *berth__module_symbols_name(struct berth_module_symbols *symbols,
     }
     *ret_start = symbols->functions[at].start;
     return kept;
+}
+
+const char *berth__module_symbols_name(struct berth_module_symbols *symbols,
+                                       const struct berth_module_tables *tables, uint64_t value,
+                                       uint64_t *ret_start)
+{
+    if (tables->symbol_count != symbols->table_count)
+        return NULL;
+    return berth__module_symbols_name_by(symbols, value, table_name, (void *)(uintptr_t)tables,
+                                         ret_start);
 }

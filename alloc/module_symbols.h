@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The functions that a loaded module exports, ordered by address: an index into the dynamic symbol
- * table that the loader has mapped.
+ * The functions of a loaded module, ordered by address: an index into the dynamic symbol table that
+ * the loader has mapped, or into the symbol table of the module's file (alloc/module_file.h).
  *
  * Symbols and names are read while the module is known to be loaded (berth__module_symbols_collect
  * and _name); ordering needs only the index's own memory.
@@ -30,6 +30,12 @@ struct berth_module_symbols;
 /* The functions, unordered as yet; NULL when there is no memory. The caller owns it. */
 struct berth_module_symbols *
 berth__module_symbols_collect(const struct berth_module_tables *tables);
+
+/* The same step by step: an index with room for `count` symbols, to which they are added. */
+struct berth_module_symbols *berth__module_symbols_new(uint32_t count);
+void berth__module_symbols_add(struct berth_module_symbols *symbols, const ElfW(Sym) * symbol,
+                               uint32_t count);
+
 void berth__module_symbols_order(struct berth_module_symbols *symbols);
 void berth__module_symbols_free(struct berth_module_symbols *symbols);
 
@@ -42,5 +48,15 @@ void berth__module_symbols_free(struct berth_module_symbols *symbols);
 const char *berth__module_symbols_name(struct berth_module_symbols *symbols,
                                        const struct berth_module_tables *tables, uint64_t value,
                                        uint64_t *ret_start);
+
+/*
+ * The same where strings are read one by one: `namer` gives the string at `name`, with its length,
+ * 0 for none. What it gave for one slot (0, 1) stays while it gives for the other.
+ */
+typedef const char *(*berth_module_namer)(void *context, uint32_t name, int slot,
+                                          size_t *ret_length);
+const char *berth__module_symbols_name_by(struct berth_module_symbols *symbols, uint64_t value,
+                                          berth_module_namer namer, void *context,
+                                          uint64_t *ret_start);
 
 #endif

@@ -17,6 +17,8 @@ enum berth_option_type { BERTH_OPTION_SIZE, BERTH_OPTION_COUNT_TYPE, BERTH_OPTIO
 
 /* Choices of the option `control`. */
 enum berth_control { BERTH_CONTROL_AUTO, BERTH_CONTROL_ALWAYS, BERTH_CONTROL_NEVER };
+/* Choices of the option `sites`. */
+enum berth_sites { BERTH_SITES_POLICY, BERTH_SITES_ALWAYS };
 /* Choices of the option `host`. */
 enum berth_host { BERTH_HOST_AUTO, BERTH_HOST_ON, BERTH_HOST_OFF };
 /* Choices of the option `segments`; see alloc/pool.h. */
@@ -39,6 +41,8 @@ enum berth_free { BERTH_FREE_SYNC, BERTH_FREE_LAZY };
       "Blocks of at least this size are accounted one by one, and their call sites are read.")     \
     X(SITE_DEPTH, "site-depth", COUNT_TYPE, 32, 1, 128, "", "frames",                              \
       "How many frames of a call path are read.")                                                  \
+    X(SITES, "sites", CHOICE, BERTH_SITES_POLICY, 0, 0, "policy|always", "",                       \
+      "Whether the call sites of blocks are read: where the policy names some, or always.")        \
     X(CONTROL, "control", CHOICE, BERTH_CONTROL_AUTO, 0, 0, "auto|always|never", "",               \
       "When the control socket opens: at the first cuInit or placed block, always, or never.")     \
     X(HOST, "host", CHOICE, BERTH_HOST_AUTO, 0, 0, "auto|on|off", "",                              \

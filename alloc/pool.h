@@ -98,6 +98,7 @@ struct berth_block_view {
     berth_site_id site;
     uint64_t table_version;
     uint32_t rule;
+    uint64_t age_ns; /* of a block whose site is known, else 0 */
 };
 
 /*

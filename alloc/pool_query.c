@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/birth.h"
 #include "alloc/page_map.h"
 #include "alloc/pool_parts.h"
 #include "alloc/range.h"
@@ -57,6 +58,9 @@ static bool view_block(const struct berth_block *block, struct berth_block_view 
         .site = __atomic_load_n(&block->site, __ATOMIC_RELAXED),
         .table_version = __atomic_load_n(&block->table_version, __ATOMIC_RELAXED),
         .rule = __atomic_load_n(&block->rule, __ATOMIC_RELAXED),
+        .age_ns = __atomic_load_n(&block->site, __ATOMIC_RELAXED) == 0
+                      ? 0
+                      : berth__birth_short_age(__atomic_load_n(&block->birth, __ATOMIC_RELAXED)),
     };
     return berth__block_state(block) == BERTH_BLOCK_LIVE &&
            __atomic_load_n(&block->id, __ATOMIC_RELAXED) == id;

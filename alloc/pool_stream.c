@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/pool_stream.h"
 
+#include "alloc/birth.h"
 #include "alloc/order.h"
 #include "alloc/page_map.h"
 #include "alloc/pool_foreign.h"
@@ -374,6 +375,8 @@ int berth__stream_find_block(uintptr_t address, struct berth_block_view *ret)
         .site = atomic_load(&block->site),
         .table_version = atomic_load(&block->table_version),
         .rule = atomic_load(&block->rule),
+        .age_ns =
+            atomic_load(&block->site) == 0 ? 0 : berth__birth_short_age(atomic_load(&block->birth)),
     };
     return 0;
 }

@@ -36,6 +36,10 @@ struct berth_site_frame {
     const char *module; /* base name of the file as it was loaded, or "?" */
     const char *symbol; /* mangled; NULL where none is known */
     uint64_t offset;    /* from the symbol, else from the module's start, else the address */
+    /* Where that is in the file: for those who read more of it than the symbols. */
+    const char *path; /* as the loader has it: "" for the program itself; NULL: in no module */
+    uint64_t address; /* as the file counts addresses */
+    uint64_t build;   /* berth__build_hash() of the module's build id; 0 = it has none */
 };
 
 /*

@@ -8,7 +8,6 @@
 #include "alloc/tier_ops.h"
 #include "hooks/callsite.h"
 #include "ipc/control.h"
-#include "pmem/gate.h"
 #include "pmem/table.h"
 #ifdef BERTH_MALLOC_SIDE
 #include "hooks/libc_state.h"
@@ -168,8 +167,17 @@ static void install_policy(void)
         berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_POLICY, "%s: %s; no policy is in force", path, why);
     berth__table_set_told(NULL);
     munmap(bytes, size);
-    if ((berth__gate.site_threshold != SIZE_MAX || berth__gate.device_site_threshold != SIZE_MAX) &&
-        berth__callsite_load(why, sizeof(why)) < 0)
+}
+
+/* The policy, or what holds without one; and what call sites are read with, where they are. */
+static void install(void)
+{
+    char why[BERTH_TABLE_WHY_MAX];
+
+    install_policy();
+    if (berth__table_version() == 0)
+        berth__table_update_gate();
+    if (berth__table_reads_sites() && berth__callsite_load(why, sizeof(why)) < 0)
         berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_SITE, "%s; call paths are return addresses alone",
                    why);
 }
@@ -214,9 +222,7 @@ BERTH_EXPORT __attribute__((constructor)) void berth__bootstrap_malloc(void)
         berth__libc_state_learn();
         if (berth__bootstrap_device)
             berth__bootstrap_device();
-        install_policy();
-        if (berth__table_version() == 0)
-            berth__table_update_gate();
+        install();
     }
     berth__thread.inside--;
     errno = saved_errno;
@@ -305,7 +311,7 @@ __attribute__((constructor)) static void bootstrap_cuda(void)
     if (bootstrap_common()) {
         berth__bootstrap_device();
         if (!berth__bootstrap_malloc)
-            install_policy();
+            install();
         install_plan();
         want_trace();
         berth__control_load_callsite = berth__callsite_load;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hooks/cuda_driver_tag.h"
 
+#include "alloc/describe.h"
 #include "alloc/limit.h"
 #include "alloc/options.h"
 #include "alloc/pool_stream.h"
@@ -29,7 +30,8 @@ static berth_site_id decide(uint64_t size, const void *return_address, struct be
     /* Smaller blocks do not count. */
     if (size >= berth__option(BERTH_OPTION_RECORD_THRESHOLD))
         berth__thread.sequence++;
-    if (berth__table_version() == 0) {
+    if (berth__table_version() == 0 &&
+        size < atomic_load_explicit(&berth__gate.device_site_threshold, memory_order_relaxed)) {
         ret->version = 0;
         ret->rule = BERTH_RULE_NONE;
         ret->tag = request.tag;
@@ -185,21 +187,44 @@ int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_
     return r;
 }
 
-int berth__cuda_describe(const void *p, struct berth_block_info *ret)
+int berth__cuda_detail(const void *p, struct berth_block_detail *ret)
 {
-    static __thread char rule_name[BERTH_NAME_MAX];
     struct berth_block_view view;
 
     if (berth__pool_find((uintptr_t)p, &view) < 0 &&
         berth__stream_find_block((uintptr_t)p, &view) < 0)
         return -ENOENT;
-    ret->base = (const void *)view.base;
-    ret->requested = view.requested;
-    ret->held = view.held;
-    ret->tag = view.tag;
-    ret->tier = berth__tier(view.tier)->name;
-    ret->rule = view.rule == BERTH_RULE_NONE
+    *ret = (struct berth_block_detail){
+        .base = view.base,
+        .requested = view.requested,
+        .held = view.held,
+        .side = BERTH_SIDE_DEVICE,
+        .tier = view.tier,
+        .tag = view.tag,
+        .tagged_by = view.tagged_by,
+        .site = view.site,
+        .rule = view.rule,
+        .version = view.table_version,
+        .age_ns = view.age_ns,
+    };
+    return 0;
+}
+
+int berth__cuda_describe(const void *p, struct berth_block_info *ret)
+{
+    static __thread char rule_name[BERTH_NAME_MAX];
+    struct berth_block_detail detail;
+    int r = berth__cuda_detail(p, &detail);
+
+    if (r < 0)
+        return r;
+    ret->base = (const void *)detail.base;
+    ret->requested = detail.requested;
+    ret->held = detail.held;
+    ret->tag = detail.tag;
+    ret->tier = berth__tier(detail.tier)->name;
+    ret->rule = detail.rule == BERTH_RULE_NONE
                     ? ""
-                    : berth__table_rule_name(view.table_version, view.rule, rule_name);
+                    : berth__table_rule_name(detail.version, detail.rule, rule_name);
     return 0;
 }

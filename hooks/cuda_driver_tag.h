@@ -25,5 +25,8 @@ int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_
 
 /* berth_describe() for device addresses; see alloc/describe.h. */
 int berth__cuda_describe(const void *p, struct berth_block_info *ret);
+/* The same with all that is known (alloc/describe.h). */
+struct berth_block_detail;
+int berth__cuda_detail(const void *p, struct berth_block_detail *ret);
 
 #endif

@@ -109,6 +109,7 @@ static void publish(const struct berth_driver *driver)
     if (!atomic_flag_test_and_set(&taken)) {
         berth__driver = *driver;
         berth__describe_device = berth__cuda_describe;
+        berth__detail_device = berth__cuda_detail;
         pthread_atfork(NULL, NULL, forget_in_child);
         atomic_store_explicit(&berth__real_is_bound, true, memory_order_release);
     }

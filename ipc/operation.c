@@ -6,12 +6,14 @@
 #include "ipc/account.h"
 #include "ipc/control.h"
 #include "ipc/entry_path_json.h"
+#include "ipc/explain_json.h"
 #include "ipc/failure.h"
 #include "ipc/json.h"
 #include "ipc/limit_json.h"
 #include "ipc/plan_json.h"
 #include "ipc/shared_json.h"
 #include "ipc/shared_tier.h"
+#include "ipc/site_json.h"
 #include "ipc/snapshot.h"
 #include "ipc/table_json.h"
 #include "ipc/trace_json.h"
@@ -301,6 +303,29 @@ static int run_trim(struct call *call)
     return berth__limit_json_trim(call->request, call->reply, &call->failure);
 }
 
+static int run_sites(struct call *call)
+{
+    int64_t first;
+    int r = read_number(call, "first", 0, &first);
+
+    return r == 0 ? berth__site_json_accounts(call->reply, (uint64_t)first) : r;
+}
+
+static int run_sites_paths(struct call *call)
+{
+    return berth__site_json_paths(call->request, call->reply, &call->failure);
+}
+
+static int run_sites_read(struct call *call)
+{
+    return berth__site_json_read(call->request, call->reply, &call->failure);
+}
+
+static int run_explain(struct call *call)
+{
+    return berth__explain_json(call->request, call->reply, &call->failure);
+}
+
 static const struct operation operations[] = {
     {"ping", run_ping},
     {"stat", run_stat},
@@ -321,6 +346,10 @@ static const struct operation operations[] = {
     {"trace.stop", run_trace_stop},
     {"trace.state", run_trace_state},
     {"snapshot", run_snapshot},
+    {"sites", run_sites},
+    {"sites.paths", run_sites_paths},
+    {"sites.read", run_sites_read},
+    {"explain", run_explain},
     {"limit", run_limit},
     {"trim", run_trim},
 };

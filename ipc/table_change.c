@@ -19,7 +19,7 @@ struct change {
     const char **places;
 };
 
-/* Whether some part of the table names a call path. */
+/* Whether some part of the table names a call path, or wants them all. */
 static bool names_sites(const void *bytes, size_t size)
 {
     struct berth_table_view view;
@@ -32,7 +32,10 @@ static bool names_sites(const void *bytes, size_t size)
     for (uint32_t i = 0; i < view.header->rules.count; i++)
         if (view.rules[i].pattern != 0)
             return true;
-    return false;
+    for (uint32_t i = 0; i < view.header->options.count; i++)
+        if (strcmp(berth__table_string(&view, view.options[i].name), "sites") == 0)
+            return true;
+    return berth__table_reads_sites();
 }
 
 int berth__table_json_apply(const void *bytes, size_t size, const char *origin,

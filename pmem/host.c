@@ -34,6 +34,7 @@ void berth__host_register(void)
     berth__tier_numa_register();
     berth__host_totals = fill_totals;
     berth__describe_host = berth__host_describe;
+    berth__detail_host = berth__host_detail;
 }
 
 static size_t at_least_one(size_t size)
@@ -309,11 +310,17 @@ size_t berth__host_resize(void *p, size_t size, size_t extra, int flags)
     return held;
 }
 
-int berth__host_describe(const void *p, struct berth_block_info *ret)
+/* The newest version of a table that has the low bits of a record's. */
+static uint64_t whole_version(const struct berth_record *record)
 {
-    static __thread char rule_name[BERTH_NAME_MAX];
-    struct berth_record record;
     uint64_t version = berth__table_version();
+
+    return version - ((version - record->version) & BERTH_RECORD_VERSION_MASK);
+}
+
+int berth__host_detail(const void *p, struct berth_block_detail *ret)
+{
+    struct berth_record record;
     const void *base;
     size_t held;
 
@@ -322,16 +329,39 @@ int berth__host_describe(const void *p, struct berth_block_info *ret)
     held = berth__arena_held(base);
     if ((const char *)p >= (const char *)base + held)
         return -ENOENT;
-    /* The newest version that has these low bits. */
-    version -= (version - record.version) & BERTH_RECORD_VERSION_MASK;
-    ret->base = base;
-    ret->requested = record.requested;
-    ret->held = held;
-    ret->tag = record.tag;
-    ret->tier = berth__tier(berth__window_tier(base))->name;
-    ret->rule = record.rule == BERTH_RULE_NONE
+    *ret = (struct berth_block_detail){
+        .base = (uintptr_t)base,
+        .requested = record.requested,
+        .held = held,
+        .side = BERTH_SIDE_HOST,
+        .tier = berth__window_tier(base),
+        .tag = record.tag,
+        .tagged_by = record.tagged_by,
+        .site = record.site,
+        .rule = record.rule,
+        .version = whole_version(&record),
+        .age_ns = berth__birth_now() - record.birth,
+        .offset = (uintptr_t)base - berth__window_base(berth__window_home(base)),
+    };
+    return 0;
+}
+
+int berth__host_describe(const void *p, struct berth_block_info *ret)
+{
+    static __thread char rule_name[BERTH_NAME_MAX];
+    struct berth_block_detail detail;
+    int r = berth__host_detail(p, &detail);
+
+    if (r < 0)
+        return r;
+    ret->base = (const void *)detail.base;
+    ret->requested = detail.requested;
+    ret->held = detail.held;
+    ret->tag = detail.tag;
+    ret->tier = berth__tier(detail.tier)->name;
+    ret->rule = detail.rule == BERTH_RULE_NONE
                     ? ""
-                    : berth__table_rule_name(version, record.rule, rule_name);
+                    : berth__table_rule_name(detail.version, detail.rule, rule_name);
     return 0;
 }
 

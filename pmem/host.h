@@ -51,7 +51,10 @@ void *berth__host_realloc(void *p, const struct berth_host_request *request, boo
 size_t berth__host_resize(void *p, size_t size, size_t extra, int flags);
 
 struct berth_block_info;
+struct berth_block_detail;
 /* What berth_describe() says of an address in a window; -ENOENT if no recorded block holds it. */
 int berth__host_describe(const void *p, struct berth_block_info *ret);
+/* The same with all that is known (alloc/describe.h). */
+int berth__host_detail(const void *p, struct berth_block_detail *ret);
 
 #endif

@@ -150,6 +150,8 @@ static void update_gate(const struct berth_loaded_table *table)
     size_t least = table && table->host_min_size < record ? table->host_min_size : record;
     unsigned sides = table ? table->site_sides : 0;
 
+    if (berth__option(BERTH_OPTION_SITES) == BERTH_SITES_ALWAYS)
+        sides = BERTH_SIDE_BOTH;
     atomic_store_explicit(&berth__gate.site_threshold, sides & BERTH_SIDE_HOST ? record : SIZE_MAX,
                           memory_order_relaxed);
     atomic_store_explicit(&berth__gate.device_site_threshold,
@@ -164,6 +166,13 @@ void berth__table_update_gate(void)
     pthread_mutex_lock(&state->lock);
     update_gate(atomic_load(&state->current));
     pthread_mutex_unlock(&state->lock);
+}
+
+bool berth__table_reads_sites(void)
+{
+    return atomic_load_explicit(&berth__gate.site_threshold, memory_order_relaxed) != SIZE_MAX ||
+           atomic_load_explicit(&berth__gate.device_site_threshold, memory_order_relaxed) !=
+               SIZE_MAX;
 }
 
 int berth__table_install(const void *bytes, size_t size, const char *origin, char *why,
@@ -207,6 +216,38 @@ const char *berth__table_rule_name(uint64_t version, uint32_t rule, char buffer[
         strcpy(buffer, berth__table_string(&table->view, table->view.rules[rule].name));
     berth__epoch_leave(token);
     return buffer;
+}
+
+int berth__table_judge_section(uint64_t version, uint32_t index,
+                               const struct berth_request *request, enum berth_verdict *ret)
+{
+    struct berth_epoch_token token;
+    struct berth_loaded_table *table = enter(&token);
+    int r = -ESTALE;
+
+    if (table && table->version == version) {
+        r = index < table->view.header->sites.count ? 0 : -ENOENT;
+        if (r == 0)
+            *ret = berth__table_match_section(table, index, request);
+    }
+    berth__epoch_leave(token);
+    return r;
+}
+
+int berth__table_judge_rule(uint64_t version, uint32_t index, const struct berth_request *request,
+                            enum berth_verdict *ret)
+{
+    struct berth_epoch_token token;
+    struct berth_loaded_table *table = enter(&token);
+    int r = -ESTALE;
+
+    if (table && table->version == version) {
+        r = index < table->view.header->rules.count ? 0 : -ENOENT;
+        if (r == 0)
+            *ret = berth__table_match_rule(table, index, request);
+    }
+    berth__epoch_leave(token);
+    return r;
 }
 
 int berth__table_rule_counts(uint64_t version, uint32_t rule, struct berth_rule_counts *ret)

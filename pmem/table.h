@@ -69,6 +69,33 @@ void berth__table_set_told(const char *names);
 /* Whether the user was told of this tier already. */
 bool berth__table_was_told(const char *tier);
 
+/* What one `site` section or rule of a table says of a request, asked afterwards. */
+enum berth_verdict {
+    BERTH_VERDICT_MATCHES,
+    BERTH_VERDICT_SIDE,      /* it speaks of the other side, or its places cannot serve this one */
+    BERTH_VERDICT_TAG,       /* it names other tags */
+    BERTH_VERDICT_TOO_SMALL, /* the block is below its least size */
+    BERTH_VERDICT_TOO_LARGE,
+    BERTH_VERDICT_NO_SITE,  /* it names a path, and that of the block was not read */
+    BERTH_VERDICT_SITE,     /* it names another path */
+    BERTH_VERDICT_THREAD,   /* all else matches; it names a thread, which is not known any more */
+    BERTH_VERDICT_SEQUENCE, /* the same for a sequence range */
+};
+#define BERTH_VERDICT_COUNT 9
+
+/* A size that is not known: no bound of a section or rule is compared with it. */
+#define BERTH_SIZE_UNKNOWN SIZE_MAX
+
+/*
+ * The verdict of the section, or rule, at `index` of the version. The request's sequence does not
+ * count; its tag is the block's for rules, and no matter for sections. 0; -ESTALE when another
+ * version is in force; -ENOENT past the last.
+ */
+int berth__table_judge_section(uint64_t version, uint32_t index,
+                               const struct berth_request *request, enum berth_verdict *ret);
+int berth__table_judge_rule(uint64_t version, uint32_t index, const struct berth_request *request,
+                            enum berth_verdict *ret);
+
 /* The version in force; 0 if none was installed. */
 uint64_t berth__table_version(void);
 
@@ -83,6 +110,8 @@ const char *berth__table_rule_name(uint64_t version, uint32_t rule, char buffer[
  * blocks from the record threshold on are looked at. For who changes options later on.
  */
 void berth__table_update_gate(void);
+/* Whether call sites are read, of blocks of either side. */
+bool berth__table_reads_sites(void);
 
 /*
  * For statistics and for `policy show`: the bytes of the table in force, to be read by

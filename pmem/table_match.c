@@ -279,3 +279,61 @@ void berth__table_match_in_turn(struct berth_loaded_table *table,
         take_tag(tag_in_turn(&question), ret);
     rule_in_turn(&question, ret);
 }
+
+static enum berth_verdict judge_size(size_t size, uint64_t min_size, uint64_t max_size)
+{
+    if (size == BERTH_SIZE_UNKNOWN)
+        return BERTH_VERDICT_MATCHES;
+    if (size < min_size)
+        return BERTH_VERDICT_TOO_SMALL;
+    return size > max_size ? BERTH_VERDICT_TOO_LARGE : BERTH_VERDICT_MATCHES;
+}
+
+static enum berth_verdict judge_pattern(const struct question *question, uint32_t pattern)
+{
+    if (pattern == BERTH_RULE_NONE)
+        return BERTH_VERDICT_MATCHES;
+    if (question->request->site == 0)
+        return BERTH_VERDICT_NO_SITE;
+    return pattern_matches(question, pattern) ? BERTH_VERDICT_MATCHES : BERTH_VERDICT_SITE;
+}
+
+enum berth_verdict berth__table_match_section(struct berth_loaded_table *table, uint32_t index,
+                                              const struct berth_request *request)
+{
+    const struct berth_site_entry *entry = &table->view.sites[index];
+    struct question question = {.request = request, .table = table};
+    enum berth_verdict verdict = judge_size(request->size, entry->min_size, entry->max_size);
+
+    if (!(entry->side & request->side))
+        return BERTH_VERDICT_SIDE;
+    if (verdict != BERTH_VERDICT_MATCHES)
+        return verdict;
+    question.row = berth__site_cache_row(&table->sites, request->site);
+    return judge_pattern(&question, index);
+}
+
+enum berth_verdict berth__table_match_rule(struct berth_loaded_table *table, uint32_t index,
+                                           const struct berth_request *request)
+{
+    const struct berth_rule_entry *entry = &table->view.rules[index];
+    const struct berth_rule_state *rule = &table->rules[index];
+    struct question question = {.request = request, .table = table};
+    enum berth_verdict verdict = judge_size(request->size, entry->min_size, entry->max_size);
+
+    if (!(rule->sides & request->side))
+        return BERTH_VERDICT_SIDE;
+    if (!((entry->tags >> request->tag) & 1))
+        return BERTH_VERDICT_TAG;
+    if (verdict != BERTH_VERDICT_MATCHES)
+        return verdict;
+    question.row = berth__site_cache_row(&table->sites, request->site);
+    verdict = judge_pattern(&question, rule->pattern);
+    if (verdict != BERTH_VERDICT_MATCHES)
+        return verdict;
+    if (entry->thread != 0)
+        return BERTH_VERDICT_THREAD;
+    return entry->sequence_first == 0 && entry->sequence_last == UINT64_MAX
+               ? BERTH_VERDICT_MATCHES
+               : BERTH_VERDICT_SEQUENCE;
+}

@@ -15,6 +15,12 @@
 void berth__table_match(struct berth_loaded_table *table, const struct berth_request *request,
                         struct berth_decision *ret);
 
+/* Why one section, or rule, matches the request or does not, as berth__table_judge_rule(). */
+enum berth_verdict berth__table_match_section(struct berth_loaded_table *table, uint32_t index,
+                                              const struct berth_request *request);
+enum berth_verdict berth__table_match_rule(struct berth_loaded_table *table, uint32_t index,
+                                           const struct berth_request *request);
+
 /* The same answer by trying each rule in turn. */
 void berth__table_match_in_turn(struct berth_loaded_table *table,
                                 const struct berth_request *request, struct berth_decision *ret);

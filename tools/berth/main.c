@@ -20,7 +20,8 @@ static const struct command {
 } commands[] = {
     {"run", berth__command_run},           {"ps", berth__command_ps},
     {"stat", berth__command_stat},         {"trace", berth__command_trace},
-    {"snapshot", berth__command_snapshot}, {"policy", command_policy},
+    {"snapshot", berth__command_snapshot}, {"sites", berth__command_sites},
+    {"explain", berth__command_explain},   {"policy", command_policy},
     {"pool", berth__command_pool},         {"limit", berth__command_limit},
     {"trim", berth__command_trim},         {"options", berth__command_options},
     {"doctor", berth__command_doctor},     {"help", command_help},

@@ -29,6 +29,8 @@ int berth__command_options(int argc, char **argv);
 int berth__command_limit(int argc, char **argv);
 int berth__command_pool(int argc, char **argv);
 int berth__command_snapshot(int argc, char **argv);
+int berth__command_sites(int argc, char **argv);
+int berth__command_explain(int argc, char **argv);
 int berth__command_trim(int argc, char **argv);
 int berth__command_doctor(int argc, char **argv);
 

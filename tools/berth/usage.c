@@ -43,6 +43,21 @@ static const struct berth_usage rows[] = {
      "  --json                one object with all numbers\n"},
     {"trace", "export", "RECORDING [-o FILE]",
      "Make text of a recording that a program left by itself (BERTH_TRACE).", NULL},
+    {"sites", NULL, "[PID] [OPTION]...",
+     "Show who asked for a process's memory, by call site.",
+     "  --by live|requested|peak|count|allocs|lifetime  default live\n"
+     "  -n, --top N      how many; default 20, 0 for all\n"
+     "  --frames N       innermost frames of each path; default 3\n"
+     "  --full           the whole path\n"
+     "  --host, --device one side only\n"
+     "  --tag TAG, --tier TIER\n"
+     "  --json           an object with all numbers\n"
+     "  --read always|policy  have call sites read from now on, always or as the policy needs\n"},
+    {"explain", NULL, "PID ADDRESS|SITE [--json]",
+     "Say which rule decided about a block or a call site, and where it is.",
+     "  ADDRESS  of a byte in the block, as 0x7f0012345000\n"
+     "  SITE     a number of `berth sites`, as #12\n"
+     "  --size SIZE, --tag TAG, --host, --device  what of the site is meant\n"},
     {"snapshot", NULL, "[PID] -o FILE",
      "Write what a process's pools hold, for PyTorch's memory_viz page.",
      "  -o FILE  where it goes; - for standard output\n"},

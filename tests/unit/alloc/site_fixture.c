@@ -28,7 +28,7 @@ extern __typeof__(fixture_outer) outer_weak __attribute__((weak, alias("fixture_
 extern __typeof__(fixture_inner) __fixture_in __attribute__((alias("fixture_inner")));
 #endif
 
-/* Not exported: its address has no name. */
+/* Not exported: its name is in the symbol table of the file, not in the dynamic one. */
 FUNCTION(hidden_body)
 #define HIDDEN static __attribute__((noinline, used))
 HIDDEN int secret(int n)

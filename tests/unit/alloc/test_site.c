@@ -110,13 +110,19 @@ static void names_are_the_linkers(void **state)
     assert_int_equal(frame.offset, 1);
     assert_int_equal(berth__site_frame(site, 2, &frame), 0);
     assert_string_equal(frame.module, "libsite_fixture.so");
-    assert_null(frame.symbol);
+    /* Not exported: its name is in the file alone. */
+    assert_non_null(frame.symbol);
+    assert_string_equal(frame.symbol, "secret");
+    assert_int_equal(frame.offset, 3);
     assert_int_equal(berth__site_frame(site, 3, &frame), 0);
     assert_string_equal(frame.module, "?");
     assert_null(frame.symbol);
     assert_int_equal(frame.offset, 0x10);
     assert_int_equal(berth__site_frame(site, 4, &frame), 0);
     assert_string_equal(frame.module, "test_site");
+    assert_non_null(frame.symbol);
+    assert_string_equal(frame.symbol, "names_are_the_linkers");
+    assert_int_equal(frame.offset, 5);
     assert_int_equal(berth__site_frame(site, 5, &frame), 0);
     assert_string_equal(frame.symbol, "fixture_outer");
     dlclose(library);

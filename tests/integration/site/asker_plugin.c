@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A library that asks for a block and is closed again: its names must stay. */
+#include <stdlib.h>
+
+void *plugin_ask(size_t size);
+
+static __attribute__((noinline, noclone)) void *plugin_inside(size_t size)
+{
+    void *p = malloc(size);
+
+    __asm__ volatile("" ::"r"(p) : "memory");
+    return p;
+}
+
+void *plugin_ask(size_t size)
+{
+    void *p = plugin_inside(size);
+
+    __asm__ volatile("" ::"r"(p) : "memory");
+    return p;
+}

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Goal: `berth sites` and `berth explain` tell who asked for memory, and why it is where it is, for
+programs of every kind; names are the same in each run and in a build with other code around.
+
+Method: real programs under the real tool, in a runtime directory of the test's own. Arguments:
+berth, the folder of the simulated CUDA driver, the programs by key=path; then unittest's.
+"""
+import contextlib
+import ctypes.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+BERTH = FAKE_CUDA = ""
+PROGRAM = {}
+READ = ("-o", "sites=always", "-o", "host=on", "-o", "control=always")
+
+POLICY = """tier far {
+  kind = file
+  path = "%s"
+}
+site loader {
+  path = "asker!wrapper > asker!keep_weights > **"
+  tag = weight
+}
+rule tiny {
+  tag = weight
+  max-size = 100K
+  place = { dram }
+}
+rule gpu {
+  side = device
+  place = { device }
+}
+rule cold {
+  tag = weight
+  place = { far, dram }
+}
+rule named {
+  thread = "another"
+  place = { dram }
+}
+"""
+
+DEVICE = """
+import ctypes
+cuda = ctypes.CDLL("libcuda.so.1")
+device, context = ctypes.c_int(), ctypes.c_void_p()
+assert cuda.cuInit(0) == 0
+assert cuda.cuDeviceGet(ctypes.byref(device), 0) == 0
+assert cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device) == 0
+assert cuda.cuCtxSetCurrent(context) == 0
+def ask(size):
+    block = ctypes.c_uint64()
+    assert cuda.cuMemAlloc_v2(ctypes.byref(block), ctypes.c_size_t(size)) == 0
+    return block
+kept = [ask(4 << 20) for _ in range(3)]
+for _ in range(20):
+    assert cuda.cuMemFree_v2(ask(1 << 20)) == 0
+ordered = ctypes.c_uint64()
+assert cuda.cuMemAllocAsync(ctypes.byref(ordered), ctypes.c_size_t(300000), None) == 0
+gone = ctypes.c_uint64()
+assert cuda.cuMemAllocAsync(ctypes.byref(gone), ctypes.c_size_t(300000), None) == 0
+assert cuda.cuMemFreeAsync(gone, None) == 0
+print("device 0x%x" % kept[0].value)
+print("ordered 0x%x" % ordered.value)
+print("ready", flush=True)
+input()
+"""
+
+HOST = """
+held = [bytearray(2 << 20) for _ in range(3)]
+print("ready", flush=True)
+input()
+"""
+
+
+class Sites(unittest.TestCase):
+    def setUp(self):
+        self.root = tempfile.mkdtemp(prefix="berth-sites-")
+        self.addCleanup(shutil.rmtree, self.root, True)
+        self.env = {k: v for k, v in os.environ.items()
+                    if not k.startswith("BERTH_") and k != "LD_PRELOAD"}
+        self.env["XDG_RUNTIME_DIR"] = os.path.join(self.root, "runtime")
+        os.mkdir(self.env["XDG_RUNTIME_DIR"], 0o700)
+
+    def berth(self, *args):
+        return subprocess.run([BERTH, *args], env=self.env, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+
+    def good(self, *args):
+        done = self.berth(*args)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), args)
+        return done.stdout
+
+    def refused(self, text, *args, status=1):
+        done = self.berth(*args)
+        self.assertEqual((done.returncode, done.stdout), (status, ""), done.stderr)
+        self.assertIn(text, done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+
+    def sites(self, pid, *args):
+        return json.loads(self.good("sites", str(pid), "--json", *args))
+
+    def as_asker(self, key):
+        """The program of this key, in a folder of its own under the name that policies have."""
+        folder = os.path.join(self.root, key)
+        path = os.path.join(folder, "asker")
+        if not os.path.exists(path):
+            os.mkdir(folder)
+            shutil.copy2(PROGRAM[key], path)
+        return path
+
+    @contextlib.contextmanager
+    def running(self, *args, options=READ):
+        """The program under Berth once it is ready: the process, and what it said by name."""
+        with subprocess.Popen([BERTH, "run", *options, "--", *args], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True, env=self.env) as process:
+            said = {}
+            try:
+                for line in process.stdout:
+                    if line == "ready\n":
+                        break
+                    said[line.split()[0]] = line.split()[1]
+                else:
+                    self.fail("the program has ended")
+                while not self.berth("ps", "--json").stdout.count(f'"pid": {process.pid}'):
+                    pass
+                yield process.pid, said
+            finally:
+                process.kill()
+
+    def by_path(self, answer, depth=3):
+        """Sites by the symbols of their innermost frames."""
+        return {tuple(f["symbol"] for f in s["frames"][:depth]): s for s in answer["sites"]}
+
+    def names(self, key):
+        """What tells the path of each site in a run of the program, offsets apart."""
+        with self.running(self.as_asker(key)) as (pid, _):
+            return sorted(" > ".join(f"{f['module']}!{f['symbol']}" for f in s["frames"][:3])
+                          for s in self.sites(pid)["sites"])
+
+    def test_the_account_of_a_c_program(self):
+        with self.running(self.as_asker("asker")) as (pid, said):
+            answer = self.sites(pid, "--full")
+            text = self.good("sites", str(pid), "--frames", "2")
+            top = self.sites(pid, "--by", "allocs", "--top", "1")
+        sites = self.by_path(answer)
+        weights = sites["wrapper", "keep_weights", "main"]
+        self.assertEqual(answer["reading"], "both")
+        self.assertEqual((weights["requested"], weights["blocks"], weights["frees"]),
+                         (4 * (3 << 20), 4, 0))
+        self.assertIsNone(weights["mean_lifetime_ns"])
+        forward = [s for s in answer["sites"] if s["frames"][1]["symbol"] == "run_forward"]
+        # Two calls of it in main: one that keeps the block, one that frees it each time.
+        self.assertEqual(sorted((s["requested"], s["blocks"], s["allocs"], s["frees"])
+                                for s in forward), [(0, 0, 50, 50), (200000, 1, 1, 0)])
+        self.assertEqual(answer["sites"][0]["site"], weights["site"])
+        self.assertEqual(top["sites"][0]["allocs"], max(s["allocs"] for s in answer["sites"]))
+        self.assertEqual(len(top["sites"]), 1)
+        self.assertRegex(text, r"SITE +HELD +REQUESTED")
+        self.assertIn("asker!wrapper+0x", text)
+        if os.environ.get("BERTH_TEST_LINES") == "1":
+            self.assertRegex(weights["frames"][1]["line"], r"^asker\.c:\d+$")
+            self.assertRegex(text, r"asker!keep_weights\+0x[0-9a-f]+ \(asker\.c:\d+\)")
+
+    def test_names_are_the_same_in_every_run_and_build(self):
+        expected = self.names("asker")
+        self.assertIn("asker!wrapper > asker!keep_weights > asker!main", expected)
+        self.assertEqual(self.names("asker"), expected)  # at other addresses
+        self.assertEqual(self.names("nopie"), expected)
+        self.assertEqual(self.names("rebuilt"), expected)
+
+    def test_without_symbols_a_frame_is_an_offset_that_stays(self):
+        seen = []
+        for _ in range(2):
+            with self.running(self.as_asker("stripped")) as (pid, _):
+                seen.append(sorted(tuple((f["module"], f["symbol"], f["offset"])
+                                         for f in s["frames"][:3])
+                                   for s in self.sites(pid)["sites"]))
+        self.assertEqual(seen[0], seen[1])
+        self.assertTrue(all(f[0] == "asker" and f[1] is None for path in seen[0] for f in path[:2]))
+
+    def test_a_closed_library_keeps_its_names(self):
+        # Named while it is open, because a policy looks at the path; and its block outlives it.
+        policy = os.path.join(self.root, "p.policy")
+        with open(policy, "w", encoding="utf-8") as file:
+            file.write('site p { path = "**>*!plugin_ask" tag = kv }\n'
+                       "rule r { tag = kv place = { dram } }\n")
+        with self.running(self.as_asker("asker"), PROGRAM["plugin"],
+                          options=("--policy", policy, *READ)) as (pid, said):
+            site = self.by_path(self.sites(pid), 2)["plugin_inside", "plugin_ask"]
+            text = self.good("explain", str(pid), said["plugin"])
+        self.assertEqual((site["requested"], site["blocks"]), (500000, 1))
+        self.assertIn("kv, by a `site` section", text)
+
+    @unittest.skipUnless("cpp" in PROGRAM or sys.argv[-1].count("cpp="), "no C++ compiler")
+    def test_cpp_names_are_demangled(self):
+        with self.running(PROGRAM["cpp"]) as (pid, said):
+            answer = json.loads(self.good("explain", str(pid), said["forward"], "--json"))
+            text = self.good("explain", str(pid), said["forward"])
+        symbols = [f["symbol"] for f in answer["frames"]]
+        self.assertTrue(any(s and s.startswith("_ZN5model5layerIdE4growE") for s in symbols),
+                        symbols)
+        self.assertIn("model::layer<double>::grow(unsigned long)+0x", text)
+
+    def test_a_block_is_explained_rule_by_rule(self):
+        policy = os.path.join(self.root, "p.policy")
+        with open(policy, "w", encoding="utf-8") as file:
+            file.write(POLICY % self.root)
+        with self.running(self.as_asker("asker"),
+                          options=("--policy", policy, "-o", "control=always")) as (pid, said):
+            weights = self.good("explain", str(pid), said["weights"])
+            inside = self.good("explain", str(pid), hex(int(said["weights"], 16) + 100000))
+            forward = self.good("explain", str(pid), said["forward"])
+            site = re.search(r"site +#(\d+)", weights).group(1)
+            by_site = self.good("explain", str(pid), "#" + site)
+            sized = self.good("explain", str(pid), site, "--size", "64K")
+            tables = self.good("sites", str(pid), "--tier", "far")
+            self.good("policy", "apply", str(pid), policy)
+            later = self.good("explain", str(pid), said["weights"])
+            self.refused("no block that is accounted", "explain", str(pid), "0x10")
+            self.refused("no such call site", "explain", str(pid), "#99999")
+            self.refused("neither an address", "explain", str(pid), "wrapper", status=2)
+            self.refused("for sites", "explain", str(pid), "0x10", "--size", "1K", status=2)
+        self.assertEqual(weights.split("\n")[1:], inside.split("\n")[1:])
+        self.assertRegex(weights, r"^block +0x[0-9a-f]+ on the host: 3.00 MiB requested")
+        self.assertIn("weight, by a `site` section of the policy", weights)
+        self.assertRegex(weights, r"place +tier far \(file\), offset 0x[0-9a-f]+ of its file, "
+                                  r"(NUMA node \d+|its first page)")
+        self.assertRegex(weights, r"decided +by rule cold, in table version 1\n")
+        self.assertIn("section  loader: matches; tag weight", weights)
+        self.assertIn("rule     tiny: max-size is 100.0 KiB, the block has 3.00 MiB", weights)
+        self.assertIn("rule     gpu: does not speak of the host side", weights)
+        self.assertIn("rule     cold: matches; places far, dram", weights)
+        self.assertNotIn("rule     named", weights)
+        self.assertIn("section  loader: site is \"asker!wrapper", forward)
+        self.assertIn("the call path is another", forward)
+        self.assertIn("rule     cold: speaks of weight; the tag is untagged", forward)
+        self.assertIn("matches if the thread is called \"another\"", forward)
+        self.assertRegex(forward, r"decided +by no rule, in table version 1")
+        self.assertIn("12.0 MiB in 4 blocks, weight, tier far; 4 allocated, 0 freed", by_site)
+        self.assertIn("rule     cold: matches; places far, dram", by_site)
+        self.assertIn("rule     tiny: matches; places dram", sized)
+        self.assertIn("tier far", weights)
+        self.assertIn(f"#{site} ", tables)
+        self.assertIn("1 of 1 sites", tables)
+        self.assertRegex(later, r"decided .* in table version 1; version 2 is in force now")
+
+    def test_reading_begins_and_ends_while_the_program_runs(self):
+        with self.running(sys.executable, "-c", HOST,
+                          options=("-o", "host=on", "-o", "control=always")) as (pid, _):
+            before = self.good("sites", str(pid))
+            self.assertEqual(self.sites(pid)["reading"], "none")
+            self.assertIn("from now on", self.good("sites", str(pid), "--read", "always"))
+            self.assertEqual(self.sites(pid)["reading"], "both")
+            self.assertIn("not read any more", self.good("sites", str(pid), "--read", "policy"))
+        self.assertIn("0 of 0 sites", before)
+        self.assertIn("--read always", before)
+        self.refused("no order", "sites", "1", "--by", "age", status=2)
+        self.refused("no number", "sites", "1", "--top", "many", status=2)
+        self.refused("no tag", "sites", "1", "--tag", "stone", status=2)
+
+    def test_python_names_its_own_functions(self):
+        with self.running(sys.executable, "-c", HOST) as (pid, _):
+            answer = self.sites(pid, "--full", "--host")
+        big = answer["sites"][0]
+        self.assertEqual((big["blocks"], big["requested"] // 3 >= 2 << 20), (3, True))
+        self.assertTrue(any(f["symbol"] and f["symbol"].startswith("Py") for f in big["frames"]))
+
+    def test_device_blocks_have_sites(self):
+        self.env["LD_LIBRARY_PATH"] = FAKE_CUDA
+        options = ("-o", "sites=always", "-o", "host=off")
+        with self.running(sys.executable, "-c", DEVICE, options=options) as (pid, said):
+            answer = self.sites(pid, "--device", "--full")
+            block = self.good("explain", str(pid), said["device"])
+            ordered = json.loads(self.good("explain", str(pid), said["ordered"], "--json"))
+            host = self.sites(pid, "--host")
+        account = sorted((s["requested"], s["blocks"], s["allocs"], s["frees"])
+                         for s in answer["sites"])
+        total = [sum(column) for column in zip(*account)]
+        self.assertEqual(total, [3 * (4 << 20) + 300000, 4, 25, 21])
+        self.assertTrue(all(s["cells"][0]["tier"] == "device" for s in answer["sites"]))
+        self.assertIn("tier device (device), device 0, own segment", block)
+        self.assertIn("on the device: 4.00 MiB requested", block)
+        self.assertEqual(ordered["block"]["segment"], "stream")
+        self.assertEqual(ordered["block"]["requested"], 300000)
+        self.assertEqual(host["sites"], [])
+
+
+if __name__ == "__main__":
+    if not ctypes.util.find_library("unwind"):
+        print("skipped: libunwind.so.8 is not installed")
+        sys.exit(77)
+    BERTH, FAKE_CUDA = sys.argv[1:3]
+    rest = sys.argv[3:]
+    while rest and "=" in rest[0]:
+        name, _, file_path = rest.pop(0).partition("=")
+        PROGRAM[name] = file_path
+    unittest.main(argv=[sys.argv[0], *rest])

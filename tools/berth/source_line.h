@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Source lines of a process's code, from the debug information of the files that it has loaded.
+ *
+ * A file counts only if it still is what the process loaded: its build id must be the same; the
+ * program itself is read through /proc, and is it by itself. Built without libdw, no line is known.
+ */
+#ifndef BERTH_TOOLS_SOURCE_LINE_H
+#define BERTH_TOOLS_SOURCE_LINE_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct berth_source_lines;
+
+/* For the process; NULL where no lines can be had. */
+struct berth_source_lines *berth__source_lines_open(pid_t pid);
+void berth__source_lines_close(struct berth_source_lines *lines);
+
+/*
+ * The line of the call that returns to `address`, as the file counts addresses, in the module of
+ * this path ("" is the program itself). `build` is the hash of its build id, 0 where it has none.
+ * "file.c:42", which the caller frees; NULL where it is not known. `lines` may be NULL.
+ */
+char *berth__source_line(struct berth_source_lines *lines, const char *path, uint64_t build,
+                         uint64_t address);
+
+#endif
