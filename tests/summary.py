@@ -5,11 +5,13 @@
 usage: tests/summary.py BUILD...
 
 Prints each failed and each skipped test with what it said, then one closing line,
-"N passed, N failed, N skipped". Exits 1 if a test failed or none ran.
+"N passed, N failed, N skipped". Exits 1 if a test failed or none ran. A test that tells its cases
+in the Test Anything Protocol counts as that many tests.
 """
 
 import json
 import pathlib
+import re
 import sys
 
 PASSED = {"OK", "EXPECTEDFAIL"}
@@ -29,22 +31,46 @@ def reason(result):
     """What a skipped test printed last."""
     text = (result.get("stdout") or "") + (result.get("stderr") or "")
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no reason given"
+    return PLAN.sub("", lines[-1].strip()) if lines else "no reason given"
+
+
+CASE = re.compile(r"(not )?ok\s+\d+\s+-\s+(.*?)(?:\s+#\s*SKIP\s*(.*))?$", re.I)
+PLAN = re.compile(r"^1\.\.\d+(?:\s+#\s*SKIP\s*)?", re.M | re.I)
+
+
+def verdict(result):
+    """passed, failed or skipped, by what meson says of the whole test."""
+    if result["result"] in PASSED:
+        return "passed"
+    return "skipped" if result["result"] in SKIPPED else "failed"
+
+
+def cases(result):
+    """(kind, name, text) of each case of a test; of the test itself where it tells none, or failed
+    without a case that did."""
+    told = result.get("stdout") or ""
+    found = [CASE.match(line) for line in told.splitlines()] if PLAN.search(told) else []
+    kinds = set()
+    for case in filter(None, found):
+        failed, name, skipped = case.groups()
+        kind = "failed" if failed else "passed" if skipped is None else "skipped"
+        kinds.add(kind)
+        yield kind, f"{result['name']}: {name}", skipped or "not ok"
+    kind = verdict(result)
+    if not kinds or (kind == "failed" and "failed" not in kinds):
+        yield kind, result["name"], reason(result) if kind == "skipped" else result["result"]
 
 
 def main(builds):
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     for build in builds:
         for result in results(build):
-            name = f"{pathlib.Path(build).name}: {result['name']}"
-            if result["result"] in PASSED:
-                counts["passed"] += 1
-            elif result["result"] in SKIPPED:
-                counts["skipped"] += 1
-                print(f"skipped  {name}: {reason(result)}")
-            else:
-                counts["failed"] += 1
-                print(f"FAILED   {name}: {result['result']}")
+            for kind, name, text in cases(result):
+                counts[kind] += 1
+                if kind == "skipped":
+                    print(f"skipped  {pathlib.Path(build).name}: {name}: {text}")
+                elif kind == "failed":
+                    print(f"FAILED   {pathlib.Path(build).name}: {name}: {text}")
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return 1 if counts["failed"] or not counts["passed"] else 0
 

@@ -38,6 +38,10 @@ void check_child(int pid);
 void check_fill(void *p, size_t size, unsigned seed);
 bool check_filled(const void *p, size_t size, unsigned seed);
 
+/* How often to repeat what takes long: less where CHECK_EMULATED says that the machine is emulated.
+ */
+int check_rounds(int rounds);
+
 /* The compiler may not reason about the blocks that the checks ask for. */
 void *check_hide(void *p);
 

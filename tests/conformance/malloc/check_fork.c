@@ -167,7 +167,7 @@ static void fork_while_other_threads_allocate(void)
     allocate_blocks(16);
     for (int i = 0; i < 3; i++)
         CHECK(pthread_create(&thread[i], NULL, churn, (void *)(uintptr_t)i) == 0);
-    for (int round = 0; round < 30; round++) {
+    for (int round = 0; round < check_rounds(30); round++) {
         pid_t pid = fork();
 
         if (pid == 0) {

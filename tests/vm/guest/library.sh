@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+# What the guest's scripts have in common. Each case is told as a line "ok NAME", "not ok NAME" or
+# "skip NAME: REASON"; lines that begin with # are said about the next one.
+
+output=/tmp/output
+
+say() {
+    printf '%s\n' "$*" >/dev/ttyS1
+}
+
+tell_output() {
+    tail -n 40 "$output" | sed 's/^/# /' >/dev/ttyS1
+}
+
+# check NAME COMMAND...: one case. Status 77 skips it; the reason is the last line of the output.
+check() {
+    local name=$1 status
+    shift
+    "$@" >"$output" 2>&1
+    status=$?
+    case $status in
+    0) say "ok $name" ;;
+    77) say "skip $name: $(tail -n 1 "$output")" ;;
+    *)
+        tell_output
+        say "# status $status of: $*"
+        say "not ok $name"
+        ;;
+    esac
+    return $status
+}
+
+# checks PREFIX LEAST COMMAND...: a program that prints "ok NAME", "FAILED NAME" or "skipped NAME:
+# REASON" for each of at least so many cases of its own.
+checks() {
+    local prefix=$1 least=$2 status count
+    shift 2
+    "$@" >"$output" 2>"$output.errors"
+    status=$?
+    count=$(grep -c -E '^(ok|FAILED|skipped) ' "$output")
+    sed -n -e "s/^ok \([^ ]*\).*/ok $prefix \1/p" -e "s/^skipped /skip $prefix /p" \
+        -e "s/^FAILED \([^ ]*\).*/not ok $prefix \1/p" "$output" >/tmp/cases
+    if grep -q '^not ok' /tmp/cases; then
+        tail -n 40 "$output.errors" | sed 's/^/# /' >/dev/ttyS1
+    fi
+    cat /tmp/cases >/dev/ttyS1
+    if [ "$count" -lt "$least" ] || { [ $status -ne 0 ] && ! grep -q '^not ok' /tmp/cases; }; then
+        tail -n 20 "$output.errors" | sed 's/^/# /' >/dev/ttyS1
+        say "not ok $prefix came to its end (status $status after $count cases)"
+    fi
+}
+
+# region NODE: the number of the region that the NVDIMM of this node is. They are not numbered in
+# the order in which they are plugged in.
+region() {
+    local directory
+    for directory in /sys/bus/nd/devices/region*; do
+        [ "$(cat "$directory/target_node")" = "$1" ] && echo "${directory##*/region}" && return 0
+    done
+    return 1
+}
+
+# make_fsdax NODE, make_devdax NODE: the NVDIMM of this node as a block device, /dev/pmemR, or as
+# a character device, /dev/daxR.0; what it had in it is lost. Prints the path.
+make_fsdax() {
+    local r
+    r=$(region "$1") || return 1
+    ndctl create-namespace -f -e "namespace$r.0" -m fsdax -M mem >/dev/null || return 1
+    echo "/dev/pmem$r"
+}
+
+make_devdax() {
+    local r
+    r=$(region "$1") || return 1
+    ndctl create-namespace -f -e "namespace$r.0" -m devdax -M mem >/dev/null || return 1
+    echo "/dev/dax$r.0"
+}
+
+# A file system of this many bytes a block is what dax needs: an OS page.
+make_ext4() {
+    mkfs.ext4 -q -b 4096 "$1"
+}
+
+mount_dax() {
+    mkdir -p "$2" && mount -t ext4 -o "dax=${3:-always}" "$1" "$2"
+}
+
+# policy NAME <TEXT: compiles a policy; the table is /tmp/NAME.table.
+policy() {
+    cat >"/tmp/$1.policy"
+    "$BERTH" policy compile "/tmp/$1.policy" -o "/tmp/$1.table"
+}
+
+# under TABLE COMMAND...: runs it with the malloc side preloaded and this table in force.
+under() {
+    local table=$1
+    shift
+    LD_PRELOAD=$BERTH_MALLOC BERTH_POLICY=$table BERTH_CONTROL=never "$@"
+}
+
+# far NAME MORE...: everything goes to a file tier in $folder; MORE are statements of the tier.
+far() {
+    local name=$1
+    shift
+    policy "$name" <<END
+tier far {
+  kind = file
+  path = $folder
+$(printf '  %s\n' "$@")
+}
+rule everything {
+  side = host
+  min-size = 0
+  place = { far, dram }
+}
+END
+}

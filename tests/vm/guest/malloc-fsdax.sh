@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+# The malloc family, with every block on a file of ext4 that is mounted with dax=always.
+device=$(make_fsdax 1) && make_ext4 "$device"
+check "ext4 is mounted with dax=always" mount_dax "$device" /mnt/pmem
+folder=/mnt/pmem
+far default
+checks "malloc on fsdax:" 40 under /tmp/default.table "$CONFORM"
+check "no process leaves a file behind" test "$(ls /mnt/pmem)" = lost+found

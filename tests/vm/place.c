@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where blocks lie, page by page: not what Berth says of them, but what the kernel, the file, the
+ * device and the memory nodes show.
+ */
+#include "blocks.h"
+#include "cases.h"
+#include "mapping.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#define OS_PAGE ((size_t)4096)
+
+static bool is_device(const struct mapping *mapping)
+{
+    return strncmp(mapping->path, "/dev/dax", 8) == 0;
+}
+
+/* Opens what a mapping maps once more. An unnamed file is reached by way of the mapping. */
+static int open_mapped(const struct mapping *mapping)
+{
+    char path[PATH_MAX];
+
+    if (is_device(mapping))
+        return open(mapping->path, O_RDONLY | O_CLOEXEC);
+    snprintf(path, sizeof(path), "/proc/self/map_files/%" PRIxPTR "-%" PRIxPTR, mapping->start,
+             mapping->end);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/*
+ * Whether a second mapping of the same file or device, at the offset that the kernel tells, has the
+ * block's bytes. A device is mapped at multiples of its pages.
+ */
+static bool second_mapping_has(const struct block *block, const struct mapping *mapping,
+                               size_t from, size_t size)
+{
+    uint64_t offset = mapping_offset(mapping, block->bytes + from);
+    uint64_t alignment = is_device(mapping) ? 2 << 20 : OS_PAGE;
+    uint64_t start = offset / alignment * alignment;
+    uint64_t end = (offset + size + alignment - 1) / alignment * alignment;
+    int fd = open_mapped(mapping);
+    unsigned char *seen;
+    bool same;
+
+    if (fd < 0) {
+        fprintf(stderr, "%s: %s\n", mapping->path, strerror(errno));
+        return false;
+    }
+    seen = mmap(NULL, end - start, PROT_READ, MAP_SHARED, fd, (off_t)start);
+    close(fd);
+    if (seen == MAP_FAILED) {
+        fprintf(stderr, "%s at %" PRIu64 ": %s\n", mapping->path, start, strerror(errno));
+        return false;
+    }
+    same = block_matches(block, from, seen + (offset - start), size);
+    munmap(seen, end - start);
+    return same;
+}
+
+/* A block may lie over several mappings: each is asked for its part. */
+static bool block_is_mapped(const struct block *block, const char *path, const char *flag,
+                            bool flagged, bool compare, struct mapping *ret_last)
+{
+    for (size_t at = 0; at < block->size;) {
+        size_t rest = block->size - at;
+        size_t part;
+
+        if (mapping_find(block->bytes + at, ret_last) < 0)
+            return false;
+        part = ret_last->end - (uintptr_t)(block->bytes + at);
+        if (part > rest)
+            part = rest;
+        if (strncmp(ret_last->path, path, strlen(path)) != 0 || !ret_last->shared ||
+            mapping_has_flag(ret_last, flag) != flagged)
+            return false;
+        if (compare && !second_mapping_has(block, ret_last, at, part))
+            return false;
+        at += part;
+    }
+    return true;
+}
+
+static bool blocks_are_mapped(const struct blocks *blocks, const char *path, const char *flag,
+                              bool flagged, bool compare)
+{
+    struct mapping last = {0};
+
+    for (size_t i = 0; i < blocks->count; i++)
+        if (!block_is_mapped(&blocks->items[i], path, flag, flagged, compare, &last)) {
+            fprintf(stderr,
+                    "block %zu of %zu bytes: mapping %" PRIxPTR "-%" PRIxPTR " of '%s'%s, flags%s",
+                    i, blocks->items[i].size, last.start, last.end, last.path,
+                    last.shared ? ", shared" : "", last.flags);
+            return false;
+        }
+    return true;
+}
+
+static void tell_tier(const struct blocks *blocks, const char *tier)
+{
+    size_t there = blocks_in_tier(blocks, tier);
+
+    tell_why("berth_describe_names_the_tier", there == blocks->count, "%zu of %zu blocks", there,
+             blocks->count);
+}
+
+/* After blocks were freed, reallocated and allocated again, the same holds. */
+static void churn(struct blocks *blocks, unsigned seed)
+{
+    struct blocks more;
+
+    blocks_make(&more, seed + 1000);
+    for (size_t i = 0; i < blocks->count; i += 2) {
+        size_t size = blocks->items[i].size * 2 + 100;
+        void *bytes = realloc(blocks->items[i].bytes, size);
+
+        if (!bytes)
+            exit(1);
+        blocks->items[i].bytes = bytes;
+        blocks->items[i].size = size;
+    }
+    tell("blocks_that_others_surround_hold_their_bytes", blocks_hold(&more, seed + 1000));
+    blocks_free(&more);
+    blocks_fill(blocks, seed);
+}
+
+static int64_t blocks_of_file(const struct blocks *blocks)
+{
+    struct mapping mapping;
+    struct stat st = {0};
+    int fd = -1;
+
+    if (mapping_find(blocks->items[0].bytes, &mapping) == 0)
+        fd = open_mapped(&mapping);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -1;
+    close(fd);
+    return (int64_t)st.st_blocks * 512;
+}
+
+/* Files hold no space for what was freed, once it has decayed. The first block must live on. */
+static void tell_space_comes_back(struct blocks *blocks)
+{
+    int64_t before = blocks_of_file(blocks), after;
+
+    for (size_t i = 1; i < blocks->count; i++) {
+        free(blocks->items[i].bytes);
+        blocks->items[i].bytes = NULL;
+    }
+    after = blocks_of_file(blocks);
+    tell_why("freed_blocks_give_their_space_back", before > 0 && after >= 0 && after < before / 4,
+             "%" PRId64 " bytes before, %" PRId64 " after", before, after);
+}
+
+static void place_file(char **argument)
+{
+    const char *tier = argument[0], *directory = argument[1];
+    bool sync = strcmp(argument[2], "sync") == 0;
+    struct blocks blocks;
+
+    blocks_make(&blocks, 1);
+    tell_tier(&blocks, tier);
+    tell(sync ? "every_page_is_mapped_with_MAP_SYNC" : "no_page_is_mapped_with_MAP_SYNC",
+         blocks_are_mapped(&blocks, directory, "sf", sync, false));
+    tell("a_second_mapping_of_the_file_has_the_bytes",
+         blocks_are_mapped(&blocks, directory, "sf", sync, true));
+    churn(&blocks, 2);
+    tell_tier(&blocks, tier);
+    tell("so_it_has_after_more_was_allocated_and_freed",
+         blocks_are_mapped(&blocks, directory, "sf", sync, true));
+    tell("the_blocks_hold_their_bytes", blocks_hold(&blocks, 2));
+    tell_space_comes_back(&blocks);
+}
+
+/* From sysfs: a number of the device that is open as `fd`. */
+static uint64_t device_number(const char *path, const char *name)
+{
+    char file[PATH_MAX];
+    unsigned long long number = 0;
+    struct stat st;
+    FILE *f;
+
+    if (stat(path, &st) < 0)
+        return 0;
+    snprintf(file, sizeof(file), "/sys/dev/char/%u:%u/%s", major(st.st_rdev), minor(st.st_rdev),
+             name);
+    f = fopen(file, "re");
+    if (f && fscanf(f, "%llu", &number) != 1)
+        number = 0;
+    if (f)
+        fclose(f);
+    return number;
+}
+
+static bool lie_within(const struct blocks *blocks, uint64_t size)
+{
+    struct mapping mapping;
+
+    for (size_t i = 0; i < blocks->count; i++) {
+        const struct block *block = &blocks->items[i];
+
+        if (mapping_find(block->bytes + block->size - 1, &mapping) < 0 ||
+            mapping_offset(&mapping, block->bytes + block->size - 1) >= size)
+            return false;
+    }
+    return true;
+}
+
+static void place_dax(char **argument)
+{
+    const char *tier = argument[0], *device = argument[1];
+    uint64_t size = device_number(device, "size");
+    struct blocks blocks;
+
+    tell("the_device_has_a_size", size > 0);
+    blocks_make(&blocks, 1);
+    tell_tier(&blocks, tier);
+    tell("every_page_is_mapped_from_the_device",
+         blocks_are_mapped(&blocks, device, "dd", true, false) ||
+             blocks_are_mapped(&blocks, device, "dd", false, false));
+    tell("nothing_lies_beyond_its_end", lie_within(&blocks, size));
+    churn(&blocks, 2);
+    tell_tier(&blocks, tier);
+    tell("the_blocks_hold_their_bytes", blocks_hold(&blocks, 2));
+    tell("nothing_lies_beyond_its_end_after_more_was_allocated", lie_within(&blocks, size));
+}
+
+/* Which node each page is on; a page that nobody touched is on none. */
+static long node_of(const void *p)
+{
+    void *page = (void *)((uintptr_t)p / OS_PAGE * OS_PAGE);
+    int status = -1;
+
+    if (syscall(SYS_move_pages, 0, 1UL, &page, NULL, &status, 0) < 0)
+        return -errno;
+    return status;
+}
+
+static bool node_is_listed(long node, const char *list)
+{
+    char *end;
+
+    for (; *list; list = *end ? end + 1 : end)
+        if (strtol(list, &end, 10) == node)
+            return true;
+    return false;
+}
+
+/* Every page of every block, one by one. */
+static bool pages_are_on(const struct blocks *blocks, const char *nodes)
+{
+    for (size_t i = 0; i < blocks->count; i++)
+        for (size_t at = 0; at < blocks->items[i].size; at += OS_PAGE) {
+            long node = node_of(blocks->items[i].bytes + at);
+
+            if (node_is_listed(node, nodes))
+                continue;
+            fprintf(stderr, "block %zu of %zu bytes: page %zu is on node %ld\n", i,
+                    blocks->items[i].size, at / OS_PAGE, node);
+            return false;
+        }
+    return true;
+}
+
+static void tell_policy(const struct blocks *blocks, const char *expected)
+{
+    char policy[64] = "";
+    bool so = true;
+
+    for (size_t i = 0; so && i < blocks->count; i++)
+        so = mapping_policy(blocks->items[i].bytes, policy, sizeof(policy)) == 0 &&
+             strcmp(policy, expected) == 0;
+    tell_why("numa_maps_tells_the_policy", so, "it tells '%s', not '%s'", policy, expected);
+}
+
+static void place_numa(char **argument)
+{
+    const char *tier = argument[0], *nodes = argument[1], *policy = argument[2];
+    struct blocks blocks;
+
+    blocks_make(&blocks, 1);
+    tell_tier(&blocks, tier);
+    tell("every_page_is_on_the_nodes", pages_are_on(&blocks, nodes));
+    tell_policy(&blocks, policy);
+    churn(&blocks, 2);
+    tell_tier(&blocks, tier);
+    tell("every_page_is_after_more_was_allocated", pages_are_on(&blocks, nodes));
+    tell("the_blocks_hold_their_bytes", blocks_hold(&blocks, 2));
+}
+
+/* More than the tier has room for: what does not fit goes to the next place, and nothing is lost.
+ */
+static void place_more(char **argument)
+{
+    const char *tier = argument[0], *next = argument[1];
+    size_t bytes = strtoul(argument[2], NULL, 0) << 20;
+    size_t size = 1 << 20, there, elsewhere;
+    struct blocks blocks;
+
+    blocks_make_equal(&blocks, bytes / size, size, 5);
+    there = blocks_in_tier(&blocks, tier);
+    elsewhere = blocks_in_tier(&blocks, next);
+    tell_why("what_fits_is_in_the_tier", there > 0, "%zu of %zu blocks", there, blocks.count);
+    tell_why("the_rest_is_in_the_next_place", elsewhere > 0 && there + elsewhere == blocks.count,
+             "%zu blocks are in it, %zu in the tier, of %zu", elsewhere, there, blocks.count);
+    tell("every_block_holds_its_bytes", blocks_hold(&blocks, 5));
+    blocks_free(&blocks);
+    blocks_make_equal(&blocks, 10, size, 6);
+    tell("freed_room_is_used_again", blocks_in_tier(&blocks, tier) == blocks.count);
+    blocks_free(&blocks);
+}
+
+/* A tier that is not to be had: everything is in the next place and works. */
+static void place_next(char **argument)
+{
+    struct blocks blocks;
+
+    blocks_make(&blocks, 7);
+    tell_tier(&blocks, argument[0]);
+    tell("the_blocks_hold_their_bytes", blocks_hold(&blocks, 7));
+    blocks_free(&blocks);
+}
+
+const struct subject place_subjects[] = {
+    {"file", "TIER FOLDER sync|nosync", place_file},
+    {"dax", "TIER DEVICE", place_dax},
+    {"numa", "TIER NODE,NODE... POLICY", place_numa},
+    {"more", "TIER NEXT-TIER MIB", place_more},
+    {"next", "NEXT-TIER", place_next},
+    {NULL, NULL, NULL},
+};

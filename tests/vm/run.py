@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the tests that need a real kernel's memory devices, in a virtual machine.
+
+usage: run.py NAME WORK BUILD=FOLDER BERTH=PROGRAM VARIABLE=PROGRAM...
+
+Boots the machine NAME with the programs of the build in its root file system, and tells its cases
+in the Test Anything Protocol. In the guest's scripts each program is known by its variable, and is
+at the path that it has here. WORK is for what is made on the way; console.log there is what the
+guest's kernel said last.
+"""
+
+import os
+import pathlib
+import platform
+import resource
+import shlex
+import shutil
+import sys
+import time
+
+import initramfs
+import kernel
+import machine
+
+# How long one boot may take. Emulated, on a machine that has other work, nothing is quick.
+BOOT_SECONDS = int(os.environ.get("BERTH_VM_SECONDS", "600"))
+
+# What takes longer than this is told.
+SLOW_SECONDS = 2
+
+# Programs of Debian packages that guests use.
+TOOLS = ["ndctl", "daxctl", "mkfs.ext4"]
+# What the guest's programs open by name.
+OPENED = ["libjansson.so.4", "libunwind.so.8", "libgcc_s.so.1"]
+
+# For each machine: the memory of its nodes and of its NVDIMMs, in MiB, and the scripts that it
+# boots with, one after the other.
+MACHINES = {
+    "fsdax": {"memory": [1024], "dimms": [256], "boots": ["fsdax"]},
+    "malloc-fsdax": {"memory": [1536], "dimms": [256], "boots": ["malloc-fsdax"]},
+}
+
+
+class Report:
+    """The cases so far, in the Test Anything Protocol."""
+
+    def __init__(self):
+        self.count = 0
+        self.failed = 0
+        self.ended = False
+        self.values = {}
+        self.last = time.monotonic()
+
+    def say(self, text):
+        print(text, flush=True)
+
+    def case(self, truth, name, skipped=""):
+        self.count += 1
+        self.failed += not truth
+        now = time.monotonic()
+        if now - self.last > SLOW_SECONDS:
+            self.say(f"# {now - self.last:.1f} s until the next one")
+        self.last = now
+        # A # in a name would begin a directive.
+        name = name.replace("#", "")
+        self.say(f"{'ok' if truth else 'not ok'} {self.count} - {name}{skipped}")
+
+    def line(self, line):
+        """Takes a line from a guest; False when its power is to be cut."""
+        word, _, rest = line.partition(" ")
+        if line.startswith("#"):
+            self.say(line)
+        elif word == "ok":
+            self.case(True, rest)
+        elif line.startswith("not ok "):
+            self.case(False, line[len("not ok "):])
+        elif word == "skip":
+            name, _, reason = rest.partition(": ")
+            self.case(True, name, f" # SKIP {reason}")
+        elif word == "value":
+            name, _, value = rest.partition(" ")
+            self.values[name] = value
+        elif word == "end":
+            self.ended = True
+            self.say(f"# the guest was up for {rest} s")
+        elif word == "cut":
+            self.ended = True
+            self.say("# the power was cut")
+            return False
+        else:
+            self.say(f"# {line}")
+        return True
+
+
+def skip(reason):
+    print(f"1..0 # SKIP {reason}")
+    sys.exit(0)
+
+
+def find_tools():
+    """The programs that a guest needs, by name. Ends as skipped where one is missing."""
+    if platform.machine() != "x86_64":
+        skip("the guest runs this build's programs on an emulated x86-64 machine, and they are for "
+             + platform.machine())
+    tools = {}
+    for name in ["qemu-system-x86_64", "busybox", "strip", "ldd"] + TOOLS:
+        tools[name] = initramfs.find_program(name)
+        if not tools[name]:
+            skip(f"{name} is not installed; `tools/install-packages vm` installs what is needed")
+    return tools
+
+
+def find_kernel():
+    try:
+        return kernel.find()
+    except LookupError as error:
+        skip(str(error))
+
+
+def add_modules(tree, found):
+    """The modules, and the lines of shell that load them."""
+    lines = []
+    for name in found.ordered(kernel.STORAGE):
+        tree.data(f"/vm/modules/{name}.ko", found.module(name))
+        lines.append(f"insmod /vm/modules/{name}.ko")
+    # To be loaded once there is something that it serves.
+    later = [name for name in found.ordered(kernel.STORAGE + kernel.HOTPLUG)
+             if f"/vm/modules/{name}.ko" not in tree.entries]
+    for name in later:
+        tree.data(f"/vm/modules/{name}.ko", found.module(name))
+    lines.append("load_kmem() { %s; }" % "; ".join(
+        [f"insmod /vm/modules/{name}.ko" for name in later] or ["true"]))
+    return lines
+
+
+def add_program(tree, source, work):
+    """A program of the build, with the files beside it that it loads or starts."""
+    source = pathlib.Path(source)
+    if source.is_dir():
+        for path in source.rglob("*"):
+            if path.is_file():
+                tree.file(path)
+        return
+    with open(source, "rb") as file:
+        is_elf = file.read(4) == b"\x7fELF"
+    if is_elf:
+        tree.lean_program(source, work)
+    else:
+        tree.file(source)
+
+
+def make_tree(work, tools, found, variables):
+    tree = initramfs.Tree()
+    scripts = pathlib.Path(__file__).parent / "guest"
+    for path in scripts.iterdir():
+        tree.data(f"/vm/{path.name}", path.read_bytes())
+    tree.data("/init", (scripts / "init").read_bytes(), 0o755)
+    tree.device("/dev/console", 5, 1)
+    tree.program(tools["busybox"], "/bin/busybox")
+    # By names of their own: busybox's shell prefers its own applets.
+    for name in TOOLS:
+        tree.program(tools[name], f"/usr/sbin/{name}")
+    if os.path.exists("/etc/mke2fs.conf"):
+        tree.file("/etc/mke2fs.conf")
+    for name in OPENED:
+        library = initramfs.find_library(name)
+        if library:
+            tree.program(library)
+    lines = add_modules(tree, found)
+    for name, value in variables.items():
+        paths = value.split(":")
+        lines.append(f"export {name}={shlex.quote(paths[0])}")
+        for path in paths:
+            if name != "BUILD":
+                add_program(tree, path, work)
+    # By this folder the programs of a build tree know that they are in one.
+    tree.folder(variables["BUILD"] + "/meson-private")
+    tree.data("/vm/environment", ("\n".join(lines) + "\n").encode())
+    return tree
+
+
+def boot(host, script, archive, report):
+    report.ended = False
+    words = {"VM_SCRIPT": script}
+    words.update({f"VM_{name}": value for name, value in report.values.items()})
+    why = host.boot(archive, words, report.line, BOOT_SECONDS)
+    if not why and not report.ended:
+        why = "the guest ended early"
+    if why:
+        report.say(f"# its console's last words: {host.last_words('console.log', 12)}")
+        report.case(False, f"the boot '{script}' came to its end: {why}")
+
+
+def main():
+    name, work = sys.argv[1], pathlib.Path(sys.argv[2]).absolute()
+    variables = dict(argument.split("=", 1) for argument in sys.argv[3:])
+    shape = MACHINES[name]
+    tools, found = find_tools(), find_kernel()
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    archive = work / "initramfs"
+    try:
+        make_tree(work, tools, found, variables).write(archive)
+    except LookupError as error:
+        skip(str(error))
+    host = machine.Machine(tools["qemu-system-x86_64"], found, work, shape["memory"], shape["dimms"])
+    report = Report()
+    report.say(f"# kernel {found.release}; the guest's root has {archive.stat().st_size >> 20} MiB")
+    try:
+        host.make_images()
+        for script in shape["boots"]:
+            boot(host, script, archive, report)
+    finally:
+        host.remove_images()
+        archive.unlink(missing_ok=True)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    report.say(f"# {used.ru_utime + used.ru_stime:.0f} s of processor time")
+    report.say(f"1..{report.count}")
+    return 0
+
+
+sys.exit(main())
