@@ -59,7 +59,8 @@ void *berth__malloc_place(size_t size, size_t alignment, bool zero, const void *
         errno = ENOMEM;
         return NULL;
     }
-    if (thread->inside || berth__libc_state_is(size, return_address)) {
+    if (berth__malloc_is_below(size) || thread->inside ||
+        berth__libc_state_is(size, return_address)) {
         p = berth__host_plain(&request);
     } else {
         thread->inside++;
@@ -68,6 +69,16 @@ void *berth__malloc_place(size_t size, size_t alignment, bool zero, const void *
         thread->inside--;
     }
     return finish(p, placed, saved_errno);
+}
+
+/* jemalloc's realloc, with the errno that it forgets for sizes beyond its largest class. */
+static inline void *realloc_plain(void *p, size_t size)
+{
+    void *to = berth_je_realloc(p, size);
+
+    if (BERTH_UNLIKELY(!to && size != 0))
+        errno = ENOMEM;
+    return to;
 }
 
 /* Berth's own code resizes on the plain path, wherever the block came from. */
@@ -91,6 +102,11 @@ void *berth__malloc_replace(void *p, size_t size, const void *return_address)
         berth__malloc_free(p);
         return NULL;
     }
+    if (size <= BERTH_TINY_MAX && berth__malloc_is_below(size)) {
+        size = BERTH_BLOCK_MIN;
+        if (!berth__gate_owns(p))
+            return realloc_plain(p, size);
+    }
     if (size > REQUEST_MAX) {
         errno = ENOMEM;
         return NULL;
@@ -101,7 +117,7 @@ void *berth__malloc_replace(void *p, size_t size, const void *return_address)
         struct berth_host_request request = {.size = size, .alignment = 1};
 
         thread->inside++;
-        if (!berth__malloc_is_plain(size))
+        if (!berth__malloc_is_below(size))
             request.site = capture(size, return_address);
         to = berth__host_realloc(p, &request, &placed);
         thread->inside--;
@@ -144,16 +160,6 @@ BERTH_EXPORT void *calloc(size_t count, size_t size)
     return berth__malloc_place(total, 1, true, __builtin_return_address(0));
 }
 
-/* jemalloc's realloc, with the errno that it forgets for sizes beyond its largest class. */
-static inline void *realloc_plain(void *p, size_t size)
-{
-    void *to = berth_je_realloc(p, size);
-
-    if (BERTH_UNLIKELY(!to && size != 0))
-        errno = ENOMEM;
-    return to;
-}
-
 BERTH_EXPORT void *realloc(void *p, size_t size)
 {
     if (BERTH_LIKELY(berth__malloc_is_plain(size) && !berth__gate_owns(p)))
@@ -181,8 +187,8 @@ BERTH_EXPORT void *reallocarray(void *p, size_t count, size_t size)
 /* As the C library rounds: up to a power of two; 0 for one that no address can have. */
 static size_t usable_alignment(size_t alignment)
 {
-    if (alignment <= 1)
-        return 1;
+    if (alignment <= BERTH_BLOCK_MIN)
+        return BERTH_BLOCK_MIN;
     if (alignment > SIZE_MAX / 2 + 1)
         return 0;
     return (size_t)1 << (64 - __builtin_clzl(alignment - 1));
@@ -250,6 +256,18 @@ BERTH_EXPORT size_t malloc_usable_size(void *p)
 {
     return berth_je_malloc_usable_size(p);
 }
+
+/*
+ * The C library's own names, which it exports: for programs that wrap malloc() and call the
+ * original by these. Such a block may come to our free(), and ours to theirs.
+ */
+extern void *__libc_malloc(size_t size) BERTH_MALLOC_ALIAS(malloc);
+extern void *__libc_calloc(size_t count, size_t size) BERTH_MALLOC_ALIAS(calloc);
+extern void *__libc_realloc(void *p, size_t size) BERTH_MALLOC_ALIAS(realloc);
+extern void __libc_free(void *p) BERTH_MALLOC_ALIAS(free);
+extern void *__libc_memalign(size_t alignment, size_t size) BERTH_MALLOC_ALIAS(memalign);
+extern void *__libc_valloc(size_t size) BERTH_MALLOC_ALIAS(valloc);
+extern void *__libc_pvalloc(size_t size) BERTH_MALLOC_ALIAS(pvalloc);
 
 /* Old binaries and C23 programs: other names for free(). The sizes that they know are not needed.
  */

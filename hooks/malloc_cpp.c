@@ -41,18 +41,23 @@ BERTH_EXPORT void _ZdlPvmSt11align_val_t(void *p, size_t size, size_t alignment)
 BERTH_EXPORT void _ZdaPvmSt11align_val_t(void *p, size_t size, size_t alignment);
 
 /*
- * libstdc++'s function: after us in the global scope, or, in a C program that loaded a C++ library
- * with RTLD_LOCAL, in the library itself.
+ * The C++ library's function: after us in the global scope, or, in a C program that loaded a
+ * library in C++ with RTLD_LOCAL, in the C++ library itself.
  */
 static void *find_original(const char *name)
 {
+    static const char *const libraries[] = {"libstdc++.so.6", "libc++abi.so.1", "libc++.so.1"};
     void *function = dlsym(RTLD_NEXT, name);
-    void *library;
 
-    if (function)
-        return function;
-    library = dlopen("libstdc++.so.6", RTLD_LAZY | RTLD_NOLOAD);
-    return library ? dlsym(library, name) : NULL;
+    for (size_t i = 0; !function && i < sizeof(libraries) / sizeof(libraries[0]); i++) {
+        void *library = dlopen(libraries[i], RTLD_LAZY | RTLD_NOLOAD);
+
+        if (library) {
+            function = dlsym(library, name);
+            dlclose(library); /* its caller is in use, and so is it */
+        }
+    }
+    return function;
 }
 
 static __attribute__((noinline, cold)) void *fail(const char *name, size_t size)

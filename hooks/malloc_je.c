@@ -39,7 +39,7 @@ static size_t flag_alignment(int flags)
 
 void *mallocx(size_t size, int flags)
 {
-    if (berth__malloc_is_plain(size) || (flags & ~FLAG_BITS_PLAIN))
+    if (berth__malloc_is_below(size) || (flags & ~FLAG_BITS_PLAIN))
         return berth_je_mallocx(size, flags);
     return berth__malloc_place(size, flag_alignment(flags), flags & MALLOCX_ZERO,
                                __builtin_return_address(0));
@@ -69,7 +69,7 @@ void *rallocx(void *p, size_t size, int flags)
     if (berth__gate_owns(p))
         return flags ? move_from_window(p, size, flags, __builtin_return_address(0))
                      : berth__malloc_replace(p, size, __builtin_return_address(0));
-    if (berth__malloc_is_plain(size) || flags)
+    if (berth__malloc_is_below(size) || flags)
         return berth_je_rallocx(p, size, flags);
     return berth__malloc_replace(p, size, __builtin_return_address(0));
 }
@@ -103,6 +103,8 @@ void sdallocx(void *p, size_t size, int flags)
 {
     if (berth__gate_owns(p))
         berth__malloc_release(p);
+    else if (size <= BERTH_TINY_MAX) /* malloc's is larger than its size says */
+        berth_je_dallocx(p, flags);
     else
         berth_je_sdallocx(p, size, flags);
 }

@@ -5,7 +5,8 @@
  *
  * A size below the threshold and an address outside the windows go to jemalloc by a tail call; the
  * test costs one relaxed load and one compare. Calls before the constructor see a threshold of
- * SIZE_MAX and no window, so there is no "not ready" state.
+ * SIZE_MAX and no window, so there is no "not ready" state. Tiny sizes take the slow path too,
+ * where they are made large enough to be aligned for every type.
  */
 #ifndef BERTH_HOOKS_MALLOC_PATH_H
 #define BERTH_HOOKS_MALLOC_PATH_H
@@ -17,17 +18,31 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-static inline bool berth__malloc_is_plain(size_t size)
+/* Exports a function of the same file under the C library's own name for it. */
+#if __has_attribute(copy)
+#define BERTH_MALLOC_ALIAS(of) __attribute__((alias(#of), visibility("default"), copy(of)))
+#else
+#define BERTH_MALLOC_ALIAS(of) __attribute__((alias(#of), visibility("default")))
+#endif
+
+static inline bool berth__malloc_is_below(size_t size)
 {
     return BERTH_LIKELY(size < atomic_load_explicit(&berth__gate.threshold, memory_order_relaxed));
 }
 
+/* The same, and the size is not tiny. */
+static inline bool berth__malloc_is_plain(size_t size)
+{
+    return BERTH_LIKELY(size - (BERTH_TINY_MAX + 1) <
+                        atomic_load_explicit(&berth__gate.plain_count, memory_order_relaxed));
+}
+
 /*
- * A block of at least the threshold, for the call that returns to `return_address`. Alignment is a
+ * A block whose size is not plain, for the call that returns to `return_address`. Alignment is a
  * power of two, 1 for none. NULL with errno = ENOMEM.
  */
 void *berth__malloc_place(size_t size, size_t alignment, bool zero, const void *return_address);
-/* realloc() when the block lies in a window or the size reaches the threshold. */
+/* realloc() when the block lies in a window or the size is not plain. */
 void *berth__malloc_replace(void *p, size_t size, const void *return_address);
 /* free() of a block in a window. */
 void berth__malloc_release(void *p);

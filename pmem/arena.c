@@ -76,14 +76,14 @@ static _Atomic unsigned arenas_per_tier;
 static void (*jemalloc_cleanup)(void *);
 static pthread_key_t jemalloc_key;
 
-static void destroy_tcaches(struct arena_thread *thread)
+/* `next` is what the thread has from then on. */
+static void destroy_tcaches(struct arena_thread *thread, int next)
 {
-    thread->dead = true;
     for (int i = 0; i < BERTH_HOME_MAX; i++) {
         int flag = thread->tcache_flag[i];
         unsigned tcache = ((unsigned)flag >> 8) - 2;
 
-        thread->tcache_flag[i] = MALLOCX_TCACHE_NONE;
+        thread->tcache_flag[i] = next;
         if (flag != TCACHE_NEW && flag != MALLOCX_TCACHE_NONE)
             berth_je_mallctl("tcache.destroy", NULL, NULL, &tcache, sizeof(tcache));
     }
@@ -149,7 +149,8 @@ static void thread_ends(void *value)
         return;
     /* jemalloc asks for one more round to see that nothing came after: ours is done once. */
     if (!thread_state.dead) {
-        destroy_tcaches(&thread_state);
+        thread_state.dead = true;
+        destroy_tcaches(&thread_state, MALLOCX_TCACHE_NONE);
         leave_slot(&thread_state);
     }
     jemalloc_cleanup(value);
@@ -165,6 +166,12 @@ int berth_je_pthread_key_create(pthread_key_t *key, void (*cleanup)(void *))
     jemalloc_cleanup = cleanup;
     jemalloc_key = *key;
     return r;
+}
+
+void berth__arena_before_fork(void)
+{
+    if (!thread_state.dead)
+        destroy_tcaches(&thread_state, TCACHE_NEW);
 }
 
 void berth__arena_register(void)
@@ -406,6 +413,13 @@ static void reclaim(berth_home_id home)
     flush_tcache(home);
     for (unsigned slot = 0; slot < ARENAS_PER_TIER_MAX; slot++)
         purge(home, slot);
+}
+
+void berth__arena_trim(void)
+{
+    for (unsigned id = 0; id < BERTH_HOME_MAX; id++)
+        if (berth__window_base((berth_home_id)id) != 0)
+            reclaim((berth_home_id)id);
 }
 
 /* The tier had no room: what another thread has freed may be kept in its arena. */

@@ -25,6 +25,13 @@
 /* Before the first allocation of any tier. */
 void berth__arena_register(void);
 
+/*
+ * In the thread that forks, before jemalloc is locked: it goes without tcaches until it needs them
+ * again. In the child jemalloc 5.3 takes only its automatic tcache over into the new lists of its
+ * arenas; to flush or destroy another one there would tear these lists apart.
+ */
+void berth__arena_before_fork(void);
+
 /* How long the tier's unused pages are kept, for arenas to come: 0 = not at all. */
 #define BERTH_DECAY_NEVER (-1)        /* for ever */
 #define BERTH_DECAY_DEFAULT INT64_MIN /* as jemalloc has it */
@@ -37,6 +44,9 @@ void berth__arena_set_decay(berth_home_id home, int64_t decay_ms);
 void *berth__arena_alloc(berth_home_id home, size_t size, size_t alignment, bool zero);
 /* `held` is what berth__arena_held() says of it. */
 void berth__arena_free(berth_home_id home, void *p, size_t held);
+
+/* Every tier gives back what it keeps for reuse; other threads' tcaches at their next call. */
+void berth__arena_trim(void);
 
 /* Resizes where it lies: the new held size is returned, and is less than `size` on failure. */
 size_t berth__arena_resize(void *p, size_t size);

@@ -4,6 +4,7 @@
 #include "alloc/log.h"
 #include "alloc/quantity.h"
 #include "alloc/stats.h"
+#include "pmem/arena.h"
 #include "pmem/gate.h"
 #include "pmem/jemalloc.h"
 #include "pmem/window.h"
@@ -170,6 +171,7 @@ static void prepare(void)
 {
     int saved_errno = errno;
 
+    berth__arena_before_fork();
     jemalloc_handlers.prepare();
     under_way = begun;
     if (!under_way) {

@@ -15,8 +15,17 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+/*
+ * jemalloc's only size class that is not aligned for every type, as the C library's blocks are: the
+ * malloc family asks for the next one instead.
+ */
+#define BERTH_TINY_MAX ((size_t)8)
+#define BERTH_BLOCK_MIN ((size_t)16)
+
 struct berth_gate {
-    _Atomic size_t threshold;      /* SIZE_MAX until bootstrap, or when nothing is looked at */
+    _Atomic size_t threshold; /* SIZE_MAX until bootstrap, or when nothing is looked at */
+    /* How many sizes from BERTH_TINY_MAX + 1 on lie below the threshold: both tests in one. */
+    _Atomic size_t plain_count;
     _Atomic size_t site_threshold; /* from here on the call site is captured; SIZE_MAX = never */
     _Atomic size_t device_site_threshold; /* the same for device blocks */
     _Atomic uintptr_t
@@ -27,6 +36,9 @@ struct berth_gate {
 } __attribute__((aligned(64)));
 
 extern BERTH_SHARED struct berth_gate berth__gate;
+
+/* Whoever changes the threshold sees to it that nobody else does at the time. */
+void berth__gate_set_threshold(size_t threshold);
 
 /* Whether `p` lies in some window. */
 static inline bool berth__gate_owns(const void *p)

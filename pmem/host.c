@@ -44,11 +44,12 @@ static size_t at_least_one(size_t size)
 
 void *berth__host_plain(const struct berth_host_request *request)
 {
+    size_t size = request->size > BERTH_BLOCK_MIN ? request->size : BERTH_BLOCK_MIN;
     int flags = request->zero ? MALLOCX_ZERO : 0;
 
     if (request->alignment > 1)
         flags |= MALLOCX_LG_ALIGN(__builtin_ctzl(request->alignment));
-    return berth_je_mallocx(at_least_one(request->size), flags);
+    return berth_je_mallocx(size, flags);
 }
 
 static struct berth_site_block site_block(berth_tier_id tier, const struct berth_record *record,

@@ -156,7 +156,7 @@ static void update_gate(const struct berth_loaded_table *table)
                           memory_order_relaxed);
     atomic_store_explicit(&berth__gate.device_site_threshold,
                           sides & BERTH_SIDE_DEVICE ? record : SIZE_MAX, memory_order_relaxed);
-    atomic_store_explicit(&berth__gate.threshold, least, memory_order_relaxed);
+    berth__gate_set_threshold(least);
 }
 
 void berth__table_update_gate(void)
