@@ -12,7 +12,8 @@
 #   pthread_key_create
 #                   the end of a thread has to wait for its other destructors (pmem/arena.c);
 #   madvise, munmap, mprotect
-#                   may fail while a block is freed, and free() keeps errno (pmem/keep_errno.c).
+#                   may fail while a block is freed, and free() keeps errno (pmem/keep_errno.c);
+#   mmap            must be refused what the C library's is (pmem/overcommit.c).
 #
 # usage: embed_jemalloc.sh AR LD OBJCOPY ARCHIVE OUTPUT
 set -eu
@@ -26,7 +27,7 @@ public="calloc dallocx free mallctl mallctlbymib mallctlnametomib malloc malloc_
     malloc_usable_size mallocx memalign nallocx rallocx realloc sallocx sdallocx xallocx"
 # Public too, but Berth makes them of the others.
 unused="aligned_alloc posix_memalign valloc"
-seen="pthread_atfork pthread_key_create madvise munmap mprotect"
+seen="pthread_atfork pthread_key_create madvise munmap mprotect mmap"
 kept="malloc_conf malloc_conf_2_conf_harder malloc_message"
 
 for name in $public; do

@@ -3,6 +3,7 @@
 
 #include "pmem/arena.h"
 #include "pmem/huge_advice.h"
+#include "pmem/overcommit.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -16,6 +17,8 @@
  */
 static int dram_map(struct berth_tier *tier, void *address, size_t size)
 {
+    if (!berth__overcommit_allows(size))
+        return -ENOMEM;
     if (mprotect(address, size, PROT_READ | PROT_WRITE) < 0)
         return -errno;
     madvise(address, size, MADV_DODUMP);

@@ -49,7 +49,10 @@ void *check_hide(void *p);
 const char *check_tier(const void *p);
 
 extern const struct check basic_checks[];
+extern const struct check family_checks[];
 extern const struct check align_checks[];
+extern const struct check finding_checks[];
+extern const struct check hostile_checks[];
 extern const struct check fork_checks[];
 extern const struct check thread_checks[];
 extern const struct check load_checks[];

@@ -160,14 +160,14 @@ static void *churn(void *argument)
     return NULL;
 }
 
-static void fork_while_other_threads_allocate(void)
+static void finding_5_fork_while_other_threads_allocate(void)
 {
     pthread_t thread[3];
 
     allocate_blocks(16);
     for (int i = 0; i < 3; i++)
         CHECK(pthread_create(&thread[i], NULL, churn, (void *)(uintptr_t)i) == 0);
-    for (int round = 0; round < check_rounds(30); round++) {
+    for (int round = 0; round < check_rounds(10); round++) {
         pid_t pid = fork();
 
         if (pid == 0) {
@@ -256,7 +256,7 @@ static void a_pipe_to_a_command_works(void)
 }
 
 /* A child that writes through stdio and returns from main: nothing may be lost at exit. */
-static void exit_flushes_what_was_printed(void)
+static void finding_6_exit_flushes_what_was_printed(void)
 {
     int fd[2];
     size_t total = 0;
@@ -441,12 +441,12 @@ const struct check fork_checks[] = {
     ENTRY(a_child_has_memory_of_its_own),
     ENTRY(a_child_can_allocate_and_free),
     ENTRY(forks_nest),
-    ENTRY(fork_while_other_threads_allocate),
+    ENTRY(finding_5_fork_while_other_threads_allocate),
     ENTRY(threads_fork_at_the_same_time),
     ENTRY(a_child_can_exec),
     ENTRY(spawned_programs_run),
     ENTRY(a_pipe_to_a_command_works),
-    ENTRY(exit_flushes_what_was_printed),
+    ENTRY(finding_6_exit_flushes_what_was_printed),
     ENTRY(a_program_may_close_every_descriptor),
     ENTRY(raw_forks_have_memory_of_their_own),
     ENTRY(a_program_may_limit_its_addresses),

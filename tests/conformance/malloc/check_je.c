@@ -175,9 +175,10 @@ static void mix_size(size_t size)
 }
 
 /* Freed blocks of one tier must not come back as another tier's blocks of the same size. */
-static void tiers_do_not_mix(void)
+static void finding_2_tiers_do_not_mix(void)
 {
-    if (!have_jemalloc())
+    /* Where a rule asks for the number in the sequence, the next block goes elsewhere. */
+    if (!have_jemalloc() || getenv("CHECK_RANDOM"))
         return;
     mix_size(64);
     mix_size(1000);
@@ -213,7 +214,7 @@ const struct check je_checks[] = {
     ENTRY(extended_calls_work_on_any_block),
     ENTRY(rallocx_zeroes_what_it_adds),
     ENTRY(the_controls_answer),
-    ENTRY(tiers_do_not_mix),
+    ENTRY(finding_2_tiers_do_not_mix),
     ENTRY(the_block_can_be_described),
     {NULL, NULL},
 };

@@ -88,7 +88,7 @@ static void dlopen_of_nothing_says_why(void)
 }
 
 /* In a C program `operator new` must not bind to another allocator than this one. */
-static void a_c_program_loads_a_cplusplus_library(void)
+static void finding_7_a_c_program_loads_a_cplusplus_library(void)
 {
     void *library = load("libconform_cpp.so", RTLD_NOW);
     void *(*get)(size_t);
@@ -152,7 +152,7 @@ const struct check load_checks[] = {
     ENTRY(a_library_may_look_behind_itself),
     ENTRY(a_library_may_live_in_another_namespace),
     ENTRY(dlopen_of_nothing_says_why),
-    ENTRY(a_c_program_loads_a_cplusplus_library),
+    ENTRY(finding_7_a_c_program_loads_a_cplusplus_library),
     ENTRY(a_cplusplus_program_runs),
     ENTRY(early_blocks_live_on),
     ENTRY(a_constructor_may_fork_without_handlers),

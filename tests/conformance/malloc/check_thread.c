@@ -2,6 +2,7 @@
 /* Threads: their caches, their ends, and blocks that travel between them. */
 #include "check.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -48,15 +49,68 @@ static void run_threads(int count)
     }
 }
 
-static void ten_thousand_threads_leak_nothing(void)
+/* What the allocator keeps for itself; 0 natively. */
+static size_t metadata(void)
 {
-    size_t before, after;
+    int (*control)(const char *, void *, size_t *, void *, size_t);
+    uint64_t epoch = 1;
+    size_t value = 0;
+    size_t size = sizeof(value);
+
+    *(void **)&control = dlsym(RTLD_DEFAULT, "mallctl");
+    if (!control)
+        return 0;
+    CHECK(control("epoch", NULL, NULL, &epoch, sizeof(epoch)) == 0);
+    CHECK(control("stats.metadata", &value, &size, NULL, 0) == 0 && value > 0);
+    return value;
+}
+
+/* jemalloc has room for 4093 of the tcaches that tiers need, each of 28 KiB. */
+static void finding_4_ten_thousand_threads_leak_nothing(void)
+{
+    size_t before, after, own_before;
 
     run_threads(500);
     before = resident_kib();
-    run_threads(10000);
+    own_before = metadata();
+    run_threads(check_rounds(10000));
     after = resident_kib();
     CHECK(after < before + 8192);
+    CHECK(metadata() < own_before + (1 << 20));
+}
+
+enum { CROWD = 200 };
+static pthread_barrier_t crowd;
+
+static void *stand_in_crowd(void *argument)
+{
+    unsigned seed = (unsigned)(uintptr_t)argument;
+    void *p[8];
+
+    for (int round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 8; i++) {
+            p[i] = check_hide(malloc((size_t)40 << (2 * i)));
+            CHECK(p[i]);
+            check_fill(p[i], (size_t)40 << i, seed + i);
+        }
+        pthread_barrier_wait(&crowd);
+        for (unsigned i = 0; i < 8; i++) {
+            CHECK(check_filled(p[i], (size_t)40 << i, seed + i));
+            free(p[i]);
+        }
+    }
+    return NULL;
+}
+
+static void two_hundred_threads_live_at_once(void)
+{
+    pthread_t thread[CROWD];
+
+    CHECK(pthread_barrier_init(&crowd, NULL, CROWD) == 0);
+    for (int i = 0; i < CROWD; i++)
+        CHECK(pthread_create(&thread[i], NULL, stand_in_crowd, (void *)(uintptr_t)i) == 0);
+    for (int i = 0; i < CROWD; i++)
+        CHECK(pthread_join(thread[i], NULL) == 0);
 }
 
 static pthread_key_t keys[4];
@@ -243,7 +297,8 @@ static void malloc_is_no_cancellation_point(void)
     }
 
 const struct check thread_checks[] = {
-    ENTRY(ten_thousand_threads_leak_nothing),
+    ENTRY(finding_4_ten_thousand_threads_leak_nothing),
+    ENTRY(two_hundred_threads_live_at_once),
     ENTRY(destructors_of_threads_may_allocate),
     ENTRY(a_thread_may_have_many_keys),
     ENTRY(blocks_may_be_freed_by_another_thread),

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Runs every check, or those that are named, each in a child; prints "ok NAME" or "FAILED NAME",
- * and exits 1 if one failed.
+ * and "N checks ran" at the end; exits 1 if one failed.
+ *
+ * It may be copied elsewhere together with what lies in its folder.
  */
 #include "check.h"
 
@@ -42,13 +44,18 @@ static bool run(const struct check *check)
 
 int main(int argc, char **argv)
 {
-    const struct check *const lists[] = {basic_checks,  align_checks, fork_checks,
-                                         thread_checks, load_checks,  je_checks};
-    int failed = 0;
+    const struct check *const lists[] = {basic_checks, family_checks,  align_checks,
+                                         fork_checks,  thread_checks,  load_checks,
+                                         je_checks,    finding_checks, hostile_checks};
+    int failed = 0, ran = 0;
 
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
-        for (const struct check *check = lists[i]; check->name; check++)
-            if (wanted(check->name, argc - 1, argv + 1) && !run(check))
-                failed++;
+        for (const struct check *check = lists[i]; check->name; check++) {
+            if (!wanted(check->name, argc - 1, argv + 1))
+                continue;
+            ran++;
+            failed += !run(check);
+        }
+    dprintf(1, "%d checks ran\n", ran);
     return failed ? 1 : 0;
 }

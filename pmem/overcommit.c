@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/overcommit.h"
+
+#include "pmem/jemalloc.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+/* Less than this, 1 GiB, is not asked about: any machine has it, in swap if not in memory. */
+#define ASKED_MIN ((size_t)1 << 30)
+
+bool berth__overcommit_allows(size_t size)
+{
+    int saved_errno = errno;
+    void *p;
+
+    if (size < ASKED_MIN)
+        return true;
+    p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p != MAP_FAILED)
+        munmap(p, size);
+    errno = saved_errno;
+    return p != MAP_FAILED;
+}
+
+/* What jemalloc calls as mmap (embed_jemalloc.sh). */
+BERTH_HIDDEN void *berth_je_mmap(void *address, size_t size, int protection, int flags, int fd,
+                                 off_t offset);
+
+void *berth_je_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    return mmap(address, size, protection, flags & ~MAP_NORESERVE, fd, offset);
+}

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a program may do to itself: signals, jumps, stacks of all kinds, libraries that come and go,
+ * and blocks of extreme sizes. */
+#include "check.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+#define GIB ((size_t)1 << 30)
+
+static const size_t sizes[] = {5, 100, 3000, 20000, 70000, MIB};
+#define SIZE_COUNT (sizeof(sizes) / sizeof(sizes[0]))
+
+/* A few blocks of every size, filled, checked, resized and freed. */
+static void use_blocks(unsigned seed)
+{
+    char *p[SIZE_COUNT];
+
+    for (unsigned i = 0; i < SIZE_COUNT; i++) {
+        p[i] = check_hide(malloc(sizes[i]));
+        CHECK(p[i]);
+        check_fill(p[i], sizes[i], seed + i);
+    }
+    for (unsigned i = 0; i < SIZE_COUNT; i++) {
+        p[i] = check_hide(realloc(p[i], sizes[i] + 3000));
+        CHECK(p[i] && check_filled(p[i], sizes[i], seed + i));
+    }
+    for (unsigned i = 0; i < SIZE_COUNT; i++)
+        free(p[i]);
+}
+
+static volatile sig_atomic_t signals;
+static int handler_fork_failures;
+
+/* _Fork() is what a handler may call, also when it has interrupted malloc(). */
+static void on_alarm(int signal)
+{
+    int saved_errno = errno;
+
+    (void)signal;
+    if (++signals % 16 == 0) {
+        pid_t pid = _Fork();
+
+        if (pid == 0)
+            _exit(0);
+        if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+            handler_fork_failures++;
+    }
+    errno = saved_errno;
+}
+
+static void start_alarms(long us)
+{
+    struct itimerval timer = {{0, us}, {0, us}};
+    struct sigaction action = {.sa_handler = on_alarm};
+
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+    CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
+}
+
+static void stop_alarms(void)
+{
+    CHECK(setitimer(ITIMER_REAL, &(struct itimerval){{0, 0}, {0, 0}}, NULL) == 0);
+}
+
+static void signals_may_interrupt_malloc(void)
+{
+    start_alarms(2000);
+    for (unsigned i = 0; signals < check_rounds(100); i++) {
+        errno = 4711;
+        use_blocks(i);
+        CHECK(errno == 4711);
+    }
+    stop_alarms();
+    CHECK(handler_fork_failures == 0);
+    alarm(120);
+}
+
+static sigjmp_buf outside;
+
+static void on_fault(int signal)
+{
+    (void)signal;
+    siglongjmp(outside, 1);
+}
+
+static void handlers_may_jump_out(void)
+{
+    struct sigaction action = {.sa_handler = on_fault};
+    volatile unsigned jumps = 0;
+    char *forbidden = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    CHECK(forbidden != MAP_FAILED && sigaction(SIGSEGV, &action, NULL) == 0);
+    for (unsigned i = 0; i < 300; i++) {
+        char *p = check_hide(malloc(sizes[i % SIZE_COUNT]));
+
+        if (sigsetjmp(outside, 1) == 0) {
+            memcpy(forbidden, p, 1);
+            CHECK(!"reached");
+        }
+        jumps++;
+        free(p);
+    }
+    CHECK(jumps == 300);
+    use_blocks(1);
+}
+
+static void *on_small_stack(void *argument)
+{
+    for (unsigned i = 0; i < 10; i++)
+        use_blocks((unsigned)(uintptr_t)argument + i);
+    return NULL;
+}
+
+/* The least stack that the C library lets a thread have. */
+static void the_smallest_stack_is_enough(void)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    CHECK(pthread_attr_init(&attributes) == 0);
+    CHECK(pthread_attr_setstacksize(&attributes, (size_t)PTHREAD_STACK_MIN) == 0);
+    CHECK(pthread_attr_setguardsize(&attributes, 4096) == 0);
+    for (uintptr_t i = 0; i < 20; i++) {
+        CHECK(pthread_create(&thread, &attributes, on_small_stack, (void *)i) == 0);
+        CHECK(pthread_join(thread, NULL) == 0);
+    }
+}
+
+static volatile sig_atomic_t handled;
+
+static void allocate_in_handler(int signal)
+{
+    (void)signal;
+    use_blocks(3);
+    handled++;
+}
+
+/* The signal stack is a block itself; nothing is interrupted but raise(). */
+static void handlers_may_run_on_a_block(void)
+{
+    stack_t stack = {.ss_size = (size_t)SIGSTKSZ * 4};
+    struct sigaction action = {.sa_handler = allocate_in_handler, .sa_flags = SA_ONSTACK};
+
+    stack.ss_sp = check_hide(malloc(stack.ss_size));
+    CHECK(stack.ss_sp && sigaltstack(&stack, NULL) == 0);
+    CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    for (int i = 0; i < 50; i++)
+        CHECK(raise(SIGUSR1) == 0);
+    CHECK(handled == 50);
+    stack.ss_flags = SS_DISABLE;
+    CHECK(sigaltstack(&stack, NULL) == 0);
+    free(stack.ss_sp);
+}
+
+static ucontext_t main_context, coroutine;
+
+static void run_coroutine(void)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        use_blocks(i);
+        CHECK(swapcontext(&coroutine, &main_context) == 0);
+    }
+}
+
+static void coroutines_may_run_on_a_block(void)
+{
+    size_t size = 64 * KIB;
+    void *stack = check_hide(malloc(size));
+
+    CHECK(stack && getcontext(&coroutine) == 0);
+    coroutine.uc_stack.ss_sp = stack;
+    coroutine.uc_stack.ss_size = size;
+    coroutine.uc_link = &main_context;
+    makecontext(&coroutine, run_coroutine, 0);
+    for (unsigned i = 0; i < 20; i++) {
+        CHECK(swapcontext(&main_context, &coroutine) == 0);
+        use_blocks(100 + i);
+    }
+    CHECK(swapcontext(&main_context, &coroutine) == 0);
+    free(stack);
+}
+
+static void *cleaned;
+
+static void clean(void *p)
+{
+    use_blocks(7);
+    free(p);
+}
+
+static void *wait_for_cancel(void *argument)
+{
+    int fd = *(int *)argument;
+    char c;
+
+    cleaned = check_hide(malloc(100000));
+    pthread_cleanup_push(clean, cleaned);
+    CHECK(read(fd, &c, 1) == 0);
+    pthread_cleanup_pop(1);
+    return NULL;
+}
+
+static void *spin(void *argument)
+{
+    atomic_int *spinning = argument;
+
+    pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+    for (;;)
+        atomic_store(spinning, 1);
+    return NULL;
+}
+
+static void cancelled_threads_leave_nothing_behind(void)
+{
+    static atomic_int spinning;
+    pthread_t thread;
+    void *result;
+    int fd[2];
+
+    CHECK(pipe(fd) == 0);
+    for (int i = 0; i < 100; i++) {
+        CHECK(pthread_create(&thread, NULL, wait_for_cancel, &fd[0]) == 0);
+        pthread_cancel(thread);
+        CHECK(pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
+        atomic_store(&spinning, 0);
+        CHECK(pthread_create(&thread, NULL, spin, &spinning) == 0);
+        while (!atomic_load(&spinning))
+            sched_yield();
+        pthread_cancel(thread);
+        CHECK(pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
+        use_blocks((unsigned)i);
+    }
+}
+
+/* Blocks outlive the library that asked for them, and its addresses become another's. */
+static void libraries_may_come_and_go(void)
+{
+    void *kept[100];
+
+    for (int i = 0; i < 100; i++) {
+        void *library = dlopen(check_file(i % 3 ? "libconform_plugin.so" : "libconform_tls.so"),
+                               RTLD_NOW | RTLD_LOCAL);
+        void *(*get)(size_t);
+
+        CHECK(library);
+        *(void **)&get = dlsym(library, i % 3 ? "plugin_get" : "tls_get");
+        CHECK(get);
+        kept[i] = get(sizes[(size_t)i % SIZE_COUNT]);
+        CHECK(kept[i]);
+        check_fill(kept[i], sizes[(size_t)i % SIZE_COUNT], (unsigned)i);
+        dlclose(library);
+    }
+    for (int i = 0; i < 100; i++) {
+        CHECK(check_filled(kept[i], sizes[(size_t)i % SIZE_COUNT], (unsigned)i));
+        free(kept[i]);
+    }
+}
+
+/*
+ * A library whose thread-local storage must be in the static block: the C library keeps a little
+ * room there for those that come late, and Berth must not have used it.
+ */
+static void late_libraries_find_room_for_thread_local_storage(void)
+{
+    void *library = dlopen(check_file("libconform_tls.so"), RTLD_NOW);
+    char *(*storage)(void);
+
+    if (!library)
+        dprintf(2, "%s\n", dlerror());
+    CHECK(library);
+    *(void **)&storage = dlsym(library, "tls_storage");
+    CHECK(storage && storage()[0] == 'x');
+}
+
+static void blocks_may_exceed_four_gib(void)
+{
+    size_t size = 5 * GIB;
+    char *p = check_hide(malloc(size));
+
+    if (!p) { /* the kernel may refuse it */
+        CHECK(errno == ENOMEM);
+        return;
+    }
+    CHECK(malloc_usable_size(p) >= size);
+    for (size_t at = 0; at < size; at += GIB / 2 + 12345)
+        p[at] = (char)(at >> 20);
+    p[size - 1] = 77;
+    for (size_t at = 0; at < size; at += GIB / 2 + 12345)
+        CHECK(p[at] == (char)(at >> 20));
+    CHECK(p[size - 1] == 77);
+    p = check_hide(realloc(p, 4 * GIB + 12345));
+    CHECK(p && p[GIB / 2 + 12345] == (char)((GIB / 2 + 12345) >> 20));
+    free(p);
+    p = check_hide(calloc(4 * GIB / 1000 + 1, 1000));
+    CHECK(!p || (p[0] == 0 && p[4 * GIB - 1] == 0));
+    free(p);
+}
+
+static void alignments_may_be_huge(void)
+{
+    for (size_t alignment = MIB; alignment <= GIB; alignment <<= 2) {
+        for (size_t i = 0; i < SIZE_COUNT; i++) {
+            void *p = NULL;
+            int r = posix_memalign(&p, alignment, sizes[i]);
+
+            CHECK(r == 0 || r == ENOMEM);
+            if (r != 0)
+                continue;
+            CHECK(((uintptr_t)p & (alignment - 1)) == 0);
+            check_fill(p, sizes[i], 1);
+            p = check_hide(realloc(p, sizes[i] * 2));
+            CHECK(p && check_filled(p, sizes[i], 1));
+            free(p);
+        }
+    }
+}
+
+/*
+ * More than any machine has. Where the administrator lets programs have it (overcommit_memory = 1),
+ * it may be had.
+ */
+static void more_than_the_machine_has_is_refused(void)
+{
+    FILE *file = fopen("/proc/sys/vm/overcommit_memory", "r");
+    int mode = 1;
+
+    if (file) {
+        CHECK(fscanf(file, "%d", &mode) == 1);
+        fclose(file);
+    }
+    for (int shift = 43; shift < 47 && mode == 0; shift++) {
+        size_t size = (size_t)1 << shift;
+        void *p = check_hide(malloc(100));
+
+        errno = 0;
+        CHECK(check_hide(malloc(size)) == NULL && errno == ENOMEM);
+        errno = 0;
+        CHECK(check_hide(calloc(size / 8, 8)) == NULL && errno == ENOMEM);
+        errno = 0;
+        CHECK(check_hide(realloc(p, size)) == NULL && errno == ENOMEM);
+        errno = 0;
+        CHECK(check_hide(memalign(size, 1)) == NULL && errno == ENOMEM);
+        free(p);
+    }
+}
+
+/* The kernel reads and writes blocks of every size, at any offset. */
+static void the_kernel_uses_blocks(void)
+{
+    int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+    int fd[2];
+
+    CHECK(zero >= 0 && pipe(fd) == 0);
+    for (size_t i = 0; i < SIZE_COUNT; i++) {
+        char *p = check_hide(malloc(sizes[i]));
+        char *q = check_hide(malloc(sizes[i]));
+        struct iovec from = {p, sizes[i]}, to = {q, sizes[i]};
+        size_t piece = sizes[i] < 4096 ? sizes[i] : 4096;
+        ssize_t n;
+
+        check_fill(p, sizes[i], 9);
+        CHECK(write(fd[1], p + sizes[i] - piece, piece) == (ssize_t)piece);
+        CHECK(read(fd[0], q, piece) == (ssize_t)piece);
+        CHECK(memcmp(p + sizes[i] - piece, q, piece) == 0);
+        n = process_vm_readv(getpid(), &to, 1, &from, 1, 0);
+        CHECK(n < 0 || (n == (ssize_t)sizes[i] && check_filled(q, sizes[i], 9)));
+        CHECK(read(zero, p, sizes[i]) == (ssize_t)sizes[i] && p[0] == 0);
+        free(p);
+        free(q);
+    }
+}
+
+/* The program's own break is not malloc's. */
+static void the_break_is_the_programs(void)
+{
+    unsigned char *mine = sbrk((intptr_t)MIB);
+
+    CHECK(mine != (void *)-1);
+    check_fill(mine, MIB, 5);
+    for (unsigned i = 0; i < 100; i++)
+        use_blocks(i);
+    CHECK(check_filled(mine, MIB, 5));
+}
+
+/* jemalloc's users make arenas of their own. */
+static void many_arenas_may_exist(void)
+{
+    int (*control)(const char *, void *, size_t *, void *, size_t);
+
+    *(void **)&control = dlsym(RTLD_DEFAULT, "mallctl");
+    for (int i = 0; control && i < 300; i++) {
+        unsigned arena;
+        size_t size = sizeof(arena);
+
+        CHECK(control("arenas.create", &arena, &size, NULL, 0) == 0);
+    }
+    use_blocks(1);
+}
+
+#define ENTRY(name)                                                                                \
+    {                                                                                              \
+#name, name                                                                                \
+    }
+
+const struct check hostile_checks[] = {
+    ENTRY(signals_may_interrupt_malloc),  ENTRY(handlers_may_jump_out),
+    ENTRY(the_smallest_stack_is_enough),  ENTRY(handlers_may_run_on_a_block),
+    ENTRY(coroutines_may_run_on_a_block), ENTRY(cancelled_threads_leave_nothing_behind),
+    ENTRY(libraries_may_come_and_go),     ENTRY(late_libraries_find_room_for_thread_local_storage),
+    ENTRY(blocks_may_exceed_four_gib),    ENTRY(alignments_may_be_huge),
+    ENTRY(more_than_the_machine_has_is_refused),
+    ENTRY(the_kernel_uses_blocks),        ENTRY(the_break_is_the_programs),
+    ENTRY(many_arenas_may_exist),         {NULL, NULL},
+};
