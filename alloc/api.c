@@ -12,6 +12,10 @@
 #include <errno.h>
 #include <stdatomic.h>
 
+/* A library of version 0.1 has so much; what it does not have yet is not there. */
+#define API_SIZE_LEAST (offsetof(struct berth_api, persist))
+#define HAS(api, member) ((api)->size >= offsetof(struct berth_api, member) + sizeof((api)->member))
+
 /* Stands for "looked, and found nothing"; its functions are never called. */
 static const struct berth_api absent;
 static _Atomic(const struct berth_api *) found;
@@ -23,7 +27,7 @@ static __attribute__((noinline, cold)) const struct berth_api *api_find(void)
     berth_api_v1_fn get;
 
     *(void **)&get = dlsym(RTLD_DEFAULT, "berth_api_v1");
-    if (get && get() && get()->size >= sizeof(struct berth_api))
+    if (get && get() && get()->size >= API_SIZE_LEAST)
         api = get();
     /* A search without success leaves a message, which is not the program's. */
     if (!get)
@@ -81,4 +85,46 @@ int berth_describe(const void *p, struct berth_block_info *ret_info, size_t info
     const struct berth_api *api = api_get();
 
     return api == &absent ? -ENOSYS : api->describe(p, ret_info, info_size);
+}
+
+int berth_persist(const char *name, size_t size, void **ret_p, unsigned *ret_state)
+{
+    const struct berth_api *api = api_get();
+
+    return HAS(api, persist) ? api->persist(name, size, ret_p, ret_state) : -ENOSYS;
+}
+
+int berth_persist_replace(const char *name, size_t size, void **ret_p)
+{
+    const struct berth_api *api = api_get();
+
+    return HAS(api, persist_replace) ? api->persist_replace(name, size, ret_p) : -ENOSYS;
+}
+
+int berth_persist_find(const char *name, void **ret_p, size_t *ret_size)
+{
+    const struct berth_api *api = api_get();
+
+    return HAS(api, persist_find) ? api->persist_find(name, ret_p, ret_size) : -ENOSYS;
+}
+
+int berth_persist_commit(void *p)
+{
+    const struct berth_api *api = api_get();
+
+    return HAS(api, persist_commit) ? api->persist_commit(p) : -ENOSYS;
+}
+
+int berth_persist_detach(void *p)
+{
+    const struct berth_api *api = api_get();
+
+    return HAS(api, persist_detach) ? api->persist_detach(p) : -ENOSYS;
+}
+
+int berth_persist_remove(const char *name)
+{
+    const struct berth_api *api = api_get();
+
+    return HAS(api, persist_remove) ? api->persist_remove(name) : -ENOSYS;
 }

@@ -254,7 +254,7 @@ BERTH_EXPORT void *pvalloc(size_t size)
 
 BERTH_EXPORT size_t malloc_usable_size(void *p)
 {
-    return berth_je_malloc_usable_size(p);
+    return berth__host_usable(p);
 }
 
 /*

@@ -48,7 +48,7 @@ void *mallocx(size_t size, int flags)
 /* A block that must move: an explicit arena, an alignment or zeroing of what is added. */
 static void *move_from_window(void *p, size_t size, int flags, const void *return_address)
 {
-    size_t old = berth_je_sallocx(p, 0);
+    size_t old = berth__host_usable(p);
     void *to;
 
     if (flags & ~FLAG_BITS_PLAIN)
@@ -88,7 +88,7 @@ size_t xallocx(void *p, size_t size, size_t extra, int flags)
 
 size_t sallocx(const void *p, int flags)
 {
-    return berth_je_sallocx(p, flags);
+    return berth__gate_owns(p) ? berth__host_usable(p) : berth_je_sallocx(p, flags);
 }
 
 void dallocx(void *p, int flags)

@@ -11,6 +11,7 @@
 #include "pmem/arena.h"
 #include "pmem/gate.h"
 #include "pmem/jemalloc.h"
+#include "pmem/persist.h"
 #include "pmem/record.h"
 #include "pmem/table.h"
 #include "pmem/tier_dram.h"
@@ -32,6 +33,7 @@ void berth__host_register(void)
     berth__tier_dram_register();
     berth__tier_file_register();
     berth__tier_numa_register();
+    berth__persist_register();
     berth__host_totals = fill_totals;
     berth__describe_host = berth__host_describe;
     berth__detail_host = berth__host_detail;
@@ -179,7 +181,7 @@ void *berth__host_alloc(const struct berth_host_request *request, bool *ret_plac
     return alloc_decided(request, &decision, BERTH_TIER_NONE);
 }
 
-void berth__host_free(void *p)
+static void free_block(void *p)
 {
     berth_tier_id tier = berth__window_tier(p);
     size_t held = berth__arena_held(p);
@@ -188,6 +190,21 @@ void berth__host_free(void *p)
     if (berth__record_clear(p, held, &record))
         count_free(tier, &record, held);
     berth__arena_free(tier, p, held);
+}
+
+void berth__host_free(void *p)
+{
+    if (berth__persist_owns(p))
+        berth__persist_free(p);
+    else
+        free_block(p);
+}
+
+size_t berth__host_usable(const void *p)
+{
+    if (berth__gate_owns(p) && berth__persist_owns(p))
+        return berth__persist_size(p);
+    return berth_je_malloc_usable_size((void *)p);
 }
 
 /*
@@ -280,12 +297,22 @@ static void *realloc_below(void *p, const struct berth_host_request *request)
     return to ? move_block(p, held, to, request->size) : NULL;
 }
 
+/* A block of a name stays in its tier, where others find it; the program goes on with a copy. */
+static void *realloc_persistent(void *p, const struct berth_host_request *request, bool *ret_placed)
+{
+    void *to = berth__host_alloc(request, ret_placed);
+
+    return to ? move_block(p, berth__persist_size(p), to, request->size) : NULL;
+}
+
 void *berth__host_realloc(void *p, const struct berth_host_request *request, bool *ret_placed)
 {
     size_t threshold = atomic_load_explicit(&berth__gate.threshold, memory_order_relaxed);
     void *to;
 
     *ret_placed = false;
+    if (berth__gate_owns(p) && berth__persist_owns(p))
+        return realloc_persistent(p, request, ret_placed);
     if (berth__gate_owns(p))
         return request->size < threshold ? realloc_below(p, request)
                                          : realloc_in_window(p, request, ret_placed);
@@ -293,7 +320,7 @@ void *berth__host_realloc(void *p, const struct berth_host_request *request, boo
     return to ? move_block(p, berth_je_malloc_usable_size(p), to, request->size) : NULL;
 }
 
-size_t berth__host_resize(void *p, size_t size, size_t extra, int flags)
+static size_t resize(void *p, size_t size, size_t extra, int flags)
 {
     berth_tier_id tier = berth__window_tier(p);
     size_t old_held = berth__arena_held(p);
@@ -311,6 +338,11 @@ size_t berth__host_resize(void *p, size_t size, size_t extra, int flags)
     return held;
 }
 
+size_t berth__host_resize(void *p, size_t size, size_t extra, int flags)
+{
+    return berth__persist_owns(p) ? berth__persist_size(p) : resize(p, size, extra, flags);
+}
+
 /* The newest version of a table that has the low bits of a record's. */
 static uint64_t whole_version(const struct berth_record *record)
 {
@@ -325,6 +357,8 @@ int berth__host_detail(const void *p, struct berth_block_detail *ret)
     const void *base;
     size_t held;
 
+    if (berth__gate_owns(p) && berth__persist_owns(p))
+        return berth__persist_detail(p, ret);
     if (!berth__gate_owns(p) || !berth__window_carved(p) || !berth__record_find(p, &base, &record))
         return -ENOENT;
     held = berth__arena_held(base);

@@ -34,6 +34,10 @@ void *berth__host_plain(const struct berth_host_request *request);
  */
 void *berth__host_alloc(const struct berth_host_request *request, bool *ret_placed);
 
+/* What a block may be used for: its size class; of a persistent one, the size that was asked for.
+ */
+size_t berth__host_usable(const void *p);
+
 /* Frees a block that lies in a window. */
 void berth__host_free(void *p);
 

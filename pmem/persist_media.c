@@ -3,19 +3,20 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* Two threads may load the library at once: both find the same, and neither waits for the other,
+ * because one of them may be inside the loader already. */
 static struct {
-    void (*flush)(const void *, size_t);
-    void (*drain)(void);
+    _Atomic(void (*)(const void *, size_t)) flush; /* written last */
+    _Atomic(void (*)(void)) drain;
+    _Atomic bool absent;
 } pmem;
-
-static pthread_once_t pmem_once = PTHREAD_ONCE_INIT;
 
 /* The kernel and the processor keep an aligned word whole; memcpy() might not. */
 static void copy_store(void *context, void *to, const void *from, size_t size)
@@ -34,14 +35,14 @@ static void copy_store(void *context, void *to, const void *from, size_t size)
 static int pmem_flush(void *context, const void *p, size_t size)
 {
     (void)context;
-    pmem.flush(p, size);
+    atomic_load_explicit(&pmem.flush, memory_order_relaxed)(p, size);
     return 0;
 }
 
 static void pmem_drain(void *context)
 {
     (void)context;
-    pmem.drain();
+    atomic_load_explicit(&pmem.drain, memory_order_relaxed)();
 }
 
 static int msync_flush(void *context, const void *p, size_t size)
@@ -69,21 +70,27 @@ static const struct berth_persist_media msync_media = {
 static void load_pmem(void)
 {
     void *library = dlopen("libpmem.so.1", RTLD_NOW | RTLD_LOCAL);
+    void (*flush)(const void *, size_t) = NULL;
+    void (*drain)(void) = NULL;
 
-    if (!library) {
+    if (library) {
+        *(void **)&drain = dlsym(library, "pmem_drain");
+        *(void **)&flush = dlsym(library, "pmem_flush");
+    }
+    if (!drain || !flush) {
         dlerror();
+        atomic_store(&pmem.absent, true);
         return;
     }
-    *(void **)&pmem.drain = dlsym(library, "pmem_drain");
-    *(void **)&pmem.flush = dlsym(library, "pmem_flush");
-    if (!pmem.drain)
-        pmem.flush = NULL;
+    atomic_store(&pmem.drain, drain);
+    atomic_store(&pmem.flush, flush);
 }
 
 const struct berth_persist_media *berth__persist_media_pmem(void)
 {
-    pthread_once(&pmem_once, load_pmem);
-    return pmem.flush ? &pmem_media : NULL;
+    if (!atomic_load(&pmem.flush) && !atomic_load(&pmem.absent))
+        load_pmem();
+    return atomic_load(&pmem.flush) ? &pmem_media : NULL;
 }
 
 const struct berth_persist_media *berth__persist_media_msync(void)

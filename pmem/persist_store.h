@@ -50,6 +50,7 @@ struct berth_persist_block {
     void *p;
     uint64_t size; /* as asked for */
     uint64_t held;
+    uint64_t note;       /* the caller's own */
     unsigned references; /* how often it was found */
     bool committed;
     bool replaces; /* at its commit the block of the same name goes */

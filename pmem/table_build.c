@@ -421,5 +421,5 @@ bool berth__table_bytes_host_rule(const void *bytes, size_t size)
     char why[BERTH_NAME_MAX];
 
     return berth__table_open(bytes, size, &view, why, sizeof(why)) == 0 &&
-           berth__table_view_has_host_rule(&view);
+           (berth__table_view_has_host_rule(&view) || berth__table_view_has_named_tier(&view));
 }

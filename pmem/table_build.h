@@ -53,7 +53,8 @@ int berth__table_patch(const void *bytes, size_t size, const struct berth_table_
                        size_t change_count, void **ret_bytes, size_t *ret_size, char *why,
                        size_t why_size);
 
-/* Whether a table has a rule for host blocks; false for bytes that are no table. */
+/* Whether a table has a rule for host blocks, or a tier for persistent ones; false for bytes that
+ * are no table. */
 bool berth__table_bytes_host_rule(const void *bytes, size_t size);
 
 #endif

@@ -492,3 +492,15 @@ bool berth__table_view_has_host_rule(const struct berth_table_view *view)
             return true;
     return false;
 }
+
+bool berth__table_view_has_named_tier(const struct berth_table_view *view)
+{
+    for (uint32_t i = 0; i < view->header->tiers.count; i++) {
+        const struct berth_tier_entry *entry = &view->tiers[i];
+
+        if ((entry->kind == BERTH_KIND_FILE || entry->kind == BERTH_KIND_DAX) &&
+            *berth__table_string(view, entry->segment))
+            return true;
+    }
+    return false;
+}

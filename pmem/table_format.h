@@ -158,6 +158,8 @@ unsigned berth__table_rule_sides(const struct berth_table_view *view, uint32_t r
 
 /* Whether some rule speaks of host blocks. */
 bool berth__table_view_has_host_rule(const struct berth_table_view *view);
+/* Whether a tier has a name that persistent blocks are kept under. */
+bool berth__table_view_has_named_tier(const struct berth_table_view *view);
 
 /* The built-in tier of this name, or BERTH_TIER_NONE. */
 berth_tier_id berth__builtin_find(const char *name);

@@ -37,12 +37,15 @@ struct berth_page {
 /* A home's number: below BERTH_TIER_MAX, the tier of this id. */
 typedef uint8_t berth_home_id;
 #define BERTH_HOME_MOVABLE ((berth_home_id)BERTH_TIER_MAX)
-#define BERTH_HOME_MAX (BERTH_TIER_MAX + 1)
+/* Of blocks that the program has named (persist.h): no arena's, and no record's. */
+#define BERTH_HOME_PERSISTENT ((berth_home_id)(BERTH_TIER_MAX + 1))
+#define BERTH_HOME_MAX (BERTH_TIER_MAX + 2)
 
 /* The tier whose memory lies behind a home's addresses at first: ordinary memory for what moves. */
 static inline berth_tier_id berth__home_tier(berth_home_id home)
 {
-    return home == BERTH_HOME_MOVABLE ? BERTH_TIER_DRAM : (berth_tier_id)home;
+    return home == BERTH_HOME_MOVABLE || home == BERTH_HOME_PERSISTENT ? BERTH_TIER_DRAM
+                                                                       : (berth_tier_id)home;
 }
 
 /*

@@ -173,21 +173,31 @@ static void check_rule_places(const struct berth_policy_section *section,
                                                            : "a tier of kind device or shared");
 }
 
+/* A tier of persistent blocks, which the program asks for by name, and which need no rule. */
+static bool is_named(const struct berth_tier_config *config)
+{
+    return (config->kind == BERTH_KIND_FILE || config->kind == BERTH_KIND_DAX) && config->segment &&
+           *config->segment;
+}
+
 void berth__policy_check_places(const struct berth_policy_document *document,
                                 struct berth_policy *policy, struct berth_complaints *complaints)
 {
     size_t rule = 0;
+    bool named = false;
 
     for (size_t i = 0; i < document->count; i++)
         if (document->sections[i].kind == BERTH_SECTION_RULE)
             check_rule_places(&document->sections[i], policy, &policy->rules[rule++], complaints);
     for (size_t i = 0; i < policy->tier_count; i++)
-        if (!policy->tiers[i].used && policy->tiers[i].config.name &&
-            policy->tiers[i].config.name[0] &&
+        if (!policy->tiers[i].used && !is_named(&policy->tiers[i].config) &&
+            policy->tiers[i].config.name && policy->tiers[i].config.name[0] &&
             find_tier(policy, policy->tiers[i].config.name) == &policy->tiers[i])
             berth__warn(complaints, policy->tiers[i].line, "tier '%s' is the place of no rule",
                         policy->tiers[i].config.name);
-    if (policy->rule_count == 0 && complaints->errors == 0)
+    for (size_t i = 0; i < policy->tier_count; i++)
+        named |= is_named(&policy->tiers[i].config);
+    if (policy->rule_count == 0 && !named && complaints->errors == 0)
         berth__warn(complaints, 0, "there is no rule; every block goes to its usual place");
 }
 

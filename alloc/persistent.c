@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/persistent.h"
+
+#include "alloc/thread.h"
+
+#include <errno.h>
+
+const struct berth_persistent_calls *berth__persistent_calls;
+
+/* Memory that is allocated meanwhile is Berth's own, and errno stays the program's. */
+#define CALL(verb, ...)                                                                            \
+    const struct berth_persistent_calls *calls = berth__persistent_calls;                          \
+    int saved_errno = errno;                                                                       \
+    int r;                                                                                         \
+                                                                                                   \
+    if (!calls)                                                                                    \
+        return -ENOSYS;                                                                            \
+    berth__thread.inside++;                                                                        \
+    r = calls->verb(__VA_ARGS__);                                                                  \
+    berth__thread.inside--;                                                                        \
+    errno = saved_errno;                                                                           \
+    return r
+
+int berth__persistent_open(const char *name, size_t size, void **ret_p, unsigned *ret_state)
+{
+    CALL(open, name, size, ret_p, ret_state);
+}
+
+int berth__persistent_replace(const char *name, size_t size, void **ret_p)
+{
+    CALL(replace, name, size, ret_p);
+}
+
+int berth__persistent_find(const char *name, void **ret_p, size_t *ret_size)
+{
+    CALL(find, name, ret_p, ret_size);
+}
+
+int berth__persistent_commit(void *p)
+{
+    CALL(commit, p);
+}
+
+int berth__persistent_detach(void *p)
+{
+    CALL(detach, p);
+}
+
+int berth__persistent_remove(const char *name)
+{
+    CALL(remove, name);
+}

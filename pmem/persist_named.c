@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/persist_named.h"
+
+#include "alloc/log.h"
+#include "alloc/tier_ops.h"
+#include "pmem/window.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* What the window is asked for: more than a machine has. It takes its share of the reservation. */
+#define WINDOW_WANT ((uint64_t)1 << 43)
+/* Addresses are carved off the window in pieces of at least this size, and used again. */
+#define CARVE_MIN ((size_t)64 << 20)
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic(struct berth_persist_store *) stores[BERTH_TIER_MAX];
+static struct berth_extent_table addresses = {.granule = BERTH_OS_PAGE}; /* of which are free */
+static _Atomic pid_t owner; /* the process that has opened the first store; 0 = none was */
+
+void berth__persist_named_lock(void)
+{
+    pthread_mutex_lock(&mutex);
+}
+
+void berth__persist_named_unlock(void)
+{
+    pthread_mutex_unlock(&mutex);
+}
+
+bool berth__persist_named_inherited(void)
+{
+    pid_t pid = atomic_load_explicit(&owner, memory_order_relaxed);
+
+    return pid != 0 && pid != getpid();
+}
+
+/* The parent's lock on its stores must not live on in a child that outlives it. */
+static void leave_stores(void)
+{
+    int saved_errno = errno;
+
+    for (unsigned i = 0; i < BERTH_TIER_MAX; i++) {
+        struct berth_persist_store *store = atomic_load(&stores[i]);
+
+        if (store)
+            berth__persist_store_leave(store);
+    }
+    errno = saved_errno;
+    pthread_mutex_unlock(&mutex);
+}
+
+static void become_owner(void)
+{
+    pid_t none = 0;
+
+    if (atomic_compare_exchange_strong(&owner, &none, getpid()))
+        pthread_atfork(berth__persist_named_lock, berth__persist_named_unlock, leave_stores);
+}
+
+/* Called with the lock held. */
+static void *reserve(size_t size, size_t alignment)
+{
+    size_t piece = size + alignment > CARVE_MIN ? size + alignment : CARVE_MIN;
+    uint64_t address = 0;
+    void *p;
+
+    if (berth__extent_table_take_one(&addresses, size, alignment, &address) == 0)
+        return (void *)(uintptr_t)address;
+    if (berth__window_open(BERTH_HOME_PERSISTENT, WINDOW_WANT) < 0)
+        return NULL;
+    p = berth__window_carve(BERTH_HOME_PERSISTENT, piece, alignment);
+    if (!p)
+        p = berth__window_carve(BERTH_HOME_PERSISTENT, piece = size, alignment);
+    if (!p || berth__extent_table_give(&addresses, (uintptr_t)p, piece) < 0 ||
+        berth__extent_table_take_one(&addresses, size, alignment, &address) < 0)
+        return NULL;
+    return (void *)(uintptr_t)address;
+}
+
+/* No mapping of the program's may come to lie in a window. */
+static void release(void *p, size_t size)
+{
+    if (mmap(p, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) !=
+        MAP_FAILED)
+        (void)berth__extent_table_give(&addresses, (uintptr_t)p, size);
+}
+
+static const struct berth_persist_addresses window_addresses = {reserve, release};
+
+bool berth__persist_named_is(berth_tier_id id)
+{
+    const struct berth_tier *tier = berth__tier(id);
+
+    return tier && (tier->kind == BERTH_KIND_FILE || tier->kind == BERTH_KIND_DAX) &&
+           *tier->segment;
+}
+
+struct berth_persist_store *berth__persist_named_store(berth_tier_id id)
+{
+    return atomic_load_explicit(&stores[id], memory_order_acquire);
+}
+
+/* For those who may only read it. */
+static int open_store(struct berth_persist_options *options, struct berth_persist_store **ret_store,
+                      char *why, size_t why_size)
+{
+    int r = berth__persist_store_open(options, ret_store, why, why_size);
+
+    if (r != -EACCES && r != -EROFS && r != -EPERM)
+        return r;
+    options->read_only = true;
+    return berth__persist_store_open(options, ret_store, why, why_size);
+}
+
+static int publish(berth_tier_id id, struct berth_persist_store *store,
+                   struct berth_persist_store **ret_store)
+{
+    struct berth_persist_store *faster = NULL;
+
+    become_owner();
+    if (atomic_compare_exchange_strong(&stores[id], &faster, store)) {
+        *ret_store = store;
+        return 0;
+    }
+    berth__persist_store_close(store);
+    *ret_store = faster;
+    return 0;
+}
+
+int berth__persist_named_open(berth_tier_id id, bool create, struct berth_persist_store **ret_store)
+{
+    const struct berth_tier *tier = berth__tier(id);
+    char path[PATH_MAX], why[BERTH_PERSIST_WHY_MAX];
+    struct berth_persist_options options = {.path = path, .create = create};
+    struct berth_persist_store *store = berth__persist_named_store(id);
+    int r;
+
+    if (store) {
+        *ret_store = store;
+        return 0;
+    }
+    if (!berth__persist_named_is(id))
+        return -ENODEV;
+    if (snprintf(path, sizeof(path), tier->kind == BERTH_KIND_FILE ? "%s/%s" : "%s", tier->path,
+                 tier->segment) >= (int)sizeof(path))
+        return -ENAMETOOLONG;
+    options.name = tier->segment;
+    options.capacity = atomic_load_explicit(&tier->capacity, memory_order_relaxed);
+    options.addresses = &window_addresses;
+    r = open_store(&options, &store, why, sizeof(why));
+    if (r == -ENOENT && !create)
+        return r;
+    if (r < 0) {
+        berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_TIER, "tier %s: %s", tier->name, why);
+        return r;
+    }
+    return publish(id, store, ret_store);
+}
