@@ -144,8 +144,11 @@ int berth__file_copy_begin(const struct berth_tier_file *file, struct berth_file
 {
     uint64_t size =
         atomic_load_explicit(&berth__tier_stats[file->id].reserved, memory_order_relaxed);
-    int r = begin_in_directory(file, size, ret);
+    int r;
 
+    if (file->is_foreign || file->in_memory)
+        return begin_outside(file, size, ret);
+    r = begin_in_directory(file, size, ret);
     if (r == 0 || r == -EFBIG)
         return r;
     if (lacks_descriptor(r))
@@ -176,11 +179,11 @@ static int write_all(int fd, const char *from, size_t size, size_t offset)
  * Whether the filesystem's SEEK_DATA knows of pages that were written through a mapping. One whose
  * data lives elsewhere (FUSE, network) may not, and the child would read zeros.
  */
-static bool knows_holes(int fd)
+static bool knows_holes(const struct berth_tier_file *file)
 {
     struct statfs fs;
 
-    if (fstatfs(fd, &fs) < 0)
+    if (file->is_foreign || fstatfs(file->fd, &fs) < 0)
         return false;
     switch (fs.f_type) {
     case TMPFS_MAGIC:
@@ -259,7 +262,7 @@ static int fill(const struct berth_tier_file *file, struct berth_file_copy *copy
     size_t limit = berth__window_used(file->id);
     size_t offset = 0;
     size_t size;
-    bool holes = knows_holes(file->fd);
+    bool holes = knows_holes(file);
     int r;
 
     if (copy->fd < 0)
@@ -336,13 +339,13 @@ static int take_without_file(struct berth_tier_file *file, struct berth_file_cop
     file->fd = -1;
     if (used > 0)
         return take_mapping(file, copy, used);
-    fd = berth__tier_file_open(file->tier->path);
+    fd = berth__tier_file_open_again(file);
     if (fd >= 0 && berth__tier_file_adopt(file, fd) < 0)
         close(fd);
     return 0;
 }
 
-int berth__file_copy_take(struct berth_tier_file *file, struct berth_file_copy *copy)
+static int take(struct berth_tier_file *file, struct berth_file_copy *copy)
 {
     size_t used = berth__window_used(file->id);
     int r;
@@ -355,4 +358,13 @@ int berth__file_copy_take(struct berth_tier_file *file, struct berth_file_copy *
     if (r < 0 || used == 0)
         return r;
     return berth__tier_file_map(file, (void *)file->base, used);
+}
+
+int berth__file_copy_take(struct berth_tier_file *file, struct berth_file_copy *copy)
+{
+    int r = take(file, copy);
+
+    if (r == 0)
+        berth__tier_file_serve(file);
+    return r;
 }

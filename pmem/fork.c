@@ -52,7 +52,8 @@ static void say_refused(const struct berth_tier_file *file, int error)
     else /* strerror() may translate, and so call malloc, which is locked here. */
         berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_FORK,
                    "fork refused: the child's copy of tier %s (%s) cannot be made in %s: %s",
-                   file->tier->name, berth__quantity_format(size, size_text), file->tier->path,
+                   file->tier->name, berth__quantity_format(size, size_text),
+                   file->is_foreign || file->in_memory ? "memory" : file->tier->path,
                    strerrordesc_np(-error));
 }
 

@@ -14,6 +14,7 @@
 #include "pmem/persist.h"
 #include "pmem/record.h"
 #include "pmem/table.h"
+#include "pmem/tier_dax.h"
 #include "pmem/tier_dram.h"
 #include "pmem/tier_file.h"
 #include "pmem/tier_numa.h"
@@ -32,6 +33,7 @@ void berth__host_register(void)
     berth__arena_register();
     berth__tier_dram_register();
     berth__tier_file_register();
+    berth__tier_dax_register();
     berth__tier_numa_register();
     berth__persist_register();
     berth__host_totals = fill_totals;

@@ -4,6 +4,7 @@
 #include "alloc/log.h"
 #include "alloc/quantity.h"
 #include "pmem/arena.h"
+#include "pmem/huge_advice.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -58,7 +59,7 @@ static int descriptor_min(void)
 }
 
 /* Programs hand out low numbers in order, and some count on them. */
-static int move_out_of_the_way(int fd)
+int berth__tier_file_move(int fd)
 {
     int high = fcntl(fd, F_DUPFD_CLOEXEC, descriptor_min());
 
@@ -76,14 +77,24 @@ int berth__tier_file_open(const char *directory)
         fd = open_named(directory);
     else if (fd < 0)
         fd = -errno;
-    return fd < 0 ? fd : move_out_of_the_way(fd);
+    return fd < 0 ? fd : berth__tier_file_move(fd);
 }
 
 int berth__tier_file_open_memory(void)
 {
-    int fd = memfd_create("berth-tier", MFD_CLOEXEC);
+    int fd = memfd_create("berth-tier", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-    return fd < 0 ? -errno : move_out_of_the_way(fd);
+    if (fd < 0)
+        return -errno;
+    /* Whoever finds it by /proc can read and write it, but not take its pages away. */
+    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL);
+    return berth__tier_file_move(fd);
+}
+
+int berth__tier_file_open_again(const struct berth_tier_file *file)
+{
+    return file->is_foreign || file->in_memory ? berth__tier_file_open_memory()
+                                               : berth__tier_file_open(file->tier->path);
 }
 
 bool berth__tier_file_has_descriptor(const struct berth_tier_file *file)
@@ -187,6 +198,8 @@ static int file_map(struct berth_tier *tier, void *address, size_t size)
 
     if (berth__tier_file_has_descriptor(file))
         r = berth__tier_file_map(file, address, size);
+    if (r == 0 && tier->huge_pages != BERTH_HUGE_NEVER)
+        berth__huge_advise(address, size);
     errno = saved_errno;
     return r;
 }
@@ -254,8 +267,12 @@ static void file_describe(const struct berth_tier *tier, char *text, size_t text
 {
     const struct berth_tier_file *file = tier->state;
 
-    snprintf(text, text_size, "an unnamed file in %s, mapped shared; fork = %s", tier->path,
-             file->fork == BERTH_FORK_SHARE ? "share" : "copy");
+    snprintf(text, text_size, "an unnamed file in %s, mapped %s; fork = %s%s%s",
+             tier->path[0] ? tier->path : "memory",
+             file->map_flags == MAP_SHARED ? "shared" : "shared with MAP_SYNC",
+             file->fork == BERTH_FORK_SHARE ? "share" : "copy",
+             tier->huge_pages == BERTH_HUGE_NEVER ? "" : "; ",
+             tier->huge_pages == BERTH_HUGE_NEVER ? "" : berth__huge_advice_shared_text());
 }
 
 static const struct berth_tier_ops file_ops = {
@@ -300,10 +317,47 @@ static void say_window_is_small(const struct berth_tier *tier, berth_tier_id id,
             berth__quantity_format(berth__window_size(id), window));
 }
 
+int berth__tier_file_enter(struct berth_tier *tier, berth_tier_id id,
+                           const struct berth_tier_config *config, int fd, bool is_foreign,
+                           char *why, size_t why_size)
+{
+    struct berth_tier_file *file = &files[id];
+    int r = berth__page_set_init(&file->committed, berth__window_size(id));
+
+    if (r < 0) {
+        snprintf(why, why_size, "there is no memory for its page set");
+        return r;
+    }
+    r = berth__tier_file_adopt(file, fd);
+    if (r < 0) {
+        snprintf(why, why_size, "%s cannot be read back", config->path);
+        berth__page_set_done(&file->committed);
+        return r;
+    }
+    file->id = id;
+    file->base = berth__window_base(id);
+    file->fork = config->fork;
+    file->fork_copy_max = config->fork_copy_max;
+    file->tier = tier;
+    file->is_foreign = is_foreign;
+    atomic_store_explicit(&file_made[id], true, memory_order_release);
+    return 0;
+}
+
+void berth__tier_file_serve(struct berth_tier_file *file)
+{
+    if (!file->is_foreign)
+        return;
+    file->is_foreign = false;
+    file->in_memory = true;
+    file->tier->ops = &file_ops;
+    file->tier->state = file;
+}
+
 static int make_file(struct berth_tier *tier, berth_tier_id id,
                      const struct berth_tier_config *config, char *why, size_t why_size)
 {
-    struct berth_tier_file *file = &files[id];
+    char text[256];
     uint64_t room = 0;
     int fd, r;
 
@@ -317,38 +371,22 @@ static int make_file(struct berth_tier *tier, berth_tier_id id,
         return fd;
     }
     r = berth__window_open(id, room);
-    if (r < 0) {
+    if (r < 0)
         snprintf(why, why_size, "no addresses are left for it in this process");
-        goto err_close;
-    }
-    r = berth__page_set_init(&file->committed, berth__window_size(id));
+    else
+        r = berth__tier_file_enter(tier, id, config, fd, false, why, why_size);
     if (r < 0) {
-        snprintf(why, why_size, "there is no memory for its page set");
-        goto err_close;
-    }
-    r = berth__tier_file_adopt(file, fd);
-    if (r < 0) {
-        snprintf(why, why_size, "its file in %s cannot be read back", config->path);
-        goto err_page_set;
+        close(fd);
+        return r;
     }
     say_window_is_small(tier, id, config->capacity);
-    file->id = id;
-    file->base = berth__window_base(id);
-    file->fork = config->fork;
-    file->fork_copy_max = config->fork_copy_max;
-    file->tier = tier;
     berth__arena_set_decay(id, config->decay_ms);
     tier->sides = BERTH_SIDE_HOST;
     tier->ops = &file_ops;
-    tier->state = file;
-    atomic_store_explicit(&file_made[id], true, memory_order_release);
+    tier->state = &files[id];
+    file_describe(tier, text, sizeof(text));
+    berth__log(BERTH_LOG_INFO, BERTH_TOPIC_TIER, "tier %s: %s", tier->name, text);
     return 0;
-
-err_page_set:
-    berth__page_set_done(&file->committed);
-err_close:
-    close(fd);
-    return r;
 }
 
 void berth__tier_file_register(void)

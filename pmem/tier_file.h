@@ -29,18 +29,39 @@ struct berth_tier_file {
     enum berth_fork_rule fork;
     uint64_t fork_copy_max;
     struct berth_page_set committed;
-    const struct berth_tier *tier;
+    struct berth_tier *tier;
+    /*
+     * Not a file of its own, whose offsets are the window's, but a device or the like. A forked
+     * child's copy is a file in memory; from then on the tier is one of kind file there.
+     */
+    bool is_foreign;
+    bool in_memory; /* this is such a child */
 };
 
 void berth__tier_file_register(void);
 
-/* The file tier with this id, or NULL. */
+/* The file tier with this id, or NULL: any tier that is mapped shared. */
 struct berth_tier_file *berth__tier_file(berth_tier_id id);
+
+/*
+ * For makers of tiers that are mapped shared: fills in the tier's entry, whose window is open, and
+ * makes it known, so that forks copy the tier. 0 or -errno with one sentence in `why`; `fd` stays
+ * the caller's then.
+ */
+int berth__tier_file_enter(struct berth_tier *tier, berth_tier_id id,
+                           const struct berth_tier_config *config, int fd, bool is_foreign,
+                           char *why, size_t why_size);
+/* In a forked child that has its copy: the tier is a file from now on. */
+void berth__tier_file_serve(struct berth_tier_file *file);
+/* Moves a descriptor out of the program's way. Returns the new one, or the old where it cannot. */
+int berth__tier_file_move(int fd);
 
 /* An unnamed file in the directory, mode 0600, its number out of the program's way. -errno. */
 int berth__tier_file_open(const char *directory);
-/* The same in ordinary memory, for a child's copy that the directory has no room for. -errno. */
+/* The same in ordinary memory, for a child's copy that has no room elsewhere. -errno. */
 int berth__tier_file_open_memory(void);
+/* Another file for this tier, where such a tier has its files. */
+int berth__tier_file_open_again(const struct berth_tier_file *file);
 /* Whether the tier's descriptor still is the tier's file. */
 bool berth__tier_file_has_descriptor(const struct berth_tier_file *file);
 /* Takes `fd` as the tier's file from now on. 0 or -errno. */

@@ -34,7 +34,7 @@ static const struct {
     [BERTH_KIND_DRAM] = {.host = true, .served = true, .huge = true},
     [BERTH_KIND_FILE] = {true, .mapped_shared = true, .host = true, .served = true, .named = true,
                          .huge = true},
-    [BERTH_KIND_DAX] = {true, .mapped_shared = true, .host = true, .named = true},
+    [BERTH_KIND_DAX] = {true, .mapped_shared = true, .host = true, .served = true, .named = true},
     [BERTH_KIND_NUMA] = {.host = true, .served = true, .huge = true},
 };
 

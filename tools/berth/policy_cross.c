@@ -118,6 +118,11 @@ static unsigned place_sides(const struct berth_policy *policy,
 
     if (tier) {
         tier->used = true;
+        if (tier->kind_known && tier->config.kind == BERTH_KIND_DAX && tier->config.segment[0])
+            berth__warn(complaints, place->line,
+                        "place '%s' takes no blocks by rule: a dax tier with a name holds "
+                        "persistent blocks alone; rules go on to their next place",
+                        place->text);
         return tier->kind_known ? berth__kind_sides(tier->config.kind) : BERTH_SIDE_BOTH;
     }
     switch (berth__builtin_find(place->text)) {

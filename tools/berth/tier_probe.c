@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tools/berth/tier_probe.h"
 
+#include "pmem/dax_device.h"
 #include "pmem/node_memory.h"
 #include "pmem/table.h"
 #include "pmem/table_build.h"
@@ -31,6 +32,19 @@ static bool nodes_serve(const struct berth_tier_config *config, bool *ret_said, 
             config->name, missing, nodes);
     *ret_said = true;
     return true;
+}
+
+/* Whether it is a device that can be opened. Whether others use it shows when it is needed. */
+static bool device_serves(const char *path, char *why, size_t why_size)
+{
+    struct berth_dax_device device;
+
+    if (berth__dax_device_find(path, &device, why, why_size) < 0)
+        return false;
+    if (access(path, R_OK | W_OK) == 0)
+        return true;
+    snprintf(why, why_size, "%s cannot be opened: %s", path, strerror(errno));
+    return false;
 }
 
 /* Whether files can be made in the directory. */
@@ -66,6 +80,8 @@ static bool tier_serves(const struct berth_tier_config *config, bool *ret_said, 
         return false;
     case BERTH_KIND_FILE:
         return directory_serves(config->path, why, why_size);
+    case BERTH_KIND_DAX:
+        return device_serves(config->path, why, why_size);
     case BERTH_KIND_NUMA:
         return nodes_serve(config, ret_said, why, why_size);
     default:
