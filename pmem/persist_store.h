@@ -37,6 +37,7 @@ struct berth_persist_options {
     const char *path;
     const char *name;  /* what the store must be called; "" = anything */
     bool create;       /* where nothing is, or a device is blank: makes a store of this name */
+    bool overwrite;    /* with `create`: makes a store of a dax device whatever is on it */
     bool read_only;    /* neither adds nor removes anything; where the file allows no more */
     uint64_t capacity; /* of the blocks; 0 = what the medium has */
     const struct berth_persist_media *media;         /* NULL = as the mapping asks for */

@@ -66,10 +66,11 @@ static int choose_media(struct berth_persist_store *store,
         store->media = berth__persist_media_pmem();
     if (store->media)
         return 0;
-    if (store->place.is_device)
+    /* Who only reads flushes nothing. */
+    if (store->place.is_device && !options->read_only)
         return refuse(-ENOTSUP, options->path, why, why_size,
                       "a dax device needs libpmem.so.1, which is not installed");
-    store->place.is_direct = false;
+    store->place.is_direct = store->place.is_device;
     store->media = berth__persist_media_msync();
     return 0;
 }
@@ -102,6 +103,19 @@ static void unmap_head(struct berth_persist_store *store)
     store->head = NULL;
 }
 
+/* Whatever else was there: no commit record and no directory of it is left. */
+static int make_blank(struct berth_persist_store *store)
+{
+    static const char zeros[BERTH_PERSIST_PAGE];
+    const struct berth_persist_media *media = store->media;
+    const size_t after_magic = sizeof(uint64_t);
+
+    media->store(media->context, store->head + after_magic, zeros, sizeof(zeros) - after_magic);
+    media->store(media->context, store->head + BERTH_PERSIST_PAGE, zeros, sizeof(zeros));
+    media->store(media->context, store->head + 2 * BERTH_PERSIST_PAGE, zeros, sizeof(zeros));
+    return berth__persist_media_persist(media, store->head, 3 * BERTH_PERSIST_PAGE);
+}
+
 /* The superblock's last part is its magic number; the commit record follows when all else is
  * durable. Until then the medium is blank, and may be formatted again. */
 static int write_super(struct berth_persist_store *store, const struct berth_persist_super *super)
@@ -112,6 +126,11 @@ static int write_super(struct berth_persist_store *store, const struct berth_per
     int r;
 
     media->store(media->context, &to->magic, &nothing, sizeof(nothing));
+    r = berth__persist_media_persist(media, &to->magic, sizeof(to->magic));
+    if (r == 0 && !berth__persist_is_blank(store->head))
+        r = make_blank(store);
+    if (r < 0)
+        return r;
     media->store(media->context, &to->version, &super->version,
                  sizeof(*super) - sizeof(super->magic));
     r = berth__persist_media_persist(media, to, sizeof(*to));
@@ -212,7 +231,7 @@ static bool may_format(const struct berth_persist_store *store,
                        const struct berth_persist_options *options)
 {
     return options->create && store->place.is_device && !options->read_only &&
-           berth__persist_is_blank(store->head);
+           (options->overwrite || berth__persist_is_blank(store->head));
 }
 
 /* Two processes that find a blank device: one makes the store, the other is told to come later. */
@@ -281,6 +300,9 @@ static int open_or_make(struct berth_persist_store *store,
         store->place.fd = -1;
         return refuse(r, options->path, why, why_size, "%s", reason);
     }
+    if (options->overwrite && !store->place.is_device)
+        return refuse(-EEXIST, options->path, why, why_size,
+                      "it is a file, which is not overwritten; remove it first");
     r = choose_media(store, options, why, why_size);
     return r < 0 ? r : read_store(store, options, why, why_size);
 }

@@ -18,13 +18,21 @@ static const struct command {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"run", berth__command_run},           {"ps", berth__command_ps},
-    {"stat", berth__command_stat},         {"trace", berth__command_trace},
-    {"snapshot", berth__command_snapshot}, {"sites", berth__command_sites},
-    {"explain", berth__command_explain},   {"policy", command_policy},
-    {"pool", berth__command_pool},         {"limit", berth__command_limit},
-    {"trim", berth__command_trim},         {"options", berth__command_options},
-    {"doctor", berth__command_doctor},     {"help", command_help},
+    {"run", berth__command_run},
+    {"ps", berth__command_ps},
+    {"stat", berth__command_stat},
+    {"trace", berth__command_trace},
+    {"snapshot", berth__command_snapshot},
+    {"sites", berth__command_sites},
+    {"explain", berth__command_explain},
+    {"policy", command_policy},
+    {"pool", berth__command_pool},
+    {"limit", berth__command_limit},
+    {"trim", berth__command_trim},
+    {"options", berth__command_options},
+    {"doctor", berth__command_doctor},
+    {"pmem", berth__command_pmem},
+    {"help", command_help},
     {"version", command_version},
 };
 

@@ -33,6 +33,7 @@ int berth__command_sites(int argc, char **argv);
 int berth__command_explain(int argc, char **argv);
 int berth__command_trim(int argc, char **argv);
 int berth__command_doctor(int argc, char **argv);
+int berth__command_pmem(int argc, char **argv);
 
 /* Says one line, prefixed with "berth: "; returns BERTH_EXIT_FAILURE. */
 int berth__tool_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

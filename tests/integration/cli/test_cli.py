@@ -628,9 +628,10 @@ class Tool(Case):
         self.assertEqual(told, self.good("--help"))
         parts = {"trace": ("record", "replay", "plan", "export"),
                  "policy": ("check", "compile", "show", "apply"),
-                 "pool": ("list", "create", "drop", "attach", "detach")}
+                 "pool": ("list", "create", "drop", "attach", "detach"),
+                 "pmem": ("ls", "check", "rm", "init")}
         for command in ("run", "ps", "stat", "trace", "snapshot", "policy", "pool", "limit",
-                        "trim", "options", "doctor", "help", "version"):
+                        "trim", "pmem", "options", "doctor", "help", "version"):
             self.assertIn("\n  " + command, told)
             help_text = self.good("help", command)
             self.assertTrue(help_text.startswith(f"usage: berth {command}"), help_text)
