@@ -6,6 +6,7 @@
 #include "alloc/tier_ops.h"
 #include "pmem/extent.h"
 #include "pmem/jemalloc.h"
+#include "pmem/tier_file.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -105,7 +106,7 @@ static bool is_private(berth_tier_id tier)
 {
     enum berth_tier_kind kind = berth__tier(tier)->kind;
 
-    return kind == BERTH_KIND_DRAM || kind == BERTH_KIND_NUMA;
+    return (kind == BERTH_KIND_DRAM || kind == BERTH_KIND_NUMA) && !berth__tier_file(tier);
 }
 
 /* Gives back what the arena of the slot keeps free, if there is one. */

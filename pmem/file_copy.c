@@ -26,10 +26,21 @@ static bool has_room(const struct berth_tier_file *file, uint64_t size)
     return fstatvfs(file->fd, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize >= size;
 }
 
+/*
+ * How far the window is used: what a device's piece begins is the piece's to the end, because the
+ * kernel takes it away whole or not at all.
+ */
+static size_t used_of(const struct berth_tier_file *file)
+{
+    uintptr_t end = file->base + berth__window_used(file->id);
+
+    return ((end + file->piece - 1) & ~(uintptr_t)(file->piece - 1)) - file->base;
+}
+
 /* Takes space for every page that the tier has put memory behind. */
 static int allocate_all(const struct berth_tier_file *file, int fd)
 {
-    size_t limit = berth__window_used(file->id);
+    size_t limit = used_of(file);
     size_t offset = 0;
     size_t size;
 
@@ -107,8 +118,7 @@ static int populate_all(const struct berth_tier_file *file, const struct berth_f
 static int begin_in_mapping(const struct berth_tier_file *file, uint64_t size,
                             struct berth_file_copy *ret)
 {
-    struct berth_file_copy copy = {
-        .fd = -1, .in_memory = true, .mapping_size = berth__window_used(file->id)};
+    struct berth_file_copy copy = {.fd = -1, .in_memory = true, .mapping_size = used_of(file)};
     int r;
 
     if (size > file->fork_copy_max)
@@ -233,7 +243,7 @@ static int fit_mapping(const struct berth_tier_file *file, struct berth_file_cop
     struct berth_file_copy larger;
     int r;
 
-    if (berth__window_used(file->id) <= copy->mapping_size)
+    if (used_of(file) <= copy->mapping_size)
         return populate_all(file, copy);
     r = begin_in_mapping(file, size, &larger);
     if (r < 0)
@@ -259,7 +269,7 @@ static int fill_mapping(const struct berth_tier_file *file, struct berth_file_co
 
 static int fill(const struct berth_tier_file *file, struct berth_file_copy *copy)
 {
-    size_t limit = berth__window_used(file->id);
+    size_t limit = used_of(file);
     size_t offset = 0;
     size_t size;
     bool holes = knows_holes(file);
@@ -333,7 +343,7 @@ static int take_mapping(struct berth_tier_file *file, struct berth_file_copy *co
 /* The parent's descriptor is closed now, so that there is one for a tier that begins anew. */
 static int take_without_file(struct berth_tier_file *file, struct berth_file_copy *copy)
 {
-    size_t used = berth__window_used(file->id);
+    size_t used = used_of(file);
     int fd;
 
     file->fd = -1;
@@ -347,7 +357,7 @@ static int take_without_file(struct berth_tier_file *file, struct berth_file_cop
 
 static int take(struct berth_tier_file *file, struct berth_file_copy *copy)
 {
-    size_t used = berth__window_used(file->id);
+    size_t used = used_of(file);
     int r;
 
     if (berth__tier_file_has_descriptor(file))

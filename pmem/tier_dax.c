@@ -299,7 +299,7 @@ static int set_up(struct berth_tier *tier, berth_tier_id id, const struct berth_
     r = open_window(dax, id, chunk, why, why_size);
     if (r < 0)
         return r;
-    r = berth__tier_file_enter(tier, id, config, fd, true, why, why_size);
+    r = berth__tier_file_enter(tier, id, config, fd, chunk, why, why_size);
     if (r < 0) {
         berth__chunks_done(&dax->chunks);
         return r;

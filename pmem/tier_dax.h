@@ -4,8 +4,8 @@
  * device's alignment (chunks.h).
  *
  * The kernel maps a device beyond its end without a word, and sends SIGBUS at the first touch: no
- * piece beyond what /sys tells of it is ever mapped. It zeroes nothing, so each commit does; that is
- * also where a device that has lost pages, or cannot map them, says so where the kernel can.
+ * piece beyond what /sys tells of it is ever mapped. It zeroes nothing, so each commit does; that
+ * is also where a device that has lost pages, or cannot map them, says so where the kernel can.
  *
  * A device has one user. It is opened when the tier is made, and locked when the first block is to
  * lie in it, because a shell that starts the program has the same policy. A forked child never uses

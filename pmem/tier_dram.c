@@ -4,6 +4,7 @@
 #include "pmem/arena.h"
 #include "pmem/huge_advice.h"
 #include "pmem/overcommit.h"
+#include "pmem/tier_huge.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -68,6 +69,11 @@ static int make_dram(struct berth_tier *tier, berth_tier_id id,
     uint64_t want = config->capacity;
     int r;
 
+    if (config->huge_pages == BERTH_HUGE_ALWAYS) {
+        if (berth__tier_huge_make(tier, id, config, NULL, why, why_size) == 0)
+            return 0;
+        berth__tier_huge_say_without(tier, why);
+    }
     if (want == 0)
         want = (uint64_t)sysconf(_SC_PHYS_PAGES) << BERTH_OS_PAGE_SHIFT;
     r = berth__window_open(id, want);

@@ -5,6 +5,7 @@
 #include "alloc/quantity.h"
 #include "pmem/arena.h"
 #include "pmem/huge_advice.h"
+#include "pmem/tier_huge.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -318,7 +319,7 @@ static void say_window_is_small(const struct berth_tier *tier, berth_tier_id id,
 }
 
 int berth__tier_file_enter(struct berth_tier *tier, berth_tier_id id,
-                           const struct berth_tier_config *config, int fd, bool is_foreign,
+                           const struct berth_tier_config *config, int fd, size_t foreign_piece,
                            char *why, size_t why_size)
 {
     struct berth_tier_file *file = &files[id];
@@ -339,7 +340,8 @@ int berth__tier_file_enter(struct berth_tier *tier, berth_tier_id id,
     file->fork = config->fork;
     file->fork_copy_max = config->fork_copy_max;
     file->tier = tier;
-    file->is_foreign = is_foreign;
+    file->is_foreign = foreign_piece > 0;
+    file->piece = foreign_piece > 0 ? foreign_piece : BERTH_OS_PAGE;
     atomic_store_explicit(&file_made[id], true, memory_order_release);
     return 0;
 }
@@ -349,6 +351,7 @@ void berth__tier_file_serve(struct berth_tier_file *file)
     if (!file->is_foreign)
         return;
     file->is_foreign = false;
+    file->piece = BERTH_OS_PAGE;
     file->in_memory = true;
     file->tier->ops = &file_ops;
     file->tier->state = file;
@@ -361,6 +364,10 @@ static int make_file(struct berth_tier *tier, berth_tier_id id,
     uint64_t room = 0;
     int fd, r;
 
+    if (berth__tier_huge_is_directory(config->path))
+        return berth__tier_huge_make(tier, id, config, NULL, why, why_size);
+    if (config->huge_pages == BERTH_HUGE_ALWAYS)
+        berth__tier_huge_say_without(tier, "its directory is no hugetlbfs");
     r = find_room(config, &room, why, why_size);
     if (r < 0)
         return r;
@@ -374,7 +381,7 @@ static int make_file(struct berth_tier *tier, berth_tier_id id,
     if (r < 0)
         snprintf(why, why_size, "no addresses are left for it in this process");
     else
-        r = berth__tier_file_enter(tier, id, config, fd, false, why, why_size);
+        r = berth__tier_file_enter(tier, id, config, fd, 0, why, why_size);
     if (r < 0) {
         close(fd);
         return r;

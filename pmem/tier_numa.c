@@ -8,6 +8,7 @@
 #include "pmem/mempolicy.h"
 #include "pmem/node_memory.h"
 #include "pmem/table.h"
+#include "pmem/tier_huge.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -268,6 +269,13 @@ static int make_numa(struct berth_tier *tier, berth_tier_id id,
     numa->strict = config->numa == BERTH_NUMA_BIND && !numa->choice.all;
     berth__node_memory_read(&numa->choice.nodes, &memory);
     numa->total = memory.total;
+    say_missing(tier, numa);
+    if (config->huge_pages == BERTH_HUGE_ALWAYS) {
+        r = berth__tier_huge_make(tier, id, config, &numa->choice, why, why_size);
+        if (r == 0)
+            return 0;
+        berth__tier_huge_say_without(tier, why);
+    }
     r = berth__window_open(id, config->capacity ? config->capacity : memory.total);
     if (r < 0) {
         snprintf(why, why_size, "no addresses are left for it in this process");
@@ -277,7 +285,6 @@ static int make_numa(struct berth_tier *tier, berth_tier_id id,
     tier->sides = BERTH_SIDE_HOST;
     tier->state = numa;
     tier->ops = &numa_ops;
-    say_missing(tier, numa);
     numa_describe(tier, text, sizeof(text));
     berth__log(BERTH_LOG_INFO, BERTH_TOPIC_TIER, "tier %s: %s", tier->name, text);
     return 0;
