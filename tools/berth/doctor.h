@@ -6,6 +6,7 @@
 #define BERTH_TOOLS_DOCTOR_H
 
 #include "tools/berth/grid.h"
+#include "tools/berth/process.h"
 
 enum berth_finding {
     BERTH_FINDING_OK,
@@ -22,6 +23,8 @@ enum berth_finding berth__doctor_row(struct berth_grid *grid, enum berth_finding
 enum berth_finding berth__doctor_libraries(struct berth_grid *grid);
 /* How far Berth sees what a process does with the driver. The worst of the findings. */
 enum berth_finding berth__doctor_process(struct berth_grid *grid, const char *pid);
+/* What became of the policy's tiers in a process. */
+void berth__doctor_tiers(struct berth_grid *grid, struct berth_session *session);
 /* Whether a program can be run under Berth; it is not started. */
 enum berth_finding berth__doctor_program(struct berth_grid *grid, const char *program);
 /* Whether anything can be preloaded into the program in this file. */

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The rows of `berth doctor` that come from the kernel and the machine. */
 #include "alloc/quantity.h"
+#include "pmem/dax_device.h"
+#include "pmem/huge_advice.h"
+#include "pmem/node_memory.h"
 #include "tools/berth/doctor.h"
 #include "tools/berth/tool.h"
 
@@ -93,6 +96,64 @@ static void check_map_sync(struct berth_grid *grid)
         close(fd);
 }
 
+/* "reserved 8 of 2.00 MiB, 3 free", per size that the machine has. */
+static void check_huge_pages(struct berth_grid *grid)
+{
+    char *sizes = berth__tool_strdup("");
+    glob_t found;
+
+    if (glob("/sys/kernel/mm/hugepages/hugepages-*kB", 0, NULL, &found) == 0) {
+        for (size_t i = 0; i < found.gl_pathc; i++) {
+            const char *name = strrchr(found.gl_pathv[i], '-') + 1;
+            char path[512], all[32], idle[32], size[BERTH_QUANTITY_TEXT_MAX];
+            char *longer;
+
+            snprintf(path, sizeof(path), "%.400s/nr_hugepages", found.gl_pathv[i]);
+            first_line(path, all, sizeof(all));
+            snprintf(path, sizeof(path), "%.400s/free_hugepages", found.gl_pathv[i]);
+            first_line(path, idle, sizeof(idle));
+            longer = berth__tool_format(
+                "%s, %s of %s reserved and %s free", sizes, all,
+                berth__quantity_format(strtoull(name, NULL, 10) << 10, size), idle);
+            free(sizes);
+            sizes = longer;
+        }
+        globfree(&found);
+    }
+    berth__doctor_row(grid, BERTH_FINDING_OK, "huge pages", "%s%s", berth__huge_advice_text(),
+                      sizes);
+    free(sizes);
+}
+
+/* What each node has, for those that have memory. */
+static void check_node_memory(struct berth_grid *grid)
+{
+    struct berth_node_set all, one;
+    unsigned end;
+
+    berth__node_memory_all(&all);
+    end = berth__node_set_end(&all);
+    if (berth__node_set_count(&all) < 2)
+        return;
+    for (unsigned node = 0; node < end; node++) {
+        char name[32], total[BERTH_QUANTITY_TEXT_MAX], left[BERTH_QUANTITY_TEXT_MAX];
+        char why[BERTH_NODES_WHY_MAX];
+        struct berth_node_memory memory;
+
+        if (!berth__node_set_has(&all, node))
+            continue;
+        memset(&one, 0, sizeof(one));
+        snprintf(name, sizeof(name), "%u", node);
+        if (berth__node_set_add(&one, name, why, sizeof(why)) < 0)
+            continue;
+        berth__node_memory_read(&one, &memory);
+        snprintf(name, sizeof(name), "NUMA node %u", node);
+        berth__doctor_row(grid, BERTH_FINDING_OK, name, "%s, %s left",
+                          berth__quantity_format(memory.total, total),
+                          berth__quantity_format(memory.available, left));
+    }
+}
+
 static void check_numa(struct berth_grid *grid)
 {
     char online[256], with_memory[256], with_cpu[256];
@@ -102,7 +163,7 @@ static void check_numa(struct berth_grid *grid)
     first_line("/sys/devices/system/node/has_cpu", with_cpu, sizeof(with_cpu));
     if (online[0] == '\0')
         berth__doctor_row(grid, BERTH_FINDING_ABSENT, "NUMA nodes",
-                          "the kernel has none: tiers of kind numa are not available");
+                          "the kernel has none: a tier of kind numa is all of the memory");
     else
         berth__doctor_row(grid, BERTH_FINDING_OK, "NUMA nodes",
                           "%s (memory: %s, processors: %s); memory without processors is CXL or "
@@ -110,26 +171,37 @@ static void check_numa(struct berth_grid *grid)
                           online, with_memory, with_cpu);
 }
 
+static void dax_row(struct berth_grid *grid, const char *path)
+{
+    char size[BERTH_QUANTITY_TEXT_MAX], alignment[BERTH_QUANTITY_TEXT_MAX], node[32] = "";
+    struct berth_dax_device device;
+    char why[256];
+
+    if (berth__dax_device_find(path, &device, why, sizeof(why)) < 0) {
+        berth__doctor_row(grid, BERTH_FINDING_ABSENT, "device-dax", "%s: %s", path, why);
+        return;
+    }
+    if (device.node >= 0)
+        snprintf(node, sizeof(node), ", node %lld", (long long)device.node);
+    berth__doctor_row(
+        grid, access(path, R_OK | W_OK) == 0 ? BERTH_FINDING_OK : BERTH_FINDING_ABSENT,
+        "device-dax", "%s: %s, aligned to %s%s%s", path, berth__quantity_format(device.size, size),
+        berth__quantity_format(device.alignment, alignment), node,
+        access(path, R_OK | W_OK) == 0 ? "" : "; this user may not use it");
+}
+
 static void check_dax(struct berth_grid *grid)
 {
     glob_t found;
-    char *names = berth__tool_strdup("");
 
-    if (glob("/dev/dax*.*", 0, NULL, &found) == 0) {
-        for (size_t i = 0; i < found.gl_pathc; i++) {
-            char *longer = berth__tool_format("%s%s%s", names, i ? " " : "", found.gl_pathv[i]);
-
-            free(names);
-            names = longer;
-        }
-        globfree(&found);
-    }
-    if (names[0])
-        berth__doctor_row(grid, BERTH_FINDING_OK, "device-dax", "%s", names);
-    else
+    if (glob("/dev/dax*.*", 0, NULL, &found) != 0) {
         berth__doctor_row(grid, BERTH_FINDING_ABSENT, "device-dax",
                           "no /dev/dax*: tiers of kind dax are not available");
-    free(names);
+        return;
+    }
+    for (size_t i = 0; i < found.gl_pathc; i++)
+        dax_row(grid, found.gl_pathv[i]);
+    globfree(&found);
 }
 
 /* File systems that are mounted with -o dax: persistent memory that is mapped directly. */
@@ -192,7 +264,9 @@ void berth__doctor_machine(struct berth_grid *grid)
     check_map_sync(grid);
     check_userfaultfd(grid);
     check_limits(grid);
+    check_huge_pages(grid);
     check_numa(grid);
+    check_node_memory(grid);
     check_dax(grid);
     check_fsdax(grid);
     check_cuda_devices(grid);

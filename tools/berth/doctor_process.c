@@ -183,6 +183,8 @@ static enum berth_finding check_answer(struct berth_grid *grid, const char *pid)
                                  "none: what the library has seen cannot be asked for");
     if (berth__session_open(&session, &process, 1) == 0) {
         answer = berth__session_request(&session, json_pack("{s:s}", "op", "doctor"), -1, 1);
+        if (answer)
+            berth__doctor_tiers(grid, &session);
         berth__session_close(&session);
     }
     berth__process_done(&process);

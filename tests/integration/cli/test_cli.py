@@ -674,6 +674,26 @@ class Tool(Case):
             self.assertEqual(told.returncode, 1)
             self.assertIn(f"BROKEN  program  {program}: {why}", told.stdout)
 
+    def test_the_doctor_tells_what_became_of_the_tiers(self):
+        huge = self.write("huge.policy", f"""
+            tier far {{ kind = file path = "{self.far}" capacity = 3M }}
+            tier near {{ kind = numa nodes = 0 huge-pages = advise }}
+            tier gone {{ kind = numa nodes = 32000 }}
+            tier bare {{ kind = dram huge-pages = advise }}
+            rule large {{ min-size = 1M place = {{ gone, far, near, bare, dram }} }}""")
+        with self.running("--policy", huge) as process:
+            told = self.berth("doctor", str(process.pid)).stdout
+            self.assertRegex(told, r"\nok +tier far +file: an unnamed file in .*, mapped shared; fork "
+                                   r"= copy; 2\.\d+ MiB of 3\.00 MiB in use; 3 blocks \(.*\) found "
+                                   r"no room")
+            self.assertRegex(told, r"\nok +tier near +numa: private memory of node 0, bound: ")
+            self.assertRegex(told, r"\n\S+ +tier gone +numa: it cannot be had in this process")
+            self.assertRegex(told, r"\nok +tier bare +dram: ordinary memory; ")
+            stat = json.loads(self.good("stat", str(process.pid), "--json"))
+            self.assertEqual([tier["description"] for tier in stat["tiers"]
+                              if tier["name"] == "bare"][0].split(";")[0], "ordinary memory")
+            self.assertGreater(stat["rules"][0]["spilled_blocks"], 0)
+
     def test_a_full_disk_is_noticed(self):
         for command in (["help"], ["ps"], ["options"], ["doctor"], ["policy", "check", self.policy],
                         ["policy", "show", self.policy], ["policy", "compile", self.policy]):

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* berth doctor PID: what became of the policy's tiers in a process. */
+#include "alloc/quantity.h"
+#include "alloc/tier_ops.h"
+#include "tools/berth/doctor.h"
+#include "tools/berth/tool.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *string(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+
+    return text ? text : "";
+}
+
+static uint64_t number(const json_t *object, const char *key)
+{
+    return (uint64_t)json_integer_value(json_object_get(object, key));
+}
+
+static const json_t *find(const json_t *list, const char *name)
+{
+    size_t i;
+    json_t *entry;
+
+    json_array_foreach(list, i, entry)
+    {
+        if (strcmp(string(entry, "name"), name) == 0)
+            return entry;
+    }
+    return NULL;
+}
+
+static void tier_row(struct berth_grid *grid, const json_t *tier)
+{
+    char *what = berth__tool_format("tier %s", string(tier, "name"));
+    char used[BERTH_QUANTITY_TEXT_MAX], limit[BERTH_QUANTITY_TEXT_MAX];
+    char spilled[BERTH_QUANTITY_TEXT_MAX];
+    uint64_t capacity = number(tier, "capacity"), spills = number(tier, "spilled_blocks");
+    char *of = capacity ? berth__tool_format(" of %s", berth__quantity_format(capacity, limit))
+                        : berth__tool_strdup("");
+    char *spill =
+        spills ? berth__tool_format("; %llu blocks (%s) found no room", (unsigned long long)spills,
+                                    berth__quantity_format(number(tier, "spilled_bytes"), spilled))
+               : berth__tool_strdup("");
+
+    berth__doctor_row(grid, BERTH_FINDING_OK, what, "%s: %s; %s%s in use%s", string(tier, "kind"),
+                      string(tier, "description"),
+                      berth__quantity_format(number(tier, "reserved"), used), of, spill);
+    free(what);
+    free(of);
+    free(spill);
+}
+
+static void missing_row(struct berth_grid *grid, const json_t *tier)
+{
+    char *what = berth__tool_format("tier %s", string(tier, "name"));
+
+    berth__doctor_row(grid, BERTH_FINDING_ABSENT, what,
+                      "%s: it cannot be had in this process, which said why when it started; rules "
+                      "go on to their next place",
+                      string(tier, "kind"));
+    free(what);
+}
+
+void berth__doctor_tiers(struct berth_grid *grid, struct berth_session *session)
+{
+    json_t *stat = berth__session_request(session, json_pack("{s:s}", "op", "stat"), -1, 1);
+    json_t *policy =
+        berth__session_request(session, json_pack("{s:s}", "op", "policy.show"), -1, 1);
+    const json_t *tiers = json_object_get(stat, "tiers");
+    const json_t *named = json_object_get(policy, "tiers");
+    size_t i;
+    json_t *tier;
+
+    json_array_foreach(named, i, tier)
+    {
+        const json_t *made = find(tiers, string(tier, "name"));
+
+        if (made)
+            tier_row(grid, made);
+        else
+            missing_row(grid, tier);
+    }
+    /* Those of earlier policies, as long as blocks live in them. */
+    json_array_foreach(tiers, i, tier)
+    {
+        if (i > BERTH_TIER_DRAM && number(tier, "blocks") > 0 && !find(named, string(tier, "name")))
+            tier_row(grid, tier);
+    }
+    json_decref(stat);
+    json_decref(policy);
+}
