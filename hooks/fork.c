@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * fork(): the only place where a fork can still be refused; and its relatives that run no handlers,
- * _Fork() and clone() of a new address space. vfork() and posix_spawn() borrow the parent's, are
- * meant for an exec, and stay the C library's.
+ * _Fork(), clone() of a new address space, and the system calls by way of syscall(). vfork() and
+ * posix_spawn() borrow the parent's, are meant for an exec, and stay the C library's.
  */
 #include "pmem/fork.h"
 
@@ -105,3 +105,40 @@ BERTH_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argumen
         pid = __clone(start_clone, stack, flags, &start, extra[0], extra[1], extra[2]);
     return finish(&start.attempt, pid);
 }
+
+#ifdef __x86_64__
+/* Five arguments at most; the answer is the kernel's. */
+static long kernel_fork(long number, const long a[5])
+{
+    register long fourth __asm__("r10") = a[3];
+    register long fifth __asm__("r8") = a[4];
+    long r;
+
+    __asm__ volatile("syscall"
+                     : "=a"(r)
+                     : "a"(number), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(fourth), "r"(fifth)
+                     : "rcx", "r11", "memory");
+    return r;
+}
+
+/* Where syscall_x86_64.S goes to. The child returns on a copy of the stack. */
+__attribute__((visibility("hidden"))) long berth__fork_syscall(long number, long a0, long a1,
+                                                               long a2, long a3, long a4);
+
+long berth__fork_syscall(long number, long a0, long a1, long a2, long a3, long a4)
+{
+    const long a[5] = {a0, a1, a2, a3, a4};
+    struct berth_fork attempt;
+    long pid = -ENOMEM;
+
+    if (berth__fork_begin(&attempt) < 0)
+        return refuse();
+    if (berth__fork_fill(&attempt) == 0)
+        pid = kernel_fork(number, a);
+    if (pid == 0)
+        berth__fork_take(&attempt);
+    if (pid < 0)
+        errno = (int)-pid;
+    return finish(&attempt, pid < 0 ? -1 : (int)pid);
+}
+#endif

@@ -2,12 +2,15 @@
 /*
  * setrlimit() and its relatives: a program that limits its own address space counts on what it has
  * mapped itself, and Berth's reservation would be over any limit. It makes room first. A limit that
- * comes from outside (prlimit(1) on a running process) is not seen.
+ * comes from outside (prlimit(1) on a running process) is not seen. Likewise mlockall() under a
+ * limit for locked memory, which the kernel compares with all addresses, reserved ones too.
  */
 /* Each name has the structure of its own width here, and is not renamed to the other. */
 #undef _FILE_OFFSET_BITS
 #include "pmem/window.h"
 
+#include <errno.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -46,4 +49,16 @@ BERTH_EXPORT int prlimit64(pid_t pid, enum __rlimit_resource resource, const str
                            struct rlimit64 *before)
 {
     return limit_change(pid, (int)resource, limit, before);
+}
+
+BERTH_EXPORT int mlockall(int flags)
+{
+    int r = (int)syscall(SYS_mlockall, flags);
+    struct rlimit64 limit;
+
+    if (r == 0 || errno != ENOMEM || syscall(SYS_prlimit64, 0, RLIMIT_MEMLOCK, NULL, &limit) != 0 ||
+        limit.rlim_cur == RLIM64_INFINITY)
+        return r;
+    berth__window_limit(limit.rlim_cur);
+    return (int)syscall(SYS_mlockall, flags);
 }

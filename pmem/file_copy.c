@@ -137,17 +137,18 @@ static int begin_in_mapping(const struct berth_tier_file *file, uint64_t size,
     return r;
 }
 
-static bool lacks_descriptor(int r)
-{
-    return r == -EMFILE || r == -ENFILE;
-}
-
+/*
+ * A copy in ordinary memory: where no file can be had for it, or none of that size (RLIMIT_FSIZE),
+ * without one.
+ */
 static int begin_outside(const struct berth_tier_file *file, uint64_t size,
                          struct berth_file_copy *ret)
 {
     int r = begin_in_memory(file, size, ret);
 
-    return lacks_descriptor(r) ? begin_in_mapping(file, size, ret) : r;
+    if (r == 0 || r == -ENOMEM || r == -ENOSPC || size > file->fork_copy_max)
+        return r;
+    return begin_in_mapping(file, size, ret);
 }
 
 int berth__file_copy_begin(const struct berth_tier_file *file, struct berth_file_copy *ret)
@@ -159,10 +160,8 @@ int berth__file_copy_begin(const struct berth_tier_file *file, struct berth_file
     if (file->is_foreign || file->in_memory)
         return begin_outside(file, size, ret);
     r = begin_in_directory(file, size, ret);
-    if (r == 0 || r == -EFBIG)
+    if (r == 0 || (r == -EFBIG && size > file->fork_copy_max))
         return r;
-    if (lacks_descriptor(r))
-        return begin_in_mapping(file, size, ret);
     berth__log(BERTH_LOG_INFO, BERTH_TOPIC_FORK,
                "the child's copy of tier %s is made in memory: %s: %s", file->tier->name,
                file->tier->path, strerrordesc_np(-r));

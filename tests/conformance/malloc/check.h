@@ -53,6 +53,7 @@ extern const struct check family_checks[];
 extern const struct check align_checks[];
 extern const struct check finding_checks[];
 extern const struct check hostile_checks[];
+extern const struct check process_checks[];
 extern const struct check fork_checks[];
 extern const struct check thread_checks[];
 extern const struct check load_checks[];

@@ -420,12 +420,19 @@ static void many_arenas_may_exist(void)
     }
 
 const struct check hostile_checks[] = {
-    ENTRY(signals_may_interrupt_malloc),  ENTRY(handlers_may_jump_out),
-    ENTRY(the_smallest_stack_is_enough),  ENTRY(handlers_may_run_on_a_block),
-    ENTRY(coroutines_may_run_on_a_block), ENTRY(cancelled_threads_leave_nothing_behind),
-    ENTRY(libraries_may_come_and_go),     ENTRY(late_libraries_find_room_for_thread_local_storage),
-    ENTRY(blocks_may_exceed_four_gib),    ENTRY(alignments_may_be_huge),
+    ENTRY(signals_may_interrupt_malloc),
+    ENTRY(handlers_may_jump_out),
+    ENTRY(the_smallest_stack_is_enough),
+    ENTRY(handlers_may_run_on_a_block),
+    ENTRY(coroutines_may_run_on_a_block),
+    ENTRY(cancelled_threads_leave_nothing_behind),
+    ENTRY(libraries_may_come_and_go),
+    ENTRY(late_libraries_find_room_for_thread_local_storage),
+    ENTRY(blocks_may_exceed_four_gib),
+    ENTRY(alignments_may_be_huge),
     ENTRY(more_than_the_machine_has_is_refused),
-    ENTRY(the_kernel_uses_blocks),        ENTRY(the_break_is_the_programs),
-    ENTRY(many_arenas_may_exist),         {NULL, NULL},
+    ENTRY(the_kernel_uses_blocks),
+    ENTRY(the_break_is_the_programs),
+    ENTRY(many_arenas_may_exist),
+    {NULL, NULL},
 };

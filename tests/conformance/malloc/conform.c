@@ -44,9 +44,9 @@ static bool run(const struct check *check)
 
 int main(int argc, char **argv)
 {
-    const struct check *const lists[] = {basic_checks, family_checks,  align_checks,
-                                         fork_checks,  thread_checks,  load_checks,
-                                         je_checks,    finding_checks, hostile_checks};
+    const struct check *const lists[] = {
+        basic_checks, family_checks, align_checks,   fork_checks,    thread_checks,
+        load_checks,  je_checks,     finding_checks, hostile_checks, process_checks};
     int failed = 0, ran = 0;
 
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from xml.etree import ElementTree
 
 library, berth = os.path.abspath(sys.argv[1]), sys.argv[2]
 failures = []
@@ -65,7 +66,9 @@ def library_checks():
         reallocarray malloc_usable_size cfree free_sized free_aligned_sized malloc_trim mallopt
         malloc_info mallinfo mallinfo2 malloc_stats mallocx rallocx xallocx sallocx dallocx sdallocx
         nallocx mallctl mallctlnametomib mallctlbymib malloc_stats_print malloc_conf malloc_message
-        fork dlopen dlmopen""".split()
+        fork _Fork clone syscall mlockall setrlimit prlimit dlopen dlmopen __libc_malloc __libc_calloc
+        __libc_realloc __libc_free __libc_memalign __libc_valloc __libc_pvalloc __libc_mallopt
+        __libc_mallinfo""".split()
     check("exports_the_whole_family", set(family) <= names, set(family) - names)
     operators = [n for n in names if re.match(r"_Z(n[wa]m|d[la]Pv)", n)]
     check("exports_every_new_and_delete", len(operators) == 20, sorted(operators))
@@ -126,9 +129,44 @@ def missing_checks(scratch):
           result.stderr)
 
 
+INFO = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+out = ctypes.c_void_p(libc.fdopen(1, b"w"))
+blocks = [bytearray(70000) for i in range(100)]
+assert libc.malloc_info(0, out) == 0
+libc.fflush(out)
+os._exit(0)
+"""
+
+
+def info_checks():
+    """malloc_info's document is XML, and its numbers are those of a heap that holds something."""
+    document = ElementTree.fromstring(run([sys.executable, "-c", INFO]).stdout)
+    totals = {e.get("type"): int(e.get("size")) for e in document.findall("system")}
+    check("malloc_info_writes_xml", document.tag == "malloc" and document.get("version") == "1" and
+          document.find("heap/sizes") is not None, document)
+    check("malloc_info_counts", totals["max"] >= totals["current"] >= 7000000, totals)
+
+
+def privileged_checks(scratch):
+    """The loader does not preload into a program with rights of its own; that must be no failure."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        return
+    program = os.path.join(scratch, "program")
+    shutil.copy("/bin/true", program)
+    os.chmod(scratch, 0o755)
+    os.chmod(program, 0o4755)
+    result = run(["setpriv", "--reuid=65534", "--clear-groups", program])
+    check("a_setuid_program_runs", (result.returncode, result.stdout) == (0, ""), result.stderr)
+
+
 library_checks()
 quiet_checks()
+info_checks()
 with tempfile.TemporaryDirectory() as scratch_directory:
     fork_checks(scratch_directory)
     missing_checks(scratch_directory)
+    privileged_checks(scratch_directory)
 sys.exit(1 if failures else 0)
