@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Goal: a tmpfs that others fill up in the middle costs a program no byte and no signal: blocks go
+on to the next place and are counted, and come back when there is room again.
+
+Method: a program whose threads write and verify every byte, on a small tmpfs of the test's own
+(root, or a user namespace), which this test fills and empties. What happens in the program is waited
+for by asking `berth stat`. Arguments: berth, the program.
+"""
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BERTH = ""
+CHURN = ""
+DEADLINE_S = 60
+SIZE = 40 << 20
+
+POLICY = """
+tier small {
+  kind = file
+  path = "%s"
+  decay = %s
+  huge-pages = %s
+}
+rule large {
+  min-size = 64K
+  place = { small, dram }
+}
+"""
+
+
+class Full(unittest.TestCase):
+    def setUp(self):
+        self.root = tempfile.mkdtemp(prefix="berth-full-")
+        self.addCleanup(shutil.rmtree, self.root, True)
+        self.runtime = os.path.join(self.root, "runtime")
+        self.tmpfs = os.path.join(self.root, "tmpfs")
+        os.mkdir(self.runtime, 0o700)
+        os.mkdir(self.tmpfs)
+        self.env = {k: v for k, v in os.environ.items()
+                    if not k.startswith("BERTH_") and k != "LD_PRELOAD"}
+        self.env["XDG_RUNTIME_DIR"] = self.runtime
+
+    def mount(self, options=""):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}{options}", "berth", self.tmpfs],
+                       check=True)
+        self.addCleanup(subprocess.run, ["umount", "-l", self.tmpfs], check=False)
+
+    @contextlib.contextmanager
+    def churning(self, decay="0", huge="never"):
+        policy = os.path.join(self.root, "policy")
+        with open(policy, "w", encoding="utf-8") as file:
+            file.write(POLICY % (self.tmpfs, decay, huge))
+        with subprocess.Popen([BERTH, "run", "--policy", policy, "--", CHURN],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, env=self.env) as process:
+            try:
+                self.assertEqual(process.stdout.readline(), "ready\n")
+                yield process
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+
+    def stat(self, process):
+        done = subprocess.run([BERTH, "stat", str(process.pid), "--json"], env=self.env,
+                              stdout=subprocess.PIPE, check=True)
+        stat = json.loads(done.stdout)
+        tier = [tier for tier in stat["tiers"] if tier["name"] == "small"][0]
+        return {"spilled": stat["rules"][0]["spilled_blocks"], "placed": tier["allocs"],
+                "tier_spilled": tier["spilled_blocks"], "reserved": tier["reserved"]}
+
+    def until(self, process, check):
+        end = time.monotonic() + DEADLINE_S
+        while True:
+            self.assertIsNone(process.poll(), "the program has ended")
+            now = self.stat(process)
+            if check(now):
+                return now
+            self.assertLess(time.monotonic(), end, f"the deadline has passed: {now}")
+
+    def fill(self):
+        """Takes every byte that is left, and what is given back meanwhile."""
+        with open(os.path.join(self.tmpfs, "filler"), "ab", buffering=0) as file:
+            for size in (1 << 20, 4096):
+                with contextlib.suppress(OSError):
+                    while file.write(b"\xee" * size) == size:
+                        pass
+
+    def empty(self):
+        os.unlink(os.path.join(self.tmpfs, "filler"))
+
+    def ends_well(self, process):
+        said, errors = process.communicate(timeout=DEADLINE_S)
+        self.assertEqual((process.returncode, errors), (0, ""))
+        self.assertRegex(said, r"^\d+ blocks, all right\n$")
+
+    def fills_and_empties(self, **policy):
+        with self.churning(**policy) as process:
+            self.assertGreater(self.stat(process)["placed"], 0)
+            for _ in range(4):
+                before = self.stat(process)
+                self.fill()
+                full = self.until(process, lambda now, then=before:
+                                  now["spilled"] > then["spilled"] + 50)
+                self.assertGreaterEqual(full["tier_spilled"], full["spilled"])
+                self.empty()
+                # There is room again: what is asked for from now on is placed.
+                self.until(process, lambda now, then=full: now["placed"] > then["placed"] + 50)
+            self.ends_well(process)
+
+    def test_blocks_go_on_and_come_back(self):
+        self.mount()
+        self.fills_and_empties()
+
+    def test_so_they_do_where_freed_memory_is_kept(self):
+        self.mount()
+        self.fills_and_empties(decay="10s")
+
+    def test_so_they_do_in_huge_pages(self):
+        try:
+            self.mount(",huge=advise")
+        except subprocess.CalledProcessError:
+            self.skipTest("this kernel has no tmpfs of huge pages")
+        self.fills_and_empties(huge="advise")
+
+    def test_a_filesystem_that_is_full_at_the_start_is_said(self):
+        self.mount()
+        self.fill()
+        with self.churning() as process:
+            _, errors = process.communicate(timeout=DEADLINE_S)
+            self.assertEqual(process.returncode, 0)
+            self.assertEqual(errors.count("\n"), 1, errors)
+            self.assertIn("no room", errors)
+
+
+def can_mount():
+    with tempfile.TemporaryDirectory() as directory:
+        done = subprocess.run(["mount", "-t", "tmpfs", "berth", directory], check=False,
+                              stderr=subprocess.DEVNULL)
+        if done.returncode == 0:
+            subprocess.run(["umount", directory], check=True)
+        return done.returncode == 0
+
+
+def main():
+    global BERTH, CHURN
+    if not can_mount():
+        if "BERTH_TEST_NAMESPACE" in os.environ or not shutil.which("unshare"):
+            print("no tmpfs can be mounted here, nor in a user namespace")
+            sys.exit(77)
+        os.environ["BERTH_TEST_NAMESPACE"] = "1"
+        probe = subprocess.run(["unshare", "-rm", "true"], check=False, stderr=subprocess.DEVNULL)
+        if probe.returncode != 0:
+            print("no tmpfs can be mounted here, and there are no user namespaces")
+            sys.exit(77)
+        os.execvp("unshare", ["unshare", "-rm", sys.executable, *sys.argv])
+    BERTH, CHURN = sys.argv[1:3]
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
+
+
+if __name__ == "__main__":
+    main()
