@@ -338,7 +338,9 @@ struct request {
 /*
  * Segments that are shared double from 2 MiB to the option segment-size, so that a small program
  * takes little and a large one asks seldom. Where blocks of all sizes share them, each is a 64th of
- * what there is already: what is left over at the end of the last one is then at most that.
+ * what there is already, however large: what is left over at the end of the last one is then at
+ * most that, and a block of a large program does not meet a border at every turn. (Replayed: with
+ * a 16th or a 32nd, or with sizes made for the request's, some traces need less and as many more.)
  */
 #define SHARED_PART_SHIFT 6
 
@@ -350,7 +352,7 @@ static uint64_t shared_segment_size(struct berth_pool *pool, uint64_t block_size
     berth__pool_lock(pool);
     size = is_for_all ? berth__pool_reserved(pool) >> SHARED_PART_SHIFT : pool->shared_reserved;
     berth__pool_unlock(pool);
-    if (size > limit)
+    if (!is_for_all && size > limit)
         size = limit;
     if (size < block_size)
         size = block_size;
