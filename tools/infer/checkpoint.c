@@ -4,6 +4,7 @@
 #include "json_field.h"
 #include "memory.h"
 #include "safetensors.h"
+#include "weight_image.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -21,6 +22,9 @@ struct berth_checkpoint {
     json_t *shard_names; /* file name -> position in shards */
     struct berth_safetensors **shards;
     size_t shard_count;
+    const struct berth_weight_image *image; /* then there are no files */
+    struct berth_checkpoint_loaded *loaded;
+    size_t loaded_count;
 };
 
 static int shard_open(struct berth_checkpoint *checkpoint, const char *dir, const char *name,
@@ -119,10 +123,45 @@ int berth__checkpoint_open(const char *dir, struct berth_failure *failure,
     return 0;
 }
 
+int berth__checkpoint_open_image(const struct berth_weight_image *image,
+                                 struct berth_failure *failure,
+                                 struct berth_checkpoint **ret_checkpoint)
+{
+    struct berth_checkpoint *checkpoint = calloc(1, sizeof(*checkpoint));
+
+    if (!checkpoint)
+        return berth__failure_no_memory(failure, "image", sizeof(*checkpoint));
+    checkpoint->image = image;
+    *ret_checkpoint = checkpoint;
+    return 0;
+}
+
+const char *berth__checkpoint_file(const struct berth_checkpoint *checkpoint, size_t index)
+{
+    void *at = json_object_iter(checkpoint->shard_names);
+
+    if (!checkpoint->index)
+        return NULL;
+    if (index == 0)
+        return strrchr(checkpoint->index_path, '/') + 1;
+    while (at && --index > 0)
+        at = json_object_iter_next(checkpoint->shard_names, at);
+    return at ? json_object_iter_key(at) : NULL;
+}
+
+const struct berth_checkpoint_loaded *
+berth__checkpoint_loaded(const struct berth_checkpoint *checkpoint, size_t index)
+{
+    return index < checkpoint->loaded_count ? &checkpoint->loaded[index] : NULL;
+}
+
 void berth__checkpoint_close(struct berth_checkpoint *checkpoint)
 {
     if (!checkpoint)
         return;
+    for (size_t i = 0; i < checkpoint->loaded_count; i++)
+        free(checkpoint->loaded[i].name);
+    free(checkpoint->loaded);
     for (size_t i = 0; i < checkpoint->shard_count; i++)
         berth__safetensors_close(checkpoint->shards[i]);
     free(checkpoint->shards);
@@ -226,16 +265,40 @@ static int tensor_load(const struct berth_checkpoint *checkpoint, const char *na
     return 0;
 }
 
-int berth__checkpoint_load_matrix(const struct berth_checkpoint *checkpoint, const char *name,
+/* Remembers where the tensor is, for an image that is made later. */
+static int loaded_note(struct berth_checkpoint *checkpoint, const char *name, size_t dim_count,
+                       struct berth_failure *failure, struct berth_tensor *tensor)
+{
+    struct berth_checkpoint_loaded *grown;
+    size_t count = checkpoint->loaded_count;
+
+    grown = realloc(checkpoint->loaded, (count + 1) * sizeof(grown[0]));
+    if (!grown)
+        return berth__failure_no_memory(failure, name, sizeof(grown[0]));
+    checkpoint->loaded = grown;
+    grown[count].name = strdup(name);
+    grown[count].tensor = tensor;
+    grown[count].dim_count = dim_count;
+    if (!grown[count].name)
+        return berth__failure_no_memory(failure, name, strlen(name));
+    checkpoint->loaded_count++;
+    return 0;
+}
+
+int berth__checkpoint_load_matrix(struct berth_checkpoint *checkpoint, const char *name,
                                   size_t rows, size_t cols, struct berth_failure *failure,
                                   struct berth_tensor *ret_tensor)
 {
-    return tensor_load(checkpoint, name, rows, cols, 2, failure, ret_tensor);
+    int r;
+
+    if (checkpoint->image)
+        return berth__weight_image_get(checkpoint->image, name, rows, cols, 2, failure, ret_tensor);
+    r = tensor_load(checkpoint, name, rows, cols, 2, failure, ret_tensor);
+    return r < 0 ? r : loaded_note(checkpoint, name, 2, failure, ret_tensor);
 }
 
-int berth__checkpoint_load_vector(const struct berth_checkpoint *checkpoint, const char *name,
-                                  size_t count, struct berth_failure *failure,
-                                  struct berth_tensor *ret_tensor)
+static int vector_load(const struct berth_checkpoint *checkpoint, const char *name, size_t count,
+                       struct berth_failure *failure, struct berth_tensor *ret_tensor)
 {
     struct berth_tensor raw, wide = {.dtype = BERTH_DTYPE_F32, .rows = count, .cols = 1};
     int r;
@@ -255,8 +318,23 @@ int berth__checkpoint_load_vector(const struct berth_checkpoint *checkpoint, con
     return 0;
 }
 
+int berth__checkpoint_load_vector(struct berth_checkpoint *checkpoint, const char *name,
+                                  size_t count, struct berth_failure *failure,
+                                  struct berth_tensor *ret_tensor)
+{
+    int r;
+
+    if (checkpoint->image)
+        return berth__weight_image_get(checkpoint->image, name, count, 1, 1, failure, ret_tensor);
+    r = vector_load(checkpoint, name, count, failure, ret_tensor);
+    return r < 0 ? r : loaded_note(checkpoint, name, 1, failure, ret_tensor);
+}
+
 void berth__tensor_done(struct berth_tensor *tensor)
 {
-    berth__memory_free(BERTH_TAG_WEIGHT, tensor->data, tensor->size_bytes);
+    if (tensor->borrowed && tensor->data)
+        berth__memory_return(BERTH_TAG_WEIGHT, tensor->size_bytes);
+    else
+        berth__memory_free(BERTH_TAG_WEIGHT, tensor->data, tensor->size_bytes);
     tensor->data = NULL;
 }

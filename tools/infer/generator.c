@@ -71,6 +71,19 @@ static int logits_open(struct berth_generator *generator, struct berth_failure *
     return 0;
 }
 
+static int model_load(struct berth_generator *generator, struct berth_failure *failure)
+{
+    const struct berth_weight_source source = {.dir = generator->options->model,
+                                               .persist = generator->options->persist};
+    uint64_t begin = berth__clock_ns();
+    int r = berth__model_load(&source, failure, &generator->model);
+
+    generator->stats.weights_ns = berth__clock_ns() - begin;
+    if (r == 0 && generator->model->image)
+        generator->stats.weights_in = generator->model->found ? "found" : "kept";
+    return r;
+}
+
 static int parts_load(struct berth_generator *generator, struct berth_failure *failure)
 {
     const struct berth_infer_options *options = generator->options;
@@ -81,7 +94,7 @@ static int parts_load(struct berth_generator *generator, struct berth_failure *f
     if (r == 0)
         r = logits_open(generator, failure);
     if (r == 0)
-        r = berth__model_load(options->model, failure, &generator->model);
+        r = model_load(generator, failure);
     if (r == 0 && !(options->prompt_ids && options->ids_only))
         r = berth__tokenizer_load(options->model, generator->model->config.bos, failure,
                                   &generator->tokenizer);

@@ -36,6 +36,16 @@ void berth__memory_free(enum berth_tag tag, void *memory, size_t size_bytes)
     atomic_fetch_sub_explicit(&held_bytes[tag & 15], size_bytes, memory_order_relaxed);
 }
 
+void berth__memory_lend(enum berth_tag tag, size_t size_bytes)
+{
+    atomic_fetch_add_explicit(&held_bytes[tag & 15], size_bytes, memory_order_relaxed);
+}
+
+void berth__memory_return(enum berth_tag tag, size_t size_bytes)
+{
+    atomic_fetch_sub_explicit(&held_bytes[tag & 15], size_bytes, memory_order_relaxed);
+}
+
 uint64_t berth__memory_held(enum berth_tag tag)
 {
     return atomic_load_explicit(&held_bytes[tag & 15], memory_order_relaxed);

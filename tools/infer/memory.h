@@ -21,6 +21,10 @@ void *berth__memory_alloc(enum berth_tag tag, size_t size_bytes);
 /* The same tag and size as at the allocation; NULL is nothing to free. */
 void berth__memory_free(enum berth_tag tag, void *memory, size_t size_bytes);
 
+/* Counts memory that is there already, and belongs to somebody else; and uncounts it. */
+void berth__memory_lend(enum berth_tag tag, size_t size_bytes);
+void berth__memory_return(enum berth_tag tag, size_t size_bytes);
+
 /* Bytes that this process has asked for under the tag, less those released. */
 uint64_t berth__memory_held(enum berth_tag tag);
 

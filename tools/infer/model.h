@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The model: the weights of a Llama decoder, as loaded from a Hugging Face folder.
- * Immutable after load; every tensor is an allocation of its own.
+ * Immutable after load; every tensor is an allocation of its own, or all lie in one weight image.
  */
 #ifndef BERTH_INFER_MODEL_H
 #define BERTH_INFER_MODEL_H
@@ -9,6 +9,7 @@
 #include "checkpoint.h"
 #include "config.h"
 #include "failure.h"
+#include "weight_image.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -31,11 +32,13 @@ struct berth_model {
     struct berth_tensor embedding;
     struct berth_layer *layers;
     struct berth_tensor norm;
-    struct berth_linear head; /* its weight is the embedding's memory when tied */
-    float *rope_frequencies;  /* head_dim / 2 of them */
+    struct berth_linear head;         /* its weight is the embedding's memory when tied */
+    float *rope_frequencies;          /* head_dim / 2 of them */
+    struct berth_weight_image *image; /* what the tensors lie in; NULL: in memory of their own */
+    bool found;                       /* the image was there already, and no weight file was read */
 };
 
-int berth__model_load(const char *dir, struct berth_failure *failure,
+int berth__model_load(const struct berth_weight_source *source, struct berth_failure *failure,
                       struct berth_model **ret_model);
 void berth__model_free(struct berth_model *model);
 

@@ -25,6 +25,7 @@ enum option_code {
     OPTION_IDS,
     OPTION_IGNORE_EOS,
     OPTION_KEEP_SESSIONS,
+    OPTION_PERSIST,
     OPTION_END_MARK,
     OPTION_LOGITS,
     OPTION_STATS,
@@ -46,6 +47,7 @@ static const struct option long_options[] = {
     {"echo", no_argument, NULL, OPTION_ECHO},
     {"ids", no_argument, NULL, OPTION_IDS},
     {"ignore-eos", no_argument, NULL, OPTION_IGNORE_EOS},
+    {"persist", no_argument, NULL, OPTION_PERSIST},
     {"keep-sessions", no_argument, NULL, OPTION_KEEP_SESSIONS},
     {"end-mark", required_argument, NULL, OPTION_END_MARK},
     {"logits", required_argument, NULL, OPTION_LOGITS},
@@ -74,6 +76,7 @@ void berth__infer_options_help(void)
          "  --ids              write token ids instead of text\n"
          "  --ignore-eos       do not stop at the model's end tokens\n"
          "  --keep-sessions    keep each prompt's keys, values and activations until the end\n"
+         "  --persist          keep the weights in Berth's persistent memory for the next start\n"
          "  --end-mark TEXT    write this line after each answer\n"
          "  --logits FILE      write each prompt's ids and last logits to FILE, as lines of JSON\n"
          "  --stats            write speeds and sizes to stderr\n"
@@ -167,6 +170,9 @@ static void flag_set(int code, struct berth_infer_options *options)
         break;
     case OPTION_IGNORE_EOS:
         options->ignore_eos = true;
+        break;
+    case OPTION_PERSIST:
+        options->persist = true;
         break;
     case OPTION_KEEP_SESSIONS:
         options->keep_sessions = true;

@@ -24,6 +24,7 @@ struct berth_infer_options {
     bool ids_only;
     bool ignore_eos;
     bool keep_sessions;
+    bool persist;
     bool stats;
     bool help;
     bool version;

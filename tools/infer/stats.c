@@ -2,6 +2,7 @@
 #include "stats.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 static double per_second(double amount, uint64_t ns)
 {
@@ -19,6 +20,10 @@ void berth__infer_stats_print(struct berth_infer_stats *stats, const char *isa, 
     fprintf(file, "instruction set: %s\n", isa);
     fprintf(file, "threads: %zu\n", threads);
     fprintf(file, "load: %.3f s\n", (double)stats->load_ns / 1e9);
+    fprintf(file, "weights: %.6f s, %s\n", (double)stats->weights_ns / 1e9,
+            !stats->weights_in                       ? "read from files"
+            : strcmp(stats->weights_in, "kept") == 0 ? "read from files, and kept"
+                                                     : "found in persistent memory");
     fprintf(file, "weight bytes: %" PRIu64 "\n", stats->weight_bytes);
     fprintf(file, "kv bytes: %" PRIu64 "\n", stats->kv_bytes);
     fprintf(file, "activation bytes: %" PRIu64 "\n", stats->activation_bytes);

@@ -10,6 +10,8 @@
 
 struct berth_infer_stats {
     uint64_t load_ns;
+    uint64_t weights_ns;    /* of load_ns, until the weights were there */
+    const char *weights_in; /* "found" or "kept" in persistent memory; NULL: neither */
     uint64_t weight_bytes;
     uint64_t kv_bytes;         /* the most that one prompt held */
     uint64_t activation_bytes; /* the same */

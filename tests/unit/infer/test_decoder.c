@@ -62,7 +62,8 @@ static void reference_open(struct reference *reference, const char *name, json_t
     snprintf(path, sizeof(path), "%s/%s", data_dir, name);
     if (strcmp(name, "shipped") == 0)
         snprintf(path, sizeof(path), "%s", shipped_dir);
-    if (berth__model_load(path, &failure, &reference->model) < 0)
+    if (berth__model_load(&(struct berth_weight_source){.dir = path}, &failure, &reference->model) <
+        0)
         fail_msg("%s", failure.text);
     reference->expected = expected;
     reference->prompt = ids_copy(json_object_get(expected, "prompt_ids"));
