@@ -249,6 +249,17 @@ static void site_print(berth_site_id id)
                    f.symbol ? "!" : "", f.symbol ? f.symbol : "", (unsigned long long)f.offset);
 }
 
+berth_site_id berth__site_find(const void *const *frames, unsigned count)
+{
+    const struct site *site;
+    bool stale;
+
+    if (count == 0 || count > BERTH_SITE_FRAMES_MAX)
+        return 0;
+    site = site_find(hash_frames(frames, count), frames, count, &stale);
+    return site ? site->id : 0;
+}
+
 berth_site_id berth__site_intern(const void *const *frames, unsigned count)
 {
     int saved_errno = errno;

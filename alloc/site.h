@@ -31,6 +31,9 @@
  */
 berth_site_id berth__site_intern(const void *const *frames, unsigned count);
 
+/* The number of a path that has one already, else 0. As above, but nothing is ever added. */
+berth_site_id berth__site_find(const void *const *frames, unsigned count);
+
 /* One frame's name. The strings live as long as the process. */
 struct berth_site_frame {
     const char *module; /* base name of the file as it was loaded, or "?" */

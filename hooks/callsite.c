@@ -3,6 +3,7 @@
 
 #include "alloc/module_walk.h"
 #include "alloc/options.h"
+#include "hooks/frame_walk.h"
 #include "hooks/unwind.h"
 
 #include <errno.h>
@@ -10,6 +11,8 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/auxv.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /*
@@ -116,54 +119,144 @@ static unsigned path_begin(const void **trace, unsigned count, const void *retur
     return first - 1;
 }
 
-/* What a trace needs of the stack, the unwinder's tables of a new module included. */
+/* What libunwind needs of the stack, its tables of a new module included. */
 #define TRACE_STACK ((size_t)12 << 10)
 
-/* The lowest address of the thread's own stack; 0 = not asked yet. */
-static __thread uintptr_t stack_low;
+/* The thread's own stack; `high` 0 = not asked yet. */
+static __thread struct berth_stack own_stack;
 
-/* The first thread's stack grows, and its size would have to be read from a file. */
-static uintptr_t find_stack_low(void)
+/* The first thread's stack grows as far as the limit says. */
+static struct berth_stack first_stack(void)
 {
+    /* The kernel puts the program's name above all that is the program's. */
+    uintptr_t end = (uintptr_t)getauxval(AT_EXECFN) & ~(sizeof(uintptr_t) - 1);
+    const size_t most = (size_t)1 << 30; /* of one without a limit */
+    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    size_t size = most;
+
+    if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur < most)
+        size = (size_t)limit.rlim_cur;
+    return (struct berth_stack){.low = end > size ? end - size : 1, .high = end};
+}
+
+static struct berth_stack find_stack(void)
+{
+    struct berth_stack stack = {.low = 1, .high = 1};
     size_t size = 0, guard = 0;
     void *low = NULL;
     pthread_attr_t attributes;
 
-    if (gettid() == getpid() || pthread_getattr_np(pthread_self(), &attributes) != 0)
-        return 1;
+    if (gettid() == getpid())
+        return first_stack();
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0)
+        return stack;
     pthread_attr_getstack(&attributes, &low, &size);
     pthread_attr_getguardsize(&attributes, &guard);
     pthread_attr_destroy(&attributes);
-    return low ? (uintptr_t)low + guard : 1;
+    if (low) {
+        stack.low = (uintptr_t)low + guard;
+        stack.high = (uintptr_t)low + size;
+    }
+    return stack;
 }
 
-/* Programs make threads of 16 KiB. Where the thread runs on another stack, nothing is known. */
-static bool has_stack(void)
+/*
+ * Programs make threads of 16 KiB. Of a stack that is not the thread's own, nothing is known; the
+ * first thread's is as large as the program may want.
+ */
+static bool has_stack_for_libunwind(void)
 {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
 
-    if (BERTH_UNLIKELY(stack_low == 0))
-        stack_low = find_stack_low();
-    return here < stack_low || here - stack_low >= TRACE_STACK;
+    return here < own_stack.low || here >= own_stack.high || here - own_stack.low >= TRACE_STACK;
+}
+
+static unsigned trace_by_libunwind(const void **trace, unsigned count)
+{
+    unsigned n;
+
+    if (!has_stack_for_libunwind() || !berth__module_walk_begin())
+        return 0;
+    n = berth__unwind(trace, count);
+    berth__module_walk_end();
+    return n;
+}
+
+/* A trace, and where the program's path begins in it. */
+struct capture {
+    const void *trace[BERTH_SITE_FRAMES_MAX + OWN_FRAMES_MAX];
+    const void *const *path;
+    unsigned count; /* of the path's frames; 0 = there is no trace */
+};
+
+static void cut_path(struct capture *capture, unsigned count, unsigned depth,
+                     const void *return_address)
+{
+    unsigned begin = count > 0 ? path_begin(capture->trace, count, return_address) : 0;
+
+    capture->path = capture->trace + begin;
+    capture->count = count - begin < depth ? count - begin : depth;
+}
+
+/* The path by frame rules: false where these say nothing. */
+static bool walk(struct capture *capture, unsigned depth, const void *return_address, bool is_fresh)
+{
+    unsigned count =
+        berth__frame_walk(&own_stack, capture->trace, depth + OWN_FRAMES_MAX, is_fresh);
+
+    cut_path(capture, count, depth, return_address);
+    return count > 0;
+}
+
+static berth_site_id capture_by_libunwind(struct capture *capture, unsigned depth,
+                                          const void *return_address)
+{
+    cut_path(capture, trace_by_libunwind(capture->trace, depth + OWN_FRAMES_MAX), depth,
+             return_address);
+    if (capture->count == 0)
+        return berth__site_intern(&return_address, 1);
+    return berth__site_intern(capture->path, capture->count);
+}
+
+/* A path that was never seen is looked at again: its rules may be those of a closed library. */
+static berth_site_id intern_new(const struct capture *capture, unsigned depth,
+                                const void *return_address)
+{
+    struct capture fresh;
+    bool is_walked = walk(&fresh, depth, return_address, true);
+
+    if (!is_walked || fresh.count != capture->count ||
+        memcmp(fresh.path, capture->path, fresh.count * sizeof(*fresh.path)) != 0)
+        berth__frame_walk_forget();
+    if (is_walked)
+        return berth__site_intern(fresh.path, fresh.count);
+    return capture_by_libunwind(&fresh, depth, return_address);
+}
+
+static berth_site_id capture_deep(unsigned depth, const void *return_address)
+{
+    struct capture capture;
+    berth_site_id site;
+
+    if (walk(&capture, depth, return_address, false)) {
+        site = berth__site_find(capture.path, capture.count);
+        return BERTH_LIKELY(site != 0) ? site : intern_new(&capture, depth, return_address);
+    }
+    return capture_by_libunwind(&capture, depth, return_address);
 }
 
 berth_site_id berth__callsite_capture(const void *return_address)
 {
-    const void *trace[BERTH_SITE_FRAMES_MAX + OWN_FRAMES_MAX];
     unsigned depth = (unsigned)berth__option(BERTH_OPTION_SITE_DEPTH);
-    unsigned count = 0;
-    unsigned begin;
     int saved_errno = errno;
+    berth_site_id site;
 
-    /* A path of one frame needs no trace. */
-    if (depth > 1 && has_stack() && berth__module_walk_begin()) {
-        count = berth__unwind(trace, depth + OWN_FRAMES_MAX);
-        berth__module_walk_end();
-    }
-    errno = saved_errno;
-    if (count == 0)
+    /* A path of one frame needs no trace; and before the unwinder is there, that is all. */
+    if (depth == 1 || !berth__unwind_is_loaded())
         return berth__site_intern(&return_address, 1);
-    begin = path_begin(trace, count, return_address);
-    count -= begin;
-    return berth__site_intern(trace + begin, count < depth ? count : depth);
+    if (BERTH_UNLIKELY(own_stack.high == 0))
+        own_stack = find_stack();
+    site = capture_deep(depth, return_address);
+    errno = saved_errno;
+    return site;
 }

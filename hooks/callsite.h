@@ -21,13 +21,16 @@ int berth__callsite_load(char *why, size_t why_size);
 /*
  * The site of the call that returns to `return_address`, its frames from that one outwards; Berth's
  * own frames are left out. No lock is held and nothing is allocated. 0 when it cannot be had. The
- * return address alone in a child that cannot trace (alloc/module_walk.h).
- * The caller has raised berth__thread.inside: a thread's first trace sets up thread-specific data,
- * which the C library may allocate. Costs some 8 ns per frame, and 0.1 to 0.3 ms the first time in
- * a thread.
+ * return address alone in a child that cannot trace (alloc/module_walk.h), and before the unwinder
+ * is loaded. The caller has raised berth__thread.inside: what a thread needs to know of its stack,
+ * and libunwind's data, may be allocated by the C library.
  *
- * There is no cache of paths by return address and stack depth: two paths of equal depth through
- * one wrapper cannot be told apart by these, and a wrong path would place bytes wrongly.
+ * The path is read from the stack each time, by rules that are kept (hooks/frame_walk.h): some 2 ns
+ * a frame. A cache of paths by return address and stack depth would be no faster by much, and
+ * wrong: two paths of equal depth through one wrapper cannot be told apart by these, and a frame
+ * that grows while it runs moves what lies below it. libunwind, which costs 8 ns a frame and 0.1 to
+ * 0.3 ms in each thread that uses it first, has what is left: frames without tables, frames of
+ * signals and of realigned stacks, other stacks than the thread's own.
  */
 berth_site_id berth__callsite_capture(const void *return_address);
 

@@ -96,6 +96,11 @@ int berth__unwind_load(char *why, size_t why_size)
     return 0;
 }
 
+bool berth__unwind_is_loaded(void)
+{
+    return atomic_load_explicit(&berth__unwind_backtrace, memory_order_relaxed) != NULL;
+}
+
 /* Not inlined, so that the trace begins with a frame that is the caller's in every build. */
 __attribute__((noinline)) unsigned berth__unwind(const void **frames, unsigned count)
 {

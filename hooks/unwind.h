@@ -5,6 +5,7 @@
 #ifndef BERTH_HOOKS_UNWIND_H
 #define BERTH_HOOKS_UNWIND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /*
@@ -12,6 +13,8 @@
  * per process, whichever preload library asks. 0, or -ENOENT with one sentence in `why`.
  */
 int berth__unwind_load(char *why, size_t why_size);
+
+bool berth__unwind_is_loaded(void);
 
 /*
  * The return addresses of this thread's calls, innermost first, beginning with the caller's own;

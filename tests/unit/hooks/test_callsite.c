@@ -451,7 +451,8 @@ static void a_child_without_the_list_still_allocates(void **state)
         const void *unknown = (const void *)0x900000;
 
         alarm(5);
-        if (berth__site_depth(recurse(17)) != 1)
+        /* libunwind must not be asked; frame rules need no list. */
+        if (berth__site_depth(recurse(17)) == 0)
             _exit(1);
         if (berth__site_frame(berth__site_intern(&unknown, 1), 0, &frame) != 0)
             _exit(2);
