@@ -54,33 +54,48 @@ static uint64_t encode(uintptr_t address, const struct berth_frame_rule *rule, u
            (uint64_t)rule->bp << BP_SHIFT | (uint64_t)rule->kind << KIND_SHIFT | epoch;
 }
 
-static void decode(uint64_t word, struct berth_frame_rule *ret)
+/* What its own frame does not hold cannot be a rule: a walk then needs no check for it. */
+static void make_sound(struct berth_frame_rule *rule)
 {
-    ret->kind = word >> KIND_SHIFT & 7;
-    ret->bp = word >> BP_SHIFT & 15;
-    ret->offset = (uint16_t)(word >> OFFSET_SHIFT);
+    bool saves_bp = rule->bp > BERTH_FRAME_BP_AT_BP;
+
+    if (rule->kind == BERTH_FRAME_BY_SP &&
+        (rule->offset == 0 || (saves_bp && rule->bp > rule->offset)))
+        rule->kind = BERTH_FRAME_UNKNOWN;
 }
 
-static void find_and_keep(uintptr_t address, uint64_t epoch, struct berth_frame_rule *ret)
+static __attribute__((noinline)) uint64_t find_and_keep(uintptr_t address, uint64_t epoch)
 {
-    berth__frame_rule_find(address, ret);
+    struct berth_frame_rule rule;
+    uint64_t word;
+
+    berth__frame_rule_find(address, &rule);
+    make_sound(&rule);
+    word = encode(address, &rule, epoch);
     if (address >> ADDRESS_BITS == 0)
-        atomic_store_explicit(&berth__frame_rules.word[address & (INDEX_COUNT - 1)],
-                              encode(address, ret, epoch), memory_order_relaxed);
+        atomic_store_explicit(&berth__frame_rules.word[address & (INDEX_COUNT - 1)], word,
+                              memory_order_relaxed);
+    return word;
 }
 
-static inline void rule_of(uintptr_t address, uint64_t epoch, bool is_fresh,
-                           struct berth_frame_rule *ret)
+#define KEY_MASK (~(((uint64_t)1 << TAG_SHIFT) - 1) | EPOCH_MASK)
+
+/* The rule's word; its address and epoch are the ones asked for. */
+static inline uint64_t rule_of(uintptr_t address, uint64_t epoch, bool is_fresh)
 {
     uint64_t word = atomic_load_explicit(&berth__frame_rules.word[address & (INDEX_COUNT - 1)],
                                          memory_order_relaxed);
-    const uint64_t key_mask = ~(((uint64_t)1 << TAG_SHIFT) - 1) | EPOCH_MASK;
 
-    if (BERTH_LIKELY(!is_fresh &&
-                     (word & key_mask) == ((uint64_t)(address >> INDEX_BITS) << TAG_SHIFT | epoch)))
-        decode(word, ret);
-    else
-        find_and_keep(address, epoch, ret);
+    if (BERTH_LIKELY(
+            !is_fresh &&
+            ((word ^ ((uint64_t)(address >> INDEX_BITS) << TAG_SHIFT | epoch)) & KEY_MASK) == 0))
+        return word;
+    return find_and_keep(address, epoch);
+}
+
+static inline unsigned kind_of(uint64_t word)
+{
+    return word >> KIND_SHIFT & 7;
 }
 
 /* A frame while the stack is walked. */
@@ -99,15 +114,16 @@ static inline uintptr_t word_at(uintptr_t at)
     return *(const uintptr_t *)at;
 }
 
-/* From a frame to its caller's. False where the rule leads out of the stack. */
-static inline bool step(struct frame *frame, const struct berth_frame_rule *rule, uintptr_t high)
+/* From a frame to its caller's, by way of the base pointer. False: out of the stack. */
+static __attribute__((noinline)) bool step_by_bp(struct frame *frame, uint64_t word, uintptr_t high)
 {
-    uintptr_t offset = (uintptr_t)rule->offset * sizeof(uintptr_t);
+    uintptr_t offset = (word >> OFFSET_SHIFT & 0xffff) * sizeof(uintptr_t);
     uintptr_t sp = frame->sp, cfa, bp_at;
+    unsigned bp = word >> BP_SHIFT & 15;
 
-    if (rule->kind == BERTH_FRAME_BY_SP) {
+    if (kind_of(word) == BERTH_FRAME_BY_SP) {
         cfa = sp + offset;
-    } else if (rule->kind == BERTH_FRAME_BY_BP) {
+    } else if (kind_of(word) == BERTH_FRAME_BY_BP) {
         cfa = frame->bp + offset;
     } else {
         if (!is_in_stack(frame->bp - offset, sp, high))
@@ -116,12 +132,30 @@ static inline bool step(struct frame *frame, const struct berth_frame_rule *rule
     }
     if (cfa <= sp || !is_in_stack(cfa - sizeof(uintptr_t), sp, high))
         return false;
-    if (rule->bp != BERTH_FRAME_BP_SAME) {
-        bp_at = rule->bp == BERTH_FRAME_BP_AT_BP ? frame->bp : cfa - rule->bp * sizeof(uintptr_t);
+    if (bp != BERTH_FRAME_BP_SAME) {
+        bp_at = bp == BERTH_FRAME_BP_AT_BP ? frame->bp : cfa - bp * sizeof(uintptr_t);
         if (!is_in_stack(bp_at, sp, high))
             return false;
         frame->bp = word_at(bp_at);
     }
+    frame->address = word_at(cfa - sizeof(uintptr_t));
+    frame->sp = cfa;
+    return true;
+}
+
+/* The same; most frames are found by the stack pointer alone. */
+static inline bool step(struct frame *frame, uint64_t word, uintptr_t high)
+{
+    unsigned bp = word >> BP_SHIFT & 15;
+    uintptr_t cfa;
+
+    if (BERTH_UNLIKELY(kind_of(word) != BERTH_FRAME_BY_SP || bp == BERTH_FRAME_BP_AT_BP))
+        return step_by_bp(frame, word, high);
+    cfa = frame->sp + (word >> OFFSET_SHIFT & 0xffff) * sizeof(uintptr_t);
+    if (BERTH_UNLIKELY(cfa > high))
+        return false;
+    if (bp != BERTH_FRAME_BP_SAME)
+        frame->bp = word_at(cfa - bp * sizeof(uintptr_t));
     frame->address = word_at(cfa - sizeof(uintptr_t));
     frame->sp = cfa;
     return true;
@@ -140,21 +174,22 @@ __attribute__((noinline)) unsigned berth__frame_walk(const struct berth_stack *s
                                                      const void **frames, unsigned count,
                                                      bool is_fresh)
 {
+    uintptr_t high = stack->high;
     uint64_t epoch = epoch_now();
-    struct berth_frame_rule rule;
     struct frame frame;
     unsigned n = 0;
 
     HERE(&frame);
-    if (frame.sp < stack->low || frame.sp >= stack->high)
+    if (frame.sp < stack->low || frame.sp >= high || frame.sp % sizeof(uintptr_t) != 0)
         return 0;
     while (n < count) {
-        rule_of(frame.address, epoch, is_fresh, &rule);
-        if (rule.kind == BERTH_FRAME_OUTERMOST)
-            break;
-        if (rule.kind == BERTH_FRAME_UNKNOWN || !step(&frame, &rule, stack->high))
+        uint64_t word = rule_of(frame.address, epoch, is_fresh);
+
+        if (BERTH_UNLIKELY(kind_of(word) < BERTH_FRAME_BY_SP))
+            return kind_of(word) == BERTH_FRAME_OUTERMOST ? n : 0;
+        if (BERTH_UNLIKELY(!step(&frame, word, high)))
             return 0;
-        if (frame.address == 0)
+        if (BERTH_UNLIKELY(frame.address == 0))
             break;
         frames[n++] = (const void *)frame.address;
     }
