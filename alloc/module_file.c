@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* What is read at once, and the room for a name. */
@@ -39,12 +40,24 @@ struct reading {
     ElfW(Shdr) symbols, strings;
 };
 
+/* By system calls: the C library's functions are cancellation points, and malloc is none. */
+static int open_to_read(const char *path)
+{
+    /* A pipe or device of that name must not hold the program up. */
+    return (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+}
+
+static void close_read(int fd)
+{
+    syscall(SYS_close, fd);
+}
+
 static bool read_at(int fd, void *to, size_t size, uint64_t offset)
 {
     char *at = to;
 
     while (size > 0) {
-        ssize_t n = pread(fd, at, size, (off_t)offset);
+        long n = syscall(SYS_pread64, fd, at, size, offset);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -69,10 +82,9 @@ static int open_file(const char *path, struct stat *ret)
     /* The kernel's own module has a name without being a file. */
     if (*path && !strchr(path, '/'))
         return -1;
-    /* A pipe or device of that name must not hold the program up. */
-    fd = open(file_path(path), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    fd = open_to_read(file_path(path));
     if (fd >= 0 && (fstat(fd, ret) < 0 || !S_ISREG(ret->st_mode))) {
-        close(fd);
+        close_read(fd);
         return -1;
     }
     return fd;
@@ -226,7 +238,7 @@ struct berth_module_file *berth__module_file_read(const char *path, uint64_t bui
     if (read_header(&reading) && (build == 0 ? *path == '\0' : has_build(&reading, build)) &&
         find_symbols(&reading))
         symbols = read_symbols(&reading);
-    close(reading.fd);
+    close_read(reading.fd);
     if (symbols)
         file = file_new(path, &reading, symbols);
     if (symbols && !file)
@@ -287,6 +299,6 @@ const char *berth__module_file_name(struct berth_module_file *file, uint64_t val
                 berth__module_symbols_name_by(file->symbols, value, file_name, &names, ret_start);
         munmap(names.room, 2 * NAME_ROOM);
     }
-    close(names.fd);
+    close_read(names.fd);
     return name;
 }

@@ -121,6 +121,8 @@ static unsigned path_begin(const void **trace, unsigned count, const void *retur
 
 /* What libunwind needs of the stack, its tables of a new module included. */
 #define TRACE_STACK ((size_t)12 << 10)
+/* What finding a frame's rule needs. */
+#define WALK_STACK ((size_t)3 << 10)
 
 /* The thread's own stack; `high` 0 = not asked yet. */
 static __thread struct berth_stack own_stack;
@@ -154,28 +156,30 @@ static struct berth_stack find_stack(void)
     pthread_attr_getguardsize(&attributes, &guard);
     pthread_attr_destroy(&attributes);
     if (low) {
-        stack.low = (uintptr_t)low + guard;
-        stack.high = (uintptr_t)low + size;
+        stack.low = (uintptr_t)low;
+        stack.guard = guard;
+        /* What the C library keeps of a thread lies above its frames, on its stack. */
+        stack.high = (uintptr_t)pthread_self();
     }
     return stack;
 }
 
 /*
- * Programs make threads of 16 KiB. Of a stack that is not the thread's own, nothing is known; the
- * first thread's is as large as the program may want.
+ * Whether the thread's stack has so much left. Programs make threads of 16 KiB; of a stack that is
+ * not the thread's own, nothing is known.
  */
-static bool has_stack_for_libunwind(void)
+static bool is_above_end(size_t need)
 {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
 
-    return here < own_stack.low || here >= own_stack.high || here - own_stack.low >= TRACE_STACK;
+    return here < own_stack.low || here >= own_stack.high || here - own_stack.low >= need;
 }
 
 static unsigned trace_by_libunwind(const void **trace, unsigned count)
 {
     unsigned n;
 
-    if (!has_stack_for_libunwind() || !berth__module_walk_begin())
+    if (!is_above_end(own_stack.guard + TRACE_STACK) || !berth__module_walk_begin())
         return 0;
     n = berth__unwind(trace, count);
     berth__module_walk_end();
@@ -201,8 +205,10 @@ static void cut_path(struct capture *capture, unsigned count, unsigned depth,
 /* The path by frame rules: false where these say nothing. */
 static bool walk(struct capture *capture, unsigned depth, const void *return_address, bool is_fresh)
 {
-    unsigned count =
-        berth__frame_walk(&own_stack, capture->trace, depth + OWN_FRAMES_MAX, is_fresh);
+    unsigned count = 0;
+
+    if (BERTH_LIKELY(is_above_end(WALK_STACK)))
+        count = berth__frame_walk(&own_stack, capture->trace, depth + OWN_FRAMES_MAX, is_fresh);
 
     cut_path(capture, count, depth, return_address);
     return count > 0;
@@ -218,19 +224,30 @@ static berth_site_id capture_by_libunwind(struct capture *capture, unsigned dept
     return berth__site_intern(capture->path, capture->count);
 }
 
-/* A path that was never seen is looked at again: its rules may be those of a closed library. */
-static berth_site_id intern_new(const struct capture *capture, unsigned depth,
-                                const void *return_address)
+/* One number for a path, to compare what there was with what there is. */
+static uint64_t mix_path(const struct capture *capture)
 {
-    struct capture fresh;
-    bool is_walked = walk(&fresh, depth, return_address, true);
+    uint64_t mixed = capture->count;
 
-    if (!is_walked || fresh.count != capture->count ||
-        memcmp(fresh.path, capture->path, fresh.count * sizeof(*fresh.path)) != 0)
+    for (unsigned i = 0; i < capture->count; i++)
+        mixed = (mixed ^ (uintptr_t)capture->path[i]) * 0x9e3779b97f4a7c15u;
+    return mixed;
+}
+
+/*
+ * A path that was never seen is looked at again: its rules may be those of a closed library. In the
+ * same memory: small threads have little.
+ */
+static berth_site_id intern_new(struct capture *capture, unsigned depth, const void *return_address)
+{
+    uint64_t before = mix_path(capture);
+    bool is_walked = walk(capture, depth, return_address, true);
+
+    if (!is_walked || mix_path(capture) != before)
         berth__frame_walk_forget();
     if (is_walked)
-        return berth__site_intern(fresh.path, fresh.count);
-    return capture_by_libunwind(&fresh, depth, return_address);
+        return berth__site_intern(capture->path, capture->count);
+    return capture_by_libunwind(capture, depth, return_address);
 }
 
 static berth_site_id capture_deep(unsigned depth, const void *return_address)

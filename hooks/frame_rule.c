@@ -16,7 +16,7 @@
 #define ENCODING_S4_RELATIVE 0x1b
 #define ENCODING_S4_TO_TABLE 0x3b
 
-#define STATES_MAX 8
+#define STATES_MAX 4
 
 /* Bytes that are being read; `at` is NULL once something did not fit. */
 struct reader {

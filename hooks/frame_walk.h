@@ -19,9 +19,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Where the thread's stack ends; `low` is the lowest address that it may grow to. */
+/*
+ * Where the thread's stack ends. `low` is the lowest address that it may grow to, less a guard of
+ * `guard` bytes where the C library counts that as a part of the stack; versions differ.
+ */
 struct berth_stack {
     uintptr_t low, high;
+    uintptr_t guard;
 };
 
 /*

@@ -55,8 +55,8 @@ static struct berth_stack first_stack(void)
 {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
 
-    return (struct berth_stack){here - ((uintptr_t)1 << 20),
-                                (uintptr_t)getauxval(AT_EXECFN) & ~(uintptr_t)7};
+    return (struct berth_stack){.low = here - ((uintptr_t)1 << 20),
+                                .high = (uintptr_t)getauxval(AT_EXECFN) & ~(uintptr_t)7};
 }
 
 static int set_up(void **state)
@@ -169,7 +169,7 @@ static void calls_from_the_c_library(void **state)
 
 static void *in_thread(void *argument)
 {
-    size_t size = 0, guard = 0;
+    size_t size = 0;
     void *low = NULL;
     pthread_attr_t attributes;
     struct berth_stack before = stack;
@@ -177,9 +177,8 @@ static void *in_thread(void *argument)
     (void)argument;
     pthread_getattr_np(pthread_self(), &attributes);
     pthread_attr_getstack(&attributes, &low, &size);
-    pthread_attr_getguardsize(&attributes, &guard);
     pthread_attr_destroy(&attributes);
-    stack = (struct berth_stack){(uintptr_t)low + guard, (uintptr_t)low + size};
+    stack = (struct berth_stack){.low = (uintptr_t)low, .high = (uintptr_t)pthread_self()};
     agreed = 0;
     recurse(10);
     stack = before;
