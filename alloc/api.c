@@ -75,6 +75,13 @@ int berth_step(void)
     return api == &absent ? 0 : api->step();
 }
 
+int berth_step_quiescent(void)
+{
+    const struct berth_api *api = api_get();
+
+    return HAS(api, step_quiescent) ? api->step_quiescent() : 0;
+}
+
 int berth_active(void)
 {
     return api_get() != &absent;

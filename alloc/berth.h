@@ -60,6 +60,16 @@ int berth_tag_pop(void);
  */
 int berth_step(void);
 
+/*
+ * As berth_step(), with the caller's word that until this call returns no thread of the program
+ * writes to a block that was allocated under a rule with `movable = yes`, and no I/O into one is
+ * under way. Blocks that can only be moved then, and for which a move was asked
+ * (`berth policy apply --move`), are moved in this call, which takes as long as that takes: it is
+ * the one function here that may block. Returns how many were moved: 0 when nothing waits for it,
+ * which costs as much as berth_step(), and without Berth.
+ */
+int berth_step_quiescent(void);
+
 /* 1 when a preloaded Berth library serves this process, else 0. */
 int berth_active(void);
 
@@ -144,6 +154,7 @@ struct berth_api {
     int (*persist_commit)(void *p);
     int (*persist_detach)(void *p);
     int (*persist_remove)(const char *name);
+    int (*step_quiescent)(void);
 };
 typedef const struct berth_api *(*berth_api_v1_fn)(void);
 

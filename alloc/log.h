@@ -30,6 +30,7 @@ enum berth_topic {
     BERTH_TOPIC_POOL, /* the device pool */
     BERTH_TOPIC_CUDA, /* the CUDA hooks */
     BERTH_TOPIC_IPC,  /* socket and protocol */
+    BERTH_TOPIC_MOVE, /* blocks that change their tier */
     BERTH_TOPIC_COUNT
 };
 

@@ -5,6 +5,7 @@
  */
 #include "alloc/berth.h"
 #include "alloc/describe.h"
+#include "alloc/move_door.h"
 #include "alloc/persistent.h"
 #include "alloc/thread.h"
 #include "ipc/control.h"
@@ -50,6 +51,7 @@ static const struct berth_api api = {
     .persist_commit = berth__persistent_commit,
     .persist_detach = berth__persistent_detach,
     .persist_remove = berth__persistent_remove,
+    .step_quiescent = berth__step_quiescent,
 };
 
 BERTH_EXPORT const struct berth_api *berth_api_v1(void);
@@ -72,6 +74,11 @@ BERTH_EXPORT int berth_tag_pop(void)
 BERTH_EXPORT int berth_step(void)
 {
     return berth__step();
+}
+
+BERTH_EXPORT int berth_step_quiescent(void)
+{
+    return berth__step_quiescent();
 }
 
 BERTH_EXPORT int berth_active(void)

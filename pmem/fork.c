@@ -7,6 +7,9 @@
 #include "pmem/arena.h"
 #include "pmem/gate.h"
 #include "pmem/jemalloc.h"
+#include "pmem/movable.h"
+#include "pmem/move.h"
+#include "pmem/record.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -29,6 +32,12 @@ static __thread struct berth_fork *begun;
 /* The fork that is under way; guarded by jemalloc's locks. */
 static struct berth_fork *under_way;
 static struct berth_fork without_hook;
+static atomic_bool has_sharers;
+
+bool berth__fork_has_sharers(void)
+{
+    return atomic_load_explicit(&has_sharers, memory_order_relaxed);
+}
 
 static void drop_copies(struct berth_fork *attempt)
 {
@@ -63,11 +72,14 @@ static int begin_copies(struct berth_fork *attempt)
 
     attempt->failed = false;
     attempt->child = false;
+    attempt->holds_moves = false;
     attempt->count = 0;
     for (unsigned id = 0; id < tiers; id++) {
         struct berth_tier_file *file = berth__tier_file((berth_tier_id)id);
         int r;
 
+        if (file && file->fork == BERTH_FORK_SHARE)
+            atomic_store_explicit(&has_sharers, true, memory_order_relaxed);
         if (!file || file->fork == BERTH_FORK_SHARE)
             continue;
         r = berth__file_copy_begin(file, &attempt->copy[attempt->count]);
@@ -79,6 +91,17 @@ static int begin_copies(struct berth_fork *attempt)
         attempt->tier[attempt->count++] = (berth_tier_id)id;
     }
     return 0;
+}
+
+/* Where the block is now in which `p` lies, an address in a window. */
+static berth_tier_id tier_of(const void *p)
+{
+    struct berth_record record;
+    const void *base;
+
+    if (berth__is_movable(p) && berth__window_carved(p) && berth__record_find(p, &base, &record))
+        return berth__residence_tier(base);
+    return berth__window_tier(p);
 }
 
 /*
@@ -93,7 +116,7 @@ static bool runs_on_file(const void *of_stack)
         struct berth_tier_file *file = NULL;
 
         if (berth__gate_owns(of_thread[i]))
-            file = berth__tier_file(berth__window_tier(of_thread[i]));
+            file = berth__tier_file(tier_of(of_thread[i]));
         if (file) {
             berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_FORK,
                        "fork refused: the stack was allocated in tier %s, and its child "
@@ -133,8 +156,11 @@ int berth__fork_end(struct berth_fork *attempt, int pid)
     int r = 0;
 
     begun = NULL;
-    if (!attempt->child)
+    if (!attempt->child) {
         drop_copies(attempt);
+        if (attempt->holds_moves)
+            berth__move_after_fork(false);
+    }
     if (pid > 0 && attempt->failed) {
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
             ;
@@ -163,6 +189,8 @@ int berth__fork_fill(struct berth_fork *attempt)
 {
     int saved_errno = errno;
 
+    berth__move_hold_for_fork();
+    attempt->holds_moves = true;
     fill_copies(attempt);
     errno = saved_errno;
     return attempt->failed ? -ENOMEM : 0;
@@ -174,6 +202,7 @@ static void prepare(void)
 
     berth__arena_before_fork();
     jemalloc_handlers.prepare();
+    berth__move_hold_for_fork();
     under_way = begun;
     if (!under_way) {
         under_way = &without_hook;
@@ -200,21 +229,29 @@ static void parent(void)
     if (under_way == &without_hook)
         finish_without_hook();
     under_way = NULL;
+    berth__move_after_fork(false);
     errno = saved_errno;
     jemalloc_handlers.parent();
+}
+
+static void end_child(void)
+{
+    berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_FORK,
+               "a forked child cannot map its copy of a tier, and ends");
+    _exit(CHILD_ENDED);
 }
 
 static void take_copies(struct berth_fork *attempt)
 {
     attempt->child = true;
     for (unsigned i = 0; i < attempt->count; i++) {
-        if (berth__file_copy_take(berth__tier_file(attempt->tier[i]), &attempt->copy[i]) < 0) {
-            berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_FORK,
-                       "a forked child cannot map its copy of a tier, and ends");
-            _exit(CHILD_ENDED);
-        }
+        if (berth__file_copy_take(berth__tier_file(attempt->tier[i]), &attempt->copy[i]) < 0)
+            end_child();
     }
+    if (berth__movable_follow_copies() < 0)
+        end_child();
     attempt->count = 0;
+    berth__move_after_fork(true);
 }
 
 void berth__fork_take(struct berth_fork *attempt)

@@ -21,6 +21,7 @@
 struct berth_fork {
     bool failed; /* a copy could not be filled: the child must not run */
     bool child;
+    bool holds_moves; /* without the C library's handlers: see berth__move_hold_for_fork() */
     int cancel_state; /* the thread's, while the fork is under way */
     unsigned count;
     berth_tier_id tier[BERTH_TIER_MAX];
@@ -41,5 +42,8 @@ int berth__fork_end(struct berth_fork *attempt, int pid);
  */
 int berth__fork_fill(struct berth_fork *attempt);
 void berth__fork_take(struct berth_fork *attempt);
+
+/* Whether a child was forked that has a tier's memory mapped as its parent has (fork = share). */
+bool berth__fork_has_sharers(void);
 
 #endif

@@ -11,6 +11,8 @@
 #include "pmem/arena.h"
 #include "pmem/gate.h"
 #include "pmem/jemalloc.h"
+#include "pmem/movable.h"
+#include "pmem/move_job.h"
 #include "pmem/persist.h"
 #include "pmem/record.h"
 #include "pmem/table.h"
@@ -35,6 +37,7 @@ void berth__host_register(void)
     berth__tier_file_register();
     berth__tier_dax_register();
     berth__tier_numa_register();
+    berth__move_job_register();
     berth__persist_register();
     berth__host_totals = fill_totals;
     berth__describe_host = berth__host_describe;
@@ -119,8 +122,12 @@ static void record_block(berth_tier_id tier, void *p, const struct berth_host_re
 static void *alloc_in(berth_tier_id tier, const struct berth_host_request *request,
                       const struct berth_decision *decision)
 {
-    void *p = berth__arena_alloc(tier, request->size, request->alignment, request->zero);
+    void *p = NULL;
 
+    if (BERTH_UNLIKELY(decision->movable))
+        p = berth__movable_alloc(tier, request->size, request->alignment, request->zero);
+    if (BERTH_LIKELY(!p))
+        p = berth__arena_alloc(tier, request->size, request->alignment, request->zero);
     /*
      * jemalloc serves dying threads, and calls that it causes itself (its background threads'
      * pthread_create), from its first arena, whatever arena is named: such a block is as plain as
@@ -183,12 +190,34 @@ void *berth__host_alloc(const struct berth_host_request *request, bool *ret_plac
     return alloc_decided(request, &decision, BERTH_TIER_NONE);
 }
 
+/* Of a block that the caller owns. */
+static berth_tier_id tier_of(const void *p)
+{
+    return BERTH_UNLIKELY(berth__is_movable(p)) ? berth__residence_tier(p) : berth__window_tier(p);
+}
+
+static void free_movable(void *p)
+{
+    size_t held = berth__arena_held(p);
+    berth_tier_id tier = berth__movable_hold(p);
+    struct berth_record record;
+
+    if (berth__record_clear(p, held, &record))
+        count_free(tier, &record, held);
+    berth__movable_free(p, held);
+}
+
 static void free_block(void *p)
 {
     berth_tier_id tier = berth__window_tier(p);
-    size_t held = berth__arena_held(p);
     struct berth_record record;
+    size_t held;
 
+    if (BERTH_UNLIKELY(berth__is_movable(p))) {
+        free_movable(p);
+        return;
+    }
+    held = berth__arena_held(p);
     if (berth__record_clear(p, held, &record))
         count_free(tier, &record, held);
     berth__arena_free(tier, p, held);
@@ -213,7 +242,7 @@ size_t berth__host_usable(const void *p)
  * Changes the block's size where it lies. Its record and the account follow; the record is taken
  * away meanwhile, so that nobody gives the block another tag that the account does not know of.
  */
-static bool resize_in_place(berth_tier_id tier, void *p, size_t old_held, size_t size)
+static bool resize_here(berth_tier_id tier, void *p, size_t old_held, size_t size)
 {
     size_t held = berth__arena_resize(p, size);
     struct berth_record record, old;
@@ -229,6 +258,21 @@ static bool resize_in_place(berth_tier_id tier, void *p, size_t old_held, size_t
     else
         count_free(tier, &old, old_held);
     return true;
+}
+
+/* The same; a block that may move is held meanwhile, and only resized while it is at home. */
+static bool resize_in_place(void *p, size_t old_held, size_t size)
+{
+    berth_tier_id tier;
+    bool done;
+
+    if (BERTH_LIKELY(!berth__is_movable(p)))
+        return resize_here(berth__window_tier(p), p, old_held, size);
+    tier = berth__movable_hold(p);
+    done = berth__movable_can_resize(p) && resize_here(tier, p, old_held, size);
+    berth__movable_resized(p, berth__arena_held(p));
+    berth__movable_let_go(p);
+    return done;
 }
 
 /* Only large blocks shrink where they lie; a small one moves rather than waste half of itself. */
@@ -260,7 +304,7 @@ static bool stays(berth_tier_id tier, const struct berth_record *record,
 
 static void *realloc_in_window(void *p, const struct berth_host_request *request, bool *ret_placed)
 {
-    berth_tier_id tier = berth__window_tier(p);
+    berth_tier_id tier = tier_of(p);
     size_t held = berth__arena_held(p);
     struct berth_record record = {.rule = BERTH_RULE_NONE, .tag = BERTH_TAG_UNTAGGED};
     bool recorded = berth__record_get(p, held, &record);
@@ -275,8 +319,9 @@ static void *realloc_in_window(void *p, const struct berth_host_request *request
     *ret_placed = !stay && is_placed(&decision);
     if (stay) {
         if (recorded && fits_in_place(held, request->size) &&
-            resize_in_place(tier, p, held, request->size))
+            resize_in_place(p, held, request->size))
             return p;
+        decision.movable = berth__is_movable(p);
         decision.rule = record.rule;
         decision.version = record.version;
         if (!berth__thread.tag_depth) {
@@ -322,9 +367,9 @@ void *berth__host_realloc(void *p, const struct berth_host_request *request, boo
     return to ? move_block(p, berth_je_malloc_usable_size(p), to, request->size) : NULL;
 }
 
-static size_t resize(void *p, size_t size, size_t extra, int flags)
+static size_t resize_as_asked(void *p, size_t size, size_t extra, int flags)
 {
-    berth_tier_id tier = berth__window_tier(p);
+    berth_tier_id tier = tier_of(p);
     size_t old_held = berth__arena_held(p);
     size_t held = berth_je_xallocx(p, at_least_one(size), extra, flags);
     struct berth_record record, old;
@@ -342,7 +387,18 @@ static size_t resize(void *p, size_t size, size_t extra, int flags)
 
 size_t berth__host_resize(void *p, size_t size, size_t extra, int flags)
 {
-    return berth__persist_owns(p) ? berth__persist_size(p) : resize(p, size, extra, flags);
+    size_t held;
+
+    if (berth__persist_owns(p))
+        return berth__persist_size(p);
+    if (BERTH_LIKELY(!berth__is_movable(p)))
+        return resize_as_asked(p, size, extra, flags);
+    berth__movable_hold(p);
+    held = berth__movable_can_resize(p) ? resize_as_asked(p, size, extra, flags)
+                                        : berth__arena_held(p);
+    berth__movable_resized(p, held);
+    berth__movable_let_go(p);
+    return held;
 }
 
 /* The newest version of a table that has the low bits of a record's. */
@@ -371,7 +427,7 @@ int berth__host_detail(const void *p, struct berth_block_detail *ret)
         .requested = record.requested,
         .held = held,
         .side = BERTH_SIDE_HOST,
-        .tier = berth__window_tier(base),
+        .tier = tier_of(base),
         .tag = record.tag,
         .tagged_by = record.tagged_by,
         .site = record.site,
@@ -416,6 +472,20 @@ static uint64_t minus(uint64_t a, uint64_t b)
     return a > b ? a - b : 0;
 }
 
+/* Of a tier's own arenas; ordinary memory is also behind the addresses of blocks that may move. */
+static void read_arenas(berth_tier_id tier, struct berth_arena_totals *ret)
+{
+    struct berth_arena_totals more;
+
+    berth__arena_totals((berth_home_id)tier, ret);
+    if (tier != BERTH_TIER_DRAM || !berth__residency_is_open())
+        return;
+    berth__arena_totals(BERTH_HOME_MOVABLE, &more);
+    ret->allocated += more.allocated;
+    ret->resident += more.resident;
+    ret->dirty += more.dirty;
+}
+
 static void fill_totals(struct berth_host_totals *ret)
 {
     unsigned tiers = berth__tier_count();
@@ -432,7 +502,7 @@ static void fill_totals(struct berth_host_totals *ret)
 
         if (!berth__window_base((berth_tier_id)id))
             continue;
-        berth__arena_totals((berth_tier_id)id, &totals);
+        read_arenas((berth_tier_id)id, &totals);
         allocated = minus(allocated, totals.allocated);
         resident = minus(resident, totals.resident);
         atomic_store_explicit(&berth__tier_stats[id].cached, totals.dirty, memory_order_relaxed);

@@ -34,14 +34,19 @@ static size_t page_offset(const void *p)
     return (uintptr_t)p & (BERTH_OS_PAGE - 1);
 }
 
+/* What word 1 says besides the site. */
+static uint64_t rule_bits(uint32_t rule, uint64_t version)
+{
+    if (rule > BERTH_RECORD_RULE_NONE)
+        rule = BERTH_RECORD_RULE_NONE;
+    return (uint64_t)rule << RULE_SHIFT | (version & BERTH_RECORD_VERSION_MASK) << VERSION_SHIFT;
+}
+
 static void encode(struct berth_page *entry, const void *p, const struct berth_record *record)
 {
-    uint32_t rule = record->rule < BERTH_RECORD_RULE_NONE ? record->rule : BERTH_RECORD_RULE_NONE;
-
     store(&entry->word[3], record->state);
     store(&entry->word[2], record->birth);
-    store(&entry->word[1], (uint64_t)record->site | (uint64_t)rule << RULE_SHIFT |
-                               (record->version & BERTH_RECORD_VERSION_MASK) << VERSION_SHIFT);
+    store(&entry->word[1], (uint64_t)record->site | rule_bits(record->rule, record->version));
     store(&entry->word[0], ((record->requested + 1) & ADDRESS_MASK) |
                                (uint64_t)record->tag << TAG_SHIFT |
                                (uint64_t)record->tagged_by << TAGGED_SHIFT |
@@ -215,6 +220,14 @@ bool berth__record_retag(const void *p, size_t held, enum berth_tag from, enum b
     } while (!atomic_compare_exchange_weak_explicit(&page->word[0], &now, next,
                                                     memory_order_relaxed, memory_order_relaxed));
     return true;
+}
+
+void berth__record_set_rule(const void *p, uint32_t rule, uint64_t version)
+{
+    struct berth_page *page = berth__window_page(p);
+    uint64_t site = load(&page->word[1]) & UINT32_MAX;
+
+    store(&page->word[1], site | rule_bits(rule, version));
 }
 
 static const void *block_base(const void *page_start, struct berth_page *entry)

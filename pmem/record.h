@@ -73,6 +73,12 @@ bool berth__record_retag(const void *p, size_t held, enum berth_tag from, enum b
                          enum berth_tag_source tagged_by);
 
 /*
+ * Says which rule of which table has placed the live block, of at least an OS page, where it is
+ * now. By who keeps it from being freed meanwhile.
+ */
+void berth__record_set_rule(const void *p, uint32_t rule, uint64_t version);
+
+/*
  * The block that may contain `p`: the nearest one that begins at or before `p`. `p` lies in a
  * window. False if there is none. Whether the block reaches as far as `p` is for the caller to see.
  */

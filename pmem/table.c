@@ -54,6 +54,16 @@ static struct berth_loaded_table *enter(struct berth_epoch_token *ret_token)
     return atomic_load(&berth__table_state.current);
 }
 
+static void start_decision(const struct berth_request *request, struct berth_decision *ret)
+{
+    ret->version = 0;
+    ret->rule = BERTH_RULE_NONE;
+    ret->tag = request->tag;
+    ret->tagged_by = request->tag == BERTH_TAG_UNTAGGED ? BERTH_TAGGED_NONE : BERTH_TAGGED_API;
+    ret->place_count = 0;
+    ret->movable = false;
+}
+
 void berth__table_decide(const struct berth_request *request, struct berth_decision *ret)
 {
     struct berth_epoch_token token;
@@ -70,6 +80,20 @@ void berth__table_decide(const struct berth_request *request, struct berth_decis
     table = enter(&token);
     if (table)
         decide(table, request, ret);
+    berth__epoch_leave(token);
+}
+
+void berth__table_consider(const struct berth_request *request, struct berth_decision *ret)
+{
+    struct berth_epoch_token token;
+    struct berth_loaded_table *table;
+
+    start_decision(request, ret);
+    table = enter(&token);
+    if (table) {
+        ret->version = table->version;
+        berth__table_match(table, request, ret);
+    }
     berth__epoch_leave(token);
 }
 

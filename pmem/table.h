@@ -23,6 +23,8 @@ struct berth_request {
     enum berth_tag tag;   /* of the thread's tag stack; untagged lets the `site` sections decide */
     berth_site_id site;   /* 0 = not captured: rules and sections that name a path do not match */
     uint64_t sequence;
+    bool lives; /* the block exists already: rules that name a thread or a sequence do not speak of
+                   it */
 };
 
 /* What it answers. Self-contained: it does not point into the table. */
@@ -42,6 +44,9 @@ struct berth_decision {
  * malloc. Without a table: version 0, no rule, the request's tag, no places.
  */
 void berth__table_decide(const struct berth_request *request, struct berth_decision *ret);
+
+/* The same for a block that exists: nothing is counted. */
+void berth__table_consider(const struct berth_request *request, struct berth_decision *ret);
 
 /*
  * Counts that `decision`'s rule asked for `tier` and did not get it (the next place is tried), if

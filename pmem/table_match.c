@@ -84,6 +84,9 @@ static bool rule_is_met(struct question *question, uint32_t index)
     const struct berth_rule_entry *entry = &question->table->view.rules[index];
     const struct berth_request *request = question->request;
 
+    if (request->lives)
+        return entry->thread == 0 && entry->sequence_first == 0 &&
+               entry->sequence_last == UINT64_MAX;
     return request->sequence >= entry->sequence_first &&
            request->sequence <= entry->sequence_last &&
            (entry->thread == 0 ||

@@ -33,6 +33,11 @@ struct dax_tier {
 
 static struct dax_tier dax_tiers[BERTH_TIER_MAX];
 
+size_t berth__tier_dax_alignment(berth_tier_id id)
+{
+    return dax_tiers[id].device.alignment;
+}
+
 #define refuse(error, ...) (snprintf(why, why_size, __VA_ARGS__), (error))
 
 /*

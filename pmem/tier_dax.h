@@ -19,4 +19,7 @@
 
 void berth__tier_dax_register(void);
 
+/* What addresses, offsets and sizes of mappings of the tier's device are multiples of. */
+size_t berth__tier_dax_alignment(berth_tier_id id);
+
 #endif

@@ -1,0 +1,444 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/move_live.h"
+
+#include "pmem/move_fault.h"
+#include "pmem/window.h"
+
+#include <errno.h>
+#include <linux/userfaultfd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+/* So much is copied before it is looked who waits. */
+#define CHUNK ((size_t)256 << 10)
+/* What a writer is let go on at once: writers go on to the next page soon. */
+#define PIECE_SHIFT 16 /* 64 KiB */
+#define PIECE ((size_t)1 << PIECE_SHIFT)
+#define WORD_BITS (8 * sizeof(unsigned long))
+/* So much is copied while writers wait; more of it is tried to be copied before, this many times.
+ */
+#define LAST_MAX ((size_t)4 << 20)
+#define ROUNDS_MAX 16
+/* A page that a forked child shares becomes the block's own when it is read anew. */
+#define TAKES_MAX 3
+
+int berth__move_read(void *to, const void *from, size_t size)
+{
+    int r = berth__move_fault(BERTH_CALL_READ);
+
+    while (r == 0 && size > 0) {
+        struct iovec local = {to, size};
+        struct iovec remote = {(void *)from, size};
+        ssize_t n = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EFAULT;
+        to = (char *)to + n;
+        from = (const char *)from + n;
+        size -= (size_t)n;
+    }
+    return r;
+}
+
+static enum berth_move_result system_failed(struct berth_mover *mover, const char *call, int error)
+{
+    snprintf(mover->why, sizeof(mover->why), "%s: %s", call, strerrordesc_np(-error));
+    return BERTH_MOVE_SYSTEM;
+}
+
+/* A part that cannot be read is one that the program has mapped otherwise. */
+static enum berth_move_result read_failed(struct berth_mover *mover, int error)
+{
+    return error == -EFAULT ? BERTH_MOVE_MAPPING : system_failed(mover, "process_vm_readv", error);
+}
+
+static bool is_cancelled(const struct berth_mover *mover)
+{
+    return mover->is_cancelled && mover->is_cancelled(mover->context);
+}
+
+enum berth_move_result berth__move_copy_quiet(struct berth_mover *mover, void *to, const void *from,
+                                              size_t size)
+{
+    for (size_t done = 0; done < size; done += CHUNK) {
+        size_t now = size - done < CHUNK ? size - done : CHUNK;
+        int r = berth__move_read((char *)to + done, (const char *)from + done, now);
+
+        if (r < 0)
+            return read_failed(mover, r);
+        if (is_cancelled(mover))
+            return BERTH_MOVE_CANCELLED;
+    }
+    return BERTH_MOVE_MOVED;
+}
+
+/* Puts the pages that were taken out back into the block, where everybody waits for them. */
+static void put_back(struct berth_move_live *live, size_t size)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    size_t start = 0;
+
+    while (start < size) {
+        size_t done;
+        int r = berth__uffd_take_pages(&live->uffd, live->from + start, live->parked + start,
+                                       size - start, &done);
+
+        start += done;
+        if (r == 0 || start >= size)
+            continue;
+        /* One page as a copy; when there is no memory for it now, there will be. */
+        struct uffdio_copy copy = {.dst = (uintptr_t)live->from + start,
+                                   .src = (uintptr_t)live->parked + start,
+                                   .len = BERTH_OS_PAGE};
+
+        if (ioctl(live->uffd.fd, UFFDIO_COPY, &copy) == 0 || errno == EEXIST) {
+            start += BERTH_OS_PAGE;
+        } else if (errno == ENOMEM || errno == EAGAIN) {
+            nanosleep(&pause, NULL);
+        } else { /* the descriptor is gone, and nobody waits */
+            memcpy(live->from + start, live->parked + start, BERTH_OS_PAGE);
+            start += BERTH_OS_PAGE;
+        }
+    }
+}
+
+static void unpark(struct berth_move_live *live)
+{
+    if (!live->parked)
+        return;
+    berth__uffd_unwatch(&live->uffd, live->parked, live->size);
+    munmap(live->parked, live->size);
+    live->parked = NULL;
+}
+
+static enum berth_move_result map_park(struct berth_move_live *live)
+{
+    int r = berth__move_fault(BERTH_CALL_SCRATCH);
+    void *p = MAP_FAILED;
+
+    if (r == 0) {
+        p = mmap(NULL, live->size, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        r = p == MAP_FAILED ? -errno : 0;
+    }
+    if (r < 0)
+        return system_failed(live->mover, "mmap", r);
+    r = berth__uffd_watch(&live->uffd, p, live->size, BERTH_UFFD_FOR_WRITES);
+    if (r < 0) {
+        munmap(p, live->size);
+        return system_failed(live->mover, "UFFDIO_REGISTER", r);
+    }
+    live->parked = p;
+    return BERTH_MOVE_MOVED;
+}
+
+static enum berth_move_result watch(struct berth_move_live *live, int mode)
+{
+    int r = berth__uffd_watch(&live->uffd, live->from, live->size, mode);
+
+    if (r == -EBUSY || r == -ENOSPC)
+        return BERTH_MOVE_WATCHED;
+    if (r < 0)
+        return system_failed(live->mover, "UFFDIO_REGISTER", r);
+    live->is_watched = true;
+    return BERTH_MOVE_MOVED;
+}
+
+static void unwatch(struct berth_move_live *live)
+{
+    if (live->is_watched)
+        berth__uffd_unwatch(&live->uffd, live->from, live->size);
+    live->is_watched = false;
+}
+
+/* Whether the program has given back a part of the block, whose pages must then read as zero. */
+static bool was_emptied(const struct berth_move_live *live)
+{
+    uintptr_t address;
+    int event;
+
+    do
+        event = berth__uffd_read(&live->uffd, &address);
+    while (event == BERTH_UFFD_WRITE || event == BERTH_UFFD_OTHER);
+    return event != BERTH_UFFD_NOTHING;
+}
+
+/* One attempt to take all pages out. Undone, unless it is MOVED. */
+static enum berth_move_result take_once(struct berth_move_live *live)
+{
+    enum berth_move_result result = map_park(live);
+    size_t done = 0;
+    int r;
+
+    if (result != BERTH_MOVE_MOVED)
+        return result;
+    result = watch(live, BERTH_UFFD_FOR_MISSING);
+    if (result != BERTH_MOVE_MOVED) {
+        unpark(live);
+        return result;
+    }
+    r = berth__uffd_take_pages(&live->uffd, live->parked, live->from, live->size, &done);
+    if (r == 0 && !was_emptied(live))
+        return BERTH_MOVE_MOVED;
+    put_back(live, done);
+    unwatch(live);
+    unpark(live);
+    if (r == 0)
+        return BERTH_MOVE_BUSY;
+    return r == -EBUSY ? BERTH_MOVE_PINNED : system_failed(live->mover, "UFFDIO_MOVE", r);
+}
+
+/* Brings what has changed since the copy. */
+static void copy_differences(struct berth_move_live *live)
+{
+    for (size_t i = 0; i < live->size; i += BERTH_OS_PAGE)
+        if (memcmp(live->to + i, live->parked + i, BERTH_OS_PAGE) != 0)
+            memcpy(live->to + i, live->parked + i, BERTH_OS_PAGE);
+}
+
+static enum berth_move_result copy_and_take(struct berth_move_live *live)
+{
+    enum berth_move_result result = BERTH_MOVE_BUSY;
+
+    for (int i = 0; i < TAKES_MAX && (result == BERTH_MOVE_BUSY || result == BERTH_MOVE_PINNED);
+         i++) {
+        result = berth__move_copy_quiet(live->mover, live->to, live->from, live->size);
+        if (result == BERTH_MOVE_MOVED)
+            result = take_once(live);
+    }
+    if (result == BERTH_MOVE_MOVED)
+        copy_differences(live);
+    return result;
+}
+
+static size_t piece_count(const struct berth_move_live *live)
+{
+    return (live->size + PIECE - 1) >> PIECE_SHIFT;
+}
+
+static size_t dirty_bytes(const struct berth_move_live *live)
+{
+    return (piece_count(live) + WORD_BITS - 1) / WORD_BITS * sizeof(unsigned long);
+}
+
+static size_t piece_size(const struct berth_move_live *live, size_t piece)
+{
+    size_t left = live->size - (piece << PIECE_SHIFT);
+
+    return left < PIECE ? left : PIECE;
+}
+
+static bool is_dirty(const struct berth_move_live *live, size_t piece)
+{
+    return live->dirty[piece / WORD_BITS] >> piece % WORD_BITS & 1;
+}
+
+static size_t count_dirty(const struct berth_move_live *live)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < dirty_bytes(live) / sizeof(unsigned long); i++)
+        count += (size_t)__builtin_popcountl(live->dirty[i]);
+    return count;
+}
+
+/* Lets the writers go who wait, each on the piece that it writes to. */
+static enum berth_move_result answer_writers(struct berth_move_live *live)
+{
+    for (;;) {
+        uintptr_t address;
+        int event = berth__uffd_read(&live->uffd, &address);
+        size_t piece;
+        int r;
+
+        if (event == BERTH_UFFD_NOTHING)
+            return BERTH_MOVE_MOVED;
+        if (event == BERTH_UFFD_REMOVED)
+            return BERTH_MOVE_BUSY;
+        if (event < 0)
+            return system_failed(live->mover, "userfaultfd", event);
+        if (event != BERTH_UFFD_WRITE || address - (uintptr_t)live->from >= live->size)
+            continue;
+        piece = (address - (uintptr_t)live->from) >> PIECE_SHIFT;
+        live->dirty[piece / WORD_BITS] |= 1ul << piece % WORD_BITS;
+        r = berth__uffd_protect(&live->uffd, live->from + (piece << PIECE_SHIFT),
+                                piece_size(live, piece), false);
+        if (r < 0)
+            return system_failed(live->mover, "UFFDIO_WRITEPROTECT", r);
+    }
+}
+
+static enum berth_move_result copy_piece(struct berth_move_live *live, size_t piece)
+{
+    size_t offset = piece << PIECE_SHIFT;
+    int r = berth__move_read(live->to + offset, live->from + offset, piece_size(live, piece));
+
+    return r < 0 ? read_failed(live->mover, r) : BERTH_MOVE_MOVED;
+}
+
+/* The first pass: all of it. */
+static enum berth_move_result copy_all(struct berth_move_live *live)
+{
+    enum berth_move_result result = BERTH_MOVE_MOVED;
+    size_t count = piece_count(live);
+
+    for (size_t piece = 0; piece < count && result == BERTH_MOVE_MOVED; piece++) {
+        result = copy_piece(live, piece);
+        if (result == BERTH_MOVE_MOVED && piece % (CHUNK / PIECE) == 0)
+            result = answer_writers(live);
+        if (result == BERTH_MOVE_MOVED && is_cancelled(live->mover))
+            result = BERTH_MOVE_CANCELLED;
+    }
+    return result;
+}
+
+/* Copies what was written to meanwhile. While `holds`, nobody who waits is let go. */
+static enum berth_move_result copy_dirty(struct berth_move_live *live, bool holds)
+{
+    enum berth_move_result result = BERTH_MOVE_MOVED;
+    size_t count = piece_count(live);
+
+    for (size_t piece = 0; piece < count && result == BERTH_MOVE_MOVED; piece++) {
+        int r;
+
+        if (!is_dirty(live, piece))
+            continue;
+        r = berth__uffd_protect(&live->uffd, live->from + (piece << PIECE_SHIFT),
+                                piece_size(live, piece), true);
+        if (r < 0)
+            return system_failed(live->mover, "UFFDIO_WRITEPROTECT", r);
+        live->dirty[piece / WORD_BITS] &= ~(1ul << piece % WORD_BITS);
+        result = copy_piece(live, piece);
+        if (result == BERTH_MOVE_MOVED && !holds)
+            result = answer_writers(live);
+    }
+    return result;
+}
+
+/*
+ * Pages that were never touched cannot be protected in ordinary memory before Linux 6.4: a read
+ * makes the kernel enter one.
+ */
+static enum berth_move_result touch_all(struct berth_move_live *live)
+{
+#ifdef MADV_POPULATE_READ
+    if (madvise(live->from, live->size, MADV_POPULATE_READ) == 0)
+        return BERTH_MOVE_MOVED;
+#endif
+    return berth__move_copy_quiet(live->mover, live->to, live->from, live->size);
+}
+
+static enum berth_move_result protect_all(struct berth_move_live *live, bool is_shared)
+{
+    enum berth_move_result result = BERTH_MOVE_MOVED;
+    int r;
+
+    if (!is_shared && !live->uffd.untouched)
+        result = touch_all(live);
+    if (result == BERTH_MOVE_MOVED)
+        result = watch(live, BERTH_UFFD_FOR_WRITES);
+    if (result != BERTH_MOVE_MOVED)
+        return result;
+    r = berth__uffd_protect(&live->uffd, live->from, live->size, true);
+    return r < 0 ? system_failed(live->mover, "UFFDIO_WRITEPROTECT", r) : BERTH_MOVE_MOVED;
+}
+
+static enum berth_move_result copy_rounds(struct berth_move_live *live)
+{
+    enum berth_move_result result = copy_all(live);
+    uintptr_t address;
+
+    for (int i = 0; i < ROUNDS_MAX && result == BERTH_MOVE_MOVED; i++) {
+        result = answer_writers(live);
+        if (count_dirty(live) << PIECE_SHIFT <= LAST_MAX)
+            break;
+        if (result == BERTH_MOVE_MOVED)
+            result = copy_dirty(live, false);
+    }
+    /* From here on nobody is let go. */
+    if (result == BERTH_MOVE_MOVED)
+        result = copy_dirty(live, true);
+    /* What is read now is of writers who wait; that pages were given back is told, too. */
+    while (result == BERTH_MOVE_MOVED) {
+        int event = berth__uffd_read(&live->uffd, &address);
+
+        if (event == BERTH_UFFD_NOTHING)
+            break;
+        if (event == BERTH_UFFD_REMOVED)
+            result = BERTH_MOVE_BUSY;
+        else if (event < 0)
+            result = system_failed(live->mover, "userfaultfd", event);
+    }
+    return result;
+}
+
+static enum berth_move_result copy_protected(struct berth_move_live *live, bool is_shared)
+{
+    enum berth_move_result result;
+    void *dirty =
+        mmap(NULL, dirty_bytes(live), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (dirty == MAP_FAILED)
+        return system_failed(live->mover, "mmap", -errno);
+    live->dirty = dirty;
+    result = protect_all(live, is_shared);
+    if (result == BERTH_MOVE_MOVED)
+        result = copy_rounds(live);
+    munmap(dirty, dirty_bytes(live));
+    live->dirty = NULL;
+    return result;
+}
+
+/* The descriptor may be the program's to close: what it holds back is then held no more. */
+static enum berth_move_result check_still_held(struct berth_move_live *live)
+{
+    int r;
+
+    if (live->parked)
+        return BERTH_MOVE_MOVED;
+    r = berth__uffd_protect(&live->uffd, live->from, live->size, true);
+    return r < 0 ? system_failed(live->mover, "UFFDIO_WRITEPROTECT", r) : BERTH_MOVE_MOVED;
+}
+
+enum berth_move_result berth__move_live_copy(struct berth_move_live *live, bool is_shared)
+{
+    enum berth_move_result result;
+    int r = berth__uffd_open(&live->uffd, live->mover->why, sizeof(live->mover->why));
+
+    live->is_watched = false;
+    live->parked = NULL;
+    live->dirty = NULL;
+    if (r < 0) {
+        live->uffd.fd = -1;
+        return r == -EPERM
+                   ? BERTH_MOVE_PRIVILEGE
+                   : (r == -ENOSYS || r == -ENOTSUP ? BERTH_MOVE_KERNEL : BERTH_MOVE_SYSTEM);
+    }
+    if (is_shared && !live->uffd.shared_memory)
+        result = BERTH_MOVE_KERNEL;
+    else if (!is_shared && live->uffd.takes_pages)
+        result = copy_and_take(live);
+    else
+        result = copy_protected(live, is_shared);
+    if (result == BERTH_MOVE_MOVED)
+        result = check_still_held(live);
+    if (result != BERTH_MOVE_MOVED)
+        berth__move_live_end(live, false);
+    return result;
+}
+
+void berth__move_live_end(struct berth_move_live *live, bool swapped)
+{
+    if (live->parked && !swapped)
+        put_back(live, live->size);
+    unwatch(live);
+    unpark(live);
+    berth__uffd_close(&live->uffd);
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/residency.h"
+
+#include "alloc/log.h"
+#include "pmem/page_set.h"
+
+#include <sched.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* An entry's lock is free in no time, unless its holder does not run. */
+#define SPINS_BEFORE_YIELD 64
+/* Two threads may want the home at once: this often the second one looks whether it is made. */
+#define OPEN_YIELDS_MAX 10000
+
+enum { CLOSED = 0, OPENING, OPEN, REFUSED };
+
+static struct {
+    _Atomic int state;
+    uintptr_t base; /* of the window; this and the next three are fixed once OPEN is seen */
+    struct berth_residence *entries;
+    struct berth_page_set live; /* blocks' first pages */
+    struct berth_page_set with_twin;
+} map;
+
+static uint64_t physical_memory(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES);
+
+    return pages > 0 ? (uint64_t)pages << BERTH_OS_PAGE_SHIFT : 0;
+}
+
+static bool make(void)
+{
+    size_t size;
+    void *entries;
+
+    /* Blocks in far tiers have addresses here, too: there may be more of them than memory. */
+    if (berth__window_open(BERTH_HOME_MOVABLE, 4 * physical_memory()) < 0)
+        return false;
+    size = berth__window_size(BERTH_HOME_MOVABLE);
+    map.base = berth__window_base(BERTH_HOME_MOVABLE);
+    entries = mmap(NULL, (size >> BERTH_OS_PAGE_SHIFT) * sizeof(struct berth_residence),
+                   PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (entries == MAP_FAILED)
+        return false;
+    map.entries = entries;
+    if (berth__page_set_init(&map.live, size) < 0)
+        goto err_entries;
+    if (berth__page_set_init(&map.with_twin, size) < 0)
+        goto err_live;
+    return true;
+
+err_live:
+    berth__page_set_done(&map.live);
+err_entries:
+    munmap(entries, (size >> BERTH_OS_PAGE_SHIFT) * sizeof(struct berth_residence));
+    return false;
+}
+
+bool berth__residency_is_open(void)
+{
+    return atomic_load_explicit(&map.state, memory_order_acquire) == OPEN;
+}
+
+bool berth__residency_open(void)
+{
+    int expected = CLOSED;
+
+    if (BERTH_LIKELY(berth__residency_is_open()))
+        return true;
+    if (atomic_compare_exchange_strong(&map.state, &expected, OPENING)) {
+        bool made = make();
+
+        if (!made)
+            berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_MOVE,
+                       "no addresses are left for blocks that may move; "
+                       "they are placed as if their rules did not say so");
+        atomic_store_explicit(&map.state, made ? OPEN : REFUSED, memory_order_release);
+        return made;
+    }
+    for (int i = 0; i < OPEN_YIELDS_MAX && map.state == OPENING; i++)
+        sched_yield();
+    return berth__residency_is_open();
+}
+
+struct berth_residence *berth__residence(const void *p)
+{
+    return &map.entries[((uintptr_t)p - map.base) >> BERTH_OS_PAGE_SHIFT];
+}
+
+berth_tier_id berth__residence_tier(const void *p)
+{
+    return (berth_tier_id)(atomic_load_explicit(&berth__residence(p)->word, memory_order_acquire) &
+                           BERTH_RESIDENCE_TIER);
+}
+
+uint32_t berth__residence_lock(struct berth_residence *entry)
+{
+    for (unsigned spins = 0;; spins++) {
+        uint32_t word =
+            atomic_fetch_or_explicit(&entry->word, BERTH_RESIDENCE_LOCKED, memory_order_acquire);
+
+        if (!(word & BERTH_RESIDENCE_LOCKED))
+            return word;
+        if (spins >= SPINS_BEFORE_YIELD)
+            sched_yield();
+    }
+}
+
+void berth__residence_unlock(struct berth_residence *entry, uint32_t word)
+{
+    atomic_store_explicit(&entry->word, word & ~BERTH_RESIDENCE_LOCKED, memory_order_release);
+}
+
+void berth__residence_add(const void *p, size_t held, uint32_t word, const void *twin)
+{
+    struct berth_residence *entry = berth__residence(p);
+
+    atomic_store_explicit(&entry->pages, (uint32_t)(held >> BERTH_OS_PAGE_SHIFT),
+                          memory_order_relaxed);
+    berth__residence_set_twin(p, twin);
+    atomic_store_explicit(&entry->word, word, memory_order_release);
+    berth__page_set_add(&map.live, (uintptr_t)p - map.base, BERTH_OS_PAGE);
+}
+
+void berth__residence_remove(const void *p)
+{
+    struct berth_residence *entry = berth__residence(p);
+
+    berth__page_set_remove(&map.live, (uintptr_t)p - map.base, BERTH_OS_PAGE);
+    berth__residence_set_twin(p, NULL);
+    atomic_store_explicit(&entry->word, 0, memory_order_release);
+}
+
+void berth__residence_set_twin(const void *p, const void *twin)
+{
+    size_t offset = (uintptr_t)p - map.base;
+
+    atomic_store_explicit(&berth__residence(p)->twin, (uintptr_t)twin, memory_order_release);
+    if (twin)
+        berth__page_set_add(&map.with_twin, offset, BERTH_OS_PAGE);
+    else
+        berth__page_set_remove(&map.with_twin, offset, BERTH_OS_PAGE);
+}
+
+static bool next_in(const struct berth_page_set *set, const void **p)
+{
+    size_t offset = *p ? (uintptr_t)*p - map.base : 0;
+    size_t size;
+
+    if (!berth__residency_is_open() ||
+        !berth__page_set_next(set, berth__window_used(BERTH_HOME_MOVABLE), &offset, &size))
+        return false;
+    *p = (const void *)(map.base + offset);
+    return true;
+}
+
+bool berth__residency_next(const void **p)
+{
+    return next_in(&map.live, p);
+}
+
+bool berth__residency_next_twin(const void **p)
+{
+    return next_in(&map.with_twin, p);
+}
