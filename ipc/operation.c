@@ -10,6 +10,7 @@
 #include "ipc/failure.h"
 #include "ipc/json.h"
 #include "ipc/limit_json.h"
+#include "ipc/move_json.h"
 #include "ipc/plan_json.h"
 #include "ipc/shared_json.h"
 #include "ipc/shared_tier.h"
@@ -84,6 +85,8 @@ static int run_doctor(struct call *call)
     if (berth__control_look)
         berth__control_look();
     r = berth__entry_path_json_add(call->reply);
+    if (r == 0)
+        r = berth__move_json_probe(call->reply);
     return r == 0 ? berth__unseen_json_add(call->reply) : r;
 }
 
@@ -326,6 +329,21 @@ static int run_explain(struct call *call)
     return berth__explain_json(call->request, call->reply, &call->failure);
 }
 
+static int run_move(struct call *call)
+{
+    return berth__move_json_start(call->request, call->reply, &call->failure);
+}
+
+static int run_move_state(struct call *call)
+{
+    return berth__move_json_state(call->reply, &call->failure);
+}
+
+static int run_move_cancel(struct call *call)
+{
+    return berth__move_json_cancel(call->reply, &call->failure);
+}
+
 static const struct operation operations[] = {
     {"ping", run_ping},
     {"stat", run_stat},
@@ -351,6 +369,9 @@ static const struct operation operations[] = {
     {"sites.read", run_sites_read},
     {"explain", run_explain},
     {"limit", run_limit},
+    {"move", run_move},
+    {"move.state", run_move_state},
+    {"move.cancel", run_move_cancel},
     {"trim", run_trim},
 };
 
