@@ -2,6 +2,7 @@
 /* berth policy apply and show, for a process that runs. */
 #include "ipc/base64.h"
 #include "tools/berth/policy_file.h"
+#include "tools/berth/policy_move.h"
 #include "tools/berth/policy_show.h"
 #include "tools/berth/process.h"
 #include "tools/berth/table_file.h"
@@ -9,14 +10,16 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* Sends the table; prints the version under which it is in force. */
-static int apply(const struct berth_process *process, int fd, const char *file)
+/* Sends the table; prints the version under which it is in force. Then moves what is there. */
+static int apply(const struct berth_process *process, int fd, const char *file, bool moves)
 {
+    int status = BERTH_EXIT_FAILURE;
     struct berth_session session;
     json_t *request, *reply = NULL;
 
@@ -26,33 +29,41 @@ static int apply(const struct berth_process *process, int fd, const char *file)
     if (!request) /* a name that is no UTF-8 is not told */
         request = json_pack("{s:s}", "op", "policy.apply");
     reply = berth__session_request(&session, request, fd, 0);
-    berth__session_close(&session);
-    if (!reply)
-        return BERTH_EXIT_FAILURE;
-    printf("process %d: policy version %lld is in force\n", (int)process->pid,
-           (long long)json_integer_value(json_object_get(reply, "version")));
+    if (reply) {
+        printf("process %d: policy version %lld is in force\n", (int)process->pid,
+               (long long)json_integer_value(json_object_get(reply, "version")));
+        status = moves ? berth__policy_move(process, &session) : 0;
+    }
     json_decref(reply);
-    return 0;
+    berth__session_close(&session);
+    return status;
 }
 
 int berth__command_policy_apply(int argc, char **argv)
 {
+    static const struct option options[] = {{"move", no_argument, NULL, 'm'}, {NULL, 0, NULL, 0}};
     struct berth_process process;
+    bool moves = false;
     void *bytes = NULL;
     size_t size = 0;
-    int fd, status;
+    int fd, status, c;
 
-    if (argc != 3)
-        return berth__tool_misuse("policy apply: expected berth policy apply PID FILE");
-    if (berth__policy_compile_file(argv[2], stderr, &bytes, &size) != 0)
+    while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (c == '?')
+            return BERTH_EXIT_MISUSE;
+        moves = true;
+    }
+    if (optind + 2 != argc)
+        return berth__tool_misuse("policy apply: expected berth policy apply [--move] PID FILE");
+    if (berth__policy_compile_file(argv[optind + 1], stderr, &bytes, &size) != 0)
         return BERTH_EXIT_FAILURE;
     fd = berth__table_file_seal(bytes, size);
     free(bytes);
     if (fd < 0)
         return BERTH_EXIT_FAILURE;
-    status = berth__process_find(argv[1], &process);
+    status = berth__process_find(argv[optind], &process);
     if (status == 0) {
-        status = apply(&process, fd, argv[2]);
+        status = apply(&process, fd, argv[optind + 1], moves);
         berth__process_done(&process);
     }
     close(fd);
