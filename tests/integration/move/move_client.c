@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A program whose blocks are moved while its threads write to them and check every byte. It reads
+ * commands, one per line, and answers each by a line:
+ *
+ *   where  how many blocks are in which tier
+ *   churn  frees and allocates half of the blocks anew
+ *   step   has the threads pause and calls berth_step_quiescent(): how many were moved
+ *   child  forks; the child checks every byte, writes to all of them, and ends
+ *   end    "right" when every byte has been what it should be
+ *
+ * usage: move_client BLOCKS SIZE THREADS
+ */
+#include "alloc/berth.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* A block, written to by one thread at a time: under its lock. */
+struct block {
+    pthread_mutex_t lock;
+    unsigned char *bytes;
+    unsigned seed;
+};
+
+static struct block *blocks;
+static size_t count, size;
+static atomic_bool stop, wrong;
+/* Threads hold it for reading while they write to blocks; who wants it for writing comes first. */
+static pthread_rwlock_t quiet = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+
+static unsigned char byte_at(size_t i, unsigned seed)
+{
+    return (unsigned char)(i * 13 + (i >> 12) + seed);
+}
+
+static void fill(struct block *block, unsigned seed)
+{
+    block->seed = seed;
+    for (size_t i = 0; i < size; i++)
+        block->bytes[i] = byte_at(i, seed);
+}
+
+static bool is_right(const struct block *block)
+{
+    for (size_t i = 0; i < size; i++)
+        if (block->bytes[i] != byte_at(i, block->seed))
+            return false;
+    return true;
+}
+
+static void *write_blocks(void *context)
+{
+    unsigned seed = (unsigned)(uintptr_t)context * 7919;
+
+    while (!atomic_load(&stop)) {
+        struct block *block = &blocks[rand_r(&seed) % count];
+
+        pthread_rwlock_rdlock(&quiet);
+        pthread_mutex_lock(&block->lock);
+        if (!is_right(block))
+            atomic_store(&wrong, true);
+        fill(block, seed);
+        pthread_mutex_unlock(&block->lock);
+        pthread_rwlock_unlock(&quiet);
+    }
+    return NULL;
+}
+
+static unsigned char *allocate(void)
+{
+    unsigned char *p;
+
+    berth_tag_push(BERTH_TAG_WEIGHT);
+    p = malloc(size);
+    berth_tag_pop();
+    if (!p)
+        abort();
+    return p;
+}
+
+static void where(void)
+{
+    struct {
+        char name[64];
+        size_t count;
+    } seen[8] = {0};
+
+    for (size_t i = 0; i < count; i++) {
+        struct berth_block_info info;
+        const char *name =
+            berth_describe(blocks[i].bytes, &info, sizeof(info)) == 0 ? info.tier : "?";
+
+        for (int j = 0; j < 8; j++)
+            if (!seen[j].count || strcmp(seen[j].name, name) == 0) {
+                snprintf(seen[j].name, sizeof(seen[j].name), "%s", name);
+                seen[j].count++;
+                break;
+            }
+    }
+    for (int j = 0; j < 8 && seen[j].count; j++)
+        printf("%s%s %zu", j ? ", " : "", seen[j].name, seen[j].count);
+    puts("");
+}
+
+static void churn(void)
+{
+    for (size_t i = 0; i < count; i += 2) {
+        pthread_mutex_lock(&blocks[i].lock);
+        if (!is_right(&blocks[i]))
+            atomic_store(&wrong, true);
+        free(blocks[i].bytes);
+        blocks[i].bytes = allocate();
+        fill(&blocks[i], (unsigned)i);
+        pthread_mutex_unlock(&blocks[i].lock);
+    }
+    puts("churned");
+}
+
+static void step(void)
+{
+    int moved;
+
+    pthread_rwlock_wrlock(&quiet);
+    moved = berth_step_quiescent();
+    pthread_rwlock_unlock(&quiet);
+    printf("%d\n", moved);
+}
+
+static void child(void)
+{
+    int status = -1;
+    pid_t pid;
+
+    pthread_rwlock_wrlock(&quiet);
+    pid = fork();
+    pthread_rwlock_unlock(&quiet);
+    if (pid == 0) {
+        bool right = true;
+
+        for (size_t i = 0; i < count; i++) {
+            right &= is_right(&blocks[i]);
+            fill(&blocks[i], 99);
+        }
+        _exit(right ? 0 : 1);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        status = -1;
+    puts(status == 0 ? "child right" : "child wrong");
+}
+
+static void end(void)
+{
+    bool right = !atomic_load(&wrong);
+
+    for (size_t i = 0; i < count; i++)
+        right &= is_right(&blocks[i]);
+    puts(right ? "right" : "wrong");
+}
+
+int main(int argc, char **argv)
+{
+    pthread_t threads[16];
+    char line[64];
+    int thread_count;
+
+    if (argc != 4)
+        return 2;
+    count = strtoul(argv[1], NULL, 0);
+    size = strtoul(argv[2], NULL, 0);
+    thread_count = atoi(argv[3]);
+    blocks = calloc(count, sizeof(*blocks));
+    if (!blocks || thread_count > 16)
+        return 2;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (size_t i = 0; i < count; i++) {
+        pthread_mutex_init(&blocks[i].lock, NULL);
+        blocks[i].bytes = allocate();
+        fill(&blocks[i], (unsigned)i);
+    }
+    for (int i = 0; i < thread_count; i++)
+        pthread_create(&threads[i], NULL, write_blocks, (void *)(uintptr_t)(i + 1));
+    printf("ready %d\n", (int)getpid());
+    while (fgets(line, sizeof(line), stdin) && strcmp(line, "end\n") != 0) {
+        if (strcmp(line, "where\n") == 0)
+            where();
+        else if (strcmp(line, "churn\n") == 0)
+            churn();
+        else if (strcmp(line, "step\n") == 0)
+            step();
+        else if (strcmp(line, "child\n") == 0)
+            child();
+    }
+    atomic_store(&stop, true);
+    for (int i = 0; i < thread_count; i++)
+        pthread_join(threads[i], NULL);
+    end();
+    return 0;
+}

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Goal: blocks of a running program are moved from outside, and no byte of it is ever wrong.
+Method: move_client runs under `berth run`; its threads write to its blocks and check each byte,
+while `berth policy apply --move` and the socket send them from tier to tier.
+usage: test_move.py BERTH CLIENT"""
+import glob
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+
+berth, client = sys.argv[1:3]
+KIB, MIB = 1 << 10, 1 << 20
+SHM = "/dev/shm"
+
+
+def kind_of(path):
+    return subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True,
+                          text=True).stdout.strip()
+
+
+class Program:
+    """The client under Berth, from its first line to its last."""
+
+    def __init__(self, policy, *args):
+        self.process = subprocess.Popen(
+            [berth, "run", "--policy", policy, "--", client, *map(str, args)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.pid = int(self.process.stdout.readline().split()[1])
+
+    def ask(self, command):
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def end(self):
+        answer = self.ask("end")
+        _, stderr = self.process.communicate(timeout=60)
+        return answer, stderr, self.process.returncode
+
+
+class Move(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.TemporaryDirectory(prefix="berth-move-")
+        self.root = pathlib.Path(self.dir.name)
+        (self.root / "disk").mkdir()
+        self.runtime = os.environ["XDG_RUNTIME_DIR"] = str(self.root / "run")
+        os.mkdir(self.runtime, 0o700)
+        self.program = None
+        if not os.access(SHM, os.W_OK) or kind_of(SHM) != "tmpfs":
+            self.skipTest("/dev/shm is no tmpfs that can be written to")
+
+    def tearDown(self):
+        if self.program and self.program.process.poll() is None:
+            self.program.process.kill()
+            self.program.process.communicate()
+        self.dir.cleanup()
+
+    def policy(self, place, movable="yes"):
+        file = self.root / f"{place}-{movable}.policy"
+        file.write_text(f'''tier shm {{
+  kind = file
+  path = "{SHM}"
+}}
+tier disk {{
+  kind = file
+  path = "{self.root}/disk"
+}}
+rule weights {{
+  tag = weight
+  side = host
+  place = {{ "{place}" }}
+  movable = {movable}
+}}
+''')
+        return file
+
+    def start(self, place, *args):
+        self.program = Program(self.policy(place), *args)
+        return self.program
+
+    def apply(self, place, movable="yes", status=0):
+        done = subprocess.run([berth, "policy", "apply", "--move", str(self.program.pid),
+                               self.policy(place, movable)], capture_output=True, text=True,
+                              timeout=120)
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        return done.stdout
+
+    def stat(self):
+        done = subprocess.run([berth, "stat", "--json", str(self.program.pid)],
+                              capture_output=True, text=True, timeout=60)
+        return json.loads(done.stdout)
+
+    def needs_live(self):
+        doctor = json.loads(self.ask_socket({"op": "doctor"}))
+        if not doctor["move"]["live"]:
+            self.skipTest("nothing moves live here: " + doctor["move"]["why"])
+
+    def ask_socket(self, request):
+        path, = glob.glob(f"{self.runtime}/berth/{self.program.pid}-*.sock")
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(path)
+            file = s.makefile("rw")
+            file.readline()
+            file.write(json.dumps(request) + "\n")
+            file.flush()
+            return file.readline()
+
+    def ends_right(self):
+        answer, stderr, status = self.program.end()
+        self.assertEqual((answer, stderr, status), ("right", "", 0))
+
+    def test_blocks_move_while_threads_write(self):
+        program = self.start("dram", 40, 300 * KIB + 7, 4)
+        self.needs_live()
+        self.assertEqual(program.ask("where"), "dram 40")
+        for i in range(6):
+            place = ["shm", "dram"][i % 2]
+            self.assertIn("moved 40 blocks", self.apply(place))
+            self.assertEqual(program.ask("where"), f"{place} 40")
+            self.assertEqual(program.ask("child"), "child right")
+            self.assertEqual(program.ask("churn"), "churned")
+            self.assertEqual(program.ask("where"), f"{place} 40")
+        self.ends_right()
+
+    def test_the_account_follows(self):
+        program = self.start("dram", 10, MIB, 1)
+        self.needs_live()
+        self.apply("shm")
+        tiers = {tier["name"]: tier for tier in self.stat()["tiers"]}
+        held = {name: sum(tag["held"] for tag in tier["tags"] if tag["tag"] == "weight")
+                for name, tier in tiers.items() if tier.get("tags")}
+        self.assertGreaterEqual(held["shm"], 10 * MIB)
+        self.assertEqual(held.get("dram", 0), 0)
+        self.apply("dram")
+        self.ends_right()
+
+    def test_a_file_on_disk_is_left_at_a_quiescent_step(self):
+        if kind_of(self.root) == "tmpfs":
+            self.skipTest("the temporary directory is no disk")
+        program = self.start("dram", 12, 200 * KIB, 2)
+        self.needs_live()
+        self.apply("disk")
+        self.assertEqual(program.ask("where"), "disk 12")
+        said = self.apply("dram", status=1)
+        self.assertIn("not moved: 12 blocks", said)
+        self.assertIn("berth_step_quiescent", said)
+        self.assertEqual(program.ask("where"), "disk 12")
+        self.assertEqual(program.ask("step"), "12")
+        self.assertEqual(program.ask("step"), "0")
+        self.assertEqual(program.ask("where"), "dram 12")
+        self.ends_right()
+
+    def test_what_is_not_movable_stays(self):
+        program = self.start("dram", 5, 100 * KIB, 1)
+        self.needs_live()
+        self.assertIn("does not say movable = yes", self.apply("shm", "no", status=1))
+        self.assertEqual(program.ask("where"), "dram 5")
+        self.ends_right()
+
+    def test_the_socket_moves_by_order(self):
+        program = self.start("dram", 8, MIB, 2)
+        self.needs_live()
+        answer = json.loads(self.ask_socket({"op": "move", "to": "nowhere"}))
+        self.assertEqual(answer["error"]["code"], "unknown-tier")
+        answer = json.loads(self.ask_socket({"op": "move", "tag": "kv", "to": "shm"}))
+        self.assertTrue(answer["ok"], answer)
+        state = self.wait()
+        self.assertEqual(state["total"]["blocks"], 0)
+        self.ask_socket({"op": "move", "tag": "weight", "from": "dram", "to": "shm",
+                         "max_bytes": "3M"})
+        state = self.wait()
+        self.assertGreaterEqual(state["moved"]["bytes"], 3 * MIB)
+        self.assertEqual(state["tiers"]["shm"]["into"]["blocks"], state["moved"]["blocks"])
+        self.assertIn("shm 3", program.ask("where"))
+        self.ends_right()
+
+    def wait(self):
+        while True:
+            state = json.loads(self.ask_socket({"op": "move.state"}))
+            if not state["running"]:
+                return state
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
