@@ -14,6 +14,8 @@
  *  range      one reservation of device addresses, behind which memory comes page by page.
  *  hole       a block of a range without memory. A claim is a piece of one that a thread owns.
  *  plan       where each allocation of a recorded run is to lie; made by a tool, and followed.
+ *  store      the persistent blocks of a named tier, in a file or on a dax device; see persist.h.
+ *  commit     of a persistent block: what makes it durable, read-only, and found by name.
  *  home       a device, with the driver's own memory pool that stream-ordered blocks come from.
  *  foreign    of memory: given to the program by the driver itself, and only accounted.
  *  limit      what a process, or its blocks of a tag, may have at most, set from outside.

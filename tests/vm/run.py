@@ -32,7 +32,7 @@ SLOW_SECONDS = 2
 # Programs of Debian packages that guests use.
 TOOLS = ["ndctl", "daxctl", "mkfs.ext4"]
 # What the guest's programs open by name.
-OPENED = ["libjansson.so.4", "libunwind.so.8", "libgcc_s.so.1"]
+OPENED = ["libjansson.so.4", "libunwind.so.8", "libgcc_s.so.1", "libpmem.so.1"]
 
 # For each machine: the memory of its nodes and of its NVDIMMs, in MiB, and the scripts that it
 # boots with, one after the other.
