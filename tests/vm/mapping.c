@@ -24,8 +24,19 @@ static bool read_head(char *line, struct mapping *ret)
     ret->end = end;
     ret->offset = offset;
     ret->shared = access[3] == 's';
+    ret->huge_kib = 0;
     snprintf(ret->path, sizeof(ret->path), "%s", line + path);
     return true;
+}
+
+static void add_huge(const char *line, struct mapping *ret)
+{
+    static const char *const names[] = {"AnonHugePages:", "ShmemPmdMapped:", "FilePmdMapped:",
+                                        "Shared_Hugetlb:", "Private_Hugetlb:"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strncmp(line, names[i], strlen(names[i])) == 0)
+            ret->huge_kib += strtoull(line + strlen(names[i]), NULL, 10);
 }
 
 int mapping_find(const void *p, struct mapping *ret)
@@ -44,7 +55,8 @@ int mapping_find(const void *p, struct mapping *ret)
             found = true;
             break;
         }
-        read_head(line, &mapping);
+        if (!read_head(line, &mapping))
+            add_huge(line, &mapping);
     }
     free(line);
     if (maps)

@@ -13,6 +13,7 @@ struct mapping {
     bool shared;
     char path[PATH_MAX]; /* "" where it is ordinary memory */
     char flags[256];     /* two letters each, as smaps abbreviates them */
+    uint64_t huge_kib;   /* of it, in huge pages of any sort */
 };
 
 /* The mapping that `p` lies in. 0, or -ENOENT. */

@@ -227,14 +227,15 @@ static void place_dax(char **argument)
     tell("the_device_has_a_size", size > 0);
     blocks_make(&blocks, 1);
     tell_tier(&blocks, tier);
-    tell("every_page_is_mapped_from_the_device",
-         blocks_are_mapped(&blocks, device, "dd", true, false) ||
-             blocks_are_mapped(&blocks, device, "dd", false, false));
+    tell("a_second_mapping_of_the_device_has_the_bytes",
+         blocks_are_mapped(&blocks, device, "sf", false, true));
     tell("nothing_lies_beyond_its_end", lie_within(&blocks, size));
     churn(&blocks, 2);
     tell_tier(&blocks, tier);
     tell("the_blocks_hold_their_bytes", blocks_hold(&blocks, 2));
     tell("nothing_lies_beyond_its_end_after_more_was_allocated", lie_within(&blocks, size));
+    tell("so_it_has_after_more_was_allocated_and_freed",
+         blocks_are_mapped(&blocks, device, "sf", false, true));
 }
 
 /* Which node each page is on; a page that nobody touched is on none. */
@@ -285,15 +286,28 @@ static void tell_policy(const struct blocks *blocks, const char *expected)
     tell_why("numa_maps_tells_the_policy", so, "it tells '%s', not '%s'", policy, expected);
 }
 
+static bool any_is_huge(const struct blocks *blocks)
+{
+    struct mapping mapping;
+
+    for (size_t i = 0; i < blocks->count; i++)
+        if (mapping_find(blocks->items[i].bytes, &mapping) == 0 && mapping.huge_kib > 0)
+            return true;
+    return false;
+}
+
 static void place_numa(char **argument)
 {
     const char *tier = argument[0], *nodes = argument[1], *policy = argument[2];
+    bool huge = argument[3] && strcmp(argument[3], "huge") == 0;
     struct blocks blocks;
 
     blocks_make(&blocks, 1);
     tell_tier(&blocks, tier);
     tell("every_page_is_on_the_nodes", pages_are_on(&blocks, nodes));
     tell_policy(&blocks, policy);
+    tell(huge ? "some_of_it_is_huge_pages" : "none_of_it_is_huge_pages",
+         any_is_huge(&blocks) == huge);
     churn(&blocks, 2);
     tell_tier(&blocks, tier);
     tell("every_page_is_after_more_was_allocated", pages_are_on(&blocks, nodes));
@@ -333,11 +347,39 @@ static void place_next(char **argument)
     blocks_free(&blocks);
 }
 
+static int open_pipe(const char *path, int flags)
+{
+    int fd = open(path, flags | O_CLOEXEC);
+
+    if (fd < 0) {
+        fprintf(stderr, "%s: %s\n", path, strerror(errno));
+        exit(1);
+    }
+    return fd;
+}
+
+/* Keeps blocks in the tier until it is told to end; both by named pipes. */
+static void place_hold(char **argument)
+{
+    const char *tier = argument[0];
+    struct blocks blocks;
+    char byte = 'x';
+    bool held;
+
+    blocks_make(&blocks, 8);
+    held = blocks_in_tier(&blocks, tier) == blocks.count;
+    held = write(open_pipe(argument[1], O_WRONLY), &byte, 1) == 1 && held;
+    held = read(open_pipe(argument[2], O_RDONLY), &byte, 1) == 1 && held;
+    tell("the_first_user_has_it", held && blocks_in_tier(&blocks, tier) == blocks.count);
+    tell("the_blocks_hold_their_bytes", blocks_hold(&blocks, 8));
+}
+
 const struct subject place_subjects[] = {
     {"file", "TIER FOLDER sync|nosync", place_file},
     {"dax", "TIER DEVICE", place_dax},
-    {"numa", "TIER NODE,NODE... POLICY", place_numa},
+    {"numa", "TIER NODE,NODE... POLICY [huge]", place_numa},
     {"more", "TIER NEXT-TIER MIB", place_more},
     {"next", "NEXT-TIER", place_next},
+    {"hold", "TIER PIPE-TO-TELL PIPE-TO-WAIT", place_hold},
     {NULL, NULL, NULL},
 };

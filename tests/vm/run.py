@@ -39,6 +39,10 @@ OPENED = ["libjansson.so.4", "libunwind.so.8", "libgcc_s.so.1", "libpmem.so.1"]
 MACHINES = {
     "fsdax": {"memory": [1024], "dimms": [256], "boots": ["fsdax"]},
     "malloc-fsdax": {"memory": [1536], "dimms": [256], "boots": ["malloc-fsdax"]},
+    "dax": {"memory": [1024], "dimms": [256], "boots": ["dax"]},
+    "malloc-dax": {"memory": [1536], "dimms": [256], "boots": ["malloc-dax"]},
+    "numa": {"memory": [1024, 384], "dimms": [384], "boots": ["numa"]},
+    "malloc-numa": {"memory": [1024, 768], "dimms": [], "boots": ["malloc-numa"]},
 }
 
 

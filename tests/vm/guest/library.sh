@@ -60,8 +60,8 @@ region() {
     return 1
 }
 
-# make_fsdax NODE, make_devdax NODE: the NVDIMM of this node as a block device, /dev/pmemR, or as
-# a character device, /dev/daxR.0; what it had in it is lost. Prints the path.
+# make_fsdax NODE, make_devdax NODE OPTION...: the NVDIMM of this node as a block device, /dev/pmemR,
+# or as a character device, /dev/daxR.0; what it had in it is lost. Prints the path.
 make_fsdax() {
     local r
     r=$(region "$1") || return 1
@@ -72,7 +72,8 @@ make_fsdax() {
 make_devdax() {
     local r
     r=$(region "$1") || return 1
-    ndctl create-namespace -f -e "namespace$r.0" -m devdax -M mem >/dev/null || return 1
+    shift
+    ndctl create-namespace -f -e "namespace$r.0" -m devdax -M mem "$@" >/dev/null || return 1
     echo "/dev/dax$r.0"
 }
 

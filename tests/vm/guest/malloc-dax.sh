@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+# The malloc family, with every block on a device-dax device.
+device=$(make_devdax 1)
+policy device <<END
+tier far {
+  kind = dax
+  path = $device
+}
+rule everything {
+  side = host
+  min-size = 0
+  place = { far, dram }
+}
+END
+checks "malloc on dax:" 40 under /tmp/device.table "$CONFORM"
