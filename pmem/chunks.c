@@ -229,6 +229,10 @@ int berth__chunks_commit(struct berth_chunks *chunks, void *address, size_t size
 
     if (getpid() != chunks->owner)
         return -EPERM;
+    /* A window that had to be small (RLIMIT_AS) may end in a part of a chunk, which is never used.
+     */
+    if (span.end > chunks->count)
+        return -ENOSPC;
     pthread_mutex_lock(&chunks->lock);
     r = attach_span(chunks, &span, &end);
     if (r == 0)

@@ -3,6 +3,7 @@
 
 #include "alloc/log.h"
 #include "alloc/stats.h"
+#include "pmem/node_memory.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -77,14 +78,11 @@ static int begin_in_directory(const struct berth_tier_file *file, uint64_t size,
     return 0;
 }
 
-static int begin_in_memory(const struct berth_tier_file *file, uint64_t size,
-                           struct berth_file_copy *ret)
+static int begin_in_memory(const struct berth_tier_file *file, struct berth_file_copy *ret)
 {
     struct berth_file_copy copy = {.in_memory = true};
     int r;
 
-    if (size > file->fork_copy_max)
-        return -EFBIG;
     copy.fd = berth__tier_file_open_memory();
     if (copy.fd < 0)
         return copy.fd;
@@ -115,14 +113,11 @@ static int populate_all(const struct berth_tier_file *file, const struct berth_f
 }
 
 /* Without a descriptor. Shared, so that the child's pages can be given back as those of a file. */
-static int begin_in_mapping(const struct berth_tier_file *file, uint64_t size,
-                            struct berth_file_copy *ret)
+static int begin_in_mapping(const struct berth_tier_file *file, struct berth_file_copy *ret)
 {
     struct berth_file_copy copy = {.fd = -1, .in_memory = true, .mapping_size = used_of(file)};
     int r;
 
-    if (size > file->fork_copy_max)
-        return -EFBIG;
     if (copy.mapping_size > 0) {
         copy.mapping = mmap(NULL, copy.mapping_size, PROT_READ | PROT_WRITE,
                             MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -144,11 +139,14 @@ static int begin_in_mapping(const struct berth_tier_file *file, uint64_t size,
 static int begin_outside(const struct berth_tier_file *file, uint64_t size,
                          struct berth_file_copy *ret)
 {
-    int r = begin_in_memory(file, size, ret);
+    int r;
 
-    if (r == 0 || r == -ENOMEM || r == -ENOSPC || size > file->fork_copy_max)
-        return r;
-    return begin_in_mapping(file, size, ret);
+    if (size > file->fork_copy_max)
+        return -EFBIG;
+    if (size > 0 && !berth__node_memory_spares(size))
+        return -ENOMEM;
+    r = begin_in_memory(file, ret);
+    return r == 0 || r == -ENOMEM || r == -ENOSPC ? r : begin_in_mapping(file, ret);
 }
 
 int berth__file_copy_begin(const struct berth_tier_file *file, struct berth_file_copy *ret)
@@ -244,7 +242,9 @@ static int fit_mapping(const struct berth_tier_file *file, struct berth_file_cop
 
     if (used_of(file) <= copy->mapping_size)
         return populate_all(file, copy);
-    r = begin_in_mapping(file, size, &larger);
+    if (size > file->fork_copy_max)
+        return -EFBIG;
+    r = begin_in_mapping(file, &larger);
     if (r < 0)
         return r;
     berth__file_copy_drop(copy);

@@ -7,6 +7,8 @@
 
 #include "pmem/node_set.h"
 
+#include <stdbool.h>
+
 /* What a policy asks for, and what of it there is. */
 struct berth_node_choice {
     struct berth_node_set nodes;   /* that have memory, and that this process may use */
@@ -32,5 +34,12 @@ struct berth_node_memory {
 
 /* Sums over the nodes of the set; those that cannot be read count as none. Keeps errno. */
 void berth__node_memory_read(const struct berth_node_set *nodes, struct berth_node_memory *ret);
+
+/*
+ * Whether all nodes together have so much to spare. Asked before memory is taken at once of which
+ * the kernel has no limit (a file in memory): it would kill a process rather than refuse. True
+ * where nothing is known. Keeps errno.
+ */
+bool berth__node_memory_spares(uint64_t size);
 
 #endif

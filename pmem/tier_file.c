@@ -5,6 +5,7 @@
 #include "alloc/quantity.h"
 #include "pmem/arena.h"
 #include "pmem/huge_advice.h"
+#include "pmem/node_memory.h"
 #include "pmem/tier_huge.h"
 #include "pmem/window.h"
 
@@ -24,6 +25,8 @@
 /* A signal interrupts an allocation and undoes it: pieces, which shrink, so that it ends. */
 #define PIECE_MAX ((size_t)64 << 20)
 #define PIECE_MIN ((size_t)64 << 10)
+/* Of a file in memory, so much may be taken without asking whether there is any. */
+#define UNASKED_MAX ((size_t)1 << 20)
 /* Programs expect low descriptor numbers for their own files. */
 #define DESCRIPTOR_MIN 900
 
@@ -132,7 +135,9 @@ int berth__tier_file_adopt(struct berth_tier_file *file, int fd)
     file->fd = fd;
     file->device = st.st_dev;
     file->inode = st.st_ino;
-    file->map_flags = find_map_flags(fd);
+    /* Pieces of a device are mapped by its own tier; the kernel would log a single OS page of it.
+     */
+    file->map_flags = S_ISCHR(st.st_mode) ? MAP_SHARED : find_map_flags(fd);
     return 0;
 }
 
@@ -241,6 +246,10 @@ static int file_commit(struct berth_tier *tier, void *address, size_t size)
         say_descriptor_is_gone(tier);
         errno = saved_errno;
         return -EBADF;
+    }
+    if (file->in_memory && size > UNASKED_MAX && !berth__node_memory_spares(size)) {
+        errno = saved_errno;
+        return -ENOMEM;
     }
     r = allocate_uncancelled(file->fd, offset, size);
     if (r < 0)
