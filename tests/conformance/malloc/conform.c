@@ -3,6 +3,9 @@
  * Runs every check, or those that are named, each in a child; prints "ok NAME" or "FAILED NAME",
  * and "N checks ran" at the end; exits 1 if one failed.
  *
+ * With --list it prints the names. With --alone NAME it runs one in its own process: what a tier
+ * does in a process that nobody has forked is seen in no other way.
+ *
  * It may be copied elsewhere together with what lies in its folder.
  */
 #include "check.h"
@@ -42,14 +45,42 @@ static bool run(const struct check *check)
     return false;
 }
 
+static const struct check *const lists[] = {basic_checks, family_checks,  align_checks,
+                                            fork_checks,  thread_checks,  load_checks,
+                                            je_checks,    finding_checks, hostile_checks};
+#define LIST_COUNT (sizeof(lists) / sizeof(lists[0]))
+
+static int print_names(void)
+{
+    for (size_t i = 0; i < LIST_COUNT; i++)
+        for (const struct check *check = lists[i]; check->name; check++)
+            dprintf(1, "%s\n", check->name);
+    return 0;
+}
+
+static int run_alone(const char *name)
+{
+    for (size_t i = 0; i < LIST_COUNT; i++)
+        for (const struct check *check = lists[i]; check->name; check++)
+            if (strcmp(check->name, name) == 0) {
+                alarm(CHECK_SECONDS);
+                check->run();
+                dprintf(1, "ok %s\n", name);
+                _exit(0);
+            }
+    dprintf(2, "%s is none of the checks\n", name);
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
-    const struct check *const lists[] = {
-        basic_checks, family_checks, align_checks,   fork_checks,    thread_checks,
-        load_checks,  je_checks,     finding_checks, hostile_checks, process_checks};
     int failed = 0, ran = 0;
 
-    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+    if (argc == 2 && strcmp(argv[1], "--list") == 0)
+        return print_names();
+    if (argc == 3 && strcmp(argv[1], "--alone") == 0)
+        return run_alone(argv[2]);
+    for (size_t i = 0; i < LIST_COUNT; i++)
         for (const struct check *check = lists[i]; check->name; check++) {
             if (!wanted(check->name, argc - 1, argv + 1))
                 continue;

@@ -39,7 +39,7 @@ checks() {
     status=$?
     count=$(grep -c -E '^(ok|FAILED|skipped) ' "$output")
     sed -n -e "s/^ok \([^ ]*\).*/ok $prefix \1/p" -e "s/^skipped /skip $prefix /p" \
-        -e "s/^FAILED \([^ ]*\).*/not ok $prefix \1/p" "$output" >/tmp/cases
+        -e "s/^FAILED \([^ ]*\)\(.*\)/#\2\nnot ok $prefix \1/p" "$output" >/tmp/cases
     if grep -q '^not ok' /tmp/cases; then
         tail -n 40 "$output.errors" | sed 's/^/# /' >/dev/ttyS1
     fi
