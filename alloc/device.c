@@ -2,9 +2,11 @@
 #include "alloc/device.h"
 
 #include "alloc/device_context.h"
+#include "alloc/pool_parts.h"
 #include "alloc/tier_ops.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 
 struct berth_driver berth__driver;
@@ -69,7 +71,35 @@ int berth__device_of_current(int *ret)
     return r;
 }
 
-berth_cu_context berth__device_primary(int device)
+/*
+ * Held over calls of the driver, which may wait for the device, but wanted by nobody else than who
+ * begins or ends a primary context.
+ */
+static pthread_rwlock_t primary_lock = PTHREAD_RWLOCK_INITIALIZER;
+static __thread bool primary_is_held; /* by this thread */
+
+bool berth__device_primary_hold(bool is_ending)
+{
+    /* In a forked child the lock may be held by a thread that is not there. */
+    if (primary_is_held || berth__pool_disabled())
+        return false;
+    if (is_ending)
+        pthread_rwlock_wrlock(&primary_lock);
+    else
+        pthread_rwlock_rdlock(&primary_lock);
+    primary_is_held = true;
+    return true;
+}
+
+void berth__device_primary_let_go(bool is_held)
+{
+    if (!is_held)
+        return;
+    primary_is_held = false;
+    pthread_rwlock_unlock(&primary_lock);
+}
+
+static berth_cu_context primary_now(int device)
 {
     const struct berth_driver *driver = &berth__driver;
     berth_cu_context context = NULL;
@@ -84,6 +114,16 @@ berth_cu_context berth__device_primary(int device)
     if (driver->cuDevicePrimaryCtxRetain(&context, device) != 0)
         return NULL;
     driver->cuDevicePrimaryCtxRelease_v2(device);
+    return context;
+}
+
+berth_cu_context berth__device_primary(int device)
+{
+    /* One that ended between question and count would begin anew, and end by our release. */
+    bool is_held = berth__device_primary_hold(false);
+    berth_cu_context context = primary_now(device);
+
+    berth__device_primary_let_go(is_held);
     return context;
 }
 

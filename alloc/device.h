@@ -259,6 +259,13 @@ int berth__device_current(berth_cu_context *ret);
 int berth__device_of_current(int *ret);
 /* The context that `device`'s primary one has now, NULL when it is not active. */
 berth_cu_context berth__device_primary(int device);
+/*
+ * While a primary context is ending, as a hook sees it, none begins and nobody counts its users,
+ * and the other way round. A thread that holds it already goes on; what the first answers is to be
+ * given to the second.
+ */
+bool berth__device_primary_hold(bool is_ending);
+void berth__device_primary_let_go(bool is_held);
 
 /*
  * Makes `context` current unless it is; *ret_pushed says whether berth__device_leave() must undo

@@ -39,7 +39,8 @@ struct berth_order_context {
     struct berth_order_point *departed;
     unsigned departed_out; /* those that are not listed, because a thread is asking. By `lock` */
     _Atomic uint64_t departures;
-    atomic_bool is_lost; /* a stream ended whose work could not be given a point */
+    /* Streams that ended and whose work could not be given a point; those known to be done. */
+    _Atomic uint64_t lost, found;
 };
 
 static _Atomic(struct berth_order_context *) contexts;
@@ -220,7 +221,7 @@ int berth__order_record_stream(berth_cu_context context, berth_cu_stream stream,
     return r;
 }
 
-/* What berth__stream_each() collects: one event per stream. */
+/* What berth__stream_each_made() collects: one event per stream. */
 struct collection {
     berth_cu_context context;
     struct berth_order_point *points;
@@ -400,7 +401,7 @@ void berth__order_depart(berth_cu_context context, berth_cu_stream stream)
     if (!owner || !berth__driver.cuEventQuery)
         return;
     if (berth__device_capturing() || berth__order_record_stream(context, stream, &point) < 0) {
-        atomic_store(&owner->is_lost, true);
+        atomic_fetch_add(&owner->lost, 1);
         return;
     }
     if (event_query(point) == 1) {
@@ -471,9 +472,26 @@ bool berth__order_is_known(berth_cu_context context)
     owner = context_find(context);
     if (!owner)
         return true;
-    return !atomic_load_explicit(&owner->is_lost, memory_order_relaxed) &&
+    return atomic_load_explicit(&owner->lost, memory_order_relaxed) ==
+               atomic_load_explicit(&owner->found, memory_order_relaxed) &&
            (berth__driver.cuCtxRecordEvent ||
             !atomic_load_explicit(&owner->is_unsure, memory_order_relaxed));
+}
+
+uint64_t berth__order_lost(berth_cu_context context)
+{
+    const struct berth_order_context *owner = context_find(context);
+
+    return owner ? atomic_load(&owner->lost) : 0;
+}
+
+void berth__order_synced(berth_cu_context context, uint64_t lost)
+{
+    struct berth_order_context *owner = context_find(context);
+    uint64_t found = owner ? atomic_load(&owner->found) : lost;
+
+    while (found < lost && !atomic_compare_exchange_weak(&owner->found, &found, lost))
+        ;
 }
 
 void berth__order_drop(berth_cu_context context)
@@ -486,7 +504,7 @@ void berth__order_drop(berth_cu_context context)
     pthread_mutex_lock(&lock);
     atomic_fetch_add(&owner->generation, 1);
     atomic_store(&owner->is_unsure, false);
-    atomic_store(&owner->is_lost, false);
+    atomic_store(&owner->found, atomic_load(&owner->lost));
     for (struct berth_order_point *point = owner->spares; point; point = next) {
         next = point->next;
         berth__slab_delete(&point_slab, point);

@@ -87,6 +87,13 @@ static inline void berth__order_saw(berth_cu_stream stream)
 /* Whether berth__order_record() can work in the context at all. */
 bool berth__order_is_known(berth_cu_context context);
 
+/*
+ * Around a synchronisation of the context that succeeds: how many of its streams ended under a
+ * capture, without a point behind their work, and that those are done now.
+ */
+uint64_t berth__order_lost(berth_cu_context context);
+void berth__order_synced(berth_cu_context context, uint64_t lost);
+
 /* The context is destroyed: its events are gone, and its points have passed. */
 void berth__order_drop(berth_cu_context context);
 

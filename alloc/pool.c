@@ -4,6 +4,7 @@
 #include "alloc/block_index.h"
 #include "alloc/device_context.h"
 #include "alloc/options.h"
+#include "alloc/order.h"
 #include "alloc/page_map.h"
 #include "alloc/pool_claim.h"
 #include "alloc/pool_expand.h"
@@ -583,10 +584,14 @@ static bool leave_to_cache(const struct leave *leave)
 
 static int leave_by_sync(struct leave *leave)
 {
+    bool is_lazy = berth__option(BERTH_OPTION_FREE) == BERTH_FREE_LAZY;
+    uint64_t lost = is_lazy ? berth__order_lost(leave->context) : 0;
     int r;
 
     leave->epoch = epoch_begin(leave->pool);
     r = berth__device_sync(leave->context);
+    if (is_lazy && r == 0)
+        berth__order_synced(leave->context, lost);
     /* A capture was begun just now: cuMemFree may be allowed then, a synchronisation is not. */
     if (BERTH_UNLIKELY(berth__device_speaks_of_capture(r)))
         return leave_in_capture(leave);

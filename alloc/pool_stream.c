@@ -92,7 +92,7 @@ static struct berth_stream_block *search_streams(struct search *search)
 {
     if (!berth__order_enter())
         return NULL;
-    berth__stream_each(search_stream, search);
+    berth__stream_each_cached(search_stream, search);
     if (search->later) {
         if (!search->found && depend(search)) {
             search->found = search->later;

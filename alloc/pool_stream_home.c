@@ -9,6 +9,9 @@
 #include <errno.h>
 #include <string.h>
 
+/* How often what is at work is waited for (see berth__order_wait()) before memory is short. */
+#define WAITS_MAX 10
+
 static _Atomic(struct berth_stream_home *) homes;
 static pthread_mutex_t homes_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -179,7 +182,7 @@ uint64_t berth__stream_home_cached(struct berth_stream_home *home)
     retired = retired_bytes(home);
     sum.cached = berth__stream_set_cached(&home->idle, &low) + retired;
     sum.low = low + retired;
-    berth__stream_each(sum_stream, &sum);
+    berth__stream_each_cached(sum_stream, &sum);
     live = reserved > sum.low ? reserved - sum.low : 0;
     high = atomic_load(&home->live_high);
     while (live > high && !atomic_compare_exchange_weak(&home->live_high, &high, live))
@@ -389,8 +392,14 @@ bool berth__stream_settle_retired(struct berth_stream_home *home)
 
 static bool passed_after_wait(struct berth_stream_retired *retired, const void *argument)
 {
-    return retired->point ? berth__order_wait(retired->point) == 0
-                          : berth__device_sync(retired->context) == 0;
+    int r = -ETIMEDOUT;
+
+    if (!retired->point)
+        return berth__device_sync(retired->context) == 0;
+    /* Natively the program would have waited for all of it, or been refused. */
+    for (unsigned i = 0; i < WAITS_MAX && r == -ETIMEDOUT; i++)
+        r = berth__order_wait(retired->point);
+    return r == 0;
 }
 
 static bool passed_with_context(struct berth_stream_retired *retired, const void *context)
@@ -417,29 +426,28 @@ void berth__stream_retire_thread(struct berth_stream *stream)
     }
 }
 
-/* Everything that is cached, idle or not: after this the contexts in question are synchronised. */
-struct drain {
-    int device;
-    berth_cu_context synced; /* the context that was synchronised last */
-    struct berth_stream_home *home;
-};
-
+/*
+ * Has everything that is cached in a stream wait as if the stream were destroyed, whoever may
+ * destroy it or its context from now on. Inside the door the handles are good.
+ */
 static int drain_stream(struct berth_stream *stream, void *argument)
 {
-    struct drain *drain = argument;
-    struct berth_stream_block *blocks;
+    const struct berth_stream_home *home = argument;
+    struct berth_stream_block *blocks = NULL;
     berth_cu_context context = atomic_load(&stream->context);
+    struct berth_order_point *point = NULL;
 
-    if (atomic_load(&stream->device) != drain->device)
+    if (atomic_load(&stream->device) != home->device || !berth__order_enter())
         return 0;
-    blocks = berth__stream_set_drain(&stream->set, UINT64_MAX);
-    if (!blocks)
-        return 0;
-    /* What left the set is done with once everything queued before is. */
-    if (berth__device_sync(context) == 0)
-        put_all(&drain->home->idle, blocks);
-    else
-        put_all(&stream->set, blocks);
+    if (atomic_load(&stream->state) == BERTH_STREAM_READY)
+        blocks = berth__stream_set_drain(&stream->set, UINT64_MAX);
+    if (blocks && berth__stream_is_reachable(stream))
+        berth__order_record_stream(context, atomic_load(&stream->handle), &point);
+    else if (blocks)
+        berth__order_record(context, &point);
+    berth__order_leave();
+    if (blocks)
+        retire_to(blocks->home, blocks, context, point);
     return 0;
 }
 
@@ -468,7 +476,6 @@ static uint64_t free_idle(struct berth_stream_home *home, berth_cu_context conte
 
 static uint64_t release_home(struct berth_stream_home *home, bool is_trimmed)
 {
-    struct drain drain = {.device = home->device, .home = home};
     berth_cu_context context = NULL;
     uint64_t threshold = 0, bytes;
 
@@ -478,7 +485,7 @@ static uint64_t release_home(struct berth_stream_home *home, bool is_trimmed)
         context = berth__device_primary(home->device);
     if (!context || berth__stream_home_cached(home) == 0)
         return 0;
-    berth__stream_each(drain_stream, &drain);
+    berth__stream_each_cached(drain_stream, home);
     retired_settle(home, passed_after_wait, NULL);
     bytes = free_idle(home, context);
     if (bytes > 0 && is_trimmed && berth__driver.cuMemPoolTrimTo &&

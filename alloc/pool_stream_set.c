@@ -85,6 +85,22 @@ static void put(struct berth_stream_set *set, struct berth_stream_block *block)
     set->first[class] = block;
     set->filled[class / 64] |= (uint64_t)1 << (class % 64);
     set_count(set, set->cached + berth__stream_block_size(block));
+    if (BERTH_UNLIKELY(!set->is_listed && set->listed_in[0])) {
+        set->is_listed = true;
+        for (unsigned i = 0; i < 2; i++)
+            atomic_fetch_add_explicit(set->listed_in[i], 1, memory_order_release);
+    }
+}
+
+void berth__stream_set_unlist(struct berth_stream_set *set)
+{
+    set_lock(set);
+    if (set->is_listed && set->cached == 0) {
+        set->is_listed = false;
+        for (unsigned i = 0; i < 2; i++)
+            atomic_fetch_sub_explicit(set->listed_in[i], 1, memory_order_relaxed);
+    }
+    set_unlock(set);
 }
 
 /* With the lock held: the block is the program's. */

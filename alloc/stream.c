@@ -10,8 +10,11 @@
 #include <pthread.h>
 #include <string.h>
 
-#define BUCKET_SHIFT 8
+#define BUCKET_SHIFT 12
 #define BUCKETS (1u << BUCKET_SHIFT)
+/* So many buckets are passed over at once where no stream of theirs has cached blocks. */
+#define GROUP_SHIFT 6
+#define GROUPS (BUCKETS >> GROUP_SHIFT)
 
 /* A thread remembers the streams that it used last. */
 #define RECENT_SHIFT 3
@@ -25,8 +28,9 @@ struct recent {
 };
 
 static _Atomic(struct berth_stream *) buckets[BUCKETS];
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* writers; innermost */
-static struct berth_slab slab;                           /* Synchronization: `lock` */
+static _Atomic uint32_t listed[BUCKETS], listed_groups[GROUPS]; /* see berth_stream_set */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;        /* writers; innermost */
+static struct berth_slab slab;                                  /* Synchronization: `lock` */
 static _Atomic uint64_t generation = 1; /* counts ends, so that no thread remembers too long */
 static _Atomic uint64_t thread_serials;
 static __thread struct recent recents[RECENT];
@@ -67,7 +71,8 @@ static struct berth_stream *stream_look_up(berth_cu_stream handle, berth_cu_cont
 /* Called with the lock held: a record that is nobody's, in the bucket of the handle. */
 static struct berth_stream *record_new(berth_cu_stream handle)
 {
-    _Atomic(struct berth_stream *) *bucket = &buckets[hash_of(handle) % BUCKETS];
+    unsigned index = hash_of(handle) % BUCKETS;
+    _Atomic(struct berth_stream *) *bucket = &buckets[index];
     struct berth_stream *stream = atomic_load(bucket);
 
     while (stream && atomic_load(&stream->state) != BERTH_STREAM_FREE)
@@ -77,6 +82,8 @@ static struct berth_stream *record_new(berth_cu_stream handle)
     stream = berth__slab_new(&slab, sizeof(*stream));
     if (stream) {
         berth__stats_part_add(&stream->set.part, BERTH_TIER_DEVICE);
+        stream->set.listed_in[0] = &listed[index];
+        stream->set.listed_in[1] = &listed_groups[index >> GROUP_SHIFT];
         stream->next = atomic_load(bucket);
         atomic_store_explicit(bucket, stream, memory_order_release);
     }
@@ -304,15 +311,31 @@ void berth__stream_drop_end(berth_cu_context context, bool is_destroyed,
     berth__order_open();
 }
 
-int berth__stream_each(int (*visit)(struct berth_stream *stream, void *argument), void *argument)
+static int each_cached_of(unsigned bucket,
+                          int (*visit)(struct berth_stream *stream, void *argument), void *argument)
 {
     int r = 0;
 
-    for (unsigned i = 0; i < BUCKETS; i++)
-        for (struct berth_stream *stream = atomic_load(&buckets[i]); stream && r == 0;
-             stream = stream->next)
-            if (is_ready(stream))
-                r = visit(stream, argument);
+    for (struct berth_stream *stream = atomic_load(&buckets[bucket]); stream && r == 0;
+         stream = stream->next) {
+        if (is_ready(stream))
+            r = visit(stream, argument);
+        berth__stream_set_unlist(&stream->set);
+    }
+    return r;
+}
+
+int berth__stream_each_cached(int (*visit)(struct berth_stream *stream, void *argument),
+                              void *argument)
+{
+    int r = 0;
+
+    for (unsigned i = 0; i < BUCKETS && r == 0; i++) {
+        if (atomic_load_explicit(&listed_groups[i >> GROUP_SHIFT], memory_order_acquire) == 0)
+            i |= (1u << GROUP_SHIFT) - 1;
+        else if (atomic_load_explicit(&listed[i], memory_order_acquire) > 0)
+            r = each_cached_of(i, visit, argument);
+    }
     return r;
 }
 

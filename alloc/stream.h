@@ -34,6 +34,12 @@ struct berth_stream_block;
  */
 struct berth_stream_set {
     atomic_int lock; /* held for a few instructions */
+    /*
+     * Counted where berth__stream_each_cached() looks, from its first block on until somebody finds
+     * it empty there: who frees and allocates in turn does not count.
+     */
+    bool is_listed;
+    _Atomic uint32_t *listed_in[2]; /* NULL: nobody looks for it; written before it is found */
     uint64_t next_id, last_id;
     uint64_t cached;     /* bytes */
     uint64_t cached_low; /* the least since the account was last made up */
@@ -83,13 +89,18 @@ void berth__stream_drop_end(berth_cu_context context, bool is_destroyed,
                             void (*retire)(struct berth_stream *stream));
 
 /*
- * Calls `visit` for each stream that can be used, or only for those of a context that the program
- * has made, until it does not return 0; returns that. No lock is held.
+ * Calls `visit` for each stream that can be used and that has cached blocks, or had, or for those
+ * of a context that the program has made, until it does not return 0; returns that. No lock is
+ * held. The first costs nothing for the other streams, however many they are.
  */
-int berth__stream_each(int (*visit)(struct berth_stream *stream, void *argument), void *argument);
+int berth__stream_each_cached(int (*visit)(struct berth_stream *stream, void *argument),
+                              void *argument);
 int berth__stream_each_made(berth_cu_context context,
                             int (*visit)(struct berth_stream *stream, void *argument),
                             void *argument);
+
+/* A set without blocks is counted no more. In alloc/pool_stream_set.c. */
+void berth__stream_set_unlist(struct berth_stream_set *set);
 
 /* Whether the calling thread may use the stream: not where it is another thread's default one. */
 bool berth__stream_is_reachable(const struct berth_stream *stream);

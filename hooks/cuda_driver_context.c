@@ -18,7 +18,6 @@
 #include "ipc/control.h"
 #include "ipc/shared_tier.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 EXPORT(cuInit);
@@ -168,24 +167,20 @@ berth_cu_result berth__hook_cuCtxDetach(berth_cu_context context)
 /*
  * A primary context that ends and begins again has the same handle: nobody could tell whose are the
  * blocks, streams and records that have it. So none begins while one is ending here, nor the other
- * way round; the driver, too, does one after the other. Held over the driver's call, which may wait
- * for the device, but wanted by nobody else.
+ * way round; the driver, too, does one after the other.
  */
-static pthread_rwlock_t primary_lock = PTHREAD_RWLOCK_INITIALIZER;
 
 /* cuDevicePrimaryCtxRetain(context, device): makes the primary context if there is none. */
 berth_cu_result berth__hook_cuDevicePrimaryCtxRetain(berth_cu_context *context,
                                                      berth_cu_device device)
 {
     berth_cu_result result;
+    bool is_held;
 
     NEED(cuDevicePrimaryCtxRetain);
-    /* In a forked child the lock may be held by a thread that is not there. */
-    if (berth__pool_is_off())
-        return berth__driver.cuDevicePrimaryCtxRetain(context, device);
-    pthread_rwlock_rdlock(&primary_lock);
+    is_held = berth__device_primary_hold(false);
     result = berth__driver.cuDevicePrimaryCtxRetain(context, device);
-    pthread_rwlock_unlock(&primary_lock);
+    berth__device_primary_let_go(is_held);
     return result;
 }
 
@@ -216,14 +211,15 @@ static berth_cu_result end_primary(primary_function function, berth_cu_device de
                                    bool is_only_if_last)
 {
     berth_cu_result result;
+    bool is_held;
 
     if (berth__pool_is_off())
         return function(device);
-    pthread_rwlock_wrlock(&primary_lock);
+    is_held = berth__device_primary_hold(true);
     berth__pool_doubt_begin();
     result = end_primary_alone(function, device, is_only_if_last);
     berth__pool_doubt_end();
-    pthread_rwlock_unlock(&primary_lock);
+    berth__device_primary_let_go(is_held);
     return result;
 }
 

@@ -15,6 +15,7 @@
 #include "alloc/tier_ops.h"
 
 #include "cuda_api.h"
+#include "order_fixture.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -26,143 +27,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-#define SIZE ((uint64_t)300 << 10)
-
-static CUcontext context;
-static atomic_bool may_go_on;
-
-static void use_context(CUcontext which)
-{
-    berth__context_changed();
-    assert_int_equal(cuCtxSetCurrent(which), 0);
-}
-
-static void set_option(const char *name, const char *value)
-{
-    char why[BERTH_OPTION_WHY_MAX];
-
-    assert_int_equal(
-        berth__option_set(name, strlen(name), value, strlen(value), BERTH_ORIGIN_ENVIRONMENT, why),
-        0);
-}
-
-static int up(void **state)
-{
-    void *driver = dlopen("libcuda.so.1", RTLD_NOW);
-
-    if (!driver || cuInit(0) != 0)
-        return -1;
-#define X(name, parameters) *(void **)&berth__driver.name = dlsym(driver, #name);
-    BERTH_DRIVER_USED(X)
-    BERTH_DRIVER_HOOKED(X)
-#undef X
-    berth__device_register();
-    if (cuDevicePrimaryCtxRetain(&context, 0) != 0 || cuCtxSetCurrent(context) != 0)
-        return -1;
-    return 0;
-}
-
-static int before_each(void **state)
-{
-    atomic_store(&may_go_on, false);
-    set_option("free", "lazy");
-    set_option("waiting-max", "1G");
-    return 0;
-}
-
-/* Everything is given back, so that cases do not know of each other. */
-static int after_each(void **state)
-{
-    struct berth_pool_audit audit;
-    struct berth_stream_audit ordered;
-
-    atomic_store(&may_go_on, true);
-    if (cuCtxSynchronize() != 0)
-        return -1;
-    berth__pool_release_cached(BERTH_POOL_ALL_DEVICES);
-    berth__stream_release(BERTH_POOL_ALL_DEVICES);
-    berth__pool_audit(&audit);
-    berth__stream_audit(&ordered);
-    return audit.reserved == 0 && ordered.reserved == 0 && berth__pools_are_valid() ? 0 : -1;
-}
-
-static void hold(void *argument)
-{
-    while (!atomic_load(&may_go_on))
-        ;
-}
-
-static CUstream stream_new(void)
-{
-    CUstream stream = NULL;
-
-    assert_int_equal(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING), 0);
-    berth__stream_made((berth_cu_stream)stream);
-    return stream;
-}
-
-static void stream_delete(CUstream stream)
-{
-    struct berth_stream *record =
-        berth__stream_destroy_begin((berth_cu_stream)stream, berth__stream_retire);
-    CUresult result = cuStreamDestroy_v2(stream);
-
-    berth__stream_destroy_end(record, result == 0);
-    assert_int_equal(result, 0);
-}
-
-static CUstream busy_stream(void)
-{
-    CUstream stream = stream_new();
-
-    assert_int_equal(cuLaunchHostFunc(stream, hold, NULL), 0);
-    return stream;
-}
-
-static void go_on(void)
-{
-    atomic_store(&may_go_on, true);
-    assert_int_equal(cuCtxSynchronize(), 0);
-}
-
-static uintptr_t alloc(uint64_t size)
-{
-    const struct berth_pool_request request = {.size = size, .tier = BERTH_TIER_DEVICE};
-    uintptr_t address = 0;
-
-    assert_int_equal(berth__pool_alloc(&request, &address), 0);
-    return address;
-}
-
-static uintptr_t alloc_in(CUstream stream, uint64_t size)
-{
-    const struct berth_pool_request request = {.size = size, .tier = BERTH_TIER_DEVICE};
-    uintptr_t address = 0;
-
-    assert_int_equal(berth__stream_alloc(&request, (berth_cu_stream)stream, &address), 0);
-    return address;
-}
-
-static void free_in(CUstream stream, uintptr_t address)
-{
-    assert_int_equal(berth__stream_free(address, (berth_cu_stream)stream), 0);
-}
-
-static struct berth_pool *pool_of_test(void)
-{
-    extern _Atomic(struct berth_pool *) berth__pool_first;
-
-    return atomic_load(&berth__pool_first);
-}
-
-static uint64_t waiting(void)
-{
-    struct berth_pool_audit audit;
-
-    berth__pool_audit(&audit);
-    return audit.waiting;
-}
 
 static void a_lazy_free_waits_for_the_work_before_it(void **state)
 {
@@ -323,6 +187,64 @@ static void an_older_driver_records_each_stream(void **state)
     assert_true(berth__lazy_is_possible((berth_cu_context)context, false));
     stream_delete(stream);
     stream_delete(other);
+}
+
+/* A synchronisation tells what the point of a stream would have told. */
+static void a_stream_that_ends_under_a_capture_is_made_up_for(void **state)
+{
+    CUstream stream = stream_new();
+
+    assert_true(berth__lazy_is_possible((berth_cu_context)context, false));
+    atomic_fetch_add(&berth__device_captures, 1);
+    stream_delete(stream);
+    atomic_fetch_sub(&berth__device_captures, 1);
+    assert_false(berth__lazy_is_possible((berth_cu_context)context, false));
+    assert_int_equal(berth__pool_free(alloc(SIZE)), 0);
+    assert_int_equal(waiting(), 0);
+    assert_true(berth__lazy_is_possible((berth_cu_context)context, false));
+}
+
+static int count_visit(struct berth_stream *stream, void *argument)
+{
+    ++*(unsigned *)argument;
+    return 0;
+}
+
+static unsigned visits(void)
+{
+    unsigned count = 0;
+
+    berth__stream_each_cached(count_visit, &count);
+    return count;
+}
+
+static void streams_without_cached_blocks_are_passed_over(void **state)
+{
+    enum { STREAMS = 200 };
+    CUstream stream[STREAMS];
+    uintptr_t block[STREAMS];
+
+    visits();
+    assert_int_equal(visits(), 0);
+    for (unsigned i = 0; i < STREAMS; i++) {
+        stream[i] = stream_new();
+        block[i] = alloc_in(stream[i], SIZE);
+    }
+    assert_int_equal(visits(), 0);
+    free_in(stream[7], block[7]);
+    free_in(stream[9], block[9]);
+    assert_int_equal(visits(), 2);
+    block[7] = alloc_in(stream[7], SIZE);
+    assert_int_equal(visits(), 2);
+    assert_int_equal(visits(), 1);
+    block[9] = alloc_in(stream[9], SIZE);
+    for (unsigned i = 0; i < STREAMS; i++) {
+        free_in(stream[i], block[i]);
+        stream_delete(stream[i]);
+    }
+    go_on();
+    visits();
+    assert_int_equal(visits(), 0);
 }
 
 static berth_cu_result refuse_event(berth_cu_context where, berth_cu_event event)
@@ -713,6 +635,19 @@ static void the_drivers_pool_is_seen_without_the_cache(void **state)
     stream_delete(stream);
 }
 
+/* Another thread may destroy the context: nothing is asked of it outside the door. */
+static void cached_blocks_are_released_without_a_synchronisation(void **state)
+{
+    berth_cu_result (*synchronise)(void) = berth__driver.cuCtxSynchronize;
+    CUstream stream = stream_new();
+
+    free_in(stream, alloc_in(stream, SIZE));
+    berth__driver.cuCtxSynchronize = refuse_wait;
+    assert_true(berth__stream_release(0) >= SIZE);
+    berth__driver.cuCtxSynchronize = synchronise;
+    stream_delete(stream);
+}
+
 static void a_pool_of_the_programs_own_is_the_drivers(void **state)
 {
     const struct berth_pool_request request = {.size = SIZE, .tier = BERTH_TIER_DEVICE};
@@ -739,6 +674,9 @@ int main(void)
         CASE(two_that_ask_at_once_both_see_a_stream_that_is_no_more),
         CASE(what_waits_is_used_before_the_driver_is_asked),
         CASE(nothing_is_recorded_while_a_capture_is_open),
+        CASE(a_stream_that_ends_under_a_capture_is_made_up_for),
+        CASE(streams_without_cached_blocks_are_passed_over),
+        CASE(cached_blocks_are_released_without_a_synchronisation),
         CASE(an_older_driver_records_each_stream),
         CASE(a_point_that_fails_is_what_cuMemFree_answers),
         CASE(what_waits_has_a_cap),
