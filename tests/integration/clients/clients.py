@@ -15,6 +15,7 @@ import hashlib
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -251,6 +252,110 @@ def client_redis(prefix, folder):
         subprocess.run([cli, "-s", path, "shutdown", "nosave"], check=False)
         outputs.append(server.wait())
     return outputs
+
+
+def client_perl(prefix, folder):
+    """Hashes, sorting, a match over a megabyte, a forked child, a command."""
+    script = r"""
+my %h; for my $i (1..120000) { $h{($i*7919)%60013} .= chr(65+$i%26); }
+my $s = 0; for my $k (sort {$a<=>$b} keys %h) { $s = ($s*31 + length($h{$k})*ord($h{$k})) % 1000000007; }
+print "$s\n";
+my $t = join(",", map { "k$_=".("x" x ($_%50)) } 1..20000); my $n = 0; $n++ while $t =~ /k(\d+)=(x*)/g;
+print "$n ", length($t), "\n";
+my @big = map { "a" x (100000+$_) } 1..50; print length(join("", @big)), "\n";
+$| = 1; my $pid = fork(); if (!$pid) { $big[3] = "z"; print length($big[4]), "\n"; exit 3; }
+waitpid($pid, 0); print $? >> 8, " ", length($big[3]), "\n"; print `echo from a command`;
+"""
+    return run(prefix, [need("perl"), "-e", script], folder)
+
+
+def client_openssl(prefix, folder):
+    """Digests, a cipher over some megabytes, and a signature that is verified."""
+    openssl = need("openssl")
+    (folder / "data").write_bytes(bytes(range(256)) * 20000)
+    outputs = [run(prefix, [openssl, *command], folder) for command in (
+        ["dgst", "-sha512", "data"],
+        ["enc", "-aes-256-cbc", "-K", "11" * 32, "-iv", "22" * 16, "-in", "data"],
+        ["genrsa", "-out", "key", "1024"],
+        ["dgst", "-sha256", "-sign", "key", "-out", "signature", "data"],
+        ["rsa", "-in", "key", "-pubout", "-out", "public"],
+        ["dgst", "-sha256", "-verify", "public", "-signature", "signature", "data"])]
+    return [(code, digest(output)) for code, output in outputs]
+
+
+def client_java(prefix, folder):
+    """A virtual machine: its heap is its own, its compiler's and its buffers' memory is malloc's."""
+    (folder / "Client.java").write_text("""
+import java.util.*; import java.util.stream.*;
+public class Client { public static void main(String[] a) throws Exception {
+  Map<Integer, String> m = new TreeMap<>();
+  for (int i = 0; i < 100000; i++) m.put((i * 7919) % 100003, "v" + i);
+  System.out.println(m.hashCode());
+  java.nio.ByteBuffer d = java.nio.ByteBuffer.allocateDirect(32 << 20);
+  for (int i = 0; i < d.capacity(); i += 4096) d.put(i, (byte) i);
+  System.out.println(d.get(8192));
+  System.out.println(IntStream.range(0, 1000000).parallel().mapToLong(i -> i * 3L).sum());
+  Process p = new ProcessBuilder("echo", "child").start();
+  System.out.println(new String(p.getInputStream().readAllBytes()) + p.waitFor());
+} }
+""")
+    return run(prefix, [need("java"), "Client.java"], folder)
+
+
+def client_tools(prefix, folder):
+    """Threads that compress, a parallel sort, an archive, make and awk: each as it comes."""
+    (folder / "numbers").write_text("".join(f"{i * 7919 % 200003}\n" for i in range(200000)))
+    (folder / "makefile").write_text(
+        "all: " + " ".join(f"t{i}" for i in range(30)) + "\n" +
+        "".join(f"t{i}:\n\t@expr {i} '*' 3 > o{i}\n" for i in range(30)))
+    outputs = []
+    for command in (["xz", "-T2", "-1", "-c", "numbers"], ["zstd", "-T2", "-5", "-q", "-c", "numbers"],
+                    ["gzip", "-n", "-c", "numbers"], ["sort", "-n", "--parallel=2", "-S", "2M", "numbers"],
+                    ["tar", "--mtime=@0", "-cf", "-", "numbers"], ["make", "-s", "-j4"],
+                    ["awk", "{ a[$1 % 997] = a[$1 % 997] $1 } END { for (i = 0; i < 997; i++) "
+                            "s += length(a[i]); print s }", "numbers"]):
+        if shutil.which(command[0]):
+            code, output = run(prefix, command, folder)
+            outputs.append((command[0], code, digest(output)))
+    return outputs
+
+
+def client_nginx(prefix, folder):
+    """A server of two processes: files, compression, a new configuration while it runs."""
+    need("curl")
+    web = folder / "web"
+    web.mkdir(exist_ok=True)
+    (web / "file").write_bytes(bytes(range(251)) * 8000)
+    path = folder / "nginx.sock"
+    path.unlink(missing_ok=True)
+    temporary = " ".join(f"{name}_temp_path {folder};" for name in (
+        "client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    user = "user root;" if os.geteuid() == 0 else ""
+    (folder / "nginx.conf").write_text(f"""
+daemon off; worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/nginx.log; {user}
+events {{ worker_connections 64; }}
+http {{ access_log off; {temporary} gzip on; gzip_types *;
+  server {{ listen unix:{path}; root {web}; location = /word {{ return 200 "word"; }} }} }}
+""")
+    server = subprocess.Popen(prefix + [need("nginx"), "-c", str(folder / "nginx.conf"), "-p", str(folder)],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def ask(*arguments):
+        return subprocess.run(["curl", "-s", "--retry", "9", "--retry-connrefused", "--retry-all-errors",
+                               "--unix-socket", str(path), *arguments], stdout=subprocess.PIPE,
+                              check=False).stdout
+
+    try:
+        outputs = [digest(ask("http://x/file")), digest(ask("--compressed", "http://x/file"))]
+        server.send_signal(signal.SIGHUP)
+        outputs += [ask("http://x/word") for _ in range(30)]
+        outputs.append(ask("-o", "/dev/null", "-w", "%{http_code}", "http://x/nothing"))
+        server.send_signal(signal.SIGQUIT)
+        said = server.communicate(timeout=60)[0]
+    finally:
+        server.kill()
+    assert b"berth[" not in said, said
+    return outputs + [server.returncode]
 
 
 CLIENTS = {name[7:]: value for name, value in dict(globals()).items() if name.startswith("client_")}
