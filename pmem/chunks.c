@@ -55,6 +55,7 @@ int berth__chunks_init(struct berth_chunks *chunks, uintptr_t window, size_t win
     char *p;
 
     chunks->base = base;
+    chunks->window = window;
     chunks->shift = (unsigned)__builtin_ctzl(chunk_size);
     chunks->count = window_size < base - window + chunk_size
                         ? 0
@@ -235,12 +236,14 @@ int berth__chunks_commit(struct berth_chunks *chunks, void *address, size_t size
         return -ENOSPC;
     pthread_mutex_lock(&chunks->lock);
     r = attach_span(chunks, &span, &end);
-    if (r == 0)
+    if (r == 0) {
         count_pages(chunks, &span);
-    else
+        berth__page_set_add(chunks->committed, (uintptr_t)address - chunks->window, size);
+    } else {
         for (size_t i = span.first; i < end; i++)
             if (chunks->pages[i] == 0)
                 detach_one(chunks, i);
+    }
     pthread_mutex_unlock(&chunks->lock);
     /* Nobody else has these pages: what takes time is done without the lock. */
     if (r == 0 && !chunks->zero)
@@ -255,6 +258,7 @@ int berth__chunks_decommit(struct berth_chunks *chunks, void *address, size_t si
     if (getpid() != chunks->owner)
         return -EPERM;
     pthread_mutex_lock(&chunks->lock);
+    berth__page_set_remove(chunks->committed, (uintptr_t)address - chunks->window, size);
     for (size_t i = span.first; i < span.end; i++) {
         struct span part = part_in(chunks, &span, i);
 
@@ -264,6 +268,16 @@ int berth__chunks_decommit(struct berth_chunks *chunks, void *address, size_t si
     }
     pthread_mutex_unlock(&chunks->lock);
     return 0;
+}
+
+void berth__chunks_hold(struct berth_chunks *chunks)
+{
+    pthread_mutex_lock(&chunks->lock);
+}
+
+void berth__chunks_let_go(struct berth_chunks *chunks)
+{
+    pthread_mutex_unlock(&chunks->lock);
 }
 
 uint64_t berth__chunks_free(const struct berth_chunks *chunks)

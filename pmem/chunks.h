@@ -14,6 +14,8 @@
 #ifndef BERTH_PMEM_CHUNKS_H
 #define BERTH_PMEM_CHUNKS_H
 
+#include "pmem/page_set.h"
+
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,6 +34,10 @@ struct berth_chunks {
     int (*detach)(void *context, void *address, uint64_t offset, size_t size);
     void *context;
     bool zero; /* what is attached reads as zero */
+    /* Of the window: what is committed, and therefore mapped. Changes under the lock, for those who
+     * hold it. */
+    struct berth_page_set *committed;
+    uintptr_t window;
     /* Under the lock: */
     uint32_t *backing; /* per chunk of the window: its chunk of the backing, plus 1; 0 = none */
     uint32_t *pages;   /* per chunk of the window: OS pages that are committed */
@@ -43,7 +49,8 @@ struct berth_chunks {
 
 /*
  * For a window and a backing of so many bytes; whole chunks count. `attach`, `detach`, `context`
- * and `zero` are set already. 0; -ENOSPC if either has no whole chunk; -ENOMEM.
+ * and `zero` are set already, `committed` before the first commit. 0; -ENOSPC if either has no
+ * whole chunk; -ENOMEM.
  */
 int berth__chunks_init(struct berth_chunks *chunks, uintptr_t window, size_t window_size,
                        size_t chunk_size, uint64_t backing_size);
@@ -56,6 +63,10 @@ void berth__chunks_done(struct berth_chunks *chunks);
 int berth__chunks_commit(struct berth_chunks *chunks, void *address, size_t size);
 /* The opposite, for pages that are all committed. Cannot fail in the process that made them. */
 int berth__chunks_decommit(struct berth_chunks *chunks, void *address, size_t size);
+
+/* What is committed stays, and is mapped, until it is let go. For a fork, which copies it. */
+void berth__chunks_hold(struct berth_chunks *chunks);
+void berth__chunks_let_go(struct berth_chunks *chunks);
 
 /* How much of the backing is free. */
 uint64_t berth__chunks_free(const struct berth_chunks *chunks);

@@ -291,7 +291,7 @@ static int fill(const struct berth_tier_file *file, struct berth_file_copy *copy
     return 0;
 }
 
-int berth__file_copy_fill(const struct berth_tier_file *file, struct berth_file_copy *copy)
+static int fill_or_replace(const struct berth_tier_file *file, struct berth_file_copy *copy)
 {
     uint64_t size =
         atomic_load_explicit(&berth__tier_stats[file->id].reserved, memory_order_relaxed);
@@ -307,6 +307,19 @@ int berth__file_copy_fill(const struct berth_tier_file *file, struct berth_file_
     berth__file_copy_drop(copy);
     *copy = other;
     return fill(file, copy);
+}
+
+int berth__file_copy_fill(const struct berth_tier_file *file, struct berth_file_copy *copy)
+{
+    int r;
+
+    /* What is committed is read below: no other thread may take it away meanwhile. */
+    if (file->is_foreign)
+        berth__chunks_hold(file->chunks);
+    r = fill_or_replace(file, copy);
+    if (file->is_foreign)
+        berth__chunks_let_go(file->chunks);
+    return r;
 }
 
 void berth__file_copy_drop(struct berth_file_copy *copy)

@@ -8,8 +8,9 @@
  * Where the filesystem can (xfs, btrfs), the copy shares the original's blocks until one side
  * writes. Where the directory has no room for a copy, or is gone, the copy is in ordinary memory: a
  * full tier must not keep a program from forking. Nor must a program that has no descriptor left,
- * or may write no large file: its child's copy is a mapping without a file, in which the tier grows no more; a tier that holds
- * nothing begins anew in the child instead. No function here calls malloc.
+ * or may write no large file: its child's copy is a mapping without a file, in which the tier grows
+ * no more; a tier that holds nothing begins anew in the child instead. No function here calls
+ * malloc.
  */
 #ifndef BERTH_PMEM_FILE_COPY_H
 #define BERTH_PMEM_FILE_COPY_H

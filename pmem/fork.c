@@ -10,6 +10,7 @@
 #include "pmem/movable.h"
 #include "pmem/move.h"
 #include "pmem/record.h"
+#include "pmem/tier_numa.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -173,6 +174,7 @@ int berth__fork_end(struct berth_fork *attempt, int pid)
 
 static void fill_copies(struct berth_fork *attempt)
 {
+    berth__tier_numa_before_fork();
     for (unsigned i = 0; i < attempt->count; i++) {
         struct berth_tier_file *file = berth__tier_file(attempt->tier[i]);
         int r = berth__file_copy_fill(file, &attempt->copy[i]);
@@ -244,6 +246,7 @@ static void end_child(void)
 static void take_copies(struct berth_fork *attempt)
 {
     attempt->child = true;
+    berth__tier_numa_in_child();
     for (unsigned i = 0; i < attempt->count; i++) {
         if (berth__file_copy_take(berth__tier_file(attempt->tier[i]), &attempt->copy[i]) < 0)
             end_child();

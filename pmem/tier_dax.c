@@ -178,8 +178,6 @@ static int dax_commit(struct berth_tier *tier, void *address, size_t size)
     int saved_errno = errno;
     int r = berth__chunks_commit(&dax->chunks, address, size);
 
-    if (r == 0)
-        berth__page_set_add(&dax->file->committed, (uintptr_t)address - dax->file->base, size);
     errno = saved_errno;
     return r;
 }
@@ -190,8 +188,6 @@ static int dax_decommit(struct berth_tier *tier, void *address, size_t size)
     int saved_errno = errno;
     int r = berth__chunks_decommit(&dax->chunks, address, size);
 
-    if (r == 0)
-        berth__page_set_remove(&dax->file->committed, (uintptr_t)address - dax->file->base, size);
     errno = saved_errno;
     return r;
 }
@@ -304,7 +300,7 @@ static int set_up(struct berth_tier *tier, berth_tier_id id, const struct berth_
     r = open_window(dax, id, chunk, why, why_size);
     if (r < 0)
         return r;
-    r = berth__tier_file_enter(tier, id, config, fd, chunk, why, why_size);
+    r = berth__tier_file_enter(tier, id, config, fd, &dax->chunks, why, why_size);
     if (r < 0) {
         berth__chunks_done(&dax->chunks);
         return r;

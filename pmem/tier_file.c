@@ -328,8 +328,8 @@ static void say_window_is_small(const struct berth_tier *tier, berth_tier_id id,
 }
 
 int berth__tier_file_enter(struct berth_tier *tier, berth_tier_id id,
-                           const struct berth_tier_config *config, int fd, size_t foreign_piece,
-                           char *why, size_t why_size)
+                           const struct berth_tier_config *config, int fd,
+                           struct berth_chunks *foreign, char *why, size_t why_size)
 {
     struct berth_tier_file *file = &files[id];
     int r = berth__page_set_init(&file->committed, berth__window_size(id));
@@ -349,8 +349,11 @@ int berth__tier_file_enter(struct berth_tier *tier, berth_tier_id id,
     file->fork = config->fork;
     file->fork_copy_max = config->fork_copy_max;
     file->tier = tier;
-    file->is_foreign = foreign_piece > 0;
-    file->piece = foreign_piece > 0 ? foreign_piece : BERTH_OS_PAGE;
+    file->is_foreign = foreign != NULL;
+    file->chunks = foreign;
+    file->piece = foreign ? (size_t)1 << foreign->shift : BERTH_OS_PAGE;
+    if (foreign)
+        foreign->committed = &file->committed;
     atomic_store_explicit(&file_made[id], true, memory_order_release);
     return 0;
 }
@@ -390,7 +393,7 @@ static int make_file(struct berth_tier *tier, berth_tier_id id,
     if (r < 0)
         snprintf(why, why_size, "no addresses are left for it in this process");
     else
-        r = berth__tier_file_enter(tier, id, config, fd, 0, why, why_size);
+        r = berth__tier_file_enter(tier, id, config, fd, NULL, why, why_size);
     if (r < 0) {
         close(fd);
         return r;

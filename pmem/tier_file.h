@@ -14,6 +14,7 @@
 #define BERTH_PMEM_TIER_FILE_H
 
 #include "alloc/tier_ops.h"
+#include "pmem/chunks.h"
 #include "pmem/page_set.h"
 
 #include <stdbool.h>
@@ -35,6 +36,7 @@ struct berth_tier_file {
      * child's copy is a file in memory; from then on the tier is one of kind file there.
      */
     bool is_foreign;
+    struct berth_chunks *chunks; /* of a foreign one */
     size_t piece;   /* what is mapped and unmapped as a whole: an OS page, or a foreign one's */
     bool in_memory; /* this is such a child */
 };
@@ -46,12 +48,12 @@ struct berth_tier_file *berth__tier_file(berth_tier_id id);
 
 /*
  * For makers of tiers that are mapped shared: fills in the tier's entry, whose window is open, and
- * makes it known, so that forks copy the tier. `foreign_piece` is 0 for a file. 0 or -errno with
+ * makes it known, so that forks copy the tier. `foreign` is NULL for a file. 0 or -errno with
  * one sentence in `why`; `fd` stays the caller's then.
  */
 int berth__tier_file_enter(struct berth_tier *tier, berth_tier_id id,
-                           const struct berth_tier_config *config, int fd, size_t foreign_piece,
-                           char *why, size_t why_size);
+                           const struct berth_tier_config *config, int fd,
+                           struct berth_chunks *foreign, char *why, size_t why_size);
 /* In a forked child that has its copy: the tier is a file from now on. */
 void berth__tier_file_serve(struct berth_tier_file *file);
 /* Moves a descriptor out of the program's way. Returns the new one, or the old where it cannot. */

@@ -119,8 +119,6 @@ static int huge_commit(struct berth_tier *tier, void *address, size_t size)
     int saved_errno = errno;
     int r = berth__chunks_commit(&huge->chunks, address, size);
 
-    if (r == 0)
-        berth__page_set_add(&huge->file->committed, (uintptr_t)address - huge->file->base, size);
     errno = saved_errno;
     return r;
 }
@@ -131,8 +129,6 @@ static int huge_decommit(struct berth_tier *tier, void *address, size_t size)
     int saved_errno = errno;
     int r = berth__chunks_decommit(&huge->chunks, address, size);
 
-    if (r == 0)
-        berth__page_set_remove(&huge->file->committed, (uintptr_t)address - huge->file->base, size);
     errno = saved_errno;
     return r;
 }
@@ -227,7 +223,7 @@ static int set_up(struct berth_tier *tier, berth_tier_id id, const struct berth_
                                huge->page, size);
     if (r < 0)
         return refuse(r, "no addresses are left for it in this process");
-    r = berth__tier_file_enter(tier, id, config, fd, huge->page, why, why_size);
+    r = berth__tier_file_enter(tier, id, config, fd, &huge->chunks, why, why_size);
     if (r < 0)
         berth__chunks_done(&huge->chunks);
     return r;

@@ -3,6 +3,7 @@
 
 #include "alloc/log.h"
 #include "alloc/quantity.h"
+#include "alloc/stats.h"
 #include "pmem/arena.h"
 #include "pmem/huge_advice.h"
 #include "pmem/mempolicy.h"
@@ -288,6 +289,52 @@ static int make_numa(struct berth_tier *tier, berth_tier_id id,
     numa_describe(tier, text, sizeof(text));
     berth__log(BERTH_LOG_INFO, BERTH_TOPIC_TIER, "tier %s: %s", tier->name, text);
     return 0;
+}
+
+static bool is_strict(const struct berth_tier *tier)
+{
+    return tier->ops == &numa_ops && ((const struct numa_tier *)tier->state)->strict;
+}
+
+/* The nodes still come first. */
+static void let_go_elsewhere(const struct berth_tier *tier, berth_tier_id id)
+{
+    const struct numa_tier *numa = tier->state;
+    bool first_only;
+
+    if (berth__window_used(id) > 0)
+        berth__mempolicy_set((void *)berth__window_base(id), berth__window_used(id),
+                             &numa->choice.nodes, BERTH_NUMA_PREFERRED, &first_only);
+}
+
+void berth__tier_numa_before_fork(void)
+{
+    static _Atomic int said;
+
+    for (unsigned i = 0; i < berth__tier_count(); i++) {
+        const struct berth_tier *tier = berth__tier((berth_tier_id)i);
+        uint64_t reserved =
+            atomic_load_explicit(&berth__tier_stats[i].reserved, memory_order_relaxed);
+        struct berth_node_memory memory;
+
+        if (!is_strict(tier) || reserved == 0)
+            continue;
+        berth__node_memory_read(&((struct numa_tier *)tier->state)->choice.nodes, &memory);
+        if (memory.available >= margin_of(tier->state) + reserved)
+            continue;
+        let_go_elsewhere(tier, (berth_tier_id)i);
+        berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_FORK,
+                        "tier %s: node %s has no room for what a child copies; such pages lie "
+                        "elsewhere",
+                        tier->name, tier->nodes);
+    }
+}
+
+void berth__tier_numa_in_child(void)
+{
+    for (unsigned i = 0; i < berth__tier_count(); i++)
+        if (is_strict(berth__tier((berth_tier_id)i)))
+            let_go_elsewhere(berth__tier((berth_tier_id)i), (berth_tier_id)i);
 }
 
 void berth__tier_numa_register(void)

@@ -17,4 +17,12 @@
 
 void berth__tier_numa_register(void);
 
+/*
+ * A forked child and its parent copy each page that one of them writes, and no commit sees it.
+ * Where the nodes have no room for that, and in the child, what is there now may be copied to other
+ * nodes rather than end a process. In the parent before a fork; in the child.
+ */
+void berth__tier_numa_before_fork(void);
+void berth__tier_numa_in_child(void);
+
 #endif

@@ -7,6 +7,7 @@
  */
 #include "pmem/tier_numa.h"
 
+#include "pmem/arena.h"
 #include "pmem/host.h"
 #include "pmem/huge_advice.h"
 #include "pmem/window.h"
@@ -295,6 +296,26 @@ static void pages_that_cannot_be_had_are_given_back(void **state)
     assert_int_equal(resident(p, 4 * MIB), 4 * MIB / BERTH_OS_PAGE);
 }
 
+/* What parent and child copy after a fork is asked for by no commit. */
+static void a_fork_without_room_for_copies_lets_pages_go_elsewhere(void **state)
+{
+    berth_tier_id id = make_strict("forked", 500);
+    unsigned long nodes;
+    char *p = berth__arena_alloc(id, 4 * MIB, 1, false);
+
+    (void)state;
+    assert_non_null(p);
+    memset(p, 1, 4 * MIB);
+    assert_int_equal(machine_policy(&nodes), MPOL_BIND);
+    berth__tier_numa_before_fork();
+    assert_int_equal(machine_policy(&nodes), MPOL_BIND);
+    machine_node(0, 512, 25);
+    berth__tier_numa_before_fork();
+    assert_int_equal(machine_policy(&nodes), MPOL_PREFERRED);
+    assert_int_equal(nodes, 1);
+    berth__arena_free(id, p, berth__arena_held(p));
+}
+
 static void the_policy_of_the_thread_stays(void **state)
 {
     unsigned long one = 1, mask[64] = {0};
@@ -385,6 +406,7 @@ int main(void)
         TEST(readings_are_spared_only_while_there_is_plenty),
         TEST(much_too_much_is_refused_before_a_page_is_taken),
         TEST(pages_that_cannot_be_had_are_given_back),
+        TEST(a_fork_without_room_for_copies_lets_pages_go_elsewhere),
         TEST(the_policy_of_the_thread_stays),
         TEST(huge_pages_come_on_request),
     };
