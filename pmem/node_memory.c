@@ -11,7 +11,8 @@
 
 /* A list of 1024 nodes with gaps, which is what a kernel can have. */
 #define LIST_MAX 8192
-#define MEMINFO_MAX 4096
+/* Small: threads with the smallest stack come here. What is asked for stands at the beginning. */
+#define MEMINFO_MAX 1024
 
 void berth__node_memory_all(struct berth_node_set *ret)
 {

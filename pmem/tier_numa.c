@@ -6,6 +6,7 @@
 #include "alloc/stats.h"
 #include "pmem/arena.h"
 #include "pmem/huge_advice.h"
+#include "pmem/memory_limit.h"
 #include "pmem/mempolicy.h"
 #include "pmem/node_memory.h"
 #include "pmem/table.h"
@@ -65,6 +66,16 @@ static uint64_t margin_of(const struct numa_tier *numa)
     return margin < MARGIN_MAX ? margin : MARGIN_MAX;
 }
 
+/* What the nodes have, or what the process may have, whichever is less. */
+static void read_left(const struct numa_tier *numa, struct berth_node_memory *ret)
+{
+    uint64_t left = berth__memory_limit_left();
+
+    berth__node_memory_read(&numa->choice.nodes, ret);
+    if (left < ret->available)
+        ret->available = left;
+}
+
 /* Whether the nodes have room for `size` bytes, which are counted in `taking` already. */
 static bool has_room(struct numa_tier *numa, size_t size)
 {
@@ -74,7 +85,7 @@ static bool has_room(struct numa_tier *numa, size_t size)
     if (now_ms() < atomic_load(&numa->credit_end_ms) &&
         atomic_fetch_sub(&numa->credit, (int64_t)size) >= (int64_t)size)
         return true;
-    berth__node_memory_read(&numa->choice.nodes, &memory);
+    read_left(numa, &memory);
     if (memory.available < need) {
         atomic_store(&numa->credit_end_ms, 0);
         return false;
@@ -120,7 +131,7 @@ static bool is_hopeless(const struct numa_tier *numa, size_t size)
 {
     struct berth_node_memory memory;
 
-    berth__node_memory_read(&numa->choice.nodes, &memory);
+    read_left(numa, &memory);
     return memory.available < margin_of(numa) + size;
 }
 

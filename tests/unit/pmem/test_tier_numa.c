@@ -10,6 +10,7 @@
 #include "pmem/arena.h"
 #include "pmem/host.h"
 #include "pmem/huge_advice.h"
+#include "pmem/memory_limit.h"
 #include "pmem/window.h"
 #include "tests/unit/pmem/machine_fixture.h"
 
@@ -279,6 +280,22 @@ static void much_too_much_is_refused_before_a_page_is_taken(void **state)
     assert_int_equal(resident(p, 16 * MIB), 0);
 }
 
+static void a_limit_of_the_process_counts_as_a_full_node(void **state)
+{
+    berth_tier_id id = make_strict("limited", 500);
+    char *p = carve(id, 64 * MIB, BERTH_OS_PAGE);
+
+    (void)state;
+    machine_file("groups", "0::/\n");
+    machine_file("fs/cgroup/memory.max", "%zu\n", 64 * MIB);
+    machine_file("fs/cgroup/memory.current", "%zu\n", 30 * MIB);
+    berth__memory_limit_groups = "groups";
+    assert_int_equal(map(id, p, 64 * MIB), 0);
+    assert_int_equal(commit(id, p, 16 * MIB), -ENOMEM);
+    assert_int_equal(commit(id, p, 8 * MIB), 0);
+    berth__memory_limit_groups = "../proc/self/cgroup";
+}
+
 static void pages_that_cannot_be_had_are_given_back(void **state)
 {
     berth_tier_id id = make_strict("broken", 500);
@@ -405,6 +422,7 @@ int main(void)
         TEST(a_full_node_is_seen_at_commit),
         TEST(readings_are_spared_only_while_there_is_plenty),
         TEST(much_too_much_is_refused_before_a_page_is_taken),
+        TEST(a_limit_of_the_process_counts_as_a_full_node),
         TEST(pages_that_cannot_be_had_are_given_back),
         TEST(a_fork_without_room_for_copies_lets_pages_go_elsewhere),
         TEST(the_policy_of_the_thread_stays),
