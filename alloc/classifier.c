@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/classifier.h"
+
+#include "alloc/classifier_parts.h"
+#include "alloc/log.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* The first judgement comes after so many births, and later ones at least so far apart: fewer tell
+ * nothing of what repeats. */
+#define JUDGEMENT_BIRTHS 8
+/* However many births there were, so many are enough for another look at the live blocks. */
+#define JUDGEMENT_BIRTHS_MAX 4096
+
+extern BERTH_SHARED struct berth_classifier berth__classifiers[2];
+struct berth_classifier berth__classifiers[2];
+
+struct berth_classifier *berth__classifier(enum berth_side side)
+{
+    return &berth__classifiers[side == BERTH_SIDE_DEVICE];
+}
+
+bool berth__classifier_is_on(const struct berth_classifier *classifier)
+{
+    return atomic_load_explicit(&classifier->ops, memory_order_relaxed) != NULL;
+}
+
+void berth__classifier_start(enum berth_side side, const struct berth_classifier_ops *ops)
+{
+    struct berth_classifier *classifier = berth__classifier(side);
+
+    if (!berth__class_tables_make(classifier))
+        return;
+    atomic_store_explicit(&classifier->next_judgement, JUDGEMENT_BIRTHS, memory_order_relaxed);
+    atomic_store_explicit(&classifier->next_step, 1, memory_order_relaxed);
+    atomic_store_explicit(&classifier->ops, ops, memory_order_release);
+}
+
+static uint32_t count(_Atomic uint32_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+enum berth_tag berth__classifier_guess(struct berth_classifier *classifier, size_t size,
+                                       const void *caller, berth_site_id site)
+{
+    uint32_t family = berth__class_family(classifier, caller);
+    struct berth_class_key *key =
+        berth__class_key(classifier, berth__class_key_id(family, size, site), false);
+    unsigned growths;
+    uint32_t births, deaths;
+
+    if (berth__class_grows(classifier, family, size, &growths))
+        return BERTH_TAG_KV;
+    if (!key)
+        return BERTH_TAG_UNTAGGED;
+    births = count(&key->births);
+    deaths = count(&key->deaths);
+    /* Of a path whose blocks were all found to be the same, the next one is that, too. */
+    for (unsigned tag = BERTH_TAG_WEIGHT; tag < BERTH_TAG_COUNT && site != 0; tag++)
+        if (count(&key->finals[tag]) > 0 && count(&key->finals[tag]) + deaths >= births &&
+            deaths <= count(&key->finals[tag]))
+            return (enum berth_tag)tag;
+    /* Two that went, and most of all: what comes now will go as well. */
+    if (deaths >= 2 && deaths * 2 >= births)
+        return count(&key->instant) * 2 > deaths ? BERTH_TAG_WORKSPACE : BERTH_TAG_ACTIVATION;
+    return BERTH_TAG_UNTAGGED;
+}
+
+static void block_fill(struct berth_class_block *block, const struct berth_class_birth *birth)
+{
+    bool is_guess = birth->tagged_by == BERTH_TAGGED_CLASSIFIER;
+
+    block->tag = (uint8_t)birth->tag;
+    block->told = is_guess ? BERTH_TAG_UNTAGGED : (uint8_t)birth->tag;
+    block->told_by = (uint8_t)birth->tagged_by;
+    block->level = is_guess ? BERTH_CLASS_GUESSED : BERTH_CLASS_UNKNOWN;
+    block->reason = !is_guess                           ? BERTH_REASON_NONE
+                    : birth->tag == BERTH_TAG_KV        ? BERTH_REASON_GROWING
+                    : birth->tag == BERTH_TAG_WORKSPACE ? BERTH_REASON_IN_OPERATOR
+                    : birth->tag == BERTH_TAG_WEIGHT    ? BERTH_REASON_REPEATED
+                                                        : BERTH_REASON_IN_STEP;
+    block->changes = 0;
+    block->looks = block->compared = 0;
+    block->looked_at = block->changed = block->rewritten = 0;
+    block->size = birth->size;
+}
+
+uint32_t berth__classifier_born(struct berth_classifier *classifier,
+                                const struct berth_class_birth *birth)
+{
+    uint32_t family = berth__class_family(classifier, birth->caller);
+    struct berth_class_family *families =
+        atomic_load_explicit(&classifier->families, memory_order_acquire);
+    uint64_t id = berth__class_key_id(family, birth->size, birth->site);
+    struct berth_class_key *key = berth__class_key(classifier, id, true);
+    uint64_t number = atomic_fetch_add_explicit(&classifier->births, 1, memory_order_relaxed) + 1;
+    uint64_t family_birth =
+        atomic_fetch_add_explicit(&families[family].births, 1, memory_order_relaxed) + 1;
+    uint32_t block_number = berth__class_block_take(classifier);
+    struct berth_class_block *block;
+
+    key->size = birth->size;
+    key->family = family;
+    key->last_birth = number;
+    atomic_fetch_add_explicit(&key->births, 1, memory_order_relaxed);
+    if (!block_number)
+        return 0;
+    block = berth__class_block(classifier, block_number);
+    block_fill(block, birth);
+    block->birth = number;
+    block->family_birth = family_birth;
+    block->step = berth__class_load(&classifier->steps);
+    block->key = id;
+    block->key_at = (uint32_t)(key - atomic_load_explicit(&classifier->keys, memory_order_relaxed));
+    block->family = family;
+    atomic_store_explicit(&block->address, birth->address, memory_order_release);
+    return block_number;
+}
+
+/* What the block's key learns from its death. */
+static void key_died(struct berth_classifier *classifier, const struct berth_class_block *block)
+{
+    struct berth_class_key *key = &atomic_load_explicit(
+        &classifier->keys, memory_order_relaxed)[block->key_at % BERTH_CLASS_KEYS];
+    uint64_t none = 0;
+
+    if (key->id != block->key)
+        return;
+    atomic_fetch_add_explicit(&key->deaths, 1, memory_order_relaxed);
+    if (berth__class_load(&classifier->births) == block->birth)
+        atomic_fetch_add_explicit(&key->instant, 1, memory_order_relaxed);
+    atomic_compare_exchange_strong_explicit(&key->first_dead, &none, block->birth,
+                                            memory_order_relaxed, memory_order_relaxed);
+}
+
+void berth__classifier_died(struct berth_classifier *classifier, uint32_t number)
+{
+    struct berth_class_block *block = berth__class_block(classifier, number);
+
+    if (!block ||
+        atomic_exchange_explicit(&block->address, (uintptr_t)0, memory_order_acq_rel) == 0)
+        return;
+    key_died(classifier, block);
+    berth__class_block_give(classifier, number);
+}
+
+void berth__classifier_resized(struct berth_classifier *classifier, uint32_t number, size_t size)
+{
+    struct berth_class_block *block = berth__class_block(classifier, number);
+
+    if (block)
+        atomic_store_explicit(&block->size, size, memory_order_relaxed);
+}
+
+/* How long until the next judgement: judging costs in proportion to the live blocks. */
+static uint64_t births_until_next(const struct berth_judgement *judgement)
+{
+    uint64_t since = judgement->births - judgement->boundary;
+    uint64_t births = since / 4 < JUDGEMENT_BIRTHS_MAX ? since / 4 : JUDGEMENT_BIRTHS_MAX;
+
+    if (births < judgement->count / 4)
+        births = judgement->count / 4;
+    return births < JUDGEMENT_BIRTHS ? JUDGEMENT_BIRTHS : births;
+}
+
+static void sift_down(struct berth_class_seen *seen, uint32_t at, uint32_t end)
+{
+    for (uint32_t child = 2 * at + 1; child < end; at = child, child = 2 * at + 1) {
+        struct berth_class_seen swapped = seen[at];
+
+        if (child + 1 < end && seen[child].birth < seen[child + 1].birth)
+            child++;
+        if (seen[at].birth >= seen[child].birth)
+            return;
+        seen[at] = seen[child];
+        seen[child] = swapped;
+    }
+}
+
+/* A heap sort: the C library's may call malloc. */
+static void sort_by_birth(struct berth_class_seen *seen, uint32_t length)
+{
+    for (uint32_t i = length / 2; i-- > 0;)
+        sift_down(seen, i, length);
+    for (uint32_t end = length; end > 1; end--) {
+        struct berth_class_seen last = seen[0];
+
+        seen[0] = seen[end - 1];
+        seen[end - 1] = last;
+        sift_down(seen, 0, end - 1);
+    }
+}
+
+/* Lists the live blocks by birth. */
+static void collect(struct berth_judgement *judgement, uint32_t blocks)
+{
+    for (uint32_t number = 1; number <= blocks; number++) {
+        struct berth_class_block *block = berth__class_block(judgement->classifier, number);
+        struct berth_class_seen *seen = &judgement->seen[judgement->count];
+
+        if (!block || atomic_load_explicit(&block->address, memory_order_acquire) == 0)
+            continue;
+        *seen = (struct berth_class_seen){block->birth, block->family_birth, block->size, number,
+                                          block->family};
+        judgement->count++;
+    }
+    sort_by_birth(judgement->seen, judgement->count);
+}
+
+static void apply(struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                  const struct berth_verdict *verdict)
+{
+    struct berth_classifier *classifier = judgement->classifier;
+    const struct berth_classifier_ops *ops =
+        atomic_load_explicit(&classifier->ops, memory_order_relaxed);
+    struct berth_class_block *block = berth__class_block(classifier, seen->number);
+    uintptr_t address = block->address;
+    struct berth_class_key *key;
+
+    if (verdict->level <= (enum berth_class_level)block->level || address == 0 ||
+        block->birth != seen->birth)
+        return;
+    block->level = (uint8_t)verdict->level;
+    block->reason = (uint8_t)verdict->reason;
+    key = berth__class_key(classifier, block->key, false);
+    if (key && verdict->level == BERTH_CLASS_FINAL)
+        atomic_fetch_add_explicit(&key->finals[verdict->tag], 1, memory_order_relaxed);
+    if (verdict->tag == (enum berth_tag)block->tag)
+        return;
+    block->tag = (uint8_t)verdict->tag;
+    block->changes++;
+    ops->retag(address, seen->number, verdict->tag);
+}
+
+static void judge_all(struct berth_judgement *judgement, uint32_t blocks)
+{
+    collect(judgement, blocks);
+    berth__class_phase(judgement);
+    for (uint32_t i = 0; i < judgement->count; i++) {
+        const struct berth_class_block *block =
+            berth__class_block(judgement->classifier, judgement->seen[i].number);
+        struct berth_verdict verdict = {BERTH_TAG_UNTAGGED, BERTH_CLASS_UNKNOWN, BERTH_REASON_NONE};
+
+        if (block->level == BERTH_CLASS_FINAL || block->told != BERTH_TAG_UNTAGGED)
+            continue;
+        berth__class_verdict(judgement, &judgement->seen[i], &verdict);
+        apply(judgement, &judgement->seen[i], &verdict);
+    }
+    berth__class_growth_note(judgement);
+    atomic_store_explicit(&judgement->classifier->next_judgement,
+                          judgement->births + births_until_next(judgement), memory_order_relaxed);
+}
+
+/* One mapping for all that a judgement works with. */
+static void judge(struct berth_classifier *classifier)
+{
+    uint32_t blocks = count(&classifier->block_count);
+    uint64_t room = 64;
+    size_t seen_size = (size_t)blocks * sizeof(struct berth_class_seen);
+    size_t numbers_size = (size_t)BERTH_CLASS_KEYS * sizeof(uint64_t);
+    size_t size;
+    char *scratch;
+
+    while (room < 2 * ((uint64_t)blocks + BERTH_CLASS_KEYS))
+        room *= 2;
+    size = numbers_size + room * sizeof(uint64_t) + seen_size;
+    scratch = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    if (scratch == MAP_FAILED)
+        return;
+    judge_all(
+        &(struct berth_judgement){
+            .classifier = classifier,
+            .numbers = (uint64_t *)(void *)scratch,
+            .sizes = (uint64_t *)(void *)(scratch + numbers_size),
+            .sizes_room = room,
+            .seen = (struct berth_class_seen *)(void *)(scratch + numbers_size +
+                                                        room * sizeof(uint64_t)),
+            .births = berth__class_load(&classifier->births),
+            .steps = berth__class_load(&classifier->steps),
+        },
+        blocks);
+    munmap(scratch, size);
+}
+
+void berth__classifier_judge(struct berth_classifier *classifier)
+{
+    int saved_errno = errno;
+    int own = (int)getpid();
+    int there = atomic_load_explicit(&classifier->judge, memory_order_relaxed);
+
+    /* A child may have been forked while its parent judged: that judge is not in this process. */
+    if (berth__classifier_is_on(classifier) && there != own &&
+        atomic_compare_exchange_strong_explicit(&classifier->judge, &there, own,
+                                                memory_order_acquire, memory_order_relaxed)) {
+        judge(classifier);
+        atomic_store_explicit(&classifier->judge, 0, memory_order_release);
+    }
+    errno = saved_errno;
+}
+
+void berth__classifier_tend(struct berth_classifier *classifier)
+{
+    if (BERTH_UNLIKELY(berth__class_load(&classifier->births) >=
+                       berth__class_load(&classifier->next_judgement)))
+        berth__classifier_judge(classifier);
+}
+
+static void step(struct berth_classifier *classifier)
+{
+    uint64_t none = 0;
+    uint64_t number;
+
+    if (!berth__classifier_is_on(classifier))
+        return;
+    /* One more than the births, so that it is not 0: the boundary is before the first step. */
+    atomic_compare_exchange_strong_explicit(&classifier->first_step_birth, &none,
+                                            berth__class_load(&classifier->births) + 1,
+                                            memory_order_relaxed, memory_order_relaxed);
+    number = atomic_fetch_add_explicit(&classifier->steps, 1, memory_order_relaxed) + 1;
+    if (number < berth__class_load(&classifier->next_step))
+        return;
+    /* Each of the first, then ever fewer: what is to be known is known after a few. */
+    atomic_store_explicit(&classifier->next_step, number < 4 ? number + 1 : number + number / 4,
+                          memory_order_relaxed);
+    berth__classifier_judge(classifier);
+}
+
+void berth__classifier_step(void)
+{
+    step(berth__classifier(BERTH_SIDE_HOST));
+    step(berth__classifier(BERTH_SIDE_DEVICE));
+}

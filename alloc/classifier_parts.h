@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The classifier's own records; for alloc/classifier*.c alone.
+ */
+#ifndef BERTH_ALLOC_CLASSIFIER_PARTS_H
+#define BERTH_ALLOC_CLASSIFIER_PARTS_H
+
+#include "alloc/classifier.h"
+
+#include <stdatomic.h>
+
+/* Why a block has its class; the texts are classifier_why.c's. */
+enum berth_class_reason {
+    BERTH_REASON_NONE,
+    BERTH_REASON_READ_ONLY,   /* old, not written since the boundary */
+    BERTH_REASON_QUIET,       /* the same, where no steps were seen */
+    BERTH_REASON_TRAINED,     /* old, rewritten, with gradients */
+    BERTH_REASON_REUSED,      /* lives across steps, rewritten in place */
+    BERTH_REASON_APPENDED,    /* lives across steps, written piece by piece */
+    BERTH_REASON_KEPT,        /* made in a step, lives across steps */
+    BERTH_REASON_GROWING,     /* replaced by larger ones step by step */
+    BERTH_REASON_COLLECTED,   /* each step adds one, none goes */
+    BERTH_REASON_LATE,        /* made after the boundary, never written since */
+    BERTH_REASON_STATE,       /* made in a step, rewritten, as large as a weight */
+    BERTH_REASON_IN_STEP,     /* its key's blocks go within a step */
+    BERTH_REASON_IN_OPERATOR, /* its key's blocks go before the next birth */
+    BERTH_REASON_REPEATED,    /* its key's blocks had this class */
+    BERTH_REASON_COUNT
+};
+
+/* Words are written once by who makes the family, `id` last. */
+struct berth_class_family {
+    _Atomic uintptr_t id; /* 0 = free */
+    _Atomic uint64_t births;
+};
+
+/* Families beyond this share the record at 0: programs have as many as they have calls of malloc
+ * that ask for large blocks. */
+#define BERTH_CLASS_FAMILIES 1024u
+
+/*
+ * Hints: a key's record may be taken over by another key, and two threads may then both write; what
+ * comes of it is one doubtful judgement.
+ */
+struct berth_class_key {
+    _Atomic uint64_t id; /* a hash of the key; 0 = free */
+    _Atomic uint64_t size;
+    _Atomic uint64_t last_birth, first_dead; /* births' numbers; 0 = none */
+    _Atomic uint32_t family;
+    _Atomic uint32_t births, deaths, instant; /* instant: died before the next birth */
+    _Atomic uint32_t finals[BERTH_TAG_COUNT]; /* blocks that were judged for good */
+    _Atomic uint8_t appended;                 /* one of its blocks was seen to be appended to */
+};
+
+/* Beyond this, the key that was not used for longest makes room. */
+#define BERTH_CLASS_KEYS 65536u
+#define BERTH_CLASS_KEY_PROBES 8u
+
+/*
+ * A live block. Written by its owner before `address`; the judge's part by who judges. A record is
+ * used again for another block: who reads it checks `birth` before and after.
+ */
+struct berth_class_block {
+    _Atomic uintptr_t address; /* 0 = free */
+    _Atomic uint64_t size;
+    _Atomic uint64_t birth, family_birth, step;
+    _Atomic uint64_t key;
+    _Atomic uint32_t key_at, family;
+    _Atomic uint32_t next_free;
+    _Atomic uint8_t tag, told, told_by, level, reason, changes;
+    /* The judge's. */
+    uint8_t looks, compared;
+    uint64_t looked_at; /* births and steps so far, mixed, so that progress is seen */
+    uint64_t changed, rewritten;
+    uint16_t words[BERTH_LOOK_WORDS];
+};
+
+#define BERTH_CLASS_CHUNK 2048u
+#define BERTH_CLASS_CHUNKS 2048u
+/* Blocks beyond this (4 million of at least the record threshold) are not classified. */
+#define BERTH_CLASS_BLOCKS (BERTH_CLASS_CHUNK * BERTH_CLASS_CHUNKS)
+
+/* Equal blocks that lived together at the last judgement: caches that grow are seen by them. */
+struct berth_class_group {
+    uint64_t size;
+    uint64_t difference; /* by which it grows; 0 = not known yet */
+    uint32_t family, count, growths;
+    uint32_t unseen; /* judgements since */
+};
+#define BERTH_CLASS_GROUPS 32u
+
+/* What growing caches will ask for next: read without a lock, as a hint. */
+struct berth_class_growth {
+    _Atomic uint64_t size, difference;
+    _Atomic uint32_t family, growths;
+};
+
+struct berth_classifier {
+    const struct berth_classifier_ops *_Atomic ops; /* NULL = off */
+    _Atomic uint64_t births, next_judgement;
+    _Atomic uint64_t steps, first_step_birth, next_step;
+    _Atomic int judge; /* the process whose thread judges; 0 = none */
+    _Atomic uint64_t free_head;
+    _Atomic uint32_t block_count; /* ever made */
+    _Atomic(struct berth_class_block *) chunks[BERTH_CLASS_CHUNKS];
+    _Atomic(struct berth_class_family *) families;
+    _Atomic(struct berth_class_key *) keys;
+    struct berth_class_group groups[BERTH_CLASS_GROUPS]; /* the judge's */
+    struct berth_class_growth growths[BERTH_CLASS_GROUPS];
+    _Atomic uint32_t growth_count;
+};
+
+/* classifier_key.c */
+bool berth__class_tables_make(struct berth_classifier *classifier);
+uint32_t berth__class_family(struct berth_classifier *classifier, const void *caller);
+uint64_t berth__class_key_id(uint32_t family, uint64_t size, berth_site_id site);
+/* NULL when there is none; `make` takes one over. */
+struct berth_class_key *berth__class_key(struct berth_classifier *classifier, uint64_t id,
+                                         bool make);
+
+/* classifier_block.c */
+struct berth_class_block *berth__class_block(struct berth_classifier *classifier, uint32_t number);
+uint32_t berth__class_block_take(struct berth_classifier *classifier);
+void berth__class_block_give(struct berth_classifier *classifier, uint32_t number);
+
+/* A live block as the judge saw it. */
+struct berth_class_seen {
+    uint64_t birth, family_birth, size;
+    uint32_t number, family;
+};
+
+/* What the judge works with; the arrays are mapped for one judgement. */
+struct berth_judgement {
+    struct berth_classifier *classifier;
+    struct berth_class_seen *seen; /* by birth */
+    uint32_t count;
+    uint64_t births, steps;
+    /* The phase. */
+    bool is_steady;    /* steps have begun */
+    bool is_settled;   /* as many births since the boundary as before */
+    bool only_main;    /* weights come from the main family */
+    uint32_t main;     /* the main family */
+    uint64_t boundary; /* the last birth before the steps */
+    uint64_t births_per_step, steps_seen;
+    /* A set of the sizes that steps make, open addressing; room is a power of two. */
+    uint64_t *sizes;
+    uint64_t sizes_room;
+    uint64_t *numbers; /* room for a number per key */
+};
+
+/* classifier_phase.c: fills the phase from `seen` and the keys. */
+void berth__class_phase(struct berth_judgement *judgement);
+/* classifier_growth.c: notes groups of equal young blocks, and says which blocks grow. */
+void berth__class_growth_note(struct berth_judgement *judgement);
+bool berth__class_grows(const struct berth_classifier *classifier, uint32_t family, uint64_t size,
+                        unsigned *ret_growths);
+
+struct berth_verdict {
+    enum berth_tag tag;
+    enum berth_class_level level; /* UNKNOWN: nothing can be said */
+    enum berth_class_reason reason;
+};
+/* classifier_verdict.c: looks at the block if that may tell, and says what it is. */
+void berth__class_verdict(struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                          struct berth_verdict *ret);
+bool berth__class_has_size(const struct berth_judgement *judgement, uint64_t size);
+
+static inline uint64_t berth__class_load(const _Atomic uint64_t *value)
+{
+    return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+static inline uint64_t berth__class_mix(uint64_t value)
+{
+    value ^= value >> 32;
+    value *= 0x9e3779b97f4a7c15u;
+    return value ^ value >> 29;
+}
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A class in words, for `berth explain` and the debug log.
+ */
+#include "alloc/classifier_parts.h"
+
+#include <stdio.h>
+
+static const char *const level_names[BERTH_CLASS_LEVELS] = {
+    [BERTH_CLASS_UNKNOWN] = "unknown",
+    [BERTH_CLASS_GUESSED] = "guessed",
+    [BERTH_CLASS_TENTATIVE] = "tentative",
+    [BERTH_CLASS_FINAL] = "final",
+};
+
+static const char *const reasons[BERTH_REASON_COUNT] = {
+    [BERTH_REASON_NONE] = "nothing is known yet",
+    [BERTH_REASON_READ_ONLY] = "there before the first step, and not written since",
+    [BERTH_REASON_QUIET] = "filled, and not written since; no steps were seen",
+    [BERTH_REASON_TRAINED] =
+        "there before the first step, and rewritten; steps make blocks of its size, its gradients",
+    [BERTH_REASON_REUSED] = "alive across steps, and its content is replaced again and again",
+    [BERTH_REASON_APPENDED] = "alive across steps, and written piece by piece",
+    [BERTH_REASON_KEPT] = "made in a step, and alive across steps",
+    [BERTH_REASON_GROWING] = "step by step, as many larger blocks take the place of the last",
+    [BERTH_REASON_COLLECTED] = "steps add blocks of its kind, and none goes",
+    [BERTH_REASON_LATE] = "made after the first step, alive across steps, and not written since",
+    [BERTH_REASON_STATE] = "made in a step, rewritten, and as large as a weight: a gradient or an "
+                           "optimiser's state",
+    [BERTH_REASON_IN_STEP] = "blocks of its kind go within a step",
+    [BERTH_REASON_IN_OPERATOR] = "blocks of its kind go before the next is made",
+    [BERTH_REASON_REPEATED] = "blocks of its call path were found to be this",
+};
+
+const char *berth__class_level_name(enum berth_class_level level)
+{
+    return level < BERTH_CLASS_LEVELS ? level_names[level] : NULL;
+}
+
+bool berth__classifier_view(struct berth_classifier *classifier, uint32_t number,
+                            struct berth_class_view *ret, char *why, size_t why_size)
+{
+    const struct berth_class_block *block = berth__class_block(classifier, number);
+
+    if (!block || atomic_load_explicit(&block->address, memory_order_acquire) == 0)
+        return false;
+    ret->tag = (enum berth_tag)block->tag;
+    ret->level = (enum berth_class_level)block->level;
+    ret->changes = block->changes;
+    ret->size = block->size;
+    ret->told = (enum berth_tag)block->told;
+    snprintf(why, why_size, "%s", reasons[block->reason]);
+    return true;
+}
