@@ -8,9 +8,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* The first judgement comes after so many births, and later ones at least so far apart: fewer tell
- * nothing of what repeats. */
-#define JUDGEMENT_BIRTHS 8
 /* However many births there were, so many are enough for another look at the live blocks. */
 #define JUDGEMENT_BIRTHS_MAX 4096
 
@@ -33,7 +30,8 @@ void berth__classifier_start(enum berth_side side, const struct berth_classifier
 
     if (!berth__class_tables_make(classifier))
         return;
-    atomic_store_explicit(&classifier->next_judgement, JUDGEMENT_BIRTHS, memory_order_relaxed);
+    atomic_store_explicit(&classifier->next_judgement, BERTH_CLASS_JUDGEMENT_BIRTHS,
+                          memory_order_relaxed);
     atomic_store_explicit(&classifier->next_step, 1, memory_order_relaxed);
     atomic_store_explicit(&classifier->ops, ops, memory_order_release);
 }
@@ -75,7 +73,7 @@ static void block_fill(struct berth_class_block *block, const struct berth_class
 
     block->tag = (uint8_t)birth->tag;
     block->told = is_guess ? BERTH_TAG_UNTAGGED : (uint8_t)birth->tag;
-    block->told_by = (uint8_t)birth->tagged_by;
+    block->noted = (uint8_t)birth->noted;
     block->level = is_guess ? BERTH_CLASS_GUESSED : BERTH_CLASS_UNKNOWN;
     block->reason = !is_guess                           ? BERTH_REASON_NONE
                     : birth->tag == BERTH_TAG_KV        ? BERTH_REASON_GROWING
@@ -86,6 +84,7 @@ static void block_fill(struct berth_class_block *block, const struct berth_class
     block->looks = block->compared = 0;
     block->looked_at = block->changed = block->rewritten = 0;
     block->size = birth->size;
+    block->held = birth->held;
 }
 
 uint32_t berth__classifier_born(struct berth_classifier *classifier,
@@ -125,12 +124,15 @@ static void key_died(struct berth_classifier *classifier, const struct berth_cla
 {
     struct berth_class_key *key = &atomic_load_explicit(
         &classifier->keys, memory_order_relaxed)[block->key_at % BERTH_CLASS_KEYS];
-    uint64_t none = 0;
+    uint64_t none = 0, lived;
 
     if (key->id != block->key)
         return;
+    lived = berth__class_load(&classifier->births) - block->birth;
+    if (lived > berth__class_load(&key->longest))
+        atomic_store_explicit(&key->longest, lived, memory_order_relaxed);
     atomic_fetch_add_explicit(&key->deaths, 1, memory_order_relaxed);
-    if (berth__class_load(&classifier->births) == block->birth)
+    if (lived == 0)
         atomic_fetch_add_explicit(&key->instant, 1, memory_order_relaxed);
     atomic_compare_exchange_strong_explicit(&key->first_dead, &none, block->birth,
                                             memory_order_relaxed, memory_order_relaxed);
@@ -147,12 +149,15 @@ void berth__classifier_died(struct berth_classifier *classifier, uint32_t number
     berth__class_block_give(classifier, number);
 }
 
-void berth__classifier_resized(struct berth_classifier *classifier, uint32_t number, size_t size)
+void berth__classifier_resized(struct berth_classifier *classifier, uint32_t number, size_t size,
+                               size_t held)
 {
     struct berth_class_block *block = berth__class_block(classifier, number);
 
-    if (block)
-        atomic_store_explicit(&block->size, size, memory_order_relaxed);
+    if (!block)
+        return;
+    atomic_store_explicit(&block->held, held, memory_order_relaxed);
+    atomic_store_explicit(&block->size, size, memory_order_relaxed);
 }
 
 /* How long until the next judgement: judging costs in proportion to the live blocks. */
@@ -163,7 +168,7 @@ static uint64_t births_until_next(const struct berth_judgement *judgement)
 
     if (births < judgement->count / 4)
         births = judgement->count / 4;
-    return births < JUDGEMENT_BIRTHS ? JUDGEMENT_BIRTHS : births;
+    return births < BERTH_CLASS_JUDGEMENT_BIRTHS ? BERTH_CLASS_JUDGEMENT_BIRTHS : births;
 }
 
 static void sift_down(struct berth_class_seen *seen, uint32_t at, uint32_t end)
@@ -211,7 +216,7 @@ static void collect(struct berth_judgement *judgement, uint32_t blocks)
 }
 
 static void apply(struct berth_judgement *judgement, const struct berth_class_seen *seen,
-                  const struct berth_verdict *verdict)
+                  const struct berth_class_verdict *verdict)
 {
     struct berth_classifier *classifier = judgement->classifier;
     const struct berth_classifier_ops *ops =
@@ -219,30 +224,36 @@ static void apply(struct berth_judgement *judgement, const struct berth_class_se
     struct berth_class_block *block = berth__class_block(classifier, seen->number);
     uintptr_t address = block->address;
     struct berth_class_key *key;
+    enum berth_tag was;
 
     if (verdict->level <= (enum berth_class_level)block->level || address == 0 ||
         block->birth != seen->birth)
         return;
+    was = (enum berth_tag)block->tag;
+    block->tag = (uint8_t)verdict->tag;
     block->level = (uint8_t)verdict->level;
     block->reason = (uint8_t)verdict->reason;
+    if (berth__log_enabled(BERTH_LOG_DEBUG, BERTH_TOPIC_CLASSIFIER))
+        berth__class_log(block, seen->number);
     key = berth__class_key(classifier, block->key, false);
     if (key && verdict->level == BERTH_CLASS_FINAL)
         atomic_fetch_add_explicit(&key->finals[verdict->tag], 1, memory_order_relaxed);
-    if (verdict->tag == (enum berth_tag)block->tag)
+    if (verdict->tag == was)
         return;
-    block->tag = (uint8_t)verdict->tag;
     block->changes++;
-    ops->retag(address, seen->number, verdict->tag);
+    ops->retag(address, block->held, seen->number, verdict->tag);
 }
 
 static void judge_all(struct berth_judgement *judgement, uint32_t blocks)
 {
     collect(judgement, blocks);
     berth__class_phase(judgement);
+    berth__class_log_phase(judgement);
     for (uint32_t i = 0; i < judgement->count; i++) {
         const struct berth_class_block *block =
             berth__class_block(judgement->classifier, judgement->seen[i].number);
-        struct berth_verdict verdict = {BERTH_TAG_UNTAGGED, BERTH_CLASS_UNKNOWN, BERTH_REASON_NONE};
+        struct berth_class_verdict verdict = {BERTH_TAG_UNTAGGED, BERTH_CLASS_UNKNOWN,
+                                              BERTH_REASON_NONE};
 
         if (block->level == BERTH_CLASS_FINAL || block->told != BERTH_TAG_UNTAGGED)
             continue;
@@ -255,8 +266,9 @@ static void judge_all(struct berth_judgement *judgement, uint32_t blocks)
 }
 
 /* One mapping for all that a judgement works with. */
-static void judge(struct berth_classifier *classifier)
+static void judge(struct berth_classifier *classifier, bool is_asked)
 {
+    uint64_t now = berth__class_now(classifier);
     uint32_t blocks = count(&classifier->block_count);
     uint64_t room = 64;
     size_t seen_size = (size_t)blocks * sizeof(struct berth_class_seen);
@@ -274,6 +286,7 @@ static void judge(struct berth_classifier *classifier)
     judge_all(
         &(struct berth_judgement){
             .classifier = classifier,
+            .is_asked = is_asked,
             .numbers = (uint64_t *)(void *)scratch,
             .sizes = (uint64_t *)(void *)(scratch + numbers_size),
             .sizes_room = room,
@@ -283,10 +296,11 @@ static void judge(struct berth_classifier *classifier)
             .steps = berth__class_load(&classifier->steps),
         },
         blocks);
+    atomic_store_explicit(&classifier->judged_at, now, memory_order_relaxed);
     munmap(scratch, size);
 }
 
-void berth__classifier_judge(struct berth_classifier *classifier)
+static void judge_alone(struct berth_classifier *classifier, bool is_asked)
 {
     int saved_errno = errno;
     int own = (int)getpid();
@@ -296,7 +310,7 @@ void berth__classifier_judge(struct berth_classifier *classifier)
     if (berth__classifier_is_on(classifier) && there != own &&
         atomic_compare_exchange_strong_explicit(&classifier->judge, &there, own,
                                                 memory_order_acquire, memory_order_relaxed)) {
-        judge(classifier);
+        judge(classifier, is_asked);
         atomic_store_explicit(&classifier->judge, 0, memory_order_release);
     }
     errno = saved_errno;
@@ -306,7 +320,20 @@ void berth__classifier_tend(struct berth_classifier *classifier)
 {
     if (BERTH_UNLIKELY(berth__class_load(&classifier->births) >=
                        berth__class_load(&classifier->next_judgement)))
-        berth__classifier_judge(classifier);
+        judge_alone(classifier, false);
+}
+
+static void refresh(struct berth_classifier *classifier)
+{
+    if (berth__classifier_is_on(classifier) &&
+        berth__class_load(&classifier->judged_at) != berth__class_now(classifier))
+        judge_alone(classifier, true);
+}
+
+void berth__classifier_refresh(void)
+{
+    refresh(berth__classifier(BERTH_SIDE_HOST));
+    refresh(berth__classifier(BERTH_SIDE_DEVICE));
 }
 
 static void step(struct berth_classifier *classifier)
@@ -326,7 +353,7 @@ static void step(struct berth_classifier *classifier)
     /* Each of the first, then ever fewer: what is to be known is known after a few. */
     atomic_store_explicit(&classifier->next_step, number < 4 ? number + 1 : number + number / 4,
                           memory_order_relaxed);
-    berth__classifier_judge(classifier);
+    judge_alone(classifier, false);
 }
 
 void berth__classifier_step(void)

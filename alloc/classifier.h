@@ -14,7 +14,8 @@
  *  a look         a few words of a block's content, compared to those of the look before.
  *
  * A block's class only gains certainty: unknown, guessed (at birth, from its key), tentative (one
- * judgement), final. So it changes at most BERTH_CLASS_CHANGES_MAX times in the block's life.
+ * judgement), firm (two that saw the same phase), final. So it changes at most
+ * BERTH_CLASS_CHANGES_MAX times in the block's life.
  *
  * Synchronisation: births and deaths are lock-free and may come from any thread; counters of keys
  * are relaxed atomics, and hints. One thread judges at a time, the others pass by. Memory is mapped
@@ -32,6 +33,7 @@ enum berth_class_level {
     BERTH_CLASS_UNKNOWN,
     BERTH_CLASS_GUESSED,
     BERTH_CLASS_TENTATIVE,
+    BERTH_CLASS_FIRM,
     BERTH_CLASS_FINAL,
     BERTH_CLASS_LEVELS
 };
@@ -51,16 +53,18 @@ struct berth_classifier_ops {
     bool (*look)(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
                  uint64_t words[BERTH_LOOK_WORDS]);
     /* Gives the live block another tag by the classifier's word, unless the block is gone. */
-    void (*retag)(uintptr_t address, uint32_t number, enum berth_tag tag);
+    void (*retag)(uintptr_t address, size_t held, uint32_t number, enum berth_tag tag);
 };
 
 struct berth_class_birth {
     uintptr_t address;
-    size_t size;        /* requested */
+    size_t size; /* requested */
+    size_t held;
     const void *caller; /* the return address of the program's call */
     berth_site_id site; /* 0 = not captured */
     enum berth_tag tag; /* what it was given at birth */
     enum berth_tag_source tagged_by;
+    enum berth_tag noted; /* what the program said, where that is not heeded; for the debug log */
 };
 
 struct berth_classifier;
@@ -88,15 +92,16 @@ uint32_t berth__classifier_born(struct berth_classifier *classifier,
 /* It is being freed; 0 is no block. */
 void berth__classifier_died(struct berth_classifier *classifier, uint32_t number);
 /* It has another size where it lies. */
-void berth__classifier_resized(struct berth_classifier *classifier, uint32_t number, size_t size);
+void berth__classifier_resized(struct berth_classifier *classifier, uint32_t number, size_t size,
+                               size_t held);
 
 /* The program declares a step, on both sides. */
 void berth__classifier_step(void);
 
 /* Judges if that is due: after a birth, with nothing held. */
 void berth__classifier_tend(struct berth_classifier *classifier);
-/* Judges now, because somebody asks. */
-void berth__classifier_judge(struct berth_classifier *classifier);
+/* Judges now, on both sides, if anything was done since, because somebody asks. */
+void berth__classifier_refresh(void);
 
 /* What is thought of a block, and why. */
 struct berth_class_view {
@@ -111,7 +116,7 @@ struct berth_class_view {
 bool berth__classifier_view(struct berth_classifier *classifier, uint32_t number,
                             struct berth_class_view *ret, char *why, size_t why_size);
 
-/* "unknown", "guessed", "tentative", "final". */
+/* "unknown", "guessed", "tentative", "firm", "final". */
 const char *berth__class_level_name(enum berth_class_level level);
 
 #endif

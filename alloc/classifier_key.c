@@ -57,7 +57,7 @@ uint64_t berth__class_key_id(uint32_t family, uint64_t size, berth_site_id site)
 
 static void key_reset(struct berth_class_key *key)
 {
-    key->last_birth = key->first_dead = 0;
+    key->last_birth = key->first_dead = key->longest = 0;
     key->births = key->deaths = key->instant = 0;
     for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++)
         key->finals[tag] = 0;

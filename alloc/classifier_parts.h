@@ -24,6 +24,7 @@ enum berth_class_reason {
     BERTH_REASON_STATE,       /* made in a step, rewritten, as large as a weight */
     BERTH_REASON_IN_STEP,     /* its key's blocks go within a step */
     BERTH_REASON_IN_OPERATOR, /* its key's blocks go before the next birth */
+    BERTH_REASON_ELSEWHERE,   /* not of the family that the steps use */
     BERTH_REASON_REPEATED,    /* its key's blocks had this class */
     BERTH_REASON_COUNT
 };
@@ -48,6 +49,7 @@ struct berth_class_key {
     _Atomic uint64_t last_birth, first_dead; /* births' numbers; 0 = none */
     _Atomic uint32_t family;
     _Atomic uint32_t births, deaths, instant; /* instant: died before the next birth */
+    _Atomic uint64_t longest; /* births that one of its blocks has outlived, and then died */
     _Atomic uint32_t finals[BERTH_TAG_COUNT]; /* blocks that were judged for good */
     _Atomic uint8_t appended;                 /* one of its blocks was seen to be appended to */
 };
@@ -62,12 +64,12 @@ struct berth_class_key {
  */
 struct berth_class_block {
     _Atomic uintptr_t address; /* 0 = free */
-    _Atomic uint64_t size;
+    _Atomic uint64_t size, held;
     _Atomic uint64_t birth, family_birth, step;
     _Atomic uint64_t key;
     _Atomic uint32_t key_at, family;
     _Atomic uint32_t next_free;
-    _Atomic uint8_t tag, told, told_by, level, reason, changes;
+    _Atomic uint8_t tag, told, noted, level, reason, changes;
     /* The judge's. */
     uint8_t looks, compared;
     uint64_t looked_at; /* births and steps so far, mixed, so that progress is seen */
@@ -99,13 +101,17 @@ struct berth_classifier {
     const struct berth_classifier_ops *_Atomic ops; /* NULL = off */
     _Atomic uint64_t births, next_judgement;
     _Atomic uint64_t steps, first_step_birth, next_step;
-    _Atomic int judge; /* the process whose thread judges; 0 = none */
+    _Atomic uint64_t judged_at; /* births and steps, as berth__class_now() has them */
+    _Atomic int judge;          /* the process whose thread judges; 0 = none */
     _Atomic uint64_t free_head;
     _Atomic uint32_t block_count; /* ever made */
     _Atomic(struct berth_class_block *) chunks[BERTH_CLASS_CHUNKS];
     _Atomic(struct berth_class_family *) families;
     _Atomic(struct berth_class_key *) keys;
-    struct berth_class_group groups[BERTH_CLASS_GROUPS]; /* the judge's */
+    /* The judge's. */
+    uint64_t last_boundary;
+    uint32_t last_main, same_phase;
+    struct berth_class_group groups[BERTH_CLASS_GROUPS];
     struct berth_class_growth growths[BERTH_CLASS_GROUPS];
     _Atomic uint32_t growth_count;
 };
@@ -123,6 +129,10 @@ struct berth_class_block *berth__class_block(struct berth_classifier *classifier
 uint32_t berth__class_block_take(struct berth_classifier *classifier);
 void berth__class_block_give(struct berth_classifier *classifier, uint32_t number);
 
+/* The first judgement comes after so many births, and later ones at least so far apart: fewer tell
+ * nothing of what repeats. */
+#define BERTH_CLASS_JUDGEMENT_BIRTHS 8
+
 /* A live block as the judge saw it. */
 struct berth_class_seen {
     uint64_t birth, family_birth, size;
@@ -137,9 +147,12 @@ struct berth_judgement {
     uint64_t births, steps;
     /* The phase. */
     bool is_steady;    /* steps have begun */
-    bool is_settled;   /* as many births since the boundary as before */
+    bool is_firm;      /* the last judgement has found the same */
+    bool is_settled;   /* several have, and more was born since the boundary than is alive */
+    bool is_asked;     /* somebody waits for the answer, however little is known */
     bool only_main;    /* weights come from the main family */
     uint32_t main;     /* the main family */
+    uint32_t largest;  /* the family of which most is alive */
     uint64_t boundary; /* the last birth before the steps */
     uint64_t births_per_step, steps_seen;
     /* A set of the sizes that steps make, open addressing; room is a power of two. */
@@ -155,19 +168,29 @@ void berth__class_growth_note(struct berth_judgement *judgement);
 bool berth__class_grows(const struct berth_classifier *classifier, uint32_t family, uint64_t size,
                         unsigned *ret_growths);
 
-struct berth_verdict {
+struct berth_class_verdict {
     enum berth_tag tag;
     enum berth_class_level level; /* UNKNOWN: nothing can be said */
     enum berth_class_reason reason;
 };
 /* classifier_verdict.c: looks at the block if that may tell, and says what it is. */
 void berth__class_verdict(struct berth_judgement *judgement, const struct berth_class_seen *seen,
-                          struct berth_verdict *ret);
+                          struct berth_class_verdict *ret);
 bool berth__class_has_size(const struct berth_judgement *judgement, uint64_t size);
+
+/* classifier_why.c: one line of the debug log on a block's class, and on a judgement. */
+void berth__class_log(const struct berth_class_block *block, uint32_t number);
+void berth__class_log_phase(const struct berth_judgement *judgement);
 
 static inline uint64_t berth__class_load(const _Atomic uint64_t *value)
 {
     return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+/* Births and steps so far in one number, so that progress is seen. */
+static inline uint64_t berth__class_now(const struct berth_classifier *classifier)
+{
+    return berth__class_load(&classifier->births) + (berth__class_load(&classifier->steps) << 40);
 }
 
 static inline uint64_t berth__class_mix(uint64_t value)

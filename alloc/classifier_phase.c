@@ -8,33 +8,59 @@
  * else the weights come from elsewhere. */
 #define MAIN_SHARE 64
 
+/* So many judgements that agree with the one before are believed, whatever repeats. */
+#define SAME_PHASE_STABLE 3
+
 /*
  * Births of blocks that stay are dense while a program loads, and sparse once it works. The
  * boundary is where the share of all survivors that were born so far is furthest above the share of
- * all births. `all` births; those of `family` alone unless that is UINT32_MAX. Returns the lead in
- * units of 1 / (all * survivors), 0 when there is none.
+ * all births. False where nothing is ahead: then nothing but loading was seen.
+ *
+ * Among all families survivors count by their bytes, because a program keeps many small things of
+ * its own; in the main family, whose survivors are weights, each counts the same.
  */
 #define ANY_FAMILY UINT32_MAX
-static uint64_t find_boundary(const struct berth_judgement *judgement, uint32_t family,
-                              uint64_t all, uint64_t *ret_boundary)
+static uint64_t weight_of(const struct berth_class_seen *seen, uint32_t family)
 {
-    uint64_t survivors = 0, so_far = 0, best = 0;
+    if (family == ANY_FAMILY)
+        return seen->size >> 12;
+    return seen->family == family;
+}
+
+static bool find_boundary(const struct berth_judgement *judgement, uint32_t family, uint64_t all,
+                          uint64_t *ret_boundary)
+{
+    uint64_t survivors = 0, so_far = 0;
+    __int128 best = 0;
 
     for (uint32_t i = 0; i < judgement->count; i++)
-        survivors += family == ANY_FAMILY || judgement->seen[i].family == family;
+        survivors += weight_of(&judgement->seen[i], family);
     for (uint32_t i = 0; i < judgement->count; i++) {
         const struct berth_class_seen *seen = &judgement->seen[i];
         uint64_t births = family == ANY_FAMILY ? seen->birth : seen->family_birth;
+        __int128 lead;
 
         if (family != ANY_FAMILY && seen->family != family)
             continue;
-        so_far++;
-        if (so_far * all > births * survivors && so_far * all - births * survivors > best) {
-            best = so_far * all - births * survivors;
+        so_far += weight_of(seen, family);
+        lead = (__int128)so_far * all - (__int128)births * survivors;
+        if (lead > best) {
+            best = lead;
             *ret_boundary = seen->birth;
         }
     }
-    return best;
+    return best > 0;
+}
+
+/* By bytes, small survivors at the end of the loading are missed: they follow without a gap. */
+static void extend_boundary(struct berth_judgement *judgement)
+{
+    for (uint32_t i = 0; i < judgement->count; i++)
+        if (judgement->seen[i].birth > judgement->boundary) {
+            if (judgement->seen[i].birth > judgement->boundary + 2)
+                return;
+            judgement->boundary = judgement->seen[i].birth;
+        }
 }
 
 static const struct berth_class_key *key_at(const struct berth_judgement *judgement, uint32_t at)
@@ -51,46 +77,85 @@ static bool is_stepped(const struct berth_judgement *judgement, const struct ber
     return key->deaths > 0 && key->last_birth > judgement->boundary;
 }
 
-/* The family of which most bytes came and went behind the boundary; false: nothing did. */
-static bool find_main(struct berth_judgement *judgement)
+/*
+ * The birth with which half of the bytes that were there before the boundary were there. What came
+ * and went before it (files that were read, modules that were imported) tells nothing of the steps.
+ */
+static uint64_t find_half(const struct berth_judgement *judgement)
 {
-    uint64_t *turnover = judgement->sizes; /* not used yet */
-    uint64_t most = 0;
+    uint64_t all = 0, so_far = 0;
+
+    for (uint32_t i = 0; i < judgement->count; i++)
+        all += judgement->seen[i].birth <= judgement->boundary ? judgement->seen[i].size : 0;
+    for (uint32_t i = 0; i < judgement->count; i++) {
+        so_far += judgement->seen[i].size;
+        if (so_far >= all / 2)
+            return judgement->seen[i].birth;
+    }
+    return 0;
+}
+
+/* Bytes that came and went since most weights were there, and bytes that stayed, by family. */
+struct flow {
+    uint64_t turnover, kept, kept_blocks;
+};
+
+static void measure_flow(const struct berth_judgement *judgement, struct flow *flow)
+{
+    uint64_t half = find_half(judgement);
 
     for (uint32_t i = 0; i < BERTH_CLASS_KEYS; i++) {
         const struct berth_class_key *key = key_at(judgement, i);
-        uint32_t family = key ? key->family % BERTH_CLASS_FAMILIES : 0;
 
-        if (!key || !is_stepped(judgement, key))
-            continue;
-        turnover[family] += key->size * key->deaths;
-        if (turnover[family] > most) {
-            most = turnover[family];
-            judgement->main = family;
-        }
+        if (key && key->deaths > 0 && key->last_birth > half)
+            flow[key->family % BERTH_CLASS_FAMILIES].turnover += key->size * key->deaths;
     }
-    for (uint32_t i = 0; i < BERTH_CLASS_FAMILIES; i++)
-        turnover[i] = 0;
-    return most > 0;
-}
-
-/* Whether what stays of the main family is worth to be called the weights. */
-static bool main_has_weights(const struct berth_judgement *judgement)
-{
-    uint64_t blocks = 0, bytes = 0, all = 0;
-
     for (uint32_t i = 0; i < judgement->count; i++) {
         const struct berth_class_seen *seen = &judgement->seen[i];
 
-        if (seen->birth > judgement->boundary)
-            break;
-        all += seen->size;
-        if (seen->family == judgement->main) {
-            bytes += seen->size;
-            blocks++;
+        flow[seen->family].kept += seen->size;
+        flow[seen->family].kept_blocks++;
+    }
+}
+
+/* The product of two sums of bytes, coarse enough not to overflow. */
+static uint64_t weigh(const struct flow *flow)
+{
+    return (flow->turnover >> 12) * ((flow->kept >> 12) + 1);
+}
+
+/* Of which most is there. */
+static uint32_t find_largest(const struct flow *flow)
+{
+    uint32_t largest = 0;
+
+    for (uint32_t i = 1; i < BERTH_CLASS_FAMILIES; i++)
+        if (flow[i].kept > flow[largest].kept)
+            largest = i;
+    return largest;
+}
+
+/*
+ * The family that has most both of what goes and of what stays; false: nothing goes. Weights come
+ * from it alone, unless what stays of it is not worth mentioning.
+ */
+static bool find_main(struct berth_judgement *judgement)
+{
+    struct flow *flow = (struct flow *)(void *)judgement->numbers; /* zero, and not used yet */
+    uint64_t most = 0, kept = 0;
+
+    measure_flow(judgement, flow);
+    for (uint32_t i = 0; i < BERTH_CLASS_FAMILIES; i++) {
+        kept += flow[i].kept;
+        if (weigh(&flow[i]) > most) {
+            most = weigh(&flow[i]);
+            judgement->main = i;
         }
     }
-    return blocks >= 2 && bytes >= all / MAIN_SHARE;
+    judgement->largest = find_largest(flow);
+    judgement->only_main = most > 0 && flow[judgement->main].kept_blocks >= 2 &&
+                           flow[judgement->main].kept >= kept / MAIN_SHARE;
+    return most > 0;
 }
 
 static void sort(uint64_t *numbers, uint32_t length)
@@ -178,6 +243,58 @@ static void note_sizes(struct berth_judgement *judgement)
             add_size(judgement, judgement->seen[i].size);
 }
 
+/* Whether at least half of what was born since the boundary came again and again. */
+static bool is_repeating(const struct berth_judgement *judgement)
+{
+    uint64_t repeated = 0;
+
+    for (uint32_t i = 0; i < BERTH_CLASS_KEYS; i++) {
+        const struct berth_class_key *key = key_at(judgement, i);
+
+        if (key && key->births >= 2 && is_stepped(judgement, key))
+            repeated += key->births;
+    }
+    return judgement->births - judgement->boundary >= BERTH_CLASS_JUDGEMENT_BIRTHS &&
+           repeated >= (judgement->births - judgement->boundary) / 2;
+}
+
+/*
+ * What is read while a program starts comes and goes, too. Steps are believed where they repeat, or
+ * where several judgements in a row have found the same phase, because shapes may differ from step
+ * to step. Where their allocator has made nothing that stays, all of that must hold, and more must
+ * have been born since than the loading took.
+ */
+static bool is_credible(const struct berth_judgement *judgement, bool repeats, bool is_stable)
+{
+    if (judgement->only_main)
+        return repeats || is_stable;
+    return repeats && is_stable &&
+           judgement->births - judgement->boundary >= 2 * judgement->boundary;
+}
+
+static void note_credit(struct berth_judgement *judgement)
+{
+    struct berth_classifier *classifier = judgement->classifier;
+    bool is_same = judgement->is_steady && judgement->boundary == classifier->last_boundary &&
+                   judgement->main == classifier->last_main;
+    bool repeats = judgement->is_steady && is_repeating(judgement);
+    bool is_stable;
+
+    classifier->same_phase = is_same ? classifier->same_phase + 1 : 0;
+    classifier->last_boundary = judgement->boundary;
+    classifier->last_main = judgement->main;
+    is_stable = classifier->same_phase >= SAME_PHASE_STABLE;
+    if (judgement->steps > 0) {
+        judgement->is_firm = judgement->steps >= 2;
+        judgement->is_settled = judgement->steps >= 3;
+        return;
+    }
+    judgement->is_steady = judgement->is_steady && is_credible(judgement, repeats, is_stable);
+    judgement->is_firm = judgement->is_steady && is_same;
+    judgement->is_settled = judgement->is_firm && repeats && is_stable &&
+                            judgement->births - judgement->boundary >= judgement->count;
+}
+
 void berth__class_phase(struct berth_judgement *judgement)
 {
     struct berth_classifier *classifier = judgement->classifier;
@@ -185,24 +302,23 @@ void berth__class_phase(struct berth_judgement *judgement)
         atomic_load_explicit(&classifier->families, memory_order_acquire);
     uint64_t declared = berth__class_load(&classifier->first_step_birth);
     bool has_boundary =
-        find_boundary(judgement, ANY_FAMILY, judgement->births, &judgement->boundary) > 0;
+        find_boundary(judgement, ANY_FAMILY, judgement->births, &judgement->boundary);
 
     if (declared)
         judgement->boundary = declared - 1;
     judgement->is_steady = find_main(judgement) && (declared || has_boundary);
-    judgement->only_main = judgement->is_steady && main_has_weights(judgement);
     if (declared) {
         judgement->is_steady = true;
-        judgement->is_settled = judgement->steps >= 2;
         judgement->steps_seen = judgement->steps;
     } else if (judgement->is_steady) {
         if (judgement->only_main)
             find_boundary(judgement, judgement->main, families[judgement->main].births,
                           &judgement->boundary);
+        else
+            extend_boundary(judgement);
         pull_boundary(judgement);
         count_steps(judgement);
-        judgement->is_settled = judgement->births - judgement->boundary >= judgement->boundary ||
-                                judgement->steps_seen >= 2;
     }
+    note_credit(judgement);
     note_sizes(judgement);
 }

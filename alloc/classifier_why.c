@@ -4,12 +4,13 @@
  */
 #include "alloc/classifier_parts.h"
 
+#include "alloc/log.h"
+
 #include <stdio.h>
 
 static const char *const level_names[BERTH_CLASS_LEVELS] = {
-    [BERTH_CLASS_UNKNOWN] = "unknown",
-    [BERTH_CLASS_GUESSED] = "guessed",
-    [BERTH_CLASS_TENTATIVE] = "tentative",
+    [BERTH_CLASS_UNKNOWN] = "unknown",     [BERTH_CLASS_GUESSED] = "guessed",
+    [BERTH_CLASS_TENTATIVE] = "tentative", [BERTH_CLASS_FIRM] = "firm",
     [BERTH_CLASS_FINAL] = "final",
 };
 
@@ -29,6 +30,7 @@ static const char *const reasons[BERTH_REASON_COUNT] = {
                            "optimiser's state",
     [BERTH_REASON_IN_STEP] = "blocks of its kind go within a step",
     [BERTH_REASON_IN_OPERATOR] = "blocks of its kind go before the next is made",
+    [BERTH_REASON_ELSEWHERE] = "not of the allocator that serves the steps and has the weights",
     [BERTH_REASON_REPEATED] = "blocks of its call path were found to be this",
 };
 
@@ -51,4 +53,34 @@ bool berth__classifier_view(struct berth_classifier *classifier, uint32_t number
     ret->told = (enum berth_tag)block->told;
     snprintf(why, why_size, "%s", reasons[block->reason]);
     return true;
+}
+
+void berth__class_log(const struct berth_class_block *block, uint32_t number)
+{
+    berth__log(BERTH_LOG_DEBUG, BERTH_TOPIC_CLASSIFIER,
+               "block %u of birth %llu, %llu bytes at 0x%llx: %s, %s: %s (the program: %s)", number,
+               (unsigned long long)block->birth, (unsigned long long)block->size,
+               (unsigned long long)block->address, berth__tag_name(block->tag),
+               level_names[block->level], reasons[block->reason], berth__tag_name(block->noted));
+}
+
+void berth__class_log_phase(const struct berth_judgement *judgement)
+{
+    const struct berth_class_family *families =
+        atomic_load_explicit(&judgement->classifier->families, memory_order_relaxed);
+
+    if (!berth__log_enabled(BERTH_LOG_DEBUG, BERTH_TOPIC_CLASSIFIER))
+        return;
+    berth__log(
+        BERTH_LOG_DEBUG, BERTH_TOPIC_CLASSIFIER,
+        "%llu births, %u alive: %s; boundary %llu, main family 0x%llx%s, %llu steps of %llu "
+        "births",
+        (unsigned long long)judgement->births, judgement->count,
+        !judgement->is_steady   ? "no steps"
+        : judgement->is_settled ? "settled"
+        : judgement->is_firm    ? "firm"
+                                : "steps begin",
+        (unsigned long long)judgement->boundary, (unsigned long long)families[judgement->main].id,
+        judgement->only_main ? ", which has the weights" : "",
+        (unsigned long long)judgement->steps_seen, (unsigned long long)judgement->births_per_step);
 }

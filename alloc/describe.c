@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/describe.h"
 
+#include "alloc/classifier.h"
 #include "alloc/thread.h"
 
 #include <errno.h>
@@ -32,6 +33,7 @@ int berth__describe(const void *p, struct berth_block_info *ret_info, size_t inf
         return -EINVAL;
     memset(&info, 0, sizeof(info));
     berth__thread.inside++;
+    berth__classifier_refresh();
     r = ask(berth__describe_host, p, &info);
     if (r < 0)
         r = ask(berth__describe_device, p, &info);

@@ -13,7 +13,8 @@
 static const char *const level_names[BERTH_LOG_LEVEL_COUNT] = {"none", "error", "warning", "info",
                                                                "debug"};
 static const char *const topic_names[BERTH_TOPIC_COUNT] = {
-    "options", "policy", "tier", "malloc", "fork", "site", "pool", "cuda", "ipc", "move"};
+    "options", "policy", "tier", "malloc", "fork",      "site",
+    "pool",    "cuda",   "ipc",  "move",   "classifier"};
 
 /*
  * The level of each topic, plus one, so that zero-initialised memory means "the default". Written

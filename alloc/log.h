@@ -31,6 +31,7 @@ enum berth_topic {
     BERTH_TOPIC_CUDA, /* the CUDA hooks */
     BERTH_TOPIC_IPC,  /* socket and protocol */
     BERTH_TOPIC_MOVE, /* blocks that change their tier */
+    BERTH_TOPIC_CLASSIFIER,
     BERTH_TOPIC_COUNT
 };
 

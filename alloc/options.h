@@ -15,6 +15,12 @@
 
 enum berth_option_type { BERTH_OPTION_SIZE, BERTH_OPTION_COUNT_TYPE, BERTH_OPTION_CHOICE };
 
+/* Choices of the option `classifier`. */
+enum berth_classifier_choice {
+    BERTH_CLASSIFIER_OFF,
+    BERTH_CLASSIFIER_ON,
+    BERTH_CLASSIFIER_BLIND /* the program's own tags are not heeded; to measure it by them */
+};
 /* Choices of the option `control`. */
 enum berth_control { BERTH_CONTROL_AUTO, BERTH_CONTROL_ALWAYS, BERTH_CONTROL_NEVER };
 /* Choices of the option `sites`. */
@@ -53,6 +59,9 @@ enum berth_free { BERTH_FREE_SYNC, BERTH_FREE_LAZY };
       "Device blocks below ipc-min share segments, which double from 2 MiB to this size.")         \
     X(HISTORY, "history", COUNT_TYPE, 0, 0, (uint64_t)1 << 26, "", "records",                      \
       "How many of the newest device allocations and frees are kept for `berth snapshot`.")        \
+    X(CLASSIFIER, "classifier", CHOICE, BERTH_CLASSIFIER_OFF, 0, 0, "off|on|blind", "",            \
+      "Whether large blocks that nobody tagged are tagged by how they are used; blind: even the "  \
+      "others.")                                                                                   \
     X(TRACE_PATHS, "trace-paths", CHOICE, 0, 0, 0, "off|on", "",                                   \
       "Whether call paths are read for BERTH_TRACE and for the history.")                          \
     X(THREAD_CACHE, "thread-cache", SIZE, 32 * BERTH_MIB, 0, 64 * BERTH_GIB, "", "bytes",          \

@@ -110,6 +110,22 @@ void berth__stats_resize(berth_tier_id tier, enum berth_tag tag, uint64_t old_re
     raise_peak(cell, now + published(cell));
 }
 
+void berth__stats_retag_in(berth_tier_id tier, enum berth_tag tag, uint64_t requested,
+                           uint64_t held)
+{
+    berth__stats_alloc(tier, tag, requested, held);
+}
+
+void berth__stats_retag_out(berth_tier_id tier, enum berth_tag tag, uint64_t requested,
+                            uint64_t held)
+{
+    struct berth_cell *cell = &berth__tier_stats[tier].cell[tag];
+
+    add(&cell->held, -held);
+    add(&cell->requested, -requested);
+    add(&cell->allocs, (uint64_t)-1);
+}
+
 void berth__stats_spill(berth_tier_id tier, uint64_t requested)
 {
     add(&berth__tier_stats[tier].spilled_blocks, 1);

@@ -129,6 +129,15 @@ void berth__stats_free(berth_tier_id tier, enum berth_tag tag, uint64_t requeste
 /* A block was resized in place. */
 void berth__stats_resize(berth_tier_id tier, enum berth_tag tag, uint64_t old_requested,
                          uint64_t old_held, uint64_t requested, uint64_t held);
+/*
+ * A live block gets another tag: it is entered in the new tag's cell first, and then taken out of
+ * the old one's, so that whoever frees it meanwhile takes it off where it is counted. It was handed
+ * out once, and counts so: with its new tag.
+ */
+void berth__stats_retag_in(berth_tier_id tier, enum berth_tag tag, uint64_t requested,
+                           uint64_t held);
+void berth__stats_retag_out(berth_tier_id tier, enum berth_tag tag, uint64_t requested,
+                            uint64_t held);
 void berth__stats_spill(berth_tier_id tier, uint64_t requested);
 
 /* What is ready to be handed out in the tier. */

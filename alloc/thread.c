@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/thread.h"
 
+#include "alloc/classifier.h"
+
 #include <errno.h>
 
 __thread struct berth_thread berth__thread;
@@ -30,5 +32,6 @@ int berth__tag_pop(void)
 int berth__step(void)
 {
     berth__thread.sequence = 0;
+    berth__classifier_step();
     return 0;
 }

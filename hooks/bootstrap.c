@@ -12,6 +12,7 @@
 #ifdef BERTH_MALLOC_SIDE
 #include "hooks/libc_state.h"
 #include "pmem/host.h"
+#include "pmem/host_class.h"
 #endif
 #ifdef BERTH_CUDA_SIDE
 #include "alloc/device.h"
@@ -223,6 +224,7 @@ BERTH_EXPORT __attribute__((constructor)) void berth__bootstrap_malloc(void)
         if (berth__bootstrap_device)
             berth__bootstrap_device();
         install();
+        berth__host_class_start();
     }
     berth__thread.inside--;
     errno = saved_errno;

@@ -49,7 +49,8 @@ static void *finish(void *p, bool placed, int saved_errno)
 
 void *berth__malloc_place(size_t size, size_t alignment, bool zero, const void *return_address)
 {
-    struct berth_host_request request = {.size = size, .alignment = alignment, .zero = zero};
+    struct berth_host_request request = {
+        .size = size, .alignment = alignment, .zero = zero, .caller = return_address};
     struct berth_thread *thread = &berth__thread;
     int saved_errno = errno;
     bool placed = false;
@@ -114,7 +115,8 @@ void *berth__malloc_replace(void *p, size_t size, const void *return_address)
     if (thread->inside) {
         to = replace_inside(p, size);
     } else {
-        struct berth_host_request request = {.size = size, .alignment = 1};
+        struct berth_host_request request = {
+            .size = size, .alignment = 1, .caller = return_address};
 
         thread->inside++;
         if (!berth__malloc_is_below(size))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/operation.h"
 
+#include "alloc/classifier.h"
 #include "alloc/log.h"
 #include "alloc/options.h"
 #include "ipc/account.h"
@@ -54,7 +55,10 @@ static int run_ping(struct call *call)
 
 static int run_stat(struct call *call)
 {
-    int r = add(call, "pid", json_integer(call->identity->pid));
+    int r;
+
+    berth__classifier_refresh();
+    r = add(call, "pid", json_integer(call->identity->pid));
 
     if (r == 0)
         r = add(call, "start", json_integer((json_int_t)call->identity->start));

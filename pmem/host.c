@@ -10,6 +10,7 @@
 #include "alloc/tier_ops.h"
 #include "pmem/arena.h"
 #include "pmem/gate.h"
+#include "pmem/host_class.h"
 #include "pmem/jemalloc.h"
 #include "pmem/movable.h"
 #include "pmem/move_job.h"
@@ -86,6 +87,7 @@ static void count_free(berth_tier_id tier, const struct berth_record *record, si
 {
     berth__stats_free(tier, record->tag, record->requested, held);
     count_off_site(tier, record, held);
+    berth__host_class_died(record);
 }
 
 static void count_resize(berth_tier_id tier, const struct berth_record *old, size_t old_held,
@@ -96,6 +98,7 @@ static void count_resize(berth_tier_id tier, const struct berth_record *old, siz
     berth__stats_resize(tier, old->tag, old->requested, old_held, requested, held);
     if (old->site != 0)
         berth__site_account_resize(&block, requested, held);
+    berth__host_class_resized(old, requested, held);
 }
 
 static void record_block(berth_tier_id tier, void *p, const struct berth_host_request *request,
@@ -113,10 +116,13 @@ static void record_block(berth_tier_id tier, void *p, const struct berth_host_re
     size_t held = berth__arena_held(p);
 
     count_at_site(tier, &record, held);
-    if (berth__record_set(p, held, &record) == 0)
+    berth__host_class_born(request, p, held, &record);
+    if (berth__record_set(p, held, &record) == 0) {
         berth__stats_alloc(tier, record.tag, record.requested, held);
-    else
-        count_off_site(tier, &record, held);
+        return;
+    }
+    berth__host_class_died(&record);
+    count_off_site(tier, &record, held);
 }
 
 static void *alloc_in(berth_tier_id tier, const struct berth_host_request *request,
@@ -178,16 +184,20 @@ static void decide(const struct berth_host_request *request, enum berth_tag tag,
     /* Smaller blocks are looked at only where a rule wants them; they do not count. */
     if (request->size >= berth__option(BERTH_OPTION_RECORD_THRESHOLD))
         berth__thread.sequence++;
+    berth__host_class_guess(request, &question);
     berth__table_decide(&question, ret);
 }
 
 void *berth__host_alloc(const struct berth_host_request *request, bool *ret_placed)
 {
     struct berth_decision decision;
+    void *p;
 
-    decide(request, berth__tag_current(), &decision);
+    decide(request, berth__host_class_told(), &decision);
     *ret_placed = is_placed(&decision);
-    return alloc_decided(request, &decision, BERTH_TIER_NONE);
+    p = alloc_decided(request, &decision, BERTH_TIER_NONE);
+    berth__host_class_tend();
+    return p;
 }
 
 /* Of a block that the caller owns. */

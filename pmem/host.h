@@ -23,6 +23,7 @@ struct berth_host_request {
     size_t alignment; /* a power of two; 1 = as malloc */
     bool zero;
     berth_site_id site; /* 0 = not captured */
+    const void *caller; /* the return address of the program's call; NULL = not known */
 };
 
 /* jemalloc's plain path: a block that no rule sees, counted in total only. NULL: no memory. */

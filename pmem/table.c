@@ -75,8 +75,10 @@ void berth__table_decide(const struct berth_request *request, struct berth_decis
     ret->tagged_by = request->tag == BERTH_TAG_UNTAGGED ? BERTH_TAGGED_NONE : BERTH_TAGGED_API;
     ret->movable = false;
     ret->place_count = 0;
-    if (!atomic_load_explicit(&berth__table_state.current, memory_order_relaxed))
+    if (!atomic_load_explicit(&berth__table_state.current, memory_order_relaxed)) {
+        berth__table_take_guess(request, ret);
         return;
+    }
     table = enter(&token);
     if (table)
         decide(table, request, ret);

@@ -25,6 +25,7 @@ struct berth_request {
     uint64_t sequence;
     bool lives; /* the block exists already: rules that name a thread or a sequence do not speak of
                    it */
+    enum berth_tag guess; /* the classifier's, where nobody else tags the block */
 };
 
 /* What it answers. Self-contained: it does not point into the table. */

@@ -270,6 +270,7 @@ void berth__table_match(struct berth_loaded_table *table, const struct berth_req
     question.row = berth__site_cache_row(&table->sites, request->site);
     if (ret->tag == BERTH_TAG_UNTAGGED)
         take_tag(match_tag(&question), ret);
+    berth__table_take_guess(request, ret);
     match_rule(&question, ret);
 }
 
@@ -280,6 +281,7 @@ void berth__table_match_in_turn(struct berth_loaded_table *table,
 
     if (ret->tag == BERTH_TAG_UNTAGGED)
         take_tag(tag_in_turn(&question), ret);
+    berth__table_take_guess(request, ret);
     rule_in_turn(&question, ret);
 }
 

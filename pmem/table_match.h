@@ -21,6 +21,16 @@ enum berth_verdict berth__table_match_section(struct berth_loaded_table *table, 
 enum berth_verdict berth__table_match_rule(struct berth_loaded_table *table, uint32_t index,
                                            const struct berth_request *request);
 
+/* Where nobody else tags the block, the request's guess does. */
+static inline void berth__table_take_guess(const struct berth_request *request,
+                                           struct berth_decision *ret)
+{
+    if (BERTH_LIKELY(request->guess == BERTH_TAG_UNTAGGED) || ret->tag != BERTH_TAG_UNTAGGED)
+        return;
+    ret->tag = request->guess;
+    ret->tagged_by = BERTH_TAGGED_CLASSIFIER;
+}
+
 /* The same answer by trying each rule in turn. */
 void berth__table_match_in_turn(struct berth_loaded_table *table,
                                 const struct berth_request *request, struct berth_decision *ret);

@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""How well the classifier knows weights and caches: precision and recall in bytes.
+
+Arguments: the `berth` command, libberth.so, libberth-malloc.so, and what to run: nothing for all,
+or a model and ways of using it ("gpt train adam"). The truth is PyTorch's (classifier_models.py).
+Exits 77 where no Python with PyTorch is found.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+MODELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "classifier_models.py")
+
+# Model, steps, ways of using it.
+RUNS = [
+    ("resnet50", 2, []), ("transformer", 2, []), ("lstm", 2, []),
+    ("resnet50", 4, ["fixed"]), ("transformer", 4, ["fixed"]), ("lstm", 4, ["dynamic"]),
+    ("mlp", 2, []), ("mlp", 2, ["single"]), ("vgg", 2, []), ("unet", 2, []),
+    ("transformer", 6, ["dynamic"]), ("unet", 6, ["dynamic"]), ("resnet50", 6, ["dynamic"]),
+    ("gpt", 2, []), ("gpt", 24, []), ("gpt", 24, ["single"]), ("gpt-static", 24, []),
+    ("resnet50", 2, ["loaded"]), ("gpt", 12, ["loaded", "bfloat16"]),
+    ("mlp", 4, ["bfloat16"]), ("vgg", 3, ["dataset"]), ("gpt", 8, ["dataset"]),
+    ("resnet50", 4, ["train"]), ("transformer", 4, ["train"]), ("lstm", 4, ["train"]),
+    ("transformer", 4, ["train", "adam"]), ("lstm", 4, ["train", "adam"]),
+    ("vgg", 4, ["train", "adam", "keep-gradients"]), ("gpt", 4, ["train", "adam"]),
+    ("transformer", 4, ["train", "loaded", "dynamic"]),
+]
+
+
+def pythons():
+    names = os.environ.get("BERTH_TORCH_PYTHON", "").split(":") + ["/usr/bin/python3", "python3"]
+    return [name for name in names if name]
+
+
+def find_python():
+    for name in pythons():
+        try:
+            if subprocess.run([name, "-c", "import torch"], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, check=False).returncode == 0:
+                return name
+        except OSError:
+            pass
+    return None
+
+
+def ratio(part, whole):
+    return "-" if whole == 0 else f"{part / whole:.4f}"
+
+
+def run(python, berth, libraries, model, steps, ways):
+    environment = dict(os.environ, LD_PRELOAD=" ".join(libraries), BERTH_CONTROL="always")
+    options = environment.get("BERTH_OPTIONS")
+    environment["BERTH_OPTIONS"] = ",".join(filter(None, [options, "classifier=on"]))
+    command = [python, MODELS, berth, model, str(steps), "2"] + ways
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    return json.loads(result.stdout)
+
+
+def show(model, steps, ways, result):
+    claimed = result["by_tag"].get("weight", 0)
+    claimed_cache = result["by_tag"].get("kv", 0)
+    print(f"{' '.join([model] + ways):36} {steps:5} {result['weights'] / 1e6:8.1f} "
+          f"{ratio(result['weights_found'], claimed):>9} "
+          f"{ratio(result['weights_found'], result['weights']):>9} "
+          f"{result['cache'] / 1e6:7.1f} {ratio(result['cache_found'], claimed_cache):>9} "
+          f"{ratio(result['cache_found'], result['cache']):>9}", flush=True)
+
+
+def main():
+    berth, libraries, chosen = sys.argv[1], sys.argv[2:4], sys.argv[4:]
+    python = find_python()
+    if not python:
+        print("no Python with PyTorch was found (Debian: python3-torch)")
+        return 77
+    print(f"{'model':36} {'steps':>5} {'weights':>8} {'precision':>9} {'recall':>9} "
+          f"{'cache':>7} {'precision':>9} {'recall':>9}")
+    print(f"{'':36} {'':>5} {'MB':>8} {'':>9} {'':>9} {'MB':>7}")
+    runs = RUNS if not chosen else [(chosen[0], int(chosen[1]), chosen[2:])]
+    for model, steps, ways in runs:
+        show(model, steps, ways, run(python, berth, libraries, model, steps, ways))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,300 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""One PyTorch model under Berth: prints what the classifier thinks of its memory.
+
+Run by classifier.py, once per model, way of use and number of steps. The truth is PyTorch's own:
+the addresses of a model's parameters, and those of the tensors that a step hands to the next.
+"""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+WEIGHT, ACTIVATION, KV, WORKSPACE = 1, 2, 3, 4
+
+
+class BlockInfo(ctypes.Structure):
+    """struct berth_block_info of berth.h."""
+    _fields_ = [("base", ctypes.c_void_p), ("requested", ctypes.c_size_t),
+                ("held", ctypes.c_size_t), ("tag", ctypes.c_int), ("tier", ctypes.c_char_p),
+                ("rule", ctypes.c_char_p)]
+
+
+class Api(ctypes.Structure):
+    """struct berth_api of berth.h."""
+    _fields_ = [("size", ctypes.c_size_t), ("push", ctypes.c_void_p), ("pop", ctypes.c_void_p),
+                ("step", ctypes.CFUNCTYPE(ctypes.c_int)),
+                ("describe", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p,
+                                              ctypes.POINTER(BlockInfo), ctypes.c_size_t))]
+
+
+def berth_api():
+    get = ctypes.CDLL(None).berth_api_v1
+    get.restype = ctypes.POINTER(Api)
+    return get().contents
+
+
+def describe(api, address):
+    """The block that holds the address, or None for one that is not recorded."""
+    info = BlockInfo()
+    if api.describe(address, ctypes.byref(info), ctypes.sizeof(info)) != 0:
+        return None
+    return info
+
+
+def convolution(inputs, outputs, size=3, stride=1):
+    return nn.Sequential(nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
+                         nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, inputs, width, stride):
+        super().__init__()
+        outputs = 4 * width
+        self.body = nn.Sequential(convolution(inputs, width, 1),
+                                  convolution(width, width, 3, stride),
+                                  nn.Conv2d(width, outputs, 1, bias=False),
+                                  nn.BatchNorm2d(outputs))
+        self.shortcut = nn.Identity()
+        if inputs != outputs or stride != 1:
+            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x):
+        return functional.relu(self.body(x) + self.shortcut(x))
+
+
+def resnet50():
+    layers = [convolution(3, 64, 7, 2), nn.MaxPool2d(3, 2, 1)]
+    inputs = 64
+    for width, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        for i in range(blocks):
+            layers.append(Bottleneck(inputs, width, stride if i == 0 else 1))
+            inputs = 4 * width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 1000))
+
+
+def transformer():
+    return nn.TransformerEncoder(nn.TransformerEncoderLayer(256, 4, 1024, batch_first=True), 6)
+
+
+class Lstm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(8000, 256)
+        self.lstm = nn.LSTM(256, 512, 2, batch_first=True)
+        self.head = nn.Linear(512, 8000)
+
+    def forward(self, tokens):
+        return self.head(self.lstm(self.embedding(tokens))[0])
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(1024, 4096), nn.ReLU(), nn.Linear(4096, 4096), nn.ReLU(),
+                         nn.Linear(4096, 10))
+
+
+def vgg():
+    layers, inputs = [], 3
+    for width in (64, 0, 128, 0, 256, 256, 0, 512, 512, 0):
+        if width == 0:
+            layers.append(nn.MaxPool2d(2))
+            continue
+        layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU()]
+        inputs = width
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(512 * 16, 4096), nn.ReLU(),
+                         nn.Linear(4096, 1000))
+
+
+class UNet(nn.Module):
+    def __init__(self, widths=(32, 64, 128, 256)):
+        super().__init__()
+        pairs = list(zip((3,) + widths[:-1], widths))
+        self.down = nn.ModuleList(convolution(a, b) for a, b in pairs)
+        self.up = nn.ModuleList(convolution(a + b, a) for a, b in reversed(pairs[1:]))
+        self.head = nn.Conv2d(widths[0], 2, 1)
+
+    def forward(self, x):
+        kept = []
+        for layer in self.down[:-1]:
+            x = layer(x)
+            kept.append(x)
+            x = functional.max_pool2d(x, 2)
+        x = self.down[-1](x)
+        for layer in self.up:
+            x = layer(torch.cat([functional.interpolate(x, scale_factor=2.0), kept.pop()], 1))
+        return self.head(x)
+
+
+class Decoder(nn.Module):
+    """A GPT block whose cache of keys and values is made anew in each step."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(),
+                                  nn.Linear(4 * width, width))
+
+    def forward(self, x, cache):
+        batch, length, width = x.shape
+        q, k, v = [t.view(batch, length, self.heads, -1).transpose(1, 2)
+                   for t in self.qkv(self.norm1(x)).chunk(3, -1)]
+        if cache is not None:
+            k, v = torch.cat([cache[0], k], 2), torch.cat([cache[1], v], 2)
+        scores = q @ k.transpose(-1, -2) / (width // self.heads) ** 0.5
+        mixed = (torch.softmax(scores, -1) @ v).transpose(1, 2).reshape(batch, length, width)
+        x = x + self.out(mixed)
+        return x + self.feed(self.norm2(x)), (k, v)
+
+
+class Gpt(nn.Module):
+    """The embedding and the head are one tensor, as in GPT-2."""
+
+    def __init__(self, width=256, layers=6, vocabulary=8000):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.layers = nn.ModuleList(Decoder(width, 4) for _ in range(layers))
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        self.head.weight = self.embedding.weight
+        self.cache = None
+
+    def forward(self, tokens):
+        x, cache = self.embedding(tokens), []
+        for layer, old in zip(self.layers, self.cache or [None] * len(self.layers)):
+            x, new = layer(x, old)
+            cache.append(new)
+        self.cache = None if self.training else cache
+        return self.head(x[:, -1])
+
+
+class StaticGpt(Gpt):
+    """The same with a cache that is reserved once and filled step by step."""
+
+    def __init__(self, room=512):
+        super().__init__()
+        self.room, self.at = room, 0
+
+    def forward(self, tokens):
+        if self.cache is None:
+            shape = (tokens.shape[0], 4, self.room, 64)
+            self.cache = [(torch.zeros(shape), torch.zeros(shape)) for _ in self.layers]
+        end = self.at + tokens.shape[1]
+        x = self.embedding(tokens)
+        for layer, (keys, values) in zip(self.layers, self.cache):
+            x, (new_k, new_v) = layer(x, None if self.at == 0 else
+                                      (keys[:, :, :self.at], values[:, :, :self.at]))
+            keys[:, :, :end].copy_(new_k)
+            values[:, :, :end].copy_(new_v)
+        self.at = end
+        return self.head(x[:, -1])
+
+
+MODELS = {"resnet50": resnet50, "transformer": transformer, "lstm": Lstm, "mlp": mlp, "vgg": vgg,
+          "unet": UNet, "gpt": Gpt, "gpt-static": StaticGpt}
+
+
+def make_input(name, step, ways):
+    batch = 2 + step % 3 if "dynamic" in ways else 1 if "single" in ways else 4
+    length = 64 + (7 * step if "dynamic" in ways else 0)
+    if name in ("resnet50", "vgg", "unet"):
+        side = 64 if name != "resnet50" else 96
+        return torch.randn(batch, 3, side, side)
+    if name == "transformer":
+        return torch.randn(batch, length, 256)
+    if name == "lstm":
+        return torch.randint(0, 8000, (batch, length // 2))
+    if name.startswith("gpt"):
+        tokens = 64 if step == 0 or "train" in ways else 1
+        return torch.randint(0, 8000, (4 * batch, tokens))
+    return torch.randn(1 if "single" in ways else 8 * batch, 1024)
+
+
+def make_model(name, ways):
+    model = MODELS[name]()
+    if "loaded" in ways:
+        path = f"classifier-{os.getpid()}.pt"
+        torch.save(model.state_dict(), path)
+        model.load_state_dict(torch.load(path))
+        os.unlink(path)
+    if "bfloat16" in ways:
+        model = model.to(torch.bfloat16)
+    return model
+
+
+def train(model, name, steps, ways):
+    optimizer = (torch.optim.Adam(model.parameters()) if "adam" in ways else
+                 torch.optim.SGD(model.parameters(), lr=0.01))
+    fixed = make_input(name, 0, ways)
+    for step in range(steps):
+        x = fixed if "fixed" in ways else make_input(name, step, ways)
+        optimizer.zero_grad(set_to_none="keep-gradients" not in ways)
+        model(x).float().pow(2).mean().backward()
+        optimizer.step()
+    return []
+
+
+def infer(model, name, steps, ways):
+    model.eval()
+    fixed = make_input(name, 0, ways)
+    with torch.no_grad():
+        for step in range(steps):
+            x = fixed if "fixed" in ways else make_input(name, step, ways)
+            y = model(x.to(torch.bfloat16) if "bfloat16" in ways and x.is_floating_point() else x)
+    del y
+    return [t for pair in getattr(model, "cache", None) or [] for t in pair]
+
+
+def tagged_bytes(berth):
+    """What `berth stat` says of this process, by tag."""
+    text = subprocess.run([berth, "stat", "--json", str(os.getpid())], check=True,
+                          stdout=subprocess.PIPE).stdout
+    total = {}
+    for tier in json.loads(text)["tiers"]:
+        for entry in tier["tags"]:
+            total[entry["tag"]] = total.get(entry["tag"], 0) + entry["requested"]
+    return total
+
+
+def blocks_of(api, tensors):
+    """The recorded blocks behind the tensors, each once."""
+    blocks = {}
+    for tensor in tensors:
+        info = describe(api, tensor.data_ptr())
+        if info:
+            blocks[info.base] = (info.requested, info.tag)
+    return list(blocks.values())
+
+
+def main():
+    berth, name, steps, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    ways = sys.argv[5:]
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    api = berth_api()
+    keep = [torch.zeros(1)]
+    if "dataset" in ways:
+        import numpy
+        keep.append(numpy.random.rand(16 << 20))
+    model = make_model(name, ways)
+    cache = (train if "train" in ways else infer)(model, name, steps, ways)
+    by_tag = tagged_bytes(berth)
+    weights = blocks_of(api, model.parameters())
+    caches = blocks_of(api, cache)
+    print(json.dumps({
+        "weights": sum(size for size, _ in weights),
+        "weights_found": sum(size for size, tag in weights if tag == WEIGHT),
+        "cache": sum(size for size, _ in caches),
+        "cache_found": sum(size for size, tag in caches if tag == KV),
+        "by_tag": by_tag,
+    }))
+
+
+if __name__ == "__main__":
+    main()
