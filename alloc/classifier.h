@@ -112,6 +112,9 @@ struct berth_class_view {
     enum berth_tag told; /* the tag that it was born with */
 };
 
+/* Room for any reason. */
+#define BERTH_CLASS_WHY_MAX 160
+
 /* False for a number that is no live block's. `why` gets a clause for people. */
 bool berth__classifier_view(struct berth_classifier *classifier, uint32_t number,
                             struct berth_class_view *ret, char *why, size_t why_size);

@@ -23,10 +23,11 @@ struct berth_block_detail {
     enum berth_tag tag;
     enum berth_tag_source tagged_by;
     berth_site_id site;
-    uint32_t rule;    /* UINT32_MAX: none placed it */
-    uint64_t version; /* of the table that decided; 0: there was none */
-    uint64_t age_ns;  /* 0: not known */
-    uint64_t offset;  /* of a host block in its window, as in the tier's file */
+    uint32_t rule;         /* UINT32_MAX: none placed it */
+    uint64_t version;      /* of the table that decided; 0: there was none */
+    uint64_t age_ns;       /* 0: not known */
+    uint64_t offset;       /* of a host block in its window, as in the tier's file */
+    uint32_t class_number; /* the classifier's (alloc/classifier.h); 0: it does not follow it */
 };
 extern BERTH_SHARED int (*berth__detail_host)(const void *p, struct berth_block_detail *ret);
 extern BERTH_SHARED int (*berth__detail_device)(const void *p, struct berth_block_detail *ret);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/explain_json.h"
 
+#include "alloc/classifier.h"
 #include "alloc/describe.h"
 #include "alloc/pool.h"
 #include "alloc/pool_walk.h"
@@ -77,6 +78,21 @@ static int add_place(json_t *object, const struct berth_block_detail *block)
     return r;
 }
 
+/* What the classifier thinks of the block, which may not be what it is tagged as. */
+static int add_class(json_t *object, const struct berth_block_detail *block)
+{
+    struct berth_class_view view;
+    char why[BERTH_CLASS_WHY_MAX];
+
+    if (!berth__classifier_view(berth__classifier(block->side), block->class_number, &view, why,
+                                sizeof(why)))
+        return 0;
+    return set(object, "class",
+               json_pack("{s:s,s:s,s:I,s:s}", "tag", berth__tag_name(view.tag), "certainty",
+                         berth__class_level_name(view.level), "changes", (json_int_t)view.changes,
+                         "why", why));
+}
+
 static json_t *block_json(const struct berth_block_detail *block)
 {
     const struct berth_tier *tier = berth__tier(block->tier);
@@ -97,7 +113,7 @@ static json_t *block_json(const struct berth_block_detail *block)
                                                       : json_integer((json_int_t)block->rule),
                        "version", (json_int_t)block->version, "age_ns",
                        block->age_ns ? json_integer((json_int_t)block->age_ns) : json_null());
-    if (object && add_place(object, block) < 0) {
+    if (object && (add_place(object, block) < 0 || add_class(object, block) < 0)) {
         json_decref(object);
         return NULL;
     }
@@ -349,6 +365,7 @@ int berth__explain_json(const json_t *request, json_t *object, struct berth_fail
 
     if (r == 0)
         r = read_index(request, "first_rule", &first_rule, failure);
+    berth__classifier_refresh();
     if (r == 0)
         r = address ? find_block(address, &subject, failure)
                     : find_site(request, &subject, failure);

@@ -445,6 +445,7 @@ int berth__host_detail(const void *p, struct berth_block_detail *ret)
         .version = whole_version(&record),
         .age_ns = berth__birth_now() - record.birth,
         .offset = (uintptr_t)base - berth__window_base(berth__window_home(base)),
+        .class_number = (uint32_t)record.state,
     };
     return 0;
 }

@@ -92,6 +92,15 @@ static void print_text(const char *text)
     berth__tool_print(text, strlen(text), stdout);
 }
 
+/* Nothing is known of most blocks of a program that has just begun: that is said, too. */
+static void print_class(const json_t *class)
+{
+    if (!class)
+        return;
+    printf("class    %s, %s: %s\n", string(class, "tag"), string(class, "certainty"),
+           string(class, "why"));
+}
+
 static void print_tag(const json_t *block)
 {
     const char *by = string(block, "tagged_by");
@@ -105,6 +114,7 @@ static void print_tag(const json_t *block)
         puts(", by the classifier");
     else
         puts(": nobody has tagged it");
+    print_class(json_object_get(block, "class"));
 }
 
 static void print_place(const json_t *block)
