@@ -37,6 +37,8 @@ struct search {
 /* 0; -EINVAL; -ENOTTY: this kernel has no such call. */
 static int search_by_query(int fd, struct search *search)
 {
+    if (berth__move_fault(BERTH_CALL_QUERY) < 0)
+        return -ENOTTY;
     while (search->next < search->end) {
         struct mapping_query query = {.size = sizeof(query), .address = search->next};
 

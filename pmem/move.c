@@ -24,8 +24,6 @@
 #include <sys/mman.h>
 #include <sys/statfs.h>
 
-int (*berth__move_inject)(enum berth_move_call call);
-
 static struct {
     pthread_mutex_t one;  /* held by the mover */
     pthread_mutex_t swap; /* held for the few system calls that change what is where; a fork holds

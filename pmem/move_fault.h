@@ -8,12 +8,14 @@
 
 enum berth_move_call {
     BERTH_CALL_UFFD_OPEN,
+    BERTH_CALL_UFFD_OFFER, /* to take pages: without it, writers are held back page by page */
     BERTH_CALL_UFFD_REGISTER,
     BERTH_CALL_UFFD_PROTECT,
     BERTH_CALL_UFFD_UNPROTECT,
     BERTH_CALL_UFFD_READ,
     BERTH_CALL_UFFD_TAKE,
     BERTH_CALL_LOOK,    /* at how the range is mapped */
+    BERTH_CALL_QUERY,   /* to look by one call: without it, all mappings are read as text */
     BERTH_CALL_READ,    /* the block's bytes */
     BERTH_CALL_SCRATCH, /* to map the new memory somewhere */
     BERTH_CALL_BIND,    /* mbind() */

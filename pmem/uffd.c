@@ -32,6 +32,8 @@ struct move_request { /* struct uffdio_move */
 /* Ranges that are watched at once: each watcher has few, because it holds writers back. */
 #define RANGES_MAX 64
 
+int (*berth__move_inject)(enum berth_move_call call);
+
 struct watched_range {
     uintptr_t start, end; /* start 0 = free */
 };
@@ -171,7 +173,7 @@ int berth__uffd_open(struct berth_uffd *uffd, char *why, size_t why_size)
         .fd = fd,
         .shared_memory = features & FEATURE_WP_HUGETLBFS_SHMEM,
         .untouched = features & FEATURE_WP_UNPOPULATED,
-        .takes_pages = features & FEATURE_MOVE,
+        .takes_pages = (features & FEATURE_MOVE) && berth__move_fault(BERTH_CALL_UFFD_OFFER) == 0,
         .tells_removal = features & FEATURE_EVENT_REMOVE,
     };
     return 0;
