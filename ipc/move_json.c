@@ -28,11 +28,11 @@ static int read_tier(const json_t *request, const char *key, berth_tier_id *ret,
                                   "\"%s\" is no text; expected the name of a tier", key);
     *ret = berth__tier_find(name);
     if (*ret == BERTH_TIER_NONE)
-        return berth__failure_set(failure, "unknown-tier",
-                                  "\"%s\": this process has no tier '%.64s'", key, name);
+        return berth__failure_set(failure, "no-tier", "\"%s\": this process has no tier '%.64s'",
+                                  key, name);
     if (!(berth__tier(*ret)->sides & BERTH_SIDE_HOST))
-        return berth__failure_set(failure, "unknown-tier",
-                                  "\"%s\": tier '%.64s' has no host memory", key, name);
+        return berth__failure_set(failure, "no-tier", "\"%s\": tier '%.64s' has no host memory",
+                                  key, name);
     return 0;
 }
 

@@ -4,6 +4,7 @@
 #include "pmem/dax_device.h"
 #include "pmem/huge_advice.h"
 #include "pmem/node_memory.h"
+#include "pmem/uffd.h"
 #include "tools/berth/doctor.h"
 #include "tools/berth/tool.h"
 
@@ -63,17 +64,20 @@ static void check_kernel(struct berth_grid *grid)
 
 static void check_userfaultfd(struct berth_grid *grid)
 {
-    /* UFFD_USER_MODE_ONLY: what an ordinary user may ask for. */
-    long fd = syscall(SYS_userfaultfd, O_CLOEXEC | 1);
+    char why[BERTH_UFFD_WHY_MAX];
+    struct berth_uffd uffd;
 
-    if (fd >= 0) {
-        close((int)fd);
-        berth__doctor_row(grid, BERTH_FINDING_OK, "userfaultfd", "available to this user");
+    if (berth__uffd_open(&uffd, why, sizeof(why)) < 0) {
+        berth__doctor_row(grid, BERTH_FINDING_ABSENT, "userfaultfd",
+                          "%s; host blocks move only at berth_step_quiescent()", why);
         return;
     }
-    berth__doctor_row(grid, BERTH_FINDING_ABSENT, "userfaultfd",
-                      "%s: host blocks cannot be moved while the program writes to them",
-                      strerror(errno));
+    berth__doctor_row(grid, BERTH_FINDING_OK, "userfaultfd",
+                      "host blocks can move while the program writes to them; %s%s",
+                      uffd.takes_pages ? "pinned ones are seen"
+                                       : "pinned ones are not seen (Linux 6.8)",
+                      uffd.shared_memory ? "" : "; not out of tmpfs (Linux 5.19)");
+    berth__uffd_close(&uffd);
 }
 
 /* Whether the kernel knows MAP_SYNC; whether a file system honours it is the tier's matter. */

@@ -170,6 +170,23 @@ static enum berth_finding check_unseen(struct berth_grid *grid, const json_t *un
 }
 
 /* What the library in the process itself has seen, and missed. */
+/* Whether blocks that may move can do so while the program writes to them. */
+static void check_moves(struct berth_grid *grid, const json_t *move)
+{
+    const char *why = json_string_value(json_object_get(move, "why"));
+
+    if (!json_is_object(move))
+        return;
+    if (json_is_true(json_object_get(move, "live")))
+        berth__doctor_row(grid, BERTH_FINDING_OK, "moves", "while the program runs; %s",
+                          json_is_true(json_object_get(move, "sees_pinned"))
+                              ? "pinned blocks are seen"
+                              : "pinned blocks are not seen (Linux 6.8)");
+    else
+        berth__doctor_row(grid, BERTH_FINDING_ABSENT, "moves", "only at berth_step_quiescent(): %s",
+                          why ? why : "");
+}
+
 static enum berth_finding check_answer(struct berth_grid *grid, const char *pid)
 {
     enum berth_finding worst = BERTH_FINDING_OK;
@@ -193,6 +210,7 @@ static enum berth_finding check_answer(struct berth_grid *grid, const char *pid)
     raise_to(&worst, check_calls(grid, answer));
     json_array_foreach(json_object_get(answer, "unseen"), i, unseen)
         raise_to(&worst, check_unseen(grid, unseen));
+    check_moves(grid, json_object_get(answer, "move"));
     if (json_is_true(json_object_get(answer, "passes")))
         berth__doctor_row(grid, BERTH_FINDING_BROKEN, "served",
                           "half-hooked: new device memory is the driver's own");
