@@ -166,7 +166,7 @@ rule weights {{
         program = self.start("dram", 8, MIB, 2)
         self.needs_live()
         answer = json.loads(self.ask_socket({"op": "move", "to": "nowhere"}))
-        self.assertEqual(answer["error"]["code"], "unknown-tier")
+        self.assertEqual(answer["error"]["code"], "no-tier")
         answer = json.loads(self.ask_socket({"op": "move", "tag": "kv", "to": "shm"}))
         self.assertTrue(answer["ok"], answer)
         state = self.wait()

@@ -108,13 +108,16 @@ static unsigned char *change(void *p, size_t size)
     return berth__host_realloc(p, &request, &placed);
 }
 
-static void fill(unsigned char *p, size_t size, unsigned seed)
+/* Millions of bytes, none of which another thread looks at. */
+#define UNTRACED __attribute__((no_sanitize("thread")))
+
+UNTRACED static void fill(unsigned char *p, size_t size, unsigned seed)
 {
     for (size_t i = 0; i < size; i++)
         p[i] = (unsigned char)(i * 7 + i / 4096 + seed);
 }
 
-static bool is_filled(const unsigned char *p, size_t size, unsigned seed)
+UNTRACED static bool is_filled(const unsigned char *p, size_t size, unsigned seed)
 {
     for (size_t i = 0; i < size; i++)
         if (p[i] != (unsigned char)(i * 7 + i / 4096 + seed))
@@ -310,9 +313,10 @@ static void locked_and_protected_blocks_are_refused(void **state)
     (void)state;
     needs_live();
     fill(p, 1 * MIB, 8);
-    if (mlock(p + 64 * KIB, 4 * KIB) == 0) {
+    /* The sanitizers' mlock() locks nothing. */
+    if (syscall(SYS_mlock, p + 64 * KIB, 4 * KIB) == 0) {
         assert_int_equal(move_to(p, shm, false), BERTH_MOVE_LOCKED);
-        munlock(p + 64 * KIB, 4 * KIB);
+        syscall(SYS_munlock, p + 64 * KIB, 4 * KIB);
     }
     assert_int_equal(mprotect(p + 128 * KIB, 4 * KIB, PROT_NONE), 0);
     assert_int_equal(move_to(p, shm, false), BERTH_MOVE_MAPPING);
@@ -452,10 +456,19 @@ static struct {
     int error;
     int count; /* how often it was asked; -1: every time */
     int fail_at;
+    bool old_kernel;
 } fault;
+
+/* As on a kernel that cannot take pages out, nor tell of one mapping. */
+static int inject_old_kernel(enum berth_move_call call)
+{
+    return call == BERTH_CALL_UFFD_OFFER || call == BERTH_CALL_QUERY ? -ENOSYS : 0;
+}
 
 static int inject(enum berth_move_call call)
 {
+    if (fault.old_kernel && inject_old_kernel(call) < 0)
+        return -ENOSYS;
     if (call != fault.call)
         return 0;
     return fault.count++ == fault.fail_at ? fault.error : 0;
@@ -515,6 +528,10 @@ static void a_move_that_fails_leaves_the_block_as_it_was(void **state)
     try_faults(p, 2 * MIB + 100, shm, false);
     assert_int_equal(move_to(p, shm, false), BERTH_MOVE_MOVED);
     try_faults(p, 2 * MIB + 100, BERTH_TIER_DRAM, false);
+    assert_int_equal(move_to(p, BERTH_TIER_DRAM, false), BERTH_MOVE_MOVED);
+    fault.old_kernel = true;
+    try_faults(p, 2 * MIB + 100, shm, false);
+    fault.old_kernel = false;
     if (disk_directory())
         try_faults(p, 2 * MIB + 100, disk, true);
     berth__host_free(p);
@@ -548,7 +565,7 @@ static void *write_all(void *context)
     return NULL;
 }
 
-static void writers_go_on_while_a_block_moves(void **state)
+static void move_under_writers(void)
 {
     const size_t size = 8 * MIB;
     unsigned char *p = get(size);
@@ -556,8 +573,6 @@ static void writers_go_on_while_a_block_moves(void **state)
     pthread_t threads[2];
     int moved = 0;
 
-    (void)state;
-    needs_live();
     for (int i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, write_all, &writers[i]), 0);
     for (int i = 0; i < 40; i++) {
@@ -578,6 +593,22 @@ static void writers_go_on_while_a_block_moves(void **state)
                   (unsigned long long)writers[0].rounds, (unsigned long long)writers[1].rounds);
     assert_true(moved >= 30);
     berth__host_free(p);
+}
+
+static void writers_go_on_while_a_block_moves(void **state)
+{
+    (void)state;
+    needs_live();
+    move_under_writers();
+}
+
+static void writers_go_on_where_pages_cannot_be_taken(void **state)
+{
+    (void)state;
+    needs_live();
+    berth__move_inject = inject_old_kernel;
+    move_under_writers();
+    berth__move_inject = NULL;
 }
 
 /* A system call that writes to the block meanwhile neither fails nor loses a byte. */
@@ -719,6 +750,7 @@ int main(void)
         cmocka_unit_test(a_child_has_its_own_copy_of_a_moved_block),
         cmocka_unit_test(a_move_that_fails_leaves_the_block_as_it_was),
         cmocka_unit_test(writers_go_on_while_a_block_moves),
+        cmocka_unit_test(writers_go_on_where_pages_cannot_be_taken),
         cmocka_unit_test(system_calls_may_write_while_a_block_moves),
         cmocka_unit_test(a_block_may_be_freed_while_it_moves),
         cmocka_unit_test(a_job_moves_what_the_policy_wants),
