@@ -19,7 +19,8 @@
     X(NO_PLACE, "no-place", "no rule of the policy in force wants them elsewhere")                 \
     X(RULE, "not-movable", "the rule that decides about them does not say movable = yes")          \
     X(NO_ROOM, "no-room", "the tier has no room for them")                                         \
-    X(KIND, "kind", "blocks that move cannot be in a tier of this kind")                           \
+    X(KIND, "kind",                                                                                \
+      "blocks that move cannot be in a tier of this kind, or of reserved huge pages")              \
     X(KERNEL, "kernel", "this kernel cannot move them while the program runs")                     \
     X(PRIVILEGE, "privilege", "this user may not move them while the program runs")                \
     X(QUIET, "quiescence",                                                                         \

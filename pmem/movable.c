@@ -9,6 +9,7 @@
 #include "pmem/jemalloc.h"
 #include "pmem/mapping.h"
 #include "pmem/tier_dax.h"
+#include "pmem/tier_huge.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -34,6 +35,9 @@ bool berth__movable_can_be_in(berth_tier_id tier)
 {
     enum berth_tier_kind kind = berth__tier(tier)->kind;
 
+    /* Reserved huge pages are mapped in pieces that no other address can have as one. */
+    if (berth__tier_huge_serves(berth__tier(tier)))
+        return false;
     return berth__movable_has_twin(tier) || kind == BERTH_KIND_DRAM || kind == BERTH_KIND_NUMA;
 }
 

@@ -158,6 +158,11 @@ static const struct berth_tier_ops huge_ops = {
     .describe = huge_describe,
 };
 
+bool berth__tier_huge_serves(const struct berth_tier *tier)
+{
+    return tier->ops == &huge_ops;
+}
+
 static int open_file(const struct berth_tier_config *config, char *why, size_t why_size)
 {
     int fd;

@@ -27,6 +27,9 @@ int berth__tier_huge_make(struct berth_tier *tier, berth_tier_id id,
                           const struct berth_tier_config *config,
                           const struct berth_node_choice *nodes, char *why, size_t why_size);
 
+/* Whether it was made here. */
+bool berth__tier_huge_serves(const struct berth_tier *tier);
+
 /* Says that the tier does without, and why. */
 void berth__tier_huge_say_without(const struct berth_tier *tier, const char *why);
 
