@@ -31,9 +31,10 @@ class Run:
     """One life of the client."""
 
     def __init__(self, options, env, seed):
+        self.errors = tempfile.TemporaryFile("w+")
         self.child = subprocess.Popen([options.client, "work", str(seed), str(BLOCKS),
                                        str(SIZE_MAX)], env=env, stdout=subprocess.PIPE,
-                                      stderr=subprocess.PIPE, text=True)
+                                      stderr=self.errors, text=True)
 
     def lines_until_killed(self, chance):
         """Every line that was told. Some are killed while they start, others after some steps."""
@@ -48,10 +49,13 @@ class Run:
                 lines.append(line)
             time.sleep(chance.random() * MOMENT)
         self.child.send_signal(signal.SIGKILL)
-        rest, errors = self.child.communicate()
-        lines += rest.splitlines(keepends=True)
-        # The last line may be cut.
-        return [line for line in lines if line.endswith("\n")], errors, self.child.returncode
+        lines += self.child.stdout.readlines()
+        self.child.stdout.close()
+        status = self.child.wait()
+        self.errors.seek(0)
+        with self.errors:
+            # The last line may be cut.
+            return [line for line in lines if line.endswith("\n")], self.errors.read(), status
 
 
 def follow(lines, states):
