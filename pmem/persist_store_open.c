@@ -267,6 +267,9 @@ static int read_store(struct berth_persist_store *store,
     if (r < 0)
         return refuse(r, options->path, why, why_size, "it cannot be mapped: %s",
                       strerrordesc_np(-r));
+    if (store->place.is_device && !options->create && berth__persist_is_blank(store->head))
+        return refuse(-ENOENT, options->path, why, why_size,
+                      "it is blank: no store was made of it");
     r = may_format(store, options) ? format_device(store, options, why, why_size)
                                    : read_super(store, options, why, why_size);
     if (r < 0)
