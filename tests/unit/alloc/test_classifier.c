@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Small programs, played to the classifier: what it takes their blocks for, and how often it
+ * changes its mind. */
+#include "alloc/classifier.h"
+
+#include "alloc/classifier_parts.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define KIB ((size_t)1 << 10)
+#define BLOCKS_MAX 4096
+#define TENSORS ((const void *)0x1000) /* who asks: the program's tensor allocator... */
+#define OTHERS ((const void *)0x2000)  /* ...and what else there is */
+
+/* A block of the program's; its address is its place here. */
+struct played {
+    uint32_t number;
+    size_t size;
+    enum berth_tag tag;
+    unsigned changes;
+    uint32_t version[BERTH_LOOK_WORDS]; /* of its content */
+};
+
+static struct played played[BLOCKS_MAX];
+static unsigned played_count;
+static bool can_look;
+
+static struct played *at(uintptr_t address)
+{
+    return &played[address >> 32];
+}
+
+static bool look(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
+                 uint64_t words[BERTH_LOOK_WORDS])
+{
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
+        assert_true(offsets[i] % 8 == 0 && offsets[i] + 8 <= at(address)->size);
+        words[i] = at(address)->version[i] * 0x9e3779b97f4a7c15u;
+    }
+    return can_look;
+}
+
+static void retag(uintptr_t address, size_t held, uint32_t number, enum berth_tag tag)
+{
+    assert_int_equal(at(address)->number, number);
+    assert_int_equal(at(address)->size, held);
+    assert_int_not_equal(at(address)->tag, tag);
+    at(address)->tag = tag;
+    assert_true(++at(address)->changes <= BERTH_CLASS_CHANGES_MAX);
+}
+
+static struct berth_classifier *host(void)
+{
+    return berth__classifier(BERTH_SIDE_HOST);
+}
+
+static int begin(void **state)
+{
+    static const struct berth_classifier_ops ops = {look, retag};
+
+    (void)state;
+    memset(host(), 0, sizeof(*host()));
+    memset(played, 0, sizeof(played));
+    played_count = 1;
+    can_look = true;
+    berth__classifier_start(BERTH_SIDE_HOST, &ops);
+    return berth__classifier_is_on(host()) ? 0 : -1;
+}
+
+static void write_all(struct played *block)
+{
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
+        block->version[i]++;
+}
+
+static struct played *born_as(size_t size, const void *caller, enum berth_tag tag,
+                              enum berth_tag_source tagged_by)
+{
+    struct played *block = &played[played_count];
+
+    assert_true(played_count < BLOCKS_MAX);
+    block->size = size;
+    block->tag = tag;
+    write_all(block);
+    block->number = berth__classifier_born(
+        host(), &(struct berth_class_birth){.address = (uintptr_t)played_count++ << 32,
+                                            .size = size,
+                                            .held = size,
+                                            .caller = caller,
+                                            .tag = tag,
+                                            .tagged_by = tagged_by});
+    assert_int_not_equal(block->number, 0);
+    berth__classifier_tend(host());
+    return block;
+}
+
+/* As the malloc side does it: with the guess. */
+static struct played *born(size_t size, const void *caller)
+{
+    enum berth_tag guess = berth__classifier_guess(host(), size, caller, 0);
+
+    return born_as(size, caller, guess,
+                   guess == BERTH_TAG_UNTAGGED ? BERTH_TAGGED_NONE : BERTH_TAGGED_CLASSIFIER);
+}
+
+static void died(struct played *block)
+{
+    berth__classifier_died(host(), block->number);
+}
+
+static enum berth_class_level level(const struct played *block)
+{
+    struct berth_class_view view;
+    char why[BERTH_CLASS_WHY_MAX];
+
+    assert_true(berth__classifier_view(host(), block->number, &view, why, sizeof(why)));
+    assert_int_equal(view.tag, block->tag);
+    assert_true(strlen(why) > 0);
+    return view.level;
+}
+
+#define LAYERS 12
+static struct played *weights[LAYERS], *import[LAYERS];
+
+/* A program imports modules, which read files, and makes its weights. */
+static void load(void)
+{
+    for (unsigned i = 0; i < LAYERS; i++) {
+        died(born(100 * KIB + i * 8, OTHERS));
+        import[i] = born(70 * KIB + i * 8, OTHERS);
+        died(born(65537, OTHERS));
+    }
+    for (unsigned i = 0; i < LAYERS; i++)
+        weights[i] = born((i + 1) * 256 * KIB, TENSORS);
+}
+
+/* One step of inference; `scale` is the batch. */
+static void infer(size_t scale)
+{
+    struct played *x = born(scale * 64 * KIB, TENSORS);
+
+    for (unsigned i = 0; i < LAYERS; i++) {
+        struct played *y = born(scale * (68 + i % 3) * KIB, TENSORS);
+        struct played *scratch = born(scale * 300 * KIB, TENSORS);
+
+        died(scratch);
+        died(x);
+        x = y;
+    }
+    died(x);
+}
+
+static void expect_tags(struct played *const *blocks, enum berth_tag tag)
+{
+    for (unsigned i = 0; i < LAYERS; i++)
+        assert_int_equal(blocks[i]->tag, tag);
+}
+
+static void weights_are_known_after_two_steps(void **state)
+{
+    (void)state;
+    load();
+    infer(1);
+    infer(1);
+    berth__classifier_refresh();
+    expect_tags(weights, BERTH_TAG_WEIGHT);
+    expect_tags(import, BERTH_TAG_UNTAGGED);
+}
+
+static void what_is_final_stays(void **state)
+{
+    unsigned changes = 0;
+
+    (void)state;
+    load();
+    for (unsigned step = 0; step < 20; step++)
+        infer(1);
+    for (unsigned i = 0; i < LAYERS; i++) {
+        assert_int_equal(level(weights[i]), BERTH_CLASS_FINAL);
+        changes += weights[i]->changes;
+        write_all(weights[i]);
+    }
+    /* Whatever the program does from now on. */
+    for (unsigned step = 0; step < 20; step++) {
+        infer(2);
+        for (unsigned i = 0; i < LAYERS; i++)
+            write_all(weights[i]);
+    }
+    expect_tags(weights, BERTH_TAG_WEIGHT);
+    for (unsigned i = 0; i < LAYERS; i++)
+        changes -= weights[i]->changes;
+    assert_int_equal(changes, 0);
+}
+
+static void shapes_may_differ_from_step_to_step(void **state)
+{
+    (void)state;
+    load();
+    for (unsigned step = 0; step < 6; step++)
+        infer(1 + step);
+    berth__classifier_refresh();
+    expect_tags(weights, BERTH_TAG_WEIGHT);
+    expect_tags(import, BERTH_TAG_UNTAGGED);
+}
+
+static void what_comes_next_is_guessed(void **state)
+{
+    (void)state;
+    load();
+    for (unsigned step = 0; step < 4; step++)
+        infer(1);
+    assert_int_equal(born(69 * KIB, TENSORS)->tag, BERTH_TAG_ACTIVATION);
+    assert_int_equal(born(300 * KIB, TENSORS)->tag, BERTH_TAG_WORKSPACE);
+}
+
+/* One step of training with an optimiser that keeps state of its own. */
+static void train(struct played **moments)
+{
+    struct played *kept[LAYERS], *gradients[LAYERS];
+
+    for (unsigned i = 0; i < LAYERS; i++) {
+        kept[i] = born((68 + i) * KIB, TENSORS);
+        died(born(500 * KIB, TENSORS));
+    }
+    for (unsigned i = LAYERS; i-- > 0;) {
+        gradients[i] = born(weights[i]->size, TENSORS);
+        died(kept[i]);
+    }
+    for (unsigned i = 0; i < LAYERS; i++) {
+        if (!moments[i])
+            moments[i] = born(weights[i]->size, TENSORS);
+        write_all(moments[i]);
+        write_all(weights[i]);
+        died(gradients[i]);
+    }
+}
+
+static void an_optimisers_state_is_no_weight(void **state)
+{
+    struct played *moments[LAYERS] = {0};
+
+    (void)state;
+    load();
+    for (unsigned step = 0; step < 6; step++)
+        train(moments);
+    berth__classifier_refresh();
+    expect_tags(weights, BERTH_TAG_WEIGHT);
+    for (unsigned i = 0; i < LAYERS; i++)
+        assert_int_not_equal(moments[i]->tag, BERTH_TAG_WEIGHT);
+}
+
+static void a_cache_that_grows_is_known(void **state)
+{
+    struct played *cache[LAYERS] = {0};
+
+    (void)state;
+    load();
+    for (unsigned step = 0; step < 16; step++) {
+        infer(1);
+        for (unsigned i = 0; i < LAYERS; i++) {
+            struct played *larger = born((1000 + step * 4) * KIB, TENSORS);
+
+            if (cache[i])
+                died(cache[i]);
+            cache[i] = larger;
+        }
+    }
+    berth__classifier_refresh();
+    expect_tags(cache, BERTH_TAG_KV);
+    expect_tags(weights, BERTH_TAG_WEIGHT);
+}
+
+/* Reserved at once, and filled piece by piece: before the first step, or in it. */
+static void fill_a_cache(bool is_early)
+{
+    struct played *cache[LAYERS] = {0};
+
+    load();
+    for (unsigned step = 0; step < 16; step++) {
+        for (unsigned i = 0; i < LAYERS && step == 0 && is_early; i++)
+            cache[i] = born(2000 * KIB, TENSORS);
+        infer(1);
+        for (unsigned i = 0; i < LAYERS && step == 0 && !is_early; i++)
+            cache[i] = born(2000 * KIB, TENSORS);
+        for (unsigned i = 0; i < LAYERS; i++)
+            cache[i]->version[step * 3]++;
+    }
+    berth__classifier_refresh();
+    expect_tags(cache, BERTH_TAG_KV);
+    expect_tags(weights, BERTH_TAG_WEIGHT);
+}
+
+static void a_cache_of_fixed_size_is_known(void **state)
+{
+    (void)state;
+    fill_a_cache(false);
+}
+
+static void a_cache_that_was_there_before_is_known(void **state)
+{
+    (void)state;
+    fill_a_cache(true);
+}
+
+/* All memory is reserved before: only what is written in the declared steps tells. */
+static void declared_steps_need_no_allocations(void **state)
+{
+    struct played *buffer;
+
+    (void)state;
+    load();
+    buffer = born(900 * KIB, TENSORS);
+    for (unsigned step = 0; step < 8; step++) {
+        berth__classifier_step();
+        write_all(buffer);
+    }
+    berth__classifier_refresh();
+    expect_tags(weights, BERTH_TAG_WEIGHT);
+    assert_int_equal(buffer->tag, BERTH_TAG_ACTIVATION);
+}
+
+static void without_looks_lifetimes_tell(void **state)
+{
+    (void)state;
+    can_look = false;
+    load();
+    for (unsigned step = 0; step < 4; step++)
+        infer(1);
+    berth__classifier_refresh();
+    expect_tags(weights, BERTH_TAG_WEIGHT);
+}
+
+static void what_the_program_says_is_not_judged(void **state)
+{
+    struct played *told;
+
+    (void)state;
+    told = born_as(4096 * KIB, TENSORS, BERTH_TAG_ACTIVATION, BERTH_TAGGED_API);
+    load();
+    for (unsigned step = 0; step < 12; step++)
+        infer(1);
+    assert_int_equal(told->tag, BERTH_TAG_ACTIVATION);
+    assert_int_equal(told->changes, 0);
+}
+
+static void what_is_asked_early_is_answered(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < LAYERS; i++)
+        weights[i] = born((i + 1) * 256 * KIB, TENSORS);
+    berth__classifier_refresh();
+    expect_tags(weights, BERTH_TAG_WEIGHT);
+    assert_int_equal(level(weights[0]), BERTH_CLASS_TENTATIVE);
+}
+
+/* Each few steps another allocator works, other blocks are written, and sizes repeat or do not. */
+static void a_program_that_changes_its_ways_does_not_confuse_it(void **state)
+{
+    uint64_t random = 1;
+
+    (void)state;
+    load();
+    for (unsigned step = 0; step < 60; step++) {
+        random = berth__class_mix(random + step);
+        for (unsigned i = 0; i < LAYERS; i++) {
+            struct played *some = random >> i & 1 ? weights[i] : import[i];
+
+            died(born((random >> 20 & 1 ? some->size : 64 * KIB + random % 4096),
+                      step / 7 % 2 ? OTHERS : TENSORS));
+            if (step / 5 % 2)
+                write_all(some);
+            else
+                some->version[random % BERTH_LOOK_WORDS]++;
+        }
+        if (step % 3 == 0)
+            berth__classifier_refresh(); /* retag() counts the changes */
+    }
+    for (unsigned i = 0; i < LAYERS; i++)
+        assert_true(weights[i]->changes <= BERTH_CLASS_CHANGES_MAX);
+}
+
+static bool look_nowhere(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
+                         uint64_t words[BERTH_LOOK_WORDS])
+{
+    (void)offsets;
+    memset(words, (int)(address >> 20), BERTH_LOOK_WORDS * sizeof(*words));
+    return true;
+}
+
+static void retag_nothing(uintptr_t address, size_t held, uint32_t number, enum berth_tag tag)
+{
+    (void)address, (void)held, (void)number, (void)tag;
+}
+
+static void *churn(void *context)
+{
+    uint32_t numbers[32] = {0};
+    uint64_t random = (uintptr_t)context;
+
+    for (unsigned i = 0; i < 40000; i++) {
+        uint32_t *number = &numbers[(random = berth__class_mix(random + 1)) % 32];
+        size_t size = 64 * KIB + (random >> 8 & 255) * 64;
+
+        berth__classifier_died(host(), *number);
+        *number = berth__classifier_born(
+            host(), &(struct berth_class_birth){.address = (uintptr_t)(i + 1) << 20,
+                                                .size = size,
+                                                .held = size,
+                                                .caller = (const void *)(random >> 16 & 0xff0)});
+        berth__classifier_tend(host());
+        if (i % 1000 == 0)
+            berth__classifier_refresh();
+    }
+    for (unsigned i = 0; i < 32; i++)
+        berth__classifier_died(host(), numbers[i]);
+    return NULL;
+}
+
+static void many_threads_lose_no_block(void **state)
+{
+    static const struct berth_classifier_ops ops = {look_nowhere, retag_nothing};
+    pthread_t threads[4];
+
+    (void)state;
+    atomic_store(&host()->ops, &ops);
+    for (uintptr_t i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, churn, (void *)(i + 1)), 0);
+    for (unsigned i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    assert_true(host()->births == 4 * 40000);
+    assert_true(host()->block_count <= 4 * 33);
+    for (uint32_t number = 1; number <= host()->block_count; number++)
+        assert_true(berth__class_block(host(), number)->address == 0);
+}
+
+#define PLAYED(test) cmocka_unit_test_setup(test, begin)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        PLAYED(weights_are_known_after_two_steps),
+        PLAYED(what_is_final_stays),
+        PLAYED(shapes_may_differ_from_step_to_step),
+        PLAYED(what_comes_next_is_guessed),
+        PLAYED(an_optimisers_state_is_no_weight),
+        PLAYED(a_cache_that_grows_is_known),
+        PLAYED(a_cache_of_fixed_size_is_known),
+        PLAYED(a_cache_that_was_there_before_is_known),
+        PLAYED(declared_steps_need_no_allocations),
+        PLAYED(without_looks_lifetimes_tell),
+        PLAYED(what_the_program_says_is_not_judged),
+        PLAYED(what_is_asked_early_is_answered),
+        PLAYED(a_program_that_changes_its_ways_does_not_confuse_it),
+        PLAYED(many_threads_lose_no_block),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
