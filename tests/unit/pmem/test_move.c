@@ -688,6 +688,30 @@ static void a_block_may_be_freed_while_it_moves(void **state)
     assert_int_equal(move_to(get(1 * MIB), shm, false), BERTH_MOVE_MOVED);
 }
 
+static int inject_no_privilege(enum berth_move_call call)
+{
+    return call == BERTH_CALL_UFFD_OPEN ? -EPERM : 0;
+}
+
+static void an_ordinary_user_moves_at_quiescent_steps(void **state)
+{
+    unsigned char *p = get(1 * MIB);
+
+    (void)state;
+    if (!is_tmpfs("/dev/shm"))
+        skip();
+    fill(p, 1 * MIB, 40);
+    berth__move_inject = inject_no_privilege;
+    assert_int_equal(move_to(p, shm, false), BERTH_MOVE_PRIVILEGE);
+    assert_string_equal(tier_of(p), "dram");
+    assert_int_equal(move_to(p, shm, true), BERTH_MOVE_MOVED);
+    assert_int_equal(move_to(p, BERTH_TIER_DRAM, false), BERTH_MOVE_PRIVILEGE);
+    assert_int_equal(move_to(p, BERTH_TIER_DRAM, true), BERTH_MOVE_MOVED);
+    berth__move_inject = NULL;
+    assert_true(is_filled(p, 1 * MIB, 40));
+    berth__host_free(p);
+}
+
 static void wait_for_job(struct berth_move_state *ret)
 {
     berth__move_door->run(NULL);
@@ -753,6 +777,7 @@ int main(void)
         cmocka_unit_test(writers_go_on_where_pages_cannot_be_taken),
         cmocka_unit_test(system_calls_may_write_while_a_block_moves),
         cmocka_unit_test(a_block_may_be_freed_while_it_moves),
+        cmocka_unit_test(an_ordinary_user_moves_at_quiescent_steps),
         cmocka_unit_test(a_job_moves_what_the_policy_wants),
     };
 
