@@ -7,6 +7,7 @@
 #include "alloc/stats.h"
 #include "alloc/thread.h"
 #include "pmem/gate.h"
+#include "pmem/movable.h"
 #include "pmem/table.h"
 #include "pmem/window.h"
 
@@ -44,17 +45,14 @@ static bool look(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
  * The new tag's account first, so that an owner who frees the block in this moment takes it off
  * where it is counted; what turns out to be gone is taken back.
  */
-static void retag(uintptr_t address, size_t held, uint32_t number, enum berth_tag tag)
+static void retag_in(berth_tier_id tier, const void *p, size_t held, uint32_t number,
+                     enum berth_tag tag)
 {
-    const void *p = (const void *)address;
     struct berth_record record;
     struct berth_site_block block;
-    berth_tier_id tier;
 
-    if (!berth__gate_owns(p) || !berth__record_get(p, held, &record) || record.state != number ||
-        record.tag == tag)
+    if (!berth__record_get(p, held, &record) || record.state != number || record.tag == tag)
         return;
-    tier = berth__window_tier(p);
     block = (struct berth_site_block){record.site, tier, record.tag, record.requested, held};
     if (record.site != 0 && !berth__site_account_move(&block, tier, tag))
         return;
@@ -67,6 +65,21 @@ static void retag(uintptr_t address, size_t held, uint32_t number, enum berth_ta
     block.tag = tag;
     if (record.site != 0)
         berth__site_account_move(&block, tier, record.tag);
+}
+
+static void retag(uintptr_t address, size_t held, uint32_t number, enum berth_tag tag)
+{
+    const void *p = (const void *)address;
+    struct berth_record record;
+
+    if (!berth__gate_owns(p) || !berth__record_get(p, held, &record))
+        return;
+    if (!berth__is_movable(p)) {
+        retag_in(berth__window_tier(p), p, held, number, tag);
+        return;
+    }
+    retag_in(berth__movable_hold(p), p, held, number, tag);
+    berth__movable_let_go(p);
 }
 
 void berth__host_class_start(void)

@@ -28,7 +28,6 @@ static struct {
     pthread_mutex_t one;  /* held by the mover */
     pthread_mutex_t swap; /* held for the few system calls that change what is where; a fork holds
                              it, and nobody who holds it asks for another lock */
-    _Atomic(void *) current; /* the block that is MOVING */
 } movers = {.one = PTHREAD_MUTEX_INITIALIZER, .swap = PTHREAD_MUTEX_INITIALIZER};
 
 /* One block on its way. */
@@ -62,17 +61,16 @@ void berth__move_hold_for_fork(void)
     pthread_mutex_lock(&movers.swap);
 }
 
-/* The child has none of the threads that could be holding a lock. */
+/* The child has none of the threads that could be holding a lock, or moving a block. */
 static void forget_in_child(void)
 {
-    void *p = atomic_load(&movers.current);
+    const uint32_t theirs = BERTH_RESIDENCE_MOVING | BERTH_RESIDENCE_LOCKED;
 
     pthread_mutex_init(&movers.one, NULL);
     pthread_mutex_init(&movers.swap, NULL);
-    if (p)
-        atomic_fetch_and(&berth__residence(p)->word,
-                         ~(BERTH_RESIDENCE_MOVING | BERTH_RESIDENCE_LOCKED));
-    atomic_store(&movers.current, NULL);
+    for (const void *p = NULL; berth__residency_next(&p); p = (const char *)p + BERTH_OS_PAGE)
+        if (atomic_load(&berth__residence(p)->word) & theirs)
+            atomic_fetch_and(&berth__residence(p)->word, ~theirs);
 }
 
 void berth__move_after_fork(bool child)
@@ -100,7 +98,6 @@ static bool begin(struct move *move)
         move->from = (berth_tier_id)(word & BERTH_RESIDENCE_TIER);
         move->held = (size_t)atomic_load(&move->entry->pages) << BERTH_OS_PAGE_SHIFT;
         move->old_twin = (void *)atomic_load(&move->entry->twin);
-        atomic_store(&movers.current, move->p);
         word |= BERTH_RESIDENCE_MOVING;
     }
     berth__residence_unlock(move->entry, word);
@@ -114,7 +111,6 @@ static enum berth_move_result stay(struct move *move, enum berth_move_result res
     bool is_freed = word & BERTH_RESIDENCE_FREED;
 
     word &= ~(BERTH_RESIDENCE_MOVING | BERTH_RESIDENCE_FREED);
-    atomic_store(&movers.current, NULL);
     berth__residence_unlock(move->entry, word);
     if (!is_freed)
         return result;
@@ -145,7 +141,6 @@ static uint32_t enter(struct move *move, uint32_t flags)
         if (move->mover->rule != BERTH_RULE_NONE)
             berth__record_set_rule(move->p, move->mover->rule, move->mover->version);
     }
-    atomic_store(&movers.current, NULL);
     berth__residence_unlock(move->entry, word);
     return word;
 }

@@ -18,8 +18,8 @@
  * Synchronisation: `word` is a lock of its own, held for a few instructions, or by a resize for one
  * call of jemalloc's. A block that is being moved (MOVING) may be freed meanwhile: its owner then
  * only says so (FREED), and whoever moves it frees it. The other fields are written under the lock
- * by who moves or owns the block. A forked child finds MOVING taken away from the one block that
- * was on its way (move.h).
+ * by who moves or owns the block. A forked child finds both taken away from the blocks of threads
+ * that it has not (move.h).
  */
 #ifndef BERTH_PMEM_RESIDENCY_H
 #define BERTH_PMEM_RESIDENCY_H
