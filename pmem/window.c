@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -20,6 +21,8 @@
 #define TIER_SHARE_SHIFT 3
 /* The part of a limited address space (RLIMIT_AS) that may be reserved: a quarter. */
 #define LIMIT_SHARE_SHIFT 2
+/* What may be reserved under an emulator: 18 GiB, 16 of them for blocks. */
+#define EMULATED_ROOM ((size_t)18 << 30)
 
 /* The reservation's own description, in its last OS page. Immutable but for the atomics. */
 struct space {
@@ -52,16 +55,29 @@ static size_t space_total(unsigned shift, unsigned count)
     return size + (size >> BERTH_OS_PAGE_SHIFT) * sizeof(struct berth_page) + BERTH_OS_PAGE;
 }
 
-/* The largest reservation that a quarter of the allowed address space takes; false if none does. */
-static bool choose_shape(unsigned *ret_shift, unsigned *ret_count)
+/*
+ * How much may be reserved: a quarter of the allowed address space. An emulator of user programs
+ * (qemu-user before version 8) keeps a record of every page, mapped or only reserved, and would be
+ * busy for minutes; it is known by giving programs no vDSO.
+ */
+static size_t address_room(void)
 {
     struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
-    size_t room = SIZE_MAX;
+    size_t room = getauxval(AT_SYSINFO_EHDR) != 0 ? SIZE_MAX : EMULATED_ROOM;
+
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        limit.rlim_cur >> LIMIT_SHARE_SHIFT < room)
+        room = (size_t)limit.rlim_cur >> LIMIT_SHARE_SHIFT;
+    return room;
+}
+
+/* The largest reservation that there is room for; false if there is for none. */
+static bool choose_shape(unsigned *ret_shift, unsigned *ret_count)
+{
+    size_t room = address_room();
     unsigned shift = SLICE_SHIFT_MAX;
     unsigned count = SLICE_COUNT_MAX;
 
-    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-        room = (size_t)limit.rlim_cur >> LIMIT_SHARE_SHIFT;
     while (shift > SLICE_SHIFT_MIN && space_total(shift, count) > room)
         shift--;
     while (count >= SLICE_COUNT_MIN && space_total(shift, count) > room)

@@ -162,6 +162,22 @@ def privileged_checks(scratch):
     check("a_setuid_program_runs", (result.returncode, result.stdout) == (0, ""), result.stderr)
 
 
+def emulated_checks(scratch):
+    """An emulator of user programs keeps a record of every page: a large reservation hangs in it."""
+    emulator = shutil.which("qemu-" + os.uname().machine)
+    if not emulator:
+        print("not run, because there is no emulator of user programs: an_emulated_program_runs")
+        return
+    table = compile_policy(scratch, "emulated", far(scratch))
+    result = subprocess.run(
+        [emulator, "-E", "LD_PRELOAD=" + library, "-E", "BERTH_POLICY=" + table,
+         "-E", "BERTH_CONTROL=never", shutil.which("sort"), "-S", "1M", "-n"],
+        input="".join(f"{i * 7919 % 20011}\n" for i in range(20000)), capture_output=True,
+        text=True, timeout=100, check=False)
+    check("an_emulated_program_runs", result.returncode == 0 and result.stdout.count("\n") == 20000,
+          result.stderr)
+
+
 library_checks()
 quiet_checks()
 info_checks()
@@ -169,4 +185,5 @@ with tempfile.TemporaryDirectory() as scratch_directory:
     fork_checks(scratch_directory)
     missing_checks(scratch_directory)
     privileged_checks(scratch_directory)
+    emulated_checks(scratch_directory)
 sys.exit(1 if failures else 0)
