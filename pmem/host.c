@@ -149,6 +149,14 @@ static bool is_placed(const struct berth_decision *decision)
     return decision->rule != BERTH_RULE_NONE && decision->place_count > 0;
 }
 
+/* The plain path, at the expense of what is only reserved if it must be. */
+static void *alloc_last(const struct berth_host_request *request)
+{
+    void *p = berth__host_plain(request);
+
+    return p || !berth__window_shed(request->size) ? p : berth__host_plain(request);
+}
+
 /* The places in order, then dram, then the plain path. `skip` was found full already. */
 static void *alloc_decided(const struct berth_host_request *request,
                            const struct berth_decision *decision, berth_tier_id skip)
@@ -167,7 +175,7 @@ static void *alloc_decided(const struct berth_host_request *request,
         berth__stats_spill(tier, request->size);
     }
     p = dram_tried ? NULL : alloc_in(BERTH_TIER_DRAM, request, decision);
-    return p ? p : berth__host_plain(request);
+    return p ? p : alloc_last(request);
 }
 
 static void decide(const struct berth_host_request *request, enum berth_tag tag,

@@ -383,17 +383,35 @@ static void close_window(const struct space *space, berth_home_id home)
         give_back(space, base + carved, base + berth__window_size(home));
 }
 
-void berth__window_limit(uint64_t limit)
+static void close_space(struct space *space)
 {
-    struct space *space = atomic_load_explicit(&the_space, memory_order_acquire);
     unsigned spare;
 
-    if (!space || space_total(space->shift, space->slice_count) <= limit >> LIMIT_SHARE_SHIFT)
-        return;
     /* Known before the first address can become somebody else's. */
     atomic_store(&berth__gate.is_kept, berth__window_carved);
     spare = atomic_exchange(&space->slices_taken, space->slice_count);
     give_back(space, space->base + ((uintptr_t)spare << space->shift), space->base + space->size);
     for (unsigned id = 0; id < BERTH_HOME_MAX; id++)
         close_window(space, (berth_home_id)id);
+}
+
+void berth__window_limit(uint64_t limit)
+{
+    struct space *space = atomic_load_explicit(&the_space, memory_order_acquire);
+
+    if (space && space_total(space->shift, space->slice_count) > limit >> LIMIT_SHARE_SHIFT)
+        close_space(space);
+}
+
+bool berth__window_shed(size_t size)
+{
+    struct space *space = atomic_load_explicit(&the_space, memory_order_acquire);
+    struct rlimit limit;
+
+    if (!space || atomic_load_explicit(&berth__gate.is_kept, memory_order_relaxed) ||
+        getrlimit(RLIMIT_AS, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+        size > limit.rlim_cur)
+        return false;
+    close_space(space);
+    return true;
 }

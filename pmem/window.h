@@ -85,6 +85,12 @@ bool berth__window_carved(const void *p);
  */
 void berth__window_limit(uint64_t limit);
 
+/*
+ * `size` bytes of ordinary memory could not be had. If addresses are limited, what was not carved
+ * off is given back, once, so that they may be had now; true if so. No tier grows any more then.
+ */
+bool berth__window_shed(size_t size);
+
 /* The page map's entry for the OS page of `p`, which lies in a piece that was carved off. */
 struct berth_page *berth__window_page(const void *p);
 
