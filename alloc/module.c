@@ -60,7 +60,8 @@ struct pass {
     const struct berth_module_frame **ret; /* NULL where not named yet */
     uint64_t number;                       /* 0 before the first module */
     uint64_t changes;
-    bool compare; /* something was opened or closed: every module must be met */
+    bool compare;    /* something was opened or closed: every module must be met */
+    bool no_symbols; /* the modules are to be known, and nothing is to be named */
     bool no_memory;
     unsigned waiting_count; /* modules whose symbols were collected, to be ordered */
     struct berth_module *waiting[BERTH_SITE_FRAMES_MAX];
@@ -423,7 +424,7 @@ static int pass_visit(struct dl_phdr_info *info, size_t size, void *context)
     if (!m)
         return 0;
     module_saw(m, pass->number);
-    if (pass_wants(pass, &loaded))
+    if (!pass->no_symbols && pass_wants(pass, &loaded))
         pass_name(pass, &loaded, m);
     return 0;
 }
@@ -493,6 +494,32 @@ int berth__module_name(const void *const *addresses, unsigned count,
     }
     errno = saved_errno;
     return pass.no_memory ? -ENOMEM : 0;
+}
+
+/* The module, of those that are known, that an address returns to. */
+static const struct berth_module *module_at(uintptr_t address)
+{
+    const struct berth_module *m = atomic_load_explicit(&registry->modules, memory_order_acquire);
+
+    while (m && (address - 1 < m->start || address - 1 >= m->end ||
+                 atomic_load_explicit(&m->gone, memory_order_relaxed)))
+        m = m->next;
+    return m;
+}
+
+const char *berth__module_name_at(const void *address)
+{
+    const struct berth_module *m = module_at((uintptr_t)address);
+    const struct berth_module_frame *none = NULL;
+    struct pass pass = {.addresses = &address, .count = 1, .ret = &none, .no_symbols = true};
+    int saved_errno = errno;
+
+    if (!m) {
+        pass_run(&pass);
+        m = module_at((uintptr_t)address);
+    }
+    errno = saved_errno;
+    return m ? m->name : NULL;
 }
 
 void berth__module_refresh(void)

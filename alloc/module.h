@@ -34,6 +34,12 @@ struct berth_module_frame {
 int berth__module_name(const void *const *addresses, unsigned count,
                        const struct berth_module_frame **ret);
 
+/*
+ * The name of the module that `address` returns to, without reading its symbols; NULL where there is
+ * none, or no memory for it.
+ */
+const char *berth__module_name_at(const void *address);
+
 /* Looks whether modules are gone or back, which naming does by itself. */
 void berth__module_refresh(void);
 

@@ -291,3 +291,14 @@ bool berth__site_pattern_match(const char *pattern, berth_site_id site)
     }
     return true;
 }
+
+bool berth__site_pattern_may_begin(const char *pattern, const char *module)
+{
+    const char *rest = pattern;
+    struct span frame, its_module, its_symbol;
+
+    if (!frame_next(&rest, &frame) || span_is(frame, "**"))
+        return true;
+    frame_split(frame, &its_module, &its_symbol);
+    return glob_match(its_module, module);
+}

@@ -25,4 +25,10 @@ int berth__site_pattern_check(const char *pattern, char *why, size_t why_size);
  */
 bool berth__site_pattern_match(const char *pattern, berth_site_id site);
 
+/*
+ * Whether a path whose innermost frame is in this module may match: false only where none can. As
+ * above.
+ */
+bool berth__site_pattern_may_begin(const char *pattern, const char *module);
+
 #endif

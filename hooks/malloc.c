@@ -22,11 +22,14 @@
 /* libberth.so's, when that is preloaded too. */
 #pragma weak berth__control_wanted
 
+/* Of a small block that a rule may place, the path is the return address alone. */
 static berth_site_id capture(size_t size, const void *return_address)
 {
-    if (size < atomic_load_explicit(&berth__gate.site_threshold, memory_order_relaxed))
-        return 0;
-    return berth__callsite_capture(return_address);
+    size_t threshold = atomic_load_explicit(&berth__gate.site_threshold, memory_order_relaxed);
+
+    if (size >= threshold)
+        return berth__callsite_capture(return_address);
+    return threshold == SIZE_MAX ? 0 : berth__site_intern(&return_address, 1);
 }
 
 /* Nothing of ours is held here any more. */
@@ -61,6 +64,7 @@ void *berth__malloc_place(size_t size, size_t alignment, bool zero, const void *
         return NULL;
     }
     if (berth__malloc_is_below(size) || thread->inside ||
+        (size - 1 < BERTH_TINY_MAX && berth__glance_is_plain(size, return_address)) ||
         berth__libc_state_is(size, return_address)) {
         p = berth__host_plain(&request);
     } else {
@@ -137,16 +141,47 @@ void berth__malloc_release(void *p)
     errno = saved_errno;
 }
 
+/* The same for a return address that was never met. */
+static __attribute__((noinline)) void *look_closely(size_t size, const void *return_address)
+{
+    if (berth__glance_is_plain(size, return_address))
+        return berth_je_malloc(size);
+    return berth__malloc_place(size, 1, false, return_address);
+}
+
+/* Every call in here is its last, so that it has no frame. */
+__attribute__((noinline)) void *berth__malloc_look(size_t size, const void *return_address)
+{
+    uint64_t word = berth__glance_peek(return_address);
+
+    if (BERTH_UNLIKELY(size <= BERTH_TINY_MAX))
+        return berth__malloc_place(size, 1, false, return_address);
+    if (BERTH_UNLIKELY(word == 0))
+        return look_closely(size, return_address);
+    if (BERTH_LIKELY(berth__glance_allows(word, size)))
+        return berth_je_malloc(size);
+    return berth__malloc_place(size, 1, false, return_address);
+}
+
 BERTH_EXPORT void *malloc(size_t size)
 {
     if (berth__malloc_is_plain(size))
         return berth_je_malloc(size);
-    return berth__malloc_place(size, 1, false, __builtin_return_address(0));
+    return berth__malloc_look(size, __builtin_return_address(0));
 }
 
 BERTH_EXPORT void free(void *p)
 {
     berth__malloc_free(p);
+}
+
+/* calloc() of a size that is not plain; the product does not overflow. */
+static __attribute__((noinline)) void *look_zeroed(size_t count, size_t size,
+                                                   const void *return_address)
+{
+    if (berth__malloc_is_plain_at(count * size, return_address))
+        return berth_je_calloc(count, size);
+    return berth__malloc_place(count * size, 1, true, return_address);
 }
 
 BERTH_EXPORT void *calloc(size_t count, size_t size)
@@ -159,16 +194,24 @@ BERTH_EXPORT void *calloc(size_t count, size_t size)
     }
     if (berth__malloc_is_plain(total))
         return berth_je_calloc(count, size);
-    return berth__malloc_place(total, 1, true, __builtin_return_address(0));
+    return look_zeroed(count, size, __builtin_return_address(0));
+}
+
+/* realloc() of a block in a window, or to a size that is not plain. */
+static __attribute__((noinline)) void *look_again(void *p, size_t size, const void *return_address)
+{
+    if (!berth__gate_owns(p) && berth__malloc_is_plain_at(size, return_address))
+        return realloc_plain(p, size);
+    if (!p)
+        return berth__malloc_place(size, 1, false, return_address);
+    return berth__malloc_replace(p, size, return_address);
 }
 
 BERTH_EXPORT void *realloc(void *p, size_t size)
 {
     if (BERTH_LIKELY(berth__malloc_is_plain(size) && !berth__gate_owns(p)))
         return realloc_plain(p, size);
-    if (!p)
-        return berth__malloc_place(size, 1, false, __builtin_return_address(0));
-    return berth__malloc_replace(p, size, __builtin_return_address(0));
+    return look_again(p, size, __builtin_return_address(0));
 }
 
 BERTH_EXPORT void *reallocarray(void *p, size_t count, size_t size)
@@ -181,9 +224,7 @@ BERTH_EXPORT void *reallocarray(void *p, size_t count, size_t size)
     }
     if (BERTH_LIKELY(berth__malloc_is_plain(total) && !berth__gate_owns(p)))
         return realloc_plain(p, total);
-    if (!p)
-        return berth__malloc_place(total, 1, false, __builtin_return_address(0));
-    return berth__malloc_replace(p, total, __builtin_return_address(0));
+    return look_again(p, total, __builtin_return_address(0));
 }
 
 /* As the C library rounds: up to a power of two; 0 for one that no address can have. */

@@ -100,7 +100,7 @@ static inline void *get(size_t size, const void *return_address)
 {
     if (berth__malloc_is_plain(size))
         return berth_je_malloc(size);
-    return berth__malloc_place(size, 1, false, return_address);
+    return berth__malloc_look(size, return_address);
 }
 
 #define NEW(name)                                                                                  \

@@ -13,6 +13,7 @@
 
 #include "alloc/types.h"
 #include "pmem/gate.h"
+#include "pmem/glance.h"
 #include "pmem/jemalloc.h"
 
 #include <stdbool.h>
@@ -38,6 +39,18 @@ static inline bool berth__malloc_is_plain(size_t size)
 }
 
 /*
+ * The same where rules speak of small blocks, and none of what this call asks for. Asked where a
+ * size is not plain: by functions of their own, so that the plain path stays short.
+ */
+static inline bool berth__malloc_is_plain_at(size_t size, const void *return_address)
+{
+    return size > BERTH_TINY_MAX && berth__glance_is_plain(size, return_address);
+}
+
+/* malloc() of a size that is not plain. */
+void *berth__malloc_look(size_t size, const void *return_address);
+
+/*
  * A block whose size is not plain, for the call that returns to `return_address`. Alignment is a
  * power of two, 1 for none. NULL with errno = ENOMEM.
  */
@@ -50,7 +63,7 @@ void berth__malloc_release(void *p);
 /* Any size; the common body of what takes an alignment. */
 static inline void *berth__malloc_aligned(size_t alignment, size_t size, const void *return_address)
 {
-    if (berth__malloc_is_plain(size))
+    if (berth__malloc_is_plain(size) || berth__malloc_is_plain_at(size, return_address))
         return berth_je_memalign(alignment, size);
     return berth__malloc_place(size, alignment, false, return_address);
 }

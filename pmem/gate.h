@@ -31,6 +31,7 @@ struct berth_gate {
     _Atomic uintptr_t
         window_base;            /* Berth's one address reservation; written once, base first... */
     _Atomic size_t window_size; /* ...and size last (release); 0 = no reservation */
+    _Atomic uint64_t glance_epoch; /* of pmem/glance.h; 0 = small blocks are not looked at */
     /* Once parts of the reservation are given back, whether an address lies in what is left. */
     _Atomic(bool (*)(const void *)) is_kept;
 } __attribute__((aligned(64)));

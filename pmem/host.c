@@ -10,6 +10,7 @@
 #include "alloc/tier_ops.h"
 #include "pmem/arena.h"
 #include "pmem/gate.h"
+#include "pmem/glance.h"
 #include "pmem/host_class.h"
 #include "pmem/jemalloc.h"
 #include "pmem/movable.h"
@@ -41,6 +42,7 @@ void berth__host_register(void)
     berth__move_job_register();
     berth__persist_register();
     berth__host_totals = fill_totals;
+    berth__table_glance = berth__glance_renew;
     berth__describe_host = berth__host_describe;
     berth__detail_host = berth__host_detail;
 }
@@ -50,14 +52,18 @@ static size_t at_least_one(size_t size)
     return size ? size : 1;
 }
 
+static size_t plain_size(size_t size)
+{
+    return size > BERTH_BLOCK_MIN ? size : BERTH_BLOCK_MIN;
+}
+
 void *berth__host_plain(const struct berth_host_request *request)
 {
-    size_t size = request->size > BERTH_BLOCK_MIN ? request->size : BERTH_BLOCK_MIN;
     int flags = request->zero ? MALLOCX_ZERO : 0;
 
     if (request->alignment > 1)
         flags |= MALLOCX_LG_ALIGN(__builtin_ctzl(request->alignment));
-    return berth_je_mallocx(size, flags);
+    return berth_je_mallocx(plain_size(request->size), flags);
 }
 
 static struct berth_site_block site_block(berth_tier_id tier, const struct berth_record *record,
@@ -196,6 +202,14 @@ static void decide(const struct berth_host_request *request, enum berth_tag tag,
     berth__table_decide(&question, ret);
 }
 
+/* Whether the block is none that is looked at one by one: small, and no rule speaks of it. */
+static bool is_plain(const struct berth_host_request *request,
+                     const struct berth_decision *decision)
+{
+    return decision->rule == BERTH_RULE_NONE &&
+           request->size < berth__option(BERTH_OPTION_RECORD_THRESHOLD);
+}
+
 void *berth__host_alloc(const struct berth_host_request *request, bool *ret_placed)
 {
     struct berth_decision decision;
@@ -203,6 +217,8 @@ void *berth__host_alloc(const struct berth_host_request *request, bool *ret_plac
 
     decide(request, berth__host_class_told(), &decision);
     *ret_placed = is_placed(&decision);
+    if (is_plain(request, &decision))
+        return berth__host_plain(request);
     p = alloc_decided(request, &decision, BERTH_TIER_NONE);
     berth__host_class_tend();
     return p;
@@ -373,6 +389,7 @@ static void *realloc_persistent(void *p, const struct berth_host_request *reques
 void *berth__host_realloc(void *p, const struct berth_host_request *request, bool *ret_placed)
 {
     size_t threshold = atomic_load_explicit(&berth__gate.threshold, memory_order_relaxed);
+    struct berth_decision decision;
     void *to;
 
     *ret_placed = false;
@@ -381,7 +398,12 @@ void *berth__host_realloc(void *p, const struct berth_host_request *request, boo
     if (berth__gate_owns(p))
         return request->size < threshold ? realloc_below(p, request)
                                          : realloc_in_window(p, request, ret_placed);
-    to = berth__host_alloc(request, ret_placed);
+    decide(request, berth__host_class_told(), &decision);
+    if (is_plain(request, &decision))
+        return berth_je_rallocx(p, plain_size(request->size), 0);
+    *ret_placed = is_placed(&decision);
+    to = alloc_decided(request, &decision, BERTH_TIER_NONE);
+    berth__host_class_tend();
     return to ? move_block(p, berth_je_malloc_usable_size(p), to, request->size) : NULL;
 }
 

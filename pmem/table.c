@@ -30,6 +30,8 @@ struct table_state {
 extern BERTH_SHARED struct table_state berth__table_state;
 struct table_state berth__table_state = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+void (*berth__table_glance)(bool is_wanted);
+
 /* A reader runs for microseconds; one that takes this long will never come back. */
 #define READER_TIMEOUT_MS 1000
 
@@ -182,6 +184,8 @@ static void update_gate(const struct berth_loaded_table *table)
                           memory_order_relaxed);
     atomic_store_explicit(&berth__gate.device_site_threshold,
                           sides & BERTH_SIDE_DEVICE ? record : SIZE_MAX, memory_order_relaxed);
+    if (berth__table_glance)
+        berth__table_glance(least < record);
     berth__gate_set_threshold(least);
 }
 
@@ -242,6 +246,16 @@ const char *berth__table_rule_name(uint64_t version, uint32_t rule, char buffer[
         strcpy(buffer, berth__table_string(&table->view, table->view.rules[rule].name));
     berth__epoch_leave(token);
     return buffer;
+}
+
+size_t berth__table_least_size(const void *return_address, size_t most)
+{
+    struct berth_epoch_token token;
+    struct berth_loaded_table *table = enter(&token);
+    size_t least = table ? berth__table_match_least(table, return_address, most) : most;
+
+    berth__epoch_leave(token);
+    return least;
 }
 
 int berth__table_judge_section(uint64_t version, uint32_t index,

@@ -102,6 +102,13 @@ int berth__table_judge_section(uint64_t version, uint32_t index,
 int berth__table_judge_rule(uint64_t version, uint32_t index, const struct berth_request *request,
                             enum berth_verdict *ret);
 
+/*
+ * A lower bound of the sizes from which some rule can match a host block of a thread without a tag,
+ * for a call that returns to `return_address`; never above `most`. Reads the call's names if a rule
+ * needs them. Any thread, also inside malloc.
+ */
+size_t berth__table_least_size(const void *return_address, size_t most);
+
 /* The version in force; 0 if none was installed. */
 uint64_t berth__table_version(void);
 
@@ -116,6 +123,8 @@ const char *berth__table_rule_name(uint64_t version, uint32_t rule, char buffer[
  * blocks from the record threshold on are looked at. For who changes options later on.
  */
 void berth__table_update_gate(void);
+/* berth__glance_renew(), where the malloc side is loaded; set by it before the first table. */
+extern BERTH_SHARED void (*berth__table_glance)(bool is_wanted);
 /* Whether call sites are read, of blocks of either side. */
 bool berth__table_reads_sites(void);
 

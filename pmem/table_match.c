@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/table_match.h"
 
+#include "alloc/module.h"
+#include "alloc/site_pattern.h"
+
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
@@ -341,4 +344,79 @@ enum berth_verdict berth__table_match_rule(struct berth_loaded_table *table, uin
     return entry->sequence_first == 0 && entry->sequence_last == UINT64_MAX
                ? BERTH_VERDICT_MATCHES
                : BERTH_VERDICT_SEQUENCE;
+}
+
+/* What is known of a call by its return address; names are read only if a pattern needs them. */
+struct caller {
+    struct berth_request request;
+    struct question question;
+    const void *return_address;
+    const char *module; /* NULL: not known */
+    bool is_read;
+};
+
+static bool caller_matches(struct caller *caller, uint32_t pattern)
+{
+    struct berth_loaded_table *table = caller->question.table;
+
+    if (caller->module && !berth__site_pattern_may_begin(table->patterns[pattern], caller->module))
+        return false;
+    if (!caller->is_read) {
+        caller->request.site = berth__site_intern(&caller->return_address, 1);
+        caller->question.row = berth__site_cache_row(&table->sites, caller->request.site);
+        caller->is_read = true;
+    }
+    return caller->request.site != 0 && pattern_matches(&caller->question, pattern);
+}
+
+/* From which size on a section gives the call's blocks each tag. */
+static void find_tags(struct caller *caller, size_t most, size_t least[BERTH_TAG_COUNT])
+{
+    const struct berth_table_view *view = &caller->question.table->view;
+
+    for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++)
+        least[tag] = tag == BERTH_TAG_UNTAGGED ? 0 : SIZE_MAX;
+    for (uint32_t i = 0; i < view->header->sites.count; i++) {
+        const struct berth_site_entry *entry = &view->sites[i];
+
+        if ((entry->side & BERTH_SIDE_HOST) && entry->min_size < most &&
+            entry->min_size < least[entry->tag] && caller_matches(caller, i))
+            least[entry->tag] = (size_t)entry->min_size;
+    }
+}
+
+/* The least size of a block that has some tag of the rule's, by sections and the rule's own bound.
+ */
+static size_t least_of_rule(const struct berth_rule_entry *entry,
+                            const size_t by_tag[BERTH_TAG_COUNT])
+{
+    size_t least = SIZE_MAX;
+
+    for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++)
+        if (((entry->tags >> tag) & 1) && by_tag[tag] < least)
+            least = by_tag[tag];
+    return least < entry->min_size ? (size_t)entry->min_size : least;
+}
+
+size_t berth__table_match_least(struct berth_loaded_table *table, const void *return_address,
+                                size_t most)
+{
+    struct caller caller = {.request = {.side = BERTH_SIDE_HOST},
+                            .question = {.request = &caller.request, .table = table},
+                            .return_address = return_address};
+    const struct berth_table_view *view = &table->view;
+    size_t by_tag[BERTH_TAG_COUNT];
+
+    if (table->site_sides & BERTH_SIDE_HOST)
+        caller.module = berth__module_name_at(return_address);
+    find_tags(&caller, most, by_tag);
+    for (uint32_t i = 0; i < view->header->rules.count; i++) {
+        const struct berth_rule_state *rule = &table->rules[i];
+        size_t least = least_of_rule(&view->rules[i], by_tag);
+
+        if ((rule->sides & BERTH_SIDE_HOST) && least < most &&
+            (rule->pattern == BERTH_RULE_NONE || caller_matches(&caller, rule->pattern)))
+            most = least;
+    }
+    return most;
 }

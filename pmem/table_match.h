@@ -15,6 +15,10 @@
 void berth__table_match(struct berth_loaded_table *table, const struct berth_request *request,
                         struct berth_decision *ret);
 
+/* What berth__table_least_size() says, of this table. */
+size_t berth__table_match_least(struct berth_loaded_table *table, const void *return_address,
+                                size_t most);
+
 /* Why one section, or rule, matches the request or does not, as berth__table_judge_rule(). */
 enum berth_verdict berth__table_match_section(struct berth_loaded_table *table, uint32_t index,
                                               const struct berth_request *request);

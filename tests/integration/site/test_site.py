@@ -49,6 +49,16 @@ CASES = [
      site("w", "libsite_buffer.so!buffer_raw > **", "weight"), NEITHER),
     ("the innermost frame alone", site("w", "site_program", "weight"),
      {**NEITHER, "direct": "weight far cold"}),
+    # Of a small block the path is its return address alone.
+    ("small blocks by their innermost frame",
+     'site s {\n  path = "libsite_buffer.so"\n  tag = weight\n  max-size = 4K\n}\n'
+     "rule small {\n  tag = weight\n  max-size = 4K\n  place = { far, dram }\n}\n",
+     {**NEITHER, "small load": "weight far small"}),
+    ("small blocks of other modules, and paths of more frames, are not looked at",
+     'site s {\n  path = "site_program"\n  tag = weight\n  max-size = 4K\n}\n'
+     + 'site t {\n  path = "** > *!model_load"\n  tag = weight\n  max-size = 4K\n}\n'
+     "rule small {\n  tag = weight\n  max-size = 4K\n  place = { far, dram }\n}\n",
+     {**NEITHER, "small load": "not described"}),
     ("a depth that ends before the telling frame",
      site("w", "** > *!model_load", "weight") + "options {\n  site-depth = 3\n}\n", NEITHER),
 ]

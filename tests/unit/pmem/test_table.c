@@ -357,6 +357,89 @@ static void the_table_in_force_can_be_copied(void **state)
     free(copy.bytes);
 }
 
+/* What a call in a function of the C library's own returns to. */
+static const void *call_in(const char *function)
+{
+    void *libc = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);
+
+    assert_non_null(libc);
+    return (const char *)dlsym(libc, function) + 4;
+}
+
+static void the_least_size_is_told_by_the_call(void **state)
+{
+    const size_t most = 64 << 10;
+    struct berth_table_draft *draft = new_draft();
+
+    draft_site(draft, SITE(.name = "q", .pattern = "libc.so.6!qsort*", .tag = BERTH_TAG_WEIGHT,
+                           .min_size = 100));
+    draft_site(draft, SITE(.name = "deep", .pattern = "libc.so.6!qsort* > x", .tag = BERTH_TAG_KV));
+    draft_rule(draft, RULE(.name = "w", .tags = 1u << BERTH_TAG_WEIGHT, .min_size = 50), "slow",
+               NULL);
+    draft_rule(draft, RULE(.name = "k", .tags = 1u << BERTH_TAG_KV), "slow", NULL);
+    draft_rule(draft, RULE(.name = "d", .side = BERTH_SIDE_DEVICE), "device", NULL);
+    draft_rule(draft, RULE(.name = "p", .pattern = "libc.so.6!getenv", .min_size = 7), "slow",
+               NULL);
+    draft_install(draft);
+    assert_int_equal(berth__table_least_size(call_in("qsort"), most), 100);
+    assert_int_equal(berth__table_least_size(call_in("getenv"), most), 7);
+    assert_int_equal(berth__table_least_size(call_in("getenv"), 5), 5);
+    assert_int_equal(berth__table_least_size(call_in("labs"), most), most);
+    assert_int_equal(berth__table_least_size((const void *)0x10, most), most);
+    draft = new_draft();
+    draft_rule(draft, RULE(.name = "all", .min_size = 3), "slow", NULL);
+    draft_install(draft);
+    assert_int_equal(berth__table_least_size(call_in("labs"), most), 3);
+}
+
+static enum berth_verdict judge(uint32_t rule, size_t size, enum berth_tag tag, berth_site_id site)
+{
+    struct berth_request request = {
+        .side = BERTH_SIDE_HOST, .size = size, .tag = tag, .site = site};
+    enum berth_verdict verdict = BERTH_VERDICT_COUNT;
+
+    assert_int_equal(berth__table_judge_rule(berth__table_version(), rule, &request, &verdict), 0);
+    return verdict;
+}
+
+static void each_rule_is_judged_by_itself(void **state)
+{
+    struct berth_table_draft *draft = new_draft();
+    struct berth_request request = {.side = BERTH_SIDE_DEVICE, .size = 5, .site = site_in("qsort")};
+    enum berth_verdict verdict;
+
+    draft_site(draft, SITE(.name = "q", .pattern = "libc.so.6!qsort*", .tag = BERTH_TAG_WEIGHT,
+                           .side = BERTH_SIDE_HOST, .min_size = 10));
+    draft_rule(draft,
+               RULE(.name = "w", .tags = 1u << BERTH_TAG_WEIGHT, .min_size = 10, .max_size = 20),
+               "slow", NULL);
+    draft_rule(draft, RULE(.name = "d", .side = BERTH_SIDE_DEVICE), "device", NULL);
+    draft_rule(draft, RULE(.name = "p", .pattern = "libc.so.6!getenv"), "slow", NULL);
+    draft_rule(draft, RULE(.name = "t", .thread = "x"), "slow", NULL);
+    draft_rule(draft, RULE(.name = "s", .sequence_first = 1), "slow", NULL);
+    draft_install(draft);
+    assert_int_equal(judge(0, 15, BERTH_TAG_WEIGHT, 0), BERTH_VERDICT_MATCHES);
+    assert_int_equal(judge(0, BERTH_SIZE_UNKNOWN, BERTH_TAG_WEIGHT, 0), BERTH_VERDICT_MATCHES);
+    assert_int_equal(judge(0, 9, BERTH_TAG_WEIGHT, 0), BERTH_VERDICT_TOO_SMALL);
+    assert_int_equal(judge(0, 21, BERTH_TAG_WEIGHT, 0), BERTH_VERDICT_TOO_LARGE);
+    assert_int_equal(judge(0, 15, BERTH_TAG_KV, 0), BERTH_VERDICT_TAG);
+    assert_int_equal(judge(1, 15, BERTH_TAG_KV, 0), BERTH_VERDICT_SIDE);
+    assert_int_equal(judge(2, 15, 0, 0), BERTH_VERDICT_NO_SITE);
+    assert_int_equal(judge(2, 15, 0, site_in("qsort")), BERTH_VERDICT_SITE);
+    assert_int_equal(judge(2, 15, 0, site_in("getenv")), BERTH_VERDICT_MATCHES);
+    assert_int_equal(judge(3, 15, 0, 0), BERTH_VERDICT_THREAD);
+    assert_int_equal(judge(4, 15, 0, 0), BERTH_VERDICT_SEQUENCE);
+    assert_int_equal(berth__table_judge_section(berth__table_version(), 0, &request, &verdict), 0);
+    assert_int_equal(verdict, BERTH_VERDICT_SIDE);
+    request.side = BERTH_SIDE_HOST;
+    assert_int_equal(berth__table_judge_section(berth__table_version(), 0, &request, &verdict), 0);
+    assert_int_equal(verdict, BERTH_VERDICT_TOO_SMALL);
+    assert_int_equal(berth__table_judge_section(berth__table_version(), 1, &request, &verdict),
+                     -ENOENT);
+    assert_int_equal(berth__table_judge_rule(berth__table_version() - 1, 0, &request, &verdict),
+                     -ESTALE);
+}
+
 /* Even versions place in `slow`, odd ones in `dram`: an answer must be of one table. */
 static void *decide_without_end(void *stop)
 {
@@ -459,6 +542,8 @@ int main(void)
         cmocka_unit_test(a_bad_table_leaves_the_old_one_in_force),
         cmocka_unit_test(matches_and_spills_are_counted_for_the_version_in_force),
         cmocka_unit_test(the_table_in_force_can_be_copied),
+        cmocka_unit_test(the_least_size_is_told_by_the_call),
+        cmocka_unit_test(each_rule_is_judged_by_itself),
         cmocka_unit_test(readers_go_on_while_tables_are_replaced),
         cmocka_unit_test(a_forked_child_decides_and_installs),
     };
