@@ -320,6 +320,23 @@ static int enter(struct berth_persist_store *store, struct berth_persist_block *
     return r;
 }
 
+/*
+ * It is not known whether the block was committed: what it holds on the medium must stay what was
+ * summed. The program goes on with a copy; without memory for one the block stays read-only.
+ */
+static void leave_medium(struct berth_persist_block *block)
+{
+    void *copy =
+        mmap(NULL, block->held, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (copy == MAP_FAILED)
+        return;
+    memcpy(copy, block->p, block->held);
+    if (mremap(copy, block->held, block->held, MREMAP_MAYMOVE | MREMAP_FIXED, block->p) ==
+        MAP_FAILED)
+        munmap(copy, block->held);
+}
+
 int berth__persist_store_commit(struct berth_persist_store *store,
                                 struct berth_persist_block *block)
 {
@@ -342,7 +359,10 @@ int berth__persist_store_commit(struct berth_persist_store *store,
             berth__persist_entry_done(&entry);
     }
     if (r < 0) {
-        mprotect(block->p, block->held, PROT_READ | PROT_WRITE);
+        if (!store->failed)
+            mprotect(block->p, block->held, PROT_READ | PROT_WRITE);
+        else
+            leave_medium(block);
         return r;
     }
     block->committed = true;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/persist_place.h"
 
+#include "pmem/dax_device.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -9,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /* Programs expect low descriptor numbers for their own files. */
@@ -32,26 +34,6 @@ static int move_out_of_the_way(int fd)
     return high;
 }
 
-/* One number of what the kernel tells of a device. */
-static int read_device_number(dev_t device, const char *what, uint64_t *ret)
-{
-    char path[96], text[32];
-    ssize_t n;
-    int fd;
-
-    snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/%s", major(device), minor(device), what);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    n = read(fd, text, sizeof(text) - 1);
-    close(fd);
-    if (n <= 0)
-        return -EIO;
-    text[n] = '\0';
-    *ret = strtoull(text, NULL, 0);
-    return *ret > 0 ? 0 : -EIO;
-}
-
 static bool has_map_sync(const struct berth_persist_place *place)
 {
 #ifdef MAP_SYNC
@@ -63,6 +45,23 @@ static bool has_map_sync(const struct berth_persist_place *place)
     }
 #endif
     return false;
+}
+
+/* The kernel maps no page of a device for a process without huge pages, and tells it by SIGBUS. */
+static int find_device(struct berth_persist_place *place, dev_t number, char *why, size_t why_size)
+{
+    struct berth_dax_device device;
+    int r = berth__dax_device_read(number, &device, why, why_size);
+
+    if (r < 0)
+        return refuse(-EINVAL, "it is neither a regular file nor a dax device");
+    if (device.alignment > (uint64_t)sysconf(_SC_PAGESIZE) &&
+        prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0)
+        return refuse(-ENOTSUP, "the program has turned huge pages off (PR_SET_THP_DISABLE), "
+                                "without which the device cannot be mapped");
+    place->size = device.size;
+    place->granule = device.alignment;
+    return 0;
 }
 
 static int find_kind(struct berth_persist_place *place, char *why, size_t why_size)
@@ -81,14 +80,11 @@ static int find_kind(struct berth_persist_place *place, char *why, size_t why_si
         place->is_direct = has_map_sync(place);
         return 0;
     }
+    if (!S_ISCHR(st.st_mode))
+        return refuse(-EINVAL, "it is neither a regular file nor a dax device");
     place->is_device = true;
     place->is_direct = true;
-    if (!S_ISCHR(st.st_mode) || read_device_number(st.st_rdev, "size", &place->size) < 0)
-        return refuse(-EINVAL, "it is neither a regular file nor a dax device");
-    if (read_device_number(st.st_rdev, "align", &place->granule) < 0 &&
-        read_device_number(st.st_rdev, "device/align", &place->granule) < 0)
-        return refuse(-EINVAL, "the kernel does not tell the dax device's alignment");
-    return 0;
+    return find_device(place, st.st_rdev, why, why_size);
 }
 
 int berth__persist_place_open(const char *path, bool read_only, struct berth_persist_place *ret,

@@ -304,8 +304,9 @@ static int find_room(const struct berth_tier_config *config, uint64_t *ret_room,
         snprintf(why, why_size, "%s cannot be used: %s", config->path, strerrordesc_np(-r));
         return r;
     }
-    /* A filesystem without a notion of size (ramfs) reports 0 blocks in all. */
-    if (fs.f_blocks > 0 && fs.f_bavail == 0) {
+    /* A filesystem without a notion of size (ramfs) reports 0 blocks in all. What a named tier
+     * keeps is found in a full one too. */
+    if (fs.f_blocks > 0 && fs.f_bavail == 0 && !(config->segment && *config->segment)) {
         snprintf(why, why_size, "the filesystem of %s has no space left", config->path);
         return -ENOSPC;
     }

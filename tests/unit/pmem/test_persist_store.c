@@ -315,12 +315,14 @@ static void processes_share_what_is_there(void **state)
 
 static void a_lock_outlives_the_programs_descriptors_and_not_the_process(void **state)
 {
+    struct berth_persist_store *mine = fixture_open(true, 0);
     int ready[2], status = 0;
     pid_t child;
     char byte;
 
     (void)state;
-    fixture_put(fixture_open(true, 0), "a", MIB, 1); /* open until the end of this process */
+    fixture_put(mine, "a", MIB, 1);
+    berth__persist_store_close(mine);
     assert_int_equal(pipe(ready), 0);
     child = fork();
     if (child == 0) {
@@ -340,6 +342,7 @@ static void a_lock_outlives_the_programs_descriptors_and_not_the_process(void **
     assert_int_equal(elsewhere(removes_a), EBUSY);
     kill(child, SIGKILL);
     waitpid(child, &status, 0);
+    assert_int_equal(elsewhere(removes_a), 0);
     close(ready[0]);
     close(ready[1]);
 }
@@ -382,6 +385,70 @@ static void a_reader_changes_nothing(void **state)
     berth__persist_store_close(store);
 }
 
+/* A medium whose flushes fail from the `failing`th on. */
+static int flushes, failing;
+
+static void plain_store(void *context, void *to, const void *from, size_t size)
+{
+    (void)context;
+    memcpy(to, from, size);
+}
+
+static int failing_flush(void *context, const void *p, size_t size)
+{
+    (void)context;
+    (void)p;
+    (void)size;
+    return ++flushes < failing ? 0 : -EIO;
+}
+
+static void no_drain(void *context)
+{
+    (void)context;
+}
+
+static const struct berth_persist_media failing_media = {
+    .name = "failing", .store = plain_store, .flush = failing_flush, .drain = no_drain};
+
+/* The first flush of a commit is the contents', the second the directory's, the third the record's:
+ * after that one nobody knows what is there, and nothing is built on it. */
+static void a_medium_that_fails_is_told(void **state)
+{
+    const struct berth_persist_options options = {
+        .path = fixture_path, .name = "weights", .media = &failing_media};
+    struct berth_persist_store *store = fixture_open(true, 0);
+
+    (void)state;
+    fixture_put(store, "a", MIB, 1);
+    berth__persist_store_close(store);
+    for (int nth = 1; nth <= 3; nth++) {
+        struct berth_persist_block *block = NULL;
+
+        assert_int_equal(
+            berth__persist_store_open(&options, &store, fixture_why, sizeof(fixture_why)), 0);
+        assert_int_equal(berth__persist_store_create(store, "b", MIB, false, &block), 0);
+        fixture_fill(block, 2);
+        flushes = 0;
+        failing = nth;
+        assert_int_equal(berth__persist_store_commit(store, block), -EIO);
+        fixture_fill(block, 3); /* still writable */
+        failing = 1000;
+        assert_int_equal(berth__persist_store_commit(store, block), nth < 3 ? 0 : -EIO);
+        berth__persist_store_close(store);
+        store = fixture_open(false, 0);
+        fixture_expect(store, "a", MIB, 1);
+        /* What was written after the error is in no block that may have been committed. */
+        if (nth < 3)
+            fixture_expect(store, "b", MIB, 3);
+        else if (berth__persist_store_find(store, "b", true, &block) != -ENOENT)
+            assert_true(fixture_holds(block, MIB, 2));
+        berth__persist_store_close(store);
+        store = fixture_open(false, 0);
+        berth__persist_store_remove(store, "b");
+        berth__persist_store_close(store);
+    }
+}
+
 static void a_block_is_read_only_once_committed(void **state)
 {
     struct berth_persist_store *store = fixture_open(true, 0);
@@ -422,6 +489,7 @@ int main(void)
         TEST(a_lock_outlives_the_programs_descriptors_and_not_the_process),
         TEST(an_existing_store_is_opened_under_its_name_only),
         TEST(a_reader_changes_nothing),
+        TEST(a_medium_that_fails_is_told),
         TEST(a_block_is_read_only_once_committed),
     };
 
