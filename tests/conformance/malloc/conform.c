@@ -45,9 +45,9 @@ static bool run(const struct check *check)
     return false;
 }
 
-static const struct check *const lists[] = {basic_checks, family_checks,  align_checks,
-                                            fork_checks,  thread_checks,  load_checks,
-                                            je_checks,    finding_checks, hostile_checks};
+static const struct check *const lists[] = {
+    basic_checks, family_checks, align_checks,   fork_checks,    thread_checks,
+    load_checks,  je_checks,     finding_checks, hostile_checks, process_checks};
 #define LIST_COUNT (sizeof(lists) / sizeof(lists[0]))
 
 static int print_names(void)
