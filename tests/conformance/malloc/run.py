@@ -148,7 +148,7 @@ def main():
     parser.add_argument("--tier", action="append", default=[])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--print-policy", action="store_true")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     args.tier = args.tier or ["file:" + far_directory()]
     if args.print_policy:
         print(policy(args.mode, args.tier, args.seed), end="")
