@@ -28,10 +28,13 @@
  */
 struct berth_order_context {
     struct berth_order_context *next;
-    berth_cu_context context;         /* Synchronization: written before it is listed */
-    _Atomic uint64_t generation;      /* counts the contexts that had this handle */
-    atomic_bool is_unsure;            /* see berth__order_set_unsure() */
-    struct berth_order_point *spares; /* events that are in no use. Synchronization: `lock` */
+    berth_cu_context context;    /* Synchronization: written before it is listed */
+    _Atomic uint64_t generation; /* counts the contexts that had this handle */
+    atomic_bool is_unsure;       /* see berth__order_set_unsure() */
+    /* Streams that ended and whose work could not be given a point; those known to be done. */
+    _Atomic uint64_t lost, found;
+    /* What is above is read at each free, what is below is written with each point. */
+    _Alignas(64) struct berth_order_point *spares; /* events in no use. Synchronization: `lock` */
     /*
      * Points of streams that were destroyed at work, each with the number of its end: whether the
      * driver's event for a context waits for such a stream, its manual does not say. By `lock`.
@@ -39,18 +42,17 @@ struct berth_order_context {
     struct berth_order_point *departed;
     unsigned departed_out; /* those that are not listed, because a thread is asking. By `lock` */
     _Atomic uint64_t departures;
-    /* Streams that ended and whose work could not be given a point; those known to be done. */
-    _Atomic uint64_t lost, found;
 };
 
-static _Atomic(struct berth_order_context *) contexts;
+static _Alignas(64) _Atomic(struct berth_order_context *) contexts;
 /* Innermost: nothing is called under it. Held for so short that waiting for it is best done awake.
  */
-static pthread_mutex_t lock = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
+static _Alignas(64) pthread_mutex_t lock = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP;
 static struct berth_slab context_slab, point_slab; /* Synchronization: `lock` */
 
 /* The door. Sequentially consistent, so that of two who meet one sees the other. */
-static _Atomic uint64_t inside, shut;
+static _Alignas(64) _Atomic uint64_t inside;
+static _Atomic uint64_t shut;
 
 bool berth__order_enter(void)
 {

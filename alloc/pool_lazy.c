@@ -29,7 +29,7 @@
  * then. Only in a pool that is, with this, no larger than what may wait in closed batches: a pool
  * with much in it is not to have more than lives there.
  */
-#define CLOSE_BLOCKS_FEW 64
+#define CLOSE_BLOCKS_FEW 128
 #define CLOSES_MAX 8
 /*
  * Where blocks of all sizes share segments, what waits keeps those beside it apart: open batches
