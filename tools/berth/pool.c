@@ -290,10 +290,14 @@ int berth__command_pool(int argc, char **argv)
 {
     const struct action *action = find_action(argc > 1 ? argv[1] : NULL);
     struct arguments arguments = {0};
+    char title[64];
     int status;
 
     if (!action)
         return berth__tool_misuse("pool: expected berth pool list, create, drop, attach or detach");
+    /* getopt() begins its messages with it. */
+    snprintf(title, sizeof(title), "berth: pool %s", action->name);
+    argv[1] = title;
     status = parse_arguments(action, argc - 1, argv + 1, &arguments);
     if (status == 0)
         status = run(action, &arguments);

@@ -167,6 +167,9 @@ static int choose_driver(struct arguments *arguments)
         arguments->driver = handle ? "libcuda.so.1" : "virtual";
     }
     if (strcmp(arguments->driver, "virtual") != 0) {
+        /* Each worker would say it. */
+        if (!dlopen(arguments->driver, RTLD_LAZY | RTLD_LOCAL))
+            return berth__tool_fail("trace replay: the driver cannot be loaded: %s", dlerror());
         snprintf(arguments->driver_path, sizeof(arguments->driver_path), "%s", arguments->driver);
         return 0;
     }

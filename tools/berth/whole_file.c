@@ -5,10 +5,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define LINKS_MAX 40 /* as the kernel's */
 
 int berth__whole_file_write(int fd, const void *bytes, size_t size)
 {
@@ -66,15 +70,51 @@ static int open_temporary(struct berth_whole_file *file)
     return -1;
 }
 
+/* What a link names, seen from where the link is; NULL where `path` is none. */
+static char *link_target(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char target[PATH_MAX];
+    ssize_t length = readlink(path, target, sizeof(target) - 1);
+
+    if (length < 0)
+        return NULL;
+    target[length] = 0;
+    return berth__tool_format("%.*s%s", target[0] != '/' && slash ? (int)(slash - path + 1) : 0,
+                              path, target);
+}
+
+/*
+ * The path without links, so that the file is replaced and not a link to it, also where there is
+ * no file yet. NULL where links lead in a circle.
+ */
+static char *without_links(const char *path)
+{
+    char *at = berth__tool_strdup(path);
+
+    for (unsigned links = 0; links < LINKS_MAX; links++) {
+        char *real = realpath(at, NULL);
+        char *next = real ? NULL : link_target(at);
+
+        if (!real && !next)
+            return at;
+        free(at);
+        if (real)
+            return real;
+        at = next;
+    }
+    free(at);
+    return NULL;
+}
+
 int berth__whole_file_open(struct berth_whole_file *file, const char *path)
 {
-    /* Without the links, so that the file is replaced and not the link to it. */
-    char *real = realpath(path, NULL);
     struct stat st;
     int fd, r;
 
-    *file = (struct berth_whole_file){.path = berth__tool_strdup(real ? real : path)};
-    free(real);
+    *file = (struct berth_whole_file){.path = without_links(path)};
+    if (!file->path)
+        return -ELOOP;
     /* By the name that was given: a pipe's own name under /proc leads nowhere. */
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);

@@ -620,6 +620,30 @@ class Ask(Case):
             self.assertEqual(self.stat(process.pid)["pid"], process.pid)
 
 
+class Output(Case):
+    def test_a_link_to_no_file_stays_a_link(self):
+        path = self.write("no.policy", "")
+        link = os.path.join(self.root, "link")
+        os.symlink("there", link)
+        self.berth("policy", "compile", path, "-o", link)
+        self.assertTrue(os.path.islink(link))
+        self.assertTrue(os.path.isfile(os.path.join(self.root, "there")))
+        circle = os.path.join(self.root, "circle")
+        os.symlink("circle", circle)
+        done = self.berth("policy", "compile", path, "-o", circle)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertTrue(os.path.islink(circle))
+
+    def test_a_misuse_names_the_command(self):
+        self.refused("berth: pool create: ", "pool", "create", "1", "name", "-5", status=2)
+
+    def test_a_driver_that_is_not_there_is_told_once(self):
+        path = self.write("one.csv", "Thread,Time,Action,Pointer,Size,Stream\n"
+                                     "0,0.0,allocate,0x1000,512,0\n")
+        self.refused("the driver cannot be loaded", "trace", "replay", path, "--driver",
+                     os.path.join(self.root, "none.so"))
+
+
 class Tool(Case):
     """The tool by itself"""
 
