@@ -5,9 +5,12 @@
 usage: device_pair.py LIBBERTH FAKE_FOLDER CLIENT [--instructions] [ROUNDS]
 
 Variants take turns; told are medians of the rounds: ns per pair, the 99.9th percentile of single
-pairs, and what two threads get done together, over one. `driver` is the cuCtxSynchronize that a pair
-with free = sync contains and that the driver's own cuMemFree makes too. With --instructions, the
-instructions per pair of the client and all libraries under callgrind, driver included and apart.
+pairs, and what two threads get done together, over one; by the clock, which other work on the
+machine spoils, and by processor time. The simulated driver has one lock for all calls, taken for each
+event and each question about one; it spins, as a real driver's locks for short work do. `driver` is
+the cuCtxSynchronize that a pair with free = sync contains and that the driver's own cuMemFree makes
+too. With --instructions, the instructions per pair of the client and all libraries under callgrind,
+driver included and apart.
 """
 
 import statistics
@@ -28,7 +31,7 @@ def environment(libberth, fake, mode):
 
 
 def ask(client, env, *arguments):
-    """One run of the client: (median ns, p99.9 ns, pairs per microsecond)."""
+    """One run of the client: (median ns, p99.9 ns, pairs per microsecond, CPU ns per pair)."""
     output = subprocess.run([client, *map(str, arguments)], env=env, check=True,
                             stdout=subprocess.PIPE, text=True).stdout
     return tuple(float(word) for word in output.split())
@@ -58,11 +61,11 @@ def variants():
 
 
 def tell(samples):
-    print(f"{'':44} {'median':>10} {'p99.9':>10} {'pairs/us':>9}   (simulated)")
+    print(f"{'':44} {'median':>10} {'p99.9':>10} {'pairs/us':>9} {'CPU':>10}   (simulated)")
     middle = {name: [statistics.median(column) for column in zip(*rows)]
               for name, rows in samples.items()}
-    for name, (median, late, rate) in middle.items():
-        print(f"{name:44} {median:7.1f} ns {late:7.0f} ns {rate:9.2f}")
+    for name, (median, late, rate, cpu) in middle.items():
+        print(f"{name:44} {median:7.1f} ns {late:7.0f} ns {rate:9.2f} {cpu:7.1f} ns")
     print()
     for size in SIZES:
         wait = middle[f"driver's synchronisation {size}"][0]
@@ -71,7 +74,8 @@ def tell(samples):
     for name, one in (("two threads sync 65536", "pair sync 65536"),
                       ("two threads lazy 65536", "pair lazy 65536"),
                       ("two threads stream-ordered 65536", "stream-ordered lazy 65536")):
-        print(f"{name}: {middle[name][2] / middle[one][2]:.2f} x one thread (goal: 1.8)")
+        print(f"{name}: {middle[name][2] / middle[one][2]:.2f} x one thread (goal: 1.8); by processor "
+              f"time {2 * middle[one][3] / middle[name][3]:.2f}")
     print("a forwarded call costs "
           f"{middle['forwarded call sync'][0] - middle['forwarded call native'][0]:.1f} ns more "
           "(goal: 10)")

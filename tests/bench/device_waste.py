@@ -18,6 +18,8 @@ and reduced to one thread, without streams and without a limit of memory:
   tensorflow    BFC with growth: multiples of 256; regions that double from 1 MiB; the smallest chunk
                 that fits; split when twice as large or 128 MiB larger
   rmm-pool      coalescing best fit, multiples of 256; grows by as much as it has
+  one-heap      best fit in one piece without an end, up to the highest byte that was ever used: what
+                is left to lose where no border is in the way, and nothing moves
 
 --generated adds traces of made-up programs, --scale multiplies all sizes of the given ones (for
 traces of host memory; they are then replayed as if it were the device's).
@@ -254,8 +256,29 @@ class RmmPool(Policy):
         return block
 
 
+class OneHeap(Policy):
+    def __init__(self):
+        super().__init__()
+        block = self.heap.grow(1 << 50)
+        self.start, self.high, self.heap.calls = block.address, 0, 1
+        self.heap.add(block)
+
+    def alloc(self, size):
+        size = up(size, 512)
+        block = self.heap.fit(size)
+        self.heap.remove(block)
+        if block.size > size:
+            self.heap.split(block, size)
+        self.high = max(self.high, block.address + size - self.start)
+        return block
+
+    def reserved(self):
+        return self.high
+
+
 SIMULATED = [("driver", Driver), ("pytorch", PyTorch), ("pytorch-exp", PyTorchExpandable),
-             ("tensorflow", TensorFlow), ("rmm-pool", RmmPool)]
+             ("tensorflow", TensorFlow), ("rmm-pool", RmmPool),
+             ("one-heap", OneHeap)]
 
 
 def read(path, scale):
@@ -414,7 +437,56 @@ def training_same_steps(seed=1):
     return program.events
 
 
-GENERATED = [inference_growing_kv, training_varying_batch, training_same_steps, two_streams]
+def training_varying_length(seed=4):
+    """A transformer's steps with sequences of any length, attention, logits and an optimizer."""
+    program, layers, width = Program(seed), 20, 1280
+    weights(program, layers, width)
+    parts, optimizer = (3, 1, 4, 4), []
+    for _ in range(24):
+        batch, length = program.chance.choice((4, 8, 8, 8)), program.chance.randrange(128, 1024)
+        tokens, kept = batch * length, []
+        for _ in range(layers):
+            kept.append(program.take(tokens * width * 6))
+            scores = program.take(batch * 16 * length * length * 2)
+            kept.append(program.take(batch * 16 * length * length * 2))
+            program.give(scores)
+            kept += [program.take(tokens * width * 2), program.take(tokens * width * 8)]
+            program.give(program.take(tokens * width * 8))
+            kept += [program.take(tokens * width * 2), program.take(tokens * 4)]
+        logits = program.take(tokens * 32000 * 2)
+        program.give(program.take(tokens * 32000 * 4))
+        for pointer in reversed(kept + [logits]):
+            gradient = program.take(tokens * width * 2)
+            program.give(pointer)
+            program.give(gradient)
+        gradients = [program.take(part * width * width * 2) for part in parts * layers]
+        if not optimizer:
+            optimizer = [program.take(part * width * width * 4) for part in parts * layers * 2]
+        for pointer in gradients:
+            program.give(pointer)
+    return program.events
+
+
+def serving_small_blocks(seed=3):
+    """Keys and values that grow by a token at a time: most blocks are no larger than a GPU page."""
+    program, layers, width, running = Program(seed), 16, 1024, []
+    weights(program, layers, width)
+    for _ in range(300):
+        while len(running) < 8 or program.chance.random() < 0.2:
+            running.append([program.chance.randrange(32, 500), []])
+        for sequence in running:
+            work = program.take(sequence[0] * width * 6)
+            old, sequence[0] = sequence[1], sequence[0] + program.chance.choice((1, 1, 1, 16))
+            sequence[1] = [program.take(sequence[0] * width * 4) for _ in range(layers)]
+            for pointer in old + [work]:
+                program.give(pointer)
+        running = [s for s in running if (s[0] < 900 and program.chance.random() > 0.01)
+                   or [program.give(p) for p in s[1]] == 0]
+    return program.events
+
+
+GENERATED = [inference_growing_kv, training_varying_batch, training_same_steps, two_streams,
+             training_varying_length, serving_small_blocks]
 
 
 def row(policy, figures, most):
