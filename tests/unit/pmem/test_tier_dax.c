@@ -18,8 +18,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -486,6 +488,85 @@ static void a_child_has_a_copy_in_memory(void **state)
     berth__arena_free(id, block, berth__arena_held(block));
 }
 
+static _Atomic bool stop;
+
+/* Blocks of many sizes, each filled and verified, none given back before the next. */
+static void *churn(void *argument)
+{
+    berth_tier_id id = *(berth_tier_id *)argument;
+    char *last = NULL;
+    size_t last_size = 0;
+    bool right = true;
+
+    for (unsigned round = 0; !stop || round < 50; round++) {
+        size_t size = 16384 + round * 7919 % (3 * MIB);
+        char *p = berth__arena_alloc(id, size, 1, true);
+
+        if (p) {
+            for (size_t i = 0; i < size; i += 1024)
+                right &= p[i] == 0;
+            memset(p, 1 + (int)round % 100, size);
+        }
+        if (last) {
+            for (size_t i = 0; i < last_size; i += 1024)
+                right &= last[i] == last[0];
+            berth__arena_free(id, last, berth__arena_held(last));
+        }
+        last = p;
+        last_size = size;
+    }
+    if (last)
+        berth__arena_free(id, last, berth__arena_held(last));
+    return (void *)(uintptr_t)right;
+}
+
+static void forks_amid_churn_have_whole_copies(void **state)
+{
+    enum { THREADS = 3, FORKS = 12 };
+    pthread_t threads[THREADS];
+    berth_tier_id id;
+    char *block;
+
+    (void)state;
+#ifdef __SANITIZE_THREAD__
+    print_message("a fork copies what other threads are writing, as the kernel's own does\n");
+    skip();
+#endif
+    plug(32 * MIB, CHUNK);
+    assert_int_equal(MAKE(&id, .name = "busy", .decay_ms = 0), 0);
+    block = berth__arena_alloc(id, 5 * MIB, 1, false);
+    assert_non_null(block);
+    memset(block, 1, 5 * MIB);
+    stop = false;
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, churn, &id), 0);
+    for (int i = 0; i < FORKS; i++) {
+        pid_t pid = fork();
+        int status;
+
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            bool right = true;
+
+            for (size_t at = 0; at < 5 * MIB; at += 512)
+                right &= block[at] == 1;
+            memset(block, 2, 5 * MIB);
+            _exit(right ? 0 : 1);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+    }
+    stop = true;
+    for (int i = 0; i < THREADS; i++) {
+        void *right;
+
+        assert_int_equal(pthread_join(threads[i], &right), 0);
+        assert_non_null(right);
+    }
+    assert_all(block, 1, 5 * MIB);
+    berth__arena_free(id, block, berth__arena_held(block));
+}
+
 static void a_child_that_shares_takes_nothing_new(void **state)
 {
     berth_tier_id id;
@@ -529,6 +610,7 @@ int main(void)
         TEST(without_huge_pages_no_block_is_handed_out),
         TEST(pages_that_come_and_go_keep_what_is_theirs),
         TEST(a_child_has_a_copy_in_memory),
+        TEST(forks_amid_churn_have_whole_copies),
         TEST(a_child_that_shares_takes_nothing_new),
     };
 
