@@ -7,14 +7,18 @@ hang the tests.
 
 import os
 import pathlib
+import random
 import signal
 import subprocess
 import threading
+import time
 
 MIB = 1 << 20
 # The label area lies behind the memory, whose size must be a multiple of 128 MiB (a memory block),
 # so that all of it can be given to the kernel as ordinary memory.
 LABEL = 128 << 10
+# The power goes at any instant within so long after it was asked for.
+CUT_SECONDS = 0.3
 
 
 class Machine:
@@ -112,9 +116,10 @@ class Machine:
 
 def listen(process, said):
     for line in process.stdout:
-        if not said(line.decode(errors="replace").rstrip()):
+        # What is cut off in the middle was not said.
+        if line.endswith(b"\n") and not said(line.decode(errors="replace").rstrip()):
+            time.sleep(random.uniform(0, CUT_SECONDS))
             process.kill()
-            break
     return process.wait()
 
 

@@ -30,7 +30,7 @@ BOOT_SECONDS = int(os.environ.get("BERTH_VM_SECONDS", "600"))
 SLOW_SECONDS = 2
 
 # Programs of Debian packages that guests use.
-TOOLS = ["ndctl", "daxctl", "mkfs.ext4"]
+TOOLS = ["ndctl", "daxctl", "mkfs.ext4", "fsck.ext4"]
 # What the guest's programs open by name.
 OPENED = ["libjansson.so.4", "libunwind.so.8", "libgcc_s.so.1", "libpmem.so.1"]
 
@@ -44,6 +44,8 @@ MACHINES = {
     "numa": {"memory": [1024, 384], "dimms": [384], "boots": ["numa"]},
     "malloc-numa": {"memory": [1024, 768], "dimms": [], "boots": ["malloc-numa"]},
     "persist": {"memory": [1024], "dimms": [256, 256], "boots": ["persist-write", "persist-read"]},
+    "power": {"memory": [768], "dimms": [256, 256],
+              "boots": ["power-first", "power-again", "power-last"]},
 }
 
 
@@ -55,6 +57,7 @@ class Report:
         self.failed = 0
         self.ended = False
         self.values = {}
+        self.awaited = {}
         self.last = time.monotonic()
 
     def say(self, text):
@@ -71,8 +74,23 @@ class Report:
         name = name.replace("#", "")
         self.say(f"{'ok' if truth else 'not ok'} {self.count} - {name}{skipped}")
 
+    def reached(self, at_once=False):
+        """Whether the guest has come so far that its power is to be cut."""
+        if not self.awaited and not at_once:
+            return False
+        if any(int(self.values.get(name, -1)) < least for name, least in self.awaited.items()):
+            return False
+        self.awaited = {}
+        self.ended = True
+        self.say("# its power is cut")
+        return True
+
     def line(self, line):
-        """Takes a line from a guest; False when its power is to be cut."""
+        """Takes a line from a guest; False when its power is to be cut.
+
+        "cut NAME LEAST..." says when: as soon as all these values, which "value NAME NUMBER" tells,
+        are at least so large; "cut" alone, at once. Later boots know the values as VM_NAME.
+        """
         word, _, rest = line.partition(" ")
         if line.startswith("#"):
             self.say(line)
@@ -86,13 +104,14 @@ class Report:
         elif word == "value":
             name, _, value = rest.partition(" ")
             self.values[name] = value
+            return not self.reached()
+        elif word == "cut":
+            words = rest.split()
+            self.awaited = dict(zip(words[::2], map(int, words[1::2])))
+            return not self.reached(not words)
         elif word == "end":
             self.ended = True
             self.say(f"# the guest was up for {rest} s")
-        elif word == "cut":
-            self.ended = True
-            self.say("# the power was cut")
-            return False
         else:
             self.say(f"# {line}")
         return True

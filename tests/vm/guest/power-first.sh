@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+# Persistent blocks on new devices; processes that are killed; then the power is cut.
+. /vm/power.sh
+device=$(make_fsdax 1) && make_ext4 "$device"
+check "ext4 is mounted with dax=always" mount_dax "$device" /mnt/pmem
+stores "$device" "$(make_devdax 2)"
+
+for tier in file dax; do
+    check "$tier: blocks are committed" write_on $tier X 0 40
+    echo 39 >/tmp/reached.$tier
+done
+verify "another process" 39 39
+for turn in 1 2 3; do
+    for tier in file dax; do
+        killed_writer $tier $(($(cat /tmp/reached.$tier) + 1)) $((turn * 3))
+    done
+    verify "after kill -9, turn $turn" "$(cat /tmp/reached.file)" "$(cat /tmp/reached.dax)"
+done
+
+# A tier without a name beside it: its file is lost with the power, and its space is not.
+folder=/mnt/pmem
+far unnamed
+mkfifo /tmp/held /tmp/release
+under /tmp/unnamed.table "$VM_CASES" hold far /tmp/held /tmp/release >/dev/null &
+head -c 1 /tmp/held >/dev/null
+
+at=$(cat /tmp/reached.file)
+say "cut FILE $((at + 12)) DAX $(($(cat /tmp/reached.dax) + 12))"
+write_on file FILE $((at + 1)) 0 >/dev/ttyS1 2>/dev/ttyS1 &
+write_on dax DAX $(($(cat /tmp/reached.dax) + 1)) 0 >/dev/ttyS1 2>/dev/ttyS1
+wait
