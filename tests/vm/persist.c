@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define KEPT 30
+#define KEPT 12
 #define NAME_MAX_LENGTH 300
 
 static const char *named(char *text, const char *tier, const char *what, long round)
@@ -28,10 +28,10 @@ static const char *named(char *text, const char *tier, const char *what, long ro
     return text;
 }
 
-/* Up to 800 KiB, and seldom whole pages. */
+/* Up to 400 KiB, and seldom whole pages. */
 static size_t size_of_round(long round)
 {
-    return 4096 * (size_t)(1 + round * 37 % 200) + (size_t)(round * 101 % 4096);
+    return 4096 * (size_t)(1 + round * 37 % 100) + (size_t)(round * 101 % 4096);
 }
 
 static uint64_t word_of_round(long round, size_t i)

@@ -6,11 +6,11 @@ check "ext4 is mounted with dax=always" mount_dax "$device" /mnt/pmem
 stores "$device" "$(make_devdax 2)"
 
 for tier in file dax; do
-    check "$tier: blocks are committed" write_on $tier X 0 40
-    echo 39 >/tmp/reached.$tier
+    check "$tier: blocks are committed" write_on $tier X 0 16
+    echo 15 >/tmp/reached.$tier
 done
-verify "another process" 39 39
-for turn in 1 2 3; do
+verify "another process" 15 15
+for turn in 1 2; do
     for tier in file dax; do
         killed_writer $tier $(($(cat /tmp/reached.$tier) + 1)) $((turn * 3))
     done
@@ -25,7 +25,7 @@ under /tmp/unnamed.table "$VM_CASES" hold far /tmp/held /tmp/release >/dev/null 
 head -c 1 /tmp/held >/dev/null
 
 at=$(cat /tmp/reached.file)
-say "cut FILE $((at + 12)) DAX $(($(cat /tmp/reached.dax) + 12))"
+say "cut FILE $((at + 6)) DAX $(($(cat /tmp/reached.dax) + 6))"
 write_on file FILE $((at + 1)) 0 >/dev/ttyS1 2>/dev/ttyS1 &
 write_on dax DAX $(($(cat /tmp/reached.dax) + 1)) 0 >/dev/ttyS1 2>/dev/ttyS1
 wait
