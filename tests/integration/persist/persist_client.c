@@ -9,16 +9,18 @@
  *     persist_client half NAME SIZE          makes it, fills it, and ends without a commit
  *     persist_client hold NAME               finds it, prints "holding", ends when stdin does
  *     persist_client contract TIER           what berth_persist(3) promises, call by call
- *     persist_client absent                  what it promises without Berth
- *     persist_client work SEED COUNT SIZE    for ever: puts and removes blocks w0, w1, ...; first
- * it verifies what is there. Each line on stdout is one event: have, none, begin, done; with block
- * and number
+ *     persist_client threads COUNT ROUNDS    each thread puts, gets and removes blocks of its own,
+ *                                            and a common one is read; children are forked
+ * meanwhile persist_client absent                  what it promises without Berth persist_client
+ * work SEED COUNT SIZE    for ever: puts and removes blocks w0, w1, ...; first it verifies what is
+ * there. Each line on stdout is one event: have, none, begin, done; with block and number
  */
 #include "alloc/berth.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -252,6 +254,68 @@ static int contract(const char *tier)
     return failures ? 1 : 0;
 }
 
+struct worker {
+    unsigned number, rounds;
+    int status;
+};
+
+static void fork_once(void)
+{
+    int status = 0;
+    pid_t child = fork();
+
+    if (child == 0) {
+        unsigned state;
+        void *p;
+
+        _exit(berth_persist("common", 1, &p, &state) == -EPERM ? 0 : 1);
+    }
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void *work_alone(void *context)
+{
+    struct worker *worker = context;
+    char name[32];
+
+    snprintf(name, sizeof(name), "thread-%u", worker->number);
+    for (unsigned i = 0; i < worker->rounds && worker->status == 0; i++) {
+        size_t size = 100 + (size_t)i * 7919 % 200000;
+        int r;
+
+        worker->status = put(name, size, i);
+        if (worker->status == 0)
+            worker->status = get(name, size, i);
+        if (worker->status == 0)
+            worker->status = get("common", 300000, 42);
+        if (i % 8 == worker->number % 8)
+            fork_once();
+        /* get() has kept it. */
+        r = berth_persist_remove(name);
+        CHECK(r == -EBUSY);
+    }
+    return NULL;
+}
+
+static int threads(unsigned count, unsigned rounds)
+{
+    struct worker *workers = calloc(count, sizeof(*workers));
+    pthread_t *ids = calloc(count, sizeof(*ids));
+    int status = put("common", 300000, 42);
+
+    for (unsigned i = 0; i < count; i++) {
+        workers[i] = (struct worker){i, rounds, 0};
+        pthread_create(&ids[i], NULL, work_alone, &workers[i]);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        pthread_join(ids[i], NULL);
+        status |= workers[i].status;
+    }
+    free(ids);
+    free(workers);
+    return status || failures ? 1 : 0;
+}
+
 static int absent(void)
 {
     unsigned state = 9;
@@ -358,6 +422,8 @@ static int run(int argc, char **argv)
         return hold(argv[2]);
     if (strcmp(verb, "contract") == 0 && argc == 3)
         return contract(argv[2]);
+    if (strcmp(verb, "threads") == 0 && argc == 4)
+        return threads((unsigned)strtoul(argv[2], NULL, 0), (unsigned)strtoul(argv[3], NULL, 0));
     if (strcmp(verb, "absent") == 0)
         return absent();
     if (strcmp(verb, "work") == 0 && argc == 5)

@@ -79,6 +79,13 @@ class Persist(unittest.TestCase):
     def test_the_contract(self):
         self.run_client("contract", "keep")
 
+    def test_threads_and_forks_at_once(self):
+        self.run_client("threads", 8, 40)
+        if not self.dax:
+            listed = subprocess.run([berth, "pmem", "check", self.path], capture_output=True,
+                                    text=True, check=True)
+            self.assertEqual(listed.stdout.count(": good\n"), 9)
+
     def test_without_a_named_tier_or_without_berth_it_says_so(self):
         self.policy.write_text("options {\n host = on\n}\n")
         done = self.run_client("put", "model", MIB, 1, status=1)
