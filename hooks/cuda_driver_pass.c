@@ -9,6 +9,7 @@
  */
 #include "hooks/cuda_driver_pass.h"
 
+#include "alloc/held_range.h"
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
 #include "hooks/cuda_driver_export.h"
@@ -182,7 +183,11 @@ static berth_cu_result host_register(register_function function, void *pointer, 
 
     if (berth__foreign_reserve(BERTH_TIER_PINNED, size) < 0)
         return BERTH_CU_OUT_OF_MEMORY;
+    /* Before the driver looks at the pages: from here on nobody exchanges them. */
+    berth__held_range_add(pointer, size);
     result = function(pointer, size, flags);
+    if (result != BERTH_CU_SUCCESS)
+        berth__held_range_remove(pointer);
     account(result, BERTH_TIER_PINNED, (uintptr_t)pointer, size, true, return_address);
     return result;
 }
@@ -209,10 +214,14 @@ berth_cu_result berth__hook_cuMemHostRegister_v2(void *pointer, size_t size, uns
 berth_cu_result berth__hook_cuMemHostUnregister(void *pointer)
 {
     struct berth_foreign foreign;
+    berth_cu_result result;
     bool is_foreign;
 
     NEED(cuMemHostUnregister);
     TRACED_FREE(REGISTERED, cuMemHostUnregister, pointer, 0, (pointer));
     is_foreign = berth__foreign_remove((uintptr_t)pointer, &foreign) == 0;
-    return settle(berth__driver.cuMemHostUnregister(pointer), is_foreign, &foreign);
+    result = berth__driver.cuMemHostUnregister(pointer);
+    if (result == BERTH_CU_SUCCESS)
+        berth__held_range_remove(pointer);
+    return settle(result, is_foreign, &foreign);
 }

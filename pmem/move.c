@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/move.h"
 
+#include "alloc/held_range.h"
 #include "alloc/site_account.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
@@ -261,8 +262,11 @@ static int swap(struct move *move, uint32_t *ret_word)
     if (r < 0)
         return r;
     pthread_mutex_lock(&movers.swap);
-    if (mremap(move->scratch, move->held, move->held, MREMAP_MAYMOVE | MREMAP_FIXED, move->p) ==
-        MAP_FAILED)
+    /* One that came while writers were held back page by page. */
+    if (berth__held_range_overlaps(move->p, move->held))
+        r = -EBUSY;
+    else if (mremap(move->scratch, move->held, move->held, MREMAP_MAYMOVE | MREMAP_FIXED,
+                    move->p) == MAP_FAILED)
         r = -errno;
     else
         *ret_word = enter(move, BERTH_RESIDENCE_REMAPPED);
@@ -290,6 +294,8 @@ static enum berth_move_result copy_and_swap(struct move *move, uint32_t *ret_wor
     r = swap(move, ret_word);
     if (!quiet)
         berth__move_live_end(&live, r == 0);
+    if (r == -EBUSY)
+        return BERTH_MOVE_PINNED;
     return r < 0 ? failed(move, "mremap", r) : BERTH_MOVE_MOVED;
 }
 
@@ -346,6 +352,8 @@ static enum berth_move_result check(struct move *move)
 
     if (((uintptr_t)move->p | move->held) & (granule - 1))
         return BERTH_MOVE_ALIGNMENT;
+    if (berth__held_range_overlaps(move->p, move->held))
+        return BERTH_MOVE_PINNED;
     if (move->old_twin && from->fork == BERTH_FORK_SHARE && berth__fork_has_sharers())
         return BERTH_MOVE_SHARED;
     if (!move->mover->quiet && !can_hold_back(from))

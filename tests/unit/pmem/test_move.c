@@ -5,6 +5,7 @@
  */
 #include "pmem/move.h"
 
+#include "alloc/held_range.h"
 #include "alloc/stats.h"
 #include "alloc/thread.h"
 #include "alloc/tier_ops.h"
@@ -287,6 +288,23 @@ static void a_moved_block_is_resized_by_a_copy(void **state)
     assert_string_equal(tier_of(p), "shm");
     p = change(p, 100 * KIB);
     assert_true(is_filled(p, 100 * KIB, 6));
+    berth__host_free(p);
+}
+
+static void what_was_registered_with_a_driver_stays(void **state)
+{
+    unsigned char *p = get(2 * MIB);
+
+    (void)state;
+    berth__held_range_add(p + 100 * KIB, 5);
+    assert_int_equal(move_to(p, shm, true), BERTH_MOVE_PINNED);
+    assert_true(berth__held_range_overlaps(p, 2 * MIB));
+    berth__held_range_remove(p + 100 * KIB);
+    assert_int_equal(move_to(p, shm, true), BERTH_MOVE_MOVED);
+    for (int i = 0; i <= BERTH_HELD_RANGES_MAX; i++)
+        berth__held_range_add(p + i, 1);
+    assert_int_equal(move_to(p, BERTH_TIER_DRAM, true), BERTH_MOVE_PINNED);
+    assert_string_equal(tier_of(p), "shm");
     berth__host_free(p);
 }
 
@@ -779,6 +797,8 @@ int main(void)
         cmocka_unit_test(a_block_may_be_freed_while_it_moves),
         cmocka_unit_test(an_ordinary_user_moves_at_quiescent_steps),
         cmocka_unit_test(a_job_moves_what_the_policy_wants),
+        cmocka_unit_test(
+            what_was_registered_with_a_driver_stays), /* the last: it fills the table */
     };
 
     return cmocka_run_group_tests(tests, start, NULL);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Ranges of the program's host memory whose pages a driver uses behind the kernel's page tables:
+ * what was registered with CUDA. Their pages must not change.
+ *
+ * A range is entered before the driver is asked, and leaves after it was told to let go. Any
+ * thread; no call waits for anything else.
+ */
+#ifndef BERTH_ALLOC_HELD_RANGE_H
+#define BERTH_ALLOC_HELD_RANGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* More at once are counted, but not told apart: everything then counts as held. */
+#define BERTH_HELD_RANGES_MAX 4096
+
+void berth__held_range_add(const void *address, size_t size);
+/* By where it begins; nothing happens for one that was not entered. */
+void berth__held_range_remove(const void *address);
+/* Whether part of [address, address + size) is held. */
+bool berth__held_range_overlaps(const void *address, size_t size);
+
+#endif
