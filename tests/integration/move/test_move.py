@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 berth, client = sys.argv[1:3]
@@ -100,8 +101,18 @@ rule weights {{
         if not doctor["move"]["live"]:
             self.skipTest("nothing moves live here: " + doctor["move"]["why"])
 
+    def find_socket(self):
+        """It opens at the first block that a rule has placed, by a thread that has to run first."""
+        for _ in range(1000):
+            found = glob.glob(f"{self.runtime}/berth/{self.program.pid}-*.sock")
+            if found:
+                return found[0]
+            self.assertIsNone(self.program.process.poll())
+            time.sleep(0.02)
+        self.fail("the process has no socket")
+
     def ask_socket(self, request):
-        path, = glob.glob(f"{self.runtime}/berth/{self.program.pid}-*.sock")
+        path = self.find_socket()
         with socket.socket(socket.AF_UNIX) as s:
             s.connect(path)
             file = s.makefile("rw")
