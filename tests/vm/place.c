@@ -374,12 +374,32 @@ static void place_hold(char **argument)
     tell("the_blocks_hold_their_bytes", blocks_hold(&blocks, 8));
 }
 
+/* Ordinary blocks that somebody moves to other nodes while they are alive. */
+static void place_moved(char **argument)
+{
+    const char *from = argument[0], *to = argument[1];
+    struct blocks blocks;
+    char byte = 'x';
+
+    blocks_make_equal(&blocks, 6, 3 << 20, 9);
+    tell("every_page_is_where_it_was_placed", pages_are_on(&blocks, from));
+    if (write(open_pipe(argument[2], O_WRONLY), &byte, 1) != 1 ||
+        read(open_pipe(argument[3], O_RDONLY), &byte, 1) != 1)
+        exit(1);
+    tell("every_page_is_where_it_was_moved_to", pages_are_on(&blocks, to));
+    tell("the_blocks_hold_their_bytes", blocks_hold(&blocks, 9));
+    blocks_free(&blocks);
+    blocks_make_equal(&blocks, 6, 3 << 20, 10);
+    tell("so_are_later_blocks", pages_are_on(&blocks, to) && blocks_hold(&blocks, 10));
+}
+
 const struct subject place_subjects[] = {
     {"file", "TIER FOLDER sync|nosync", place_file},
     {"dax", "TIER DEVICE", place_dax},
     {"numa", "TIER NODE,NODE... POLICY [huge]", place_numa},
     {"more", "TIER NEXT-TIER MIB", place_more},
     {"next", "NEXT-TIER", place_next},
+    {"moved", "NODES NODES PIPE-TO-TELL PIPE-TO-WAIT", place_moved},
     {"hold", "TIER PIPE-TO-TELL PIPE-TO-WAIT", place_hold},
     {NULL, NULL, NULL},
 };

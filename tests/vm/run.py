@@ -43,6 +43,7 @@ MACHINES = {
     "malloc-dax": {"memory": [1536], "dimms": [256], "boots": ["malloc-dax"]},
     "numa": {"memory": [1024, 384], "dimms": [384], "boots": ["numa"]},
     "malloc-numa": {"memory": [1024, 768], "dimms": [], "boots": ["malloc-numa"]},
+    "move": {"memory": [768, 256], "dimms": [], "boots": ["move"]},
     "persist": {"memory": [1024], "dimms": [256, 256], "boots": ["persist-write", "persist-read"]},
     "power": {"memory": [768], "dimms": [256, 256],
               "boots": ["power-first", "power-again", "power-last"]},
