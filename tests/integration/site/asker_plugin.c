@@ -4,7 +4,7 @@
 
 void *plugin_ask(size_t size);
 
-static __attribute__((noinline, noclone)) void *plugin_inside(size_t size)
+static __attribute__((noinline)) void *plugin_inside(size_t size)
 {
     void *p = malloc(size);
 

@@ -22,6 +22,11 @@
 #include <cmocka.h>
 
 #define FRAMES 200
+#ifdef __clang__ /* which has no such attribute */
+#define BY_BASE_POINTER __attribute__((noinline))
+#else
+#define BY_BASE_POINTER __attribute__((noinline, optimize("no-omit-frame-pointer")))
+#endif
 #define OPAQUE(p) __asm__ volatile("" ::"r"(p) : "memory")
 
 static struct berth_stack stack;
@@ -136,8 +141,7 @@ static void realigned_frames(void **state)
         assert_true(realigned(1, 2, 3, 4, 5, 6, 7, 8, size) > 2);
 }
 
-__attribute__((noinline, optimize("no-omit-frame-pointer"))) static int
-with_base_pointer(unsigned n)
+BY_BASE_POINTER static int with_base_pointer(unsigned n)
 {
     int r = n == 0 ? with_room(100) : with_base_pointer(n - 1);
 
