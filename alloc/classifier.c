@@ -270,13 +270,15 @@ static void judge(struct berth_classifier *classifier, bool is_asked)
 {
     uint64_t now = berth__class_now(classifier);
     uint32_t blocks = count(&classifier->block_count);
+    uint32_t keys = count(&classifier->used_key_count);
     uint64_t room = 64;
     size_t seen_size = (size_t)blocks * sizeof(struct berth_class_seen);
-    size_t numbers_size = (size_t)BERTH_CLASS_KEYS * sizeof(uint64_t);
+    /* It serves the families, too. */
+    size_t numbers_size = (keys + 4 * (size_t)BERTH_CLASS_FAMILIES) * sizeof(uint64_t);
     size_t size;
     char *scratch;
 
-    while (room < 2 * ((uint64_t)blocks + BERTH_CLASS_KEYS))
+    while (room < 2 * ((uint64_t)blocks + keys))
         room *= 2;
     size = numbers_size + room * sizeof(uint64_t) + seen_size;
     scratch = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
@@ -287,6 +289,7 @@ static void judge(struct berth_classifier *classifier, bool is_asked)
         &(struct berth_judgement){
             .classifier = classifier,
             .is_asked = is_asked,
+            .key_count = keys,
             .numbers = (uint64_t *)(void *)scratch,
             .sizes = (uint64_t *)(void *)(scratch + numbers_size),
             .sizes_room = room,

@@ -58,7 +58,9 @@ static void group_grow(struct berth_classifier *classifier, struct berth_class_g
     growth->difference = group->difference;
     growth->size = size;
     growth->growths = group->growths;
-    atomic_store_explicit(&classifier->growth_count, BERTH_CLASS_GROUPS, memory_order_relaxed);
+    if (group - classifier->groups >= classifier->growth_count)
+        atomic_store_explicit(&classifier->growth_count, (uint32_t)(group - classifier->groups) + 1,
+                              memory_order_relaxed);
 }
 
 static uint32_t count_equal(const struct berth_judgement *judgement, uint32_t from)
@@ -122,9 +124,9 @@ void berth__class_growth_note(struct berth_judgement *judgement)
 bool berth__class_grows(const struct berth_classifier *classifier, uint32_t family, uint64_t size,
                         unsigned *ret_growths)
 {
-    if (BERTH_LIKELY(atomic_load_explicit(&classifier->growth_count, memory_order_relaxed) == 0))
-        return false;
-    for (unsigned i = 0; i < BERTH_CLASS_GROUPS; i++) {
+    uint32_t count = atomic_load_explicit(&classifier->growth_count, memory_order_relaxed);
+
+    for (unsigned i = 0; i < count; i++) {
         const struct berth_class_growth *growth = &classifier->growths[i];
         uint64_t difference = berth__class_load(&growth->difference);
         uint64_t last = berth__class_load(&growth->size);

@@ -17,8 +17,11 @@ bool berth__class_tables_make(struct berth_classifier *classifier)
     struct berth_class_family *families = map(BERTH_CLASS_FAMILIES * sizeof(*families));
     struct berth_class_key *keys = map(BERTH_CLASS_KEYS * sizeof(*keys));
 
-    if (!families || !keys)
+    _Atomic uint32_t *used = map(BERTH_CLASS_KEYS * sizeof(*used));
+
+    if (!families || !keys || !used)
         return false;
+    atomic_store_explicit(&classifier->used_keys, used, memory_order_release);
     atomic_store_explicit(&classifier->families, families, memory_order_release);
     atomic_store_explicit(&classifier->keys, keys, memory_order_release);
     return true;
@@ -55,6 +58,15 @@ uint64_t berth__class_key_id(uint32_t family, uint64_t size, berth_site_id site)
     return id ? id : 1;
 }
 
+/* So that a judgement looks at no more keys than there are. */
+static void note_used(struct berth_classifier *classifier, uint32_t at)
+{
+    _Atomic uint32_t *used = atomic_load_explicit(&classifier->used_keys, memory_order_acquire);
+    uint32_t next = atomic_fetch_add_explicit(&classifier->used_key_count, 1, memory_order_relaxed);
+
+    atomic_store_explicit(&used[next], at, memory_order_relaxed);
+}
+
 static void key_reset(struct berth_class_key *key)
 {
     key->last_birth = key->first_dead = key->longest = 0;
@@ -69,11 +81,12 @@ struct berth_class_key *berth__class_key(struct berth_classifier *classifier, ui
 {
     struct berth_class_key *keys = atomic_load_explicit(&classifier->keys, memory_order_acquire);
     struct berth_class_key *oldest = NULL;
+    uint64_t there;
 
     for (uint32_t i = 0; i < BERTH_CLASS_KEY_PROBES; i++) {
         struct berth_class_key *key = &keys[(id + i) % BERTH_CLASS_KEYS];
-        uint64_t there = berth__class_load(&key->id);
 
+        there = berth__class_load(&key->id);
         if (there == id)
             return key;
         if (!oldest || there == 0 ||
@@ -85,6 +98,14 @@ struct berth_class_key *berth__class_key(struct berth_classifier *classifier, ui
     }
     if (!make)
         return NULL;
+    there = 0;
+    /* A place is taken once, and then changes its owner. */
+    if (berth__class_load(&oldest->id) == 0 &&
+        atomic_compare_exchange_strong_explicit(&oldest->id, &there, id, memory_order_relaxed,
+                                                memory_order_relaxed)) {
+        note_used(classifier, (uint32_t)(oldest - keys));
+        return oldest;
+    }
     key_reset(oldest);
     atomic_store_explicit(&oldest->id, id, memory_order_relaxed);
     return oldest;

@@ -108,6 +108,8 @@ struct berth_classifier {
     _Atomic(struct berth_class_block *) chunks[BERTH_CLASS_CHUNKS];
     _Atomic(struct berth_class_family *) families;
     _Atomic(struct berth_class_key *) keys;
+    _Atomic uint32_t *_Atomic used_keys; /* their places, in the order in which they were taken */
+    _Atomic uint32_t used_key_count;
     /* The judge's. */
     uint64_t last_boundary;
     uint32_t last_main, same_phase;
@@ -144,6 +146,7 @@ struct berth_judgement {
     struct berth_classifier *classifier;
     struct berth_class_seen *seen; /* by birth */
     uint32_t count;
+    uint32_t key_count;
     uint64_t births, steps;
     /* The phase. */
     bool is_steady;    /* steps have begun */

@@ -63,10 +63,14 @@ static void extend_boundary(struct berth_judgement *judgement)
         }
 }
 
+/* Of the keys that are in use, the one at this place. */
 static const struct berth_class_key *key_at(const struct berth_judgement *judgement, uint32_t at)
 {
+    struct berth_classifier *classifier = judgement->classifier;
+    uint32_t place =
+        atomic_load_explicit(&classifier->used_keys, memory_order_acquire)[at] % BERTH_CLASS_KEYS;
     const struct berth_class_key *key =
-        &atomic_load_explicit(&judgement->classifier->keys, memory_order_acquire)[at];
+        &atomic_load_explicit(&classifier->keys, memory_order_acquire)[place];
 
     return key->id == 0 ? NULL : key;
 }
@@ -104,7 +108,7 @@ static void measure_flow(const struct berth_judgement *judgement, struct flow *f
 {
     uint64_t half = find_half(judgement);
 
-    for (uint32_t i = 0; i < BERTH_CLASS_KEYS; i++) {
+    for (uint32_t i = 0; i < judgement->key_count; i++) {
         const struct berth_class_key *key = key_at(judgement, i);
 
         if (key && key->deaths > 0 && key->last_birth > half)
@@ -175,7 +179,7 @@ static uint32_t list_repeated(struct berth_judgement *judgement, bool firsts)
 {
     uint32_t length = 0;
 
-    for (uint32_t i = 0; i < BERTH_CLASS_KEYS; i++) {
+    for (uint32_t i = 0; i < judgement->key_count; i++) {
         const struct berth_class_key *key = key_at(judgement, i);
 
         if (key && key->births >= 2 && is_stepped(judgement, key) &&
@@ -232,7 +236,7 @@ static void add_size(struct berth_judgement *judgement, uint64_t size)
 /* The sizes of what the steps make: among them are those of the gradients of what is trained. */
 static void note_sizes(struct berth_judgement *judgement)
 {
-    for (uint32_t i = 0; i < BERTH_CLASS_KEYS; i++) {
+    for (uint32_t i = 0; i < judgement->key_count; i++) {
         const struct berth_class_key *key = key_at(judgement, i);
 
         if (key && is_stepped(judgement, key))
@@ -248,7 +252,7 @@ static bool is_repeating(const struct berth_judgement *judgement)
 {
     uint64_t repeated = 0;
 
-    for (uint32_t i = 0; i < BERTH_CLASS_KEYS; i++) {
+    for (uint32_t i = 0; i < judgement->key_count; i++) {
         const struct berth_class_key *key = key_at(judgement, i);
 
         if (key && key->births >= 2 && is_stepped(judgement, key))
