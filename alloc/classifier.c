@@ -50,7 +50,7 @@ enum berth_tag berth__classifier_guess(struct berth_classifier *classifier, size
     unsigned growths;
     uint32_t births, deaths;
 
-    if (berth__class_grows(classifier, family, size, &growths))
+    if (berth__class_grows(classifier, family, size, &growths) && growths >= 2)
         return BERTH_TAG_KV;
     if (!key)
         return BERTH_TAG_UNTAGGED;

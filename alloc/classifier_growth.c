@@ -84,6 +84,27 @@ static bool is_first_of_its_kind(const struct berth_judgement *judgement, uint32
     return true;
 }
 
+/*
+ * A cache does not shrink from one step to the next. Where as many smaller blocks are there instead
+ * of the group's, sizes go up and down, and it was no cache.
+ */
+static void drop_shrunken(struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                          uint32_t count)
+{
+    struct berth_classifier *classifier = judgement->classifier;
+
+    for (unsigned i = 0; i < BERTH_CLASS_GROUPS; i++) {
+        struct berth_class_group *group = &classifier->groups[i];
+
+        if (group->unseen == 0 || group->count != count || group->family != seen->family ||
+            group->size <= seen->size)
+            continue;
+        group->growths = 0;
+        group->difference = 0;
+        atomic_store_explicit(&classifier->growths[i].difference, 0, memory_order_relaxed);
+    }
+}
+
 /* Blocks behind the boundary are few; of many, the newest are looked at. */
 #define NEWEST 512
 
@@ -118,6 +139,8 @@ void berth__class_growth_note(struct berth_judgement *judgement)
         }
         if (group)
             group->unseen = 0;
+        if (count >= 2)
+            drop_shrunken(judgement, seen, count);
     }
 }
 
