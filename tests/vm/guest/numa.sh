@@ -65,5 +65,5 @@ checks "nodes 1 and 2:" 8 under /tmp/both.table "$VM_CASES" numa far 1,2 bind=st
 check "berth doctor names the nodes" sh -c '"$BERTH" doctor | grep "NUMA nodes.*memory: 0-2, processors: 0"'
 
 checks "huge-pages = advise:" 8 under /tmp/advised.table "$VM_CASES" numa far 1 bind=static:1 huge
-echo 16 >/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages
+echo 120 >/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages
 checks "huge-pages = always:" 8 under /tmp/reserved.table "$VM_CASES" numa far 1 bind=static:1 huge
