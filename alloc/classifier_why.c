@@ -26,8 +26,8 @@ static const char *const reasons[BERTH_REASON_COUNT] = {
     [BERTH_REASON_GROWING] = "step by step, as many larger blocks take the place of the last",
     [BERTH_REASON_COLLECTED] = "steps add blocks of its kind, and none goes",
     [BERTH_REASON_LATE] = "made after the first step, alive across steps, and not written since",
-    [BERTH_REASON_STATE] = "made in a step, rewritten, and as large as a weight: a gradient or an "
-                           "optimiser's state",
+    [BERTH_REASON_STATE] =
+        "made in a step, rewritten, and as large as a weight: a gradient or optimiser's state",
     [BERTH_REASON_IN_STEP] = "blocks of its kind go within a step",
     [BERTH_REASON_IN_OPERATOR] = "blocks of its kind go before the next is made",
     [BERTH_REASON_ELSEWHERE] = "not of the allocator that serves the steps and has the weights",
