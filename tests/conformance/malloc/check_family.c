@@ -173,10 +173,30 @@ static void free_many(size_t count)
         free(many[i]);
 }
 
+/* Memory of a device (dax) is not counted as resident. */
+static bool is_on_device(void)
+{
+    FILE *file = fopen("/proc/self/maps", "r");
+    char line[512];
+    bool found = false;
+
+    while (file && !found && fgets(line, sizeof(line), file))
+        found = strstr(line, " /dev/dax") != NULL;
+    if (file)
+        fclose(file);
+    return found;
+}
+
 static void malloc_trim_gives_memory_back(void)
 {
     static const size_t sizes[] = {2000, 5000, 100000, 4 * MIB};
 
+    fill_many(100, sizes[0]);
+    free_many(100);
+    if (is_on_device()) {
+        CHECK(malloc_trim(0) >= 0);
+        return;
+    }
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         size_t share = (size_t)check_rounds(64) * MIB;
         size_t count = share / sizes[i] > 20000 ? 20000 : share / sizes[i];
@@ -188,8 +208,7 @@ static void malloc_trim_gives_memory_back(void)
         before = resident();
         fill_many(count, sizes[i]);
         full = resident();
-        /* The kernel counts no memory of a device (dax) as resident. */
-        CHECK(full >= before + held * 3 / 4 || full < before + held / 4);
+        CHECK(full >= before + held * 3 / 4);
         free_many(count);
         answer = malloc_trim(0);
         after = resident();
