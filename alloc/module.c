@@ -53,6 +53,10 @@ extern BERTH_SHARED struct module_registry berth__module_registry;
 struct module_registry berth__module_registry;
 #define registry (&berth__module_registry)
 
+/* So many modules' symbols are ordered after one pass. A pass lies on the stack: it may be small.
+ */
+#define WAITING_MAX 16
+
 /* One walk over the loader's list. */
 struct pass {
     const void *const *addresses;
@@ -64,8 +68,8 @@ struct pass {
     bool no_symbols; /* the modules are to be known, and nothing is to be named */
     bool no_memory;
     unsigned waiting_count; /* modules whose symbols were collected, to be ordered */
-    struct berth_module *waiting[BERTH_SITE_FRAMES_MAX];
-    struct berth_module_symbols *collected[BERTH_SITE_FRAMES_MAX];
+    struct berth_module *waiting[WAITING_MAX];
+    struct berth_module_symbols *collected[WAITING_MAX];
     /* By address: the module that may name it by its file, once no lock is held. */
     struct berth_module *by_file[BERTH_SITE_FRAMES_MAX];
 };
@@ -347,6 +351,8 @@ static void pass_name(struct pass *pass, const struct loaded *loaded, struct ber
 
     berth__module_tables_read(loaded->info, loaded->start, loaded->end, &tables);
     if (!symbols) {
+        if (pass->waiting_count == WAITING_MAX)
+            return; /* the next pass comes here again */
         symbols = berth__module_symbols_collect(&tables);
         pass->no_memory |= !symbols;
         if (symbols) {

@@ -4,6 +4,7 @@
 #include "alloc/module_walk.h"
 #include "alloc/options.h"
 #include "hooks/frame_walk.h"
+#include "hooks/side_stack.h"
 #include "hooks/unwind.h"
 
 #include <errno.h>
@@ -165,21 +166,26 @@ static struct berth_stack find_stack(void)
 }
 
 /*
- * Whether the thread's stack has so much left. Programs make threads of 16 KiB; of a stack that is
- * not the thread's own, nothing is known.
+ * Whether the thread's stack is known to have so much left. Programs make threads of 16 KiB; of a
+ * stack that is not the thread's own, nothing is known.
  */
-static bool is_above_end(size_t need)
+static bool has_room(size_t need)
 {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
 
-    return here < own_stack.low || here >= own_stack.high || here - own_stack.low >= need;
+    return here >= own_stack.low && here < own_stack.high && here - own_stack.low >= need;
+}
+
+static bool is_on_own_stack(void)
+{
+    return has_room(0);
 }
 
 static unsigned trace_by_libunwind(const void **trace, unsigned count)
 {
     unsigned n;
 
-    if (!is_above_end(own_stack.guard + TRACE_STACK) || !berth__module_walk_begin())
+    if (!berth__module_walk_begin())
         return 0;
     n = berth__unwind(trace, count);
     berth__module_walk_end();
@@ -207,7 +213,7 @@ static bool walk(struct capture *capture, unsigned depth, const void *return_add
 {
     unsigned count = 0;
 
-    if (BERTH_LIKELY(is_above_end(WALK_STACK)))
+    if (BERTH_LIKELY(has_room(WALK_STACK)))
         count = berth__frame_walk(&own_stack, capture->trace, depth + OWN_FRAMES_MAX, is_fresh);
 
     cut_path(capture, count, depth, return_address);
@@ -222,6 +228,30 @@ static berth_site_id capture_by_libunwind(struct capture *capture, unsigned dept
     if (capture->count == 0)
         return berth__site_intern(&return_address, 1);
     return berth__site_intern(capture->path, capture->count);
+}
+
+/* A capture on a side stack. */
+struct detour {
+    unsigned depth;
+    const void *return_address;
+    berth_site_id site;
+};
+
+static void take_detour(void *context)
+{
+    struct detour *detour = context;
+    struct capture capture;
+
+    detour->site = capture_by_libunwind(&capture, detour->depth, detour->return_address);
+}
+
+static berth_site_id capture_aside(unsigned depth, const void *return_address)
+{
+    struct detour detour = {depth, return_address, 0};
+
+    if (!berth__side_stack_run(take_detour, &detour))
+        return berth__site_intern(&return_address, 1);
+    return detour.site;
 }
 
 /* One number for a path, to compare what there was with what there is. */
@@ -247,10 +277,12 @@ static berth_site_id intern_new(struct capture *capture, unsigned depth, const v
         berth__frame_walk_forget();
     if (is_walked)
         return berth__site_intern(capture->path, capture->count);
-    return capture_by_libunwind(capture, depth, return_address);
+    return capture_aside(depth, return_address);
 }
 
-static berth_site_id capture_deep(unsigned depth, const void *return_address)
+/* Not inlined: whoever has no room for it must not have it in the frame. */
+static __attribute__((noinline)) berth_site_id capture_here(unsigned depth,
+                                                            const void *return_address)
 {
     struct capture capture;
     berth_site_id site;
@@ -259,7 +291,9 @@ static berth_site_id capture_deep(unsigned depth, const void *return_address)
         site = berth__site_find(capture.path, capture.count);
         return BERTH_LIKELY(site != 0) ? site : intern_new(&capture, depth, return_address);
     }
-    return capture_by_libunwind(&capture, depth, return_address);
+    if (has_room(own_stack.guard + TRACE_STACK))
+        return capture_by_libunwind(&capture, depth, return_address);
+    return capture_aside(depth, return_address);
 }
 
 berth_site_id berth__callsite_capture(const void *return_address)
@@ -273,7 +307,8 @@ berth_site_id berth__callsite_capture(const void *return_address)
         return berth__site_intern(&return_address, 1);
     if (BERTH_UNLIKELY(own_stack.high == 0))
         own_stack = find_stack();
-    site = capture_deep(depth, return_address);
+    site = BERTH_LIKELY(is_on_own_stack()) ? capture_here(depth, return_address)
+                                           : capture_aside(depth, return_address);
     errno = saved_errno;
     return site;
 }

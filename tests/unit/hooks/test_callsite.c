@@ -16,12 +16,14 @@
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -466,6 +468,73 @@ static void a_child_without_the_list_still_allocates(void **state)
     assert_true(berth__site_depth(recurse(17)) > 1);
 }
 
+#define SMALL_STACK ((size_t)64 << 10)
+#define MARK 0x5a
+
+static char small_stack[SMALL_STACK] __attribute__((aligned(16)));
+static ucontext_t before_small, on_small;
+static volatile berth_site_id small_site;
+/* The lowest byte of the small stack that was in use when the capture was asked for. */
+static char *volatile small_here;
+
+static void capture_on_small(void)
+{
+    small_here = __builtin_frame_address(0);
+    small_site = outer();
+}
+
+static void handle(int number)
+{
+    (void)number;
+    capture_on_small();
+}
+
+/* What a capture takes of a stack, of which it does not know how much there is. */
+static size_t small_use(void)
+{
+    size_t unused = 0;
+
+    while (small_stack[unused] == MARK)
+        unused++;
+    return (size_t)(small_here - small_stack) - unused;
+}
+
+static void check_small(void)
+{
+#ifndef __SANITIZE_ADDRESS__
+    assert_in_range(small_use(), 1, 1024);
+#endif
+    assert_true(berth__site_depth(small_site) > 3);
+    check_frame(small_site, 2, (const void *)outer);
+    check_frame(small_site, 3, (const void *)capture_on_small);
+}
+
+static void a_stack_that_may_be_small_is_spared(void **state)
+{
+    stack_t alternate = {.ss_sp = small_stack, .ss_size = SMALL_STACK},
+            none = {.ss_flags = SS_DISABLE};
+    struct sigaction action = {.sa_handler = handle, .sa_flags = SA_ONSTACK};
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        memset(small_stack, MARK, SMALL_STACK);
+        assert_int_equal(getcontext(&on_small), 0);
+        on_small.uc_stack = alternate;
+        on_small.uc_link = &before_small;
+        makecontext(&on_small, capture_on_small, 0);
+        assert_int_equal(swapcontext(&before_small, &on_small), 0);
+        check_small();
+    }
+    memset(small_stack, MARK, SMALL_STACK);
+    assert_int_equal(sigaltstack(&alternate, NULL), 0);
+    assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+    assert_int_equal(raise(SIGUSR1), 0);
+    check_small();
+    /* Through the signal's frame, to where it came. */
+    assert_true(berth__site_depth(small_site) > 6);
+    assert_int_equal(sigaltstack(&none, NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -480,6 +549,7 @@ int main(void)
         cmocka_unit_test(threads_capture_the_same_sites),
         cmocka_unit_test(a_capture_under_the_loaders_lock_does_not_hang),
         cmocka_unit_test(a_child_captures_what_its_parent_did),
+        cmocka_unit_test(a_stack_that_may_be_small_is_spared),
         cmocka_unit_test(a_fork_never_happens_in_a_walk),
         cmocka_unit_test(a_child_without_the_list_still_allocates),
     };
