@@ -128,8 +128,13 @@ static unsigned path_begin(const void **trace, unsigned count, const void *retur
 /* The thread's own stack; `high` 0 = not asked yet. */
 static __thread struct berth_stack own_stack;
 
-/* The first thread's stack grows as far as the limit says. */
-static struct berth_stack first_stack(void)
+/*
+ * The first thread's stack: it grows as far as the limit said when the kernel laid the program out.
+ * A program that raises the limit may have mapped other stacks where it could grow since.
+ */
+static struct berth_stack first_stack;
+
+__attribute__((constructor)) static void find_first_stack(void)
 {
     /* The kernel puts the program's name above all that is the program's. */
     uintptr_t end = (uintptr_t)getauxval(AT_EXECFN) & ~(sizeof(uintptr_t) - 1);
@@ -139,7 +144,7 @@ static struct berth_stack first_stack(void)
 
     if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur < most)
         size = (size_t)limit.rlim_cur;
-    return (struct berth_stack){.low = end > size ? end - size : 1, .high = end};
+    first_stack = (struct berth_stack){.low = end > size ? end - size : 1, .high = end};
 }
 
 static struct berth_stack find_stack(void)
@@ -150,7 +155,7 @@ static struct berth_stack find_stack(void)
     pthread_attr_t attributes;
 
     if (gettid() == getpid())
-        return first_stack();
+        return first_stack.high != 0 ? first_stack : stack;
     if (pthread_getattr_np(pthread_self(), &attributes) != 0)
         return stack;
     pthread_attr_getstack(&attributes, &low, &size);

@@ -22,6 +22,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -471,7 +473,7 @@ static void a_child_without_the_list_still_allocates(void **state)
 #define SMALL_STACK ((size_t)64 << 10)
 #define MARK 0x5a
 
-static char small_stack[SMALL_STACK] __attribute__((aligned(16)));
+static char *small_stack;
 static ucontext_t before_small, on_small;
 static volatile berth_site_id small_site;
 /* The lowest byte of the small stack that was in use when the capture was asked for. */
@@ -509,22 +511,27 @@ static void check_small(void)
     check_frame(small_site, 3, (const void *)capture_on_small);
 }
 
+static void capture_on(char *stack_low)
+{
+    small_stack = stack_low;
+    memset(small_stack, MARK, SMALL_STACK);
+    assert_int_equal(getcontext(&on_small), 0);
+    on_small.uc_stack = (stack_t){.ss_sp = small_stack, .ss_size = SMALL_STACK};
+    on_small.uc_link = &before_small;
+    makecontext(&on_small, capture_on_small, 0);
+    assert_int_equal(swapcontext(&before_small, &on_small), 0);
+    check_small();
+}
+
 static void a_stack_that_may_be_small_is_spared(void **state)
 {
-    stack_t alternate = {.ss_sp = small_stack, .ss_size = SMALL_STACK},
-            none = {.ss_flags = SS_DISABLE};
+    static char memory[SMALL_STACK] __attribute__((aligned(16)));
+    stack_t alternate = {.ss_sp = memory, .ss_size = SMALL_STACK}, none = {.ss_flags = SS_DISABLE};
     struct sigaction action = {.sa_handler = handle, .sa_flags = SA_ONSTACK};
 
     (void)state;
-    for (int i = 0; i < 3; i++) {
-        memset(small_stack, MARK, SMALL_STACK);
-        assert_int_equal(getcontext(&on_small), 0);
-        on_small.uc_stack = alternate;
-        on_small.uc_link = &before_small;
-        makecontext(&on_small, capture_on_small, 0);
-        assert_int_equal(swapcontext(&before_small, &on_small), 0);
-        check_small();
-    }
+    for (int i = 0; i < 3; i++)
+        capture_on(memory);
     memset(small_stack, MARK, SMALL_STACK);
     assert_int_equal(sigaltstack(&alternate, NULL), 0);
     assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
@@ -533,6 +540,37 @@ static void a_stack_that_may_be_small_is_spared(void **state)
     /* Through the signal's frame, to where it came. */
     assert_true(berth__site_depth(small_site) > 6);
     assert_int_equal(sigaltstack(&none, NULL), 0);
+}
+
+/* Before the first capture: so much is the stack's limit raised. */
+static const uintptr_t raised_to = (uintptr_t)800 << 20;
+static bool is_raised;
+
+static void raise_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= raised_to / 2)
+        return;
+    limit.rlim_cur = raised_to;
+    is_raised = setrlimit(RLIMIT_STACK, &limit) == 0;
+}
+
+/* What a program has mapped there is not the first stack, whatever the limit came to be. */
+static void a_stack_below_the_first_one_is_not_taken_for_it(void **state)
+{
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    char *wanted = (char *)((here - raised_to / 2) & ~(uintptr_t)0xffff);
+    char *memory;
+
+    (void)state;
+    if (!is_raised)
+        skip();
+    memory = mmap(wanted, SMALL_STACK, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    assert_ptr_equal(memory, wanted);
+    capture_on(memory);
+    munmap(memory, SMALL_STACK);
 }
 
 int main(void)
@@ -550,6 +588,7 @@ int main(void)
         cmocka_unit_test(a_capture_under_the_loaders_lock_does_not_hang),
         cmocka_unit_test(a_child_captures_what_its_parent_did),
         cmocka_unit_test(a_stack_that_may_be_small_is_spared),
+        cmocka_unit_test(a_stack_below_the_first_one_is_not_taken_for_it),
         cmocka_unit_test(a_fork_never_happens_in_a_walk),
         cmocka_unit_test(a_child_without_the_list_still_allocates),
     };
@@ -564,5 +603,6 @@ int main(void)
         return SKIPPED;
     }
     dlclose(library);
+    raise_limit();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
