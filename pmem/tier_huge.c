@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -183,6 +184,16 @@ static int open_file(const struct berth_tier_config *config, char *why, size_t w
     return berth__tier_file_move(fd);
 }
 
+/* To make a file larger than RLIMIT_FSIZE is no error of the call, but a signal: SIGXFSZ. */
+static void limit_size(uint64_t *size, uint64_t page)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        *size > limit.rlim_cur)
+        *size = (uint64_t)limit.rlim_cur & ~(page - 1);
+}
+
 /* How large the file is to be: the capacity, or all the huge pages that there can be. */
 static int find_size(struct huge_tier *huge, int fd, const struct berth_tier_config *config,
                      uint64_t *ret_size, char *why, size_t why_size)
@@ -201,6 +212,9 @@ static int find_size(struct huge_tier *huge, int fd, const struct berth_tier_con
     *ret_size = (uint64_t)pages * huge->page;
     if (config->capacity != 0 && config->capacity < *ret_size)
         *ret_size = (config->capacity + huge->page - 1) & ~(huge->page - 1);
+    limit_size(ret_size, huge->page);
+    if (*ret_size == 0)
+        return refuse(-EFBIG, "the process may have no file of that size (RLIMIT_FSIZE)");
     if (ftruncate(fd, (off_t)*ret_size) < 0)
         return refuse(-errno, "its file cannot be made so large: %s", strerrordesc_np(errno));
     fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -239,6 +240,34 @@ static void a_child_has_ordinary_memory(void **state)
     berth__arena_free(id, p, berth__arena_held(p));
 }
 
+static void limit_files(rlim_t size)
+{
+    struct rlimit limit;
+
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = size;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* Else the kernel ends the program by SIGXFSZ. */
+static void a_limit_of_files_is_kept(void **state)
+{
+    berth_tier_id id;
+    char text[256];
+
+    (void)state;
+    need_pages();
+    limit_files(page / 2);
+    assert_int_equal(MAKE(&id, .name = "limited", .kind = BERTH_KIND_DRAM), 0);
+    describe(id, text);
+    assert_null(strstr(text, "reserved"));
+    limit_files(page + page / 2);
+    assert_int_equal(MAKE(&id, .name = "one_page", .kind = BERTH_KIND_DRAM), 0);
+    describe(id, text);
+    assert_non_null(strstr(text, "reserved huge pages of"));
+    limit_files(RLIM_INFINITY);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +277,7 @@ int main(void)
         cmocka_unit_test(a_numa_tier_can_be_of_them),
         cmocka_unit_test(so_can_a_directory_of_hugetlbfs),
         cmocka_unit_test(a_child_has_ordinary_memory),
+        cmocka_unit_test(a_limit_of_files_is_kept),
     };
 
     return cmocka_run_group_tests(tests, start, NULL);
