@@ -4,7 +4,10 @@
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 #include "pmem/huge_advice.h"
+#include "pmem/tier_file.h"
 #include "pmem/window.h"
+
+#include <errno.h>
 
 static __thread bool commit_failed;
 static __thread bool addresses_only;
@@ -86,12 +89,22 @@ static size_t step_alignment(const struct berth_tier *tier, size_t alignment)
     return alignment < least ? least : alignment;
 }
 
+/*
+ * Whether addresses for which map() said `r` can be carved off again: a file's mapping that failed
+ * may have taken away what kept them for us.
+ */
+static bool is_still_ours(berth_tier_id id, int r)
+{
+    return r == 0 || r == -EBADF || !berth__tier_file(id);
+}
+
 static void *extent_alloc(extent_hooks_t *hooks, void *new_address, size_t size, size_t alignment,
                           bool *zero, bool *commit, unsigned arena)
 {
     berth_tier_id id = tier_of(hooks);
     struct berth_tier *tier = berth__tier(id);
     void *p;
+    int r;
 
     (void)arena;
     /* To grow an extent where it lies is for jemalloc's retained extents; new ones lie elsewhere.
@@ -99,10 +112,14 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_address, size_t size,
     if (new_address || commit_failed || (!addresses_only && !has_capacity(id, tier, size)))
         return NULL;
     p = berth__window_carve(home_of(hooks), size, step_alignment(tier, alignment));
-    if (!p || tier->ops->map(tier, p, size) < 0)
+    if (!p)
         return NULL;
-    if (*commit && commit_range(id, p, size))
+    r = tier->ops->map(tier, p, size);
+    if (r < 0 || (*commit && commit_range(id, p, size))) {
+        if (is_still_ours(id, r))
+            berth__window_uncarve(home_of(hooks), p, size);
         return NULL;
+    }
     *zero = true;
     return p;
 }

@@ -307,9 +307,21 @@ void *berth__window_carve(berth_home_id home, size_t size, size_t alignment)
     } while (!atomic_compare_exchange_weak_explicit(&window->carved, &carved, end,
                                                     memory_order_acq_rel, memory_order_relaxed));
     if (open_page_map(atomic_load_explicit(&the_space, memory_order_acquire), base + start, size) <
-        0)
+        0) {
+        berth__window_uncarve(home, (void *)(base + start), size);
         return NULL;
+    }
     return (void *)(base + start);
+}
+
+void berth__window_uncarve(berth_home_id home, const void *p, size_t size)
+{
+    struct window *window = &windows[home];
+    size_t start = (uintptr_t)p - atomic_load_explicit(&window->base, memory_order_acquire);
+    size_t end = start + size;
+
+    atomic_compare_exchange_strong_explicit(&window->carved, &end, start, memory_order_acq_rel,
+                                            memory_order_relaxed);
 }
 
 berth_home_id berth__window_home(const void *p)

@@ -9,8 +9,8 @@
  * whose it is one shift more. The page map has one entry for each OS page of the slices.
  *
  * The reservation is made at first need, is PROT_NONE and costs no memory; pieces of it are carved
- * off and mapped by the tiers. What was carved off is never given back: blocks may be alive at
- * exit.
+ * off and mapped by the tiers. What was carved off and used is never given back: blocks may be
+ * alive at exit.
  *
  * Synchronisation: lock-free. The reservation is published by one compare-and-swap; a window's
  * carve position is an atomic. A forked child inherits a state that is complete at any instant.
@@ -63,6 +63,12 @@ bool berth__window_ready(berth_home_id home);
  * least an OS page), and makes their page map entries usable. NULL when the window is used up.
  */
 void *berth__window_carve(berth_home_id home, size_t size, size_t alignment);
+/*
+ * Takes back what was just carved off and could not be used: a program that is refused memory for a
+ * while (RLIMIT_DATA, a full node) must not use up the window by asking. What another thread has
+ * carved off behind it keeps it lost.
+ */
+void berth__window_uncarve(berth_home_id home, const void *p, size_t size);
 
 /*
  * The home of an address for which berth__gate_owns() is true; BERTH_TIER_NONE for a spare slice.

@@ -235,11 +235,44 @@ static void a_block_is_there_or_it_is_not(void **state)
     }
 }
 
+static void ask_in_vain(berth_tier_id id)
+{
+    size_t used = berth__window_used(id);
+
+    for (int i = 0; i < 20; i++)
+        assert_null(berth__arena_alloc(id, 256 * MIB, 1, false));
+    assert_int_equal(berth__window_used(id), used);
+}
+
+/* Time and again: else the tier has no addresses when there is memory again. */
+static void what_is_asked_for_in_vain_costs_no_addresses(void **state)
+{
+    berth_tier_id id, file;
+    char *p;
+
+    (void)state;
+    assert_int_equal(make("vain", BERTH_KIND_DRAM, &id), 0);
+    assert_int_equal(make("vain_file", BERTH_KIND_FILE, &file), 0);
+    assert_non_null(berth__arena_alloc(id, MIB, 1, false));
+    assert_non_null(berth__arena_alloc(file, MIB, 1, false));
+    machine_fail(MACHINE_MPROTECT, 0, 1000, ENOMEM, 0);
+    ask_in_vain(id);
+    assert_true(machine_failures(MACHINE_MPROTECT) >= 20);
+    fail_no_more(NULL);
+    p = berth__arena_alloc(id, 256 * MIB, 1, false);
+    assert_non_null(p);
+    p[256 * MIB - 1] = 1;
+    /* Here the addresses could be used, and what should lie there cannot be had. */
+    close(berth__tier_file(file)->fd);
+    ask_in_vain(file);
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, fail_no_more)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(what_is_asked_for_in_vain_costs_no_addresses),
         TEST(a_directory_without_unnamed_files_has_others),
         TEST(a_mapping_that_fails_leaves_no_hole),
         TEST(space_that_cannot_be_had_is_no_block),
