@@ -48,6 +48,22 @@ def once(command, environment, stdin=None):
     return after.ru_utime - before.ru_utime, wall
 
 
+def measured(measure, command, environment, stdin=None):
+    """Runs a command by the program `measure`: (user seconds, peak resident KiB) of it alone."""
+    with tempfile.NamedTemporaryFile("r") as told:
+        # What is preloaded is so into the command, not into `measure`.
+        library = environment.get("LD_PRELOAD")
+        wrapped = [measure, told.name] + (["env", "LD_PRELOAD=" + library] if library else [])
+        outer = {name: value for name, value in environment.items() if name != "LD_PRELOAD"}
+        process = subprocess.Popen(wrapped + command, env=outer, stdout=subprocess.DEVNULL,
+                                   stdin=subprocess.PIPE if stdin else None)
+        process.communicate(stdin)
+        if process.returncode != 0:
+            raise RuntimeError(f"{command} ended with {process.returncode}")
+        user, _system, peak = told.read().split()
+        return float(user), int(peak)
+
+
 def interleaved(variants, rounds):
     """variants: {name: function() -> number}. Medians of `rounds` turns, in random-free order."""
     samples = {name: [] for name in variants}

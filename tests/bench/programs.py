@@ -1,20 +1,29 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""malloc-heavy programs under libberth-malloc.so, against LD_PRELOAD=libjemalloc.so.2.
+"""malloc-heavy programs under libberth-malloc.so and its peers, against LD_PRELOAD=libjemalloc.so.2.
 
-usage: programs.py BERTH LIBBERTH_MALLOC NUMBER_CHURN [ROUNDS] [PROGRAM]...
+usage: programs.py BERTH LIBBERTH_MALLOC NUMBER_CHURN HANDOVER MEASURE [ROUNDS] [PROGRAM]...
 
 Berth runs in three ways: with a policy of which no rule can match a small block (goal: within 1.03);
 with one that has every call looked at by its return address, of which none is placed (1.05); and
-with the first and call paths read from 64 KiB on (1.10). Tells user time (medians of interleaved
-turns; ROUNDS 0: none) and instructions (callgrind, one run each), with ratios.
+with the first and call paths read from 64 KiB on (1.10). The peers: the C library; mimalloc; memtier
+with DRAM alone, and with half of its blocks in DRAM and half on a file. Those that are not installed
+are left out. Tells user time and the peak of resident memory (medians of interleaved turns; ROUNDS
+0: none; goal for memory: 1.05 and 4 MiB) and instructions (callgrind, one run each), with ratios.
+Of programs that do the same again and again, the instructions are those of a longer run less those
+of a shorter one, so that the start is not among them.
 """
 
+import glob
+import statistics
 import subprocess
 import sys
 import tempfile
 
 import interleave as il
+
+BASE = "libjemalloc.so.2"
+LIBRARIES = "/usr/lib/*-linux-gnu/"
 
 POLICY = """
 tier far { kind = file  path = "@DIR@" }
@@ -65,74 +74,143 @@ int main() { std::map<std::string, std::vector<int>> m; std::regex r("a*b"); m["
 """
 
 
-def programs(churn, folder):
-    """Each program: how to run `n` times as much of it, and the counts for time and callgrind."""
-    repository = folder + "/repository"
-    git = il.shutil.which("git")
+class Program:
+    """command(n): how to run `n` times as much of it; how much for time, and for callgrind."""
+
+    def __init__(self, command, stdin=None, timed=1, counted=1, without_start=False):
+        self.command = command
+        self.stdin = stdin or (lambda n: None)
+        self.timed = timed
+        self.counted = counted
+        self.without_start = without_start
+
+    def cost(self, measure, environment):
+        return il.measured(measure, self.command(self.timed), environment, self.stdin(self.timed))
+
+    def instructions(self, environment):
+        counts = [il.instructions(self.command(n), environment, self.stdin(n))
+                  for n in ((self.counted, 2 * self.counted) if self.without_start
+                            else (self.counted,))]
+        return counts[-1] - counts[0] if self.without_start else counts[0]
+
+
+def compiler(folder):
+    """The compiler proper on a preprocessed file, without the driver: callgrind follows no child."""
     gxx = il.shutil.which("g++")
-    result = {
-        "number churn": (lambda n: ([churn, str(n * 20000)], None), 5, 1),
-        "sqlite3 :memory:": (lambda n: ([il.need("sqlite3", "sqlite"), ":memory:"],
-                                        SQL.format(rows=n * 20000).encode()), 5, 1),
-        "python3 PYTHONMALLOC=malloc": (lambda n: ([il.need("python3", "python"), "-c",
-                                                    PYTHON.format(loops=n)], None), 5, 1),
-    }
-    if gxx:
-        with open(folder + "/program.cpp", "w", encoding="utf-8") as source:
-            source.write(CPP)
-        # The compiler proper, without the driver: callgrind follows no children.
-        subprocess.run([gxx, "-E", folder + "/program.cpp", "-o", folder + "/program.ii"],
-                       check=True)
-        compiler = subprocess.run([gxx, "-print-prog-name=cc1plus"], check=True,
-                                  stdout=subprocess.PIPE, text=True).stdout.strip()
-        result["g++ (cc1plus)"] = (lambda n: ([compiler, "-quiet", "-fpreprocessed",
-                                               folder + "/program.ii", "-o", "/dev/null"], None), 1, 1)
-    if git:
-        subprocess.run([git, "init", "-q", repository], check=True)
-        for i in range(300):
-            with open(f"{repository}/file{i}", "w", encoding="utf-8") as file:
-                file.write(f"line {i}\n" * (i + 1))
-        quiet = ["-c", "user.name=x", "-c", "user.email=x@x", "-c", "gc.auto=0"]
+    if not gxx:
+        return {}
+    with open(folder + "/program.cpp", "w", encoding="utf-8") as source:
+        source.write(CPP)
+    subprocess.run([gxx, "-E", folder + "/program.cpp", "-o", folder + "/program.ii"], check=True)
+    proper = subprocess.run([gxx, "-print-prog-name=cc1plus"], check=True, stdout=subprocess.PIPE,
+                            text=True).stdout.strip()
+    return {"g++ -O1": Program(lambda n: [proper, "-quiet", "-O1", "-fpreprocessed",
+                                          folder + "/program.ii", "-o", "/dev/null"])}
+
+
+def history(folder):
+    """git on a repository made for it."""
+    git = il.shutil.which("git")
+    repository = folder + "/repository"
+    if not git:
+        return {}
+    subprocess.run([git, "init", "-q", repository], check=True)
+    quiet = ["-c", "user.name=x", "-c", "user.email=x@x", "-c", "gc.auto=0"]
+    for commit in range(5):
+        for i in range(60 * commit, 60 * commit + 120):
+            with open(f"{repository}/file{i}", "a", encoding="utf-8") as file:
+                file.write(f"line {i} of {commit}\n" * (i + 1))
         subprocess.run([git, "-C", repository, "add", "."], check=True)
         subprocess.run([git, "-C", repository, *quiet, "commit", "-qm", "x"], check=True)
-        result["git"] = (lambda n: ([git, "-C", repository, "log", "-p"], None), 1, 1)
-    return result
+    return {"git log -p": Program(lambda n: [git, "-C", repository, "log", "-p"])}
 
 
-def main(berth, library, churn, rounds="9", *chosen):
+def programs(churn, handover, folder):
+    result = {
+        "churn": Program(lambda n: [churn, str(n * 1000), "96"], timed=20, without_start=True),
+        "churn-alone": Program(lambda n: [churn, str(n * 1000), "8"], timed=100,
+                               without_start=True),
+        "handover 1": Program(lambda n: [handover, "1", str(n * 10)], timed=100, without_start=True),
+        "handover 2": Program(lambda n: [handover, "2", str(n * 10)], timed=100, without_start=True),
+        "python3 PYTHONMALLOC=malloc": Program(
+            lambda n: [sys.executable, "-c", PYTHON.format(loops=n)], timed=5),
+    }
+    sqlite = il.shutil.which("sqlite3")
+    if sqlite:
+        result["sqlite3 :memory:"] = Program(
+            lambda n: [sqlite, ":memory:"], lambda n: SQL.format(rows=n * 20000).encode(), timed=5)
+    return {**result, **compiler(folder), **history(folder)}
+
+
+def environments(berth, library, folder):
     jemalloc = il.need(il.JEMALLOC, "jemalloc")
-    valgrind = bool(il.shutil.which("valgrind"))
+    fixed = {"PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0"}
+    for name, text in (("p", POLICY), ("looked", LOOKED_AT)):
+        with open(f"{folder}/{name}.policy", "w", encoding="utf-8") as policy:
+            policy.write(text.replace("@DIR@", folder))
+        subprocess.run([berth, "policy", "compile", f"{folder}/{name}.policy", "-o",
+                        f"{folder}/{name}.table"], check=True, stdout=subprocess.DEVNULL)
+    found = {
+        BASE: il.preload(jemalloc, **fixed),
+        "Berth: no rule can match": il.preload(library, BERTH_POLICY=folder + "/p.table", **fixed),
+        "Berth: return addresses looked at": il.preload(
+            library, BERTH_POLICY=folder + "/looked.table", **fixed),
+        "Berth: call paths from 64 KiB": il.preload(
+            library, BERTH_POLICY=folder + "/p.table", BERTH_OPTIONS="sites=always", **fixed),
+        "C library": il.preload(**fixed),
+    }
+    tiers = {"memtier, DRAM alone": "KIND:DRAM,RATIO:1;POLICY:STATIC_RATIO",
+             "memtier, two tiers": f"KIND:DRAM,RATIO:1;KIND:FS_DAX,PATH:{folder},RATIO:1;"
+                                   "POLICY:STATIC_RATIO"}
+    for name, file, more in [("mimalloc", "libmimalloc.so.2", {})] + [
+            (name, "libmemtier.so.0", {"MEMKIND_MEM_TIERS": text}) for name, text in tiers.items()]:
+        there = glob.glob(LIBRARIES + file)
+        if there:
+            found[name] = il.preload(there[0], **fixed, **more)
+        else:
+            print(f"{name} is left out: {file} is not here")
+    return found
+
+
+def compare(name, program, variants, measure, rounds):
+    samples = {v: [] for v in variants}
+    for turn in range(rounds):
+        # Each goes first as often as the others.
+        names = list(variants)
+        for v in names[turn % len(names):] + names[:turn % len(names)]:
+            samples[v].append(program.cost(measure, variants[v]))
+    counts = {v: program.instructions(e) for v, e in variants.items()} \
+        if il.shutil.which("valgrind") else {}
+    medians = {v: [statistics.median(column) for column in zip(*rows)]
+               for v, rows in samples.items() if rows}
+    print(f"{name:36}" + ("user s ratio  peak MiB ratio" if medians else "") +
+          ("  M instructions ratio" if counts else ""))
+    for v in variants:
+        line = f"  {v:34}"
+        if medians:
+            user, peak = medians[v]
+            base = medians[BASE]
+            line += f"{user:6.2f} {user / base[0]:5.2f} {peak / 1024:9.1f} {peak / base[1]:5.2f}"
+        if counts:
+            line += f"{counts[v] / 1e6:16.1f} {counts[v] / counts[BASE]:5.3f}"
+        print(line, flush=True)
+    return medians
+
+
+def main(berth, library, churn, handover, measure, rounds="9", *chosen):
+    if not il.shutil.which("valgrind"):
+        print("instructions are not told: valgrind is not here")
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in (("p", POLICY), ("looked", LOOKED_AT)):
-            with open(f"{folder}/{name}.policy", "w", encoding="utf-8") as policy:
-                policy.write(text.replace("@DIR@", folder))
-            subprocess.run([berth, "policy", "compile", f"{folder}/{name}.policy", "-o",
-                            f"{folder}/{name}.table"], check=True, stdout=subprocess.DEVNULL)
-        variants = {
-            "libjemalloc.so.2": il.preload(jemalloc, PYTHONMALLOC="malloc", PYTHONHASHSEED="0"),
-            "no rule can match": il.preload(library, PYTHONMALLOC="malloc", PYTHONHASHSEED="0",
-                                            BERTH_POLICY=folder + "/p.table"),
-            "return addresses looked at": il.preload(library, PYTHONMALLOC="malloc", PYTHONHASHSEED="0",
-                                                     BERTH_POLICY=folder + "/looked.table"),
-            "call paths from 64 KiB": il.preload(library, PYTHONMALLOC="malloc", PYTHONHASHSEED="0",
-                                                 BERTH_POLICY=folder + "/p.table",
-                                                 BERTH_OPTIONS="sites=always"),
-        }
-        for name, (make, more, less) in programs(churn, folder).items():
+        variants = environments(berth, library, folder)
+        told = {}
+        for name, program in programs(churn, handover, folder).items():
             if chosen and name.split()[0] not in chosen:
                 continue
-            if int(rounds) > 0:
-                command, stdin = make(more)
-                medians = il.interleaved(
-                    {v: (lambda e=e: il.once(command, e, stdin)[0]) for v, e in variants.items()},
-                    int(rounds))
-                il.table(f"{name}, user time", medians, "libjemalloc.so.2", "s")
-            if valgrind:
-                command, stdin = make(less)
-                counts = {v: il.instructions(command, e, stdin) for v, e in variants.items()}
-                il.table(f"{name}, instructions", counts, "libjemalloc.so.2", "instructions")
-            else:
-                print("instructions are not told: valgrind is not here")
+            told[name] = compare(name, program, variants, measure, int(rounds))
+        if told.get("handover 2"):
+            print("handover: processor time of a step, two threads over one")
+            for v in variants:
+                print(f"  {v:34}{told['handover 2'][v][0] / told['handover 1'][v][0] / 2:6.2f}")
 
 
 if __name__ == "__main__":
