@@ -8,6 +8,7 @@
 #include "alloc/tier_ops.h"
 #include "hooks/callsite.h"
 #include "ipc/control.h"
+#include "pmem/gate.h"
 #include "pmem/table.h"
 #ifdef BERTH_MALLOC_SIDE
 #include "hooks/libc_state.h"
@@ -47,8 +48,10 @@ extern BERTH_SHARED struct shared_layout berth__shared_layout;
 struct shared_layout berth__shared_layout;
 
 static const struct shared_layout own_layout = {
-    BERTH_VERSION, ((sizeof(struct berth_thread) * 31 + sizeof(struct berth_tier)) * 31 +
-                    sizeof(struct berth_tier_stats)) *
+    BERTH_VERSION, (((sizeof(struct berth_thread) * 31 + sizeof(struct berth_tier)) * 31 +
+                     sizeof(struct berth_tier_stats)) *
+                        31 +
+                    sizeof(struct berth_gate)) *
                            31 +
                        BERTH_OPTION_COUNT};
 

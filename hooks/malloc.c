@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The exported malloc family: what the C library documents, answer for answer.
+ * The exported malloc family: what the C library documents, answer for answer. What is called most,
+ * malloc() and free(), begins in malloc_entry.c or its assembly.
  */
 #include "hooks/malloc_path.h"
 
@@ -18,6 +19,17 @@
 
 /* The kernel refuses such sizes anyway, and pointer differences would overflow. */
 #define REQUEST_MAX ((size_t)PTRDIFF_MAX)
+
+/* What malloc_entry_x86_64.S knows. */
+_Static_assert(offsetof(struct berth_plain, count) == 0, "PLAIN_COUNT");
+_Static_assert(offsetof(struct berth_plain, glance_key) == 8, "PLAIN_GLANCE_KEY");
+_Static_assert(offsetof(struct berth_plain, window_base) == 16, "PLAIN_WINDOW_BASE");
+_Static_assert(offsetof(struct berth_plain, window_size) == 24, "PLAIN_WINDOW_SIZE");
+_Static_assert(BERTH_TINY_MAX == 8, "TINY_MAX");
+_Static_assert(BERTH_GLANCE_SURE == 4095, "GLANCE_SURE");
+_Static_assert((BERTH_GLANCE_COUNT - 1) << 1 == 0x1ffe, "GLANCE_ADDRESS_MASK");
+_Static_assert(sizeof(berth__glances[0]) == 4 << 1, "GLANCE_ADDRESS_SCALE");
+_Static_assert(offsetof(struct berth_thread, tag_depth) == 4, "THREAD_TAG_DEPTH");
 
 /* libberth.so's, when that is preloaded too. */
 #pragma weak berth__control_wanted
@@ -141,6 +153,11 @@ void berth__malloc_release(void *p)
     errno = saved_errno;
 }
 
+void berth__malloc_drop(void *p)
+{
+    berth__malloc_free(p);
+}
+
 /* The same for a return address that was never met. */
 static __attribute__((noinline)) void *look_closely(size_t size, const void *return_address)
 {
@@ -161,18 +178,6 @@ __attribute__((noinline)) void *berth__malloc_look(size_t size, const void *retu
     if (BERTH_LIKELY(berth__glance_allows(word, size)))
         return berth_je_malloc(size);
     return berth__malloc_place(size, 1, false, return_address);
-}
-
-BERTH_EXPORT void *malloc(size_t size)
-{
-    if (berth__malloc_is_plain(size))
-        return berth_je_malloc(size);
-    return berth__malloc_look(size, __builtin_return_address(0));
-}
-
-BERTH_EXPORT void free(void *p)
-{
-    berth__malloc_free(p);
 }
 
 /* calloc() of a size that is not plain; the product does not overflow. */
@@ -304,34 +309,8 @@ BERTH_EXPORT size_t malloc_usable_size(void *p)
  * The C library's own names, which it exports: for programs that wrap malloc() and call the
  * original by these. Such a block may come to our free(), and ours to theirs.
  */
-extern void *__libc_malloc(size_t size) BERTH_MALLOC_ALIAS(malloc);
 extern void *__libc_calloc(size_t count, size_t size) BERTH_MALLOC_ALIAS(calloc);
 extern void *__libc_realloc(void *p, size_t size) BERTH_MALLOC_ALIAS(realloc);
-extern void __libc_free(void *p) BERTH_MALLOC_ALIAS(free);
 extern void *__libc_memalign(size_t alignment, size_t size) BERTH_MALLOC_ALIAS(memalign);
 extern void *__libc_valloc(size_t size) BERTH_MALLOC_ALIAS(valloc);
 extern void *__libc_pvalloc(size_t size) BERTH_MALLOC_ALIAS(pvalloc);
-
-/* Old binaries and C23 programs: other names for free(). The sizes that they know are not needed.
- */
-BERTH_EXPORT void cfree(void *p);
-BERTH_EXPORT void free_sized(void *p, size_t size);
-BERTH_EXPORT void free_aligned_sized(void *p, size_t alignment, size_t size);
-
-void cfree(void *p)
-{
-    berth__malloc_free(p);
-}
-
-void free_sized(void *p, size_t size)
-{
-    (void)size;
-    berth__malloc_free(p);
-}
-
-void free_aligned_sized(void *p, size_t alignment, size_t size)
-{
-    (void)alignment;
-    (void)size;
-    berth__malloc_free(p);
-}

@@ -5,8 +5,7 @@
  * They are defined here although libstdc++'s would call malloc: in a C program that loads a C++
  * library, the symbols would otherwise bind to whichever allocator library exports them. C cannot
  * throw; when there is no memory, libstdc++'s own operator is called, which tries again, calls the
- * program's new_handler, and throws. Sizes given to delete are not trusted: the C library never
- * looked at them, and programs get them wrong.
+ * program's new_handler, and throws. Every delete is free() (malloc_entry.c).
  */
 #include "hooks/malloc_path.h"
 
@@ -15,8 +14,6 @@
 
 struct nothrow; /* std::nothrow_t */
 
-BERTH_EXPORT void *_Znwm(size_t size);
-BERTH_EXPORT void *_Znam(size_t size);
 BERTH_EXPORT void *_ZnwmRKSt9nothrow_t(size_t size, const struct nothrow *tag);
 BERTH_EXPORT void *_ZnamRKSt9nothrow_t(size_t size, const struct nothrow *tag);
 BERTH_EXPORT void *_ZnwmSt11align_val_t(size_t size, size_t alignment);
@@ -25,20 +22,6 @@ BERTH_EXPORT void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignm
                                                       const struct nothrow *tag);
 BERTH_EXPORT void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment,
                                                       const struct nothrow *tag);
-BERTH_EXPORT void _ZdlPv(void *p);
-BERTH_EXPORT void _ZdaPv(void *p);
-BERTH_EXPORT void _ZdlPvRKSt9nothrow_t(void *p, const struct nothrow *tag);
-BERTH_EXPORT void _ZdaPvRKSt9nothrow_t(void *p, const struct nothrow *tag);
-BERTH_EXPORT void _ZdlPvm(void *p, size_t size);
-BERTH_EXPORT void _ZdaPvm(void *p, size_t size);
-BERTH_EXPORT void _ZdlPvSt11align_val_t(void *p, size_t alignment);
-BERTH_EXPORT void _ZdaPvSt11align_val_t(void *p, size_t alignment);
-BERTH_EXPORT void _ZdlPvSt11align_val_tRKSt9nothrow_t(void *p, size_t alignment,
-                                                      const struct nothrow *tag);
-BERTH_EXPORT void _ZdaPvSt11align_val_tRKSt9nothrow_t(void *p, size_t alignment,
-                                                      const struct nothrow *tag);
-BERTH_EXPORT void _ZdlPvmSt11align_val_t(void *p, size_t size, size_t alignment);
-BERTH_EXPORT void _ZdaPvmSt11align_val_t(void *p, size_t size, size_t alignment);
 
 /*
  * The C++ library's function: after us in the global scope, or, in a C program that loaded a
@@ -103,13 +86,30 @@ static inline void *get(size_t size, const void *return_address)
     return berth__malloc_look(size, return_address);
 }
 
-#define NEW(name)                                                                                  \
-    void *name(size_t size)                                                                        \
-    {                                                                                              \
-        void *p = get(size, __builtin_return_address(0));                                          \
-                                                                                                   \
-        return BERTH_LIKELY(p != NULL) ? p : fail(#name, size);                                    \
-    }
+/* The two that are called most begin in malloc_entry.c or its assembly. */
+void *berth__malloc_fail_new(size_t size)
+{
+    return fail("_Znwm", size);
+}
+
+void *berth__malloc_fail_new_array(size_t size)
+{
+    return fail("_Znam", size);
+}
+
+void *berth__malloc_look_new(size_t size, const void *return_address)
+{
+    void *p = berth__malloc_look(size, return_address);
+
+    return BERTH_LIKELY(p != NULL) ? p : berth__malloc_fail_new(size);
+}
+
+void *berth__malloc_look_new_array(size_t size, const void *return_address)
+{
+    void *p = berth__malloc_look(size, return_address);
+
+    return BERTH_LIKELY(p != NULL) ? p : berth__malloc_fail_new_array(size);
+}
 
 #define NEW_NOTHROW(name)                                                                          \
     void *name(size_t size, const struct nothrow *tag)                                             \
@@ -135,30 +135,9 @@ static inline void *get(size_t size, const void *return_address)
         return BERTH_LIKELY(p != NULL) ? p : fail_aligned_nothrow(#name, size, alignment, tag);    \
     }
 
-#define DELETE(name, ...)                                                                          \
-    void name(void *p __VA_ARGS__)                                                                 \
-    {                                                                                              \
-        berth__malloc_free(p);                                                                     \
-    }
-
-NEW(_Znwm)
-NEW(_Znam)
 NEW_NOTHROW(_ZnwmRKSt9nothrow_t)
 NEW_NOTHROW(_ZnamRKSt9nothrow_t)
 NEW_ALIGNED(_ZnwmSt11align_val_t)
 NEW_ALIGNED(_ZnamSt11align_val_t)
 NEW_ALIGNED_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t)
 NEW_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t)
-
-DELETE(_ZdlPv)
-DELETE(_ZdaPv)
-DELETE(_ZdlPvRKSt9nothrow_t, , const struct nothrow *tag)
-DELETE(_ZdaPvRKSt9nothrow_t, , const struct nothrow *tag)
-DELETE(_ZdlPvm, , size_t size)
-DELETE(_ZdaPvm, , size_t size)
-DELETE(_ZdlPvSt11align_val_t, , size_t alignment)
-DELETE(_ZdaPvSt11align_val_t, , size_t alignment)
-DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, , size_t alignment, const struct nothrow *tag)
-DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t, , size_t alignment, const struct nothrow *tag)
-DELETE(_ZdlPvmSt11align_val_t, , size_t size, size_t alignment)
-DELETE(_ZdaPvmSt11align_val_t, , size_t size, size_t alignment)

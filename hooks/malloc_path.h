@@ -35,7 +35,7 @@ static inline bool berth__malloc_is_below(size_t size)
 static inline bool berth__malloc_is_plain(size_t size)
 {
     return BERTH_LIKELY(size - (BERTH_TINY_MAX + 1) <
-                        atomic_load_explicit(&berth__gate.plain_count, memory_order_relaxed));
+                        atomic_load_explicit(&berth__plain.count, memory_order_relaxed));
 }
 
 /*
@@ -49,6 +49,11 @@ static inline bool berth__malloc_is_plain_at(size_t size, const void *return_add
 
 /* malloc() of a size that is not plain. */
 void *berth__malloc_look(size_t size, const void *return_address);
+/* operator new, and new[], of a size that is not plain; and where jemalloc had no memory. */
+void *berth__malloc_look_new(size_t size, const void *return_address);
+void *berth__malloc_look_new_array(size_t size, const void *return_address);
+void *berth__malloc_fail_new(size_t size);
+void *berth__malloc_fail_new_array(size_t size);
 
 /*
  * A block whose size is not plain, for the call that returns to `return_address`. Alignment is a
@@ -59,6 +64,8 @@ void *berth__malloc_place(size_t size, size_t alignment, bool zero, const void *
 void *berth__malloc_replace(void *p, size_t size, const void *return_address);
 /* free() of a block in a window. */
 void berth__malloc_release(void *p);
+/* free() of a block that seems to lie in a window. */
+void berth__malloc_drop(void *p);
 
 /* Any size; the common body of what takes an alignment. */
 static inline void *berth__malloc_aligned(size_t alignment, size_t size, const void *return_address)

@@ -16,17 +16,25 @@
 #define BERTH_PMEM_GLANCE_H
 
 #include "alloc/thread.h"
-#include "pmem/gate.h"
+#include "pmem/plain.h"
 
 #include <stdbool.h>
 
 /*
- * A kept glance: the return address (47 bits) | exponent (6) | epoch (11). Sizes below 2 to the
+ * A kept glance: exponent (6 bits) | epoch (11) | the return address (47). Sizes below 2 to the
  * exponent are plain, but for 0, of which nothing is known.
+ *
+ * berth__plain.glance_key is the same without the address, for an address from which no block below
+ * the record threshold matches: a glance that differs from it by the address alone lets every size
+ * of at most BERTH_GLANCE_SURE pass, which is the assembly entries' whole test. Under a record
+ * threshold that is not above this size, the key has an exponent that no glance has.
  */
+#define BERTH_GLANCE_ADDRESS_BITS 47
 #define BERTH_GLANCE_EPOCH_BITS 11
-#define BERTH_GLANCE_ADDRESS_SHIFT 17
+#define BERTH_GLANCE_EXPONENT_SHIFT (BERTH_GLANCE_ADDRESS_BITS + BERTH_GLANCE_EPOCH_BITS)
+#define BERTH_GLANCE_EXPONENT_BITS (64 - BERTH_GLANCE_EXPONENT_SHIFT)
 #define BERTH_GLANCE_COUNT ((uintptr_t)4096)
+#define BERTH_GLANCE_SURE ((size_t)4095)
 
 extern _Atomic uint64_t berth__glances[BERTH_GLANCE_COUNT] __attribute__((visibility("hidden")));
 
@@ -39,19 +47,18 @@ void berth__glance_renew(bool is_wanted);
 /* What is kept; 0 where nothing is. */
 static inline uint64_t berth__glance_peek(const void *return_address)
 {
-    uint64_t epoch = atomic_load_explicit(&berth__gate.glance_epoch, memory_order_relaxed);
+    uint64_t key = atomic_load_explicit(&berth__plain.glance_key, memory_order_relaxed);
     uintptr_t ra = (uintptr_t)return_address;
     uint64_t word = atomic_load_explicit(&berth__glances[ra >> 1 & (BERTH_GLANCE_COUNT - 1)],
                                          memory_order_relaxed);
-    uint64_t other = word ^ ((uint64_t)ra << BERTH_GLANCE_ADDRESS_SHIFT | epoch);
 
-    return BERTH_LIKELY((other & ~((uint64_t)63 << BERTH_GLANCE_EPOCH_BITS)) == 0) ? word : 0;
+    return BERTH_LIKELY((word ^ key ^ ra) << BERTH_GLANCE_EXPONENT_BITS == 0) ? word : 0;
 }
 
 /* Whether by this glance no rule can match. `size` is not 0. */
 static inline bool berth__glance_allows(uint64_t word, size_t size)
 {
-    return size >> (word >> BERTH_GLANCE_EPOCH_BITS & 63) == 0 && berth__thread.tag_depth == 0;
+    return size >> (word >> BERTH_GLANCE_EXPONENT_SHIFT) == 0 && berth__thread.tag_depth == 0;
 }
 
 /* The same for a call that returns to `return_address`. */

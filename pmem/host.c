@@ -42,7 +42,7 @@ void berth__host_register(void)
     berth__move_job_register();
     berth__persist_register();
     berth__host_totals = fill_totals;
-    berth__table_glance = berth__glance_renew;
+    berth__table_plain = berth__plain_renew;
     berth__describe_host = berth__host_describe;
     berth__detail_host = berth__host_detail;
 }

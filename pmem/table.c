@@ -30,7 +30,7 @@ struct table_state {
 extern BERTH_SHARED struct table_state berth__table_state;
 struct table_state berth__table_state = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-void (*berth__table_glance)(bool is_wanted);
+void (*berth__table_plain)(size_t threshold, bool is_wanted);
 
 /* A reader runs for microseconds; one that takes this long will never come back. */
 #define READER_TIMEOUT_MS 1000
@@ -184,9 +184,10 @@ static void update_gate(const struct berth_loaded_table *table)
                           memory_order_relaxed);
     atomic_store_explicit(&berth__gate.device_site_threshold,
                           sides & BERTH_SIDE_DEVICE ? record : SIZE_MAX, memory_order_relaxed);
-    if (berth__table_glance)
-        berth__table_glance(least < record);
-    berth__gate_set_threshold(least);
+    /* A size that the malloc side finds not to be plain is then compared with the threshold. */
+    atomic_store_explicit(&berth__gate.threshold, least, memory_order_relaxed);
+    if (berth__table_plain)
+        berth__table_plain(least, least < record);
 }
 
 void berth__table_update_gate(void)

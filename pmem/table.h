@@ -123,8 +123,8 @@ const char *berth__table_rule_name(uint64_t version, uint32_t rule, char buffer[
  * blocks from the record threshold on are looked at. For who changes options later on.
  */
 void berth__table_update_gate(void);
-/* berth__glance_renew(), where the malloc side is loaded; set by it before the first table. */
-extern BERTH_SHARED void (*berth__table_glance)(bool is_wanted);
+/* berth__plain_renew(), where the malloc side is loaded; set by it before the first table. */
+extern BERTH_SHARED void (*berth__table_plain)(size_t threshold, bool is_wanted);
 /* Whether call sites are read, of blocks of either side. */
 bool berth__table_reads_sites(void);
 

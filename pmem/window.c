@@ -190,8 +190,8 @@ static void publish_space(const struct space *space)
         slices++;
     atomic_store_explicit(&dram->size, (size_t)slices << space->shift, memory_order_relaxed);
     atomic_store_explicit(&dram->base, space->base, memory_order_release);
-    atomic_store_explicit(&berth__gate.window_base, space->base, memory_order_relaxed);
-    atomic_store_explicit(&berth__gate.window_size, space->size, memory_order_release);
+    atomic_store_explicit(&berth__plain.window_base, space->base, memory_order_relaxed);
+    atomic_store_explicit(&berth__plain.window_size, space->size, memory_order_release);
 }
 
 static void refuse(void)
@@ -238,7 +238,7 @@ static struct space *get_space(void)
     if (BERTH_UNLIKELY(!space))
         space = make_space();
     if (BERTH_UNLIKELY(space &&
-                       !atomic_load_explicit(&berth__gate.window_size, memory_order_acquire)))
+                       !atomic_load_explicit(&berth__plain.window_size, memory_order_acquire)))
         publish_space(space);
     return space;
 }
@@ -400,7 +400,7 @@ static void close_space(struct space *space)
     unsigned spare;
 
     /* Known before the first address can become somebody else's. */
-    atomic_store(&berth__gate.is_kept, berth__window_carved);
+    atomic_store(&berth__plain.is_kept, berth__window_carved);
     spare = atomic_exchange(&space->slices_taken, space->slice_count);
     give_back(space, space->base + ((uintptr_t)spare << space->shift), space->base + space->size);
     for (unsigned id = 0; id < BERTH_HOME_MAX; id++)
@@ -420,7 +420,7 @@ bool berth__window_shed(size_t size)
     struct space *space = atomic_load_explicit(&the_space, memory_order_acquire);
     struct rlimit limit;
 
-    if (!space || atomic_load_explicit(&berth__gate.is_kept, memory_order_relaxed) ||
+    if (!space || atomic_load_explicit(&berth__plain.is_kept, memory_order_relaxed) ||
         getrlimit(RLIMIT_AS, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
         size > limit.rlim_cur)
         return false;

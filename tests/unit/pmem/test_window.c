@@ -48,7 +48,7 @@ static void check_nothing_at_start(void)
 {
     int local = 0;
 
-    CHECK(berth__gate.window_size == 0);
+    CHECK(berth__plain.window_size == 0);
     CHECK(!berth__gate_owns(&local) && !berth__gate_owns(NULL));
 }
 
@@ -160,7 +160,7 @@ static void tiers_of_any_size_leave_room_for_others(void **state)
 static void check_greed(void)
 {
     CHECK(berth__window_open(TIER_A, (uint64_t)1 << 60) == 0);
-    CHECK(berth__window_size(TIER_A) <= berth__gate.window_size / 8);
+    CHECK(berth__window_size(TIER_A) <= berth__plain.window_size / 8);
     CHECK(berth__window_open(TIER_B, MIB) == 0 && berth__window_size(TIER_B) >= MIB);
 }
 
@@ -182,7 +182,7 @@ static void check_little_room(void)
 {
     limit_addresses((rlim_t)4 << 30);
     CHECK(berth__window_open(TIER_A, 10 * MIB) == 0);
-    CHECK(berth__gate.window_size <= (size_t)1 << 30);
+    CHECK(berth__plain.window_size <= (size_t)1 << 30);
     CHECK(berth__window_carve(TIER_A, 10 * MIB, BERTH_OS_PAGE));
 }
 
@@ -211,8 +211,8 @@ static void check_late_limit(void)
     a = berth__window_carve(TIER_A, 10 * MIB, BERTH_OS_PAGE);
     dram = berth__window_carve(BERTH_TIER_DRAM, MIB, BERTH_OS_PAGE);
     CHECK(a && dram);
-    base = berth__gate.window_base;
-    size = berth__gate.window_size;
+    base = berth__plain.window_base;
+    size = berth__plain.window_size;
     close(2);
     berth__window_limit((uint64_t)1 << 30);
     limit_addresses((rlim_t)1 << 30);
@@ -243,7 +243,7 @@ static void check_no_room(void)
     limit_addresses((rlim_t)200 << 20);
     close(2);
     CHECK(berth__window_open(TIER_A, MIB) == -ENOMEM);
-    CHECK(!berth__window_ready(BERTH_TIER_DRAM) && berth__gate.window_size == 0);
+    CHECK(!berth__window_ready(BERTH_TIER_DRAM) && berth__plain.window_size == 0);
     CHECK(!berth__window_carve(BERTH_TIER_DRAM, MIB, BERTH_OS_PAGE));
     dup2(saved, 2);
 }

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where the calls that programs make most enter the malloc family: malloc(), operator new, and
+ * free() under each of its names. malloc_entry_x86_64.S is the same in assembly; this is what any
+ * other machine has.
+ *
+ * Sizes given to delete and to free_sized() are not trusted: the C library never looked at them,
+ * and programs get them wrong.
+ */
+#include "hooks/malloc_path.h"
+
+#include <stdlib.h>
+
+struct nothrow; /* std::nothrow_t */
+
+BERTH_EXPORT void *malloc(size_t size)
+{
+    if (berth__malloc_is_plain(size))
+        return berth_je_malloc(size);
+    return berth__malloc_look(size, __builtin_return_address(0));
+}
+
+BERTH_EXPORT void free(void *p)
+{
+    berth__malloc_free(p);
+}
+
+extern void *__libc_malloc(size_t size) BERTH_MALLOC_ALIAS(malloc);
+extern void __libc_free(void *p) BERTH_MALLOC_ALIAS(free);
+
+#define NEW(name, look, fail)                                                                      \
+    BERTH_EXPORT void *name(size_t size);                                                          \
+    void *name(size_t size)                                                                        \
+    {                                                                                              \
+        void *p;                                                                                   \
+                                                                                                   \
+        if (!berth__malloc_is_plain(size))                                                         \
+            return look(size, __builtin_return_address(0));                                        \
+        p = berth_je_malloc(size);                                                                 \
+        return BERTH_LIKELY(p != NULL) ? p : fail(size);                                           \
+    }
+
+NEW(_Znwm, berth__malloc_look_new, berth__malloc_fail_new)
+NEW(_Znam, berth__malloc_look_new_array, berth__malloc_fail_new_array)
+
+#define FREE(name, ...)                                                                            \
+    BERTH_EXPORT void name(void *p __VA_ARGS__);                                                   \
+    void name(void *p __VA_ARGS__)                                                                 \
+    {                                                                                              \
+        berth__malloc_free(p);                                                                     \
+    }
+
+/* Old binaries, and C23. */
+FREE(cfree)
+FREE(free_sized, , size_t size)
+FREE(free_aligned_sized, , size_t alignment, size_t size)
+/* operator delete. */
+FREE(_ZdlPv)
+FREE(_ZdaPv)
+FREE(_ZdlPvRKSt9nothrow_t, , const struct nothrow *tag)
+FREE(_ZdaPvRKSt9nothrow_t, , const struct nothrow *tag)
+FREE(_ZdlPvm, , size_t size)
+FREE(_ZdaPvm, , size_t size)
+FREE(_ZdlPvSt11align_val_t, , size_t alignment)
+FREE(_ZdaPvSt11align_val_t, , size_t alignment)
+FREE(_ZdlPvSt11align_val_tRKSt9nothrow_t, , size_t alignment, const struct nothrow *tag)
+FREE(_ZdaPvSt11align_val_tRKSt9nothrow_t, , size_t alignment, const struct nothrow *tag)
+FREE(_ZdlPvmSt11align_val_t, , size_t size, size_t alignment)
+FREE(_ZdaPvmSt11align_val_t, , size_t size, size_t alignment)

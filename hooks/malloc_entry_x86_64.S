@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * malloc_entry.c in assembly, because a compiler makes neither a conditional tail jump nor a
+ * comparison with an atomic in memory: what Berth adds to jemalloc's fast path is three
+ * instructions of malloc() and four of free(), and twelve more of malloc() where the return address
+ * has to be looked at.
+ *
+ * malloc.c checks the numbers below against the structures.
+ */
+#define PLAIN_COUNT berth__plain(%rip)
+#define PLAIN_GLANCE_KEY 8 + berth__plain(%rip)
+#define PLAIN_WINDOW_BASE 16 + berth__plain(%rip)
+#define PLAIN_WINDOW_SIZE 24 + berth__plain(%rip)
+#define TINY_MAX 8
+#define GLANCE_SURE 4095
+/* An entry has eight bytes, and its number is the address's bits from the second on. */
+#define GLANCE_ADDRESS_MASK 0x1ffe
+#define GLANCE_ADDRESS_SCALE 4
+#define THREAD_TAG_DEPTH 4
+
+    .hidden berth__plain
+    .hidden berth__glances
+    .hidden berth_je_malloc
+    .hidden berth_je_free
+
+/*
+ * Jumps to `pass` where no rule can match a block of %rdi bytes, and falls through otherwise; the
+ * return address is on top of the stack. Of the caller's registers none is touched but those that
+ * a call may change.
+ *
+ * The second half is berth__glance_peek() and berth__glance_allows() of an address from which no
+ * small block matches. Nothing is lost where an entry is replaced meanwhile: it is one word.
+ */
+    .macro pass_plain pass
+    leaq -(TINY_MAX + 1)(%rdi), %rax
+    cmpq PLAIN_COUNT, %rax
+    jb \pass
+    cmpq $(GLANCE_SURE - TINY_MAX), %rax
+    jae 1f
+    movq (%rsp), %rsi
+    movl %esi, %edx
+    andl $GLANCE_ADDRESS_MASK, %edx
+    leaq berth__glances(%rip), %rcx
+    xorq PLAIN_GLANCE_KEY, %rsi
+    cmpq %rsi, (%rcx, %rdx, GLANCE_ADDRESS_SCALE)
+    jne 1f
+    movq berth__thread@gottpoff(%rip), %rdx
+    cmpl $0, %fs:THREAD_TAG_DEPTH(%rdx)
+    je \pass
+1:
+    .endm
+
+    .macro export name
+    .globl \name
+    .type \name, @function
+    .endm
+
+/*
+ * operator new: jemalloc's answer comes back here, because somebody has to throw for it. The size
+ * is kept on the stack, which also aligns it.
+ */
+    .macro new_entry name, look, fail
+    .hidden \look
+    .hidden \fail
+    export \name
+    .p2align 4
+\name:
+    .cfi_startproc
+    pass_plain 2f
+    movq (%rsp), %rsi
+    jmp \look
+2:  pushq %rdi
+    .cfi_adjust_cfa_offset 8
+    call berth_je_malloc
+    popq %rdi
+    .cfi_adjust_cfa_offset -8
+    testq %rax, %rax
+    jz 3f
+    ret
+3:  jmp \fail
+    .cfi_endproc
+    .size \name, .-\name
+    .endm
+
+    .text
+    export malloc
+    export __libc_malloc
+    .hidden berth__malloc_look
+    .p2align 4
+malloc:
+__libc_malloc:
+    .cfi_startproc
+    pass_plain berth_je_malloc
+    movq (%rsp), %rsi
+    jmp berth__malloc_look
+    .cfi_endproc
+    .size malloc, .-malloc
+    .size __libc_malloc, .-__libc_malloc
+
+    new_entry _Znwm, berth__malloc_look_new, berth__malloc_fail_new
+    new_entry _Znam, berth__malloc_look_new_array, berth__malloc_fail_new_array
+
+/*
+ * The base is read before the size, which was written after it. A thread that sees only the size
+ * finds an address of low memory to be ours, and berth__malloc_drop() looks again; one that was
+ * handed a block of a window has seen both.
+ */
+    .macro free_names names:vararg
+    .irp name, \names
+    export \name
+\name:
+    .endr
+    .endm
+    .macro free_sizes names:vararg
+    .irp name, \names
+    .size \name, .-free
+    .endr
+    .endm
+#define FREE_NAMES                                                                                 \
+    free, __libc_free, cfree, free_sized, free_aligned_sized, _ZdlPv, _ZdaPv,                      \
+        _ZdlPvRKSt9nothrow_t, _ZdaPvRKSt9nothrow_t, _ZdlPvm, _ZdaPvm, _ZdlPvSt11align_val_t,       \
+        _ZdaPvSt11align_val_t, _ZdlPvSt11align_val_tRKSt9nothrow_t,                                \
+        _ZdaPvSt11align_val_tRKSt9nothrow_t, _ZdlPvmSt11align_val_t, _ZdaPvmSt11align_val_t
+
+    .hidden berth__malloc_drop
+    .p2align 4
+    free_names FREE_NAMES
+    .cfi_startproc
+    movq %rdi, %rax
+    subq PLAIN_WINDOW_BASE, %rax
+    cmpq PLAIN_WINDOW_SIZE, %rax
+    jae berth_je_free
+    jmp berth__malloc_drop
+    .cfi_endproc
+    free_sizes FREE_NAMES
+
+    .section .note.GNU-stack, "", @progbits
