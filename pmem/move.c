@@ -27,8 +27,8 @@
 
 static struct {
     pthread_mutex_t one;  /* held by the mover */
-    pthread_mutex_t swap; /* held for the few system calls that change what is where; a fork holds
-                             it, and nobody who holds it asks for another lock */
+    pthread_mutex_t swap; /* held while what is where changes, or pages are out of a block; a fork
+                             holds it, and nobody who holds it asks for another lock */
 } movers = {.one = PTHREAD_MUTEX_INITIALIZER, .swap = PTHREAD_MUTEX_INITIALIZER};
 
 /* One block on its way. */
@@ -251,26 +251,37 @@ static enum berth_move_result take_room(struct move *move)
     return BERTH_MOVE_MOVED;
 }
 
+/* A child that has the same bytes of the file would not see what is written from now on. */
+static bool is_shared_with_child(const struct move *move)
+{
+    return move->old_twin && berth__tier(move->from)->fork == BERTH_FORK_SHARE &&
+           berth__fork_has_sharers();
+}
+
 /*
  * The one step that changes what is mapped. The kernel does it under one lock, for which faults
  * wait that find no mapping. A child that is forked before or after finds what the map says.
  */
-static int swap(struct move *move, uint32_t *ret_word)
+static int swap(struct move *move, bool holds_forks, uint32_t *ret_word)
 {
     int r = berth__move_fault(BERTH_CALL_SWAP);
 
     if (r < 0)
         return r;
-    pthread_mutex_lock(&movers.swap);
-    /* One that came while writers were held back page by page. */
+    if (!holds_forks)
+        pthread_mutex_lock(&movers.swap);
+    /* Those that came since check(). */
     if (berth__held_range_overlaps(move->p, move->held))
         r = -EBUSY;
+    else if (is_shared_with_child(move))
+        r = -EXDEV;
     else if (mremap(move->scratch, move->held, move->held, MREMAP_MAYMOVE | MREMAP_FIXED,
                     move->p) == MAP_FAILED)
         r = -errno;
     else
         *ret_word = enter(move, BERTH_RESIDENCE_REMAPPED);
-    pthread_mutex_unlock(&movers.swap);
+    if (!holds_forks)
+        pthread_mutex_unlock(&movers.swap);
     return r;
 }
 
@@ -291,11 +302,13 @@ static enum berth_move_result copy_and_swap(struct move *move, uint32_t *ret_wor
 
     if (result != BERTH_MOVE_MOVED)
         return result;
-    r = swap(move, ret_word);
+    r = swap(move, live.holds_forks, ret_word);
     if (!quiet)
         berth__move_live_end(&live, r == 0);
     if (r == -EBUSY)
         return BERTH_MOVE_PINNED;
+    if (r == -EXDEV)
+        return BERTH_MOVE_SHARED;
     return r < 0 ? failed(move, "mremap", r) : BERTH_MOVE_MOVED;
 }
 
@@ -354,7 +367,7 @@ static enum berth_move_result check(struct move *move)
         return BERTH_MOVE_ALIGNMENT;
     if (berth__held_range_overlaps(move->p, move->held))
         return BERTH_MOVE_PINNED;
-    if (move->old_twin && from->fork == BERTH_FORK_SHARE && berth__fork_has_sharers())
+    if (is_shared_with_child(move))
         return BERTH_MOVE_SHARED;
     if (!move->mover->quiet && !can_hold_back(from))
         return BERTH_MOVE_QUIET;

@@ -79,6 +79,48 @@ enum berth_move_result berth__move_copy_quiet(struct berth_mover *mover, void *t
     return BERTH_MOVE_MOVED;
 }
 
+/* A child that is forked from here on would find a block that is not whole, or writers that wait
+ * for a mover whom it has not; and a thread that forks may itself need a page that was taken. */
+static void hold_forks(struct berth_move_live *live)
+{
+    if (!live->holds_forks)
+        berth__move_hold_for_fork();
+    live->holds_forks = true;
+}
+
+static void let_forks_go(struct berth_move_live *live)
+{
+    if (live->holds_forks)
+        berth__move_after_fork(false);
+    live->holds_forks = false;
+}
+
+/*
+ * Reads what is told, so that whoever gives pages back goes on. Of the pages that were taken out
+ * those are made zero: the kernel empties the block itself, but they may come back later. Whether
+ * there were any.
+ */
+static bool was_emptied(struct berth_move_live *live)
+{
+    uintptr_t base = (uintptr_t)live->from;
+    struct berth_uffd_where where;
+    bool some = false;
+    int event;
+
+    while ((event = berth__uffd_read(&live->uffd, &where)) > BERTH_UFFD_NOTHING) {
+        if (event != BERTH_UFFD_REMOVED)
+            continue;
+        some = true;
+        if (where.start < base)
+            where.start = base;
+        if (where.end > base + live->size)
+            where.end = base + live->size;
+        if (where.start < where.end)
+            memset(live->parked + (where.start - base), 0, where.end - where.start);
+    }
+    return some || event < 0;
+}
+
 /* Puts the pages that were taken out back into the block, where everybody waits for them. */
 static void put_back(struct berth_move_live *live, size_t size)
 {
@@ -91,7 +133,7 @@ static void put_back(struct berth_move_live *live, size_t size)
                                        size - start, &done);
 
         start += done;
-        if (r == 0 || start >= size)
+        if (r == 0 || start >= size || (r == -EAGAIN && was_emptied(live)))
             continue;
         /* One page as a copy; when there is no memory for it now, there will be. */
         struct uffdio_copy copy = {.dst = (uintptr_t)live->from + start,
@@ -158,18 +200,6 @@ static void unwatch(struct berth_move_live *live)
     live->is_watched = false;
 }
 
-/* Whether the program has given back a part of the block, whose pages must then read as zero. */
-static bool was_emptied(const struct berth_move_live *live)
-{
-    uintptr_t address;
-    int event;
-
-    do
-        event = berth__uffd_read(&live->uffd, &address);
-    while (event == BERTH_UFFD_WRITE || event == BERTH_UFFD_OTHER);
-    return event != BERTH_UFFD_NOTHING;
-}
-
 /* One attempt to take all pages out. Undone, unless it is MOVED. */
 static enum berth_move_result take_once(struct berth_move_live *live)
 {
@@ -184,13 +214,17 @@ static enum berth_move_result take_once(struct berth_move_live *live)
         unpark(live);
         return result;
     }
+    hold_forks(live);
     r = berth__uffd_take_pages(&live->uffd, live->parked, live->from, live->size, &done);
-    if (r == 0 && !was_emptied(live))
+    if (was_emptied(live) && r == 0)
+        r = -EAGAIN;
+    if (r == 0)
         return BERTH_MOVE_MOVED;
     put_back(live, done);
     unwatch(live);
     unpark(live);
-    if (r == 0)
+    let_forks_go(live);
+    if (r == -EAGAIN)
         return BERTH_MOVE_BUSY;
     return r == -EBUSY ? BERTH_MOVE_PINNED : system_failed(live->mover, "UFFDIO_MOVE", r);
 }
@@ -216,6 +250,13 @@ static enum berth_move_result copy_and_take(struct berth_move_live *live)
     if (result == BERTH_MOVE_MOVED)
         copy_differences(live);
     return result;
+}
+
+/* The program gives pages back this very moment: then it goes on using the block as it is. */
+static enum berth_move_result protect_failed(struct berth_move_live *live, int error)
+{
+    return error == -EAGAIN ? BERTH_MOVE_BUSY
+                            : system_failed(live->mover, "UFFDIO_WRITEPROTECT", error);
 }
 
 static size_t piece_count(const struct berth_move_live *live)
@@ -253,8 +294,8 @@ static size_t count_dirty(const struct berth_move_live *live)
 static enum berth_move_result answer_writers(struct berth_move_live *live)
 {
     for (;;) {
-        uintptr_t address;
-        int event = berth__uffd_read(&live->uffd, &address);
+        struct berth_uffd_where where;
+        int event = berth__uffd_read(&live->uffd, &where);
         size_t piece;
         int r;
 
@@ -264,14 +305,14 @@ static enum berth_move_result answer_writers(struct berth_move_live *live)
             return BERTH_MOVE_BUSY;
         if (event < 0)
             return system_failed(live->mover, "userfaultfd", event);
-        if (event != BERTH_UFFD_WRITE || address - (uintptr_t)live->from >= live->size)
+        if (event != BERTH_UFFD_WRITE || where.start - (uintptr_t)live->from >= live->size)
             continue;
-        piece = (address - (uintptr_t)live->from) >> PIECE_SHIFT;
+        piece = (where.start - (uintptr_t)live->from) >> PIECE_SHIFT;
         live->dirty[piece / WORD_BITS] |= 1ul << piece % WORD_BITS;
         r = berth__uffd_protect(&live->uffd, live->from + (piece << PIECE_SHIFT),
                                 piece_size(live, piece), false);
         if (r < 0)
-            return system_failed(live->mover, "UFFDIO_WRITEPROTECT", r);
+            return protect_failed(live, r);
     }
 }
 
@@ -313,7 +354,7 @@ static enum berth_move_result copy_dirty(struct berth_move_live *live, bool hold
         r = berth__uffd_protect(&live->uffd, live->from + (piece << PIECE_SHIFT),
                                 piece_size(live, piece), true);
         if (r < 0)
-            return system_failed(live->mover, "UFFDIO_WRITEPROTECT", r);
+            return protect_failed(live, r);
         live->dirty[piece / WORD_BITS] &= ~(1ul << piece % WORD_BITS);
         result = copy_piece(live, piece);
         if (result == BERTH_MOVE_MOVED && !holds)
@@ -347,13 +388,13 @@ static enum berth_move_result protect_all(struct berth_move_live *live, bool is_
     if (result != BERTH_MOVE_MOVED)
         return result;
     r = berth__uffd_protect(&live->uffd, live->from, live->size, true);
-    return r < 0 ? system_failed(live->mover, "UFFDIO_WRITEPROTECT", r) : BERTH_MOVE_MOVED;
+    return r < 0 ? protect_failed(live, r) : BERTH_MOVE_MOVED;
 }
 
 static enum berth_move_result copy_rounds(struct berth_move_live *live)
 {
     enum berth_move_result result = copy_all(live);
-    uintptr_t address;
+    struct berth_uffd_where where;
 
     for (int i = 0; i < ROUNDS_MAX && result == BERTH_MOVE_MOVED; i++) {
         result = answer_writers(live);
@@ -363,11 +404,12 @@ static enum berth_move_result copy_rounds(struct berth_move_live *live)
             result = copy_dirty(live, false);
     }
     /* From here on nobody is let go. */
+    hold_forks(live);
     if (result == BERTH_MOVE_MOVED)
         result = copy_dirty(live, true);
     /* What is read now is of writers who wait; that pages were given back is told, too. */
     while (result == BERTH_MOVE_MOVED) {
-        int event = berth__uffd_read(&live->uffd, &address);
+        int event = berth__uffd_read(&live->uffd, &where);
 
         if (event == BERTH_UFFD_NOTHING)
             break;
@@ -404,7 +446,7 @@ static enum berth_move_result check_still_held(struct berth_move_live *live)
     if (live->parked)
         return BERTH_MOVE_MOVED;
     r = berth__uffd_protect(&live->uffd, live->from, live->size, true);
-    return r < 0 ? system_failed(live->mover, "UFFDIO_WRITEPROTECT", r) : BERTH_MOVE_MOVED;
+    return r < 0 ? protect_failed(live, r) : BERTH_MOVE_MOVED;
 }
 
 enum berth_move_result berth__move_live_copy(struct berth_move_live *live, bool is_shared)
@@ -413,6 +455,7 @@ enum berth_move_result berth__move_live_copy(struct berth_move_live *live, bool 
     int r = berth__uffd_open(&live->uffd, live->mover->why, sizeof(live->mover->why));
 
     live->is_watched = false;
+    live->holds_forks = false;
     live->parked = NULL;
     live->dirty = NULL;
     if (r < 0) {
@@ -440,5 +483,6 @@ void berth__move_live_end(struct berth_move_live *live, bool swapped)
         put_back(live, live->size);
     unwatch(live);
     unpark(live);
+    let_forks_go(live);
     berth__uffd_close(&live->uffd);
 }

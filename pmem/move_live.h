@@ -16,6 +16,7 @@ struct berth_move_live {
     size_t size;
     struct berth_uffd uffd;
     bool is_watched;
+    bool holds_forks;     /* from when the block is not what a child may find, to the end */
     char *parked;         /* where the block's pages are, when they were taken out of it; or NULL */
     unsigned long *dirty; /* bit per piece: written to since it was copied */
 };
@@ -29,7 +30,8 @@ enum berth_move_result berth__move_copy_quiet(struct berth_mover *mover, void *t
 
 /*
  * Copies all of it. When that is MOVED, the copy is what the block contains, and whoever would
- * change that waits until berth__move_live_end(); the caller puts the copy in its place, or not.
+ * change that, or fork, waits until berth__move_live_end(); the caller puts the copy in its place,
+ * or not.
  * `is_shared` says that the block is in a file.
  */
 enum berth_move_result berth__move_live_copy(struct berth_move_live *live, bool is_shared);

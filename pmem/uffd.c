@@ -228,14 +228,13 @@ int berth__uffd_protect(const struct berth_uffd *uffd, void *address, size_t siz
 
     if (r < 0)
         return r;
-    /* -EAGAIN: the program's mappings change this very moment. */
     while (ioctl(uffd->fd, UFFDIO_WRITEPROTECT, &request) < 0)
-        if (errno != EAGAIN && errno != EINTR)
+        if (errno != EINTR)
             return -errno;
     return 0;
 }
 
-int berth__uffd_read(const struct berth_uffd *uffd, uintptr_t *ret_address)
+int berth__uffd_read(const struct berth_uffd *uffd, struct berth_uffd_where *ret_where)
 {
     struct uffd_msg message;
     int r = berth__move_fault(BERTH_CALL_UFFD_READ);
@@ -248,12 +247,16 @@ int berth__uffd_read(const struct berth_uffd *uffd, uintptr_t *ret_address)
         return errno == EAGAIN || errno == EINTR ? BERTH_UFFD_NOTHING : -errno;
     if (n != (ssize_t)sizeof(message))
         return -EIO;
-    if (message.event == UFFD_EVENT_REMOVE)
+    if (message.event == UFFD_EVENT_REMOVE) {
+        ret_where->start = (uintptr_t)message.arg.remove.start;
+        ret_where->end = (uintptr_t)message.arg.remove.end;
         return BERTH_UFFD_REMOVED;
+    }
     if (message.event != UFFD_EVENT_PAGEFAULT ||
         !(message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP))
         return BERTH_UFFD_OTHER;
-    *ret_address = (uintptr_t)message.arg.pagefault.address;
+    ret_where->start = (uintptr_t)message.arg.pagefault.address;
+    ret_where->end = ret_where->start + 1;
     return BERTH_UFFD_WRITE;
 }
 
@@ -279,9 +282,12 @@ int berth__uffd_take_pages(const struct berth_uffd *uffd, void *to, void *from, 
         };
 
         if (ioctl(uffd->fd, MOVE_PAGES, &request) < 0)
-            r = errno == EAGAIN || errno == EINTR ? 0 : -errno;
+            r = errno == EINTR ? 0 : -errno;
         if (request.done > 0)
             done += (size_t)request.done;
+        /* A part was moved, and the kernel wants to be asked for the rest. */
+        if (r == -EAGAIN && request.done > 0)
+            r = 0;
     }
     *ret_done = done;
     return r;

@@ -47,18 +47,24 @@ enum berth_uffd_mode { BERTH_UFFD_FOR_WRITES = 1, BERTH_UFFD_FOR_MISSING = 2 };
 int berth__uffd_watch(const struct berth_uffd *uffd, void *address, size_t size, int mode);
 void berth__uffd_unwatch(const struct berth_uffd *uffd, void *address, size_t size);
 
-/* Holds back writers to the range from now on, or lets them go. 0 or negative errno. */
+/*
+ * Holds back writers to the range from now on, or lets them go. 0 or negative errno; -EAGAIN: the
+ * program gives pages back and waits until that is read (berth__uffd_read()).
+ */
 int berth__uffd_protect(const struct berth_uffd *uffd, void *address, size_t size, bool on);
 
 /* What is told of a watched range. */
 enum berth_uffd_event {
     BERTH_UFFD_NOTHING,
-    BERTH_UFFD_WRITE,   /* a thread wants to write to *ret_address and waits */
-    BERTH_UFFD_REMOVED, /* the program has given pages back; it waited for this to be read */
+    BERTH_UFFD_WRITE,   /* a thread wants to write to `start` and waits */
+    BERTH_UFFD_REMOVED, /* the program gives [start, end) back; it waited for this to be read */
     BERTH_UFFD_OTHER,
 };
+struct berth_uffd_where {
+    uintptr_t start, end;
+};
 /* Reads one event without waiting, or negative errno. */
-int berth__uffd_read(const struct berth_uffd *uffd, uintptr_t *ret_address);
+int berth__uffd_read(const struct berth_uffd *uffd, struct berth_uffd_where *ret_where);
 
 /* Lets go whoever was held back in the range, though it is not watched any more. */
 int berth__uffd_wake(const struct berth_uffd *uffd, void *address, size_t size);
@@ -67,7 +73,7 @@ int berth__uffd_wake(const struct berth_uffd *uffd, void *address, size_t size);
  * Takes the pages of [from, from + size) and puts them at `to`, both watched
  * and ordinary private memory; who touches `from` meanwhile is held back with FOR_MISSING. -EBUSY:
  * a page is pinned, by I/O that is under way or a driver, or is shared with a forked child.
- * *ret_done says how far it came, also on failure.
+ * -EAGAIN: as above. *ret_done says how far it came, also on failure.
  */
 int berth__uffd_take_pages(const struct berth_uffd *uffd, void *to, void *from, size_t size,
                            size_t *ret_done);
