@@ -160,6 +160,15 @@ static json_t *options_json(const struct table_copy *table)
     return object;
 }
 
+/* Why the tier could not be made; null for one that was. */
+static json_t *missing_json(const struct table_copy *table, uint32_t tier)
+{
+    char why[BERTH_TABLE_WHY_MAX];
+
+    berth__table_missing_why(table->version, tier, why);
+    return why[0] ? berth__json_text(why) : json_null();
+}
+
 static json_t *tiers_json(const struct table_copy *table)
 {
     struct page page = {.array = json_array()};
@@ -171,8 +180,8 @@ static json_t *tiers_json(const struct table_copy *table)
         berth__table_tier_info(&table->view, i, &config, &line);
         page_append(
             &page,
-            json_pack("{s:s,s:s,s:o,s:o,s:s,s:o,s:I,s:s,s:s,s:s,s:s,s:o,s:s,s:o,s:o,s:i}", "name",
-                      config.name, "kind", berth__kind_name(config.kind), "path",
+            json_pack("{s:s,s:s,s:o,s:o,s:s,s:o,s:I,s:s,s:s,s:s,s:s,s:o,s:s,s:o,s:o,s:i,s:o}",
+                      "name", config.name, "kind", berth__kind_name(config.kind), "path",
                       berth__json_text(config.path), "capacity",
                       config.capacity ? limit_json(config.capacity) : json_null(), "fork",
                       config.fork == BERTH_FORK_SHARE ? "share" : "copy", "fork_copy_max",
@@ -181,7 +190,8 @@ static json_t *tiers_json(const struct table_copy *table)
                       "huge_pages", berth__huge_pages_name(config.huge_pages), "verify",
                       berth__verify_name(config.verify), "from", berth__json_text(config.from),
                       "segment", config.segment, "offset", limit_json(config.offset), "size",
-                      limit_json(config.size), "line", (int)line),
+                      limit_json(config.size), "line", (int)line, "missing",
+                      missing_json(table, i)),
             0);
     }
     return page.array;

@@ -249,6 +249,19 @@ const char *berth__table_rule_name(uint64_t version, uint32_t rule, char buffer[
     return buffer;
 }
 
+const char *berth__table_missing_why(uint64_t version, uint32_t tier,
+                                     char buffer[BERTH_TABLE_WHY_MAX])
+{
+    struct berth_epoch_token token;
+    struct berth_loaded_table *table = enter(&token);
+
+    buffer[0] = '\0';
+    if (table && table->version == version && tier < table->view.header->tiers.count)
+        strcpy(buffer, table->missing_why[tier]);
+    berth__epoch_leave(token);
+    return buffer;
+}
+
 size_t berth__table_least_size(const void *return_address, size_t most)
 {
     struct berth_epoch_token token;

@@ -16,6 +16,9 @@
 
 #define BERTH_RULE_NONE UINT32_MAX
 
+/* Room for any reason. */
+#define BERTH_TABLE_WHY_MAX 512
+
 /* What is asked of a table. */
 struct berth_request {
     enum berth_side side; /* host or device, not both */
@@ -109,11 +112,15 @@ int berth__table_judge_rule(uint64_t version, uint32_t index, const struct berth
  */
 size_t berth__table_least_size(const void *return_address, size_t most);
 
+/*
+ * Why a tier of that version, by its index in it, could not be made in this process; "" for one
+ * that was, or when that version is gone.
+ */
+const char *berth__table_missing_why(uint64_t version, uint32_t tier,
+                                     char buffer[BERTH_TABLE_WHY_MAX]);
+
 /* The version in force; 0 if none was installed. */
 uint64_t berth__table_version(void);
-
-/* Room for any reason. */
-#define BERTH_TABLE_WHY_MAX 512
 
 /* The name of a rule for people and for berth_describe(); "" if that version is gone. */
 const char *berth__table_rule_name(uint64_t version, uint32_t rule, char buffer[BERTH_NAME_MAX]);

@@ -47,7 +47,7 @@ static int copy_and_open(const void *bytes, size_t size, void **ret_copy,
 
 /* Where each part of the mapping begins. */
 struct layout {
-    size_t rules, patterns, bytes, placed, origin, size;
+    size_t rules, patterns, bytes, placed, missing_why, origin, size;
 };
 
 static size_t add_part(size_t *size, size_t part)
@@ -73,6 +73,7 @@ static struct layout plan_layout(const struct berth_table_view *view, size_t byt
     layout.bytes = add_part(&layout.size, bytes_size);
     /* Each place once per side. */
     layout.placed = add_part(&layout.size, place_count * 2 * sizeof(berth_tier_id));
+    layout.missing_why = add_part(&layout.size, header->tiers.count * BERTH_TABLE_WHY_MAX);
     layout.origin = add_part(&layout.size, strlen(origin) + 1);
     return layout;
 }
@@ -104,6 +105,7 @@ static struct berth_loaded_table *map_table(const struct berth_table_view *view,
     table->rules = (void *)(base + layout.rules);
     table->patterns = (void *)(base + layout.patterns);
     table->placed = (void *)(base + layout.placed);
+    table->missing_why = (void *)(base + layout.missing_why);
     table->origin = strcpy(base + layout.origin, origin);
     memcpy(base + layout.bytes, bytes, bytes_size);
     rebase_view(&table->view, base + layout.bytes);
@@ -200,6 +202,7 @@ static void make_tiers(struct berth_loaded_table *table, berth_tier_id ids[BERTH
             continue;
         ids[i] = BERTH_TIER_NONE;
         table->missing_tiers |= UINT64_C(1) << i;
+        strcpy(table->missing_why[i], why);
         if (!was_missing(before, config.name))
             berth__log(berth__table_was_told(config.name) ? BERTH_LOG_INFO : BERTH_LOG_WARNING,
                        BERTH_TOPIC_POLICY,

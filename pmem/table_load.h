@@ -39,7 +39,8 @@ struct berth_loaded_table {
     size_t host_min_size;   /* smallest host block that a rule can match; SIZE_MAX = none */
     unsigned site_sides;    /* of which blocks a pattern can matter to */
     uint64_t missing_tiers; /* bit per tier of the table that could not be made */
-    const char **patterns;  /* of the site sections, then of the rules that have one */
+    char (*missing_why)[BERTH_TABLE_WHY_MAX]; /* of each tier; "" for one that was made */
+    const char **patterns; /* of the site sections, then of the rules that have one */
     struct berth_rule_state *rules;
     berth_tier_id *placed;
     struct berth_site_cache sites;

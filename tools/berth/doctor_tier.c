@@ -3,6 +3,7 @@
 #include "alloc/quantity.h"
 #include "alloc/tier_ops.h"
 #include "tools/berth/doctor.h"
+#include "tools/berth/policy_show.h"
 #include "tools/berth/tool.h"
 
 #include <stdlib.h>
@@ -33,7 +34,32 @@ static const json_t *find(const json_t *list, const char *name)
     return NULL;
 }
 
-static void tier_row(struct berth_grid *grid, const json_t *tier)
+/* What the policy says of the tier and its own description does not tell; NULL: no policy does. */
+static char *told_by_policy(const json_t *named)
+{
+    char decay[BERTH_QUANTITY_TEXT_MAX];
+    const char *store = string(named, "segment");
+    bool device = strcmp(string(named, "kind"), "dax") == 0;
+    char *kept;
+
+    if (!named || strcmp(string(named, "kind"), "device") == 0 ||
+        strcmp(string(named, "kind"), "shared") == 0)
+        return berth__tool_strdup("");
+    kept = store[0] ? berth__tool_format("; persistent blocks in %s%s%s, verify = %s",
+                                         string(named, "path"), device ? ", named " : "/", store,
+                                         string(named, "verify"))
+                    : berth__tool_strdup("");
+    store = kept;
+    kept = berth__tool_format(
+        "; decay = %s%s",
+        berth__policy_decay_text((int64_t)json_integer_value(json_object_get(named, "decay_ms")),
+                                 decay),
+        store);
+    free((char *)store);
+    return kept;
+}
+
+static void tier_row(struct berth_grid *grid, const json_t *tier, const json_t *named)
 {
     char *what = berth__tool_format("tier %s", string(tier, "name"));
     char used[BERTH_QUANTITY_TEXT_MAX], limit[BERTH_QUANTITY_TEXT_MAX];
@@ -45,12 +71,14 @@ static void tier_row(struct berth_grid *grid, const json_t *tier)
         spills ? berth__tool_format("; %llu blocks (%s) found no room", (unsigned long long)spills,
                                     berth__quantity_format(number(tier, "spilled_bytes"), spilled))
                : berth__tool_strdup("");
+    char *policy = told_by_policy(named);
 
-    berth__doctor_row(grid, BERTH_FINDING_OK, what, "%s: %s; %s%s in use%s", string(tier, "kind"),
-                      string(tier, "description"),
+    berth__doctor_row(grid, BERTH_FINDING_OK, what, "%s: %s%s; %s%s in use%s", string(tier, "kind"),
+                      string(tier, "description"), policy,
                       berth__quantity_format(number(tier, "reserved"), used), of, spill);
     free(what);
     free(of);
+    free(policy);
     free(spill);
 }
 
@@ -59,9 +87,8 @@ static void missing_row(struct berth_grid *grid, const json_t *tier)
     char *what = berth__tool_format("tier %s", string(tier, "name"));
 
     berth__doctor_row(grid, BERTH_FINDING_ABSENT, what,
-                      "%s: it cannot be had in this process, which said why when it started; rules "
-                      "go on to their next place",
-                      string(tier, "kind"));
+                      "%s: it cannot be had in this process: %s; rules go on to their next place",
+                      string(tier, "kind"), string(tier, "missing"));
     free(what);
 }
 
@@ -80,7 +107,7 @@ void berth__doctor_tiers(struct berth_grid *grid, struct berth_session *session)
         const json_t *made = find(tiers, string(tier, "name"));
 
         if (made)
-            tier_row(grid, made);
+            tier_row(grid, made, tier);
         else
             missing_row(grid, tier);
     }
@@ -88,7 +115,7 @@ void berth__doctor_tiers(struct berth_grid *grid, struct berth_session *session)
     json_array_foreach(tiers, i, tier)
     {
         if (i > BERTH_TIER_DRAM && number(tier, "blocks") > 0 && !find(named, string(tier, "name")))
-            tier_row(grid, tier);
+            tier_row(grid, tier, NULL);
     }
     json_decref(stat);
     json_decref(policy);

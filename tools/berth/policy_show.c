@@ -38,7 +38,7 @@ static const char *exact_size(uint64_t bytes, char buffer[BERTH_QUANTITY_TEXT_MA
     return buffer;
 }
 
-static const char *decay_text(int64_t ms, char buffer[BERTH_QUANTITY_TEXT_MAX])
+const char *berth__policy_decay_text(int64_t ms, char buffer[BERTH_QUANTITY_TEXT_MAX])
 {
     if (ms < 0)
         return "never";
@@ -132,7 +132,7 @@ static void put_tier(const struct berth_table_view *view, uint32_t index, FILE *
     if (shared && tier.fork_copy_max != UINT64_MAX)
         put_size("fork-copy-max", tier.fork_copy_max, to);
     if (has_decay(tier.kind))
-        fprintf(to, "  decay = %s\n", decay_text(tier.decay_ms, buffer));
+        fprintf(to, "  decay = %s\n", berth__policy_decay_text(tier.decay_ms, buffer));
     put_memory(&tier, to);
     put_piece(&tier, to);
     fputs("}\n\n", to);
@@ -330,7 +330,8 @@ static void show_tiers(const struct berth_table_view *view, FILE *to)
         berth__grid_text(&grid, !is_shared_mapping(tier.kind)   ? "-"
                                 : tier.fork == BERTH_FORK_SHARE ? "share"
                                                                 : "copy");
-        berth__grid_text(&grid, has_decay(tier.kind) ? decay_text(tier.decay_ms, text) : "-");
+        berth__grid_text(&grid, has_decay(tier.kind) ? berth__policy_decay_text(tier.decay_ms, text)
+                                                     : "-");
         grid_details(&grid, &tier);
         if (tier.kind == BERTH_KIND_SHARED)
             grid_piece(&grid, &tier);

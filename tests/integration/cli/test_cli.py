@@ -654,8 +654,9 @@ class Tool(Case):
                  "policy": ("check", "compile", "show", "apply"),
                  "pool": ("list", "create", "drop", "attach", "detach"),
                  "pmem": ("ls", "check", "rm", "init")}
+        self.assertIn("--move", self.good("help", "policy", "apply"))
         for command in ("run", "ps", "stat", "trace", "snapshot", "policy", "pool", "limit",
-                        "trim", "pmem", "options", "doctor", "help", "version"):
+                        "trim", "pmem", "sites", "explain", "options", "doctor", "help", "version"):
             self.assertIn("\n  " + command, told)
             help_text = self.good("help", command)
             self.assertTrue(help_text.startswith(f"usage: berth {command}"), help_text)
@@ -700,7 +701,7 @@ class Tool(Case):
 
     def test_the_doctor_tells_what_became_of_the_tiers(self):
         huge = self.write("huge.policy", f"""
-            tier far {{ kind = file path = "{self.far}" capacity = 3M }}
+            tier far {{ kind = file path = "{self.far}" capacity = 3M decay = 1500ms name = kept }}
             tier near {{ kind = numa nodes = 0 huge-pages = advise }}
             tier gone {{ kind = numa nodes = 32000 }}
             tier bare {{ kind = dram huge-pages = advise }}
@@ -708,10 +709,12 @@ class Tool(Case):
         with self.running("--policy", huge) as process:
             told = self.berth("doctor", str(process.pid)).stdout
             self.assertRegex(told, r"\nok +tier far +file: an unnamed file in .*, mapped shared; fork "
-                                   r"= copy; 2\.\d+ MiB of 3\.00 MiB in use; 3 blocks \(.*\) found "
+                                   r"= copy; decay = 1500ms; persistent blocks in .*/kept, verify "
+                                   r"= commit; 2\.\d+ MiB of 3\.00 MiB in use; 3 blocks \(.*\) found "
                                    r"no room")
             self.assertRegex(told, r"\nok +tier near +numa: private memory of node 0, bound: ")
-            self.assertRegex(told, r"\n\S+ +tier gone +numa: it cannot be had in this process")
+            self.assertRegex(told, r"\n\S+ +tier gone +numa: it cannot be had in this process: no node "
+                                   r"of 32000 has memory on this machine; rules go on to their next")
             self.assertRegex(told, r"\nok +tier bare +dram: ordinary memory; ")
             stat = json.loads(self.good("stat", str(process.pid), "--json"))
             self.assertEqual([tier["description"] for tier in stat["tiers"]
