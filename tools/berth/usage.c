@@ -43,8 +43,7 @@ static const struct berth_usage rows[] = {
      "  --json                one object with all numbers\n"},
     {"trace", "export", "RECORDING [-o FILE]",
      "Make text of a recording that a program left by itself (BERTH_TRACE).", NULL},
-    {"sites", NULL, "[PID] [OPTION]...",
-     "Show who asked for a process's memory, by call site.",
+    {"sites", NULL, "[PID] [OPTION]...", "Show who asked for a process's memory, by call site.",
      "  --by live|requested|peak|count|allocs|lifetime  default live\n"
      "  -n, --top N      how many; default 20, 0 for all\n"
      "  --frames N       innermost frames of each path; default 3\n"
@@ -67,7 +66,8 @@ static const struct berth_usage rows[] = {
     {"policy", "compile", "FILE [-o OUT]", "Make a table of a policy file, for BERTH_POLICY.",
      NULL},
     {"policy", "show", "FILE|PID [--text|--json]", "Show what a file or a process has.", NULL},
-    {"policy", "apply", "PID FILE", "Replace the policy of a process.", NULL},
+    {"policy", "apply", "[--move] PID FILE", "Replace the policy of a process.",
+     "  --move  moves blocks that it has already, too, where their rules say movable = yes\n"},
     {"pool", NULL, "list|create|drop|attach|detach ...",
      "Share device memory between processes: keep segments for others, borrow from them.", NULL},
     {"pool", "list", "[PID] [--json]", "Show what a process keeps for others and borrows.", NULL},
