@@ -420,10 +420,11 @@ bool berth__window_shed(size_t size)
     struct space *space = atomic_load_explicit(&the_space, memory_order_acquire);
     struct rlimit limit;
 
-    if (!space || atomic_load_explicit(&berth__plain.is_kept, memory_order_relaxed) ||
-        getrlimit(RLIMIT_AS, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+    if (!space || getrlimit(RLIMIT_AS, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
         size > limit.rlim_cur)
         return false;
-    close_space(space);
+    /* Another thread may have done so since `size` could not be had. */
+    if (!atomic_load_explicit(&berth__plain.is_kept, memory_order_relaxed))
+        close_space(space);
     return true;
 }

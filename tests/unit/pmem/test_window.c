@@ -4,6 +4,7 @@
  * one reservation for life.
  */
 #include "pmem/gate.h"
+#include "pmem/jemalloc.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -236,6 +237,24 @@ static void a_later_limit_takes_what_is_not_used(void **state)
     in_child(check_late_limit);
 }
 
+/* A limit that nobody told Berth of: the first mapping that fails finds out. */
+static void check_unseen_limit(void)
+{
+    CHECK(berth__window_open(TIER_A, 10 * MIB) == 0);
+    limit_addresses((rlim_t)2 << 30);
+    CHECK(mmap(NULL, MIB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED);
+    for (int i = 0; i < 25600; i++)
+        CHECK(berth_je_malloc(4096));
+    CHECK(!berth__window_carve(TIER_A, BERTH_OS_PAGE, BERTH_OS_PAGE));
+}
+
+static void small_blocks_find_a_limit_that_was_not_seen(void **state)
+{
+    (void)state;
+    skip_under_sanitizers();
+    in_child(check_unseen_limit);
+}
+
 static void check_no_room(void)
 {
     int saved = dup(2);
@@ -306,6 +325,7 @@ int main(void)
         cmocka_unit_test(no_tier_takes_every_address),
         cmocka_unit_test(a_limit_shrinks_the_reservation),
         cmocka_unit_test(a_later_limit_takes_what_is_not_used),
+        cmocka_unit_test(small_blocks_find_a_limit_that_was_not_seen),
         cmocka_unit_test(without_addresses_there_are_no_windows),
         cmocka_unit_test(threads_make_one_reservation),
     };
