@@ -4,6 +4,7 @@
 #include "alloc/cache.h"
 #include "alloc/options.h"
 #include "alloc/order.h"
+#include "alloc/pool_lazy_batch.h"
 #include "alloc/pool_parts.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
@@ -16,27 +17,12 @@
 #define BATCHES_SHARE 2
 #define GRANT_SHIFT 5 /* of that half */
 /*
- * This part of what a pool has reserved, or a few batches of a small one, may wait while the driver
- * is asked for more: without any room a thread would wait for the device at each batch in a pool
- * that is as large as what lives in it.
- */
-#define WAIT_LEAST_SHIFT 6
-#define WAIT_LEAST (24 * BERTH_MIB)
-/*
- * A program that frees and allocates the same few large blocks would pay for a point each time. So
- * after some batches in turn that were closed with less than this number of blocks, twice as much
- * may wait, and the driver is asked for that much more, once: it costs what the points cost until
- * then. Only in a pool that is, with this, no larger than what may wait in closed batches: a pool
- * with much in it is not to have more than lives there.
- */
-#define CLOSE_BLOCKS_FEW 128
-#define CLOSES_MAX 8
-/*
  * Where blocks of all sizes share segments, what waits keeps those beside it apart: open batches
- * may have this part of what is reserved, or so much of a small pool.
+ * may have a part of what is reserved, or so much of a small pool.
  */
-#define TIGHT_SHIFT 8
 #define TIGHT_LEAST (4 * BERTH_MIB)
+/* Beyond this part of what a pool has reserved an allocation waits for the device. */
+#define WAIT_LEAST_SHIFT 6
 
 /* Keeps a pool's context from being destroyed, like bytes on their way to the driver. */
 #define HOLD_BYTES 1
@@ -81,28 +67,6 @@ static uint64_t open_most(const struct berth_pool *pool, uint64_t most)
     if (tight < TIGHT_LEAST)
         tight = TIGHT_LEAST;
     return tight < most ? tight : most;
-}
-
-/* What the account is told of a block, read while it is still the caller's. */
-struct account {
-    struct berth_pool *pool;
-    enum berth_tag tag;
-    uint64_t requested, held;
-};
-
-static struct account account_of(const struct berth_block *block)
-{
-    return (struct account){
-        .pool = block->pool,
-        .tag = (enum berth_tag)block->tag,
-        .requested = block->requested,
-        .held = block->size,
-    };
-}
-
-static void count_free(const struct account *account)
-{
-    berth__cache_count_free(account->pool, account->tag, account->requested, account->held);
 }
 
 /* With the lock of its cache held: lets the open batch have `bytes` if all together may have
@@ -156,247 +120,9 @@ static bool cell_push(struct berth_cache *cache, struct berth_block *block, uint
     return is_taken;
 }
 
-/*
- * With the pool's lock held: a block that the caller holds LEAVING is freed by `take`, unless its
- * context was destroyed meanwhile: then the account knows, and nobody else knows the record.
- */
-static void own_free(struct berth_block *block,
-                     void (*take)(struct berth_pool *pool, struct berth_block *block))
-{
-    struct berth_pool *pool = block->pool;
-    const struct account account = account_of(block);
-
-    if (berth__block_state(block) != BERTH_BLOCK_LEAVING) {
-        berth__block_delete(&pool->block_slab, block);
-        return;
-    }
-    if (atomic_exchange_explicit(&block->flags, 0, memory_order_relaxed) & BERTH_BLOCK_SYNC_MEMOPS)
-        block->segment->sync_memops_blocks--;
-    count_free(&account);
-    berth__pool_site_leave(block);
-    take(pool, block);
-}
-
-/* With the pool's lock held: `list` joins the batch. */
-static void batch_add(struct berth_pool *pool, struct berth_lazy_batch *batch,
-                      struct berth_block *list)
-{
-    uint64_t bytes = 0;
-
-    while (list) {
-        struct berth_block *next = list->waiting;
-
-        bytes += list->size;
-        batch->count++;
-        list->waiting = batch->blocks;
-        batch->blocks = list;
-        list = next;
-    }
-    batch->bytes += bytes;
-    atomic_fetch_add_explicit(&pool->lazy.batch_bytes, bytes, memory_order_relaxed);
-}
-
-static struct berth_block *batch_empty(struct berth_pool *pool, struct berth_lazy_batch *batch)
-{
-    struct berth_block *blocks = batch->blocks;
-
-    atomic_fetch_sub_explicit(&pool->lazy.batch_bytes, batch->bytes, memory_order_relaxed);
-    batch->blocks = NULL;
-    batch->bytes = 0;
-    return blocks;
-}
-
-/* With the pool's lock held: unlists a batch that nobody works on; the caller ends its point. */
-static struct berth_order_point *batch_delete(struct berth_pool *pool,
-                                              struct berth_lazy_batch *batch)
-{
-    struct berth_lazy_batch **link = &pool->lazy.batches;
-    struct berth_order_point *point = batch->point;
-
-    while (*link != batch)
-        link = &(*link)->next;
-    *link = batch->next;
-    berth__slab_delete(&pool->lazy.slab, batch);
-    return point;
-}
-
-/* With the lock of its cache held. */
-static struct berth_block *cell_clear(struct berth_cache *cache)
-{
-    struct berth_lazy_cell *cell = &cache->lazy;
-    struct berth_block *blocks = cell->blocks;
-
-    cell->blocks = NULL;
-    cell->count = 0;
-    if (cell->granted > 0)
-        atomic_fetch_sub_explicit(&cache->pool->lazy.granted, cell->granted, memory_order_relaxed);
-    cell->granted = 0;
-    atomic_store_explicit(&cell->bytes, 0, memory_order_relaxed);
-    return blocks;
-}
-
-/* With the pool's lock held: what is open goes into the batch; as a whole if that is empty. */
-static void cell_empty(struct berth_cache *cache, struct berth_lazy_batch *batch)
-{
-    struct berth_pool *pool = cache->pool;
-    struct berth_block *blocks;
-    uint64_t bytes, count;
-
-    berth__cache_lock(cache);
-    bytes = cell_bytes(&cache->lazy);
-    count = cache->lazy.count;
-    blocks = cell_clear(cache);
-    berth__cache_unlock(cache);
-    if (batch->blocks) {
-        batch_add(pool, batch, blocks);
-        return;
-    }
-    batch->blocks = blocks;
-    batch->bytes = bytes;
-    batch->count += count;
-    atomic_fetch_add_explicit(&pool->lazy.batch_bytes, bytes, memory_order_relaxed);
-}
-
-/* With the pool's lock held: what waits without a point, and blocks freed during a capture. */
-static void batch_absorb(struct berth_pool *pool, struct berth_lazy_batch *batch)
-{
-    struct berth_lazy_batch *next;
-
-    for (struct berth_lazy_batch *old = pool->lazy.batches; old; old = next) {
-        next = old->next;
-        if (old == batch || old->is_busy || old->point)
-            continue;
-        batch_add(pool, batch, batch_empty(pool, old));
-        batch_delete(pool, old);
-    }
-    batch_add(pool, batch, pool->waiting);
-    pool->waiting = NULL;
-}
-
-/* With the pool's lock held: all open batches, or only that of `only`, go into the batch. */
-static void batch_collect(struct berth_pool *pool, struct berth_lazy_batch *batch,
-                          struct berth_cache *only)
-{
-    for (struct berth_cache *cache = pool->caches; cache; cache = cache->next)
-        if (!only || cache == only)
-            cell_empty(cache, batch);
-}
-
-/* With the pool's lock held: a batch of `count` blocks is closed, by itself or for an allocation.
- */
-static void learn_close(struct berth_pool *pool, uint64_t count, bool is_by_itself)
-{
-    uint64_t room, allowance;
-
-    if (count >= CLOSE_BLOCKS_FEW)
-        pool->lazy.small_closes = 0;
-    else if (!is_by_itself)
-        pool->lazy.small_closes++;
-    if (pool->lazy.small_closes < CLOSES_MAX)
-        return;
-    pool->lazy.small_closes = 0;
-    room = berth__lazy_room();
-    allowance = pool->lazy.allowance * 2;
-    if (allowance < WAIT_LEAST * 2)
-        allowance = WAIT_LEAST * 2;
-    pool->lazy.allowance = allowance < room ? allowance : room;
-}
-
-/*
- * A new batch of what is open in one cache, or in all for NULL; busy, because it has no point yet.
- * NULL without memory, or without blocks where `may_be_empty` is false.
- */
-static struct berth_lazy_batch *batch_begin(struct berth_pool *pool, struct berth_cache *only,
-                                            bool may_be_empty)
-{
-    struct berth_lazy_batch *batch, **link;
-
-    berth__pool_lock(pool);
-    batch = berth__slab_new(&pool->lazy.slab, sizeof(*batch));
-    if (batch) {
-        batch->is_busy = true;
-        batch->owner = only;
-        for (link = &pool->lazy.batches; *link; link = &(*link)->next)
-            ;
-        *link = batch;
-        batch_collect(pool, batch, only);
-        batch_absorb(pool, batch);
-        learn_close(pool, batch->count, only != NULL);
-        atomic_store_explicit(&pool->lazy.open_most, berth__pool_reserved(pool) >> TIGHT_SHIFT,
-                              memory_order_relaxed);
-        if (!batch->blocks && !may_be_empty) {
-            batch_delete(pool, batch);
-            batch = NULL;
-        }
-    }
-    berth__pool_unlock(pool);
-    return batch;
-}
-
-/* Makes the blocks of a batch that is done with ready for reuse. */
-static bool batch_settle(struct berth_pool *pool, struct berth_lazy_batch *batch)
-{
-    struct berth_order_point *point;
-    struct berth_block *block, *next;
-    bool any;
-
-    berth__pool_lock(pool);
-    block = batch_empty(pool, batch);
-    any = block != NULL;
-    for (block = berth__cache_keep_all(pool, block); block; block = next) {
-        next = block->waiting;
-        berth__pool_put(pool, block);
-    }
-    point = batch_delete(pool, batch);
-    berth__pool_unlock(pool);
-    berth__order_done(point);
-    return any;
-}
-
-/* The newest batch is the one that the block waits in. */
-static void join_newest(struct berth_pool *pool, struct berth_block *block)
-{
-    struct berth_lazy_batch *batch = pool->lazy.joined;
-
-    block->waiting = NULL;
-    berth__block_set_state(block, BERTH_BLOCK_WAITING);
-    batch_add(pool, batch, block);
-}
-
-/* The thread has done what it could without the lock; a batch that was dropped meanwhile goes. */
-static void batch_end(struct berth_pool *pool, struct berth_lazy_batch *batch,
-                      struct berth_order_point *point, struct berth_block *own)
-{
-    struct berth_order_point *unused = NULL;
-
-    berth__pool_lock(pool);
-    batch->point = point;
-    batch->is_busy = false;
-    pool->lazy.joined = batch;
-    if (own)
-        own_free(own, join_newest);
-    if (!batch->blocks)
-        unused = batch_delete(pool, batch);
-    berth__pool_unlock(pool);
-    berth__order_done(unused);
-}
-
 static berth_cu_context context_of(const struct berth_pool *pool)
 {
     return atomic_load_explicit(&pool->context, memory_order_relaxed);
-}
-
-/* Everything that was in the batch, and `own`, is idle: the context was synchronised. */
-static void batch_pass(struct berth_pool *pool, struct berth_lazy_batch *batch,
-                       struct berth_block *own)
-{
-    if (own) {
-        berth__pool_lock(pool);
-        own_free(own, berth__pool_put);
-        berth__pool_unlock(pool);
-    }
-    if (batch)
-        batch_settle(pool, batch);
 }
 
 /*
@@ -405,7 +131,7 @@ static void batch_pass(struct berth_pool *pool, struct berth_lazy_batch *batch,
  */
 static bool close_open(struct berth_pool *pool)
 {
-    struct berth_lazy_batch *batch = batch_begin(pool, NULL, false);
+    struct berth_lazy_batch *batch = berth__lazy_batch_begin(pool, NULL, false);
     struct berth_order_point *point = NULL;
     int r;
 
@@ -417,9 +143,9 @@ static bool close_open(struct berth_pool *pool)
     if (r == 0 ? berth__order_query(point) == 1
                : r != -EBUSY && berth__device_sync(context_of(pool)) == 0) {
         batch->point = point;
-        return batch_settle(pool, batch);
+        return berth__lazy_batch_settle(pool, batch);
     }
-    batch_end(pool, batch, point, NULL);
+    berth__lazy_batch_end(pool, batch, point, NULL);
     return false;
 }
 
@@ -430,42 +156,25 @@ static bool close_open(struct berth_pool *pool)
  */
 static int close_batch(struct berth_pool *pool, struct berth_cache *only, struct berth_block *own)
 {
-    struct berth_lazy_batch *batch = batch_begin(pool, only, true);
+    struct berth_lazy_batch *batch = berth__lazy_batch_begin(pool, only, true);
     struct berth_order_point *point = NULL;
     int r = -ENOMEM;
 
     if (batch)
         r = berth__order_record(context_of(pool), &point);
     if (r == 0 || (r == -EBUSY && batch)) {
-        batch_end(pool, batch, point, own);
+        berth__lazy_batch_end(pool, batch, point, own);
         atomic_fetch_add_explicit(&berth__lazy_counts.points, r == 0, memory_order_relaxed);
         return 0;
     }
     r = berth__device_sync(context_of(pool));
     if (r < 0) {
         if (batch)
-            batch_end(pool, batch, NULL, NULL);
+            berth__lazy_batch_end(pool, batch, NULL, NULL);
         return r;
     }
-    batch_pass(pool, batch, own);
+    berth__lazy_batch_pass(pool, batch, own);
     return 0;
-}
-
-/* The oldest batch, of any owner or only of `owner`, that has a point and that nobody works on;
- * busy from now on. */
-static struct berth_lazy_batch *oldest_take(struct berth_pool *pool,
-                                            const struct berth_cache *owner)
-{
-    struct berth_lazy_batch *batch;
-
-    berth__pool_lock(pool);
-    batch = pool->lazy.batches;
-    while (batch && (batch->is_busy || !batch->point || (owner && batch->owner != owner)))
-        batch = batch->next;
-    if (batch)
-        batch->is_busy = true;
-    berth__pool_unlock(pool);
-    return batch;
 }
 
 /* Points pass in the order in which they were recorded, as good as always: stops at the first. */
@@ -474,12 +183,12 @@ static bool settle_passed(struct berth_pool *pool)
     struct berth_lazy_batch *batch;
     bool any = false;
 
-    while (batch_bytes(pool) > 0 && (batch = oldest_take(pool, NULL))) {
+    while (batch_bytes(pool) > 0 && (batch = berth__lazy_batch_take_oldest(pool, NULL))) {
         if (berth__order_query(batch->point) != 1) {
-            batch_end(pool, batch, batch->point, NULL);
+            berth__lazy_batch_end(pool, batch, batch->point, NULL);
             break;
         }
-        any |= batch_settle(pool, batch);
+        any |= berth__lazy_batch_settle(pool, batch);
     }
     return any;
 }
@@ -492,25 +201,25 @@ bool berth__lazy_look_own(struct berth_pool *pool)
     /* What fits best may be any thread's. */
     if (is_tight())
         return berth__lazy_reclaim(pool, BERTH_LAZY_LOOK);
-    batch = cache && batch_bytes(pool) > 0 ? oldest_take(pool, cache) : NULL;
+    batch = cache && batch_bytes(pool) > 0 ? berth__lazy_batch_take_oldest(pool, cache) : NULL;
     if (!batch)
         return false;
     if (berth__order_query(batch->point) == 1)
-        return batch_settle(pool, batch);
-    batch_end(pool, batch, batch->point, NULL);
+        return berth__lazy_batch_settle(pool, batch);
+    berth__lazy_batch_end(pool, batch, batch->point, NULL);
     return false;
 }
 
 static bool wait_oldest(struct berth_pool *pool)
 {
-    struct berth_lazy_batch *batch = oldest_take(pool, NULL);
+    struct berth_lazy_batch *batch = berth__lazy_batch_take_oldest(pool, NULL);
 
     if (!batch)
         return false;
     atomic_fetch_add_explicit(&berth__lazy_counts.waits, 1, memory_order_relaxed);
     if (berth__order_wait(batch->point) == 0)
-        return batch_settle(pool, batch);
-    batch_end(pool, batch, batch->point, NULL);
+        return berth__lazy_batch_settle(pool, batch);
+    berth__lazy_batch_end(pool, batch, batch->point, NULL);
     return false;
 }
 
@@ -537,7 +246,7 @@ static struct berth_cache *full_cell(struct berth_cache *cache)
     granted = atomic_load_explicit(&cache->pool->lazy.granted, memory_order_relaxed);
     berth__cache_lock(cache);
     is_starved =
-        cache->lazy.count < CLOSE_BLOCKS_FEW && cache->lazy.granted < granted / BATCHES_SHARE;
+        cache->lazy.count < BERTH_LAZY_BLOCKS_FEW && cache->lazy.granted < granted / BATCHES_SHARE;
     berth__cache_unlock(cache);
     return is_starved ? NULL : cache;
 }
@@ -549,7 +258,7 @@ static int free_now(struct berth_pool *pool, struct berth_block *block)
 
     if (r < 0)
         return r;
-    batch_pass(pool, NULL, block);
+    berth__lazy_batch_pass(pool, NULL, block);
     return 0;
 }
 
@@ -609,18 +318,20 @@ static bool something_waits(struct berth_pool *pool)
  */
 static bool pass_open(struct berth_pool *pool)
 {
-    struct berth_lazy_batch *batch = batch_begin(pool, NULL, false);
+    struct berth_lazy_batch *batch = berth__lazy_batch_begin(pool, NULL, false);
 
     if (!batch)
         return false;
     if (berth__device_sync(context_of(pool)) == 0)
-        return batch_settle(pool, batch);
-    batch_end(pool, batch, NULL, NULL);
+        return berth__lazy_batch_settle(pool, batch);
+    berth__lazy_batch_end(pool, batch, NULL, NULL);
     return false;
 }
 
 bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
 {
+    bool any;
+
     if (!something_waits(pool))
         return false;
     switch (step) {
@@ -629,9 +340,8 @@ bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
     case BERTH_LAZY_CLOSE:
         if (berth__device_capturing())
             return false;
-        if (!berth__order_is_known(context_of(pool)))
-            return pass_open(pool) | settle_passed(pool);
-        return close_open(pool) | settle_passed(pool);
+        any = berth__order_is_known(context_of(pool)) ? close_open(pool) : pass_open(pool);
+        return settle_passed(pool) || any;
     default:
         return wait_oldest(pool);
     }
@@ -647,8 +357,9 @@ static bool is_worth_waiting(struct berth_pool *pool, uint64_t size,
     bytes = berth__lazy_bytes(pool);
     reserved = berth__pool_reserved(pool);
     berth__pool_unlock(pool);
-    return bytes >= size && (elsewhere == BERTH_LAZY_NOWHERE ||
-                             (bytes > WAIT_LEAST && bytes > reserved >> WAIT_LEAST_SHIFT));
+    return bytes >= size &&
+           (elsewhere == BERTH_LAZY_NOWHERE ||
+            (bytes > BERTH_LAZY_WAIT_LEAST && bytes > reserved >> WAIT_LEAST_SHIFT));
 }
 
 /* Whether the driver is to be asked for another `size` bytes before a batch is closed. */
@@ -725,14 +436,14 @@ bool berth__lazy_reclaim_all(struct berth_pool *pool)
 /* What waits in the oldest batch goes into `batch`. False if there is none that can. */
 static bool absorb_oldest(struct berth_pool *pool, struct berth_lazy_batch *batch)
 {
-    struct berth_lazy_batch *oldest = oldest_take(pool, NULL);
+    struct berth_lazy_batch *oldest = berth__lazy_batch_take_oldest(pool, NULL);
     struct berth_order_point *point;
 
     if (!oldest)
         return false;
     berth__pool_lock(pool);
-    batch_add(pool, batch, batch_empty(pool, oldest));
-    point = batch_delete(pool, oldest);
+    berth__lazy_batch_add(pool, batch, berth__lazy_batch_empty(pool, oldest));
+    point = berth__lazy_batch_delete(pool, oldest);
     berth__pool_unlock(pool);
     berth__order_done(point);
     return true;
@@ -759,13 +470,13 @@ bool berth__lazy_settle(struct berth_pool *pool)
     context = context_hold(pool);
     if (!context)
         return false;
-    batch = batch_begin(pool, NULL, true);
+    batch = berth__lazy_batch_begin(pool, NULL, true);
     while (batch && absorb_oldest(pool, batch))
         ;
     if (batch && berth__device_sync(context) == 0)
-        any = batch_settle(pool, batch);
+        any = berth__lazy_batch_settle(pool, batch);
     else if (batch)
-        batch_end(pool, batch, NULL, NULL);
+        berth__lazy_batch_end(pool, batch, NULL, NULL);
     berth__pool_count_released(pool, HOLD_BYTES);
     return any;
 }
@@ -784,16 +495,16 @@ void berth__lazy_drop(struct berth_pool *pool)
 
     for (struct berth_cache *cache = pool->caches; cache; cache = cache->next) {
         berth__cache_lock(cache);
-        cell_clear(cache);
+        berth__lazy_cell_clear(cache);
         berth__cache_unlock(cache);
     }
     pool->lazy.allowance = 0;
     pool->lazy.small_closes = 0;
     for (struct berth_lazy_batch *batch = pool->lazy.batches; batch; batch = next) {
         next = batch->next;
-        batch_empty(pool, batch);
+        berth__lazy_batch_empty(pool, batch);
         if (!batch->is_busy)
-            berth__order_done(batch_delete(pool, batch));
+            berth__order_done(berth__lazy_batch_delete(pool, batch));
     }
 }
 

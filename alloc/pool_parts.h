@@ -4,7 +4,8 @@
  *
  *  pool.c         finds a context's pool, hands blocks out, takes them back
  *  pool_grow.c    asks the driver for segments
- *  pool_lazy.c    keeps blocks that were freed until the device is done with them
+ *  pool_lazy.c    keeps blocks that were freed until the device is done with them, in the batches
+ *                 of pool_lazy_batch.c
  *  pool_release.c gives them back, pool_tend.c unasked
  *  pool_borrow.c  makes segments of memory that belongs to somebody else
  *  pool_expand.c  grows and shrinks a range of GPU pages, pool_claim.c owns pieces of it meanwhile
