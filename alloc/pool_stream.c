@@ -267,7 +267,7 @@ static int block_find(uintptr_t address, struct berth_stream_block **ret)
 
     if (!segment || segment->kind != BERTH_SEGMENT_STREAM || berth__pool_disabled())
         return -ENOENT;
-    *ret = (struct berth_stream_block *)segment;
+    *ret = berth__stream_block_of(segment);
     return segment->base == address ? 0 : -EINVAL;
 }
 
@@ -340,7 +340,7 @@ void berth__stream_set_last(uintptr_t base)
 
 void berth__stream_forget(struct berth_segment *segment)
 {
-    struct berth_stream_block *block = (struct berth_stream_block *)segment;
+    struct berth_stream_block *block = berth__stream_block_of(segment);
 
     if (block_change(block, BERTH_STREAM_BLOCK_LIVE, BERTH_STREAM_BLOCK_LEAVING)) {
         berth__page_map_remove(segment->base, segment->size, segment);
@@ -355,7 +355,7 @@ void berth__stream_forget(struct berth_segment *segment)
 int berth__stream_find_block(uintptr_t address, struct berth_block_view *ret)
 {
     struct berth_segment *segment = berth__page_map_find(address);
-    struct berth_stream_block *block = (struct berth_stream_block *)segment;
+    struct berth_stream_block *block = berth__stream_block_of(segment);
 
     if (!segment || segment->kind != BERTH_SEGMENT_STREAM || berth__pool_disabled())
         return -ENOENT;

@@ -65,6 +65,12 @@ static inline uint64_t berth__stream_block_size(const struct berth_stream_block 
     return block->segment.size;
 }
 
+/* Of a segment of kind STREAM, which is the block's first member, and as aligned as the block. */
+static inline struct berth_stream_block *berth__stream_block_of(struct berth_segment *segment)
+{
+    return (struct berth_stream_block *)(void *)segment;
+}
+
 /* The block that fits best, without much waste; or NULL. */
 struct berth_stream_block *berth__stream_set_take(struct berth_stream_set *set, uint64_t size);
 void berth__stream_set_put(struct berth_stream_set *set, struct berth_stream_block *block);

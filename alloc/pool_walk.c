@@ -169,7 +169,7 @@ static int read_segment(struct berth_segment *segment, struct rows *rows,
     enum berth_segment_kind kind = segment->kind;
 
     if (kind == BERTH_SEGMENT_STREAM)
-        read_stream_block((const struct berth_stream_block *)segment, rows->row, ret);
+        read_stream_block(berth__stream_block_of(segment), rows->row, ret);
     else if (kind == BERTH_SEGMENT_FOREIGN)
         read_foreign(segment->base, rows->row, ret);
     else if (pool)
@@ -276,7 +276,7 @@ void berth__pool_set_site(uintptr_t address, berth_site_id site)
     struct berth_block *block;
 
     if (segment && segment->kind == BERTH_SEGMENT_STREAM) {
-        struct berth_stream_block *stream_block = (struct berth_stream_block *)segment;
+        struct berth_stream_block *stream_block = berth__stream_block_of(segment);
         berth_site_id none = 0;
 
         if (atomic_compare_exchange_strong(&stream_block->site, &none, site))
