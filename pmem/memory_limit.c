@@ -24,7 +24,7 @@ static const struct group_kind {
 #define NO_LIMIT (INT64_MAX >> 1)
 
 /* Small: threads with the smallest stack come here. What is asked for stands at the beginning. */
-#define LIST_MAX 1536
+#define LINE_SIZE 512
 #define STAT_MAX 1024
 #define PATH_SIZE 384
 
@@ -116,19 +116,21 @@ static uint64_t left_by_line(const char *line)
     return left_above(kind, group);
 }
 
+/* A process has a line for each hierarchy of groups, in no order: the first version has a dozen. */
+static void take_line(char *line, void *context)
+{
+    uint64_t *least = context;
+    uint64_t left = left_by_line(line);
+
+    if (left < *least)
+        *least = left;
+}
+
 uint64_t berth__memory_limit_left(void)
 {
-    char text[LIST_MAX];
+    char line[LINE_SIZE];
     uint64_t least = UINT64_MAX;
-    char *rest = text, *line;
 
-    if (berth__sysfs_text(berth__memory_limit_groups, text, sizeof(text)) < 0)
-        return least;
-    while ((line = strsep(&rest, "\n"))) {
-        uint64_t left = left_by_line(line);
-
-        if (left < least)
-            least = left;
-    }
+    (void)berth__sysfs_lines(berth__memory_limit_groups, line, sizeof(line), take_line, &least);
     return least;
 }

@@ -23,6 +23,13 @@ extern const char *berth__sysfs_root;
  */
 int berth__sysfs_text(const char *path, char *text, size_t size);
 
+/*
+ * The lines of such a file, however many, one after the other in `line`, which `take` may write to.
+ * A line that `size` has no room for is left out. 0 or -errno.
+ */
+int berth__sysfs_lines(const char *path, char *line, size_t size,
+                       void (*take)(char *line, void *context), void *context);
+
 /* A file with one number in it, decimal or with 0x. 0, -errno, or -EINVAL for anything else. */
 int berth__sysfs_number(const char *path, int64_t *ret);
 

@@ -11,7 +11,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -79,15 +81,40 @@ static void the_first_version_counts_too(void **state)
     assert_int_equal(berth__memory_limit_left(), 1200);
 }
 
+/* As a container's are that sees those of the machine: more than two thousand bytes. */
+static void the_group_stands_behind_many_others(void **state)
+{
+    static const char *const controllers[] = {"freezer", "cpuset",  "devices", "perf_event",
+                                              "blkio",   "hugetlb", "pids",    "net_cls",
+                                              "cpu",     "misc",    "memory",  "name=systemd"};
+    char group[300], list[8192];
+    size_t used = 0;
+
+    (void)state;
+    memset(group, 'g', sizeof(group) - 1);
+    group[sizeof(group) - 1] = '\0';
+    used +=
+        (size_t)snprintf(list, sizeof(list), "99:rdma:/%s%s\n", group, group); /* no such path */
+    for (size_t i = 0; i < sizeof(controllers) / sizeof(controllers[0]); i++)
+        used += (size_t)snprintf(list + used, sizeof(list) - used, "%zu:%s:/%.190s\n", 20 - i,
+                                 controllers[i], group);
+    machine_file("groups", "%s", list);
+    group[190] = '\0';
+    snprintf(list, sizeof(list), "fs/cgroup/memory/%s/memory.limit_in_bytes", group);
+    machine_file(list, "5000\n");
+    snprintf(list, sizeof(list), "fs/cgroup/memory/%s/memory.usage_in_bytes", group);
+    machine_file(list, "4000\n");
+    assert_int_equal(berth__memory_limit_left(), 1000);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(without_groups_there_is_no_limit),
-        TEST(the_tightest_of_the_groups_above_counts),
-        TEST(a_container_sees_its_own_root_alone),
-        TEST(the_first_version_counts_too),
+        TEST(without_groups_there_is_no_limit),    TEST(the_tightest_of_the_groups_above_counts),
+        TEST(a_container_sees_its_own_root_alone), TEST(the_first_version_counts_too),
+        TEST(the_group_stands_behind_many_others),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
