@@ -4,9 +4,9 @@
 #include "alloc/tier_ops.h"
 #include "pmem/move_fault.h"
 #include "pmem/node_set.h"
+#include "pmem/sysfs.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/mempolicy.h>
 #include <stdbool.h>
 #include <string.h>
@@ -14,9 +14,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Two sets, too large for the stack of a thread that frees a block. */
+/* Too large for the stack of a thread that frees a block. */
 struct node_sets {
     struct berth_node_set wanted, avoided;
+    char list[BERTH_NODES_TEXT_MAX];
 };
 
 static struct node_sets *map_sets(void)
@@ -66,22 +67,6 @@ int berth__node_bind(berth_tier_id tier, void *address, size_t size)
     return r;
 }
 
-/* Adds the nodes that a file of the kernel's names; nothing if there is no such file. */
-static void add_listed(struct berth_node_set *set, const char *path)
-{
-    char text[4096], why[BERTH_NODES_WHY_MAX];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-
-    if (fd >= 0)
-        close(fd);
-    if (n <= 0)
-        return;
-    text[n] = '\0';
-    text[strcspn(text, "\n")] = '\0';
-    berth__node_set_add(set, text, why, sizeof(why));
-}
-
 static void subtract(struct berth_node_set *from, const struct berth_node_set *what)
 {
     for (size_t i = 0; i < BERTH_NODE_WORDS; i++)
@@ -91,8 +76,12 @@ static void subtract(struct berth_node_set *from, const struct berth_node_set *w
 /* The nodes of one list that are none of the tier's. False: there are none. */
 static bool others(struct node_sets *sets, const char *path)
 {
+    char why[BERTH_NODES_WHY_MAX];
+
     memset(&sets->wanted, 0, sizeof(sets->wanted));
-    add_listed(&sets->wanted, path);
+    if (berth__sysfs_text(path, sets->list, sizeof(sets->list)) < 0 ||
+        berth__node_set_add(&sets->wanted, sets->list, why, sizeof(why)) < 0)
+        return false;
     subtract(&sets->wanted, &sets->avoided);
     return berth__node_set_end(&sets->wanted) > 0;
 }
@@ -107,8 +96,8 @@ int berth__node_unbind(berth_tier_id tier, void *address, size_t size)
     if (!sets)
         return -ENOMEM;
     if (berth__node_set_add(&sets->avoided, berth__tier(tier)->nodes, why, sizeof(why)) == 0 &&
-        (others(sets, "/sys/devices/system/node/has_cpu") ||
-         others(sets, "/sys/devices/system/node/has_memory")))
+        (others(sets, "devices/system/node/has_cpu") ||
+         others(sets, "devices/system/node/has_memory")))
         r = bind_to(MPOL_BIND, &sets->wanted, address, size, MPOL_MF_MOVE | MPOL_MF_STRICT);
     if (r == 0)
         r = bind_to(MPOL_DEFAULT, NULL, address, size, 0);

@@ -9,14 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A list of 1024 nodes with gaps, which is what a kernel can have. */
-#define LIST_MAX 8192
 /* Small: threads with the smallest stack come here. What is asked for stands at the beginning. */
 #define MEMINFO_MAX 1024
 
 void berth__node_memory_all(struct berth_node_set *ret)
 {
-    char text[LIST_MAX];
+    char text[BERTH_NODES_TEXT_MAX];
     char why[BERTH_NODES_WHY_MAX];
 
     memset(ret, 0, sizeof(*ret));

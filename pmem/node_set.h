@@ -24,6 +24,9 @@ struct berth_node_set {
 /* Room for any reason. */
 #define BERTH_NODES_WHY_MAX 256
 
+/* Room for a list of 1024 nodes with gaps, which is what a kernel can have. */
+#define BERTH_NODES_TEXT_MAX 8192
+
 /*
  * Adds what `text` names: numbers and ranges of them, joined by commas, "" being none. 0, or
  * -EINVAL with "what is wrong; what was expected" in `why`, and the set is undefined then.
