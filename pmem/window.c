@@ -17,6 +17,8 @@
 /* Where addresses are limited: slices of at least 64 MiB, and at least two of them. */
 #define SLICE_SHIFT_MIN 26
 #define SLICE_COUNT_MIN 2
+/* The largest alignment is this part of the window. */
+#define ALIGNMENT_SHARE 8
 /* One tier takes no more than an eighth of what others may still want, so that they find some. */
 #define TIER_SHARE_SHIFT 3
 /* The part of a limited address space (RLIMIT_AS) that may be reserved: a quarter. */
@@ -291,7 +293,8 @@ void *berth__window_carve(berth_home_id home, size_t size, size_t alignment)
     size_t carved = atomic_load_explicit(&window->carved, memory_order_relaxed);
     size_t start, end;
 
-    if (base == 0)
+    /* What is skipped for the sake of one block is lost to all others. */
+    if (base == 0 || alignment > limit / ALIGNMENT_SHARE)
         return NULL;
     do {
         uintptr_t p = (base + carved + alignment - 1) & ~(uintptr_t)(alignment - 1);

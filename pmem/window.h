@@ -60,7 +60,8 @@ bool berth__window_ready(berth_home_id home);
 
 /*
  * Takes `size` bytes of the home's window that were never given out, aligned (a power of two of at
- * least an OS page), and makes their page map entries usable. NULL when the window is used up.
+ * least an OS page), and makes their page map entries usable. NULL when the window is used up, or
+ * the alignment is more than an eighth of it.
  */
 void *berth__window_carve(berth_home_id home, size_t size, size_t alignment);
 /*

@@ -102,6 +102,10 @@ static void check_carving(void)
         atomic_store(&page->word[0], 1);
         atomic_store(&page->word[1], 2);
     }
+    /* Half the window is not skipped for one block, nor more. */
+    for (size_t alignment = (size_t)1 << (62 - __builtin_clzl(berth__window_size(TIER_A)));
+         alignment != 0; alignment <<= 1)
+        CHECK(!berth__window_carve(TIER_A, BERTH_OS_PAGE, alignment));
     CHECK(!berth__window_carve(TIER_A, berth__window_size(TIER_A), BERTH_OS_PAGE));
     CHECK(!berth__window_carve(TIER_A, SIZE_MAX - BERTH_OS_PAGE + 1, BERTH_OS_PAGE));
     CHECK(!berth__window_carve(TIER_B, MIB, BERTH_OS_PAGE));
