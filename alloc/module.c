@@ -5,6 +5,7 @@
 #include "alloc/module_file.h"
 #include "alloc/module_symbols.h"
 #include "alloc/module_walk.h"
+#include "alloc/sandbox.h"
 #include "alloc/site_store.h"
 #include "alloc/site_trie.h"
 
@@ -47,6 +48,7 @@ struct module_registry {
     _Atomic uint64_t changes;
     _Atomic uint64_t gone;
     struct berth_site_trie named;
+    _Atomic(const char *) program; /* its name, once it is known */
 };
 
 extern BERTH_SHARED struct module_registry berth__module_registry;
@@ -89,13 +91,13 @@ static const char *base_name(const char *path)
 }
 
 /* The program has no name in the loader's list: its file's, or the one that it was started by. */
-static const char *program_name(void)
+static const char *find_program_name(void)
 {
     static const char deleted[] = " (deleted)";
     /* Not on the stack, which may be a small thread's. It becomes the name. */
     const size_t room = 4096;
     char *path = berth__site_store_alloc(room);
-    ssize_t n = path ? readlink("/proc/self/exe", path, room - 1) : 0;
+    ssize_t n = path && !berth__sandbox_is_on() ? readlink("/proc/self/exe", path, room - 1) : 0;
     const char *started = (const char *)getauxval(AT_EXECFN);
 
     if (n <= 0)
@@ -103,6 +105,25 @@ static const char *program_name(void)
     if ((size_t)n > sizeof(deleted) && strcmp(path + n - sizeof(deleted) + 1, deleted) == 0)
         path[n - (ssize_t)sizeof(deleted) + 1] = '\0';
     return base_name(path);
+}
+
+static const char *program_name(void)
+{
+    const char *name = atomic_load_explicit(&registry->program, memory_order_acquire);
+
+    if (!name) {
+        name = find_program_name();
+        atomic_store_explicit(&registry->program, name, memory_order_release);
+    }
+    return name;
+}
+
+void berth__module_know_program(void)
+{
+    int saved_errno = errno;
+
+    program_name();
+    errno = saved_errno;
 }
 
 static const char *module_path(const struct loaded *loaded)

@@ -40,6 +40,9 @@ int berth__module_name(const void *const *addresses, unsigned count,
  */
 const char *berth__module_name_at(const void *address);
 
+/* Finds out what the program is called, for when its file can no longer be asked for. */
+void berth__module_know_program(void);
+
 /* Looks whether modules are gone or back, which naming does by itself. */
 void berth__module_refresh(void);
 

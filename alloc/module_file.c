@@ -3,6 +3,7 @@
 
 #include "alloc/build_hash.h"
 #include "alloc/module_symbols.h"
+#include "alloc/sandbox.h"
 #include "alloc/site_store.h"
 
 #include <errno.h>
@@ -80,7 +81,7 @@ static int open_file(const char *path, struct stat *ret)
     int fd;
 
     /* The kernel's own module has a name without being a file. */
-    if (*path && !strchr(path, '/'))
+    if (berth__sandbox_is_on() || (*path && !strchr(path, '/')))
         return -1;
     fd = open_to_read(file_path(path));
     if (fd >= 0 && (fstat(fd, ret) < 0 || !S_ISREG(ret->st_mode))) {

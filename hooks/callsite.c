@@ -3,6 +3,7 @@
 
 #include "alloc/module_walk.h"
 #include "alloc/options.h"
+#include "alloc/sandbox.h"
 #include "hooks/frame_walk.h"
 #include "hooks/side_stack.h"
 #include "hooks/unwind.h"
@@ -153,7 +154,12 @@ static struct berth_stack find_stack(void)
     size_t size = 0, guard = 0;
     void *low = NULL;
     pthread_attr_t attributes;
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
 
+    if (here >= first_stack.low && here < first_stack.high)
+        return first_stack;
+    if (berth__sandbox_is_on())
+        return stack;
     if (gettid() == getpid())
         return first_stack.high != 0 ? first_stack : stack;
     if (pthread_getattr_np(pthread_self(), &attributes) != 0)
@@ -190,7 +196,8 @@ static unsigned trace_by_libunwind(const void **trace, unsigned count)
 {
     unsigned n;
 
-    if (!berth__module_walk_begin())
+    /* libunwind asks the kernel what it may read, and opens files. */
+    if (berth__sandbox_is_on() || !berth__module_walk_begin())
         return 0;
     n = berth__unwind(trace, count);
     berth__module_walk_end();

@@ -5,6 +5,7 @@
  */
 #include "hooks/malloc_path.h"
 
+#include "alloc/sandbox.h"
 #include "alloc/thread.h"
 #include "hooks/callsite.h"
 #include "hooks/libc_state.h"
@@ -47,7 +48,7 @@ static berth_site_id capture(size_t size, const void *return_address)
 /* Nothing of ours is held here any more. */
 static void say_placed(void)
 {
-    if (!&berth__control_wanted || !berth__control_wanted)
+    if (!&berth__control_wanted || !berth__control_wanted || berth__sandbox_is_on())
         return;
     berth__thread.inside++;
     berth__control_wanted();

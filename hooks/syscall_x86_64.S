@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * syscall(), for programs that fork by it: SYS_fork, and SYS_clone and SYS_clone3 of a new address
- * space on the same stack, go to berth__fork_syscall() in fork.c. All else is done here as the C
+ * space on the same stack, go to berth__fork_syscall() in fork.c; SYS_prctl and SYS_seccomp, by which
+ * programs limit themselves, to berth__seccomp_syscall() in seccomp.c. All else is done here as the C
  * library does it, without a frame: the child of a clone may return on another stack.
  */
 #define SYS_CLONE 56
 #define SYS_FORK 57
+#define SYS_PRCTL 157
+#define SYS_SECCOMP 317
 #define SYS_CLONE3 435
 #define CLONE_VM 0x100
 /* In struct clone_args. */
@@ -24,6 +27,10 @@ syscall:
     je 3f
     cmpq $SYS_FORK, %rdi
     je 1f
+    cmpq $SYS_PRCTL, %rdi
+    je berth__seccomp_syscall
+    cmpq $SYS_SECCOMP, %rdi
+    je berth__seccomp_syscall
     cmpq $SYS_CLONE3, %rdi
     jne 2f
     testq %rsi, %rsi

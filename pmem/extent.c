@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/extent.h"
 
+#include "alloc/sandbox.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 #include "pmem/huge_advice.h"
@@ -38,6 +39,12 @@ static berth_tier_id tier_of(extent_hooks_t *hooks)
     return berth__home_tier(home_of(hooks));
 }
 
+/* Far memory is had and given back by system calls that a sandbox may forbid. */
+static bool is_shut(berth_tier_id id)
+{
+    return BERTH_UNLIKELY(berth__sandbox_is_on()) && id != BERTH_TIER_DRAM;
+}
+
 /* jemalloc's hooks say true for failure. */
 static bool commit_range(berth_tier_id id, void *address, size_t size)
 {
@@ -45,6 +52,8 @@ static bool commit_range(berth_tier_id id, void *address, size_t size)
 
     if (addresses_only)
         return false;
+    if (is_shut(id))
+        goto err;
     if (exceeds)
         berth__tier_reserve_beyond(id, size);
     else if (berth__tier_reserve(id, size) < 0)
@@ -75,7 +84,7 @@ static bool decommit_range(berth_tier_id id, void *address, size_t size)
 
     if (addresses_only)
         return false;
-    if (tier->ops->decommit(tier, address, size) < 0)
+    if (is_shut(id) || tier->ops->decommit(tier, address, size) < 0)
         return true;
     berth__tier_release(id, size);
     return false;
@@ -109,7 +118,8 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_address, size_t size,
     (void)arena;
     /* To grow an extent where it lies is for jemalloc's retained extents; new ones lie elsewhere.
      */
-    if (new_address || commit_failed || (!addresses_only && !has_capacity(id, tier, size)))
+    if (new_address || commit_failed || is_shut(id) ||
+        (!addresses_only && !has_capacity(id, tier, size)))
         return NULL;
     p = berth__window_carve(home_of(hooks), size, step_alignment(tier, alignment));
     if (!p)

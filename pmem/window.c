@@ -2,6 +2,7 @@
 #include "pmem/window.h"
 
 #include "alloc/log.h"
+#include "alloc/sandbox.h"
 #include "pmem/gate.h"
 
 #include <errno.h>
@@ -213,7 +214,8 @@ static struct space *make_space(void)
     unsigned shift, count;
     void *start = NULL;
 
-    if (atomic_load_explicit(&refused, memory_order_relaxed))
+    /* What limits there are can no longer be asked for in a sandbox. */
+    if (atomic_load_explicit(&refused, memory_order_relaxed) || berth__sandbox_is_on())
         return NULL;
     /* The page map, like the jemalloc in here, counts in OS pages of 4 KiB. */
     if (sysconf(_SC_PAGESIZE) == (long)BERTH_OS_PAGE && choose_shape(&shift, &count))

@@ -5,14 +5,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -471,6 +475,68 @@ static void addresses_may_be_laid_out_otherwise(void)
     check_child(pid);
 }
 
+/* What any malloc needs, and this file's checks. */
+static const int sandbox_calls[] = {
+    SYS_mmap,  SYS_munmap,        SYS_mremap,    SYS_mprotect,    SYS_madvise,    SYS_brk,
+    SYS_futex, SYS_clock_gettime, SYS_getrandom, SYS_sched_yield, SYS_exit_group, SYS_write,
+};
+#define SANDBOX_CALLS (sizeof(sandbox_calls) / sizeof(sandbox_calls[0]))
+
+/* From here on, any other call ends the process. False where the kernel cannot have that. */
+static bool enter_sandbox(bool by_prctl)
+{
+    struct sock_filter code[2 * SANDBOX_CALLS + 2] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))};
+    struct sock_fprog program = {.len = 1, .filter = code};
+
+    for (size_t i = 0; i < SANDBOX_CALLS; i++) {
+        code[program.len++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+                                                           (unsigned)sandbox_calls[i], 0, 1);
+        code[program.len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    }
+    code[program.len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return false;
+    if (by_prctl)
+        return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0;
+}
+
+static void be_sandboxed(bool by_prctl)
+{
+    if (!enter_sandbox(by_prctl))
+        _exit(0);
+    /* Blocks from before, and new ones of calls that were never met. */
+    be_child(800);
+    for (unsigned round = 0; round < 50; round++) {
+        free_blocks();
+        get_blocks(round);
+        block[0] = check_hide(realloc(block[0], 100000 + round * 10000));
+        CHECK(block[0]);
+        check_fill(block[0], sizes[0], round);
+        CHECK(blocks_hold(round));
+    }
+    _exit(0);
+}
+
+static void a_program_may_limit_its_system_calls(void)
+{
+    get_blocks(800);
+    for (int i = 0; i < 2; i++) {
+        pid_t pid = fork();
+
+        CHECK(pid >= 0);
+        if (pid == 0)
+            be_sandboxed(i == 0);
+        check_child(pid);
+    }
+    free_blocks();
+    /* What is refused leaves the program as it was. */
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL) < 0);
+    CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, NULL) < 0);
+    CHECK(prctl(PR_GET_DUMPABLE) >= 0 && syscall(SYS_prctl, PR_GET_DUMPABLE) >= 0);
+}
+
 #define ENTRY(name)                                                                                \
     {                                                                                              \
 #name, name                                                                                \
@@ -491,6 +557,7 @@ const struct check process_checks[] = {
     ENTRY(a_limit_for_data_is_kept),
     ENTRY(memory_may_be_locked_under_a_limit),
     ENTRY(a_program_may_give_up_its_rights),
+    ENTRY(a_program_may_limit_its_system_calls),
     ENTRY(addresses_may_be_laid_out_otherwise),
     {NULL, NULL},
 };

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * prctl(), and syscall() as syscall_x86_64.S sends it here: from the moment that the program limits
+ * its system calls, Berth makes none but those of any malloc (alloc/sandbox.h). All else is done as
+ * the C library does it.
+ */
+#include "alloc/sandbox.h"
+
+#include <errno.h>
+#include <linux/seccomp.h>
+#include <stdarg.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+/* Not by syscall(), which comes here. */
+static long kernel_call(long number, const unsigned long a[5])
+{
+#ifdef __x86_64__
+    register unsigned long fourth __asm__("r10") = a[3];
+    register unsigned long fifth __asm__("r8") = a[4];
+    long r;
+
+    __asm__ volatile("syscall"
+                     : "=a"(r)
+                     : "a"(number), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(fourth), "r"(fifth)
+                     : "rcx", "r11", "memory");
+    if (r < 0 && r >= -4095) {
+        errno = (int)-r;
+        r = -1;
+    }
+    return r;
+#else
+    return syscall(number, a[0], a[1], a[2], a[3], a[4]);
+#endif
+}
+
+static long limit_calls(long number, const unsigned long a[5])
+{
+    long r;
+
+    berth__sandbox_enter();
+    r = kernel_call(number, a);
+    /* Otherwise what the answer means is the kernel's matter: 0, or a descriptor to listen on. */
+    if (r < 0)
+        berth__sandbox_leave();
+    return r;
+}
+
+static bool is_limit(long number, const unsigned long a[5])
+{
+    if (number == SYS_prctl)
+        return a[0] == PR_SET_SECCOMP;
+    return number == SYS_seccomp &&
+           (a[0] == SECCOMP_SET_MODE_FILTER || a[0] == SECCOMP_SET_MODE_STRICT);
+}
+
+__attribute__((visibility("hidden"))) long
+berth__seccomp_syscall(long number, unsigned long a0, unsigned long a1, unsigned long a2,
+                       unsigned long a3, unsigned long a4);
+
+long berth__seccomp_syscall(long number, unsigned long a0, unsigned long a1, unsigned long a2,
+                            unsigned long a3, unsigned long a4)
+{
+    const unsigned long a[5] = {a0, a1, a2, a3, a4};
+
+    return is_limit(number, a) ? limit_calls(number, a) : kernel_call(number, a);
+}
+
+BERTH_EXPORT int prctl(int option, ...)
+{
+    unsigned long a[5] = {(unsigned long)option};
+    va_list list;
+
+    va_start(list, option);
+    for (int i = 1; i < 5; i++)
+        a[i] = va_arg(list, unsigned long);
+    va_end(list);
+    return (int)(is_limit(SYS_prctl, a) ? limit_calls(SYS_prctl, a) : kernel_call(SYS_prctl, a));
+}
