@@ -2,7 +2,9 @@
 #include "hooks/frame_rule.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <string.h>
+#include <sys/auxv.h>
 
 #if defined(__x86_64__) && defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
 
@@ -441,23 +443,65 @@ static void make_rule(const struct row *row, struct berth_frame_rule *ret)
     *ret = (struct berth_frame_rule){(uint8_t)row->kind, bp, (uint16_t)(offset / 8)};
 }
 
+/* A mapping that holds a module's tables, without holes. */
+struct extent {
+    const uint8_t *start, *end;
+};
+
+static bool is_in(const struct extent *extent, const uint8_t *at)
+{
+    return at >= extent->start && at < extent->end;
+}
+
+/*
+ * Of a program with holes between its segments the loader tells only the one of the address: the
+ * tables lie in another. False where they do not.
+ */
+static bool find_segment(const struct dl_find_object *object, struct extent *ret)
+{
+    const ElfW(Phdr) *segment = (const ElfW(Phdr) *)(uintptr_t)getauxval(AT_PHDR);
+    size_t count = segment ? getauxval(AT_PHNUM) : 0;
+    const uint8_t *base = (const uint8_t *)(uintptr_t)object->dlfo_link_map->l_addr;
+    bool is_program = false, found = false;
+
+    for (; count-- > 0; segment++) {
+        struct extent extent = {base + segment->p_vaddr,
+                                base + segment->p_vaddr + segment->p_memsz};
+
+        if (segment->p_type != PT_LOAD)
+            continue;
+        is_program |= is_in(&extent, object->dlfo_map_start);
+        if (is_in(&extent, object->dlfo_eh_frame)) {
+            *ret = extent;
+            found = true;
+        }
+    }
+    return is_program && found;
+}
+
+static bool find_tables(const struct dl_find_object *object, struct extent *ret)
+{
+    *ret = (struct extent){object->dlfo_map_start, object->dlfo_map_end};
+    return is_in(ret, object->dlfo_eh_frame) || find_segment(object, ret);
+}
+
 void berth__frame_rule_find(uintptr_t address, struct berth_frame_rule *ret)
 {
     struct description description = {.is_signal = false};
     struct dl_find_object object;
     struct program program = {.location = 0};
-    const uint8_t *start, *end, *entry;
+    struct extent tables;
+    const uint8_t *entry;
 
     *ret = (struct berth_frame_rule){.kind = BERTH_FRAME_UNKNOWN};
     /* The call is before the address that it returns to. */
     address--;
-    if (_dl_find_object((void *)address, &object) != 0 || !object.dlfo_eh_frame)
+    if (_dl_find_object((void *)address, &object) != 0 || !object.dlfo_eh_frame ||
+        !find_tables(&object, &tables))
         return;
-    start = object.dlfo_map_start;
-    end = object.dlfo_map_end;
-    entry = search(object.dlfo_eh_frame, end, address);
-    if (!entry || entry < start || entry >= end ||
-        !read_description(entry, start, end, &description) || description.is_signal ||
+    entry = search(object.dlfo_eh_frame, tables.end, address);
+    if (!entry || !is_in(&tables, entry) ||
+        !read_description(entry, tables.start, tables.end, &description) || description.is_signal ||
         address - description.begin >= description.size)
         return;
     program.code_align = description.code_align;
