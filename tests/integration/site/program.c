@@ -60,6 +60,20 @@ static void run_on_a_small_stack(void)
     pthread_attr_destroy(&attributes);
 }
 
+/* By a call that was met before: what Berth keeps of it must not outlive its meaning. */
+static void load_small(void)
+{
+    for (int i = 0; i < 100; i++)
+        free(model_load(i));
+    tell("small load", model_load(1000));
+    tell("tiny load", model_load(5));
+    berth_tag_push(BERTH_TAG_KV);
+    tell("small pushed load", model_load(1000));
+    tell("tiny pushed load", model_load(5));
+    berth_tag_pop();
+    tell("small popped load", model_load(1000));
+}
+
 int main(void)
 {
     pthread_t thread;
@@ -70,7 +84,7 @@ int main(void)
     }
     tell("direct", malloc(SIZE));
     tell("wrapper", buffer_new(SIZE));
-    tell("small load", model_load(1000));
+    load_small();
     berth_tag_push(BERTH_TAG_KV);
     tell("pushed load", model_load(SIZE));
     berth_tag_push(BERTH_TAG_UNTAGGED);

@@ -53,7 +53,12 @@ CASES = [
     ("small blocks by their innermost frame",
      'site s {\n  path = "libsite_buffer.so"\n  tag = weight\n  max-size = 4K\n}\n'
      "rule small {\n  tag = weight\n  max-size = 4K\n  place = { far, dram }\n}\n",
-     {**NEITHER, "small load": "weight far small"}),
+     {**NEITHER, "small load": "weight far small", "tiny load": "weight far small"}),
+    ("small blocks of a tagged thread, by a call that none was placed of before",
+     site("w", "no_such_module", "weight").replace("64K", "1")
+     + "rule small {\n  tag = kv\n  max-size = 4K\n  place = { far, dram }\n}\n",
+     {**NEITHER, "small load": "not described", "small pushed load": "kv far small",
+      "tiny pushed load": "kv far small", "small popped load": "not described"}),
     ("small blocks of other modules, and paths of more frames, are not looked at",
      'site s {\n  path = "site_program"\n  tag = weight\n  max-size = 4K\n}\n'
      + 'site t {\n  path = "** > *!model_load"\n  tag = weight\n  max-size = 4K\n}\n'
