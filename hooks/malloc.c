@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The exported malloc family: what the C library documents, answer for answer. What is called most,
- * malloc() and free(), begins in malloc_entry.c or its assembly.
+ * malloc(), calloc(), realloc() and free(), begins in malloc_entry.c or its assembly.
  */
 #include "hooks/malloc_path.h"
 
@@ -163,34 +163,28 @@ void berth__malloc_drop(void *p)
 static __attribute__((noinline)) void *look_closely(size_t size, const void *return_address)
 {
     if (berth__glance_is_plain(size, return_address))
-        return berth_je_malloc(size);
+        return berth_je_malloc(size > BERTH_BLOCK_MIN ? size : BERTH_BLOCK_MIN);
     return berth__malloc_place(size, 1, false, return_address);
 }
 
 /* Every call in here is its last, so that it has no frame. */
 __attribute__((noinline)) void *berth__malloc_look(size_t size, const void *return_address)
 {
-    uint64_t word = berth__glance_peek(return_address);
+    uint64_t word;
 
-    if (BERTH_UNLIKELY(size <= BERTH_TINY_MAX))
+    if (size <= BERTH_TINY_MAX && berth__malloc_is_below(size))
+        return berth_je_malloc(BERTH_BLOCK_MIN);
+    if (BERTH_UNLIKELY(size == 0))
         return berth__malloc_place(size, 1, false, return_address);
+    word = berth__glance_peek(return_address);
     if (BERTH_UNLIKELY(word == 0))
         return look_closely(size, return_address);
     if (BERTH_LIKELY(berth__glance_allows(word, size)))
-        return berth_je_malloc(size);
+        return berth_je_malloc(size > BERTH_BLOCK_MIN ? size : BERTH_BLOCK_MIN);
     return berth__malloc_place(size, 1, false, return_address);
 }
 
-/* calloc() of a size that is not plain; the product does not overflow. */
-static __attribute__((noinline)) void *look_zeroed(size_t count, size_t size,
-                                                   const void *return_address)
-{
-    if (berth__malloc_is_plain_at(count * size, return_address))
-        return berth_je_calloc(count, size);
-    return berth__malloc_place(count * size, 1, true, return_address);
-}
-
-BERTH_EXPORT void *calloc(size_t count, size_t size)
+void *berth__malloc_look_zeroed(size_t count, size_t size, const void *return_address)
 {
     size_t total;
 
@@ -198,26 +192,28 @@ BERTH_EXPORT void *calloc(size_t count, size_t size)
         errno = ENOMEM;
         return NULL;
     }
-    if (berth__malloc_is_plain(total))
-        return berth_je_calloc(count, size);
-    return look_zeroed(count, size, __builtin_return_address(0));
+    if (total <= BERTH_TINY_MAX && berth__malloc_is_below(total))
+        return berth_je_calloc(1, BERTH_BLOCK_MIN);
+    if (total != 0 && berth__glance_is_plain(total, return_address))
+        return berth_je_calloc(1, total > BERTH_BLOCK_MIN ? total : BERTH_BLOCK_MIN);
+    return berth__malloc_place(total, 1, true, return_address);
 }
 
-/* realloc() of a block in a window, or to a size that is not plain. */
-static __attribute__((noinline)) void *look_again(void *p, size_t size, const void *return_address)
+void *berth__malloc_fail_again(void)
 {
-    if (!berth__gate_owns(p) && berth__malloc_is_plain_at(size, return_address))
+    errno = ENOMEM;
+    return NULL;
+}
+
+__attribute__((noinline)) void *berth__malloc_look_again(void *p, size_t size,
+                                                         const void *return_address)
+{
+    if (!berth__gate_owns(p) &&
+        (berth__malloc_is_plain(size) || berth__malloc_is_plain_at(size, return_address)))
         return realloc_plain(p, size);
     if (!p)
         return berth__malloc_place(size, 1, false, return_address);
     return berth__malloc_replace(p, size, return_address);
-}
-
-BERTH_EXPORT void *realloc(void *p, size_t size)
-{
-    if (BERTH_LIKELY(berth__malloc_is_plain(size) && !berth__gate_owns(p)))
-        return realloc_plain(p, size);
-    return look_again(p, size, __builtin_return_address(0));
 }
 
 BERTH_EXPORT void *reallocarray(void *p, size_t count, size_t size)
@@ -230,7 +226,7 @@ BERTH_EXPORT void *reallocarray(void *p, size_t count, size_t size)
     }
     if (BERTH_LIKELY(berth__malloc_is_plain(total) && !berth__gate_owns(p)))
         return realloc_plain(p, total);
-    return look_again(p, total, __builtin_return_address(0));
+    return berth__malloc_look_again(p, total, __builtin_return_address(0));
 }
 
 /* As the C library rounds: up to a power of two; 0 for one that no address can have. */
@@ -310,8 +306,6 @@ BERTH_EXPORT size_t malloc_usable_size(void *p)
  * The C library's own names, which it exports: for programs that wrap malloc() and call the
  * original by these. Such a block may come to our free(), and ours to theirs.
  */
-extern void *__libc_calloc(size_t count, size_t size) BERTH_MALLOC_ALIAS(calloc);
-extern void *__libc_realloc(void *p, size_t size) BERTH_MALLOC_ALIAS(realloc);
 extern void *__libc_memalign(size_t alignment, size_t size) BERTH_MALLOC_ALIAS(memalign);
 extern void *__libc_valloc(size_t size) BERTH_MALLOC_ALIAS(valloc);
 extern void *__libc_pvalloc(size_t size) BERTH_MALLOC_ALIAS(pvalloc);

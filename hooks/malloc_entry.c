@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the calls that programs make most enter the malloc family: malloc(), operator new, and
- * free() under each of its names. malloc_entry_x86_64.S is the same in assembly; this is what any
- * other machine has.
+ * Where the calls that programs make most enter the malloc family: malloc(), calloc(), realloc(),
+ * operator new, and free() under each of its names. malloc_entry_x86_64.S is the same in assembly;
+ * this is what any other machine has.
  *
  * Sizes given to delete and to free_sized() are not trusted: the C library never looked at them,
  * and programs get them wrong.
@@ -20,12 +20,33 @@ BERTH_EXPORT void *malloc(size_t size)
     return berth__malloc_look(size, __builtin_return_address(0));
 }
 
+BERTH_EXPORT void *calloc(size_t count, size_t size)
+{
+    size_t total;
+
+    if (BERTH_LIKELY(!__builtin_mul_overflow(count, size, &total) && berth__malloc_is_plain(total)))
+        return berth_je_calloc(count, size);
+    return berth__malloc_look_zeroed(count, size, __builtin_return_address(0));
+}
+
+BERTH_EXPORT void *realloc(void *p, size_t size)
+{
+    void *to;
+
+    if (BERTH_UNLIKELY(!berth__malloc_is_plain(size) || berth__gate_owns(p)))
+        return berth__malloc_look_again(p, size, __builtin_return_address(0));
+    to = berth_je_realloc(p, size);
+    return BERTH_LIKELY(to != NULL) ? to : berth__malloc_fail_again();
+}
+
 BERTH_EXPORT void free(void *p)
 {
     berth__malloc_free(p);
 }
 
 extern void *__libc_malloc(size_t size) BERTH_MALLOC_ALIAS(malloc);
+extern void *__libc_calloc(size_t count, size_t size) BERTH_MALLOC_ALIAS(calloc);
+extern void *__libc_realloc(void *p, size_t size) BERTH_MALLOC_ALIAS(realloc);
 extern void __libc_free(void *p) BERTH_MALLOC_ALIAS(free);
 
 #define NEW(name, look, fail)                                                                      \

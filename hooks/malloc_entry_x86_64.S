@@ -21,28 +21,28 @@
     .hidden berth__plain
     .hidden berth__glances
     .hidden berth_je_malloc
+    .hidden berth_je_calloc
+    .hidden berth_je_realloc
     .hidden berth_je_free
 
 /*
- * Jumps to `pass` where no rule can match a block of %rdi bytes, and falls through otherwise; the
- * return address is on top of the stack. Of the caller's registers none is touched but those that
- * a call may change.
+ * Jumps to `pass` where no rule can match a block of %rax + TINY_MAX + 1 bytes, and falls through
+ * otherwise; the return address is on top of the stack. %rdi and %rsi are left alone.
  *
  * The second half is berth__glance_peek() and berth__glance_allows() of an address from which no
  * small block matches. Nothing is lost where an entry is replaced meanwhile: it is one word.
  */
     .macro pass_plain pass
-    leaq -(TINY_MAX + 1)(%rdi), %rax
     cmpq PLAIN_COUNT, %rax
     jb \pass
     cmpq $(GLANCE_SURE - TINY_MAX), %rax
     jae 1f
-    movq (%rsp), %rsi
-    movl %esi, %edx
+    movq (%rsp), %r8
+    movl %r8d, %edx
     andl $GLANCE_ADDRESS_MASK, %edx
     leaq berth__glances(%rip), %rcx
-    xorq PLAIN_GLANCE_KEY, %rsi
-    cmpq %rsi, (%rcx, %rdx, GLANCE_ADDRESS_SCALE)
+    xorq PLAIN_GLANCE_KEY, %r8
+    cmpq %r8, (%rcx, %rdx, GLANCE_ADDRESS_SCALE)
     jne 1f
     movq berth__thread@gottpoff(%rip), %rdx
     cmpl $0, %fs:THREAD_TAG_DEPTH(%rdx)
@@ -66,6 +66,7 @@
     .p2align 4
 \name:
     .cfi_startproc
+    leaq -(TINY_MAX + 1)(%rdi), %rax
     pass_plain 2f
     movq (%rsp), %rsi
     jmp \look
@@ -90,12 +91,61 @@
 malloc:
 __libc_malloc:
     .cfi_startproc
+    leaq -(TINY_MAX + 1)(%rdi), %rax
     pass_plain berth_je_malloc
     movq (%rsp), %rsi
     jmp berth__malloc_look
     .cfi_endproc
     .size malloc, .-malloc
     .size __libc_malloc, .-__libc_malloc
+
+    export calloc
+    export __libc_calloc
+    .hidden berth__malloc_look_zeroed
+    .p2align 4
+calloc:
+__libc_calloc:
+    .cfi_startproc
+    movq %rdi, %rax
+    mulq %rsi
+    jo 2f
+    subq $(TINY_MAX + 1), %rax
+    pass_plain berth_je_calloc
+2:  movq (%rsp), %rdx
+    jmp berth__malloc_look_zeroed
+    .cfi_endproc
+    .size calloc, .-calloc
+    .size __libc_calloc, .-__libc_calloc
+
+/* Of the window as in free() below. Sizes of 0 are not plain: a NULL is jemalloc's failure. */
+    export realloc
+    export __libc_realloc
+    .hidden berth__malloc_look_again
+    .hidden berth__malloc_fail_again
+    .p2align 4
+realloc:
+__libc_realloc:
+    .cfi_startproc
+    movq %rdi, %rax
+    subq PLAIN_WINDOW_BASE, %rax
+    cmpq PLAIN_WINDOW_SIZE, %rax
+    jb 2f
+    leaq -(TINY_MAX + 1)(%rsi), %rax
+    pass_plain 3f
+2:  movq (%rsp), %rdx
+    jmp berth__malloc_look_again
+3:  pushq %rsi
+    .cfi_adjust_cfa_offset 8
+    call berth_je_realloc
+    popq %rsi
+    .cfi_adjust_cfa_offset -8
+    testq %rax, %rax
+    jz 4f
+    ret
+4:  jmp berth__malloc_fail_again
+    .cfi_endproc
+    .size realloc, .-realloc
+    .size __libc_realloc, .-__libc_realloc
 
     new_entry _Znwm, berth__malloc_look_new, berth__malloc_fail_new
     new_entry _Znam, berth__malloc_look_new_array, berth__malloc_fail_new_array

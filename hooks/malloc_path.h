@@ -49,6 +49,13 @@ static inline bool berth__malloc_is_plain_at(size_t size, const void *return_add
 
 /* malloc() of a size that is not plain. */
 void *berth__malloc_look(size_t size, const void *return_address);
+/* calloc() of a product that is not plain, or that overflows. */
+void *berth__malloc_look_zeroed(size_t count, size_t size, const void *return_address);
+/* realloc() of a block in a window, or to a size that is not plain. */
+void *berth__malloc_look_again(void *p, size_t size, const void *return_address);
+/* Where jemalloc's realloc had no memory, which forgets errno for sizes beyond its largest class.
+ */
+void *berth__malloc_fail_again(void);
 /* operator new, and new[], of a size that is not plain; and where jemalloc had no memory. */
 void *berth__malloc_look_new(size_t size, const void *return_address);
 void *berth__malloc_look_new_array(size_t size, const void *return_address);
