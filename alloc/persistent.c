@@ -8,13 +8,15 @@
 const struct berth_persistent_calls *berth__persistent_calls;
 
 /* Memory that is allocated meanwhile is Berth's own, and errno stays the program's. */
-#define CALL(verb, ...)                                                                            \
+#define CALL(is_valid, verb, ...)                                                                  \
     const struct berth_persistent_calls *calls = berth__persistent_calls;                          \
     int saved_errno = errno;                                                                       \
     int r;                                                                                         \
                                                                                                    \
     if (!calls)                                                                                    \
         return -ENOSYS;                                                                            \
+    if (!(is_valid))                                                                               \
+        return -EINVAL;                                                                            \
     berth__thread.inside++;                                                                        \
     r = calls->verb(__VA_ARGS__);                                                                  \
     berth__thread.inside--;                                                                        \
@@ -23,30 +25,30 @@ const struct berth_persistent_calls *berth__persistent_calls;
 
 int berth__persistent_open(const char *name, size_t size, void **ret_p, unsigned *ret_state)
 {
-    CALL(open, name, size, ret_p, ret_state);
+    CALL(name && ret_p && ret_state, open, name, size, ret_p, ret_state);
 }
 
 int berth__persistent_replace(const char *name, size_t size, void **ret_p)
 {
-    CALL(replace, name, size, ret_p);
+    CALL(name && ret_p, replace, name, size, ret_p);
 }
 
 int berth__persistent_find(const char *name, void **ret_p, size_t *ret_size)
 {
-    CALL(find, name, ret_p, ret_size);
+    CALL(name && ret_p && ret_size, find, name, ret_p, ret_size);
 }
 
 int berth__persistent_commit(void *p)
 {
-    CALL(commit, p);
+    CALL(p, commit, p);
 }
 
 int berth__persistent_detach(void *p)
 {
-    CALL(detach, p);
+    CALL(p, detach, p);
 }
 
 int berth__persistent_remove(const char *name)
 {
-    CALL(remove, name);
+    CALL(name, remove, name);
 }
