@@ -137,16 +137,17 @@ static bool is_being_filled(const struct berth_persist_store *store, const char 
 }
 
 /* The medium still reaches as far as the blocks do, or the program would meet a SIGBUS. */
-static int check_reach(struct berth_persist_store *store, const struct berth_persist_entry *entry)
+static int check_reach(struct berth_persist_store *store, const char *name,
+                       const struct berth_persist_extent *extents, size_t count)
 {
     int r = berth__persist_place_measure(&store->place);
 
-    for (size_t i = 0; r == 0 && i < entry->extent_count; i++)
-        if (entry->extents[i].offset + entry->extents[i].size > store->place.size)
+    for (size_t i = 0; r == 0 && i < count; i++)
+        if (extents[i].offset + extents[i].size > store->place.size)
             r = -EINVAL;
     if (r == -EINVAL)
         snprintf(store->why, sizeof(store->why),
-                 "the block '%s' lies beyond the end, which was cut off", entry->name);
+                 "the block '%s' lies beyond the end, which was cut off", name);
     return r;
 }
 
@@ -168,7 +169,7 @@ int berth__persist_store_find(struct berth_persist_store *store, const char *nam
         return r;
     entry = berth__persist_directory_find(&store->directory, name);
     if (entry) {
-        r = check_reach(store, entry);
+        r = check_reach(store, entry->name, entry->extents, entry->extent_count);
         return r < 0 ? r : find_in_directory(store, entry, verify, ret_block);
     }
     return is_being_filled(store, name) ? -EBUSY : -ENOENT;
@@ -345,8 +346,9 @@ int berth__persist_store_commit(struct berth_persist_store *store,
 
     if (block->committed)
         return 0;
-    if (store->failed)
-        return -EIO;
+    r = store->failed ? -EIO : check_reach(store, block->name, block->extents, block->extent_count);
+    if (r < 0)
+        return r;
     /* From here on the contents are what will be summed. */
     if (mprotect(block->p, block->held, PROT_READ) < 0)
         return -errno;

@@ -98,7 +98,8 @@ static int read_entry(struct reader *reader, const struct berth_persist_super *s
         return refuse("its directory ends in the middle of a record");
     memcpy(&record, head, sizeof(record));
     extents_size = (size_t)record.extent_count * sizeof(entry->extents[0]);
-    if (record.name_length == 0 || record.name_length > BERTH_PERSIST_NAME_MAX ||
+    if (record.size > INT64_MAX || record.name_length == 0 ||
+        record.name_length > BERTH_PERSIST_NAME_MAX ||
         !(name = take(reader, berth__persist_name_bytes(record.name_length))) ||
         strnlen(name, record.name_length + 1) != record.name_length ||
         !(extents = take(reader, extents_size)))

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -25,6 +26,18 @@ bool berth__persist_name_is_valid(const char *name)
     return true;
 }
 
+/* Whoever reads a mapped page that the file does not have any more ends by a SIGBUS. */
+static int check_head(struct berth_persist_store *store)
+{
+    int r = berth__persist_place_measure(&store->place);
+
+    if (r < 0 || store->place.size >= store->super.data_offset)
+        return r;
+    snprintf(store->why, sizeof(store->why), "%s was cut off while it was in use",
+             store->place.path);
+    return -EINVAL;
+}
+
 int berth__persist_store_refresh(struct berth_persist_store *store)
 {
     struct berth_persist_directory fresh = {0};
@@ -32,13 +45,13 @@ int berth__persist_store_refresh(struct berth_persist_store *store)
     int r;
 
     for (int i = 0; i < READS_MAX; i++) {
+        r = check_head(store);
+        if (r < 0)
+            return r;
         r = berth__persist_commit_read(&store->super, store->head + BERTH_PERSIST_PAGE, &generation,
                                        store->why, sizeof(store->why));
         if (r == 0 && generation == store->directory.generation)
             return 0;
-        r = berth__persist_place_measure(&store->place);
-        if (r < 0)
-            return r;
         limit = store->place.size & ~(store->super.granule - 1);
         r = berth__persist_directory_read(store->head, &store->super, limit, &fresh, store->why,
                                           sizeof(store->why));
@@ -163,8 +176,10 @@ int berth__persist_store_commit_directory(struct berth_persist_store *store,
                                           struct berth_persist_entry *add)
 {
     bool unknown = false;
-    int r;
+    int r = check_head(store);
 
+    if (r < 0)
+        return r;
     if (mprotect(store->head, store->head_size, PROT_READ | PROT_WRITE) < 0)
         return -errno;
     r = berth__persist_directory_commit(&store->directory, store->head, &store->super, store->media,

@@ -135,6 +135,49 @@ static void a_file_that_is_cut_while_it_is_open_is_told_at_the_next_find(void **
     berth__persist_store_close(store);
 }
 
+/* Nothing of what was cut is touched, which would be the end of the program. */
+static void a_file_that_is_cut_under_a_block_is_told_at_its_commit(void **state)
+{
+    const uint64_t left[] = {super.data_offset, 4 * KIB, 0};
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct berth_persist_block *block = NULL, *other = NULL;
+        struct berth_persist_store *store;
+
+        fixture_write(fixture_path, image, image_size);
+        store = fixture_open(false, 0);
+        assert_int_equal(berth__persist_store_create(store, "new", KIB, false, &block), 0);
+        assert_int_equal(truncate(fixture_path, (off_t)left[i]), 0);
+        assert_int_equal(berth__persist_store_commit(store, block), -EINVAL);
+        assert_non_null(strstr(berth__persist_store_why(store), "cut off"));
+        assert_int_equal(berth__persist_store_find(store, "second", false, &other), -EINVAL);
+        assert_non_null(strstr(berth__persist_store_why(store), "cut off"));
+        assert_int_equal(berth__persist_store_remove(store, "first"),
+                         left[i] < super.data_offset ? -EINVAL : 0);
+        berth__persist_store_close(store);
+    }
+}
+
+/* Each number is right by itself: the size is one that no extents could have. */
+static void a_block_of_all_addresses_is_refused(void **state)
+{
+    uint64_t place;
+    const struct berth_persist_head *head = head_in_force(&place);
+    struct berth_persist_record record = {.size = UINT64_MAX, .generation = 1, .name_length = 1};
+    struct berth_persist_head forged;
+    char body[sizeof(record) + 8] = "";
+
+    (void)state;
+    fixture_write(fixture_path, image, image_size);
+    memcpy(body, &record, sizeof(record));
+    body[sizeof(record)] = 'x';
+    berth__persist_head_make(&forged, &super, head->generation, 1, body, sizeof(body));
+    patch(place, &forged, sizeof(forged));
+    patch(place + sizeof(forged), body, sizeof(body));
+    expect_refused("a record that cannot be");
+}
+
 static void a_renamed_file_stays_usable_and_its_name_is_free(void **state)
 {
     struct berth_persist_store *store;
@@ -251,6 +294,8 @@ int main(void)
         TEST(zeroed_pages_are_not_taken_for_a_blank_medium),
         TEST(a_file_that_was_cut_is_refused),
         TEST(a_file_that_is_cut_while_it_is_open_is_told_at_the_next_find),
+        TEST(a_file_that_is_cut_under_a_block_is_told_at_its_commit),
+        TEST(a_block_of_all_addresses_is_refused),
         TEST(a_renamed_file_stays_usable_and_its_name_is_free),
         TEST(other_versions_are_named),
         TEST(a_forged_superblock_is_refused),
