@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* Programs expect low descriptor numbers for their own files. */
@@ -331,6 +332,15 @@ static int write_zeros(int fd, uint64_t offset, uint64_t size)
     return 0;
 }
 
+/* What cannot succeed must not fill the filesystem, or memory, of everybody else meanwhile. */
+static bool has_space(int fd, uint64_t size)
+{
+    struct statvfs fs;
+
+    /* One that tells no size has no limit of its own. */
+    return fstatvfs(fd, &fs) < 0 || fs.f_blocks == 0 || size / fs.f_frsize <= fs.f_bfree;
+}
+
 static int allocate(int fd, uint64_t offset, uint64_t size)
 {
     while (size > 0) {
@@ -351,7 +361,7 @@ static int allocate(int fd, uint64_t offset, uint64_t size)
 int berth__persist_place_provide(struct berth_persist_place *place, uint64_t offset, uint64_t size,
                                  bool *ret_zero)
 {
-    uint64_t before = place->size;
+    uint64_t before = place->size, added = size;
     bool punched = true;
     int r;
 
@@ -367,7 +377,9 @@ int berth__persist_place_provide(struct berth_persist_place *place, uint64_t off
     if (!punched && errno != EOPNOTSUPP)
         return -errno;
     *ret_zero = punched;
-    r = allocate(place->fd, offset, size);
+    if (!punched)
+        added = offset + size > before ? offset + size - before : 0;
+    r = has_space(place->fd, added) ? allocate(place->fd, offset, size) : -ENOSPC;
     if (r < 0) {
         berth__persist_place_punch(place, offset, size);
         if (offset + size > before)

@@ -217,6 +217,35 @@ static void names_that_cannot_be_are_refused(void **state)
     berth__persist_store_close(store);
 }
 
+/* How often space was asked for: the linker puts this in the place of the C library's. */
+static unsigned allocations;
+
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t size);
+int __real_fallocate64(int fd, int mode, off_t offset, off_t size);
+
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t size)
+{
+    allocations += mode == 0;
+    return __real_fallocate64(fd, mode, offset, size);
+}
+
+/* Others would find the filesystem full until it is seen that the request is too large. */
+static void what_is_larger_than_the_filesystem_takes_nothing_of_it(void **state)
+{
+    struct berth_persist_store *store = fixture_open(true, 0);
+    struct berth_persist_block *block = NULL;
+
+    (void)state;
+    fixture_put(store, "a", MIB, 1);
+    assert_true(allocations > 0);
+    allocations = 0;
+    assert_int_equal(berth__persist_store_create(store, "b", (uint64_t)1 << 60, false, &block),
+                     -ENOSPC);
+    assert_int_equal(allocations, 0);
+    fixture_expect(store, "a", MIB, 1);
+    berth__persist_store_close(store);
+}
+
 static void a_full_filesystem_is_told_when_a_block_is_created(void **state)
 {
     char path[80], directory[] = "/tmp/berth-persist-full-XXXXXX";
@@ -484,6 +513,7 @@ int main(void)
         TEST(a_capacity_is_kept_and_filled_to_the_last_granule),
         TEST(a_directory_that_is_full_says_so_and_keeps_all),
         TEST(names_that_cannot_be_are_refused),
+        TEST(what_is_larger_than_the_filesystem_takes_nothing_of_it),
         TEST(a_full_filesystem_is_told_when_a_block_is_created),
         TEST(processes_share_what_is_there),
         TEST(a_lock_outlives_the_programs_descriptors_and_not_the_process),
