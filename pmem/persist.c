@@ -20,6 +20,9 @@
  */
 #define NOTE_RESERVED ((uint64_t)1 << 16)
 
+/* How often a block that others make and remove meanwhile is looked for. */
+#define OPENS_MAX 8
+
 static berth_tier_id note_tier(uint64_t note)
 {
     return (berth_tier_id)(note & 0xff);
@@ -155,6 +158,25 @@ static int create(const struct target *target, size_t size, bool replace, void *
     return result;
 }
 
+/*
+ * Another process may commit a block of the name between our look and our attempt to make one, and
+ * one more may remove it again: we look anew, but not for ever. Exactly one of block and *ret_p.
+ */
+static int find_or_create(const struct target *target, size_t size,
+                          struct berth_persist_block **ret_block, void **ret_p)
+{
+    for (int i = 0; i < OPENS_MAX; i++) {
+        int r = find(target, ret_block);
+
+        if (r != -ENOENT)
+            return r;
+        r = create(target, size, false, ret_p);
+        if (r != -EEXIST)
+            return r;
+    }
+    return -EBUSY;
+}
+
 static int persist_open(const char *name, size_t size, void **ret_p, unsigned *ret_state)
 {
     struct berth_persist_block *block = NULL;
@@ -166,15 +188,13 @@ static int persist_open(const char *name, size_t size, void **ret_p, unsigned *r
     target = find_target(name);
     if (!berth__persist_name_is_valid(target.name))
         return -EINVAL;
-    r = find(&target, &block);
-    if (r == -ENOENT) {
-        r = create(&target, size, false, ret_p);
-        if (r == 0)
-            *ret_state = BERTH_PERSIST_CREATED;
-        return r;
-    }
+    r = find_or_create(&target, size, &block, ret_p);
     if (r < 0)
         return r;
+    if (!block) {
+        *ret_state = BERTH_PERSIST_CREATED;
+        return 0;
+    }
     if (block->size != size) {
         berth__persist_named_lock();
         detach(block);
@@ -253,7 +273,9 @@ static int persist_commit(void *p)
     block = block_at(p);
     if (block && block->p == p)
         r = berth__persist_store_commit(block->store, block);
-    if (r < 0 && r != -EINVAL && r != -EBUSY)
+    else
+        block = NULL;
+    if (block && r < 0 && r != -EBUSY)
         say_failed(note_tier(block->note), block->store, block->name, r);
     berth__persist_named_unlock();
     return r;

@@ -8,6 +8,7 @@
  *     persist_client rm NAME                 removes it; ENOENT: exits 2
  *     persist_client half NAME SIZE          makes it, fills it, and ends without a commit
  *     persist_client hold NAME               finds it, prints "holding", ends when stdin does
+ *     persist_client share COUNT             has blocks s0, s1, ... be there, whoever makes them
  *     persist_client contract TIER           what berth_persist(3) promises, call by call
  *     persist_client threads COUNT ROUNDS    each thread puts, gets and removes blocks of its own,
  *                                            and a common one is read; children are forked
@@ -123,6 +124,33 @@ static int half(const char *name, size_t size)
         return complain("persist found", name, -EEXIST);
     memset(p, 0x5a, size);
     return 0;
+}
+
+/* Several of these race: each block is made by one of them and found by the others. */
+static int share(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        unsigned state = 9;
+        char name[32];
+        void *p = NULL;
+        int r;
+
+        snprintf(name, sizeof(name), "s%u", i);
+        do
+            r = berth_persist(name, 4096, &p, &state);
+        while (r == -EBUSY);
+        if (r < 0)
+            return complain("persist", name, r);
+        if (state == BERTH_PERSIST_CREATED) {
+            fill(p, 4096, i);
+            r = berth_persist_commit(p);
+            if (r < 0)
+                return complain("commit", name, r);
+        }
+        CHECK(holds(p, 4096, i));
+        free(p);
+    }
+    return failures ? 1 : 0;
 }
 
 static int hold(const char *name)
@@ -241,6 +269,11 @@ static int contract(const char *tier)
     CHECK(berth_persist("huge", SIZE_MAX / 2, &q, &state) < 0 && !q);
     CHECK(berth_persist_commit(&state) == -EINVAL);
     CHECK(berth_persist_detach(NULL) == -EINVAL);
+    CHECK(berth_persist(NULL, 1, &q, &state) == -EINVAL);
+    CHECK(berth_persist("null", 1, NULL, &state) == -EINVAL);
+    CHECK(berth_persist_replace(NULL, 1, &q) == -EINVAL);
+    CHECK(berth_persist_find(NULL, &q, (size_t[]){0}) == -EINVAL);
+    CHECK(berth_persist_remove(NULL) == -EINVAL);
     for (int i = 0; i < 2 && failures == 0; i++) {
         snprintf(name, sizeof(name), "%s%scontract", i ? tier : "", i ? ":" : "");
         errno = 33;
@@ -418,6 +451,8 @@ static int run(int argc, char **argv)
     }
     if (strcmp(verb, "half") == 0 && argc == 4)
         return half(argv[2], parse_size(argv[3]));
+    if (strcmp(verb, "share") == 0 && argc == 3)
+        return share((unsigned)strtoul(argv[2], NULL, 0));
     if (strcmp(verb, "hold") == 0 && argc == 3)
         return hold(argv[2]);
     if (strcmp(verb, "contract") == 0 && argc == 3)

@@ -92,6 +92,14 @@ class Persist(unittest.TestCase):
         self.assertIn("No such device", done.stderr)
         subprocess.run([client, "absent"], check=True)
 
+    @unittest.skipIf(place is not None, "one place will do, and a device has few pieces")
+    def test_processes_that_want_the_same_block_get_it(self):
+        racers = [subprocess.Popen([berth, "run", "--policy", self.policy, "--", client, "share",
+                                    "300"], stderr=subprocess.PIPE, text=True) for _ in range(3)]
+        for racer in racers:
+            said = racer.communicate(timeout=120)[1]
+            self.assertEqual((racer.returncode, said), (0, ""))
+
     def test_another_process_may_read_and_not_remove(self):
         self.run_client("put", "model", MIB, 1)
         holder = subprocess.Popen([berth, "run", "--policy", self.policy, "--", client, "hold",
