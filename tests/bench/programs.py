@@ -51,14 +51,27 @@ select sum(a), count(distinct b) from t;
 PYTHON = """
 import json
 for _ in range({loops}):
-    data = [{{"k%d" % i: list(range(i % 50)), "s": "x" * (i % 300)}} for i in range(6000)]
+    data = [{{"k%d" % i: list(range(i % 50)), "s": "x" * (i % 300)}} for i in range({items})]
     assert json.loads(json.dumps(data)) == data
     d = {{}}
-    for i in range(40000):
+    for i in range({items} * 7):
         d[str(i)] = (i, str(i * 7))
     del d
 """
 
+
+def python_program(n):
+    """`n` fifths of a loop: callgrind is slow."""
+    return PYTHON.format(loops=max(1, n // 5), items=1200 * min(n, 5))
+
+
+# What callgrind sees, and what is timed.
+SMALL_CPP = """
+#include <map>
+#include <string>
+#include <vector>
+int main() { std::map<std::string, std::vector<int>> m; m["x"].push_back(1); return m.size() - 1; }
+"""
 
 CPP = """
 #include <algorithm>
@@ -99,13 +112,16 @@ def compiler(folder):
     gxx = il.shutil.which("g++")
     if not gxx:
         return {}
-    with open(folder + "/program.cpp", "w", encoding="utf-8") as source:
-        source.write(CPP)
-    subprocess.run([gxx, "-E", folder + "/program.cpp", "-o", folder + "/program.ii"], check=True)
+    for name, text in (("1", SMALL_CPP), ("2", CPP)):
+        with open(f"{folder}/{name}.cpp", "w", encoding="utf-8") as source:
+            source.write(text)
+        subprocess.run([gxx, "-E", f"{folder}/{name}.cpp", "-o", f"{folder}/{name}.ii"],
+                       check=True)
     proper = subprocess.run([gxx, "-print-prog-name=cc1plus"], check=True, stdout=subprocess.PIPE,
                             text=True).stdout.strip()
     return {"g++ -O1": Program(lambda n: [proper, "-quiet", "-O1", "-fpreprocessed",
-                                          folder + "/program.ii", "-o", "/dev/null"])}
+                                          f"{folder}/{n}.ii", "-o", "/dev/null"],
+                               timed=2)}
 
 
 def history(folder):
@@ -133,12 +149,12 @@ def programs(churn, handover, folder):
         "handover 1": Program(lambda n: [handover, "1", str(n * 10)], timed=100, without_start=True),
         "handover 2": Program(lambda n: [handover, "2", str(n * 10)], timed=100, without_start=True),
         "python3 PYTHONMALLOC=malloc": Program(
-            lambda n: [sys.executable, "-c", PYTHON.format(loops=n)], timed=5),
+            lambda n: [sys.executable, "-c", python_program(n)], timed=15, without_start=True),
     }
     sqlite = il.shutil.which("sqlite3")
     if sqlite:
         result["sqlite3 :memory:"] = Program(
-            lambda n: [sqlite, ":memory:"], lambda n: SQL.format(rows=n * 20000).encode(), timed=5)
+            lambda n: [sqlite, ":memory:"], lambda n: SQL.format(rows=n * 4000).encode(), timed=25)
     return {**result, **compiler(folder), **history(folder)}
 
 
