@@ -70,7 +70,9 @@ static uint64_t read_fixed(struct reader *r, size_t size)
     return value;
 }
 
-static uint64_t read_unsigned(struct reader *r)
+/* Seven bits a byte, the lowest first; `ret_end` is how many bits there were, `ret_last` the last.
+ */
+static uint64_t read_pieces(struct reader *r, unsigned *ret_end, uint8_t *ret_last)
 {
     uint64_t value = 0;
     unsigned shift = 0;
@@ -82,23 +84,27 @@ static uint64_t read_unsigned(struct reader *r)
             value |= (uint64_t)(byte & 0x7f) << shift;
         shift += 7;
     } while (r->at && (byte & 0x80));
+    *ret_end = shift;
+    *ret_last = byte;
     return value;
+}
+
+static uint64_t read_unsigned(struct reader *r)
+{
+    unsigned end;
+    uint8_t last;
+
+    return read_pieces(r, &end, &last);
 }
 
 static int64_t read_signed(struct reader *r)
 {
-    uint64_t value = 0;
-    unsigned shift = 0;
-    uint8_t byte;
+    unsigned end;
+    uint8_t last;
+    uint64_t value = read_pieces(r, &end, &last);
 
-    do {
-        byte = (uint8_t)read_fixed(r, 1);
-        if (shift < 64)
-            value |= (uint64_t)(byte & 0x7f) << shift;
-        shift += 7;
-    } while (r->at && (byte & 0x80));
-    if (shift < 64 && (byte & 0x40))
-        value |= ~(uint64_t)0 << shift;
+    if (end < 64 && (last & 0x40))
+        value |= ~(uint64_t)0 << end;
     return (int64_t)value;
 }
 
