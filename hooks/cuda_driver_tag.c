@@ -212,19 +212,11 @@ int berth__cuda_detail(const void *p, struct berth_block_detail *ret)
 
 int berth__cuda_describe(const void *p, struct berth_block_info *ret)
 {
-    static __thread char rule_name[BERTH_NAME_MAX];
     struct berth_block_detail detail;
     int r = berth__cuda_detail(p, &detail);
 
     if (r < 0)
         return r;
-    ret->base = (const void *)detail.base;
-    ret->requested = detail.requested;
-    ret->held = detail.held;
-    ret->tag = detail.tag;
-    ret->tier = berth__tier(detail.tier)->name;
-    ret->rule = detail.rule == BERTH_RULE_NONE
-                    ? ""
-                    : berth__table_rule_name(detail.version, detail.rule, rule_name);
+    berth__table_describe(&detail, ret);
     return 0;
 }

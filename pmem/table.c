@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/table.h"
 
+#include "alloc/describe.h"
 #include "alloc/log.h"
 #include "alloc/options.h"
+#include "alloc/tier_ops.h"
 #include "pmem/gate.h"
 #include "pmem/table_epoch.h"
 #include "pmem/table_load.h"
@@ -247,6 +249,20 @@ const char *berth__table_rule_name(uint64_t version, uint32_t rule, char buffer[
         strcpy(buffer, berth__table_string(&table->view, table->view.rules[rule].name));
     berth__epoch_leave(token);
     return buffer;
+}
+
+void berth__table_describe(const struct berth_block_detail *detail, struct berth_block_info *ret)
+{
+    static __thread char rule_name[BERTH_NAME_MAX];
+
+    ret->base = (const void *)detail->base;
+    ret->requested = detail->requested;
+    ret->held = detail->held;
+    ret->tag = detail->tag;
+    ret->tier = berth__tier(detail->tier)->name;
+    ret->rule = detail->rule == BERTH_RULE_NONE
+                    ? ""
+                    : berth__table_rule_name(detail->version, detail->rule, rule_name);
 }
 
 const char *berth__table_missing_why(uint64_t version, uint32_t tier,

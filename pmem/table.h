@@ -14,6 +14,8 @@
 
 #include <stdbool.h>
 
+struct berth_block_detail;
+
 #define BERTH_RULE_NONE UINT32_MAX
 
 /* Room for any reason. */
@@ -124,6 +126,12 @@ uint64_t berth__table_version(void);
 
 /* The name of a rule for people and for berth_describe(); "" if that version is gone. */
 const char *berth__table_rule_name(uint64_t version, uint32_t rule, char buffer[BERTH_NAME_MAX]);
+
+/*
+ * What berth_describe() tells of a block that was found. The strings are good until the calling
+ * thread asks again, and the tier's for ever.
+ */
+void berth__table_describe(const struct berth_block_detail *detail, struct berth_block_info *ret);
 
 /*
  * Sets the thresholds of berth__gate from the options and the table in force; without a table,
