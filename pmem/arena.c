@@ -36,6 +36,9 @@
 /* jemalloc's decay, and that of a tier whose section in the policy tells none. */
 #define DECAY_USUAL_MS 10000
 
+/* The longest that jemalloc takes, 584 years; it would keep to its own for a longer one. */
+#define DECAY_MAX_MS ((int64_t)(UINT64_MAX / 1000000000) * 1000)
+
 /* After this many frees a tier that had nothing to give back is asked again. */
 #define FREES_BETWEEN_RECLAIMS 64
 
@@ -186,6 +189,8 @@ void berth__arena_register(void)
 
 void berth__arena_set_decay(berth_home_id home, int64_t decay_ms)
 {
+    if (decay_ms > DECAY_MAX_MS)
+        decay_ms = BERTH_DECAY_NEVER;
     atomic_store(&homes[home].decay_ms, decay_ms == BERTH_DECAY_DEFAULT ? 0 : decay_ms + 2);
 }
 

@@ -83,6 +83,15 @@ static void a_long_decay_keeps_what_is_freed(void **state)
     assert_true(reserved(tier) >= 96 * MIB);
 }
 
+static void an_endless_decay_keeps_what_is_freed(void **state)
+{
+    berth_tier_id tier = use_tier("endless", 0, INT64_MAX);
+
+    (void)state;
+    berth__host_free(get(96 * MIB));
+    assert_true(reserved(tier) >= 96 * MIB);
+}
+
 static void the_usual_decay_keeps_no_large_piece(void **state)
 {
     berth_tier_id tier = use_tier("usual", 0, 10000);
@@ -184,6 +193,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decay_never_keeps_what_is_freed),
         cmocka_unit_test(a_long_decay_keeps_what_is_freed),
+        cmocka_unit_test(an_endless_decay_keeps_what_is_freed),
         cmocka_unit_test(the_usual_decay_keeps_no_large_piece),
         cmocka_unit_test(small_pieces_serve_a_large_block),
         cmocka_unit_test(addresses_take_no_capacity),
