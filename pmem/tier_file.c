@@ -216,12 +216,18 @@ static int punch(void *address, size_t size)
     return madvise(address, size, MADV_REMOVE) < 0 ? -errno : 0;
 }
 
-static void say_descriptor_is_gone(const struct berth_tier *tier)
+/* A child whose copy is without a file (no descriptor could be had) is one of many, and quiet. */
+static void say_descriptor_is_gone(const struct berth_tier *tier,
+                                   const struct berth_tier_file *file)
 {
     static _Atomic int said;
 
-    berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
-                    "the file of tier %s was closed; the tier grows no more", tier->name);
+    if (file->fd < 0)
+        berth__log_once(&said, BERTH_LOG_INFO, BERTH_TOPIC_TIER,
+                        "tier %s has no file in this child, and grows no more", tier->name);
+    else
+        berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
+                        "the file of tier %s was closed; the tier grows no more", tier->name);
 }
 
 /* fallocate() is a cancellation point; malloc() is none, and jemalloc's locks may be held here. */
@@ -243,7 +249,7 @@ static int file_commit(struct berth_tier *tier, void *address, size_t size)
     int r;
 
     if (!berth__tier_file_has_descriptor(file)) {
-        say_descriptor_is_gone(tier);
+        say_descriptor_is_gone(tier, file);
         errno = saved_errno;
         return -EBADF;
     }

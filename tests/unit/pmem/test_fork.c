@@ -12,6 +12,7 @@
 #include "tests/unit/pmem/table_fixture.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -298,15 +299,18 @@ static void check_no_descriptor(void)
 {
     struct berth_host_request request = {.size = 5 * MIB, .alignment = 1};
     bool placed;
-    char *p, *q;
+    char *p, *q, byte;
+    int said[2];
     pid_t pid;
 
     use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
     p = get(MIB, 1);
     q = get(70 * KIB, 2);
+    CHECK(pipe2(said, O_NONBLOCK) == 0);
     use_up_descriptors();
     pid = hooked_fork();
     if (pid == 0) {
+        CHECK(dup2(said[1], 2) == 2);
         CHECK(p[0] == 1 && p[MIB - 1] == 1 && q[0] == 2 && q[70 * KIB - 1] == 2);
         memset(p, 3, MIB);
         berth__host_free(q);
@@ -315,10 +319,14 @@ static void check_no_descriptor(void)
         memset(q, 4, request.size);
         expect_untouched(p, MIB, 3);
         expect_untouched(q, request.size, 4);
+        request.size = 300 * KIB;
+        CHECK(berth__host_alloc(&request, &placed));
         _exit(0);
     }
     await(pid);
     CHECK(p[0] == 1 && p[MIB - 1] == 1 && q[0] == 2 && q[70 * KIB - 1] == 2);
+    /* A program that forks often is not told of each child. */
+    CHECK(read(said[0], &byte, 1) == -1 && errno == EAGAIN);
 }
 
 static void without_a_descriptor_left_the_copy_is_a_mapping(void **state)
