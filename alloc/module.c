@@ -28,6 +28,7 @@ struct berth_module {
     _Atomic(struct berth_module_file *) file;       /* NULL until looked for; NO_FILE: none */
     _Atomic uint64_t seen;                          /* number of the last pass that met it */
     _Atomic bool gone;
+    _Atomic uint64_t gone_at; /* how many were gone then, with this one */
 };
 
 /* The file of the module cannot be had, or names no functions. */
@@ -464,7 +465,10 @@ static void pass_mark_gone(const struct pass *pass)
     for (; m; m = m->next)
         if (atomic_load_explicit(&m->seen, memory_order_relaxed) < pass->number &&
             !atomic_exchange_explicit(&m->gone, true, memory_order_relaxed))
-            atomic_fetch_add_explicit(&registry->gone, 1, memory_order_release);
+            atomic_store_explicit(
+                &m->gone_at,
+                atomic_fetch_add_explicit(&registry->gone, 1, memory_order_release) + 1,
+                memory_order_relaxed);
     atomic_store_explicit(&registry->changes, pass->changes, memory_order_relaxed);
 }
 
@@ -568,13 +572,51 @@ bool berth__module_frame_is_gone(const struct berth_module_frame *frame)
     return frame->module && atomic_load_explicit(&frame->module->gone, memory_order_relaxed);
 }
 
-bool berth__module_address_is_gone(const void *address)
+/* The module that the address lay in when `since` modules were gone, if it has gone since. */
+static struct berth_module *module_gone_since(uintptr_t address, uint64_t since)
 {
-    const struct berth_module *m = atomic_load_explicit(&registry->modules, memory_order_acquire);
-    uintptr_t at = (uintptr_t)address - 1;
+    struct berth_module *m = atomic_load_explicit(&registry->modules, memory_order_acquire);
+    struct berth_module *first = NULL;
+    uint64_t first_at = UINT64_MAX;
 
-    for (; m; m = m->next)
-        if (at >= m->start && at < m->end && atomic_load_explicit(&m->gone, memory_order_relaxed))
-            return true;
-    return false;
+    for (; m; m = m->next) {
+        uint64_t gone_at = atomic_load_explicit(&m->gone_at, memory_order_relaxed);
+
+        if (address - 1 < m->start || address - 1 >= m->end || gone_at <= since ||
+            gone_at >= first_at || !atomic_load_explicit(&m->gone, memory_order_relaxed))
+            continue;
+        first = m;
+        first_at = gone_at;
+    }
+    return first;
+}
+
+void berth__module_note(const void *const *addresses, unsigned count)
+{
+    const struct berth_module_frame *none[BERTH_SITE_FRAMES_MAX] = {NULL};
+    struct pass pass = {.addresses = addresses, .count = count, .ret = none, .no_symbols = true};
+    int saved_errno = errno;
+
+    pass_run(&pass);
+    errno = saved_errno;
+}
+
+bool berth__module_address_is_gone(const void *address, uint64_t since)
+{
+    return module_gone_since((uintptr_t)address, since) != NULL;
+}
+
+const struct berth_module_frame *berth__module_name_gone(const void *address, uint64_t since)
+{
+    struct berth_module *m = module_gone_since((uintptr_t)address, since);
+    struct berth_module_file *file;
+    const char *symbol = NULL;
+    uint64_t start = 0;
+
+    if (!m)
+        return NULL;
+    file = module_file(m);
+    if (file)
+        symbol = berth__module_file_name(file, (uintptr_t)address - 1 - m->base, &start);
+    return keep_name(m, (uintptr_t)address, symbol, start);
 }

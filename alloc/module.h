@@ -49,7 +49,16 @@ void berth__module_refresh(void);
 /* How many modules were seen to be gone so far, and whether this frame's is one of them. */
 uint64_t berth__module_gone_count(void);
 bool berth__module_frame_is_gone(const struct berth_module_frame *frame);
-/* Whether `address` lies where a module was that is gone. */
-bool berth__module_address_is_gone(const void *address);
+/*
+ * Notes which modules these return addresses belong to, without naming anything: what was noted
+ * before a module was closed is told apart from what is loaded there later.
+ */
+void berth__module_note(const void *const *addresses, unsigned count);
+/*
+ * Whether `address` lay in a module that was there when `since` modules were gone, and is no more;
+ * and its name in that one, without the symbol where there is no file to tell it. NULL: it did not.
+ */
+bool berth__module_address_is_gone(const void *address, uint64_t since);
+const struct berth_module_frame *berth__module_name_gone(const void *address, uint64_t since);
 
 #endif

@@ -22,6 +22,7 @@ struct site {
     struct berth_site_entry entry; /* first: the trie's view */
     berth_site_id id;
     uint32_t count;
+    uint64_t born; /* how many modules were gone when it was first met */
     /* A module of the path was closed: the same addresses, met again, are another site. */
     _Atomic bool stale;
     _Atomic(const struct berth_module_frame *const *) names; /* NULL until they are asked for */
@@ -158,6 +159,9 @@ static struct site *site_new(uint64_t hash, const void *const *frames, unsigned 
         return NULL;
     site->entry.hash = hash;
     site->count = count;
+    /* Which modules these addresses mean, before another may be loaded there. */
+    berth__module_note(frames, count);
+    site->born = berth__module_gone_count();
     memcpy(site->frames, frames, count * sizeof(*frames));
     return site;
 }
@@ -194,7 +198,7 @@ static bool site_has_gone(const struct site *site)
 
     for (uint32_t i = 0; i < site->count; i++)
         if (names ? berth__module_frame_is_gone(names[i])
-                  : berth__module_address_is_gone(site->frames[i]))
+                  : berth__module_address_is_gone(site->frames[i], site->born))
             return true;
     return false;
 }
@@ -285,6 +289,19 @@ berth_site_id berth__site_intern(const void *const *frames, unsigned count)
     return id;
 }
 
+/* Where a module was closed before anybody asked for names, what is loaded there now is not it. */
+static void name_gone(const struct site *site, const struct berth_module_frame **names)
+{
+    berth__module_refresh();
+    for (uint32_t i = 0; i < site->count; i++) {
+        const struct berth_module_frame *name =
+            berth__module_name_gone(site->frames[i], site->born);
+
+        if (name)
+            names[i] = name;
+    }
+}
+
 /* The names of a site, found now if they were not; NULL when there is no memory for them. */
 static const struct berth_module_frame *const *site_names(struct site *site)
 {
@@ -297,6 +314,7 @@ static const struct berth_module_frame *const *site_names(struct site *site)
     fresh = berth__site_store_alloc(site->count * sizeof(const struct berth_module_frame *));
     if (!fresh || berth__module_name(site->frames, site->count, fresh) < 0)
         return NULL;
+    name_gone(site, fresh);
     /* Two threads may both get here: the first array stays, the other's memory is lost. */
     if (atomic_compare_exchange_strong_explicit(&site->names, &names, fresh, memory_order_acq_rel,
                                                 memory_order_acquire))
