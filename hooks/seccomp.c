@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 /* Not by syscall(), which comes here. */
 static long kernel_call(long number, const unsigned long a[5])
