@@ -35,8 +35,8 @@ int berth__module_name(const void *const *addresses, unsigned count,
                        const struct berth_module_frame **ret);
 
 /*
- * The name of the module that `address` returns to, without reading its symbols; NULL where there is
- * none, or no memory for it.
+ * The name of the module that `address` returns to, without reading its symbols; NULL where there
+ * is none, or no memory for it.
  */
 const char *berth__module_name_at(const void *address);
 

@@ -26,7 +26,7 @@ struct berth_tier_config {
     enum berth_fork_rule fork;
     uint64_t fork_copy_max; /* bytes that a fork may copy; UINT64_MAX = any */
     int64_t decay_ms;       /* how long unused pages are kept; -1 = for ever, 0 = not at all */
-    const char *nodes; /* numa: as pmem/node_set.h writes a set. NULL is the same as "" */
+    const char *nodes;      /* numa: as pmem/node_set.h writes a set. NULL is the same as "" */
     enum berth_numa_mode numa;
     enum berth_huge_pages huge_pages; /* dram, file, numa */
     enum berth_verify verify;         /* of a named file or dax tier */

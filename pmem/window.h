@@ -94,7 +94,8 @@ void berth__window_limit(uint64_t limit);
 
 /*
  * `size` bytes of ordinary memory could not be had. If addresses are limited, what was not carved
- * off is given back, once, so that they may be had now; true if it was. No tier grows any more then.
+ * off is given back, once, so that they may be had now; true if it was. No tier grows any more
+ * then.
  */
 bool berth__window_shed(size_t size);
 

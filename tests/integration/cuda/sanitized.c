@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A program that contains a sanitizer, which replaces functions of the C library's, that walks over
- * the loader's list of libraries among them, and looks for the originals before any library has been
- * initialised.
+ * the loader's list of libraries among them, and looks for the originals before any library has
+ * been initialised.
  */
 #include <stdio.h>
 #include <stdlib.h>
