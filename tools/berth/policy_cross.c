@@ -176,6 +176,10 @@ static void check_rule_places(const struct berth_policy_section *section,
                         rule->info.side == BERTH_SIDE_HOST ? "host" : "device",
                         rule->info.side == BERTH_SIDE_HOST ? "a tier of host memory"
                                                            : "a tier of kind device or shared");
+    else if (rule->info.movable && rule->sides == BERTH_SIDE_DEVICE)
+        berth__warn(complaints, berth__field_line(&field, "movable"),
+                    "movable = yes changes nothing: only host blocks move, and the places of this "
+                    "rule serve none");
 }
 
 /* A tier of persistent blocks, which the program asks for by name, and which need no rule. */
