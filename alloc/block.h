@@ -78,6 +78,8 @@ struct berth_block {
     bool is_whole;     /* in a segment of kind WHOLE */
     atomic_uchar flags;
     uint32_t birth; /* of a block whose site is known: berth__birth_short() */
+    _Atomic uint32_t
+        class_number; /* of a LIVE one that the classifier follows; alloc/pool_class.h */
 };
 
 #define BERTH_BLOCK_STATE_MASK ((uintptr_t)BERTH_GRANULE - 1)

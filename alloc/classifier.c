@@ -83,6 +83,7 @@ static void block_fill(struct berth_class_block *block, const struct berth_class
     block->changes = 0;
     block->looks = block->compared = 0;
     block->looked_at = block->changed = block->rewritten = 0;
+    block->filled = block->filled_at = block->filled_step = 0;
     block->size = birth->size;
     block->held = birth->held;
 }
@@ -158,6 +159,20 @@ void berth__classifier_resized(struct berth_classifier *classifier, uint32_t num
         return;
     atomic_store_explicit(&block->held, held, memory_order_relaxed);
     atomic_store_explicit(&block->size, size, memory_order_relaxed);
+}
+
+void berth__classifier_filled(struct berth_classifier *classifier, uint32_t number, uint64_t size)
+{
+    struct berth_class_block *block = berth__class_block(classifier, number);
+
+    if (!block || atomic_load_explicit(&block->address, memory_order_relaxed) == 0)
+        return;
+    atomic_fetch_add_explicit(&block->filled, size, memory_order_relaxed);
+    atomic_store_explicit(&block->filled_at, berth__class_load(&classifier->births),
+                          memory_order_relaxed);
+    atomic_store_explicit(&block->filled_step, berth__class_load(&classifier->steps),
+                          memory_order_relaxed);
+    atomic_fetch_add_explicit(&classifier->fills, 1, memory_order_relaxed);
 }
 
 /* How long until the next judgement: judging costs in proportion to the live blocks. */

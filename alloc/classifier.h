@@ -12,6 +12,8 @@
  *                 it has one.
  *  a key          family, size and site: blocks of one key are taken to serve one purpose.
  *  a look         a few words of a block's content, compared to those of the look before.
+ *  a fill         a copy from host memory into a block, told by the side where content is out of
+ *                 reach.
  *
  * A block's class only gains certainty: unknown, guessed (at birth, from its key), tentative (one
  * judgement), firm (two that saw the same phase), final. So it changes at most
@@ -54,6 +56,8 @@ struct berth_classifier_ops {
                  uint64_t words[BERTH_LOOK_WORDS]);
     /* Gives the live block another tag by the classifier's word, unless the block is gone. */
     void (*retag)(uintptr_t address, size_t held, uint32_t number, enum berth_tag tag);
+    /* The side tells of every fill that it sees, and has no look. */
+    bool tells_fills;
 };
 
 struct berth_class_birth {
@@ -94,6 +98,9 @@ void berth__classifier_died(struct berth_classifier *classifier, uint32_t number
 /* It has another size where it lies. */
 void berth__classifier_resized(struct berth_classifier *classifier, uint32_t number, size_t size,
                                size_t held);
+
+/* `size` bytes were copied into it from host memory. */
+void berth__classifier_filled(struct berth_classifier *classifier, uint32_t number, uint64_t size);
 
 /* The program declares a step, on both sides. */
 void berth__classifier_step(void);

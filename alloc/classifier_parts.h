@@ -26,6 +26,10 @@ enum berth_class_reason {
     BERTH_REASON_IN_OPERATOR, /* its key's blocks go before the next birth */
     BERTH_REASON_ELSEWHERE,   /* not of the family that the steps use */
     BERTH_REASON_REPEATED,    /* its key's blocks had this class */
+    BERTH_REASON_LOADED,      /* filled before the boundary, and not since */
+    BERTH_REASON_LOADED_LATE, /* filled once, and steps ago */
+    BERTH_REASON_LOADED_IDLE, /* filled once; no steps were seen */
+    BERTH_REASON_REFILLED,    /* filled again and again */
     BERTH_REASON_COUNT
 };
 
@@ -66,6 +70,8 @@ struct berth_class_block {
     _Atomic uintptr_t address; /* 0 = free */
     _Atomic uint64_t size, held;
     _Atomic uint64_t birth, family_birth, step;
+    _Atomic uint64_t filled;                 /* bytes, by all fills together */
+    _Atomic uint64_t filled_at, filled_step; /* births and steps at the last fill */
     _Atomic uint64_t key;
     _Atomic uint32_t key_at, family;
     _Atomic uint32_t next_free;
@@ -99,7 +105,7 @@ struct berth_class_growth {
 
 struct berth_classifier {
     const struct berth_classifier_ops *_Atomic ops; /* NULL = off */
-    _Atomic uint64_t births, next_judgement;
+    _Atomic uint64_t births, fills, next_judgement;
     _Atomic uint64_t steps, first_step_birth, next_step;
     _Atomic uint64_t judged_at; /* births and steps, as berth__class_now() has them */
     _Atomic int judge;          /* the process whose thread judges; 0 = none */
@@ -190,10 +196,11 @@ static inline uint64_t berth__class_load(const _Atomic uint64_t *value)
     return atomic_load_explicit(value, memory_order_relaxed);
 }
 
-/* Births and steps so far in one number, so that progress is seen. */
+/* Births, fills and steps so far in one number, so that progress is seen. */
 static inline uint64_t berth__class_now(const struct berth_classifier *classifier)
 {
-    return berth__class_load(&classifier->births) + (berth__class_load(&classifier->steps) << 40);
+    return berth__class_load(&classifier->births) + berth__class_load(&classifier->fills) +
+           (berth__class_load(&classifier->steps) << 40);
 }
 
 static inline uint64_t berth__class_mix(uint64_t value)

@@ -8,6 +8,10 @@
 #define COMPARISONS_FINAL 3
 /* A block that was made late has no load phase to speak for it. */
 #define COMPARISONS_LATE 4
+/* So many steps without a fill, and a block that was filled is taken to be read only. */
+#define STEPS_LOADED 3
+/* Filled so often, a block is filled in each step; before, it may have been filled anew once. */
+#define FILLS_AGAIN 3
 
 static void look_offsets(size_t size, size_t offsets[BERTH_LOOK_WORDS])
 {
@@ -112,16 +116,21 @@ static void judge_old(const struct berth_judgement *judgement, const struct bert
         say(judgement, ret, BERTH_TAG_ACTIVATION, level, BERTH_REASON_REUSED);
 }
 
-/* How many steps the block has lived for; 0 where steps are not known. */
+/* How many steps there were since this birth, in this step; 0 where steps are not known. */
+static uint64_t steps_since(const struct berth_judgement *judgement, uint64_t birth, uint64_t step)
+{
+    if (judgement->steps > 0)
+        return judgement->steps > step ? judgement->steps - step : 0;
+    if (judgement->births_per_step == 0 || judgement->births < birth)
+        return 0;
+    return (judgement->births - birth) / judgement->births_per_step;
+}
+
 static uint64_t steps_lived(const struct berth_judgement *judgement,
                             const struct berth_class_seen *seen,
                             const struct berth_class_block *block)
 {
-    if (judgement->steps > 0)
-        return judgement->steps - block->step;
-    if (judgement->births_per_step == 0)
-        return 0;
-    return (judgement->births - seen->birth) / judgement->births_per_step;
+    return steps_since(judgement, seen->birth, block->step);
 }
 
 /* Whether a block of the same size was there before the steps began. */
@@ -160,25 +169,23 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
         say(judgement, ret, BERTH_TAG_KV, BERTH_CLASS_TENTATIVE, BERTH_REASON_KEPT);
 }
 
-static void judge_young(const struct berth_judgement *judgement,
-                        const struct berth_class_seen *seen, struct berth_class_block *block,
-                        struct berth_class_verdict *ret)
+static bool judge_growing(const struct berth_judgement *judgement,
+                          const struct berth_class_seen *seen, struct berth_class_verdict *ret)
 {
-    struct berth_class_key *key = berth__class_key(judgement->classifier, block->key, false);
     unsigned growths;
 
-    if (berth__class_grows(judgement->classifier, seen->family, seen->size, &growths)) {
-        say(judgement, ret, BERTH_TAG_KV, growths >= 2 ? BERTH_CLASS_FIRM : BERTH_CLASS_TENTATIVE,
-            BERTH_REASON_GROWING);
-        return;
-    }
-    if (!key)
-        return;
-    if (steps_lived(judgement, seen, block) >= 2) {
-        if (look(judgement, seen, block))
-            judge_kept(judgement, seen, block, key, ret);
-        return;
-    }
+    if (!berth__class_grows(judgement->classifier, seen->family, seen->size, &growths))
+        return false;
+    say(judgement, ret, BERTH_TAG_KV, growths >= 2 ? BERTH_CLASS_FIRM : BERTH_CLASS_TENTATIVE,
+        BERTH_REASON_GROWING);
+    return true;
+}
+
+/* A block that may go as others of its key did. */
+static void judge_passing(const struct berth_judgement *judgement,
+                          const struct berth_class_seen *seen, const struct berth_class_key *key,
+                          struct berth_class_verdict *ret)
+{
     /* Not for a block that has outlived all others of its kind. */
     if (key->deaths < 2 || key->deaths * 2 < key->births ||
         judgement->births - seen->birth > 2 * (uint64_t)key->longest)
@@ -187,6 +194,78 @@ static void judge_young(const struct berth_judgement *judgement,
         say(judgement, ret, BERTH_TAG_WORKSPACE, BERTH_CLASS_TENTATIVE, BERTH_REASON_IN_OPERATOR);
     else
         say(judgement, ret, BERTH_TAG_ACTIVATION, BERTH_CLASS_TENTATIVE, BERTH_REASON_IN_STEP);
+}
+
+static void judge_young(const struct berth_judgement *judgement,
+                        const struct berth_class_seen *seen, struct berth_class_block *block,
+                        struct berth_class_verdict *ret)
+{
+    struct berth_class_key *key = berth__class_key(judgement->classifier, block->key, false);
+
+    if (judge_growing(judgement, seen, ret) || !key)
+        return;
+    if (steps_lived(judgement, seen, block) < 2)
+        judge_passing(judgement, seen, key, ret);
+    else if (look(judgement, seen, block))
+        judge_kept(judgement, seen, block, key, ret);
+}
+
+/* A block that the host has filled, where fills alone are seen. */
+static void judge_filled(const struct berth_judgement *judgement,
+                         const struct berth_class_seen *seen, const struct berth_class_block *block,
+                         const struct berth_class_key *key, struct berth_class_verdict *ret)
+{
+    uint64_t since = steps_since(judgement, block->filled_at, block->filled_step);
+    bool was_loaded = seen->birth <= judgement->boundary &&
+                      block->filled_at <= judgement->boundary && block->filled_step == 0;
+
+    if (was_loaded)
+        say(judgement, ret, BERTH_TAG_WEIGHT, final_if(since >= STEPS_LOADED), BERTH_REASON_LOADED);
+    else if (block->filled / FILLS_AGAIN >= seen->size)
+        say(judgement, ret, BERTH_TAG_ACTIVATION,
+            final_if(block->filled / FILLS_AGAIN > seen->size), BERTH_REASON_REFILLED);
+    else if (since >= STEPS_LOADED && (!key || key->deaths == 0))
+        say(judgement, ret, BERTH_TAG_WEIGHT, final_if(since > STEPS_LOADED),
+            BERTH_REASON_LOADED_LATE);
+}
+
+/* Whether steps add blocks of this key, and have not ceased to: a pool would at some time. */
+static bool is_collected(const struct berth_judgement *judgement,
+                         const struct berth_class_seen *seen, const struct berth_class_key *key)
+{
+    uint64_t steps = judgement->steps_seen ? judgement->steps_seen : 1;
+    uint64_t last = key->last_birth;
+
+    return key->births >= 3 && key->deaths == 0 && last > seen->birth &&
+           (last - seen->birth) / ((judgement->births - judgement->boundary) / steps + 1) >= 2;
+}
+
+/*
+ * A block whose content is out of reach. What kernels write is not seen, so of blocks that the host
+ * has not filled at least by half, only those of the steps are judged, by when they come and go.
+ */
+static void judge_unseen(const struct berth_judgement *judgement,
+                         const struct berth_class_seen *seen, const struct berth_class_block *block,
+                         struct berth_class_verdict *ret)
+{
+    struct berth_class_key *key = berth__class_key(judgement->classifier, block->key, false);
+    bool is_filled = block->filled >= seen->size / 2;
+
+    if (!judgement->is_steady) {
+        if (judgement->is_asked && is_filled && block->filled / FILLS_AGAIN < seen->size)
+            say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_TENTATIVE, BERTH_REASON_LOADED_IDLE);
+        return;
+    }
+    if (is_filled) {
+        judge_filled(judgement, seen, block, key, ret);
+        return;
+    }
+    if (seen->birth <= judgement->boundary || judge_growing(judgement, seen, ret) || !key)
+        return;
+    if (steps_lived(judgement, seen, block) < 2)
+        judge_passing(judgement, seen, key, ret);
+    else if (is_collected(judgement, seen, key))
+        say(judgement, ret, BERTH_TAG_KV, BERTH_CLASS_FIRM, BERTH_REASON_COLLECTED);
 }
 
 /* Somebody asks, and no steps were seen: what is filled is likely to be of use. */
@@ -204,6 +283,10 @@ void berth__class_verdict(struct berth_judgement *judgement, const struct berth_
 {
     struct berth_class_block *block = berth__class_block(judgement->classifier, seen->number);
 
+    if (atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed)->tells_fills) {
+        judge_unseen(judgement, seen, block, ret);
+        return;
+    }
     if (!judgement->is_steady) {
         if (judgement->is_asked)
             judge_quiet(judgement, seen, block, ret);

@@ -32,6 +32,10 @@ static const char *const reasons[BERTH_REASON_COUNT] = {
     [BERTH_REASON_IN_OPERATOR] = "blocks of its kind go before the next is made",
     [BERTH_REASON_ELSEWHERE] = "not of the allocator that serves the steps and has the weights",
     [BERTH_REASON_REPEATED] = "blocks of its call path were found to be this",
+    [BERTH_REASON_LOADED] = "filled from the host before the first step, and not since",
+    [BERTH_REASON_LOADED_LATE] = "filled from the host once, and not for some steps since",
+    [BERTH_REASON_LOADED_IDLE] = "filled from the host once; no steps were seen",
+    [BERTH_REASON_REFILLED] = "filled from the host again and again",
 };
 
 const char *berth__class_level_name(enum berth_class_level level)

@@ -193,6 +193,18 @@ enum {
        void **arguments))                                                                          \
     X(cuLaunchKernelEx, (const void *config, void *function, void **arguments, void **extra))      \
     X(cuLaunchKernelEx_ptsz, (const void *config, void *function, void **arguments, void **extra)) \
+    X(cuMemcpyHtoD_v2, (berth_cu_address to, const void *from, size_t size))                       \
+    X(cuMemcpyHtoD_v2_ptds, (berth_cu_address to, const void *from, size_t size))                  \
+    X(cuMemcpyHtoDAsync_v2,                                                                        \
+      (berth_cu_address to, const void *from, size_t size, berth_cu_stream stream))                \
+    X(cuMemcpyHtoDAsync_v2_ptsz,                                                                   \
+      (berth_cu_address to, const void *from, size_t size, berth_cu_stream stream))                \
+    X(cuMemcpy, (berth_cu_address to, berth_cu_address from, size_t size))                         \
+    X(cuMemcpy_ptds, (berth_cu_address to, berth_cu_address from, size_t size))                    \
+    X(cuMemcpyAsync,                                                                               \
+      (berth_cu_address to, berth_cu_address from, size_t size, berth_cu_stream stream))           \
+    X(cuMemcpyAsync_ptsz,                                                                          \
+      (berth_cu_address to, berth_cu_address from, size_t size, berth_cu_stream stream))           \
     X(cuMemGetInfo_v2, (size_t * free_size, size_t * total_size))                                  \
     X(cuDeviceTotalMem_v2, (size_t * size, berth_cu_device device))                                \
     X(cuCtxEnablePeerAccess, (berth_cu_context peer, unsigned flags))                              \

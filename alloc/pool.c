@@ -7,6 +7,7 @@
 #include "alloc/order.h"
 #include "alloc/page_map.h"
 #include "alloc/pool_claim.h"
+#include "alloc/pool_class.h"
 #include "alloc/pool_expand.h"
 #include "alloc/pool_parts.h"
 #include "alloc/pool_plan.h"
@@ -152,6 +153,8 @@ static inline void describe(struct berth_block *block, const struct berth_pool_r
     atomic_store_explicit(&block->flags, 0, memory_order_relaxed);
     if (BERTH_UNLIKELY(request->site != 0))
         berth__pool_site_enter(block);
+    if (BERTH_UNLIKELY(request->follow != NULL))
+        berth__pool_class_enter(block, request);
     berth__block_set_state(block, BERTH_BLOCK_LIVE);
 }
 
@@ -436,6 +439,7 @@ static bool leave_is_current(const struct leave *leave)
 /* With the pool's lock held. */
 static void leave_count(struct berth_block *block)
 {
+    berth__pool_class_leave(block);
     berth__cache_count_free(block->pool, (enum berth_tag)block->tag, block->requested, block->size);
     berth__pool_site_leave(block);
     if (atomic_exchange_explicit(&block->flags, 0, memory_order_relaxed) & BERTH_BLOCK_SYNC_MEMOPS)
@@ -562,10 +566,12 @@ static bool leave_to_cache(const struct leave *leave)
     is_kept = atomic_load_explicit(&pool->caches_shut, memory_order_relaxed) == 0 &&
               berth__block_state(block) == BERTH_BLOCK_LEAVING;
     if (is_kept) {
-        enum berth_tag tag = (enum berth_tag)block->tag;
+        enum berth_tag tag;
         uint64_t requested = block->requested;
         berth_site_id site = block->site;
 
+        berth__pool_class_leave(block);
+        tag = (enum berth_tag)block->tag;
         is_kept = berth__cache_put(cache, block);
         if (is_kept)
             berth__stats_part_free(&cache->part, tag, requested, block->size);

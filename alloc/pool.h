@@ -43,6 +43,8 @@ struct berth_pool_request {
     berth_site_id site;
     uint64_t table_version; /* 0 when no table decided */
     uint32_t rule;
+    enum berth_tag noted; /* what the program said, where that is not heeded */
+    const void *follow;   /* the caller of a block that the classifier is to follow, else NULL */
 };
 
 /*
@@ -98,7 +100,8 @@ struct berth_block_view {
     berth_site_id site;
     uint64_t table_version;
     uint32_t rule;
-    uint64_t age_ns; /* of a block whose site is known, else 0 */
+    uint64_t age_ns;       /* of a block whose site is known, else 0 */
+    uint32_t class_number; /* the classifier's; 0: it does not follow it */
 };
 
 /*

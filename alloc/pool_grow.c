@@ -3,6 +3,7 @@
 #include "alloc/options.h"
 #include "alloc/page_map.h"
 #include "alloc/pool_claim.h"
+#include "alloc/pool_class.h"
 #include "alloc/pool_expand.h"
 #include "alloc/pool_foreign.h"
 #include "alloc/pool_plan.h"
@@ -157,6 +158,7 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
         case BERTH_BLOCK_MOVING:
             break;
         default:
+            berth__pool_class_leave(block);
             berth__stats_free(pool->tier, (enum berth_tag)block->tag, block->requested,
                               block->size);
             berth__pool_site_leave(block);

@@ -4,6 +4,7 @@
 #include "alloc/cache.h"
 #include "alloc/options.h"
 #include "alloc/order.h"
+#include "alloc/pool_class.h"
 #include "alloc/pool_lazy_batch.h"
 #include "alloc/pool_parts.h"
 #include "alloc/stats.h"
@@ -107,6 +108,7 @@ static bool cell_push(struct berth_cache *cache, struct berth_block *block, uint
                atomic_load_explicit(&cache->pool->caches_shut, memory_order_relaxed) == 0 &&
                berth__block_state(block) == BERTH_BLOCK_LEAVING;
     if (is_taken) {
+        berth__pool_class_leave(block);
         berth__stats_part_free(&cache->part, (enum berth_tag)block->tag, block->requested,
                                block->size);
         berth__pool_site_leave(block);

@@ -3,6 +3,7 @@
 
 #include "alloc/cache.h"
 #include "alloc/order.h"
+#include "alloc/pool_class.h"
 #include "alloc/pool_lazy.h"
 #include "alloc/pool_parts.h"
 #include "alloc/stats.h"
@@ -42,7 +43,7 @@ static void own_free(struct berth_block *block,
                      void (*take)(struct berth_pool *pool, struct berth_block *block))
 {
     struct berth_pool *pool = block->pool;
-    const struct account account = account_of(block);
+    struct account account;
 
     if (berth__block_state(block) != BERTH_BLOCK_LEAVING) {
         berth__block_delete(&pool->block_slab, block);
@@ -50,6 +51,8 @@ static void own_free(struct berth_block *block,
     }
     if (atomic_exchange_explicit(&block->flags, 0, memory_order_relaxed) & BERTH_BLOCK_SYNC_MEMOPS)
         block->segment->sync_memops_blocks--;
+    berth__pool_class_leave(block);
+    account = account_of(block);
     count_free(&account);
     berth__pool_site_leave(block);
     take(pool, block);

@@ -12,6 +12,7 @@
  *  pool_plan.c    hands out blocks at the places of a plan
  *  pool_query.c   answers questions, checks itself; pool_walk.c shows all of it
  *  pool_site.c    keeps the account by call site
+ *  pool_class.c   tells the classifier of blocks, and does what it says
  *  pool_foreign.c accounts memory that the pool does not serve
  */
 #ifndef BERTH_ALLOC_POOL_PARTS_H
@@ -28,8 +29,8 @@
 /*
  * Pools are never unmapped: one whose context died is taken by the next new context.
  *
- * Lock ranks: pool registry, then pool, then a cache, page map or block index. Two pools are never
- * locked at once.
+ * Lock ranks: pool registry, then pool, then a cache, page map or block index, then pool_class.c's.
+ * Two pools are never locked at once.
  */
 struct berth_pool {
     struct berth_pool *next;           /* the registry's list, appended to only */

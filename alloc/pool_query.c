@@ -61,6 +61,7 @@ static bool view_block(const struct berth_block *block, struct berth_block_view 
         .age_ns = __atomic_load_n(&block->site, __ATOMIC_RELAXED) == 0
                       ? 0
                       : berth__birth_short_age(__atomic_load_n(&block->birth, __ATOMIC_RELAXED)),
+        .class_number = atomic_load_explicit(&block->class_number, memory_order_relaxed),
     };
     return berth__block_state(block) == BERTH_BLOCK_LIVE &&
            __atomic_load_n(&block->id, __ATOMIC_RELAXED) == id;

@@ -2,6 +2,7 @@
 #include "alloc/pool_walk.h"
 
 #include "alloc/page_map.h"
+#include "alloc/pool_class.h"
 #include "alloc/pool_foreign.h"
 #include "alloc/pool_parts.h"
 #include "alloc/pool_stream_set.h"
@@ -286,10 +287,12 @@ void berth__pool_set_site(uintptr_t address, berth_site_id site)
     block = find_and_lock(segment, address);
     if (!block)
         return;
+    berth__pool_class_lock();
     if (block->site == 0) {
         block->site = site;
         berth__pool_site_enter(block);
     }
+    berth__pool_class_unlock();
     berth__pool_unlock(block->segment->pool);
 }
 

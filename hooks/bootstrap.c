@@ -18,6 +18,7 @@
 #ifdef BERTH_CUDA_SIDE
 #include "alloc/device.h"
 #include "alloc/pool.h"
+#include "alloc/pool_class.h"
 #include "alloc/pool_foreign.h"
 #include "alloc/pool_handle.h"
 #include "alloc/pool_plan.h"
@@ -317,6 +318,7 @@ __attribute__((constructor)) static void bootstrap_cuda(void)
         berth__bootstrap_device();
         if (!berth__bootstrap_malloc)
             install();
+        berth__pool_class_start();
         install_plan();
         want_trace();
         berth__control_load_callsite = berth__callsite_load;

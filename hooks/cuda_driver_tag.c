@@ -4,6 +4,7 @@
 #include "alloc/describe.h"
 #include "alloc/limit.h"
 #include "alloc/options.h"
+#include "alloc/pool_class.h"
 #include "alloc/pool_stream.h"
 #include "alloc/size_class.h"
 #include "alloc/stats.h"
@@ -17,20 +18,24 @@
 
 #include <errno.h>
 
-/* What the table in force says; without one, the thread's tag and no place. */
-static berth_site_id decide(uint64_t size, const void *return_address, struct berth_decision *ret)
+/*
+ * What the table in force says; without one, the thread's tag and no place. The classifier guesses
+ * for the blocks that it will follow alone.
+ */
+static berth_site_id decide(uint64_t size, const void *return_address, bool is_followed,
+                            struct berth_decision *ret)
 {
     struct berth_request request = {
         .side = BERTH_SIDE_DEVICE,
         .size = size,
-        .tag = berth__tag_current(),
+        .tag = berth__pool_class_told(),
         .sequence = berth__thread.sequence,
     };
 
     /* Smaller blocks do not count. */
     if (size >= berth__option(BERTH_OPTION_RECORD_THRESHOLD))
         berth__thread.sequence++;
-    if (berth__table_version() == 0 &&
+    if (berth__table_version() == 0 && BERTH_LIKELY(!is_followed) &&
         size < atomic_load_explicit(&berth__gate.device_site_threshold, memory_order_relaxed)) {
         ret->version = 0;
         ret->rule = BERTH_RULE_NONE;
@@ -42,6 +47,9 @@ static berth_site_id decide(uint64_t size, const void *return_address, struct be
     berth__thread.inside++;
     if (size >= atomic_load_explicit(&berth__gate.device_site_threshold, memory_order_relaxed))
         request.site = berth__callsite_capture(berth__hook_caller(return_address));
+    if (is_followed && request.tag == BERTH_TAG_UNTAGGED)
+        request.guess =
+            berth__pool_class_guess(size, berth__hook_caller(return_address), request.site);
     berth__table_decide(&request, ret);
     berth__thread.inside--;
     return request.site;
@@ -51,7 +59,7 @@ enum berth_tag berth__cuda_tag(uint64_t size, const void *return_address)
 {
     struct berth_decision decision;
 
-    decide(size, return_address, &decision);
+    decide(size, return_address, false, &decision);
     return decision.tag;
 }
 
@@ -61,11 +69,13 @@ void berth__cuda_request(uint64_t size, const void *return_address, struct berth
 
     ret->size = size;
     ret->tier = BERTH_TIER_DEVICE;
-    ret->site = decide(size, return_address, &decision);
+    ret->site = decide(size, return_address, false, &decision);
     ret->tag = decision.tag;
     ret->tagged_by = decision.tagged_by;
     ret->table_version = decision.version;
     ret->rule = decision.rule;
+    ret->noted = BERTH_TAG_UNTAGGED;
+    ret->follow = NULL;
 }
 
 static int alloc_in(const struct berth_pool_request *request, uintptr_t *ret_address)
@@ -156,34 +166,49 @@ static int place_within(const struct berth_decision *decision, unsigned first,
     return r;
 }
 
-int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_address)
+/* The same, but what is borrowed is not the process's to limit. */
+static int place_limited(const struct berth_decision *decision, struct berth_pool_request *request,
+                         uintptr_t *ret_address)
 {
-    struct berth_decision decision;
-    struct berth_pool_request request = {.size = size, .tier = BERTH_TIER_DEVICE};
     unsigned first = 0;
     uintptr_t address;
     int r;
 
-    request.site = decide(size, return_address, &decision);
+    if (request->size == 0)
+        return BERTH_POOL_FORWARD;
+    for (; first < decision->place_count &&
+           berth__tier(decision->places[first])->kind == BERTH_KIND_SHARED;
+         first++) {
+        r = try_place(decision, first, request, ret_address);
+        if (!is_full(r))
+            return r;
+    }
+    r = place_within(decision, first, request, &address);
+    if (r == 0)
+        *ret_address = address;
+    return r;
+}
+
+int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_address)
+{
+    bool is_followed = berth__pool_class_follows(size);
+    struct berth_decision decision;
+    struct berth_pool_request request = {.size = size, .tier = BERTH_TIER_DEVICE};
+    int r;
+
+    request.site = decide(size, return_address, is_followed, &decision);
     request.tag = decision.tag;
     request.tagged_by = decision.tagged_by;
     request.table_version = decision.version;
     request.rule = decision.rule;
-    if (BERTH_LIKELY(!berth__limit_is_set(request.tag)))
-        return place(&decision, 0, &request, ret_address);
-    if (size == 0)
-        return BERTH_POOL_FORWARD;
-    /* What is borrowed is not the process's to limit. */
-    for (; first < decision.place_count &&
-           berth__tier(decision.places[first])->kind == BERTH_KIND_SHARED;
-         first++) {
-        r = try_place(&decision, first, &request, ret_address);
-        if (!is_full(r))
-            return r;
+    if (BERTH_UNLIKELY(is_followed)) {
+        request.follow = berth__hook_caller(return_address);
+        request.noted = berth__tag_current();
     }
-    r = place_within(&decision, first, &request, &address);
-    if (r == 0)
-        *ret_address = address;
+    r = BERTH_LIKELY(!berth__limit_is_set(request.tag))
+            ? place(&decision, 0, &request, ret_address)
+            : place_limited(&decision, &request, ret_address);
+    berth__pool_class_tend();
     return r;
 }
 
@@ -206,6 +231,7 @@ int berth__cuda_detail(const void *p, struct berth_block_detail *ret)
         .rule = view.rule,
         .version = view.table_version,
         .age_ns = view.age_ns,
+        .class_number = view.class_number,
     };
     return 0;
 }

@@ -84,7 +84,7 @@ static void retag(uintptr_t address, size_t held, uint32_t number, enum berth_ta
 
 void berth__host_class_start(void)
 {
-    static const struct berth_classifier_ops ops = {look, retag};
+    static const struct berth_classifier_ops ops = {.look = look, .retag = retag};
 
     if (berth__option(BERTH_OPTION_CLASSIFIER) == BERTH_CLASSIFIER_OFF)
         return;

@@ -62,7 +62,7 @@ static struct berth_classifier *host(void)
 
 static int begin(void **state)
 {
-    static const struct berth_classifier_ops ops = {look, retag};
+    static const struct berth_classifier_ops ops = {.look = look, .retag = retag};
 
     (void)state;
     memset(host(), 0, sizeof(*host()));
@@ -424,7 +424,7 @@ static void *churn(void *context)
 
 static void many_threads_lose_no_block(void **state)
 {
-    static const struct berth_classifier_ops ops = {look_nowhere, retag_nothing};
+    static const struct berth_classifier_ops ops = {.look = look_nowhere, .retag = retag_nothing};
     pthread_t threads[4];
 
     (void)state;

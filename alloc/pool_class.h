@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The device pool's connection to the classifier (alloc/classifier.h). It follows blocks of at
+ * least record-threshold bytes, tells who filled them from the host, and is never shown their
+ * content. With the option classifier = off all of this is one branch.
+ *
+ * Synchronisation: a block's tag changes under a lock of its own, which who takes the block off the
+ * account passes first: so each is counted off as what it was counted as. Nothing is locked after
+ * it.
+ */
+#ifndef BERTH_ALLOC_POOL_CLASS_H
+#define BERTH_ALLOC_POOL_CLASS_H
+
+#include "alloc/block.h"
+#include "alloc/pool.h"
+
+/* Written before threads exist. */
+extern bool berth__pool_class_on;
+
+/* Bootstrap only: by the option. */
+void berth__pool_class_start(void);
+
+/* The thread's tag, as far as it is heeded. */
+enum berth_tag berth__pool_class_told(void);
+bool berth__pool_class_follows(uint64_t size);
+/* The tag of a block to be, where nobody else tags it. */
+enum berth_tag berth__pool_class_guess(uint64_t size, const void *caller, berth_site_id site);
+/* After a block was handed out, with nothing held: judges if that is due. */
+void berth__pool_class_tend(void);
+
+/* The block is about to be LIVE. */
+void berth__pool_class_enter(struct berth_block *block, const struct berth_pool_request *request);
+void berth__pool_class_leave_slowly(struct berth_block *block);
+
+/* Before what is counted of the block is read in order to count it off. */
+static inline void berth__pool_class_leave(struct berth_block *block)
+{
+    if (BERTH_UNLIKELY(atomic_load_explicit(&block->class_number, memory_order_relaxed) != 0))
+        berth__pool_class_leave_slowly(block);
+}
+
+/* Around what reads a live block's tag in order to count it. */
+void berth__pool_class_lock(void);
+void berth__pool_class_unlock(void);
+
+/* `size` bytes at `address` were, or are soon, copied from host memory; any address. */
+void berth__pool_class_filled(uintptr_t address, uint64_t size);
+
+#endif
