@@ -17,6 +17,7 @@
 #include "tests/unit/pmem/table_fixture.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -44,6 +45,7 @@ struct worker {
 };
 
 static atomic_bool stop;
+static atomic_int busy; /* threads that have had a few blocks */
 static pthread_rwlock_t quiet = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 
 /* Each of the thread's bytes is its own: nobody else looks at them. */
@@ -104,12 +106,17 @@ static void work_on(struct worker *worker, unsigned i)
 static void *work(void *context)
 {
     struct worker *worker = context;
+    unsigned steps = 0;
 
     while (!atomic_load(&stop) && !worker->wrong) {
         pthread_rwlock_rdlock(&quiet);
         work_on(worker, (unsigned)rand_r(&worker->seed) % BLOCKS);
         pthread_rwlock_unlock(&quiet);
+        if (++steps == BLOCKS)
+            atomic_fetch_add(&busy, 1);
     }
+    if (steps < BLOCKS)
+        atomic_fetch_add(&busy, 1);
     for (unsigned i = 0; i < BLOCKS; i++) {
         if (!worker->block[i].bytes)
             continue;
@@ -190,6 +197,9 @@ int main(int argc, char **argv)
         workers[i].seed = seed + (unsigned)i * 7919;
         pthread_create(&threads[i], NULL, work, &workers[i]);
     }
+    /* Else all jobs are done before there is a block. */
+    while (atomic_load(&busy) < THREADS)
+        sched_yield();
     for (unsigned i = 0; i < rounds; i++)
         moved += run_job(tiers[(unsigned)rand_r(&seed) % 3]);
     atomic_store(&stop, true);
@@ -205,5 +215,7 @@ int main(int argc, char **argv)
         puts("the account does not end where it began");
         wrong = true;
     }
-    return wrong ? 1 : 0;
+    if (moved == 0)
+        puts("nothing has moved");
+    return wrong || moved == 0 ? 1 : 0;
 }
