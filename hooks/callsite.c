@@ -303,6 +303,12 @@ static __attribute__((noinline)) berth_site_id capture_here(unsigned depth,
         site = berth__site_find(capture.path, capture.count);
         return BERTH_LIKELY(site != 0) ? site : intern_new(&capture, depth, return_address);
     }
+    /*
+     * The rules may be those of a closed library. libunwind keeps such, too, for each thread and
+     * for ever, and goes by them without looking where it reads: it is the last to be asked.
+     */
+    if (walk(&capture, depth, return_address, true))
+        return berth__site_intern(capture.path, capture.count);
     if (has_room(own_stack.guard + TRACE_STACK))
         return capture_by_libunwind(&capture, depth, return_address);
     return capture_aside(depth, return_address);
