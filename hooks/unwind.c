@@ -83,6 +83,11 @@ int berth__unwind_load(char *why, size_t why_size)
 
     if (atomic_load_explicit(&berth__unwind_backtrace, memory_order_acquire))
         return 0;
+    /* libunwind locks a mutex as each thread ends, when ThreadSanitizer knows no such thread. */
+    if (dlsym(RTLD_DEFAULT, "__tsan_init")) {
+        snprintf(why, why_size, "libunwind is not for programs under ThreadSanitizer");
+        return -ENOENT;
+    }
     library = library_open(why, why_size);
     if (!library)
         return -ENOENT;
