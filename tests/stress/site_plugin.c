@@ -26,7 +26,7 @@ void *plugin_allocate(size_t size, int depth)
     /* What was a pointer to a frame in another plug-in's code points nowhere in this one's. */
     __asm__ volatile("movl $4096, %%ebp" ::: "rbp");
 #endif
-    p = inner(size, depth);
+    p = inner(size, depth + pad[0] - 1);
     pad[1] = 2;
     return p;
 }
