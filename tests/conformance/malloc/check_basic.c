@@ -312,10 +312,15 @@ static void a_large_block_holds_what_is_written(void)
     free(p);
 }
 
-/* With little address space left, what fits must still be had, and what does not be refused. */
+/*
+ * With little address space left, what fits must still be had, and what does not be refused. Never
+ * more than half of the machine's memory: the kernel may put huge pages behind what is touched.
+ */
 static void little_address_space_is_enough(void)
 {
-    struct rlimit limit = {(rlim_t)2 << 30, (rlim_t)2 << 30};
+    rlim_t half = (rlim_t)sysconf(_SC_PHYS_PAGES) * (rlim_t)sysconf(_SC_PAGESIZE) / 2;
+    rlim_t size = half < (rlim_t)2 << 30 ? half : (rlim_t)2 << 30;
+    struct rlimit limit = {size, size};
     pid_t pid = fork();
 
     if (pid == 0) {

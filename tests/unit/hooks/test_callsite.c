@@ -491,6 +491,7 @@ static void handle(int number)
     capture_on_small();
 }
 
+#ifndef __SANITIZE_ADDRESS__
 /* What a capture takes of a stack, of which it does not know how much there is. */
 static size_t small_use(void)
 {
@@ -500,6 +501,7 @@ static size_t small_use(void)
         unused++;
     return (size_t)(small_here - small_stack) - unused;
 }
+#endif
 
 static void check_small(void)
 {
