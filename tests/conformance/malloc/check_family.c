@@ -173,15 +173,16 @@ static void free_many(size_t count)
         free(many[i]);
 }
 
-/* Memory of a device (dax) is not counted as resident. */
+/* Memory of a device (device-dax, files mapped with MAP_SYNC) is not counted as resident. */
 static bool is_on_device(void)
 {
-    FILE *file = fopen("/proc/self/maps", "r");
+    FILE *file = fopen("/proc/self/smaps", "r");
     char line[512];
     bool found = false;
 
     while (file && !found && fgets(line, sizeof(line), file))
-        found = strstr(line, " /dev/dax") != NULL;
+        found = strstr(line, " /dev/dax") != NULL ||
+                (strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " sf") != NULL);
     if (file)
         fclose(file);
     return found;
