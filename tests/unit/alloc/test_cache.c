@@ -316,7 +316,10 @@ static void records_take_little(void **state)
     berth__slab_map = map_really;
     print_message("%llu bytes of records for %llu reserved\n", (unsigned long long)mapped,
                   (unsigned long long)mock_bytes());
+#ifndef __SANITIZE_THREAD__
+    /* The sanitizer has the mock's segments lie far apart, in more leaves of the page map. */
     assert_true(mapped < mock_bytes() / 200);
+#endif
     for (unsigned i = 0; i < 16384; i++)
         assert_int_equal(berth__pool_free(block[i]), 0);
 }
