@@ -71,7 +71,7 @@ def model_draw(draw, folder):
     model.to(dtype)
     model.save_pretrained(folder, max_shard_size=draw.choice(["1GB", "30KB"]))
     # Loaded afresh: .to(dtype) rounded RoPE's frequencies too, which no file holds.
-    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), dtype
+    return LlamaForCausalLM.from_pretrained(folder, torch_dtype=torch.float32).eval(), dtype
 
 
 def answer(model, prompt):
