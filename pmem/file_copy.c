@@ -3,7 +3,7 @@
 
 #include "alloc/log.h"
 #include "alloc/stats.h"
-#include "pmem/node_memory.h"
+#include "pmem/memory_room.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -68,6 +68,8 @@ static int begin_in_directory(const struct berth_tier_file *file, uint64_t size,
         r = has_room(file, size) ? 0 : -ENOSPC;
     else if (size > file->fork_copy_max)
         r = -EFBIG;
+    else if (file->asks_room && !berth__memory_room_for(size))
+        r = -ENOMEM;
     else
         r = allocate_all(file, copy.fd);
     if (r < 0) {
@@ -143,7 +145,7 @@ static int begin_outside(const struct berth_tier_file *file, uint64_t size,
 
     if (size > file->fork_copy_max)
         return -EFBIG;
-    if (size > 0 && !berth__node_memory_spares(size))
+    if (size > 0 && !berth__memory_room_for(size))
         return -ENOMEM;
     r = begin_in_memory(file, ret);
     return r == 0 || r == -ENOMEM || r == -ENOSPC ? r : begin_in_mapping(file, ret);

@@ -86,16 +86,3 @@ void berth__node_memory_read(const struct berth_node_set *nodes, struct berth_no
         if (berth__node_set_has(nodes, node))
             add_node(node, ret);
 }
-
-/* The kernel's own watermarks, and those who take memory at the same moment, need some: 16 MiB and
- * 1/64 of all. */
-bool berth__node_memory_spares(uint64_t size)
-{
-    struct berth_node_memory memory;
-    struct berth_node_set all;
-
-    berth__node_memory_all(&all);
-    berth__node_memory_read(&all, &memory);
-    return memory.total == 0 ||
-           memory.available >= size + ((uint64_t)16 << 20) + (memory.total >> 6);
-}

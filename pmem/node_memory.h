@@ -35,11 +35,4 @@ struct berth_node_memory {
 /* Sums over the nodes of the set; those that cannot be read count as none. Keeps errno. */
 void berth__node_memory_read(const struct berth_node_set *nodes, struct berth_node_memory *ret);
 
-/*
- * Whether all nodes together have so much to spare. Asked before memory is taken at once of which
- * the kernel has no limit (a file in memory): it would kill a process rather than refuse. True
- * where nothing is known. Keeps errno.
- */
-bool berth__node_memory_spares(uint64_t size);
-
 #endif

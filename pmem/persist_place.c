@@ -2,6 +2,7 @@
 #include "pmem/persist_place.h"
 
 #include "pmem/dax_device.h"
+#include "pmem/memory_room.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -337,6 +338,8 @@ static bool has_space(int fd, uint64_t size)
 {
     struct statvfs fs;
 
+    if (berth__memory_room_is_asked(fd) && !berth__memory_room_for(size))
+        return false;
     /* One that tells no size has no limit of its own. */
     return fstatvfs(fd, &fs) < 0 || fs.f_blocks == 0 || size / fs.f_frsize <= fs.f_bfree;
 }

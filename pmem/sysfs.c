@@ -37,37 +37,80 @@ static ssize_t read_whole(int fd, char *text, size_t size)
     return (ssize_t)used;
 }
 
-static int open_file(const char *path)
+static int open_in(int directory, const char *name, int flags)
 {
-    char full[BERTH_SYSFS_PATH_MAX];
-    int r = full_path(path, full);
-    long fd;
+    long fd = syscall(SYS_openat, directory, name, flags | O_CLOEXEC);
 
-    if (r < 0)
-        return r;
-    fd = syscall(SYS_openat, AT_FDCWD, full, O_RDONLY | O_CLOEXEC);
     return fd < 0 ? -errno : (int)fd;
 }
 
-int berth__sysfs_text(const char *path, char *text, size_t size)
+static int open_path(const char *path, int flags)
 {
-    int saved_errno = errno;
-    int fd = open_file(path);
+    char full[BERTH_SYSFS_PATH_MAX];
+    int r = full_path(path, full);
+
+    return r < 0 ? r : open_in(AT_FDCWD, full, flags);
+}
+
+/* Reads what `fd` is, or passes on the error that it is, and closes it. */
+static int read_text(int fd, char *text, size_t size)
+{
     ssize_t n;
 
-    if (fd < 0) {
-        errno = saved_errno;
+    if (fd < 0)
         return fd;
-    }
     n = read_whole(fd, text, size - 1);
     syscall(SYS_close, fd);
-    errno = saved_errno;
     if (n < 0)
         return (int)n;
     if (n > 0 && text[n - 1] == '\n')
         n--;
     text[n] = '\0';
     return 0;
+}
+
+int berth__sysfs_text(const char *path, char *text, size_t size)
+{
+    int saved_errno = errno;
+    int r = read_text(open_path(path, O_RDONLY), text, size);
+
+    errno = saved_errno;
+    return r;
+}
+
+int berth__sysfs_text_in(int directory, const char *name, char *text, size_t size)
+{
+    int saved_errno = errno;
+    int r = read_text(open_in(directory, name, O_RDONLY), text, size);
+
+    errno = saved_errno;
+    return r;
+}
+
+int berth__sysfs_directory(const char *path)
+{
+    int saved_errno = errno;
+    int fd = open_path(path, O_PATH | O_DIRECTORY);
+
+    errno = saved_errno;
+    return fd;
+}
+
+int berth__sysfs_directory_in(int directory, const char *name)
+{
+    int saved_errno = errno;
+    int fd = open_in(directory, name, O_PATH | O_DIRECTORY);
+
+    errno = saved_errno;
+    return fd;
+}
+
+void berth__sysfs_close(int directory)
+{
+    int saved_errno = errno;
+
+    syscall(SYS_close, directory);
+    errno = saved_errno;
 }
 
 /* Hands over the whole lines of `used` bytes; how many bytes of the next one there are then. */
@@ -92,7 +135,7 @@ int berth__sysfs_lines(const char *path, char *line, size_t size,
                        void (*take)(char *line, void *context), void *context)
 {
     int saved_errno = errno;
-    int fd = open_file(path);
+    int fd = open_path(path, O_RDONLY);
     bool is_cut = false;
     size_t used = 0;
     ssize_t n = fd;
@@ -114,16 +157,13 @@ int berth__sysfs_lines(const char *path, char *line, size_t size,
     return n < 0 ? (int)n : 0;
 }
 
-int berth__sysfs_number(const char *path, int64_t *ret)
+static int parse_number(const char *text, int64_t *ret)
 {
-    char text[64];
-    char *end;
-    int64_t number;
     int saved_errno = errno;
-    int r = berth__sysfs_text(path, text, sizeof(text));
+    int64_t number;
+    char *end;
+    int r;
 
-    if (r < 0)
-        return r;
     errno = 0;
     number = strtoll(text, &end, 0);
     r = errno != 0 || end == text || *end != '\0' ? -EINVAL : 0;
@@ -131,6 +171,22 @@ int berth__sysfs_number(const char *path, int64_t *ret)
     if (r == 0)
         *ret = number;
     return r;
+}
+
+int berth__sysfs_number(const char *path, int64_t *ret)
+{
+    char text[64];
+    int r = berth__sysfs_text(path, text, sizeof(text));
+
+    return r < 0 ? r : parse_number(text, ret);
+}
+
+int berth__sysfs_number_in(int directory, const char *name, int64_t *ret)
+{
+    char text[64];
+    int r = berth__sysfs_text_in(directory, name, text, sizeof(text));
+
+    return r < 0 ? r : parse_number(text, ret);
 }
 
 int berth__sysfs_link(const char *path, char *text, size_t size)

@@ -33,6 +33,17 @@ int berth__sysfs_lines(const char *path, char *line, size_t size,
 /* A file with one number in it, decimal or with 0x. 0, -errno, or -EINVAL for anything else. */
 int berth__sysfs_number(const char *path, int64_t *ret);
 
+/*
+ * For paths that may be of any length: a directory of it is opened, then what is in that. The
+ * descriptor or -errno; the caller closes it by berth__sysfs_close().
+ */
+int berth__sysfs_directory(const char *path);
+int berth__sysfs_directory_in(int directory, const char *name);
+void berth__sysfs_close(int directory);
+/* The first two above, of a file in such a directory. */
+int berth__sysfs_text_in(int directory, const char *name, char *text, size_t size);
+int berth__sysfs_number_in(int directory, const char *name, int64_t *ret);
+
 /* The last part of what a link in /sys points to. 0 or -errno. */
 int berth__sysfs_link(const char *path, char *text, size_t size);
 

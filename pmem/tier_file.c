@@ -5,7 +5,7 @@
 #include "alloc/quantity.h"
 #include "pmem/arena.h"
 #include "pmem/huge_advice.h"
-#include "pmem/node_memory.h"
+#include "pmem/memory_room.h"
 #include "pmem/tier_huge.h"
 #include "pmem/window.h"
 
@@ -25,8 +25,6 @@
 /* A signal interrupts an allocation and undoes it: pieces, which shrink, so that it ends. */
 #define PIECE_MAX ((size_t)64 << 20)
 #define PIECE_MIN ((size_t)64 << 10)
-/* Of a file in memory, so much may be taken without asking whether there is any. */
-#define UNASKED_MAX ((size_t)1 << 20)
 /* Programs expect low descriptor numbers for their own files. */
 #define DESCRIPTOR_MIN 900
 
@@ -135,6 +133,7 @@ int berth__tier_file_adopt(struct berth_tier_file *file, int fd)
     file->fd = fd;
     file->device = st.st_dev;
     file->inode = st.st_ino;
+    file->asks_room = berth__memory_room_is_asked(fd);
     /* Pieces of a device are mapped by its own tier; the kernel would log a single OS page of it.
      */
     file->map_flags = S_ISCHR(st.st_mode) ? MAP_SHARED : find_map_flags(fd);
@@ -253,7 +252,7 @@ static int file_commit(struct berth_tier *tier, void *address, size_t size)
         errno = saved_errno;
         return -EBADF;
     }
-    if (file->in_memory && size > UNASKED_MAX && !berth__node_memory_spares(size)) {
+    if (file->asks_room && !berth__memory_room_for(size)) {
         errno = saved_errno;
         return -ENOMEM;
     }
