@@ -12,16 +12,21 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 /* What the window is asked for: more than a machine has. It takes its share of the reservation. */
 #define WINDOW_WANT ((uint64_t)1 << 43)
 /* Addresses are carved off the window in pieces of at least this size, and used again. */
 #define CARVE_MIN ((size_t)64 << 20)
+/* How long a thread waits for another that opens the same store: 2 s. */
+#define CLAIM_PAUSE_NS (1000 * 1000)
+#define CLAIM_TRIES 2000
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic(struct berth_persist_store *) stores[BERTH_TIER_MAX];
 static struct berth_extent_table addresses = {.granule = BERTH_OS_PAGE}; /* of which are free */
+static _Atomic pid_t claims[BERTH_TIER_MAX]; /* of the process whose thread opens the store, or 0 */
 static _Atomic pid_t owner; /* the process that has opened the first store; 0 = none was */
 
 void berth__persist_named_lock(void)
@@ -119,6 +124,28 @@ static int open_store(struct berth_persist_options *options, struct berth_persis
     return berth__persist_store_open(options, ret_store, why, why_size);
 }
 
+/*
+ * Threads that want a store at the same time: the first opens it, the others wait for that one, but
+ * not for ever, as it may be in the loader, which they may hold up. Whether the claim is ours; the
+ * store may be there after all.
+ */
+static bool claim(berth_tier_id id)
+{
+    const struct timespec pause = {.tv_nsec = CLAIM_PAUSE_NS};
+
+    for (int i = 0; i < CLAIM_TRIES && !berth__persist_named_store(id); i++) {
+        pid_t holder = 0;
+
+        if (atomic_compare_exchange_strong(&claims[id], &holder, getpid()))
+            return true;
+        /* What a child has inherited is the claim of a thread that it does not have. */
+        if (holder != getpid() && atomic_compare_exchange_strong(&claims[id], &holder, getpid()))
+            return true;
+        nanosleep(&pause, NULL);
+    }
+    return false;
+}
+
 static int publish(berth_tier_id id, struct berth_persist_store *store,
                    struct berth_persist_store **ret_store)
 {
@@ -134,20 +161,23 @@ static int publish(berth_tier_id id, struct berth_persist_store *store,
     return 0;
 }
 
-int berth__persist_named_open(berth_tier_id id, bool create, struct berth_persist_store **ret_store)
+/* A store that cannot be had is told of once for each reason, however often it is asked for. */
+static void say_failed(berth_tier_id id, int error, const char *why)
+{
+    static _Atomic int said[BERTH_TIER_MAX];
+
+    if (atomic_exchange(&said[id], error) != error)
+        berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_TIER, "tier %s: %s", berth__tier(id)->name, why);
+}
+
+static int open_named(berth_tier_id id, bool create, struct berth_persist_store **ret_store)
 {
     const struct berth_tier *tier = berth__tier(id);
     char path[PATH_MAX], why[BERTH_PERSIST_WHY_MAX];
     struct berth_persist_options options = {.path = path, .create = create};
-    struct berth_persist_store *store = berth__persist_named_store(id);
+    struct berth_persist_store *store;
     int r;
 
-    if (store) {
-        *ret_store = store;
-        return 0;
-    }
-    if (!berth__persist_named_is(id))
-        return -ENODEV;
     if (snprintf(path, sizeof(path), tier->kind == BERTH_KIND_FILE ? "%s/%s" : "%s", tier->path,
                  tier->segment) >= (int)sizeof(path))
         return -ENAMETOOLONG;
@@ -158,8 +188,27 @@ int berth__persist_named_open(berth_tier_id id, bool create, struct berth_persis
     if (r == -ENOENT && !create)
         return r;
     if (r < 0) {
-        berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_TIER, "tier %s: %s", tier->name, why);
+        say_failed(id, r, why);
         return r;
     }
     return publish(id, store, ret_store);
+}
+
+int berth__persist_named_open(berth_tier_id id, bool create, struct berth_persist_store **ret_store)
+{
+    bool is_claimed;
+    int r = 0;
+
+    *ret_store = berth__persist_named_store(id);
+    if (*ret_store)
+        return 0;
+    if (!berth__persist_named_is(id))
+        return -ENODEV;
+    is_claimed = claim(id);
+    *ret_store = berth__persist_named_store(id);
+    if (!*ret_store)
+        r = open_named(id, create, ret_store);
+    if (is_claimed)
+        atomic_store(&claims[id], 0);
+    return r;
 }

@@ -234,15 +234,40 @@ static bool may_format(const struct berth_persist_store *store,
            (options->overwrite || berth__persist_is_blank(store->head));
 }
 
-/* Two processes that find a blank device: one makes the store, the other is told to come later. */
+/*
+ * The exclusive lock of those who found a blank device, all of whom share it: each lets go of its
+ * own and looks again, after pauses of its own length, until one has it or the store is made. 0, or
+ * -EAGAIN when there is nothing to be made any more; the lock is shared then.
+ */
+static int lock_to_format(struct berth_persist_store *store,
+                          const struct berth_persist_options *options)
+{
+    const struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS / 2 + gettid() % 64 * 100 * 1000};
+    int r = -EBUSY;
+
+    for (int i = 0; r == -EBUSY && i < LOCK_TRIES; i++) {
+        r = berth__persist_place_lock(&store->place, BERTH_PERSIST_LOCK_USERS, F_WRLCK);
+        if (r != -EBUSY)
+            break;
+        berth__persist_place_lock(&store->place, BERTH_PERSIST_LOCK_USERS, F_UNLCK);
+        nanosleep(&pause, NULL);
+        r = lock_as_user(store);
+        if (r == 0)
+            r = may_format(store, options) ? -EBUSY : -EAGAIN;
+    }
+    return r;
+}
+
+/* Two processes that find a blank device: one makes the store, the other waits for it. */
 static int format_device(struct berth_persist_store *store,
                          const struct berth_persist_options *options, char *why, size_t why_size)
 {
-    int r = berth__persist_place_lock(&store->place, BERTH_PERSIST_LOCK_USERS, F_WRLCK);
+    int r = lock_to_format(store, options);
 
-    if (r < 0)
-        return refuse(r, options->path, why, why_size, "another process uses it");
-    if (may_format(store, options))
+    if (r < 0 && r != -EAGAIN)
+        return refuse(r, options->path, why, why_size, "%s",
+                      r == -EBUSY ? "another process uses it" : strerrordesc_np(-r));
+    if (r == 0 && may_format(store, options))
         r = format(store, options, why, why_size);
     else
         r = read_super(store, options, why, why_size);
