@@ -21,8 +21,9 @@ struct mapping_query {
 #define QUERY_MAPPING _IOWR('f', 17, struct mapping_query)
 #define MAPPING_READABLE 0x01
 #define MAPPING_WRITABLE 0x02
+#define MAPPING_EXECUTABLE 0x04
 #define MAPPING_SHARED 0x08
-#define MAPPING_ALL (MAPPING_READABLE | MAPPING_WRITABLE | MAPPING_SHARED)
+#define MAPPING_ALL (MAPPING_READABLE | MAPPING_WRITABLE | MAPPING_EXECUTABLE | MAPPING_SHARED)
 
 /* What is read of /proc/self/maps at a time: many lines. */
 #define TEXT_SIZE ((size_t)64 << 10)
@@ -82,7 +83,7 @@ static int search_line(const char *line, struct search *search)
     if (*line++ != ' ' || end <= search->next || search->next >= search->end)
         return 0;
     flags = (line[0] == 'r' ? MAPPING_READABLE : 0) | (line[1] == 'w' ? MAPPING_WRITABLE : 0) |
-            (line[3] == 's' ? MAPPING_SHARED : 0);
+            (line[2] == 'x' ? MAPPING_EXECUTABLE : 0) | (line[3] == 's' ? MAPPING_SHARED : 0);
     if (search->whole && end < search->end)
         return -EINVAL;
     if (start > search->next || flags != search->wanted)

@@ -7,9 +7,9 @@
 #include <stddef.h>
 
 /*
- * 0 when all of the range can be read and written, is shared or private as said, and is not locked.
- * -EPERM: part of it is locked in memory (mlock); -EINVAL: part of it is mapped otherwise; or
- * another negative errno.
+ * 0 when all of the range can be read and written and no more, is shared or private as said, and is
+ * not locked. -EPERM: part of it is locked in memory (mlock); -EINVAL: part of it is mapped
+ * otherwise; or another negative errno.
  */
 int berth__mapping_check(const void *address, size_t size, bool is_shared);
 

@@ -172,6 +172,12 @@ static void a_full_tier_refuses(void **state)
     berth__host_free(p);
 }
 
+/* As on a kernel that tells of mappings as text alone. */
+static int inject_no_query(enum berth_move_call call)
+{
+    return call == BERTH_CALL_QUERY ? -ENOSYS : 0;
+}
+
 static void locked_and_protected_blocks_are_refused(void **state)
 {
     unsigned char *p = fixture_get(1 * MIB);
@@ -187,6 +193,13 @@ static void locked_and_protected_blocks_are_refused(void **state)
     assert_int_equal(mprotect(p + 128 * KIB, 4 * KIB, PROT_NONE), 0);
     assert_int_equal(fixture_move(p, tier_shm, false), BERTH_MOVE_MAPPING);
     assert_int_equal(fixture_move(p, tier_shm, true), BERTH_MOVE_MAPPING);
+    /* Code that the program has put there would run no more. */
+    if (mprotect(p + 128 * KIB, 4 * KIB, PROT_READ | PROT_WRITE | PROT_EXEC) == 0) {
+        assert_int_equal(fixture_move(p, tier_shm, false), BERTH_MOVE_MAPPING);
+        berth__move_inject = inject_no_query;
+        assert_int_equal(fixture_move(p, tier_shm, true), BERTH_MOVE_MAPPING);
+        berth__move_inject = NULL;
+    }
     assert_int_equal(mprotect(p + 128 * KIB, 4 * KIB, PROT_READ | PROT_WRITE), 0);
     assert_true(fixture_is_filled(p, 1 * MIB, 8));
     assert_int_equal(fixture_move(p, tier_shm, false), BERTH_MOVE_MOVED);
