@@ -11,12 +11,14 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 
 static struct {
-    pthread_mutex_t lock; /* guards `state` and `order`; held for a copy of them */
+    /* Guards `state`, held for a copy of it, and `order`, which is the job's while it runs. */
+    pthread_mutex_t lock;
     struct berth_move_state state;
     struct berth_move_order order;
     atomic_bool is_cancelled;
@@ -329,6 +331,39 @@ static int probe(bool *ret_sees_pins, char *why, size_t why_size)
     return 0;
 }
 
+/* Takes up the job that waits, so that no other one begins; false when there is none by now. */
+static bool resume(void)
+{
+    bool waits;
+
+    pthread_mutex_lock(&job.lock);
+    waits = job.state.waits_for_quiet && !job.state.is_running;
+    if (waits) {
+        job.state.is_running = true;
+        job.state.waits_for_quiet = false;
+        atomic_store(&job.waits, false);
+    }
+    pthread_mutex_unlock(&job.lock);
+    return waits;
+}
+
+/* The caller is the mover, on a thread of the program's. */
+static uint64_t work_quietly(void)
+{
+    sigset_t all, before;
+    uint64_t moved;
+
+    /* A handler that forks would wait for the mover, which is below it on the same stack. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    berth__thread.inside++;
+    moved = work(&job.order, NULL, true);
+    end(true);
+    berth__thread.inside--;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return moved;
+}
+
 static int quiet(void)
 {
     int saved_errno = errno;
@@ -339,12 +374,8 @@ static int quiet(void)
     /* A job that runs now finds out by itself that it has to wait for the next step. */
     if (!berth__move_begin(false))
         return 0;
-    berth__thread.inside++;
-    if (atomic_load(&job.waits)) {
-        moved = work(&job.order, NULL, true);
-        end(true);
-    }
-    berth__thread.inside--;
+    if (resume())
+        moved = work_quietly();
     berth__move_end();
     errno = saved_errno;
     return (int)(moved < INT32_MAX ? moved : INT32_MAX);
