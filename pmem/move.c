@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/statfs.h>
+#include <unistd.h>
 
 static struct {
     pthread_mutex_t one;  /* held by the mover */
@@ -385,6 +386,7 @@ enum berth_move_result berth__move_block(struct berth_mover *mover, void *p, ber
     enum berth_move_result result;
 
     mover->why[0] = '\0';
+    mover->thread = gettid();
     if (!berth__movable_can_be_in(to))
         return BERTH_MOVE_KIND;
     if (!begin(&move))

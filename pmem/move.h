@@ -13,7 +13,8 @@
  *     that for a page which a device or I/O holds. What has changed since the copy is copied again.
  *   - tmpfs, and older kernels: writers are held back page by page and let go at once, and what
  *     they write is copied again, until little is left, for which they wait. Pages that a device
- *     holds cannot be seen this way: that there are none is the rule's word.
+ *     or I/O holds cannot be seen this way: where the program has the means (pin_source.h), the
+ *     block stays. That no driver holds any is the rule's word.
  *
  * Memory of a disk's file or a device can only be left while no thread writes to it: a *quiet*
  * move, by the program's word (berth_step_quiescent()).
@@ -27,9 +28,12 @@
 #include "pmem/move_side.h"
 #include "pmem/uffd.h"
 
+#include <sys/types.h>
+
 /* What one block's move came to; the words are alloc/move_door.h's. */
 struct berth_mover {
     bool quiet;                   /* nobody writes: nobody is held back */
+    pid_t thread;                 /* the mover itself, which has the program's descriptors */
     struct berth_move_side *side; /* where writers are held back from; NULL: the mover itself */
     /* Looked at now and then: true ends the move that is under way, with -ECANCELED. */
     bool (*is_cancelled)(void *context);

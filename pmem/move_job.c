@@ -244,7 +244,8 @@ static void end(bool quiet)
     job.state.waits_for_quiet = !quiet && !is_cancelled(NULL) &&
                                 (job.state.result[BERTH_MOVE_QUIET].blocks > 0 ||
                                  job.state.result[BERTH_MOVE_PRIVILEGE].blocks > 0 ||
-                                 job.state.result[BERTH_MOVE_KERNEL].blocks > 0);
+                                 job.state.result[BERTH_MOVE_KERNEL].blocks > 0 ||
+                                 job.state.result[BERTH_MOVE_TRACED].blocks > 0);
     atomic_store(&job.waits, job.state.waits_for_quiet);
     pthread_mutex_unlock(&job.lock);
 }

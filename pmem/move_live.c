@@ -2,11 +2,14 @@
 #include "pmem/move_live.h"
 
 #include "pmem/move_fault.h"
+#include "pmem/pin_source.h"
 #include "pmem/window.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -64,8 +67,19 @@ static bool is_cancelled(const struct berth_mover *mover)
     return mover->is_cancelled && mover->is_cancelled(mover->context);
 }
 
-enum berth_move_result berth__move_copy_quiet(struct berth_mover *mover, void *to, const void *from,
-                                              size_t size)
+/* Whether I/O may write to the block where it was, whoever is held back. */
+static enum berth_move_result check_pins(struct berth_mover *mover, const void *from, size_t size)
+{
+    int r = berth__pin_source_find(mover->thread, from, size, mover->quiet, mover->why,
+                                   sizeof(mover->why));
+
+    if (r < 0)
+        return system_failed(mover, "/proc/self/task", r);
+    return r > 0 ? BERTH_MOVE_PINNED : BERTH_MOVE_MOVED;
+}
+
+static enum berth_move_result copy_plain(struct berth_mover *mover, void *to, const void *from,
+                                         size_t size)
 {
     for (size_t done = 0; done < size; done += CHUNK) {
         size_t now = size - done < CHUNK ? size - done : CHUNK;
@@ -77,6 +91,14 @@ enum berth_move_result berth__move_copy_quiet(struct berth_mover *mover, void *t
             return BERTH_MOVE_CANCELLED;
     }
     return BERTH_MOVE_MOVED;
+}
+
+enum berth_move_result berth__move_copy_quiet(struct berth_mover *mover, void *to, const void *from,
+                                              size_t size)
+{
+    enum berth_move_result result = check_pins(mover, from, size);
+
+    return result == BERTH_MOVE_MOVED ? copy_plain(mover, to, from, size) : result;
 }
 
 /* A child that is forked from here on would find a block that is not whole, or writers that wait
@@ -229,6 +251,19 @@ static enum berth_move_result take_once(struct berth_move_live *live)
     return r == -EBUSY ? BERTH_MOVE_PINNED : system_failed(live->mover, "UFFDIO_MOVE", r);
 }
 
+/*
+ * Who writes to a page by ptrace() or /proc/PID/mem looks it up and then writes to it, whatever its
+ * protection is by then; the kernel lets nobody change what is mapped meanwhile. After this, it has
+ * written, or will find the page protected.
+ */
+static void wait_for_remote_writers(void)
+{
+    void *p = mmap(NULL, BERTH_OS_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (p != MAP_FAILED)
+        munmap(p, BERTH_OS_PAGE);
+}
+
 /* Brings what has changed since the copy. */
 static void copy_differences(struct berth_move_live *live)
 {
@@ -243,12 +278,14 @@ static enum berth_move_result copy_and_take(struct berth_move_live *live)
 
     for (int i = 0; i < TAKES_MAX && (result == BERTH_MOVE_BUSY || result == BERTH_MOVE_PINNED);
          i++) {
-        result = berth__move_copy_quiet(live->mover, live->to, live->from, live->size);
+        result = copy_plain(live->mover, live->to, live->from, live->size);
         if (result == BERTH_MOVE_MOVED)
             result = take_once(live);
     }
-    if (result == BERTH_MOVE_MOVED)
+    if (result == BERTH_MOVE_MOVED) {
+        wait_for_remote_writers();
         copy_differences(live);
+    }
     return result;
 }
 
@@ -340,26 +377,47 @@ static enum berth_move_result copy_all(struct berth_move_live *live)
     return result;
 }
 
-/* Copies what was written to meanwhile. While `holds`, nobody who waits is let go. */
-static enum berth_move_result copy_dirty(struct berth_move_live *live, bool holds)
+static enum berth_move_result protect_piece(struct berth_move_live *live, size_t piece)
+{
+    int r = berth__uffd_protect(&live->uffd, live->from + (piece << PIECE_SHIFT),
+                                piece_size(live, piece), true);
+
+    return r < 0 ? protect_failed(live, r) : BERTH_MOVE_MOVED;
+}
+
+/* Copies again what was written to meanwhile; who waits is let go. */
+static enum berth_move_result copy_dirty(struct berth_move_live *live)
 {
     enum berth_move_result result = BERTH_MOVE_MOVED;
     size_t count = piece_count(live);
 
     for (size_t piece = 0; piece < count && result == BERTH_MOVE_MOVED; piece++) {
-        int r;
-
         if (!is_dirty(live, piece))
             continue;
-        r = berth__uffd_protect(&live->uffd, live->from + (piece << PIECE_SHIFT),
-                                piece_size(live, piece), true);
-        if (r < 0)
-            return protect_failed(live, r);
+        result = protect_piece(live, piece);
+        if (result != BERTH_MOVE_MOVED)
+            break;
         live->dirty[piece / WORD_BITS] &= ~(1ul << piece % WORD_BITS);
         result = copy_piece(live, piece);
-        if (result == BERTH_MOVE_MOVED && !holds)
+        if (result == BERTH_MOVE_MOVED)
             result = answer_writers(live);
     }
+    return result;
+}
+
+/* The same for the last time: nobody is let go any more. */
+static enum berth_move_result copy_last(struct berth_move_live *live)
+{
+    enum berth_move_result result = BERTH_MOVE_MOVED;
+    size_t count = piece_count(live);
+
+    for (size_t piece = 0; piece < count && result == BERTH_MOVE_MOVED; piece++)
+        if (is_dirty(live, piece))
+            result = protect_piece(live, piece);
+    wait_for_remote_writers();
+    for (size_t piece = 0; piece < count && result == BERTH_MOVE_MOVED; piece++)
+        if (is_dirty(live, piece))
+            result = copy_piece(live, piece);
     return result;
 }
 
@@ -373,7 +431,7 @@ static enum berth_move_result touch_all(struct berth_move_live *live)
     if (madvise(live->from, live->size, MADV_POPULATE_READ) == 0)
         return BERTH_MOVE_MOVED;
 #endif
-    return berth__move_copy_quiet(live->mover, live->to, live->from, live->size);
+    return copy_plain(live->mover, live->to, live->from, live->size);
 }
 
 static enum berth_move_result protect_all(struct berth_move_live *live, bool is_shared)
@@ -388,6 +446,7 @@ static enum berth_move_result protect_all(struct berth_move_live *live, bool is_
     if (result != BERTH_MOVE_MOVED)
         return result;
     r = berth__uffd_protect(&live->uffd, live->from, live->size, true);
+    wait_for_remote_writers();
     return r < 0 ? protect_failed(live, r) : BERTH_MOVE_MOVED;
 }
 
@@ -401,12 +460,12 @@ static enum berth_move_result copy_rounds(struct berth_move_live *live)
         if (count_dirty(live) << PIECE_SHIFT <= LAST_MAX)
             break;
         if (result == BERTH_MOVE_MOVED)
-            result = copy_dirty(live, false);
+            result = copy_dirty(live);
     }
     /* From here on nobody is let go. */
     hold_forks(live);
     if (result == BERTH_MOVE_MOVED)
-        result = copy_dirty(live, true);
+        result = copy_last(live);
     /* What is read now is of writers who wait; that pages were given back is told, too. */
     while (result == BERTH_MOVE_MOVED) {
         int event = berth__uffd_read(&live->uffd, &where);
@@ -430,9 +489,14 @@ static enum berth_move_result copy_protected(struct berth_move_live *live, bool 
     if (dirty == MAP_FAILED)
         return system_failed(live->mover, "mmap", -errno);
     live->dirty = dirty;
-    result = protect_all(live, is_shared);
+    /* Once before all is copied in vain, and again when nothing new can be held any more. */
+    result = check_pins(live->mover, live->from, live->size);
+    if (result == BERTH_MOVE_MOVED)
+        result = protect_all(live, is_shared);
     if (result == BERTH_MOVE_MOVED)
         result = copy_rounds(live);
+    if (result == BERTH_MOVE_MOVED)
+        result = check_pins(live->mover, live->from, live->size);
     munmap(dirty, dirty_bytes(live));
     live->dirty = NULL;
     return result;
@@ -449,21 +513,54 @@ static enum berth_move_result check_still_held(struct berth_move_live *live)
     return r < 0 ? protect_failed(live, r) : BERTH_MOVE_MOVED;
 }
 
+/*
+ * A tracer that stops this thread at its system calls and reads, meanwhile, memory that is taken
+ * out waits for this thread, which waits for the tracer. And a debugger that stops all threads
+ * would find memory that it can neither read nor write.
+ */
+static bool is_traced(void)
+{
+    static const char name[] = "TracerPid:";
+    int fd = open("/proc/thread-self/status", O_RDONLY | O_CLOEXEC);
+    char text[1024];
+    const char *line;
+    ssize_t n;
+
+    if (fd < 0)
+        return false;
+    n = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    line = strstr(text, name);
+    return line && strtol(line + sizeof(name) - 1, NULL, 10) != 0;
+}
+
+/* Opens what holds writers back. */
+static enum berth_move_result open_watch(struct berth_move_live *live)
+{
+    int r;
+
+    live->uffd.fd = -1;
+    if (is_traced())
+        return BERTH_MOVE_TRACED;
+    r = berth__uffd_open(&live->uffd, live->mover->why, sizeof(live->mover->why));
+    if (r == -EPERM)
+        return BERTH_MOVE_PRIVILEGE;
+    if (r == -ENOSYS || r == -ENOTSUP)
+        return BERTH_MOVE_KERNEL;
+    return r < 0 ? BERTH_MOVE_SYSTEM : BERTH_MOVE_MOVED;
+}
+
 enum berth_move_result berth__move_live_copy(struct berth_move_live *live, bool is_shared)
 {
-    enum berth_move_result result;
-    int r = berth__uffd_open(&live->uffd, live->mover->why, sizeof(live->mover->why));
+    enum berth_move_result result = open_watch(live);
 
     live->is_watched = false;
     live->holds_forks = false;
     live->parked = NULL;
     live->dirty = NULL;
-    if (r < 0) {
-        live->uffd.fd = -1;
-        return r == -EPERM
-                   ? BERTH_MOVE_PRIVILEGE
-                   : (r == -ENOSYS || r == -ENOTSUP ? BERTH_MOVE_KERNEL : BERTH_MOVE_SYSTEM);
-    }
+    if (result != BERTH_MOVE_MOVED)
+        return result;
     if (is_shared && !live->uffd.shared_memory)
         result = BERTH_MOVE_KERNEL;
     else if (!is_shared && live->uffd.takes_pages)

@@ -24,7 +24,7 @@ struct berth_move_live {
 /* Reads a part of the block; never a signal, whatever is mapped there. 0 or negative errno. */
 int berth__move_read(void *to, const void *from, size_t size);
 
-/* Copies all of a block that nobody writes to. */
+/* Copies all of a block that nobody writes to, nor has registered for I/O. */
 enum berth_move_result berth__move_copy_quiet(struct berth_mover *mover, void *to, const void *from,
                                               size_t size);
 

@@ -75,7 +75,7 @@ static void check_userfaultfd(struct berth_grid *grid)
     berth__doctor_row(grid, BERTH_FINDING_OK, "userfaultfd",
                       "host blocks can move while the program writes to them; %s%s",
                       uffd.takes_pages ? "pinned ones are seen"
-                                       : "pinned ones are not seen (Linux 6.8)",
+                                       : "not while I/O may hold them (Linux 6.8)",
                       uffd.shared_memory ? "" : "; not out of tmpfs (Linux 5.19)");
     berth__uffd_close(&uffd);
 }
