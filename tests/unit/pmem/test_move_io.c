@@ -39,6 +39,7 @@
 
 #define SIZE (1 * MIB)
 #define PAGE (4 * KIB)
+#define ROUNDS 30
 
 /* From where blocks move, and how. */
 static const struct way {
@@ -256,7 +257,7 @@ static void move_under(write_function function)
         atomic_store(&writer.stop, false);
         write_page = function;
         assert_int_equal(pthread_create(&thread, NULL, write_pages, NULL), 0);
-        for (int j = 0; j < 100; j++) {
+        for (int j = 0; j < ROUNDS; j++) {
             results[move(&ways[i], writer.p)]++;
             move_home(&ways[i], writer.p);
         }
@@ -440,7 +441,7 @@ static int end_at_call(enum berth_move_call call)
 }
 
 /* Threads that read and write the block wait for the mover; they end with the process. */
-static void *use_block(void *context)
+__attribute__((no_sanitize("thread"))) static void *use_block(void *context)
 {
     volatile unsigned char *p = context;
 
