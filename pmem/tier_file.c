@@ -6,6 +6,7 @@
 #include "pmem/arena.h"
 #include "pmem/huge_advice.h"
 #include "pmem/memory_room.h"
+#include "pmem/table.h"
 #include "pmem/tier_huge.h"
 #include "pmem/window.h"
 
@@ -297,9 +298,19 @@ static const struct berth_tier_ops file_ops = {
     .describe = file_describe,
 };
 
-/* How much may come to lie in the tier; 0 when the filesystem is full. */
-static int find_room(const struct berth_tier_config *config, uint64_t *ret_room, char *why,
-                     size_t why_size)
+/* Others may make room: a full filesystem is a tier whose blocks go on to the next place. */
+static void say_full(const struct berth_tier *tier, const struct berth_tier_config *config)
+{
+    berth__log(berth__table_was_told(tier->name) ? BERTH_LOG_INFO : BERTH_LOG_WARNING,
+               BERTH_TOPIC_TIER,
+               "tier %s: the filesystem of %s has no space left; blocks go to the next place while "
+               "that is so",
+               tier->name, config->path);
+}
+
+/* How much may come to lie in the tier. */
+static int find_room(const struct berth_tier *tier, const struct berth_tier_config *config,
+                     uint64_t *ret_room, char *why, size_t why_size)
 {
     struct statvfs fs;
 
@@ -311,10 +322,8 @@ static int find_room(const struct berth_tier_config *config, uint64_t *ret_room,
     }
     /* A filesystem without a notion of size (ramfs) reports 0 blocks in all. What a named tier
      * keeps is found in a full one too. */
-    if (fs.f_blocks > 0 && fs.f_bavail == 0 && !(config->segment && *config->segment)) {
-        snprintf(why, why_size, "the filesystem of %s has no space left", config->path);
-        return -ENOSPC;
-    }
+    if (fs.f_blocks > 0 && fs.f_bavail == 0 && !(config->segment && *config->segment))
+        say_full(tier, config);
     *ret_room = config->capacity ? config->capacity : (uint64_t)fs.f_blocks * fs.f_frsize;
     return 0;
 }
@@ -386,7 +395,7 @@ static int make_file(struct berth_tier *tier, berth_tier_id id,
         return berth__tier_huge_make(tier, id, config, NULL, why, why_size);
     if (config->huge_pages == BERTH_HUGE_ALWAYS)
         berth__tier_huge_say_without(tier, "its directory is no hugetlbfs");
-    r = find_room(config, &room, why, why_size);
+    r = find_room(tier, config, &room, why, why_size);
     if (r < 0)
         return r;
     fd = berth__tier_file_open(config->path);

@@ -47,9 +47,11 @@ static bool device_serves(const char *path, char *why, size_t why_size)
     return false;
 }
 
-/* Whether files can be made in the directory. */
-static bool directory_serves(const char *path, char *why, size_t why_size)
+/* Whether files can be made in the directory. Says it where there is no room for them now. */
+static bool directory_serves(const struct berth_tier_config *config, bool *ret_said, char *why,
+                             size_t why_size)
 {
+    const char *path = config->path;
     struct statvfs fs;
     struct stat st;
 
@@ -59,10 +61,16 @@ static bool directory_serves(const char *path, char *why, size_t why_size)
         snprintf(why, why_size, "%s is not a directory", path);
     else if (access(path, W_OK | X_OK) < 0)
         snprintf(why, why_size, "no file can be made in %s: %s", path, strerror(errno));
-    else if (statvfs(path, &fs) == 0 && fs.f_bavail == 0)
-        snprintf(why, why_size, "%s has no room", path);
-    else
+    else if (statvfs(path, &fs) < 0 || fs.f_blocks == 0 || fs.f_bavail > 0)
         return true;
+    else {
+        fprintf(stderr,
+                "berth: tier %s: %s has no room; rules go on to their next place while that is "
+                "so\n",
+                config->name, path);
+        *ret_said = true;
+        return true;
+    }
     return false;
 }
 
@@ -79,7 +87,7 @@ static bool tier_serves(const struct berth_tier_config *config, bool *ret_said, 
                  berth__kind_name(config->kind), berth__kind_name(config->kind));
         return false;
     case BERTH_KIND_FILE:
-        return directory_serves(config->path, why, why_size);
+        return directory_serves(config, ret_said, why, why_size);
     case BERTH_KIND_DAX:
         return device_serves(config->path, why, why_size);
     case BERTH_KIND_NUMA:

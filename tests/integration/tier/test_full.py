@@ -4,7 +4,8 @@ on to the next place and are counted, and come back when there is room again.
 
 Method: a program whose threads write and verify every byte, on a small tmpfs of the test's own
 (root, or a user namespace), which this test fills and empties. What happens in the program is waited
-for by asking `berth stat`. Arguments: berth, the program.
+for by asking `berth stat`. Arguments: berth, the program, one that tells how much
+stack its allocations took.
 """
 import contextlib
 import json
@@ -20,7 +21,10 @@ import unittest
 BERTH = ""
 CHURN = ""
 DEADLINE_S = 60
+STACK = ""
 SIZE = 40 << 20
+# A thread of 16 KiB has 8 KiB of them for itself.
+STACK_MAX = 7 << 10
 
 POLICY = """
 tier small {
@@ -130,10 +134,40 @@ class Full(unittest.TestCase):
             self.skipTest("this kernel has no tmpfs of huge pages")
         self.fills_and_empties(huge="advise")
 
-    def test_a_filesystem_that_is_full_at_the_start_is_said(self):
+    def remount(self, size):
+        """Whether the kernel did so: it makes no tmpfs smaller than what is in it."""
+        done = subprocess.run(["mount", "-o", f"remount,size={size}", self.tmpfs], check=False,
+                              stderr=subprocess.DEVNULL)
+        return done.returncode == 0
+
+    def test_a_filesystem_that_is_made_larger_and_smaller_is_used_as_far_as_it_goes(self):
+        self.mount()
+        with self.churning() as process:
+            for _ in range(3):
+                then = self.stat(process)
+                full = self.until(process, lambda now: now["spilled"] > then["spilled"] + 20)
+                self.assertTrue(self.remount(4 * SIZE))
+                self.until(process, lambda now: now["reserved"] > SIZE + (2 << 20) and
+                           now["placed"] > full["placed"] + 50)
+                self.until(process, lambda now: self.remount(now["reserved"] + (1 << 20)))
+            self.ends_well(process)
+
+    def test_a_block_needs_little_stack(self):
+        self.mount()
+        policy = os.path.join(self.root, "policy")
+        with open(policy, "w", encoding="utf-8") as file:
+            file.write(POLICY % (self.tmpfs, "0", "never"))
+        done = subprocess.run([BERTH, "run", "--policy", policy, "--", STACK], env=self.env,
+                              stdout=subprocess.PIPE, text=True, check=True)
+        self.assertLess(int(done.stdout), STACK_MAX)
+
+    def test_a_filesystem_that_is_full_at_the_start_is_said_and_used_later(self):
         self.mount()
         self.fill()
         with self.churning() as process:
+            self.assertEqual(self.stat(process)["placed"], 0)
+            self.empty()
+            self.until(process, lambda now: now["placed"] > 50)
             _, errors = process.communicate(timeout=DEADLINE_S)
             self.assertEqual(process.returncode, 0)
             self.assertEqual(errors.count("\n"), 1, errors)
@@ -150,7 +184,7 @@ def can_mount():
 
 
 def main():
-    global BERTH, CHURN
+    global BERTH, CHURN, STACK
     if not can_mount():
         if "BERTH_TEST_NAMESPACE" in os.environ or not shutil.which("unshare"):
             print("no tmpfs can be mounted here, nor in a user namespace")
@@ -161,8 +195,8 @@ def main():
             print("no tmpfs can be mounted here, and there are no user namespaces")
             sys.exit(77)
         os.execvp("unshare", ["unshare", "-rm", sys.executable, *sys.argv])
-    BERTH, CHURN = sys.argv[1:3]
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
+    BERTH, CHURN, STACK = sys.argv[1:4]
+    unittest.main(argv=[sys.argv[0], *sys.argv[4:]], verbosity=2)
 
 
 if __name__ == "__main__":
