@@ -68,7 +68,8 @@ struct berth_tier_ops {
     int (*decommit)(struct berth_tier *tier, void *address, size_t size);
     /* One line on what backs the tier, for `berth stat --json`. */
     void (*describe)(const struct berth_tier *tier, char *text, size_t text_size);
-    /* Host kinds: makes addresses that were never used before ready for commit. */
+    /* Host kinds: makes addresses that were never used before ready for commit. -ESTALE: they may
+     * be somebody else's from now on, and are not to be used again. */
     int (*map)(struct berth_tier *tier, void *address, size_t size);
 };
 

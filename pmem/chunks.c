@@ -182,12 +182,25 @@ static void detach_one(struct berth_chunks *chunks, size_t index)
     chunks->backing[index] = 0;
 }
 
-/* What is attached already holds what was there before. */
-static void clear_attached(const struct berth_chunks *chunks, const struct span *span, size_t index)
+/* What is attached already holds what was there before; one that could not be detached may have no
+ * memory any more. */
+static int renew_attached(struct berth_chunks *chunks, const struct span *span, size_t index)
 {
     struct span part = part_in(chunks, span, index);
+    size_t backing = chunks->backing[index] - 1;
+    int r = 0;
 
-    memset((void *)(chunks->base + part.start), 0, part.stop - part.start);
+    if (chunks->pages[index] == 0) {
+        r = chunks->attach(chunks->context, address_of(chunks, index),
+                           (uint64_t)backing << chunks->shift, (size_t)1 << chunks->shift);
+        if (r < 0) {
+            set_taken(chunks, backing, 1, false);
+            chunks->backing[index] = 0;
+        }
+    }
+    if (r == 0)
+        memset((void *)(chunks->base + part.start), 0, part.stop - part.start);
+    return r;
 }
 
 /* A backing for each chunk of the span that has none. `*ret_end` is where it stopped. */
@@ -204,7 +217,7 @@ static int attach_span(struct berth_chunks *chunks, const struct span *span, siz
                 count++;
             r = attach_run(chunks, index, count, &count);
         } else if (chunks->zero) {
-            clear_attached(chunks, span, index);
+            r = renew_attached(chunks, span, index);
         }
         if (r == 0)
             index += count;

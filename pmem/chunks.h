@@ -28,7 +28,8 @@ struct berth_chunks {
     size_t backing_count, backing_free;
     /*
      * Puts [offset, offset + size) of the backing at `address`, whole chunks, or takes it away
-     * again. On failure, what was there before is there. 0 or -errno.
+     * again. 0 or -errno. Where attaching fails, nothing is there; where detaching does, the
+     * backing is, but a chunk that reads as zero when attached has to be attached anew.
      */
     int (*attach)(void *context, void *address, uint64_t offset, size_t size);
     int (*detach)(void *context, void *address, uint64_t offset, size_t size);

@@ -5,7 +5,6 @@
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 #include "pmem/huge_advice.h"
-#include "pmem/tier_file.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -98,15 +97,6 @@ static size_t step_alignment(const struct berth_tier *tier, size_t alignment)
     return alignment < least ? least : alignment;
 }
 
-/*
- * Whether addresses for which map() said `r` can be carved off again: a file's mapping that failed
- * may have taken away what kept them for us.
- */
-static bool is_still_ours(berth_tier_id id, int r)
-{
-    return r == 0 || r == -EBADF || !berth__tier_file(id);
-}
-
 static void *extent_alloc(extent_hooks_t *hooks, void *new_address, size_t size, size_t alignment,
                           bool *zero, bool *commit, unsigned arena)
 {
@@ -126,7 +116,7 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_address, size_t size,
         return NULL;
     r = tier->ops->map(tier, p, size);
     if (r < 0 || (*commit && commit_range(id, p, size))) {
-        if (is_still_ours(id, r))
+        if (r != -ESTALE)
             berth__window_uncarve(home_of(hooks), p, size);
         return NULL;
     }

@@ -108,15 +108,6 @@ static int dax_map(struct berth_tier *tier, void *address, size_t size)
     return r;
 }
 
-/* What a window has where nothing is. */
-static int put_nothing(void *address, size_t size)
-{
-    void *p = mmap(address, size, PROT_NONE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-
-    return p == MAP_FAILED ? -errno : 0;
-}
-
 /*
  * The kernel cannot map a device's pages for a process without huge pages, and tells it by SIGBUS:
  * where it can say otherwise (Linux 5.14), it does here, before a block is handed out.
@@ -153,15 +144,22 @@ static int attach(void *context, void *address, uint64_t offset, size_t size)
 
     if (!berth__tier_file_has_descriptor(dax->file))
         return -EBADF;
+    r = berth__window_try_mapping((size_t)1 << dax->chunks.shift, MAP_SHARED, dax->file->fd,
+                                  offset);
+    if (r < 0)
+        return r;
     p = mmap(address, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, dax->file->fd,
              (off_t)offset);
     r = p == MAP_FAILED ? -errno : map_pages(address, size);
     if (r == 0)
         return 0;
-    if (p != MAP_FAILED)
-        say_no_pages(tier, r);
     /* No mapping of the program's may come to lie in a window. */
-    put_nothing(address, size);
+    if (p == MAP_FAILED) {
+        berth__window_mend(address, size);
+    } else {
+        say_no_pages(tier, r);
+        berth__window_clear(address, size);
+    }
     return r;
 }
 
@@ -169,7 +167,7 @@ static int detach(void *context, void *address, uint64_t offset, size_t size)
 {
     (void)context;
     (void)offset;
-    return put_nothing(address, size);
+    return berth__window_clear(address, size);
 }
 
 static int dax_commit(struct berth_tier *tier, void *address, size_t size)

@@ -149,9 +149,8 @@ int berth__tier_file_map(const struct berth_tier_file *file, void *address, size
     int r = p == MAP_FAILED ? -errno : 0;
 
     /* No mapping of the program's may come to lie in a window: what was there is put back. */
-    if (r < 0)
-        mmap(address, size, PROT_NONE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    if (r < 0 && !berth__window_mend(address, size))
+        r = -ESTALE;
     return r;
 }
 
@@ -203,6 +202,8 @@ static int file_map(struct berth_tier *tier, void *address, size_t size)
     int r = -EBADF;
 
     if (berth__tier_file_has_descriptor(file))
+        r = berth__window_try_mapping(BERTH_OS_PAGE, file->map_flags, file->fd, 0);
+    if (r == 0)
         r = berth__tier_file_map(file, address, size);
     if (r == 0 && tier->huge_pages != BERTH_HUGE_NEVER)
         berth__huge_advise(address, size);

@@ -70,7 +70,8 @@ int berth__tier_file_open_again(const struct berth_tier_file *file);
 bool berth__tier_file_has_descriptor(const struct berth_tier_file *file);
 /* Takes `fd` as the tier's file from now on. 0 or -errno. */
 int berth__tier_file_adopt(struct berth_tier_file *file, int fd);
-/* Maps the tier's file at `address`, which lies in its window. 0 or -errno. */
+/* Maps the tier's file at `address`, which lies in its window. 0 or -errno; -ESTALE: and it is not
+ * known whether the addresses still are the window's. */
 int berth__tier_file_map(const struct berth_tier_file *file, void *address, size_t size);
 /* Makes the filesystem provide [offset, offset + size) of `fd`. 0 or -errno (-ENOSPC). */
 int berth__tier_file_allocate(int fd, size_t offset, size_t size);

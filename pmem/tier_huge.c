@@ -52,14 +52,6 @@ static int64_t pool_number(uint64_t page, const char *name)
     return number;
 }
 
-static int put_nothing(void *address, size_t size)
-{
-    void *p = mmap(address, size, PROT_NONE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-
-    return p == MAP_FAILED ? -errno : 0;
-}
-
 /* Takes the pages now: of what the pool has reserved for the mapping, a node may have none. */
 static int take_pages(const struct huge_tier *huge, void *address, size_t size)
 {
@@ -85,25 +77,32 @@ static int attach(void *context, void *address, uint64_t offset, size_t size)
 
     if (!berth__tier_file_has_descriptor(huge->file))
         return -EBADF;
+    r = berth__window_try_mapping(huge->page, MAP_SHARED | MAP_NORESERVE, huge->file->fd, offset);
+    if (r < 0)
+        return r;
     p = mmap(address, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, huge->file->fd,
              (off_t)offset);
     r = p == MAP_FAILED ? -errno : take_pages(huge, address, size);
     if (r == 0)
         return 0;
+    if (p == MAP_FAILED) {
+        berth__window_mend(address, size);
+        return r;
+    }
     /* What was reserved belongs to the file, not to the mapping. */
-    if (p != MAP_FAILED)
-        madvise(address, size, MADV_REMOVE);
-    put_nothing(address, size);
+    madvise(address, size, MADV_REMOVE);
+    berth__window_clear(address, size);
     return r;
 }
 
+/* Where the second fails, the pages are gone and the mapping is not: chunks.h attaches it anew. */
 static int detach(void *context, void *address, uint64_t offset, size_t size)
 {
     (void)context;
     (void)offset;
     if (madvise(address, size, MADV_REMOVE) < 0)
         return -errno;
-    return put_nothing(address, size);
+    return berth__window_clear(address, size);
 }
 
 static int huge_map(struct berth_tier *tier, void *address, size_t size)

@@ -387,6 +387,35 @@ static void give_back(const struct space *space, uintptr_t start, uintptr_t end)
         munmap((void *)map_start, map_end - map_start);
 }
 
+/* Two mappings more than there are: as many as one in the middle of another makes. */
+int berth__window_try_mapping(size_t size, int map_flags, int fd, uint64_t offset)
+{
+    char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, map_flags, fd, (off_t)offset);
+    void *q;
+    int r;
+
+    if (p == MAP_FAILED)
+        return -errno;
+    q = mmap(NULL, size, PROT_NONE, map_flags, fd, (off_t)offset);
+    r = q == MAP_FAILED ? -errno : 0;
+    if (r == 0)
+        munmap(q, size);
+    munmap(p, size);
+    return r;
+}
+
+#define NOTHING (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
+
+int berth__window_clear(void *p, size_t size)
+{
+    return mmap(p, size, PROT_NONE, NOTHING | MAP_FIXED, -1, 0) == MAP_FAILED ? -errno : 0;
+}
+
+bool berth__window_mend(void *p, size_t size)
+{
+    return mmap(p, size, PROT_NONE, NOTHING | MAP_FIXED_NOREPLACE, -1, 0) == p;
+}
+
 static void close_window(const struct space *space, berth_home_id home)
 {
     struct window *window = &windows[home];

@@ -99,6 +99,19 @@ void berth__window_limit(uint64_t limit);
  */
 bool berth__window_shed(size_t size);
 
+/*
+ * Whether a file can be mapped into a window now. Asked by a mapping where the kernel likes, which
+ * is gone again, of `size` bytes, the file's least: one over another that fails (there are too
+ * many) may have taken the other away already, and somebody else's may come to lie there. 0 or
+ * -errno.
+ */
+int berth__window_try_mapping(size_t size, int map_flags, int fd, uint64_t offset);
+/* Puts back what a window has where nothing is: over what is there. 0 or -errno. */
+int berth__window_clear(void *p, size_t size);
+/* The same where a mapping has failed: only where nothing is. False where something is, which may
+ * be what was there before, or somebody else's. */
+bool berth__window_mend(void *p, size_t size);
+
 /* The page map's entry for the OS page of `p`, which lies in a piece that was carved off. */
 struct berth_page *berth__window_page(const void *p);
 

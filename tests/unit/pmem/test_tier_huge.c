@@ -160,6 +160,17 @@ static void an_empty_pool_is_seen_at_commit(void **state)
         assert_int_equal(p[i], 0);
     assert_int_equal(tier->ops->decommit(tier, p, 2 * page), 0);
     assert_int_equal(free_pages(), before);
+    /* A mapping that cannot be taken away has lost its page, which another may have got. */
+    assert_int_equal(tier->ops->commit(tier, p, page), 0);
+    machine_fail(MACHINE_MMAP, 0, 1, ENOMEM, MAP_FIXED);
+    assert_int_equal(tier->ops->decommit(tier, p, page), 0);
+    assert_int_equal(machine_failures(MACHINE_MMAP), 1);
+    machine_fail(MACHINE_MADVISE, 0, 1, EFAULT, MADV_POPULATE_WRITE);
+    assert_int_equal(tier->ops->commit(tier, p, page), -ENOMEM);
+    assert_int_equal(tier->ops->commit(tier, p, 2 * page), 0);
+    memset(p, 1, 2 * page);
+    assert_int_equal(tier->ops->decommit(tier, p, 2 * page), 0);
+    assert_int_equal(free_pages(), before);
     machine_fail(MACHINE_MMAP, 0, 0, 0, 0);
 }
 
