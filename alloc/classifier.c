@@ -71,21 +71,25 @@ static void block_fill(struct berth_class_block *block, const struct berth_class
 {
     bool is_guess = birth->tagged_by == BERTH_TAGGED_CLASSIFIER;
 
-    block->tag = (uint8_t)birth->tag;
-    block->told = is_guess ? BERTH_TAG_UNTAGGED : (uint8_t)birth->tag;
-    block->noted = (uint8_t)birth->noted;
-    block->level = is_guess ? BERTH_CLASS_GUESSED : BERTH_CLASS_UNKNOWN;
-    block->reason = !is_guess                           ? BERTH_REASON_NONE
-                    : birth->tag == BERTH_TAG_KV        ? BERTH_REASON_GROWING
-                    : birth->tag == BERTH_TAG_WORKSPACE ? BERTH_REASON_IN_OPERATOR
-                    : birth->tag == BERTH_TAG_WEIGHT    ? BERTH_REASON_REPEATED
-                                                        : BERTH_REASON_IN_STEP;
-    block->changes = 0;
+    enum berth_class_reason reason = !is_guess                           ? BERTH_REASON_NONE
+                                     : birth->tag == BERTH_TAG_KV        ? BERTH_REASON_GROWING
+                                     : birth->tag == BERTH_TAG_WORKSPACE ? BERTH_REASON_IN_OPERATOR
+                                     : birth->tag == BERTH_TAG_WEIGHT    ? BERTH_REASON_REPEATED
+                                                                         : BERTH_REASON_IN_STEP;
+
+    berth__class_set(&block->tag, (uint8_t)birth->tag);
+    berth__class_set(&block->told, is_guess ? BERTH_TAG_UNTAGGED : (uint8_t)birth->tag);
+    berth__class_set(&block->noted, (uint8_t)birth->noted);
+    berth__class_set(&block->level, is_guess ? BERTH_CLASS_GUESSED : BERTH_CLASS_UNKNOWN);
+    berth__class_set(&block->reason, (uint8_t)reason);
+    berth__class_set(&block->changes, 0);
+    berth__class_set(&block->filled, 0);
+    berth__class_set(&block->filled_at, 0);
+    berth__class_set(&block->filled_step, 0);
+    berth__class_set(&block->size, birth->size);
+    berth__class_set(&block->held, birth->held);
     block->looks = block->compared = 0;
-    block->looked_at = block->changed = block->rewritten = 0;
-    block->filled = block->filled_at = block->filled_step = 0;
-    block->size = birth->size;
-    block->held = birth->held;
+    block->looked_at = block->looked_size = block->changed = block->rewritten = 0;
 }
 
 uint32_t berth__classifier_born(struct berth_classifier *classifier,
@@ -96,26 +100,29 @@ uint32_t berth__classifier_born(struct berth_classifier *classifier,
         atomic_load_explicit(&classifier->families, memory_order_acquire);
     uint64_t id = berth__class_key_id(family, birth->size, birth->site);
     struct berth_class_key *key = berth__class_key(classifier, id, true);
+    /* Before the birth is counted: a record's blocks have ever later births, and one that the
+     * judge passes by for that will not become one that it works with. */
+    uint32_t block_number = berth__class_block_take(classifier);
     uint64_t number = atomic_fetch_add_explicit(&classifier->births, 1, memory_order_relaxed) + 1;
     uint64_t family_birth =
         atomic_fetch_add_explicit(&families[family].births, 1, memory_order_relaxed) + 1;
-    uint32_t block_number = berth__class_block_take(classifier);
     struct berth_class_block *block;
 
-    key->size = birth->size;
-    key->family = family;
-    key->last_birth = number;
+    berth__class_set(&key->size, birth->size);
+    berth__class_set(&key->family, family);
+    berth__class_set(&key->last_birth, number);
     atomic_fetch_add_explicit(&key->births, 1, memory_order_relaxed);
     if (!block_number)
         return 0;
     block = berth__class_block(classifier, block_number);
     block_fill(block, birth);
-    block->birth = number;
-    block->family_birth = family_birth;
-    block->step = berth__class_load(&classifier->steps);
-    block->key = id;
-    block->key_at = (uint32_t)(key - atomic_load_explicit(&classifier->keys, memory_order_relaxed));
-    block->family = family;
+    berth__class_set(&block->birth, number);
+    berth__class_set(&block->family_birth, family_birth);
+    berth__class_set(&block->step, berth__class_load(&classifier->steps));
+    berth__class_set(&block->key, id);
+    berth__class_set(&block->key_at, (uint32_t)(key - atomic_load_explicit(&classifier->keys,
+                                                                           memory_order_relaxed)));
+    berth__class_set(&block->family, family);
     atomic_store_explicit(&block->address, birth->address, memory_order_release);
     return block_number;
 }
@@ -143,11 +150,15 @@ void berth__classifier_died(struct berth_classifier *classifier, uint32_t number
 {
     struct berth_class_block *block = berth__class_block(classifier, number);
 
+    /* Either this death is seen by the judge when it lists the blocks, or the judge is seen here:
+     * both write first, then read what the other has written, in one order for all. */
     if (!block ||
-        atomic_exchange_explicit(&block->address, (uintptr_t)0, memory_order_acq_rel) == 0)
+        atomic_exchange_explicit(&block->address, (uintptr_t)0, memory_order_seq_cst) == 0)
         return;
     key_died(classifier, block);
-    berth__class_block_give(classifier, number);
+    berth__class_block_give(classifier, number,
+                            berth__class_load(&block->birth) <=
+                                atomic_load_explicit(&classifier->judged_to, memory_order_seq_cst));
 }
 
 void berth__classifier_resized(struct berth_classifier *classifier, uint32_t number, size_t size,
@@ -214,14 +225,15 @@ static void sort_by_birth(struct berth_class_seen *seen, uint32_t length)
     }
 }
 
-/* Lists the live blocks by birth. */
+/* Lists the live blocks by birth, as far as their numbers are held back if they die. */
 static void collect(struct berth_judgement *judgement, uint32_t blocks)
 {
     for (uint32_t number = 1; number <= blocks; number++) {
         struct berth_class_block *block = berth__class_block(judgement->classifier, number);
         struct berth_class_seen *seen = &judgement->seen[judgement->count];
 
-        if (!block || atomic_load_explicit(&block->address, memory_order_acquire) == 0)
+        if (!block || atomic_load_explicit(&block->address, memory_order_seq_cst) == 0 ||
+            berth__class_load(&block->birth) > judgement->births)
             continue;
         *seen = (struct berth_class_seen){block->birth, block->family_birth, block->size, number,
                                           block->family};
@@ -237,17 +249,18 @@ static void apply(struct berth_judgement *judgement, const struct berth_class_se
     const struct berth_classifier_ops *ops =
         atomic_load_explicit(&classifier->ops, memory_order_relaxed);
     struct berth_class_block *block = berth__class_block(classifier, seen->number);
-    uintptr_t address = block->address;
+    uintptr_t address = atomic_load_explicit(&block->address, memory_order_acquire);
     struct berth_class_key *key;
     enum berth_tag was;
 
+    /* Dead, or another size than what was judged: the verdict is nobody's. */
     if (verdict->level <= (enum berth_class_level)block->level || address == 0 ||
-        block->birth != seen->birth)
+        berth__class_load(&block->size) != seen->size)
         return;
     was = (enum berth_tag)block->tag;
-    block->tag = (uint8_t)verdict->tag;
-    block->level = (uint8_t)verdict->level;
-    block->reason = (uint8_t)verdict->reason;
+    berth__class_set(&block->tag, (uint8_t)verdict->tag);
+    berth__class_set(&block->level, (uint8_t)verdict->level);
+    berth__class_set(&block->reason, (uint8_t)verdict->reason);
     if (berth__log_enabled(BERTH_LOG_DEBUG, BERTH_TOPIC_CLASSIFIER))
         berth__class_log(block, seen->number);
     key = berth__class_key(classifier, block->key, false);
@@ -255,7 +268,7 @@ static void apply(struct berth_judgement *judgement, const struct berth_class_se
         atomic_fetch_add_explicit(&key->finals[verdict->tag], 1, memory_order_relaxed);
     if (verdict->tag == was)
         return;
-    block->changes++;
+    berth__class_set(&block->changes, block->changes + 1);
     ops->retag(address, block->held, seen->number, verdict->tag);
 }
 
@@ -284,6 +297,7 @@ static void judge_all(struct berth_judgement *judgement, uint32_t blocks)
 static void judge(struct berth_classifier *classifier, bool is_asked)
 {
     uint64_t now = berth__class_now(classifier);
+    uint64_t births = berth__class_load(&classifier->births);
     uint32_t blocks = count(&classifier->block_count);
     uint32_t keys = count(&classifier->used_key_count);
     uint64_t room = 64;
@@ -300,6 +314,7 @@ static void judge(struct berth_classifier *classifier, bool is_asked)
                    -1, 0);
     if (scratch == MAP_FAILED)
         return;
+    atomic_store_explicit(&classifier->judged_to, births, memory_order_seq_cst);
     judge_all(
         &(struct berth_judgement){
             .classifier = classifier,
@@ -310,10 +325,13 @@ static void judge(struct berth_classifier *classifier, bool is_asked)
             .sizes_room = room,
             .seen = (struct berth_class_seen *)(void *)(scratch + numbers_size +
                                                         room * sizeof(uint64_t)),
-            .births = berth__class_load(&classifier->births),
+            .births = births,
             .steps = berth__class_load(&classifier->steps),
         },
         blocks);
+    atomic_store_explicit(&classifier->judged_to, 0, memory_order_seq_cst);
+    /* A death that has still seen the judgement may come behind this, and waits for the next. */
+    berth__class_block_give_held(classifier);
     atomic_store_explicit(&classifier->judged_at, now, memory_order_relaxed);
     munmap(scratch, size);
 }

@@ -20,9 +20,11 @@
  * BERTH_CLASS_CHANGES_MAX times in the block's life.
  *
  * Synchronisation: births and deaths are lock-free and may come from any thread; counters of keys
- * are relaxed atomics, and hints. One thread judges at a time, the others pass by. Memory is mapped
- * and bounded by the live blocks; nothing is ever given back. In a forked child it goes on with
- * what its parent knew.
+ * are relaxed atomics, and hints. One thread judges at a time, the others pass by. The number of a
+ * block that dies while it is being judged is held back until the judgement is over, so that no
+ * look and no verdict reaches the block after it (alloc/classifier_parts.h). Memory is mapped and
+ * bounded by twice the blocks that ever lived together; nothing is ever given back. In a forked
+ * child it goes on with what its parent knew.
  */
 #ifndef BERTH_ALLOC_CLASSIFIER_H
 #define BERTH_ALLOC_CLASSIFIER_H

@@ -20,9 +20,10 @@ struct berth_class_block *berth__class_block(struct berth_classifier *classifier
     return chunk ? &chunk[index % BERTH_CLASS_CHUNK] : NULL;
 }
 
-static uint32_t take_free(struct berth_classifier *classifier)
+/* A number from one of the two lists; 0: it is empty. */
+static uint32_t take_from(struct berth_classifier *classifier, _Atomic uint64_t *list)
 {
-    uint64_t head = atomic_load_explicit(&classifier->free_head, memory_order_acquire);
+    uint64_t head = atomic_load_explicit(list, memory_order_acquire);
     uint64_t next;
 
     do {
@@ -33,8 +34,8 @@ static uint32_t take_free(struct berth_classifier *classifier)
             return 0;
         next = ((head & ~NUMBER_MASK) + HEAD_CHANGE) |
                atomic_load_explicit(&block->next_free, memory_order_relaxed);
-    } while (!atomic_compare_exchange_weak_explicit(&classifier->free_head, &head, next,
-                                                    memory_order_acq_rel, memory_order_acquire));
+    } while (!atomic_compare_exchange_weak_explicit(list, &head, next, memory_order_acq_rel,
+                                                    memory_order_acquire));
     return (uint32_t)(head & NUMBER_MASK);
 }
 
@@ -60,7 +61,7 @@ static bool chunk_make(struct berth_classifier *classifier, uint32_t index)
 
 uint32_t berth__class_block_take(struct berth_classifier *classifier)
 {
-    uint32_t number = take_free(classifier);
+    uint32_t number = take_from(classifier, &classifier->free_head);
     uint32_t index = atomic_load_explicit(&classifier->block_count, memory_order_relaxed);
 
     if (number)
@@ -73,16 +74,26 @@ uint32_t berth__class_block_take(struct berth_classifier *classifier)
     return index + 1;
 }
 
-void berth__class_block_give(struct berth_classifier *classifier, uint32_t number)
+void berth__class_block_give(struct berth_classifier *classifier, uint32_t number, bool is_held)
 {
     struct berth_class_block *block = berth__class_block(classifier, number);
-    uint64_t head = atomic_load_explicit(&classifier->free_head, memory_order_relaxed);
+    _Atomic uint64_t *list = is_held ? &classifier->held_head : &classifier->free_head;
+    uint64_t head = atomic_load_explicit(list, memory_order_relaxed);
     uint64_t next;
 
     do {
         atomic_store_explicit(&block->next_free, (uint32_t)(head & NUMBER_MASK),
                               memory_order_relaxed);
         next = ((head & ~NUMBER_MASK) + HEAD_CHANGE) | number;
-    } while (!atomic_compare_exchange_weak_explicit(&classifier->free_head, &head, next,
-                                                    memory_order_acq_rel, memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(list, &head, next, memory_order_acq_rel,
+                                                    memory_order_relaxed));
+}
+
+/* One by one: a child that is forked in between loses one number, and not all of them. */
+void berth__class_block_give_held(struct berth_classifier *classifier)
+{
+    uint32_t number;
+
+    while ((number = take_from(classifier, &classifier->held_head)) != 0)
+        berth__class_block_give(classifier, number, false);
 }

@@ -63,11 +63,17 @@ struct berth_class_key {
 #define BERTH_CLASS_KEY_PROBES 8u
 
 /*
- * A live block. Written by its owner before `address`; the judge's part by who judges. A record is
- * used again for another block: who reads it checks `birth` before and after.
+ * A live block. Its owner, the thread that makes it, writes all of it before `address`; then the
+ * atomics change, and the rest is the judge's alone.
+ *
+ * The judge lists the blocks that were born before it began, and works with no other. When one of
+ * these dies, its number waits in a list of its own, and its record stays as it is; the judge frees
+ * these numbers when it is done. So the judge may write to a record at any time, because the next
+ * owner of it comes later, and it tells a block that died by `address` alone, which is 0 for good.
+ * Neither waits for the other. Who else reads a record checks `birth` before and after.
  */
 struct berth_class_block {
-    _Atomic uintptr_t address; /* 0 = free */
+    _Atomic uintptr_t address; /* 0 = free, or held back */
     _Atomic uint64_t size, held;
     _Atomic uint64_t birth, family_birth, step;
     _Atomic uint64_t filled;                 /* bytes, by all fills together */
@@ -78,7 +84,8 @@ struct berth_class_block {
     _Atomic uint8_t tag, told, noted, level, reason, changes;
     /* The judge's. */
     uint8_t looks, compared;
-    uint64_t looked_at; /* births and steps so far, mixed, so that progress is seen */
+    uint64_t looked_at;   /* births and steps so far, mixed, so that progress is seen */
+    uint64_t looked_size; /* the block's at that time: other sizes are looked at in other places */
     uint64_t changed, rewritten;
     uint16_t words[BERTH_LOOK_WORDS];
 };
@@ -109,7 +116,8 @@ struct berth_classifier {
     _Atomic uint64_t steps, first_step_birth, next_step;
     _Atomic uint64_t judged_at; /* births and steps, as berth__class_now() has them */
     _Atomic int judge;          /* the process whose thread judges; 0 = none */
-    _Atomic uint64_t free_head;
+    _Atomic uint64_t judged_to; /* births so far when the judgement that goes on began; 0 = none */
+    _Atomic uint64_t free_head, held_head;
     _Atomic uint32_t block_count; /* ever made */
     _Atomic(struct berth_class_block *) chunks[BERTH_CLASS_CHUNKS];
     _Atomic(struct berth_class_family *) families;
@@ -135,7 +143,10 @@ struct berth_class_key *berth__class_key(struct berth_classifier *classifier, ui
 /* classifier_block.c */
 struct berth_class_block *berth__class_block(struct berth_classifier *classifier, uint32_t number);
 uint32_t berth__class_block_take(struct berth_classifier *classifier);
-void berth__class_block_give(struct berth_classifier *classifier, uint32_t number);
+/* Frees the number of a block whose `address` is 0, or holds it back from another. */
+void berth__class_block_give(struct berth_classifier *classifier, uint32_t number, bool is_held);
+/* By who judges: frees what is held back. */
+void berth__class_block_give_held(struct berth_classifier *classifier);
 
 /* The first judgement comes after so many births, and later ones at least so far apart: fewer tell
  * nothing of what repeats. */
@@ -195,6 +206,9 @@ static inline uint64_t berth__class_load(const _Atomic uint64_t *value)
 {
     return atomic_load_explicit(value, memory_order_relaxed);
 }
+
+/* An atomic of any type; an assignment would be a barrier, and a birth writes twenty of them. */
+#define berth__class_set(at, value) atomic_store_explicit(at, value, memory_order_relaxed)
 
 /* Births, fills and steps so far in one number, so that progress is seen. */
 static inline uint64_t berth__class_now(const struct berth_classifier *classifier)

@@ -31,6 +31,16 @@ static uint16_t fold(uint64_t word)
     return word == 0 ? 0 : (uint16_t)(berth__class_mix(word) >> 40) | 1;
 }
 
+/*
+ * Whether what was just read was the block's own: what dies gets no other address, and its number
+ * is not used again during this judgement.
+ */
+static bool is_unchanged(const struct berth_class_seen *seen, const struct berth_class_block *block)
+{
+    return atomic_load_explicit(&block->address, memory_order_acquire) != 0 &&
+           berth__class_load(&block->size) == seen->size;
+}
+
 /* Looks at the block, if something was done since the last look. False: nothing can be seen. */
 static bool look(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
                  struct berth_class_block *block)
@@ -40,13 +50,18 @@ static bool look(const struct berth_judgement *judgement, const struct berth_cla
     uint64_t now = berth__class_now(judgement->classifier);
     uint64_t words[BERTH_LOOK_WORDS], changed = 0;
     size_t offsets[BERTH_LOOK_WORDS];
+    uintptr_t address;
 
     if (block->looks > 0 && block->looked_at == now)
         return true;
-    look_offsets(seen->size, offsets);
-    if (!ops->look || seen->size < BERTH_LOOK_WORDS * sizeof(uint64_t) ||
-        !ops->look(block->address, offsets, words))
+    address = atomic_load_explicit(&block->address, memory_order_acquire);
+    if (!ops->look || seen->size < BERTH_LOOK_WORDS * sizeof(uint64_t) || address == 0)
         return false;
+    look_offsets(seen->size, offsets);
+    if (!ops->look(address, offsets, words) || !is_unchanged(seen, block))
+        return false;
+    if (block->looked_size != seen->size)
+        block->looks = 0;
     for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
         uint16_t folded = fold(words[i]);
 
@@ -61,6 +76,7 @@ static bool look(const struct berth_judgement *judgement, const struct berth_cla
     }
     block->looks = 1;
     block->looked_at = now;
+    block->looked_size = seen->size;
     return true;
 }
 

@@ -47,15 +47,25 @@ bool berth__classifier_view(struct berth_classifier *classifier, uint32_t number
                             struct berth_class_view *ret, char *why, size_t why_size)
 {
     const struct berth_class_block *block = berth__class_block(classifier, number);
+    struct berth_class_view view;
+    uint64_t birth;
+    uint8_t reason;
 
     if (!block || atomic_load_explicit(&block->address, memory_order_acquire) == 0)
         return false;
-    ret->tag = (enum berth_tag)block->tag;
-    ret->level = (enum berth_class_level)block->level;
-    ret->changes = block->changes;
-    ret->size = block->size;
-    ret->told = (enum berth_tag)block->told;
-    snprintf(why, why_size, "%s", reasons[block->reason]);
+    birth = atomic_load_explicit(&block->birth, memory_order_acquire);
+    view = (struct berth_class_view){.tag = (enum berth_tag)block->tag,
+                                     .level = (enum berth_class_level)block->level,
+                                     .changes = block->changes,
+                                     .size = block->size,
+                                     .told = (enum berth_tag)block->told};
+    reason = block->reason;
+    /* It was there before and after, and it is the same: so it was there all the time. */
+    if (atomic_load_explicit(&block->address, memory_order_acquire) == 0 ||
+        berth__class_load(&block->birth) != birth)
+        return false;
+    *ret = view;
+    snprintf(why, why_size, "%s", reasons[reason]);
     return true;
 }
 

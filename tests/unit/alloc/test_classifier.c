@@ -6,10 +6,13 @@
 #include "alloc/classifier_parts.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -390,6 +393,8 @@ static bool look_nowhere(uintptr_t address, const size_t offsets[BERTH_LOOK_WORD
 {
     (void)offsets;
     memset(words, (int)(address >> 20), BERTH_LOOK_WORDS * sizeof(*words));
+    /* The others get their turn amid judgements, and not between them. */
+    sched_yield();
     return true;
 }
 
@@ -398,13 +403,197 @@ static void retag_nothing(uintptr_t address, size_t held, uint32_t number, enum 
     (void)address, (void)held, (void)number, (void)tag;
 }
 
+/* What befalls the block that is looked at, or tagged, in that moment; then it is none of these. */
+enum mishap { NO_MISHAP, FREED, REPLACED, RESIZED, FORKED };
+static enum mishap mishap;
+static struct played *struck, *heir; /* the block that met it, and the one that came after */
+
+/* Owners do not wait for the judge: what its callbacks do here is what another thread may do. */
+static void strike(uintptr_t address)
+{
+    enum mishap now = mishap;
+
+    if (now == NO_MISHAP)
+        return;
+    mishap = NO_MISHAP;
+    struck = at(address);
+    if (now == RESIZED) {
+        struck->size /= 2;
+        berth__classifier_resized(host(), struck->number, struck->size, struck->size);
+        return;
+    }
+    died(struck);
+    if (now == REPLACED)
+        heir = born_as(struck->size, TENSORS, BERTH_TAG_UNTAGGED, BERTH_TAGGED_NONE);
+}
+
+static bool look_and_strike(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
+                            uint64_t words[BERTH_LOOK_WORDS])
+{
+    bool is_seen = look(address, offsets, words);
+
+    strike(address);
+    return is_seen;
+}
+
+static void retag_after_strike(uintptr_t address, size_t held, uint32_t number, enum berth_tag tag)
+{
+    strike(address);
+    if (at(address) != struck)
+        retag(address, held, number, tag);
+}
+
+static const struct berth_classifier_ops striking = {.look = look_and_strike,
+                                                     .retag = retag_after_strike};
+
+static void set_mishap(enum mishap next)
+{
+    struck = heir = NULL;
+    atomic_store(&host()->ops, &striking);
+    mishap = next;
+}
+
+static void a_block_that_dies_under_the_look_leaves_no_trace(void **state)
+{
+    struct berth_class_block *record;
+
+    (void)state;
+    load();
+    set_mishap(REPLACED);
+    berth__classifier_refresh();
+    assert_non_null(heir);
+    assert_int_not_equal(heir->number, struck->number);
+    record = berth__class_block(host(), struck->number);
+    assert_true(record->address == 0 && record->looks == 0);
+    assert_int_equal(record->level, BERTH_CLASS_UNKNOWN);
+    assert_int_equal(level(heir), BERTH_CLASS_UNKNOWN);
+    /* The number is free again, now that the judgement is over. */
+    assert_int_equal(born(64 * KIB, TENSORS)->number, struck->number);
+}
+
+static void a_block_that_dies_under_the_verdict_has_no_heir(void **state)
+{
+    static const struct berth_classifier_ops ops = {.look = look, .retag = retag_after_strike};
+
+    (void)state;
+    load();
+    set_mishap(REPLACED);
+    atomic_store(&host()->ops, &ops);
+    berth__classifier_refresh();
+    assert_non_null(heir);
+    assert_int_not_equal(heir->number, struck->number);
+    assert_int_equal(level(heir), BERTH_CLASS_UNKNOWN);
+}
+
+static void a_block_that_is_resized_is_looked_at_anew(void **state)
+{
+    struct berth_class_block *record;
+
+    (void)state;
+    load();
+    infer(1);
+    set_mishap(RESIZED);
+    infer(1);
+    infer(1);
+    berth__classifier_refresh();
+    record = berth__class_block(host(), struck->number);
+    assert_true(record->looked_size == struck->size && record->changed == 0);
+    assert_int_equal(struck->tag, BERTH_TAG_WEIGHT);
+}
+
+/* Resized between two judgements, so that the places that are looked at differ. */
+static void another_size_is_no_change(void **state)
+{
+    struct berth_class_block *record;
+
+    (void)state;
+    load();
+    infer(1);
+    berth__classifier_refresh();
+    record = berth__class_block(host(), weights[3]->number);
+    assert_int_equal(record->looks, 1);
+    weights[3]->size /= 2;
+    berth__classifier_resized(host(), weights[3]->number, weights[3]->size, weights[3]->size);
+    write_all(weights[3]); /* other words are there */
+    infer(1);
+    berth__classifier_refresh();
+    assert_true(record->looked_size == weights[3]->size && record->changed == 0);
+}
+
+/* In a child that was forked amid a judgement, what dies has its number used again. */
+static int child_of_a_judge(void)
+{
+    uint32_t made;
+
+    for (unsigned i = 0; i < LAYERS; i++)
+        died(weights[i]);
+    if (host()->judge == 0 || host()->held_head == 0)
+        return 2;
+    for (unsigned step = 0; step < 8; step++)
+        infer(1);
+    if (host()->judge != 0 || (uint32_t)host()->held_head != 0)
+        return 3;
+    made = host()->block_count;
+    for (unsigned i = 0; i < LAYERS; i++)
+        weights[i] = born((i + 1) * 256 * KIB, TENSORS);
+    return host()->block_count == made ? 0 : 4;
+}
+
+static bool look_and_fork(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
+                          uint64_t words[BERTH_LOOK_WORDS])
+{
+    int status = -1;
+    pid_t child;
+
+    if (mishap == FORKED) {
+        mishap = NO_MISHAP;
+        child = fork();
+        if (child == 0)
+            _exit(child_of_a_judge());
+        assert_true(child > 0);
+        assert_true(waitpid(child, &status, 0) == child);
+        assert_int_equal(status, 0);
+    }
+    return look(address, offsets, words);
+}
+
+static void a_child_of_a_judge_goes_on(void **state)
+{
+    static const struct berth_classifier_ops ops = {.look = look_and_fork, .retag = retag};
+
+    (void)state;
+    load();
+    infer(1);
+    atomic_store(&host()->ops, &ops);
+    mishap = FORKED;
+    infer(1);
+    berth__classifier_refresh();
+    assert_int_equal(mishap, NO_MISHAP);
+    expect_tags(weights, BERTH_TAG_WEIGHT);
+}
+
+/* As who explains a block does, which may be any by now. */
+static void view_some(uint32_t number)
+{
+    struct berth_class_view view;
+    char why[BERTH_CLASS_WHY_MAX];
+
+    if (berth__classifier_view(host(), number / 2 + 1, &view, why, sizeof(why)))
+        assert_true(view.size >= 64 * KIB && view.size < 80 * KIB);
+}
+
+/* Enough of each that records change hands amid most judgements. */
+#define THREADS 8
+#define CHURNS 4000
+#define SLOTS 32
+
 static void *churn(void *context)
 {
-    uint32_t numbers[32] = {0};
+    uint32_t numbers[SLOTS] = {0};
     uint64_t random = (uintptr_t)context;
 
-    for (unsigned i = 0; i < 40000; i++) {
-        uint32_t *number = &numbers[(random = berth__class_mix(random + 1)) % 32];
+    for (unsigned i = 0; i < CHURNS; i++) {
+        uint32_t *number = &numbers[(random = berth__class_mix(random + 1)) % SLOTS];
         size_t size = 64 * KIB + (random >> 8 & 255) * 64;
 
         berth__classifier_died(host(), *number);
@@ -414,10 +603,12 @@ static void *churn(void *context)
                                                 .held = size,
                                                 .caller = (const void *)(random >> 16 & 0xff0)});
         berth__classifier_tend(host());
-        if (i % 1000 == 0)
+        if (i % 16 == 0)
+            view_some(*number);
+        if (i % 32 == 0)
             berth__classifier_refresh();
     }
-    for (unsigned i = 0; i < 32; i++)
+    for (unsigned i = 0; i < SLOTS; i++)
         berth__classifier_died(host(), numbers[i]);
     return NULL;
 }
@@ -425,16 +616,17 @@ static void *churn(void *context)
 static void many_threads_lose_no_block(void **state)
 {
     static const struct berth_classifier_ops ops = {.look = look_nowhere, .retag = retag_nothing};
-    pthread_t threads[4];
+    pthread_t threads[THREADS];
 
     (void)state;
     atomic_store(&host()->ops, &ops);
-    for (uintptr_t i = 0; i < 4; i++)
+    for (uintptr_t i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, churn, (void *)(i + 1)), 0);
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    assert_true(host()->births == 4 * 40000);
-    assert_true(host()->block_count <= 4 * 33);
+    assert_true(host()->births == THREADS * CHURNS);
+    /* Those that live, and as many that died amid a judgement. */
+    assert_true(host()->block_count <= 2 * THREADS * (SLOTS + 1));
     for (uint32_t number = 1; number <= host()->block_count; number++)
         assert_true(berth__class_block(host(), number)->address == 0);
 }
@@ -457,6 +649,11 @@ int main(void)
         PLAYED(what_the_program_says_is_not_judged),
         PLAYED(what_is_asked_early_is_answered),
         PLAYED(a_program_that_changes_its_ways_does_not_confuse_it),
+        PLAYED(a_block_that_dies_under_the_look_leaves_no_trace),
+        PLAYED(a_block_that_dies_under_the_verdict_has_no_heir),
+        PLAYED(a_block_that_is_resized_is_looked_at_anew),
+        PLAYED(another_size_is_no_change),
+        PLAYED(a_child_of_a_judge_goes_on),
         PLAYED(many_threads_lose_no_block),
     };
 
