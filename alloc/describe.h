@@ -27,6 +27,7 @@ struct berth_block_detail {
     uint64_t version;      /* of the table that decided; 0: there was none */
     uint64_t age_ns;       /* 0: not known */
     uint64_t offset;       /* of a host block in its window, as in the tier's file */
+    uint64_t sample;       /* it stands for so many blocks (alloc/site_account.h); 0: for itself */
     uint32_t class_number; /* the classifier's (alloc/classifier.h); 0: it does not follow it */
 };
 extern BERTH_SHARED int (*berth__detail_host)(const void *p, struct berth_block_detail *ret);

@@ -49,6 +49,8 @@ enum berth_free { BERTH_FREE_SYNC, BERTH_FREE_LAZY };
       "How many frames of a call path are read.")                                                  \
     X(SITES, "sites", CHOICE, BERTH_SITES_POLICY, 0, 0, "policy|always", "",                       \
       "Whether the call sites of blocks are read: where the policy names some, or always.")        \
+    X(SITE_SAMPLE, "site-sample", SIZE, 512 * BERTH_KIB, 0, BERTH_GIB, "", "bytes",                \
+      "With sites=always, of smaller blocks one in so many bytes is read, too; 0: none.")          \
     X(CONTROL, "control", CHOICE, BERTH_CONTROL_AUTO, 0, 0, "auto|always|never", "",               \
       "When the control socket opens: at the first cuInit or placed block, always, or never.")     \
     X(HOST, "host", CHOICE, BERTH_HOST_AUTO, 0, 0, "auto|on|off", "",                              \

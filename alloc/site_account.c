@@ -20,7 +20,9 @@ struct cell {
     _Atomic(struct cell *) next; /* appended at the end, so that an index stays */
     berth_tier_id tier;
     uint8_t tag;
+    bool is_estimate; /* of samples: `allocs`, `frees` and `moved` are in BERTH_SAMPLE_ONE */
     _Atomic uint64_t requested, held, allocs, frees, moved, lifetime_ns;
+    _Atomic uint64_t samples, samples_freed; /* themselves, which `lifetime_ns` is of */
 };
 
 struct account {
@@ -68,16 +70,29 @@ static struct account *account_make(berth_site_id site)
     return account_find(site);
 }
 
-static bool cell_is(const struct cell *cell, berth_tier_id tier, enum berth_tag tag)
+/* Which cell a block is counted in. */
+struct key {
+    berth_tier_id tier;
+    enum berth_tag tag;
+    bool is_estimate;
+};
+
+static struct key key_of(const struct berth_site_block *block)
 {
-    return cell->tier == tier && cell->tag == (uint8_t)tag;
+    return (struct key){block->tier, block->tag, block->sample != 0};
 }
 
-static struct cell *cell_find(struct account *account, berth_tier_id tier, enum berth_tag tag)
+static bool cell_is(const struct cell *cell, const struct key *key)
+{
+    return cell->tier == key->tier && cell->tag == (uint8_t)key->tag &&
+           cell->is_estimate == key->is_estimate;
+}
+
+static struct cell *cell_find(struct account *account, const struct key *key)
 {
     struct cell *cell = atomic_load_explicit(&account->cells, memory_order_acquire);
 
-    while (cell && !cell_is(cell, tier, tag))
+    while (cell && !cell_is(cell, key))
         cell = atomic_load_explicit(&cell->next, memory_order_acquire);
     return cell;
 }
@@ -86,9 +101,9 @@ static struct cell *cell_find(struct account *account, berth_tier_id tier, enum 
  * The same, made if need be; NULL when there is no memory. Frees make cells, too: of a block that
  * is getting another tag, its owner may see the new one before the account does.
  */
-static struct cell *cell_make(struct account *account, berth_tier_id tier, enum berth_tag tag)
+static struct cell *cell_make(struct account *account, const struct key *key)
 {
-    struct cell *cell = cell_find(account, tier, tag);
+    struct cell *cell = cell_find(account, key);
     _Atomic(struct cell *) *last = &account->cells;
     struct cell *fresh;
 
@@ -97,15 +112,16 @@ static struct cell *cell_make(struct account *account, berth_tier_id tier, enum 
     fresh = berth__site_store_alloc(sizeof(*fresh));
     if (!fresh)
         return NULL;
-    fresh->tier = tier;
-    fresh->tag = (uint8_t)tag;
+    fresh->tier = key->tier;
+    fresh->tag = (uint8_t)key->tag;
+    fresh->is_estimate = key->is_estimate;
     for (;;) {
         cell = NULL;
         if (atomic_compare_exchange_strong_explicit(last, &cell, fresh, memory_order_acq_rel,
                                                     memory_order_acquire))
             return fresh;
         /* Another thread's: the same, or one to go behind. */
-        if (cell_is(cell, tier, tag))
+        if (cell_is(cell, key))
             return cell;
         last = &cell->next;
     }
@@ -132,62 +148,81 @@ static void account_add(struct account *account, uint64_t held)
     }
 }
 
+/* Of one block, all that it stands for; what was added is taken off to the byte. */
+static uint64_t all_of(const struct berth_site_block *block, uint64_t size)
+{
+    return block->sample ? block->sample * size / BERTH_SAMPLE_ONE : size;
+}
+
+static uint64_t count_of(const struct berth_site_block *block)
+{
+    return block->sample ? block->sample : 1;
+}
+
 bool berth__site_account_alloc(const struct berth_site_block *block)
 {
     struct account *account = account_make(block->site);
-    struct cell *cell = account ? cell_make(account, block->tier, block->tag) : NULL;
+    const struct key key = key_of(block);
+    struct cell *cell = account ? cell_make(account, &key) : NULL;
 
     if (!cell)
         return false;
-    add(&cell->allocs, 1);
-    add(&cell->requested, block->requested);
-    add(&cell->held, block->held);
-    account_add(account, block->held);
+    add(&cell->allocs, count_of(block));
+    add(&cell->requested, all_of(block, block->requested));
+    add(&cell->held, all_of(block, block->held));
+    if (key.is_estimate)
+        add(&cell->samples, 1);
+    account_add(account, all_of(block, block->held));
     return true;
 }
 
 void berth__site_account_free(const struct berth_site_block *block, uint64_t lifetime_ns)
 {
     struct account *account = account_find(block->site);
-    struct cell *cell = account ? cell_make(account, block->tier, block->tag) : NULL;
+    const struct key key = key_of(block);
+    struct cell *cell = account ? cell_make(account, &key) : NULL;
 
     if (!cell)
         return;
-    add(&cell->frees, 1);
+    add(&cell->frees, count_of(block));
     add(&cell->lifetime_ns, lifetime_ns);
-    add(&cell->requested, -block->requested);
-    add(&cell->held, -block->held);
-    add(&account->held, -block->held);
+    add(&cell->requested, -all_of(block, block->requested));
+    add(&cell->held, -all_of(block, block->held));
+    if (key.is_estimate)
+        add(&cell->samples_freed, 1);
+    add(&account->held, -all_of(block, block->held));
 }
 
 void berth__site_account_resize(const struct berth_site_block *block, uint64_t requested,
                                 uint64_t held)
 {
     struct account *account = account_find(block->site);
-    struct cell *cell = account ? cell_make(account, block->tier, block->tag) : NULL;
+    const struct key key = key_of(block);
+    struct cell *cell = account ? cell_make(account, &key) : NULL;
 
     if (!cell)
         return;
-    add(&cell->requested, requested - block->requested);
-    add(&cell->held, held - block->held);
-    account_add(account, held - block->held);
+    add(&cell->requested, all_of(block, requested) - all_of(block, block->requested));
+    add(&cell->held, all_of(block, held) - all_of(block, block->held));
+    account_add(account, all_of(block, held) - all_of(block, block->held));
 }
 
 bool berth__site_account_move(const struct berth_site_block *block, berth_tier_id tier,
                               enum berth_tag tag)
 {
     struct account *account = account_find(block->site);
-    struct cell *from = account ? cell_find(account, block->tier, block->tag) : NULL;
-    struct cell *to = from ? cell_make(account, tier, tag) : NULL;
+    const struct key from_key = key_of(block), to_key = {tier, tag, block->sample != 0};
+    struct cell *from = account ? cell_find(account, &from_key) : NULL;
+    struct cell *to = from ? cell_make(account, &to_key) : NULL;
 
     if (!to)
         return false;
-    add(&to->moved, 1);
-    add(&to->requested, block->requested);
-    add(&to->held, block->held);
-    add(&from->moved, (uint64_t)-1);
-    add(&from->requested, -block->requested);
-    add(&from->held, -block->held);
+    add(&to->moved, count_of(block));
+    add(&to->requested, all_of(block, block->requested));
+    add(&to->held, all_of(block, block->held));
+    add(&from->moved, -count_of(block));
+    add(&from->requested, -all_of(block, block->requested));
+    add(&from->held, -all_of(block, block->held));
     return true;
 }
 
@@ -195,6 +230,26 @@ bool berth__site_account_move(const struct berth_site_block *block, berth_tier_i
 static uint64_t at_least_zero(uint64_t value)
 {
     return (int64_t)value < 0 ? 0 : value;
+}
+
+static uint64_t rounded(uint64_t count)
+{
+    return (count + BERTH_SAMPLE_ONE / 2) / BERTH_SAMPLE_ONE;
+}
+
+/* Counts what the samples stand for; their lifetimes together are then of so many blocks, too. */
+static void cell_estimate(const struct cell *cell, struct berth_site_reading *ret)
+{
+    uint64_t freed = load(&cell->samples_freed);
+    double lifetime_ns = 0;
+
+    ret->allocs = rounded(ret->allocs);
+    ret->frees = rounded(ret->frees);
+    ret->blocks = rounded(ret->blocks);
+    ret->samples = load(&cell->samples);
+    if (freed > 0)
+        lifetime_ns = (double)ret->lifetime_ns / (double)freed * (double)ret->frees;
+    ret->lifetime_ns = lifetime_ns < (double)INT64_MAX ? (uint64_t)lifetime_ns : INT64_MAX;
 }
 
 static void cell_read(const struct cell *cell, struct berth_site_reading *ret)
@@ -208,6 +263,9 @@ static void cell_read(const struct cell *cell, struct berth_site_reading *ret)
     ret->allocs = load(&cell->allocs);
     ret->blocks = at_least_zero(ret->allocs - ret->frees + load(&cell->moved));
     ret->lifetime_ns = load(&cell->lifetime_ns);
+    ret->samples = 0;
+    if (cell->is_estimate)
+        cell_estimate(cell, ret);
 }
 
 bool berth__site_account_cell(berth_site_id site, unsigned index, struct berth_site_reading *ret)

@@ -7,6 +7,10 @@
  * here: what remains is the difference to the account by tier and tag (alloc/stats.h). A cell stays
  * until the process ends.
  *
+ * Blocks that are samples of many (pmem/sample.h) have cells of their own, and are counted in them
+ * for as many blocks as each stands for: what these cells say is an estimate. How long such blocks
+ * live is the average of the samples: large blocks are among them more often than small ones.
+ *
  * Synchronisation: lock-free; counters are relaxed atomics as those of stats.h are: each is exact,
  * and their sums are exact whenever no call is in flight. Memory is alloc/site_store.h's.
  */
@@ -17,12 +21,16 @@
 
 #include <stdbool.h>
 
+/* Samples stand for numbers of blocks in this unit. */
+#define BERTH_SAMPLE_ONE 256
+
 /* What a block is counted as; it is taken off the account as it was put on it. */
 struct berth_site_block {
     berth_site_id site;
     berth_tier_id tier;
     enum berth_tag tag;
     uint64_t requested, held;
+    uint64_t sample; /* how many blocks it stands for, times BERTH_SAMPLE_ONE; 0 = for itself */
 };
 
 /*
@@ -50,6 +58,7 @@ struct berth_site_reading {
     uint64_t requested, held, blocks; /* alive */
     uint64_t allocs, frees;
     uint64_t lifetime_ns; /* of all that were freed, together */
+    uint64_t samples;     /* that the estimate rests on; 0 = it is exact */
 };
 
 /* All cells of a site together. */

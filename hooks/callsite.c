@@ -232,13 +232,18 @@ static bool walk(struct capture *capture, unsigned depth, const void *return_add
     return count > 0;
 }
 
+static berth_site_id capture_short(const void *return_address)
+{
+    return berth__site_intern(&return_address, 1);
+}
+
 static berth_site_id capture_by_libunwind(struct capture *capture, unsigned depth,
                                           const void *return_address)
 {
     cut_path(capture, trace_by_libunwind(capture->trace, depth + OWN_FRAMES_MAX), depth,
              return_address);
     if (capture->count == 0)
-        return berth__site_intern(&return_address, 1);
+        return capture_short(return_address);
     return berth__site_intern(capture->path, capture->count);
 }
 
@@ -262,7 +267,7 @@ static berth_site_id capture_aside(unsigned depth, const void *return_address)
     struct detour detour = {depth, return_address, 0};
 
     if (!berth__side_stack_run(take_detour, &detour))
-        return berth__site_intern(&return_address, 1);
+        return capture_short(return_address);
     return detour.site;
 }
 
@@ -280,7 +285,8 @@ static uint64_t mix_path(const struct capture *capture)
  * A path that was never seen is looked at again: its rules may be those of a closed library. In the
  * same memory: small threads have little.
  */
-static berth_site_id intern_new(struct capture *capture, unsigned depth, const void *return_address)
+static berth_site_id intern_new(struct capture *capture, unsigned depth, const void *return_address,
+                                bool may_unwind)
 {
     uint64_t before = mix_path(capture);
     bool is_walked = walk(capture, depth, return_address, true);
@@ -289,19 +295,20 @@ static berth_site_id intern_new(struct capture *capture, unsigned depth, const v
         berth__frame_walk_forget();
     if (is_walked)
         return berth__site_intern(capture->path, capture->count);
-    return capture_aside(depth, return_address);
+    return may_unwind ? capture_aside(depth, return_address) : capture_short(return_address);
 }
 
 /* Not inlined: whoever has no room for it must not have it in the frame. */
-static __attribute__((noinline)) berth_site_id capture_here(unsigned depth,
-                                                            const void *return_address)
+static __attribute__((noinline)) berth_site_id
+capture_here(unsigned depth, const void *return_address, bool may_unwind)
 {
     struct capture capture;
     berth_site_id site;
 
     if (walk(&capture, depth, return_address, false)) {
         site = berth__site_find(capture.path, capture.count);
-        return BERTH_LIKELY(site != 0) ? site : intern_new(&capture, depth, return_address);
+        return BERTH_LIKELY(site != 0) ? site
+                                       : intern_new(&capture, depth, return_address, may_unwind);
     }
     /*
      * The rules may be those of a closed library. libunwind keeps such, too, for each thread and
@@ -309,12 +316,19 @@ static __attribute__((noinline)) berth_site_id capture_here(unsigned depth,
      */
     if (walk(&capture, depth, return_address, true))
         return berth__site_intern(capture.path, capture.count);
+    if (!may_unwind)
+        return capture_short(return_address);
     if (has_room(own_stack.guard + TRACE_STACK))
         return capture_by_libunwind(&capture, depth, return_address);
     return capture_aside(depth, return_address);
 }
 
-berth_site_id berth__callsite_capture(const void *return_address)
+bool berth__callsite_knows_stack(void)
+{
+    return own_stack.high != 0;
+}
+
+static berth_site_id capture_path(const void *return_address, bool may_unwind)
 {
     unsigned depth = (unsigned)berth__option(BERTH_OPTION_SITE_DEPTH);
     int saved_errno = errno;
@@ -322,11 +336,27 @@ berth_site_id berth__callsite_capture(const void *return_address)
 
     /* A path of one frame needs no trace; and before the unwinder is there, that is all. */
     if (depth == 1 || !berth__unwind_is_loaded())
-        return berth__site_intern(&return_address, 1);
+        return capture_short(return_address);
     if (BERTH_UNLIKELY(own_stack.high == 0))
         own_stack = find_stack();
-    site = BERTH_LIKELY(is_on_own_stack()) ? capture_here(depth, return_address)
-                                           : capture_aside(depth, return_address);
+    if (BERTH_LIKELY(is_on_own_stack()))
+        site = capture_here(depth, return_address, may_unwind);
+    else
+        site = may_unwind ? capture_aside(depth, return_address) : capture_short(return_address);
     errno = saved_errno;
     return site;
+}
+
+berth_site_id berth__callsite_capture(const void *return_address)
+{
+    return capture_path(return_address, true);
+}
+
+berth_site_id berth__callsite_capture_sample(const void *return_address)
+{
+    static __thread bool is_second;
+    bool may_unwind = is_second;
+
+    is_second = true;
+    return capture_path(return_address, may_unwind);
 }

@@ -11,6 +11,8 @@
 
 #include "alloc/site.h"
 
+#include <stdbool.h>
+
 /*
  * Loads and warms the unwinder. Called by bootstrap or the control thread when a table with path
  * patterns is about to be installed: never inside an allocation. 0, or -ENOENT or -ENOMEM with one
@@ -33,5 +35,15 @@ int berth__callsite_load(char *why, size_t why_size);
  * signals and of realigned stacks, other stacks than the thread's own.
  */
 berth_site_id berth__callsite_capture(const void *return_address);
+
+/*
+ * The same for a small block, which a short-lived thread may ask for: what libunwind sets up in
+ * each thread is not for a thread's first. The path is the return address alone then, where the
+ * frame rules do not lead to its end.
+ */
+berth_site_id berth__callsite_capture_sample(const void *return_address);
+
+/* Whether this thread's stack is known: a first capture asks the C library, which locks. */
+bool berth__callsite_knows_stack(void);
 
 #endif

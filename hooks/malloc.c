@@ -5,6 +5,7 @@
  */
 #include "hooks/malloc_path.h"
 
+#include "alloc/options.h"
 #include "alloc/sandbox.h"
 #include "alloc/thread.h"
 #include "hooks/callsite.h"
@@ -26,6 +27,8 @@ _Static_assert(offsetof(struct berth_plain, count) == 0, "PLAIN_COUNT");
 _Static_assert(offsetof(struct berth_plain, glance_key) == 8, "PLAIN_GLANCE_KEY");
 _Static_assert(offsetof(struct berth_plain, window_base) == 16, "PLAIN_WINDOW_BASE");
 _Static_assert(offsetof(struct berth_plain, window_size) == 24, "PLAIN_WINDOW_SIZE");
+_Static_assert(offsetof(struct berth_plain, sampled) == 32, "PLAIN_SAMPLED");
+_Static_assert(offsetof(struct berth_sample, until) == 0, "SAMPLE_UNTIL");
 _Static_assert(BERTH_TINY_MAX == 8, "TINY_MAX");
 _Static_assert(BERTH_GLANCE_SURE == 4095, "GLANCE_SURE");
 _Static_assert((BERTH_GLANCE_COUNT - 1) << 1 == 0x1ffe, "GLANCE_ADDRESS_MASK");
@@ -55,6 +58,30 @@ static void say_placed(void)
     berth__thread.inside--;
 }
 
+/*
+ * Whose sample it is. A path through the C library is not read on a thread whose stack is not known
+ * yet: pthread_getattr_np(), which tells it, may be what asks for the block, and holds a lock.
+ */
+static berth_site_id capture_sample(const void *return_address)
+{
+    if (berth__libc_state_is(0, return_address) && !berth__callsite_knows_stack())
+        return berth__site_intern(&return_address, 1);
+    return berth__callsite_capture_sample(return_address);
+}
+
+/* Sees whether the block that is asked for is a sample. */
+static void weigh(struct berth_host_request *request)
+{
+    if (request->size >= berth__option(BERTH_OPTION_RECORD_THRESHOLD))
+        return;
+    request->sample = berth__sample_weigh(request->size);
+    if (BERTH_LIKELY(request->sample == 0))
+        return;
+    berth__thread.inside++;
+    request->sample_site = capture_sample(request->caller);
+    berth__thread.inside--;
+}
+
 static void *finish(void *p, bool placed, int saved_errno)
 {
     if (placed)
@@ -69,20 +96,25 @@ void *berth__malloc_place(size_t size, size_t alignment, bool zero, const void *
         .size = size, .alignment = alignment, .zero = zero, .caller = return_address};
     struct berth_thread *thread = &berth__thread;
     int saved_errno = errno;
-    bool placed = false;
+    bool placed = false, is_below;
     void *p;
 
     if (size > REQUEST_MAX) {
         errno = ENOMEM;
         return NULL;
     }
-    if (berth__malloc_is_below(size) || thread->inside ||
-        (size - 1 < BERTH_TINY_MAX && berth__glance_is_plain(size, return_address)) ||
-        berth__libc_state_is(size, return_address)) {
+    is_below = berth__malloc_is_below(size);
+    if (thread->inside || (!is_below && berth__libc_state_is(size, return_address))) {
+        p = berth__host_plain(&request);
+        return finish(p, placed, saved_errno);
+    }
+    weigh(&request);
+    if (request.sample == 0 &&
+        (is_below || (size - 1 < BERTH_TINY_MAX && berth__glance_is_plain(size, return_address)))) {
         p = berth__host_plain(&request);
     } else {
         thread->inside++;
-        request.site = capture(size, return_address);
+        request.site = is_below ? request.sample_site : capture(size, return_address);
         p = berth__host_alloc(&request, &placed);
         thread->inside--;
     }
@@ -122,7 +154,7 @@ void *berth__malloc_replace(void *p, size_t size, const void *return_address)
     }
     if (size <= BERTH_TINY_MAX && berth__malloc_is_below(size)) {
         size = BERTH_BLOCK_MIN;
-        if (!berth__gate_owns(p))
+        if (!berth__gate_owns(p) && berth__sample_passes(size))
             return realloc_plain(p, size);
     }
     if (size > REQUEST_MAX) {
@@ -135,9 +167,10 @@ void *berth__malloc_replace(void *p, size_t size, const void *return_address)
         struct berth_host_request request = {
             .size = size, .alignment = 1, .caller = return_address};
 
+        weigh(&request);
         thread->inside++;
-        if (!berth__malloc_is_below(size))
-            request.site = capture(size, return_address);
+        request.site =
+            berth__malloc_is_below(size) ? request.sample_site : capture(size, return_address);
         to = berth__host_realloc(p, &request, &placed);
         thread->inside--;
     }
@@ -162,8 +195,8 @@ void berth__malloc_drop(void *p)
 /* The same for a return address that was never met. */
 static __attribute__((noinline)) void *look_closely(size_t size, const void *return_address)
 {
-    if (berth__glance_is_plain(size, return_address))
-        return berth_je_malloc(size > BERTH_BLOCK_MIN ? size : BERTH_BLOCK_MIN);
+    if (berth__glance_is_plain(size, return_address) && berth__sample_passes(size))
+        return berth_je_malloc(berth__malloc_at_least(size));
     return berth__malloc_place(size, 1, false, return_address);
 }
 
@@ -172,15 +205,15 @@ __attribute__((noinline)) void *berth__malloc_look(size_t size, const void *retu
 {
     uint64_t word;
 
-    if (size <= BERTH_TINY_MAX && berth__malloc_is_below(size))
-        return berth_je_malloc(BERTH_BLOCK_MIN);
-    if (BERTH_UNLIKELY(size == 0))
+    if (berth__malloc_is_below(size) && berth__sample_passes(size))
+        return berth_je_malloc(berth__malloc_at_least(size));
+    if (BERTH_UNLIKELY(size == 0 || berth__malloc_is_below(size)))
         return berth__malloc_place(size, 1, false, return_address);
     word = berth__glance_peek(return_address);
     if (BERTH_UNLIKELY(word == 0))
         return look_closely(size, return_address);
-    if (BERTH_LIKELY(berth__glance_allows(word, size)))
-        return berth_je_malloc(size > BERTH_BLOCK_MIN ? size : BERTH_BLOCK_MIN);
+    if (BERTH_LIKELY(berth__glance_allows(word, size) && berth__sample_passes(size)))
+        return berth_je_malloc(berth__malloc_at_least(size));
     return berth__malloc_place(size, 1, false, return_address);
 }
 
@@ -192,10 +225,10 @@ void *berth__malloc_look_zeroed(size_t count, size_t size, const void *return_ad
         errno = ENOMEM;
         return NULL;
     }
-    if (total <= BERTH_TINY_MAX && berth__malloc_is_below(total))
-        return berth_je_calloc(1, BERTH_BLOCK_MIN);
-    if (total != 0 && berth__glance_is_plain(total, return_address))
-        return berth_je_calloc(1, total > BERTH_BLOCK_MIN ? total : BERTH_BLOCK_MIN);
+    if ((berth__malloc_is_below(total) ||
+         (total != 0 && berth__glance_is_plain(total, return_address))) &&
+        berth__sample_passes(total))
+        return berth_je_calloc(1, berth__malloc_at_least(total));
     return berth__malloc_place(total, 1, true, return_address);
 }
 

@@ -2,8 +2,8 @@
 /*
  * malloc_entry.c in assembly, because a compiler makes neither a conditional tail jump nor a
  * comparison with an atomic in memory: what Berth adds to jemalloc's fast path is three
- * instructions of malloc() and four of free(), and twelve more of malloc() where the return address
- * has to be looked at.
+ * instructions of malloc() and four of free(), five more of malloc() while samples are taken, and
+ * thirteen more of it where the return address has to be looked at.
  *
  * malloc.c checks the numbers below against the structures.
  */
@@ -11,6 +11,7 @@
 #define PLAIN_GLANCE_KEY 8 + berth__plain(%rip)
 #define PLAIN_WINDOW_BASE 16 + berth__plain(%rip)
 #define PLAIN_WINDOW_SIZE 24 + berth__plain(%rip)
+#define PLAIN_SAMPLED 32 + berth__plain(%rip)
 #define TINY_MAX 8
 #define GLANCE_SURE 4095
 /* An entry has eight bytes, and its number is the address's bits from the second on. */
@@ -20,6 +21,7 @@
 
     .hidden berth__plain
     .hidden berth__glances
+    .hidden berth__sample
     .hidden berth_je_malloc
     .hidden berth_je_calloc
     .hidden berth_je_realloc
@@ -27,15 +29,27 @@
 
 /*
  * Jumps to `pass` where no rule can match a block of %rax + TINY_MAX + 1 bytes, and falls through
- * otherwise; the return address is on top of the stack. %rdi and %rsi are left alone.
+ * otherwise; the return address is on top of the stack. `size` is the register that has the size, if
+ * one has. %rdi and %rsi are left alone.
  *
- * The second half is berth__glance_peek() and berth__glance_allows() of an address from which no
+ * The second part is berth__sample_passes() while samples are taken. The third is berth__glance_peek() and berth__glance_allows() of an address from which no
  * small block matches. Nothing is lost where an entry is replaced meanwhile: it is one word.
  */
-    .macro pass_plain pass
+    .macro pass_plain pass, size
     cmpq PLAIN_COUNT, %rax
     jb \pass
-    cmpq $(GLANCE_SURE - TINY_MAX), %rax
+    cmpq PLAIN_SAMPLED, %rax
+    jae 0f
+    movq berth__sample@gottpoff(%rip), %rdx
+    .ifb \size
+    leaq (TINY_MAX + 1)(%rax), %rcx
+    subq %rcx, %fs:(%rdx)
+    .else
+    subq \size, %fs:(%rdx)
+    .endif
+    jns \pass
+    jmp 1f
+0:  cmpq $(GLANCE_SURE - TINY_MAX), %rax
     jae 1f
     movq (%rsp), %r8
     movl %r8d, %edx
@@ -67,7 +81,7 @@
 \name:
     .cfi_startproc
     leaq -(TINY_MAX + 1)(%rdi), %rax
-    pass_plain 2f
+    pass_plain 2f, %rdi
     movq (%rsp), %rsi
     jmp \look
 2:  pushq %rdi
@@ -92,7 +106,7 @@ malloc:
 __libc_malloc:
     .cfi_startproc
     leaq -(TINY_MAX + 1)(%rdi), %rax
-    pass_plain berth_je_malloc
+    pass_plain berth_je_malloc, %rdi
     movq (%rsp), %rsi
     jmp berth__malloc_look
     .cfi_endproc
@@ -131,7 +145,7 @@ __libc_realloc:
     cmpq PLAIN_WINDOW_SIZE, %rax
     jb 2f
     leaq -(TINY_MAX + 1)(%rsi), %rax
-    pass_plain 3f
+    pass_plain 3f, %rsi
 2:  movq (%rsp), %rdx
     jmp berth__malloc_look_again
 3:  pushq %rsi

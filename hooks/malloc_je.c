@@ -39,7 +39,7 @@ static size_t flag_alignment(int flags)
 
 void *mallocx(size_t size, int flags)
 {
-    if (berth__malloc_is_below(size) || (flags & ~FLAG_BITS_PLAIN))
+    if ((flags & ~FLAG_BITS_PLAIN) || (berth__malloc_is_below(size) && berth__sample_passes(size)))
         return berth_je_mallocx(size, flags);
     return berth__malloc_place(size, flag_alignment(flags), flags & MALLOCX_ZERO,
                                __builtin_return_address(0));
@@ -69,7 +69,7 @@ void *rallocx(void *p, size_t size, int flags)
     if (berth__gate_owns(p))
         return flags ? move_from_window(p, size, flags, __builtin_return_address(0))
                      : berth__malloc_replace(p, size, __builtin_return_address(0));
-    if (berth__malloc_is_below(size) || flags)
+    if (flags || (berth__malloc_is_below(size) && berth__sample_passes(size)))
         return berth_je_rallocx(p, size, flags);
     return berth__malloc_replace(p, size, __builtin_return_address(0));
 }

@@ -15,6 +15,7 @@
 #include "pmem/gate.h"
 #include "pmem/glance.h"
 #include "pmem/jemalloc.h"
+#include "pmem/sample.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -39,12 +40,23 @@ static inline bool berth__malloc_is_plain(size_t size)
 }
 
 /*
- * The same where rules speak of small blocks, and none of what this call asks for. Asked where a
- * size is not plain: by functions of their own, so that the plain path stays short.
+ * The same where samples are taken, or rules speak of small blocks, and none of what this call asks
+ * for. Asked where a size is not plain: by functions of their own, so that the plain path stays
+ * short.
  */
 static inline bool berth__malloc_is_plain_at(size_t size, const void *return_address)
 {
-    return size > BERTH_TINY_MAX && berth__glance_is_plain(size, return_address);
+    if (size <= BERTH_TINY_MAX)
+        return false;
+    if (!berth__malloc_is_below(size) && !berth__glance_is_plain(size, return_address))
+        return false;
+    return berth__sample_passes(size);
+}
+
+/* What jemalloc is asked for instead of a size that is not plain only because it is tiny. */
+static inline size_t berth__malloc_at_least(size_t size)
+{
+    return size > BERTH_BLOCK_MIN ? size : BERTH_BLOCK_MIN;
 }
 
 /* malloc() of a size that is not plain. */

@@ -93,6 +93,16 @@ static int add_class(json_t *object, const struct berth_block_detail *block)
                          "why", why));
 }
 
+/* Of a sample, how many blocks of its kind it stands for. */
+static int add_sample(json_t *object, const struct berth_block_detail *block)
+{
+    if (block->sample == 0)
+        return 0;
+    return set(
+        object, "stands_for",
+        json_integer((json_int_t)((block->sample + BERTH_SAMPLE_ONE / 2) / BERTH_SAMPLE_ONE)));
+}
+
 static json_t *block_json(const struct berth_block_detail *block)
 {
     const struct berth_tier *tier = berth__tier(block->tier);
@@ -113,7 +123,8 @@ static json_t *block_json(const struct berth_block_detail *block)
                                                       : json_integer((json_int_t)block->rule),
                        "version", (json_int_t)block->version, "age_ns",
                        block->age_ns ? json_integer((json_int_t)block->age_ns) : json_null());
-    if (object && (add_place(object, block) < 0 || add_class(object, block) < 0)) {
+    if (object && (add_place(object, block) < 0 || add_class(object, block) < 0 ||
+                   add_sample(object, block) < 0)) {
         json_decref(object);
         return NULL;
     }
@@ -254,8 +265,8 @@ static int find_block(const char *text, struct subject *ret, struct berth_failur
     int r = -ENOENT;
 
     errno = 0;
-    address = (uintptr_t)strtoull(text, &end, 16);
-    if (strncmp(text, "0x", 2) != 0 || end == text + 2 || *end || errno != 0)
+    address = text ? (uintptr_t)strtoull(text, &end, 16) : 0;
+    if (!text || strncmp(text, "0x", 2) != 0 || end == text + 2 || *end || errno != 0)
         return berth__failure_set(
             failure, "bad-request",
             "\"address\" is no address; expected a text as \"0x7f0012345000\"");
@@ -265,7 +276,9 @@ static int find_block(const char *text, struct subject *ret, struct berth_failur
         r = berth__detail_device((const void *)address, block);
     if (r < 0)
         return berth__failure_set(failure, "no-block",
-                                  "no block that is accounted by itself contains %.32s", text);
+                                  "no block that is accounted by itself contains %.32s; small "
+                                  "blocks that no rule placed are not",
+                                  text);
     ret->is_block = true;
     ret->request.side = block->side;
     ret->request.size = block->requested;
@@ -319,8 +332,13 @@ static int find_site(const json_t *request, struct subject *ret, struct berth_fa
     int tag = BERTH_TAG_UNTAGGED, side = BERTH_SIDE_HOST;
     int r;
 
-    if (!json_is_integer(site) || json_integer_value(site) < 1 ||
-        json_integer_value(site) >= (json_int_t)berth__site_count())
+    if (!site)
+        return berth__failure_set(
+            failure, "bad-request",
+            "there is neither \"address\" nor \"site\"; expected one of them");
+    if (!json_is_integer(site))
+        return berth__failure_set(failure, "bad-request", "\"site\" is no number of a site");
+    if (json_integer_value(site) < 1 || json_integer_value(site) >= (json_int_t)berth__site_count())
         return berth__failure_set(failure, "no-site", "there is no such call site");
     if (size && (!json_is_integer(size) || json_integer_value(size) < 0))
         return berth__failure_set(failure, "bad-request", "\"size\" is no number of bytes");
@@ -358,7 +376,7 @@ static int add_site(json_t *object, berth_site_id site)
 
 int berth__explain_json(const json_t *request, json_t *object, struct berth_failure *failure)
 {
-    const char *address = json_string_value(json_object_get(request, "address"));
+    const json_t *address = json_object_get(request, "address");
     struct subject subject = {.is_block = false};
     uint64_t first_section = 0, first_rule = 0;
     int r = read_index(request, "first_section", &first_section, failure);
@@ -367,7 +385,7 @@ int berth__explain_json(const json_t *request, json_t *object, struct berth_fail
         r = read_index(request, "first_rule", &first_rule, failure);
     berth__classifier_refresh();
     if (r == 0)
-        r = address ? find_block(address, &subject, failure)
+        r = address ? find_block(json_string_value(address), &subject, failure)
                     : find_site(request, &subject, failure);
     if (r == 0)
         r = berth__table_json_identity(object);

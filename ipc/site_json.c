@@ -49,11 +49,12 @@ static json_t *cell_json(const struct berth_site_reading *cell)
 {
     const struct berth_tier *tier = berth__tier(cell->tier);
 
-    return json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I}", "tier", tier->name, "kind",
+    return json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "tier", tier->name, "kind",
                      berth__kind_name(tier->kind), "tag", berth__tag_name(cell->tag), "requested",
                      number(cell->requested), "held", number(cell->held), "blocks",
                      number(cell->blocks), "allocs", number(cell->allocs), "frees",
-                     number(cell->frees), "lifetime_ns", number(cell->lifetime_ns));
+                     number(cell->frees), "lifetime_ns", number(cell->lifetime_ns), "samples",
+                     number(cell->samples));
 }
 
 json_t *berth__site_json_account(berth_site_id site)
@@ -100,6 +101,23 @@ static json_t *tiers_json(void)
     return array;
 }
 
+/* What is told of small blocks, which are not accounted one by one. */
+static int add_small(json_t *object)
+{
+    uint64_t interval = berth__option(BERTH_OPTION_SITES) == BERTH_SITES_ALWAYS
+                            ? berth__option(BERTH_OPTION_SITE_SAMPLE)
+                            : 0;
+    struct berth_host_totals totals = {0};
+
+    if (!berth__host_totals)
+        interval = 0;
+    else
+        berth__host_totals(&totals);
+    if (set(object, "sample_interval", json_integer(number(interval))) < 0)
+        return -ENOMEM;
+    return set(object, "small_held", json_integer(number(totals.small_held)));
+}
+
 int berth__site_json_accounts(json_t *object, uint64_t first)
 {
     berth_site_id count = berth__site_count();
@@ -124,7 +142,7 @@ int berth__site_json_accounts(json_t *object, uint64_t first)
         set(object, "count", json_integer(number(count))) < 0 ||
         set(object, "next", site < count ? json_integer(number(site)) : json_null()) < 0)
         return -ENOMEM;
-    return set(object, "tiers", tiers_json());
+    return add_small(object) < 0 ? -ENOMEM : set(object, "tiers", tiers_json());
 }
 
 /* A symbol as JSON, or null. */

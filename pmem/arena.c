@@ -469,6 +469,22 @@ void berth__arena_free(berth_home_id home, void *p, size_t held)
     berth_je_sdallocx(p, held, tcache_flag(home, held));
 }
 
+void *berth__arena_alloc_apart(berth_home_id home, size_t size, size_t alignment, bool zero)
+{
+    int flags = arena_flag(home);
+
+    if (flags == 0)
+        return NULL;
+    berth__extent_begin();
+    flags |= alignment_flag(alignment) | (zero ? MALLOCX_ZERO : 0) | MALLOCX_TCACHE_NONE;
+    return berth_je_mallocx(size < SIZE_MIN ? SIZE_MIN : size, flags);
+}
+
+void berth__arena_free_apart(void *p, size_t held)
+{
+    berth_je_sdallocx(p, held, MALLOCX_TCACHE_NONE);
+}
+
 size_t berth__arena_resize(void *p, size_t size)
 {
     berth__extent_begin();

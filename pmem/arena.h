@@ -45,6 +45,13 @@ void *berth__arena_alloc(berth_home_id home, size_t size, size_t alignment, bool
 /* `held` is what berth__arena_held() says of it. */
 void berth__arena_free(berth_home_id home, void *p, size_t held);
 
+/*
+ * The same without the thread's tcache, for blocks that are so rare that keeping some ready for the
+ * next would cost more than it saves.
+ */
+void *berth__arena_alloc_apart(berth_home_id home, size_t size, size_t alignment, bool zero);
+void berth__arena_free_apart(void *p, size_t held);
+
 /* Every tier gives back what it keeps for reuse; other threads' tcaches at their next call. */
 void berth__arena_trim(void);
 

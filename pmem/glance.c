@@ -47,7 +47,9 @@ static void next_epoch(uint64_t last)
 {
     uint64_t exponent = exponent_of(berth__option(BERTH_OPTION_RECORD_THRESHOLD));
 
-    if (BERTH_GLANCE_SURE >> exponent != 0)
+    /* Samples are not for the assembly entries to take. */
+    if (BERTH_GLANCE_SURE >> exponent != 0 ||
+        atomic_load_explicit(&berth__plain.sample_interval, memory_order_relaxed) != 0)
         exponent = EXPONENT_NONE;
     atomic_store_explicit(&berth__plain.glance_key,
                           exponent << BERTH_GLANCE_EXPONENT_SHIFT |

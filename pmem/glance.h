@@ -27,7 +27,8 @@
  * berth__plain.glance_key is the same without the address, for an address from which no block below
  * the record threshold matches: a glance that differs from it by the address alone lets every size
  * of at most BERTH_GLANCE_SURE pass, which is the assembly entries' whole test. Under a record
- * threshold that is not above this size, the key has an exponent that no glance has.
+ * threshold that is not above this size, and while samples are taken (sample.h), the key has an
+ * exponent that no glance has.
  */
 #define BERTH_GLANCE_ADDRESS_BITS 47
 #define BERTH_GLANCE_EPOCH_BITS 11

@@ -69,7 +69,8 @@ void *berth__host_plain(const struct berth_host_request *request)
 static struct berth_site_block site_block(berth_tier_id tier, const struct berth_record *record,
                                           size_t held)
 {
-    return (struct berth_site_block){record->site, tier, record->tag, record->requested, held};
+    return (struct berth_site_block){record->site,      tier, record->tag,
+                                     record->requested, held, record->sample};
 }
 
 /* Enters the block in its site's account, if that is known. */
@@ -107,10 +108,10 @@ static void count_resize(berth_tier_id tier, const struct berth_record *old, siz
     berth__host_class_resized(old, requested, held);
 }
 
-static void record_block(berth_tier_id tier, void *p, const struct berth_host_request *request,
-                         const struct berth_decision *decision)
+static struct berth_record new_record(const struct berth_host_request *request,
+                                      const struct berth_decision *decision)
 {
-    struct berth_record record = {
+    return (struct berth_record){
         .requested = request->size,
         .site = request->site,
         .rule = decision->rule,
@@ -119,6 +120,12 @@ static void record_block(berth_tier_id tier, void *p, const struct berth_host_re
         .tagged_by = decision->tagged_by,
         .birth = berth__birth_now(),
     };
+}
+
+static void record_block(berth_tier_id tier, void *p, const struct berth_host_request *request,
+                         const struct berth_decision *decision)
+{
+    struct berth_record record = new_record(request, decision);
     size_t held = berth__arena_held(p);
 
     count_at_site(tier, &record, held);
@@ -129,6 +136,21 @@ static void record_block(berth_tier_id tier, void *p, const struct berth_host_re
     }
     berth__host_class_died(&record);
     count_off_site(tier, &record, held);
+}
+
+static void record_sample(void *p, const struct berth_host_request *request,
+                          const struct berth_decision *decision)
+{
+    struct berth_record record = new_record(request, decision);
+    size_t held = berth__arena_held(p);
+
+    record.site = request->sample_site;
+    record.sample = request->sample;
+    count_at_site(BERTH_TIER_DRAM, &record, held);
+    if (berth__record_set(p, held, &record) == 0)
+        berth__stats_alloc(BERTH_TIER_DRAM, record.tag, record.requested, held);
+    else
+        count_off_site(BERTH_TIER_DRAM, &record, held);
 }
 
 static void *alloc_in(berth_tier_id tier, const struct berth_host_request *request,
@@ -184,6 +206,23 @@ static void *alloc_decided(const struct berth_host_request *request,
     return p ? p : alloc_last(request);
 }
 
+/*
+ * A small block that no rule speaks of: jemalloc's, or a sample, which lies where any recorded
+ * block of ordinary memory does.
+ */
+static void *alloc_small(const struct berth_host_request *request,
+                         const struct berth_decision *decision)
+{
+    void *p = NULL;
+
+    if (BERTH_UNLIKELY(request->sample != 0))
+        p = berth__arena_alloc_apart(BERTH_TIER_DRAM, request->size, request->alignment,
+                                     request->zero);
+    if (p && berth__gate_owns(p))
+        record_sample(p, request, decision);
+    return p ? p : berth__host_plain(request);
+}
+
 static void decide(const struct berth_host_request *request, enum berth_tag tag,
                    struct berth_decision *ret)
 {
@@ -218,7 +257,7 @@ void *berth__host_alloc(const struct berth_host_request *request, bool *ret_plac
     decide(request, berth__host_class_told(), &decision);
     *ret_placed = is_placed(&decision);
     if (is_plain(request, &decision))
-        return berth__host_plain(request);
+        return alloc_small(request, &decision);
     p = alloc_decided(request, &decision, BERTH_TIER_NONE);
     berth__host_class_tend();
     return p;
@@ -245,6 +284,7 @@ static void free_block(void *p)
 {
     berth_tier_id tier = berth__window_tier(p);
     struct berth_record record;
+    bool is_recorded;
     size_t held;
 
     if (BERTH_UNLIKELY(berth__is_movable(p))) {
@@ -252,9 +292,13 @@ static void free_block(void *p)
         return;
     }
     held = berth__arena_held(p);
-    if (berth__record_clear(p, held, &record))
+    is_recorded = berth__record_clear(p, held, &record);
+    if (is_recorded)
         count_free(tier, &record, held);
-    berth__arena_free(tier, p, held);
+    if (is_recorded && record.sample != 0)
+        berth__arena_free_apart(p, held);
+    else
+        berth__arena_free(tier, p, held);
 }
 
 void berth__host_free(void *p)
@@ -336,6 +380,30 @@ static bool stays(berth_tier_id tier, const struct berth_record *record,
            decision->places[0] == tier;
 }
 
+/* Below the threshold a block of dram or of a rule's tier goes back to the plain path. */
+static void *realloc_below(void *p, const struct berth_host_request *request,
+                           const struct berth_decision *decision)
+{
+    size_t held = berth__arena_held(p);
+    void *to = alloc_small(request, decision);
+
+    return to ? move_block(p, held, to, request->size) : NULL;
+}
+
+/* What was a sample is one no more, unless this call of realloc() is one, too. */
+static void *realloc_sample(void *p, const struct berth_host_request *request, bool *ret_placed)
+{
+    struct berth_decision decision;
+    void *to;
+
+    decide(request, berth__host_class_told(), &decision);
+    if (is_plain(request, &decision))
+        return realloc_below(p, request, &decision);
+    *ret_placed = is_placed(&decision);
+    to = alloc_decided(request, &decision, BERTH_TIER_NONE);
+    return to ? move_block(p, berth__arena_held(p), to, request->size) : NULL;
+}
+
 static void *realloc_in_window(void *p, const struct berth_host_request *request, bool *ret_placed)
 {
     berth_tier_id tier = tier_of(p);
@@ -346,6 +414,8 @@ static void *realloc_in_window(void *p, const struct berth_host_request *request
     void *to = NULL;
     bool stay;
 
+    if (record.sample != 0)
+        return realloc_sample(p, request, ret_placed);
     decide(request, berth__thread.tag_depth ? berth__tag_current() : record.tag, &decision);
     if (!berth__thread.tag_depth && record.tag != BERTH_TAG_UNTAGGED)
         decision.tagged_by = record.tagged_by;
@@ -369,15 +439,6 @@ static void *realloc_in_window(void *p, const struct berth_host_request *request
     return to ? move_block(p, held, to, request->size) : NULL;
 }
 
-/* Below the threshold a block of dram or of a rule's tier goes back to the plain path. */
-static void *realloc_below(void *p, const struct berth_host_request *request)
-{
-    size_t held = berth__arena_held(p);
-    void *to = berth__host_plain(request);
-
-    return to ? move_block(p, held, to, request->size) : NULL;
-}
-
 /* A block of a name stays in its tier, where others find it; the program goes on with a copy. */
 static void *realloc_persistent(void *p, const struct berth_host_request *request, bool *ret_placed)
 {
@@ -395,15 +456,20 @@ void *berth__host_realloc(void *p, const struct berth_host_request *request, boo
     *ret_placed = false;
     if (berth__gate_owns(p) && berth__persist_owns(p))
         return realloc_persistent(p, request, ret_placed);
-    if (berth__gate_owns(p))
-        return request->size < threshold ? realloc_below(p, request)
-                                         : realloc_in_window(p, request, ret_placed);
+    if (berth__gate_owns(p) && request->size >= threshold)
+        return realloc_in_window(p, request, ret_placed);
     decide(request, berth__host_class_told(), &decision);
-    if (is_plain(request, &decision))
+    if (berth__gate_owns(p))
+        return realloc_below(p, request, &decision);
+    if (is_plain(request, &decision) && request->sample == 0)
         return berth_je_rallocx(p, plain_size(request->size), 0);
-    *ret_placed = is_placed(&decision);
-    to = alloc_decided(request, &decision, BERTH_TIER_NONE);
-    berth__host_class_tend();
+    if (is_plain(request, &decision)) {
+        to = alloc_small(request, &decision);
+    } else {
+        *ret_placed = is_placed(&decision);
+        to = alloc_decided(request, &decision, BERTH_TIER_NONE);
+        berth__host_class_tend();
+    }
     return to ? move_block(p, berth_je_malloc_usable_size(p), to, request->size) : NULL;
 }
 
@@ -473,6 +539,7 @@ int berth__host_detail(const void *p, struct berth_block_detail *ret)
         .site = record.site,
         .rule = record.rule,
         .version = whole_version(&record),
+        .sample = record.sample,
         .age_ns = berth__birth_now() - record.birth,
         .offset = (uintptr_t)base - berth__window_base(berth__window_home(base)),
         .class_number = (uint32_t)record.state,

@@ -24,6 +24,9 @@ struct berth_host_request {
     bool zero;
     berth_site_id site; /* 0 = not captured */
     const void *caller; /* the return address of the program's call; NULL = not known */
+    /* What berth__sample_weigh() said of it; 0 = it is no sample. And whose sample it is. */
+    uint64_t sample;
+    berth_site_id sample_site;
 };
 
 /* jemalloc's plain path: a block that no rule sees, counted in total only. NULL: no memory. */

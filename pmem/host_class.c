@@ -53,7 +53,8 @@ static void retag_in(berth_tier_id tier, const void *p, size_t held, uint32_t nu
 
     if (!berth__record_get(p, held, &record) || record.state != number || record.tag == tag)
         return;
-    block = (struct berth_site_block){record.site, tier, record.tag, record.requested, held};
+    block = (struct berth_site_block){record.site,      tier, record.tag,
+                                      record.requested, held, record.sample};
     if (record.site != 0 && !berth__site_account_move(&block, tier, tag))
         return;
     berth__stats_retag_in(tier, tag, record.requested, held);

@@ -24,7 +24,7 @@
 #define BERTH_TINY_MAX ((size_t)8)
 #define BERTH_BLOCK_MIN ((size_t)16)
 
-/* The order of the first four is known to the assembly entries. */
+/* The order of the first five is known to the assembly entries. */
 struct berth_plain {
     /* How many sizes from BERTH_TINY_MAX + 1 on lie below the gate's threshold: both in one. */
     _Atomic size_t count;
@@ -33,16 +33,23 @@ struct berth_plain {
     /* Berth's one address reservation; written once, base first... */
     _Atomic uintptr_t window_base;
     _Atomic size_t window_size; /* ...and size last (release); 0 = no reservation */
+    /*
+     * `count` while samples are taken (sample.h): of these sizes the bytes are counted, and `count`
+     * itself is 0. While none are taken, this is 0.
+     */
+    _Atomic size_t sampled;
     /* Once parts of the reservation are given back, whether an address lies in what is left. */
     _Atomic(bool (*)(const void *)) is_kept;
+    _Atomic uint64_t sample_interval; /* bytes from one sample to the next on average; 0 = none */
 } __attribute__((aligned(64)));
 
 extern struct berth_plain berth__plain __attribute__((visibility("hidden")));
 
 /*
- * Sizes from `threshold` on are looked at; `is_wanted`: some of them are of small blocks. Whoever
- * changes it sees to it that nobody else does at the time.
+ * Sizes from `threshold` on are looked at; `is_wanted`: some of them are of small blocks. Of
+ * smaller ones samples are taken every `sample_interval` bytes; 0 = none. Whoever changes it sees
+ * to it that nobody else does at the time.
  */
-void berth__plain_renew(size_t threshold, bool is_wanted);
+void berth__plain_renew(size_t threshold, bool is_wanted, uint64_t sample_interval);
 
 #endif

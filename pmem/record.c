@@ -37,16 +37,18 @@ static size_t page_offset(const void *p)
 /* What word 1 says besides the site. */
 static uint64_t rule_bits(uint32_t rule, uint64_t version)
 {
-    if (rule > BERTH_RECORD_RULE_NONE)
-        rule = BERTH_RECORD_RULE_NONE;
     return (uint64_t)rule << RULE_SHIFT | (version & BERTH_RECORD_VERSION_MASK) << VERSION_SHIFT;
 }
 
 static void encode(struct berth_page *entry, const void *p, const struct berth_record *record)
 {
-    store(&entry->word[3], record->state);
+    uint32_t rule = record->rule < BERTH_RECORD_RULE_SAMPLE ? record->rule : BERTH_RECORD_RULE_NONE;
+
+    if (BERTH_UNLIKELY(record->sample != 0))
+        rule = BERTH_RECORD_RULE_SAMPLE;
+    store(&entry->word[3], record->sample ? record->sample : record->state);
     store(&entry->word[2], record->birth);
-    store(&entry->word[1], (uint64_t)record->site | rule_bits(record->rule, record->version));
+    store(&entry->word[1], (uint64_t)record->site | rule_bits(rule, record->version));
     store(&entry->word[0], ((record->requested + 1) & ADDRESS_MASK) |
                                (uint64_t)record->tag << TAG_SHIFT |
                                (uint64_t)record->tagged_by << TAGGED_SHIFT |
@@ -62,13 +64,18 @@ static bool decode_with(struct berth_page *entry, uint64_t word0, struct berth_r
     ret->requested = (size_t)(word0 & ADDRESS_MASK) - 1;
     ret->tag = (enum berth_tag)(word0 >> TAG_SHIFT & (BERTH_TAG_MAX - 1));
     ret->site = (berth_site_id)word1;
+    ret->state = load(&entry->word[3]);
+    ret->sample = 0;
     ret->rule = (uint32_t)(word1 >> RULE_SHIFT) & BERTH_RECORD_RULE_NONE;
-    if (ret->rule == BERTH_RECORD_RULE_NONE)
+    if (ret->rule == BERTH_RECORD_RULE_SAMPLE) {
+        ret->sample = ret->state;
+        ret->state = 0;
+    }
+    if (ret->rule >= BERTH_RECORD_RULE_SAMPLE)
         ret->rule = BERTH_RULE_NONE;
     ret->version = word1 >> VERSION_SHIFT;
     ret->tagged_by = (enum berth_tag_source)(word0 >> TAGGED_SHIFT & TAGGED_MASK);
     ret->birth = load(&entry->word[2]);
-    ret->state = load(&entry->word[3]);
     return true;
 }
 
@@ -227,7 +234,9 @@ void berth__record_set_rule(const void *p, uint32_t rule, uint64_t version)
     struct berth_page *page = berth__window_page(p);
     uint64_t site = load(&page->word[1]) & UINT32_MAX;
 
-    store(&page->word[1], site | rule_bits(rule, version));
+    store(&page->word[1],
+          site |
+              rule_bits(rule < BERTH_RECORD_RULE_SAMPLE ? rule : BERTH_RECORD_RULE_NONE, version));
 }
 
 static const void *block_base(const void *page_start, struct berth_page *entry)

@@ -9,7 +9,7 @@
  *              block begins, in units of 8 bytes (9)
  *     word 1:  site (32) | rule (20) | the lowest bits of the table's version (12)
  *     word 2:  birth
- *     word 3:  the classifier's state
+ *     word 3:  the classifier's state; of a sample (sample.h), what it stands for
  *
  * Smaller blocks share pages. jemalloc gives a page to one size class at a time, so blocks that
  * begin in one page lie that size apart: the page's entry then has word 0 = 0 and in word 1 the
@@ -36,13 +36,16 @@ struct berth_record {
     uint64_t version; /* of the table; its lowest 12 bits when read back */
     enum berth_tag tag;
     enum berth_tag_source tagged_by;
-    uint64_t birth; /* berth__birth_now() (alloc/birth.h) when it was handed out; resizing in place
-                       keeps it */
-    uint64_t state; /* the classifier's; 0 for a block that it has not looked at */
+    uint64_t birth;  /* berth__birth_now() (alloc/birth.h) when it was handed out; resizing in place
+                        keeps it */
+    uint64_t state;  /* the classifier's; 0 for a block that it has not looked at */
+    uint64_t sample; /* 0, or it is a sample, and stands for so many blocks (sample.h); it has no
+                        state then, and no rule */
 };
 
-/* Rules from this number on are recorded as none; versions are told apart modulo 4096. */
+/* Rules from the lesser number on are recorded as none; versions are told apart modulo 4096. */
 #define BERTH_RECORD_RULE_NONE 0xfffffu
+#define BERTH_RECORD_RULE_SAMPLE 0xffffeu
 #define BERTH_RECORD_VERSION_MASK 0xfffu
 
 /*

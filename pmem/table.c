@@ -32,7 +32,7 @@ struct table_state {
 extern BERTH_SHARED struct table_state berth__table_state;
 struct table_state berth__table_state = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-void (*berth__table_plain)(size_t threshold, bool is_wanted);
+void (*berth__table_plain)(size_t threshold, bool is_wanted, uint64_t sample_interval);
 
 /* A reader runs for microseconds; one that takes this long will never come back. */
 #define READER_TIMEOUT_MS 1000
@@ -179,9 +179,12 @@ static void update_gate(const struct berth_loaded_table *table)
     size_t record = berth__option(BERTH_OPTION_RECORD_THRESHOLD);
     size_t least = table && table->host_min_size < record ? table->host_min_size : record;
     unsigned sides = table ? table->site_sides : 0;
+    uint64_t interval = 0;
 
-    if (berth__option(BERTH_OPTION_SITES) == BERTH_SITES_ALWAYS)
+    if (berth__option(BERTH_OPTION_SITES) == BERTH_SITES_ALWAYS) {
         sides = BERTH_SIDE_BOTH;
+        interval = berth__option(BERTH_OPTION_SITE_SAMPLE);
+    }
     atomic_store_explicit(&berth__gate.site_threshold, sides & BERTH_SIDE_HOST ? record : SIZE_MAX,
                           memory_order_relaxed);
     atomic_store_explicit(&berth__gate.device_site_threshold,
@@ -189,7 +192,7 @@ static void update_gate(const struct berth_loaded_table *table)
     /* A size that the malloc side finds not to be plain is then compared with the threshold. */
     atomic_store_explicit(&berth__gate.threshold, least, memory_order_relaxed);
     if (berth__table_plain)
-        berth__table_plain(least, least < record);
+        berth__table_plain(least, least < record, interval);
 }
 
 void berth__table_update_gate(void)

@@ -139,7 +139,8 @@ void berth__table_describe(const struct berth_block_detail *detail, struct berth
  */
 void berth__table_update_gate(void);
 /* berth__plain_renew(), where the malloc side is loaded; set by it before the first table. */
-extern BERTH_SHARED void (*berth__table_plain)(size_t threshold, bool is_wanted);
+extern BERTH_SHARED void (*berth__table_plain)(size_t threshold, bool is_wanted,
+                                               uint64_t sample_interval);
 /* Whether call sites are read, of blocks of either side. */
 bool berth__table_reads_sites(void);
 

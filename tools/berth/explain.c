@@ -151,6 +151,9 @@ static void print_block(const json_t *block, const json_t *table)
     if (json_is_integer(json_object_get(block, "age_ns")))
         printf(", for %.2f s", (double)number(block, "age_ns") / 1e9);
     putchar('\n');
+    if (number(block, "stands_for") > 0)
+        printf("sample   it stands for about %llu blocks of its kind\n",
+               (unsigned long long)number(block, "stands_for"));
     print_tag(block);
     print_place(block);
     fputs("decided  ", stdout);
@@ -185,6 +188,8 @@ static void print_account(const json_t *site)
         printf(" in %llu blocks, %s, tier ", (unsigned long long)number(cell, "blocks"),
                string(cell, "tag"));
         print_text(string(cell, "tier"));
+        if (number(cell, "samples") > 0)
+            printf(", estimated from %llu samples", (unsigned long long)number(cell, "samples"));
         printf("; %llu allocated, %llu freed", (unsigned long long)number(cell, "allocs"),
                (unsigned long long)number(cell, "frees"));
         if (number(cell, "frees") > 0)

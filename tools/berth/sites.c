@@ -34,13 +34,17 @@ struct sites_arguments {
 struct site {
     json_t *json; /* as the process told it; "frames" is added */
     uint64_t id, requested, held, blocks, allocs, frees, lifetime_ns, peak;
+    uint64_t estimated; /* of what it holds, so much is known from samples */
+    int is_estimate;    /* some of its blocks are */
     char *tags, *tiers;
 };
 
 struct sites {
     struct site *site;
     size_t count, room;
-    uint64_t held; /* of all of them */
+    uint64_t held;      /* of all of them, by exact count */
+    uint64_t estimated; /* the same by samples */
+    uint64_t interval, small_held;
     json_t *tiers; /* what the process has, also without a site */
     char reading[16];
 };
@@ -115,6 +119,10 @@ static void add_site(struct sites *sites, json_t *json, const struct sites_argum
     {
         if (!is_wanted(cell, arguments))
             continue;
+        if (number(cell, "samples") > 0) {
+            site.is_estimate = 1;
+            site.estimated += number(cell, "held");
+        }
         site.requested += number(cell, "requested");
         site.held += number(cell, "held");
         site.blocks += number(cell, "blocks");
@@ -131,7 +139,8 @@ static void add_site(struct sites *sites, json_t *json, const struct sites_argum
         sites->site = berth__tool_realloc(sites->site, sites->room * sizeof(site));
     }
     sites->site[sites->count++] = site;
-    sites->held += site.held;
+    sites->held += site.held - site.estimated;
+    sites->estimated += site.estimated;
 }
 
 /* All pages of the account. 0, or BERTH_EXIT_FAILURE after one line. */
@@ -152,6 +161,8 @@ static int fetch(struct berth_session *session, const struct sites_arguments *ar
         json_array_foreach(json_object_get(reply, "sites"), i, site) add_site(ret, site, arguments);
         json_decref(ret->tiers);
         ret->tiers = json_incref(json_object_get(reply, "tiers"));
+        ret->interval = number(reply, "sample_interval");
+        ret->small_held = number(reply, "small_held");
         snprintf(ret->reading, sizeof(ret->reading), "%s", string(reply, "reading"));
         next = json_object_get(reply, "next");
         first = (uint64_t)json_integer_value(next);
@@ -256,15 +267,31 @@ static void print_lifetime(uint64_t ns)
         printf(" %5.0f min", s / 60);
 }
 
+/* A number of bytes or blocks, in a column; of an estimate, with its mark. */
+static void print_amount(const struct site *site, uint64_t amount, int is_bytes, int width)
+{
+    char bytes[BERTH_QUANTITY_TEXT_MAX], text[BERTH_QUANTITY_TEXT_MAX + 24];
+
+    if (is_bytes)
+        snprintf(text, sizeof(text), "%s%s", site->is_estimate ? "~" : "",
+                 berth__quantity_format(amount, bytes));
+    else
+        snprintf(text, sizeof(text), "%s%llu", site->is_estimate ? "~" : "",
+                 (unsigned long long)amount);
+    printf(" %*s", width, text);
+}
+
 static void print_site(const struct site *site)
 {
-    char id[24], held[BERTH_QUANTITY_TEXT_MAX], requested[BERTH_QUANTITY_TEXT_MAX],
-        peak[BERTH_QUANTITY_TEXT_MAX];
+    char id[24];
 
     snprintf(id, sizeof(id), "#%llu", (unsigned long long)site->id);
-    printf("%-7s %10s %10s %8llu %10s %9llu", id, berth__quantity_format(site->held, held),
-           berth__quantity_format(site->requested, requested), (unsigned long long)site->blocks,
-           berth__quantity_format(site->peak, peak), (unsigned long long)site->allocs);
+    printf("%-7s", id);
+    print_amount(site, site->held, 1, 10);
+    print_amount(site, site->requested, 1, 10);
+    print_amount(site, site->blocks, 0, 8);
+    print_amount(site, site->peak, 1, 10);
+    print_amount(site, site->allocs, 0, 9);
     print_lifetime(mean_lifetime(site));
     printf("  %-10s %s\n", site->tags ? site->tags : "-", site->tiers ? site->tiers : "-");
     berth__site_path_print(json_object_get(site->json, "frames"), stdout);
@@ -274,7 +301,8 @@ static void print_site(const struct site *site)
 static void print_rest(const struct sites *sites, const struct sites_arguments *arguments,
                        size_t all)
 {
-    char with[BERTH_QUANTITY_TEXT_MAX], held[BERTH_QUANTITY_TEXT_MAX];
+    char with[BERTH_QUANTITY_TEXT_MAX], held[BERTH_QUANTITY_TEXT_MAX],
+        estimated[BERTH_QUANTITY_TEXT_MAX];
     uint64_t total = 0;
     size_t i;
     json_t *tier;
@@ -288,6 +316,12 @@ static void print_rest(const struct sites *sites, const struct sites_arguments *
     printf("%zu of %zu sites; with a site %s of %s that are accounted block by block\n",
            sites->count, all, berth__quantity_format(sites->held, with),
            berth__quantity_format(total, held));
+    if (sites->interval > 0 && !arguments->tier &&
+        (!arguments->side || strcmp(arguments->side, "host") == 0))
+        printf("smaller blocks are known from samples, one in %s (~): ~%s of %s\n",
+               berth__quantity_format(sites->interval, with),
+               berth__quantity_format(sites->estimated, estimated),
+               berth__quantity_format(sites->small_held, held));
     if (strcmp(sites->reading, "none") == 0)
         puts("call sites are not read: say `berth sites PID --read always`, or start the program "
              "with -o sites=always");
@@ -319,13 +353,17 @@ static void print_json(const struct sites *sites, size_t all)
         json_object_set_new(site->json, "blocks", json_integer((json_int_t)site->blocks));
         json_object_set_new(site->json, "allocs", json_integer((json_int_t)site->allocs));
         json_object_set_new(site->json, "frees", json_integer((json_int_t)site->frees));
+        json_object_set_new(site->json, "estimate", json_boolean(site->is_estimate));
         json_object_set_new(site->json, "mean_lifetime_ns",
                             site->frees ? json_integer((json_int_t)mean_lifetime(site))
                                         : json_null());
         json_array_append(array, site->json);
     }
-    object = json_pack("{s:s,s:I,s:I,s:O,s:o}", "reading", sites->reading, "count", (json_int_t)all,
-                       "held", (json_int_t)sites->held, "tiers", sites->tiers, "sites", array);
+    object = json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:O,s:o}", "reading", sites->reading, "count",
+                       (json_int_t)all, "held", (json_int_t)sites->held, "estimated",
+                       (json_int_t)sites->estimated, "sample_interval", (json_int_t)sites->interval,
+                       "small_held", (json_int_t)sites->small_held, "tiers", sites->tiers, "sites",
+                       array);
     json_dumpf(object, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(object);

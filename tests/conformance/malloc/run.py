@@ -6,6 +6,7 @@ native    without Berth: shows that the expectations are the C library's
 plain     preloaded, nothing is looked at one by one
 dram      preloaded, every block is recorded, in DRAM
 sites     preloaded, the call path of every block from 1 KiB on is taken; some have a rule
+sampled   preloaded, every block is a sample, or recorded
 far       preloaded, every block goes to the first tier that is given
 mixed     preloaded, blocks from 4 KiB on go to that tier, the others stay
 tagged    preloaded, every block tagged weight goes to that tier
@@ -16,7 +17,10 @@ random    preloaded, rules drawn at random send blocks to all tiers that are giv
 A tier is file:DIRECTORY, numa:NODES or dax:DEVICE; without one, it is a file on tmpfs. A tier that
 this machine does not serve makes the run exit 77.
 
-usage: run.py MODE PROGRAM [LIBRARY [BERTH]] [--tier TIER]... [--seed N] [--print-policy]
+With --sample N, of what is neither placed nor recorded one block in N bytes is a sample.
+
+usage: run.py MODE PROGRAM [LIBRARY [BERTH]] [--tier TIER]... [--seed N] [--sample N]
+              [--print-policy]
 """
 import argparse
 import os
@@ -26,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 
-WITHOUT_POLICY = {"native", "plain", "dram"}
+WITHOUT_POLICY = {"native", "plain", "dram", "sampled"}
 
 
 def far_directory():
@@ -119,8 +123,12 @@ def environment(args, scratch):
         return env
     library = os.path.abspath(args.library)
     env.update(LD_PRELOAD=library, BERTH_CONTROL="never")
-    if args.mode in WITHOUT_POLICY:
+    if args.sample:
+        env["BERTH_OPTIONS"] = f"sites=always,site-sample={args.sample}"
+        env["CHECK_SAMPLES"] = "1"
+    elif args.mode in WITHOUT_POLICY:
         env["BERTH_OPTIONS"] = "record-threshold=" + ("1G" if args.mode == "plain" else "0")
+    if args.mode in WITHOUT_POLICY:
         return env
     if not args.berth:
         print("the policy compiler is not there")
@@ -147,6 +155,7 @@ def main():
     parser.add_argument("berth", nargs="?")
     parser.add_argument("--tier", action="append", default=[])
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--sample", type=int)
     parser.add_argument("--print-policy", action="store_true")
     args = parser.parse_intermixed_args()
     args.tier = args.tier or ["file:" + far_directory()]

@@ -18,7 +18,8 @@ import unittest
 
 BERTH = FAKE_CUDA = ""
 PROGRAM = {}
-READ = ("-o", "sites=always", "-o", "host=on", "-o", "control=always")
+SAMPLED = ("-o", "sites=always", "-o", "host=on", "-o", "control=always")
+READ = (*SAMPLED, "-o", "site-sample=0")  # what is read is exact then
 
 POLICY = """tier far {
   kind = file
@@ -131,6 +132,7 @@ class Sites(unittest.TestCase):
                     self.fail("the program has ended")
                 while not self.berth("ps", "--json").stdout.count(f'"pid": {process.pid}'):
                     pass
+                self.process = process
                 yield process.pid, said
             finally:
                 process.kill()
@@ -265,6 +267,56 @@ class Sites(unittest.TestCase):
         self.refused("no order", "sites", "1", "--by", "age", status=2)
         self.refused("no number", "sites", "1", "--top", "many", status=2)
         self.refused("no tag", "sites", "1", "--tag", "stone", status=2)
+
+    def by_caller(self, pid):
+        """What is alive, by the innermost function of its path."""
+        sums = {}
+        for site in self.sites(pid, "--host", "--top", "0")["sites"]:
+            name = site["frames"][0]["symbol"]
+            sums[name] = sums.get(name, 0) + site["requested"]
+        return sums
+
+    def test_small_blocks_are_known_by_samples(self):
+        # One sample in 4096 bytes: of the least, 2 MB, some 500; 35% are more than six deviations.
+        with self.running(PROGRAM["many"], "100000",
+                          options=(*SAMPLED, "-o", "site-sample=4K")) as (pid, said):
+            live = self.by_caller(pid)
+            answer = self.sites(pid, "--top", "0")
+            text = self.good("sites", str(pid), "--full")
+            nodes = next(s for s in answer["sites"] if s["frames"][0]["symbol"] == "new_node")
+            explained = self.good("explain", str(pid), "#%d" % nodes["site"])
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+            self.assertEqual(self.process.stdout.readline(), "freed\n")
+            after = self.by_caller(pid)
+        for what, caller in (("nodes", "new_node"), ("texts", "new_text"),
+                             ("lines", "longer_line"), ("names", "new_names")):
+            self.assertAlmostEqual(live[caller] / int(said[what]), 1, delta=0.35, msg=what)
+        self.assertTrue(nodes["estimate"])
+        self.assertEqual([f["symbol"] for f in nodes["frames"][:3]], ["new_node", "keep", "main"])
+        self.assertGreater(nodes["cells"][0]["samples"], 500)
+        self.assertRegex(text, r"#%d +~[0-9.]+ MiB +~" % nodes["site"])
+        self.assertRegex(text, r"smaller blocks are known from samples, one in 4\.00 KiB")
+        self.assertRegex(explained, r"estimated from \d+ samples")
+        self.assertEqual({after[name] for name in ("new_node", "new_text", "longer_line",
+                                                   "new_names", "new_line")}, {0})
+
+    def test_samples_begin_and_end_with_the_reading(self):
+        with self.running(PROGRAM["many"], "64") as (pid, _):
+            self.assertEqual(self.sites(pid)["sample_interval"], 0)
+        with self.running(PROGRAM["many"], "1000",
+                          options=(*SAMPLED, "-o", "site-sample=1")) as (pid, said):
+            # Every block is one, and counts for itself.
+            live = self.by_caller(pid)
+            self.good("sites", str(pid), "--read", "policy")
+            self.assertEqual(self.sites(pid)["sample_interval"], 0)
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+            self.assertEqual(self.process.stdout.readline(), "freed\n")
+            after = self.by_caller(pid)
+        self.assertEqual(live["new_node"], int(said["nodes"]))
+        self.assertEqual(live["longer_line"], int(said["lines"]))
+        self.assertEqual((after["new_node"], after["longer_line"]), (0, 0))
 
     def test_python_names_its_own_functions(self):
         with self.running(sys.executable, "-c", HOST) as (pid, _):

@@ -25,7 +25,7 @@ static berth_site_id new_site(void)
 
 static struct berth_site_block block_of(berth_site_id site, uint64_t requested, uint64_t held)
 {
-    return (struct berth_site_block){site, BERTH_TIER_DRAM, BERTH_TAG_UNTAGGED, requested, held};
+    return (struct berth_site_block){site, BERTH_TIER_DRAM, BERTH_TAG_UNTAGGED, requested, held, 0};
 }
 
 static struct berth_site_reading cell(berth_site_id site, berth_tier_id tier, enum berth_tag tag)
@@ -49,6 +49,39 @@ static void an_unknown_site_has_no_account(void **state)
     assert_false(berth__site_account_alloc(&beyond));
     assert_false(berth__site_account_total(0, &total));
     assert_false(berth__site_account_total(new_site(), &total));
+}
+
+/* Samples are counted for what they stand for, beside the blocks that are counted themselves. */
+static void samples_are_counted_apart(void **state)
+{
+    berth_site_id site = new_site();
+    struct berth_site_block one = block_of(site, 100, 128), many = one, half = one;
+    struct berth_site_reading reading;
+
+    (void)state;
+    many.sample = 1000 * BERTH_SAMPLE_ONE;
+    half.sample = BERTH_SAMPLE_ONE * 3 / 2;
+    assert_true(berth__site_account_alloc(&many));
+    assert_true(berth__site_account_alloc(&one));
+    assert_true(berth__site_account_alloc(&half));
+    assert_true(berth__site_account_cell(site, 0, &reading));
+    assert_int_equal(reading.requested, 100150);
+    assert_int_equal(reading.allocs, 1002); /* 1001.5 */
+    assert_int_equal(reading.samples, 2);
+    berth__site_account_resize(&many, 110, 128);
+    assert_true(berth__site_account_cell(site, 0, &reading));
+    assert_int_equal(reading.requested, 110150);
+    many.requested = 110;
+    berth__site_account_free(&many, 4000);
+    berth__site_account_free(&half, 1000);
+    assert_true(berth__site_account_cell(site, 0, &reading));
+    assert_int_equal(reading.requested, 0);
+    assert_int_equal(reading.held, 0);
+    assert_int_equal(reading.blocks, 0);
+    assert_int_equal(reading.lifetime_ns / reading.frees, 2500); /* of two samples */
+    assert_true(berth__site_account_cell(site, 1, &reading));
+    assert_int_equal(reading.samples, 0);
+    assert_int_equal(reading.blocks, 1);
 }
 
 static void what_is_alive_and_what_was_is_told(void **state)
@@ -193,6 +226,7 @@ static void births_never_go_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(samples_are_counted_apart),
         cmocka_unit_test(an_unknown_site_has_no_account),
         cmocka_unit_test(what_is_alive_and_what_was_is_told),
         cmocka_unit_test(a_moved_block_is_counted_where_it_is),

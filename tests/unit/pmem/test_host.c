@@ -5,6 +5,7 @@
  */
 #include "pmem/host.h"
 
+#include "alloc/describe.h"
 #include "alloc/site.h"
 #include "alloc/site_account.h"
 #include "alloc/stats.h"
@@ -546,9 +547,92 @@ static void sites_are_accounted_until_the_free(void **state)
     berth_je_free(q);
 }
 
+static void *get_sample(size_t size, berth_site_id site, uint64_t sample)
+{
+    struct berth_host_request request = {
+        .size = size, .alignment = 1, .sample = sample, .sample_site = site};
+    bool placed;
+
+    return berth__host_alloc(&request, &placed);
+}
+
+/* Small blocks that stand for many, until they are freed or resized. */
+static void samples_are_estimates(void **state)
+{
+    const void *frame = (const void *)samples_are_estimates;
+    berth_site_id site = berth__site_intern(&frame, 1);
+    struct berth_host_request request = {.size = 200, .alignment = 1};
+    struct berth_cell_reading before, after;
+    struct berth_site_reading reading;
+    struct berth_block_detail detail;
+    bool placed;
+    void *p, *q;
+
+    (void)state;
+    use_tier("beside", 0, 64 * KIB, 1u << BERTH_TAG_KV);
+    berth__stats_read(BERTH_TIER_DRAM, BERTH_TAG_UNTAGGED, &before);
+    p = get_sample(100, site, 1000 * BERTH_SAMPLE_ONE);
+    q = get_sample(100, site, 1000 * BERTH_SAMPLE_ONE);
+    assert_true(berth__gate_owns(p));
+    assert_true(berth__site_account_cell(site, 0, &reading));
+    assert_int_equal(reading.samples, 2);
+    assert_int_equal(reading.requested, 200000);
+    assert_int_equal(reading.blocks, 2000);
+    assert_false(berth__site_account_cell(site, 1, &reading));
+    assert_int_equal(berth__host_detail((char *)p + 99, &detail), 0);
+    assert_int_equal(detail.sample, 1000 * BERTH_SAMPLE_ONE);
+    assert_int_equal(detail.rule, BERTH_RULE_NONE);
+    /* By itself it is one block. */
+    berth__stats_read(BERTH_TIER_DRAM, BERTH_TAG_UNTAGGED, &after);
+    assert_int_equal(after.requested - before.requested, 200);
+    memset(p, 7, 100);
+    p = berth__host_realloc(p, &request, &placed);
+    assert_false(berth__gate_owns(p));
+    assert_int_equal(((char *)p)[99], 7);
+    assert_int_equal(at_site(site).blocks, 1000);
+    request.sample = 10 * BERTH_SAMPLE_ONE;
+    request.sample_site = site;
+    p = berth__host_realloc(p, &request, &placed);
+    assert_true(berth__gate_owns(p));
+    assert_int_equal(((char *)p)[99], 7);
+    assert_int_equal(at_site(site).requested, 100000 + 2000);
+    /* One that grows out of the small sizes is what it is. */
+    request = (struct berth_host_request){.size = 100000, .alignment = 1, .site = site};
+    q = berth__host_realloc(q, &request, &placed);
+    assert_int_equal(at_site(site).requested, 100000 + 2000);
+    assert_true(berth__site_account_cell(site, 1, &reading));
+    assert_int_equal(reading.samples, 0);
+    assert_int_equal(reading.blocks, 1);
+    berth__host_free(p);
+    berth__host_free(q);
+    assert_int_equal(at_site(site).held, 0);
+    assert_int_equal(at_site(site).blocks, 0);
+    berth__stats_read(BERTH_TIER_DRAM, BERTH_TAG_UNTAGGED, &after);
+    assert_int_equal(after.held, before.held);
+}
+
+/* A rule for small blocks goes first. */
+static void what_a_rule_places_is_no_sample(void **state)
+{
+    const void *frame = (const void *)what_a_rule_places_is_no_sample;
+    berth_site_id site = berth__site_intern(&frame, 1);
+    berth_tier_id tier = use_tier("taken", 0, 64, 0);
+    struct berth_block_detail detail;
+    void *p;
+
+    (void)state;
+    p = get_sample(100, site, 1000 * BERTH_SAMPLE_ONE);
+    assert_int_equal(berth__host_detail(p, &detail), 0);
+    assert_int_equal(detail.tier, tier);
+    assert_int_equal(detail.sample, 0);
+    berth__host_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(samples_are_estimates),
+        cmocka_unit_test(what_a_rule_places_is_no_sample),
         cmocka_unit_test(a_rule_places_blocks_in_its_tier),
         cmocka_unit_test(small_blocks_are_placed_and_told_apart),
         cmocka_unit_test(sites_are_accounted_until_the_free),

@@ -49,6 +49,32 @@ static void expect_equal(const struct berth_record *a, const struct berth_record
     assert_int_equal(a->tagged_by, b->tagged_by);
     assert_int_equal(a->birth, b->birth);
     assert_int_equal(a->state, b->state);
+    assert_int_equal(a->sample, b->sample);
+}
+
+/* Of a sample the record says what it stands for, and no rule. */
+static void a_sample_is_told_apart(void **state)
+{
+    const size_t held[] = {48, 2 * BERTH_OS_PAGE};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct berth_record got, record = sample(i + 1);
+
+        record.sample = (uint64_t)1 << 38;
+        record.rule = 7;
+        assert_int_equal(berth__record_set(area, held[i], &record), 0);
+        assert_true(berth__record_clear(area, held[i], &got));
+        record.rule = BERTH_RULE_NONE;
+        record.state = 0;
+        expect_equal(&got, &record);
+        record = sample(i + 1);
+        record.rule = BERTH_RECORD_RULE_SAMPLE;
+        assert_int_equal(berth__record_set(area, held[i], &record), 0);
+        assert_true(berth__record_clear(area, held[i], &got));
+        record.rule = BERTH_RULE_NONE;
+        expect_equal(&got, &record);
+    }
 }
 
 /* Lays blocks of one size side by side, as jemalloc does with a size class. */
@@ -116,7 +142,7 @@ static void extremes_are_kept(void **state)
     struct berth_record record = {
         .requested = ((size_t)1 << 47) - 1,
         .site = UINT32_MAX,
-        .rule = BERTH_RECORD_RULE_NONE - 1,
+        .rule = BERTH_RECORD_RULE_SAMPLE - 1,
         .version = UINT64_MAX,
         .tag = BERTH_TAG_WORKSPACE,
         .tagged_by = BERTH_TAGGED_CLASSIFIER,
@@ -270,6 +296,7 @@ static void threads_share_pages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_sample_is_told_apart),
         cmocka_unit_test(each_block_has_its_record),
         cmocka_unit_test(the_inside_of_a_large_block_is_found),
         cmocka_unit_test(extremes_are_kept),
