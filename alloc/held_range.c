@@ -3,8 +3,10 @@
 
 #include "alloc/types.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <sys/mman.h>
 
 /* An entry is taken by writing its address into `start`, and seen once `size` is not 0. */
 struct held_range {
@@ -12,61 +14,142 @@ struct held_range {
     _Atomic size_t size;
 };
 
+/*
+ * Tables, each twice as large as the one before it, which are made when those before are full, and
+ * stay.
+ */
+struct held_table {
+    _Atomic(struct held_range *) range;
+    _Atomic unsigned used;  /* entries that were ever taken */
+    _Atomic unsigned taken; /* entries that are, or are about to be */
+    _Atomic unsigned next;  /* where a free one is looked for first */
+};
+
 struct held_ranges {
-    _Atomic unsigned used;   /* entries that were ever taken */
-    _Atomic unsigned untold; /* ranges that found none */
-    struct held_range range[BERTH_HELD_RANGES_MAX];
+    _Atomic unsigned untold; /* ranges for which there was no memory: from then on all is held */
+    struct held_table table[BERTH_HELD_TABLES_MAX];
+    struct held_range first[BERTH_HELD_RANGES_FIRST];
 };
 
 extern BERTH_SHARED struct held_ranges berth__held_ranges;
 struct held_ranges berth__held_ranges;
 
+static unsigned table_size(unsigned index)
+{
+    return (unsigned)BERTH_HELD_RANGES_FIRST << index;
+}
+
+/* The table's entries; with `make` they are there, unless there is no memory. */
+static struct held_range *entries_of(unsigned index, bool make)
+{
+    struct held_table *table = &berth__held_ranges.table[index];
+    size_t size = table_size(index) * sizeof(struct held_range);
+    struct held_range *range = atomic_load(&table->range), *expected = NULL;
+
+    if (index == 0)
+        return berth__held_ranges.first;
+    if (range || !make)
+        return range;
+    range = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (range == MAP_FAILED)
+        return NULL;
+    if (atomic_compare_exchange_strong(&table->range, &expected, range))
+        return range;
+    munmap(range, size);
+    return expected;
+}
+
+/* Called with one of the table's entries counted for us: there is a free one. */
+static void enter(struct held_table *table, struct held_range *range, unsigned count,
+                  uintptr_t address, size_t size)
+{
+    unsigned used = atomic_load(&table->used);
+    unsigned i = atomic_load(&table->next) % count;
+    uintptr_t none = 0;
+
+    while (!atomic_compare_exchange_strong(&range[i].start, &none, address)) {
+        i = (i + 1) % count;
+        none = 0;
+    }
+    while (used <= i && !atomic_compare_exchange_weak(&table->used, &used, i + 1))
+        ;
+    atomic_store(&table->next, i + 1);
+    atomic_store(&range[i].size, size);
+}
+
 void berth__held_range_add(const void *address, size_t size)
 {
-    struct held_ranges *held = &berth__held_ranges;
+    int saved_errno = errno;
 
     if (!address || size == 0)
         return;
-    for (unsigned i = 0; i < BERTH_HELD_RANGES_MAX; i++) {
-        uintptr_t none = 0;
-        unsigned used = atomic_load(&held->used);
+    for (unsigned k = 0; k < BERTH_HELD_TABLES_MAX; k++) {
+        struct held_table *table = &berth__held_ranges.table[k];
+        struct held_range *range = entries_of(k, true);
 
-        if (!atomic_compare_exchange_strong(&held->range[i].start, &none, (uintptr_t)address))
-            continue;
-        while (used <= i && !atomic_compare_exchange_weak(&held->used, &used, i + 1))
-            ;
-        atomic_store(&held->range[i].size, size);
-        return;
+        if (!range)
+            break;
+        if (atomic_fetch_add(&table->taken, 1) < table_size(k)) {
+            enter(table, range, table_size(k), (uintptr_t)address, size);
+            errno = saved_errno;
+            return;
+        }
+        atomic_fetch_sub(&table->taken, 1);
     }
-    atomic_fetch_add(&held->untold, 1);
+    atomic_fetch_add(&berth__held_ranges.untold, 1);
+    errno = saved_errno;
+}
+
+static bool remove_from(struct held_table *table, struct held_range *range, uintptr_t address)
+{
+    unsigned used = atomic_load(&table->used);
+
+    for (unsigned i = 0; i < used; i++)
+        if (atomic_load(&range[i].start) == address) {
+            atomic_store(&range[i].size, 0);
+            atomic_store(&range[i].start, 0);
+            atomic_store(&table->next, i);
+            atomic_fetch_sub(&table->taken, 1);
+            return true;
+        }
+    return false;
 }
 
 void berth__held_range_remove(const void *address)
 {
-    struct held_ranges *held = &berth__held_ranges;
-    unsigned used = atomic_load(&held->used);
+    for (unsigned k = 0; address && k < BERTH_HELD_TABLES_MAX; k++) {
+        struct held_range *range = entries_of(k, false);
 
-    for (unsigned i = 0; i < used; i++)
-        if (atomic_load(&held->range[i].start) == (uintptr_t)address && address) {
-            atomic_store(&held->range[i].size, 0);
-            atomic_store(&held->range[i].start, 0);
+        if (!range || remove_from(&berth__held_ranges.table[k], range, (uintptr_t)address))
             return;
-        }
+    }
+}
+
+static bool overlaps_in(const struct held_table *table, struct held_range *range, uintptr_t first,
+                        size_t size)
+{
+    unsigned used = atomic_load(&table->used);
+
+    for (unsigned i = 0; i < used; i++) {
+        size_t held_size = atomic_load(&range[i].size);
+        uintptr_t start = atomic_load(&range[i].start);
+
+        if (held_size > 0 && start < first + size && first < start + held_size)
+            return true;
+    }
+    return false;
 }
 
 bool berth__held_range_overlaps(const void *address, size_t size)
 {
-    struct held_ranges *held = &berth__held_ranges;
-    unsigned used = atomic_load(&held->used);
-    uintptr_t first = (uintptr_t)address;
-
-    if (atomic_load(&held->untold) > 0)
+    if (atomic_load(&berth__held_ranges.untold) > 0)
         return true;
-    for (unsigned i = 0; i < used; i++) {
-        size_t held_size = atomic_load(&held->range[i].size);
-        uintptr_t start = atomic_load(&held->range[i].start);
+    for (unsigned k = 0; k < BERTH_HELD_TABLES_MAX; k++) {
+        struct held_range *range = entries_of(k, false);
 
-        if (held_size > 0 && start < first + size && first < start + held_size)
+        if (!range)
+            return false;
+        if (overlaps_in(&berth__held_ranges.table[k], range, (uintptr_t)address, size))
             return true;
     }
     return false;

@@ -12,8 +12,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* More at once are counted, but not told apart: everything then counts as held. */
-#define BERTH_HELD_RANGES_MAX 4096
+/*
+ * So many ranges take no memory; for more, tables are made, each twice as large as the one before.
+ * Without memory for one, everything counts as held from then on.
+ */
+#define BERTH_HELD_RANGES_FIRST 1024
+#define BERTH_HELD_TABLES_MAX 20
 
 void berth__held_range_add(const void *address, size_t size);
 /* By where it begins; nothing happens for one that was not entered. */

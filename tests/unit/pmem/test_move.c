@@ -149,10 +149,19 @@ static void what_was_registered_with_a_driver_stays(void **state)
     assert_true(berth__held_range_overlaps(p, 2 * MIB));
     berth__held_range_remove(p + 100 * KIB);
     assert_int_equal(fixture_move(p, tier_shm, true), BERTH_MOVE_MOVED);
-    for (int i = 0; i <= BERTH_HELD_RANGES_MAX; i++)
-        berth__held_range_add(p + i, 1);
-    assert_int_equal(fixture_move(p, BERTH_TIER_DRAM, true), BERTH_MOVE_PINNED);
-    assert_string_equal(fixture_tier_of(p), "shm");
+    /* However many there are elsewhere, each is known. */
+    for (uintptr_t i = 0; i < 20000; i++)
+        berth__held_range_add((void *)(4096 + i), 1);
+    assert_int_equal(fixture_move(p, BERTH_TIER_DRAM, true), BERTH_MOVE_MOVED);
+    berth__held_range_add(p + 7, 1);
+    assert_int_equal(fixture_move(p, tier_shm, true), BERTH_MOVE_PINNED);
+    for (uintptr_t i = 0; i < 20000; i++)
+        berth__held_range_remove((void *)(4096 + i));
+    assert_true(berth__held_range_overlaps(p, 8));
+    berth__held_range_remove(p + 7);
+    assert_false(berth__held_range_overlaps(p, 8));
+    assert_false(berth__held_range_overlaps((void *)4096, 20000));
+    assert_string_equal(fixture_tier_of(p), "dram");
     berth__host_free(p);
 }
 
