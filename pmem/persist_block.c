@@ -92,12 +92,61 @@ static struct berth_persist_sum sum_of(const void *p, uint64_t size)
     return sum;
 }
 
+/* By reading, so that a medium's error, or its end, is an answer and no signal. */
+static int sum_file(const struct berth_persist_store *store,
+                    const struct berth_persist_extent *extents, size_t count, uint64_t left,
+                    struct berth_persist_sum *ret)
+{
+    struct berth_persist_sum sum = berth__persist_sum_start();
+    char *piece = malloc(CHECK_PIECE);
+    int r = piece ? 0 : -ENOMEM;
+
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        uint64_t at = extents[i].offset, end = at + extents[i].size;
+
+        while (r == 0 && at < end && left > 0) {
+            uint64_t want = left < end - at ? left : end - at;
+            size_t now = want < CHECK_PIECE ? (size_t)want : CHECK_PIECE;
+
+            r = berth__persist_place_read(&store->place, at, piece, now);
+            if (r == 0)
+                berth__persist_sum_add(&sum, piece, now);
+            at += now;
+            left -= now;
+        }
+    }
+    free(piece);
+    if (r == 0)
+        *ret = sum;
+    return r == -EINVAL ? -EIO : r;
+}
+
+/* The sum of a mapped block's contents. */
+static int sum_contents(const struct berth_persist_block *block, struct berth_persist_sum *ret)
+{
+    if (!block->store->place.is_device)
+        return sum_file(block->store, block->extents, block->extent_count, block->size, ret);
+    *ret = sum_of(block->p, block->size);
+    return 0;
+}
+
+/* 0, -EBADMSG, or the error of the medium. */
+static int verify_contents(const struct berth_persist_block *block,
+                           const struct berth_persist_entry *entry)
+{
+    struct berth_persist_sum sum;
+    int r = sum_contents(block, &sum);
+
+    if (r < 0)
+        return r;
+    return berth__persist_sum_equal(&sum, &entry->sum) ? 0 : -EBADMSG;
+}
+
 static int find_in_directory(struct berth_persist_store *store,
                              const struct berth_persist_entry *entry, bool verify,
                              struct berth_persist_block **ret_block)
 {
     struct berth_persist_block *block;
-    struct berth_persist_sum sum;
     int r;
 
     block = block_new(store, entry->name, entry->size);
@@ -115,13 +164,11 @@ static int find_in_directory(struct berth_persist_store *store,
         block_free(block);
         return r;
     }
-    if (verify) {
-        sum = sum_of(block->p, block->size);
-        if (!berth__persist_sum_equal(&sum, &entry->sum)) {
-            store->addresses->release(block->p, block->held);
-            block_free(block);
-            return -EBADMSG;
-        }
+    r = verify ? verify_contents(block, entry) : 0;
+    if (r < 0) {
+        store->addresses->release(block->p, block->held);
+        block_free(block);
+        return r;
     }
     block_link(block);
     *ret_block = block;
@@ -269,14 +316,15 @@ static int make_entry(const struct berth_persist_block *block, struct berth_pers
         .name = strdup(block->name),
         .size = block->size,
         .created = (int64_t)time(NULL),
-        .sum = sum_of(block->p, block->size),
         .extents = calloc(block->extent_count + 1, sizeof(entry.extents[0])),
         .extent_count = block->extent_count,
     };
 
-    if (!entry.name || !entry.extents) {
+    int r = entry.name && entry.extents ? sum_contents(block, &entry.sum) : -ENOMEM;
+
+    if (r < 0) {
         berth__persist_entry_done(&entry);
-        return -ENOMEM;
+        return r;
     }
     memcpy(entry.extents, block->extents, block->extent_count * sizeof(entry.extents[0]));
     *ret = entry;
@@ -400,47 +448,15 @@ struct berth_persist_block *berth__persist_store_block_at(const struct berth_per
     return block;
 }
 
-/* By reading, so that a medium's error is an answer and no signal. */
-static int sum_file(const struct berth_persist_store *store,
-                    const struct berth_persist_entry *entry, struct berth_persist_sum *sum)
-{
-    char *piece = malloc(CHECK_PIECE);
-    uint64_t left = entry->size;
-    int r = piece ? 0 : -ENOMEM;
-
-    for (size_t i = 0; r == 0 && i < entry->extent_count; i++) {
-        uint64_t at = entry->extents[i].offset, end = at + entry->extents[i].size;
-
-        while (r == 0 && at < end && left > 0) {
-            uint64_t want = left < end - at ? left : end - at;
-            ssize_t n =
-                pread(store->place.fd, piece, want < CHECK_PIECE ? want : CHECK_PIECE, (off_t)at);
-
-            if (n < 0 && errno == EINTR)
-                continue;
-            /* A piece in the middle must be whole steps. */
-            if (n > 0 && (uint64_t)n < want)
-                n -= n % (ssize_t)BERTH_PERSIST_SUM_STEP;
-            r = n > 0 ? 0 : n < 0 ? -errno : -EIO;
-            if (r == 0)
-                berth__persist_sum_add(sum, piece, (size_t)n);
-            at += n > 0 ? (uint64_t)n : 0;
-            left -= n > 0 ? (uint64_t)n : 0;
-        }
-    }
-    free(piece);
-    return r;
-}
-
 int berth__persist_store_check(struct berth_persist_store *store,
                                const struct berth_persist_entry *entry)
 {
-    struct berth_persist_sum sum = berth__persist_sum_start();
+    struct berth_persist_sum sum;
     void *p;
     int r;
 
     if (!store->place.is_device) {
-        r = sum_file(store, entry, &sum);
+        r = sum_file(store, entry->extents, entry->extent_count, entry->size, &sum);
     } else {
         uint64_t held = berth__persist_held(entry->size, store->super.granule);
 

@@ -164,21 +164,24 @@ static int read_entries(struct reader *reader, const struct berth_persist_super 
     return r < 0 ? r : check_names(directory, why, why_size);
 }
 
-int berth__persist_directory_read(const void *base, const struct berth_persist_super *super,
-                                  uint64_t limit, struct berth_persist_directory *ret, char *why,
-                                  size_t why_size)
+size_t berth__persist_directory_size(const struct berth_persist_head *head,
+                                     const struct berth_persist_super *super)
 {
-    struct berth_persist_directory directory = {0};
+    uint64_t most = super->directory_size - sizeof(*head);
+
+    /* A size that cannot be is refused when it is read. */
+    return sizeof(*head) + (size_t)(head->body_size < most ? head->body_size : most);
+}
+
+int berth__persist_directory_read(const void *place, uint64_t generation,
+                                  const struct berth_persist_super *super, uint64_t limit,
+                                  struct berth_persist_directory *ret, char *why, size_t why_size)
+{
+    struct berth_persist_directory directory = {.generation = generation};
     struct berth_persist_head head;
-    const char *place;
     struct reader reader;
     int r;
 
-    r = berth__persist_commit_read(super, (const char *)base + BERTH_PERSIST_PAGE,
-                                   &directory.generation, why, why_size);
-    if (r < 0)
-        return r;
-    place = (const char *)base + super->directory_offset[directory.generation % 2];
     r = berth__persist_head_read(place, super, directory.generation, &head, why, why_size);
     if (r < 0)
         return r;
@@ -187,7 +190,7 @@ int berth__persist_directory_read(const void *base, const struct berth_persist_s
     directory.entries = calloc(head.record_count + 1, sizeof(directory.entries[0]));
     if (!directory.entries)
         return -ENOMEM;
-    reader = (struct reader){place + sizeof(head), head.body_size};
+    reader = (struct reader){(const char *)place + sizeof(head), head.body_size};
     r = read_entries(&reader, super, limit, head.record_count, &directory, why, why_size);
     if (r < 0) {
         berth__persist_directory_done(&directory);

@@ -33,13 +33,17 @@ struct berth_persist_directory {
 /* Gives what the entry points to back. */
 void berth__persist_entry_done(struct berth_persist_entry *entry);
 
+/* How many bytes of a directory's place count, by its head: as many as are read. */
+size_t berth__persist_directory_size(const struct berth_persist_head *head,
+                                     const struct berth_persist_super *super);
 /*
- * Reads the directory in force of the store whose first bytes lie at `base`. `limit` is where the
- * blocks must end. 0; -EINVAL with the reason when anything is damaged; -ENOMEM.
+ * Reads the directory of this generation from a copy of these bytes, which nobody writes to.
+ * `limit` is where the blocks must end. 0; -EINVAL with the reason when anything is damaged;
+ * -ENOMEM.
  */
-int berth__persist_directory_read(const void *base, const struct berth_persist_super *super,
-                                  uint64_t limit, struct berth_persist_directory *ret, char *why,
-                                  size_t why_size);
+int berth__persist_directory_read(const void *place, uint64_t generation,
+                                  const struct berth_persist_super *super, uint64_t limit,
+                                  struct berth_persist_directory *ret, char *why, size_t why_size);
 void berth__persist_directory_done(struct berth_persist_directory *directory);
 
 /* The entry of this name, or NULL; valid until the directory changes. */

@@ -305,6 +305,27 @@ int berth__persist_place_map(const struct berth_persist_place *place, uint64_t o
     return r;
 }
 
+int berth__persist_place_read(const struct berth_persist_place *place, uint64_t offset, void *to,
+                              size_t size)
+{
+    char *at = to;
+
+    if (berth__persist_place_verify(place) < 0)
+        return -ESTALE;
+    while (size > 0) {
+        ssize_t n = pread(place->fd, at, size, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EINVAL;
+        at += n;
+        offset += (uint64_t)n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
 /* Beyond RLIMIT_FSIZE the kernel would send SIGXFSZ instead of an error. */
 static bool is_over_limit(uint64_t end)
 {

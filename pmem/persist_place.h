@@ -60,6 +60,13 @@ int berth__persist_place_map(const struct berth_persist_place *place, uint64_t o
                              uint64_t size, int protection, void *address);
 
 /*
+ * File: reads by a call and not by a mapping, so that what was cut off under us is an error and not
+ * a SIGBUS. 0, -EINVAL when the file ends before, or -errno.
+ */
+int berth__persist_place_read(const struct berth_persist_place *place, uint64_t offset, void *to,
+                              size_t size);
+
+/*
  * File: makes the filesystem provide the range, which reads as zero then. Device: nothing is to be
  * done, and what was there stays. `*ret_zero` says which. 0 or -errno (-ENOSPC).
  */

@@ -26,35 +26,79 @@ bool berth__persist_name_is_valid(const char *name)
     return true;
 }
 
-/* Whoever reads a mapped page that the file does not have any more ends by a SIGBUS. */
-static int check_head(struct berth_persist_store *store)
+static int say_cut_off(struct berth_persist_store *store)
 {
-    int r = berth__persist_place_measure(&store->place);
-
-    if (r < 0 || store->place.size >= store->super.data_offset)
-        return r;
     snprintf(store->why, sizeof(store->why), "%s was cut off while it was in use",
              store->place.path);
     return -EINVAL;
 }
 
+/* Whoever touches a mapped page that the file does not have any more ends by a SIGBUS. */
+static int check_head(struct berth_persist_store *store)
+{
+    int r = berth__persist_place_measure(&store->place);
+
+    return r < 0 || store->place.size >= store->super.data_offset ? r : say_cut_off(store);
+}
+
+int berth__persist_store_read_head(struct berth_persist_store *store, uint64_t offset, void *to,
+                                   size_t size)
+{
+    int r;
+
+    if (store->place.is_device) {
+        memcpy(to, store->head + offset, size);
+        return 0;
+    }
+    r = berth__persist_place_read(&store->place, offset, to, size);
+    return r == -EINVAL ? say_cut_off(store) : r;
+}
+
+/* From a copy: other processes write to the next generation's place, and to the one after. */
+static int read_directory(struct berth_persist_store *store, uint64_t generation,
+                          struct berth_persist_directory *ret)
+{
+    uint64_t offset = store->super.directory_offset[generation % 2];
+    uint64_t limit = store->place.size & ~(store->super.granule - 1);
+    struct berth_persist_head head;
+    size_t size;
+    char *copy;
+    int r;
+
+    r = berth__persist_store_read_head(store, offset, &head, sizeof(head));
+    if (r < 0)
+        return r;
+    size = berth__persist_directory_size(&head, &store->super);
+    copy = malloc(size);
+    if (!copy)
+        return -ENOMEM;
+    r = berth__persist_store_read_head(store, offset, copy, size);
+    if (r == 0)
+        r = berth__persist_directory_read(copy, generation, &store->super, limit, ret, store->why,
+                                          sizeof(store->why));
+    free(copy);
+    return r;
+}
+
 int berth__persist_store_refresh(struct berth_persist_store *store)
 {
     struct berth_persist_directory fresh = {0};
-    uint64_t generation, limit;
+    uint64_t generation;
     int r;
 
     for (int i = 0; i < READS_MAX; i++) {
         r = check_head(store);
+        if (r == 0)
+            r = berth__persist_store_read_head(store, BERTH_PERSIST_PAGE, store->page,
+                                               sizeof(store->page));
         if (r < 0)
             return r;
-        r = berth__persist_commit_read(&store->super, store->head + BERTH_PERSIST_PAGE, &generation,
-                                       store->why, sizeof(store->why));
+        r = berth__persist_commit_read(&store->super, store->page, &generation, store->why,
+                                       sizeof(store->why));
         if (r == 0 && generation == store->directory.generation)
             return 0;
-        limit = store->place.size & ~(store->super.granule - 1);
-        r = berth__persist_directory_read(store->head, &store->super, limit, &fresh, store->why,
-                                          sizeof(store->why));
+        if (r == 0)
+            r = read_directory(store, generation, &fresh);
         if (r == 0)
             break;
     }

@@ -208,7 +208,13 @@ static int read_super(struct berth_persist_store *store,
     char reason[BERTH_PERSIST_WHY_MAX];
     int r;
 
-    r = berth__persist_super_read(store->head, store->place.size, &store->super, reason,
+    r = berth__persist_store_read_head(store, 0, store->page, sizeof(store->page));
+    if (r == -EINVAL)
+        return refuse(r, options->path, why, why_size, "it was cut off while it was opened");
+    if (r < 0)
+        return refuse(r, options->path, why, why_size, "it cannot be read: %s",
+                      strerrordesc_np(-r));
+    r = berth__persist_super_read(store->page, store->place.size, &store->super, reason,
                                   sizeof(reason));
     if (r < 0)
         return refuse(r, options->path, why, why_size, "%s", reason);

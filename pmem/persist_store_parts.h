@@ -23,8 +23,12 @@ struct berth_persist_store {
     bool writing; /* this process has the writer's lock */
     bool failed;  /* what the medium holds is not known any more */
     char why[BERTH_PERSIST_WHY_MAX];
+    _Alignas(uint64_t) unsigned char page[BERTH_PERSIST_PAGE]; /* of the head, to be looked at */
 };
 
+/* Copies a part of the head. 0, -ENOMEM, or -EINVAL with the reason in the store's `why`. */
+int berth__persist_store_read_head(struct berth_persist_store *store, uint64_t offset, void *to,
+                                   size_t size);
 /* Reads the directory that is in force now, if it is another than the one that is known. 0,
  * -ENOMEM, -ESTALE, or -EINVAL with the reason in the store's `why`. */
 int berth__persist_store_refresh(struct berth_persist_store *store);

@@ -6,6 +6,7 @@
  */
 #include "persist_fixture.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define KIB ((uint64_t)1 << 10)
@@ -107,6 +108,45 @@ static void zeroed_pages_are_not_taken_for_a_blank_medium(void **state)
         fixture_write(fixture_path, image, image_size);
         patch(at, zeros, sizeof(zeros));
         expect_refused("");
+    }
+}
+
+/* What the file's size is said to be: it is cut after it was looked at. */
+static off_t told_size;
+
+int __real_fstat64(int fd, struct stat *st);
+int __wrap_fstat64(int fd, struct stat *st);
+
+int __wrap_fstat64(int fd, struct stat *st)
+{
+    int r = __real_fstat64(fd, st);
+
+    if (r == 0 && told_size > 0)
+        st->st_size = told_size;
+    return r;
+}
+
+/* It is read at that moment: an error, and no signal. */
+static void a_file_that_is_cut_while_it_is_read_is_an_error(void **state)
+{
+    (void)state;
+    for (size_t size = 0; size < image_size; size += 4 * KIB) {
+        struct berth_persist_block *block = NULL;
+        struct berth_persist_store *store;
+        int r;
+
+        fixture_write(fixture_path, image, image_size);
+        store = fixture_open(false, 0);
+        told_size = (off_t)image_size;
+        assert_int_equal(truncate(fixture_path, (off_t)size), 0);
+        r = berth__persist_store_find(store, "second", true, &block);
+        assert_int_equal(r, size < 8 * KIB ? -EINVAL : -EIO);
+        /* A second process that starts now. */
+        r = fixture_try(fixture_path, true, false);
+        assert_true(r == 0 || r == -EINVAL);
+        assert_true(r == 0 || strstr(fixture_why, "cut off"));
+        told_size = 0;
+        berth__persist_store_close(store);
     }
 }
 
@@ -293,6 +333,7 @@ int main(void)
         TEST(every_flipped_byte_is_refused),
         TEST(zeroed_pages_are_not_taken_for_a_blank_medium),
         TEST(a_file_that_was_cut_is_refused),
+        TEST(a_file_that_is_cut_while_it_is_read_is_an_error),
         TEST(a_file_that_is_cut_while_it_is_open_is_told_at_the_next_find),
         TEST(a_file_that_is_cut_under_a_block_is_told_at_its_commit),
         TEST(a_block_of_all_addresses_is_refused),
