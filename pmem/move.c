@@ -170,6 +170,8 @@ static int bind(struct move *move)
     return is_numa(move->from) ? berth__node_unbind(move->from, move->p, move->held) : 0;
 }
 
+/* Pages that find no room where they were stay where they are: it is their block's policy alone
+ * that counts from now on. */
 static void bind_back(struct move *move)
 {
     if (is_numa(move->from))
@@ -196,6 +198,8 @@ static enum berth_move_result move_between_nodes(struct move *move)
     berth__tier_release(move->to, move->held);
     if (r == -EBUSY)
         return stay(move, BERTH_MOVE_PINNED);
+    if (r == -ENOMEM)
+        return stay(move, BERTH_MOVE_NO_ROOM);
     return stay(move, r == -ENOSYS ? BERTH_MOVE_KERNEL : failed(move, "mbind", r));
 }
 

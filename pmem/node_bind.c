@@ -5,6 +5,7 @@
 #include "pmem/move_fault.h"
 #include "pmem/node_set.h"
 #include "pmem/sysfs.h"
+#include "pmem/tier_numa.h"
 
 #include <errno.h>
 #include <linux/mempolicy.h>
@@ -13,6 +14,13 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#ifndef MPOL_F_STATIC_NODES
+#define MPOL_F_STATIC_NODES (1 << 15)
+#endif
+
+/* What the nodes have left is looked at before each piece: others take, too. */
+#define PIECE ((size_t)64 << 20)
 
 /* Too large for the stack of a thread that frees a block. */
 struct node_sets {
@@ -43,11 +51,30 @@ static int bind_to(int mode, const struct berth_node_set *set, void *address, si
     return errno == EIO ? -EBUSY : -errno;
 }
 
+/* A part of a block: -EBUSY may mean that the nodes have become full meanwhile. */
+static int bind_piece(const struct berth_tier *tier, int mode, const struct berth_node_set *set,
+                      void *address, size_t size)
+{
+    unsigned flags = MPOL_MF_MOVE | (mode == MPOL_BIND ? MPOL_MF_STRICT : 0);
+    int r = berth__tier_numa_expect(tier, size);
+
+    if (r < 0)
+        return r;
+    r = bind_to(mode | MPOL_F_STATIC_NODES, set, address, size, flags);
+    if (r == 0)
+        r = berth__tier_numa_take_rest(tier, address, size);
+    berth__tier_numa_arrived(tier, size);
+    if (r == -EBUSY && berth__tier_numa_expect(tier, size) < 0)
+        return -ENOMEM;
+    if (r == -EBUSY)
+        berth__tier_numa_arrived(tier, size);
+    return r;
+}
+
 int berth__node_bind(berth_tier_id tier, void *address, size_t size)
 {
     const struct berth_tier *of = berth__tier(tier);
     int mode = of->numa == BERTH_NUMA_PREFERRED ? MPOL_PREFERRED : MPOL_BIND;
-    unsigned flags = MPOL_MF_MOVE | (mode == MPOL_BIND ? MPOL_MF_STRICT : 0);
     int saved_errno = errno;
     struct node_sets *sets = map_sets();
     char why[BERTH_NODES_WHY_MAX];
@@ -60,8 +87,9 @@ int berth__node_bind(berth_tier_id tier, void *address, size_t size)
     if (mode == MPOL_PREFERRED && berth__node_set_count(&sets->wanted) > 1)
         mode = MPOL_PREFERRED_MANY;
 #endif
-    if (r == 0)
-        r = bind_to(mode, &sets->wanted, address, size, flags);
+    for (size_t at = 0; r == 0 && at < size; at += PIECE)
+        r = bind_piece(of, mode, &sets->wanted, (char *)address + at,
+                       size - at < PIECE ? size - at : PIECE);
     munmap(sets, sizeof(*sets));
     errno = saved_errno;
     return r;
@@ -91,7 +119,7 @@ int berth__node_unbind(berth_tier_id tier, void *address, size_t size)
     int saved_errno = errno;
     struct node_sets *sets = map_sets();
     char why[BERTH_NODES_WHY_MAX];
-    int r = 0;
+    int r = 0, of_default;
 
     if (!sets)
         return -ENOMEM;
@@ -99,9 +127,9 @@ int berth__node_unbind(berth_tier_id tier, void *address, size_t size)
         (others(sets, "devices/system/node/has_cpu") ||
          others(sets, "devices/system/node/has_memory")))
         r = bind_to(MPOL_BIND, &sets->wanted, address, size, MPOL_MF_MOVE | MPOL_MF_STRICT);
-    if (r == 0)
-        r = bind_to(MPOL_DEFAULT, NULL, address, size, 0);
+    /* The one of before has to be put back in any case. */
+    of_default = bind_to(MPOL_DEFAULT, NULL, address, size, 0);
     munmap(sets, sizeof(*sets));
     errno = saved_errno;
-    return r;
+    return r < 0 ? r : of_default;
 }

@@ -307,6 +307,35 @@ static bool is_strict(const struct berth_tier *tier)
     return tier->ops == &numa_ops && ((const struct numa_tier *)tier->state)->strict;
 }
 
+int berth__tier_numa_expect(const struct berth_tier *tier, size_t size)
+{
+    struct numa_tier *numa = tier->state;
+
+    if (!is_strict(tier))
+        return 0;
+    atomic_fetch_add(&numa->taking, size);
+    if (has_room(numa, size))
+        return 0;
+    atomic_fetch_sub(&numa->taking, size);
+    return -ENOMEM;
+}
+
+void berth__tier_numa_arrived(const struct berth_tier *tier, size_t size)
+{
+    if (is_strict(tier))
+        atomic_fetch_sub(&((struct numa_tier *)tier->state)->taking, size);
+}
+
+int berth__tier_numa_take_rest(const struct berth_tier *tier, void *address, size_t size)
+{
+#ifdef MADV_POPULATE_WRITE
+    /* Kernels before Linux 5.14 take them when they are touched. */
+    if (is_strict(tier) && madvise(address, size, MADV_POPULATE_WRITE) < 0 && errno != EINVAL)
+        return errno == EFAULT ? -ENOMEM : -errno;
+#endif
+    return 0;
+}
+
 /* The nodes still come first. */
 static void let_go_elsewhere(const struct berth_tier *tier, berth_tier_id id)
 {

@@ -25,4 +25,17 @@ void berth__tier_numa_register(void);
 void berth__tier_numa_before_fork(void);
 void berth__tier_numa_in_child(void);
 
+/*
+ * Before pages are moved to the tier's nodes, and after that: looks whether there is room for so
+ * many bytes, which count as taken until they are. 0 or -ENOMEM.
+ */
+int berth__tier_numa_expect(const struct berth_tier *tier, size_t size);
+void berth__tier_numa_arrived(const struct berth_tier *tier, size_t size);
+
+/*
+ * Has the kernel take the pages of a block that nobody has touched yet, before somebody else takes
+ * the nodes' last ones. 0 or negative errno; the block's contents stay.
+ */
+int berth__tier_numa_take_rest(const struct berth_tier *tier, void *address, size_t size);
+
 #endif

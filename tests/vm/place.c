@@ -7,6 +7,8 @@
 #include "cases.h"
 #include "mapping.h"
 
+#include "alloc/berth.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -393,6 +395,55 @@ static void place_moved(char **argument)
     tell("so_are_later_blocks", pages_are_on(&blocks, to) && blocks_hold(&blocks, 10));
 }
 
+/*
+ * Blocks that somebody has asked to move from tier to tier while they are alive: those that could
+ * not at once do when the program says that nobody writes.
+ */
+static void place_stepped(char **argument)
+{
+    const char *from = argument[0], *to = argument[1];
+    long expected = strtol(argument[2], NULL, 0);
+    struct blocks blocks;
+    char byte = 'x';
+    int moved;
+
+    blocks_make_equal(&blocks, 5, 4 << 20, 11);
+    tell_why("every_block_is_where_it_was_placed", blocks_in_tier(&blocks, from) == blocks.count,
+             "it is in tier %s", block_tier(blocks.items[0].bytes));
+    if (write(open_pipe(argument[3], O_WRONLY), &byte, 1) != 1 ||
+        read(open_pipe(argument[4], O_RDONLY), &byte, 1) != 1)
+        exit(1);
+    moved = berth_step_quiescent();
+    tell_why("the_step_moves_what_waited", moved == expected, "%d blocks", moved);
+    tell_tier(&blocks, to);
+    tell("the_blocks_hold_their_bytes", blocks_hold(&blocks, 11));
+    blocks_fill(&blocks, 12);
+    tell("and_take_others", blocks_hold(&blocks, 12));
+    blocks_free(&blocks);
+    blocks_make_equal(&blocks, 5, 4 << 20, 13);
+    tell_tier(&blocks, to);
+    tell("so_do_later_blocks", blocks_hold(&blocks, 13));
+}
+
+/* More than a node has room for: what fits is moved, and the rest stays. */
+static void place_overfilled(char **argument)
+{
+    const char *from = argument[0], *to = argument[1];
+    size_t there, here;
+    struct blocks blocks;
+    char byte = 'x';
+
+    blocks_make_equal(&blocks, strtoul(argument[2], NULL, 0), 8 << 20, 14);
+    if (write(open_pipe(argument[3], O_WRONLY), &byte, 1) != 1 ||
+        read(open_pipe(argument[4], O_RDONLY), &byte, 1) != 1)
+        exit(1);
+    there = blocks_in_tier(&blocks, to);
+    here = blocks_in_tier(&blocks, from);
+    tell_why("some_fit_and_the_rest_stays", there > 0 && here > 0 && there + here == blocks.count,
+             "%zu of %zu blocks", there, blocks.count);
+    tell("the_blocks_hold_their_bytes", blocks_hold(&blocks, 14));
+}
+
 const struct subject place_subjects[] = {
     {"file", "TIER FOLDER sync|nosync", place_file},
     {"dax", "TIER DEVICE", place_dax},
@@ -400,6 +451,8 @@ const struct subject place_subjects[] = {
     {"more", "TIER NEXT-TIER MIB", place_more},
     {"next", "NEXT-TIER", place_next},
     {"moved", "NODES NODES PIPE-TO-TELL PIPE-TO-WAIT", place_moved},
+    {"stepped", "TIER TIER COUNT PIPE-TO-TELL PIPE-TO-WAIT", place_stepped},
+    {"overfilled", "TIER TIER COUNT PIPE-TO-TELL PIPE-TO-WAIT", place_overfilled},
     {"hold", "TIER PIPE-TO-TELL PIPE-TO-WAIT", place_hold},
     {NULL, NULL, NULL},
 };

@@ -116,3 +116,32 @@ rule everything {
 }
 END
 }
+
+# sent FROM TO STATUS LEAST SUBJECT ARGUMENT...: a program starts under the policy FROM and is sent
+# to TO while it runs, by a command that ends with this status; then it tells its cases.
+sent() {
+    local from=$1 to=$2 status=$3 least=$4 program
+    shift 4
+    mkfifo /tmp/told /tmp/wait
+    (LD_PRELOAD=$BERTH_CUDA:$BERTH_MALLOC BERTH_POLICY=/tmp/$from.table BERTH_CONTROL=always \
+        exec "$VM_CASES" "$@" /tmp/told /tmp/wait) >/tmp/moved 2>/tmp/moved.errors &
+    program=$!
+    head -c 1 /tmp/told >/dev/null
+    check "from $from to $to: berth policy apply --move" ends "$status" \
+        "$BERTH" policy apply --move "$program" "/tmp/$to.policy"
+    sed 's/^/# /' "$output" >/dev/ttyS1
+    cp "$output" /tmp/applied
+    printf x >/tmp/wait
+    wait $program
+    rm /tmp/told /tmp/wait
+    checks "from $from to $to:" "$least" cat /tmp/moved
+    [ ! -s /tmp/moved.errors ] || sed 's/^/# /' /tmp/moved.errors >/dev/ttyS1
+}
+
+# ends STATUS COMMAND...: the command ends with this status.
+ends() {
+    local status=$1
+    shift
+    "$@"
+    [ $? -eq "$status" ]
+}
