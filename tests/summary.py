@@ -4,8 +4,8 @@
 
 usage: tests/summary.py BUILD...
 
-Prints each failed and each skipped test with what it said, then one closing line,
-"N passed, N failed, N skipped". Exits 1 if a test failed or none ran. A test that tells its cases
+Prints how long the tests in virtual machines took, each failed and each skipped test with what it
+said, then one closing line, "N passed, N failed, N skipped". Exits 1 if a test failed or none ran. A test that tells its cases
 in the Test Anything Protocol counts as that many tests.
 """
 
@@ -61,10 +61,20 @@ def cases(result):
         yield kind, result["name"], reason(result) if kind == "skipped" else result["result"]
 
 
+def machines_took(tests):
+    """From the start of the first test in a virtual machine to the end of the last one."""
+    spans = [(test["starttime"], test["starttime"] + test["duration"]) for test in tests
+             if re.search(r"(^|/ |:)vm-", test["name"]) and verdict(test) != "skipped"]
+    return max(end for _, end in spans) - min(start for start, _ in spans) if spans else 0
+
+
 def main(builds):
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     for build in builds:
-        for result in results(build):
+        tests = results(build)
+        if machines_took(tests):
+            print(f"tests in virtual machines took {machines_took(tests):.0f} s")
+        for result in tests:
             for kind, name, text in cases(result):
                 counts[kind] += 1
                 if kind == "skipped":

@@ -11,6 +11,8 @@ import re
 # table driver finds the devices, so that all that serve them must be there before it.
 STORAGE = ["libnvdimm", "nd_btt", "nd_pmem", "dax_pmem", "device_dax", "nfit"]
 HOTPLUG = ["kmem"]
+# What the machine with a CXL device needs besides; not every kernel has them.
+CXL = ["cxl_port", "cxl_pmem", "cxl_pci", "cxl_mem", "cxl_acpi"]
 
 OPENERS = {".ko": open, ".xz": lzma.open, ".gz": gzip.open}
 
@@ -35,6 +37,14 @@ class Kernel:
         path = self.files[name]
         with OPENERS[path.suffix](path, "rb") as file:
             return file.read()
+
+    def has(self, names):
+        """Whether it has these modules, or does without."""
+        try:
+            self.ordered(names)
+        except LookupError:
+            return False
+        return True
 
     def ordered(self, names):
         """These modules with all that they depend on, each behind what it needs."""

@@ -2,8 +2,10 @@
 """A machine under QEMU: processors, memory nodes, NVDIMMs, and what its guest says.
 
 Everything is emulated (TCG): an accelerator that opens but then hangs, as nested ones do, would
-hang the tests.
+hang the tests. Who knows that theirs works may name it by BERTH_VM_ACCEL.
 """
+
+import ctypes
 
 import os
 import pathlib
@@ -20,18 +22,28 @@ LABEL = 128 << 10
 # The power goes at any instant within so long after it was asked for.
 CUT_SECONDS = 0.3
 
+# A guest that says nothing more has hung. On a host that has other work it may say nothing for
+# long, and has not had the processor time then that this takes.
+HUNG_BUSY_SECONDS = int(os.environ.get("BERTH_VM_SECONDS", "240"))
+# One that waits for nothing takes no time; even a busy host lets it say something in this long.
+HUNG_IDLE_SECONDS = 5 * HUNG_BUSY_SECONDS
+
+PR_SET_PDEATHSIG = 1
+
 
 class Machine:
     """One machine; its NVDIMMs keep what is written to them from boot to boot."""
 
-    def __init__(self, qemu, kernel, folder, memory, dimms):
+    def __init__(self, qemu, kernel, folder, memory, dimms, cxl=None):
         """`memory`: the MiB of each node with memory, of which the first has the processor.
-        `dimms`: the MiB of each NVDIMM; each makes a node of its own, behind those."""
+        `dimms`: the MiB of each NVDIMM; each makes a node of its own, behind those.
+        `cxl`: the MiB of a CXL memory device, and its property that takes them."""
         self.qemu = qemu
         self.kernel = kernel
         self.folder = pathlib.Path(folder)
         self.memory = memory
         self.dimms = dimms
+        self.cxl = cxl
 
     def image(self, number):
         return self.folder / f"dimm{number}.img"
@@ -63,6 +75,21 @@ class Machine:
                           f"label-size={LABEL},node={node}"]
         return arguments
 
+    def cxl_devices(self):
+        """A CXL device behind a host bridge with two ports: of one with a single port, QEMU 7.2 and
+        Linux 6.1 do not think alike. What is in it is lost with the machine."""
+        if not self.cxl:
+            return []
+        size, backing = self.cxl
+        return ["-object", f"memory-backend-ram,id=cxl-memory,share=on,size={size}M",
+                "-object", "memory-backend-ram,id=cxl-labels,share=on,size=256K",
+                "-device", "pxb-cxl,bus_nr=12,bus=pcie.0,id=cxl-bridge",
+                "-device", "cxl-rp,port=0,bus=cxl-bridge,id=cxl-port0,chassis=0,slot=2",
+                "-device", "cxl-rp,port=1,bus=cxl-bridge,id=cxl-port1,chassis=0,slot=3",
+                "-device",
+                f"cxl-type3,bus=cxl-port0,{backing}=cxl-memory,lsa=cxl-labels,id=cxl-device",
+                "-M", "cxl-fmw.0.targets.0=cxl-bridge,cxl-fmw.0.size=4G"]
+
     def command(self, initramfs, environment):
         total = sum(self.memory)
         # The kernel hands words of the form NAME=VALUE that it does not know to init.
@@ -70,40 +97,39 @@ class Machine:
         words = ["console=ttyS0", "quiet", "panic=-1", "oops=panic", "mitigations=off",
                  "no_timer_check"]
         words += [f"{name}={value}" for name, value in environment.items()]
-        return [str(self.qemu), "-accel", "tcg", "-cpu", "max,-la57", "-smp", "1",
-                "-M", "q35,nvdimm=on",
+        accelerator = os.environ.get("BERTH_VM_ACCEL", "tcg")
+        # Newer kernels make no CXL region where they see that the processor is emulated.
+        processor = "max,-la57,-hypervisor" if self.cxl else "max,-la57"
+        return [str(self.qemu), "-accel", accelerator, "-cpu", processor, "-smp", "1",
+                "-M", "q35,nvdimm=on,cxl=on" if self.cxl else "q35,nvdimm=on",
                 "-m", f"{total}M,slots={len(self.dimms) + 1},maxmem={total + sum(self.dimms) + 4096}M",
-                *self.nodes(),
+                *self.nodes(), *self.cxl_devices(),
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-serial", f"file:{escape(self.folder / 'console.log')}", "-serial", "stdio",
                 "-kernel", str(self.kernel.image), "-initrd", str(initramfs),
                 "-append", " ".join(words)]
 
-    def boot(self, initramfs, environment, said, limit):
+    def boot(self, initramfs, environment, said):
         """Runs the machine until it powers off, or until said(line) is false for a line that the
         guest said, which is the end of its power. Why it did not come to an end by itself or by
         `said`, else None."""
+        libc = ctypes.CDLL(None)
         with open(self.folder / "qemu.log", "wb") as errors:
+            # However this process ends, the machine ends with it.
             process = subprocess.Popen(self.command(initramfs, environment), stdin=subprocess.DEVNULL,
                                        stdout=subprocess.PIPE, stderr=errors,
-                                       env=dict(os.environ, LC_ALL="C"))
-        late = threading.Event()
-
-        def end():
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(limit, end)
-        timer.start()
+                                       env=dict(os.environ, LC_ALL="C"),
+                                       preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+        watch = Watch(process)
         try:
-            status = listen(process, said)
+            status = listen(process, watch, said)
         finally:
-            timer.cancel()
+            watch.stop()
             process.kill()
             process.wait()
             process.stdout.close()
-        if late.is_set():
-            return f"the machine did not power off within {limit} s"
+        if watch.hung:
+            return watch.hung
         if status not in (0, -signal.SIGKILL):
             return f"QEMU ended with status {status}: " + self.last_words("qemu.log", 2)
         return None
@@ -116,8 +142,48 @@ class Machine:
         return " / ".join(text.strip().splitlines()[-count:])
 
 
-def listen(process, said):
+class Watch:
+    """Ends a machine that has hung."""
+
+    def __init__(self, process):
+        self.process = process
+        self.hung = None
+        self.stopped = threading.Event()
+        self.heard()
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def heard(self):
+        """The machine has said something."""
+        self.last = time.monotonic(), busy_seconds(self.process.pid)
+
+    def stop(self):
+        self.stopped.set()
+
+    def run(self):
+        while not self.stopped.wait(1):
+            when, busy = self.last
+            if busy_seconds(self.process.pid) - busy > HUNG_BUSY_SECONDS:
+                self.hung = f"it said nothing for {HUNG_BUSY_SECONDS} s of processor time"
+            elif time.monotonic() - when > HUNG_IDLE_SECONDS:
+                self.hung = f"it said nothing for {HUNG_IDLE_SECONDS} s"
+            if self.hung:
+                self.process.kill()
+                return
+
+
+def busy_seconds(pid):
+    """The processor time that a process has had."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def listen(process, watch, said):
     for line in process.stdout:
+        watch.heard()
         # What is cut off in the middle was not said.
         if line.endswith(b"\n") and not said(line.decode(errors="replace").rstrip()):
             time.sleep(random.uniform(0, CUT_SECONDS))

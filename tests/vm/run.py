@@ -16,15 +16,14 @@ import platform
 import resource
 import shlex
 import shutil
+import signal
+import subprocess
 import sys
 import time
 
 import initramfs
 import kernel
 import machine
-
-# How long one boot may take. Emulated, on a machine that has other work, nothing is quick.
-BOOT_SECONDS = int(os.environ.get("BERTH_VM_SECONDS", "600"))
 
 # What takes longer than this is told.
 SLOW_SECONDS = 2
@@ -44,6 +43,7 @@ MACHINES = {
     "numa": {"memory": [1024, 384], "dimms": [384], "boots": ["numa"]},
     "malloc-numa": {"memory": [1024, 768], "dimms": [], "boots": ["malloc-numa"]},
     "move": {"memory": [768, 256], "dimms": [], "boots": ["move"]},
+    "cxl": {"memory": [768], "dimms": [], "cxl": 256, "boots": ["cxl"]},
     "persist": {"memory": [1024], "dimms": [256, 256], "boots": ["persist-write", "persist-read"]},
     "power": {"memory": [768], "dimms": [256, 256],
               "boots": ["power-first", "power-again", "power-last"]},
@@ -143,14 +143,30 @@ def find_kernel():
         skip(str(error))
 
 
-def add_modules(tree, found):
+def find_cxl(tools, found):
+    """What the machine with a CXL device needs besides: the property of QEMU's device that takes its
+    memory. Ends as skipped where something is missing."""
+    tools["cxl"] = initramfs.find_program("cxl")
+    if not tools["cxl"]:
+        skip("cxl is not installed; in Debian 12 it comes with ndctl")
+    if not found.has(kernel.CXL):
+        skip(f"kernel {found.release} has no drivers for CXL memory")
+    options = subprocess.run([tools["qemu-system-x86_64"], "-device", "cxl-type3,help"],
+                             capture_output=True, text=True).stdout
+    for name in ("persistent-memdev", "memdev"):
+        if f" {name}=" in options:
+            return name
+    skip("this QEMU has no CXL memory device")
+
+
+def add_modules(tree, found, more):
     """The modules, and the lines of shell that load them."""
     lines = []
-    for name in found.ordered(kernel.STORAGE):
+    for name in found.ordered(kernel.STORAGE + more):
         tree.data(f"/vm/modules/{name}.ko", found.module(name))
         lines.append(f"insmod /vm/modules/{name}.ko")
     # To be loaded once there is something that it serves.
-    later = [name for name in found.ordered(kernel.STORAGE + kernel.HOTPLUG)
+    later = [name for name in found.ordered(kernel.STORAGE + more + kernel.HOTPLUG)
              if f"/vm/modules/{name}.ko" not in tree.entries]
     for name in later:
         tree.data(f"/vm/modules/{name}.ko", found.module(name))
@@ -175,7 +191,7 @@ def add_program(tree, source, work):
         tree.file(source)
 
 
-def make_tree(work, tools, found, variables):
+def make_tree(work, tools, found, variables, more):
     tree = initramfs.Tree()
     scripts = pathlib.Path(__file__).parent / "guest"
     for path in scripts.iterdir():
@@ -184,7 +200,7 @@ def make_tree(work, tools, found, variables):
     tree.device("/dev/console", 5, 1)
     tree.program(tools["busybox"], "/bin/busybox")
     # By names of their own: busybox's shell prefers its own applets.
-    for name in TOOLS:
+    for name in set(tools) & set(TOOLS + ["cxl"]):
         tree.program(tools[name], f"/usr/sbin/{name}")
     if os.path.exists("/etc/mke2fs.conf"):
         tree.file("/etc/mke2fs.conf")
@@ -192,7 +208,7 @@ def make_tree(work, tools, found, variables):
         library = initramfs.find_library(name)
         if library:
             tree.program(library)
-    lines = add_modules(tree, found)
+    lines = add_modules(tree, found, more)
     for name, value in variables.items():
         paths = value.split(":")
         lines.append(f"export {name}={shlex.quote(paths[0])}")
@@ -209,7 +225,7 @@ def boot(host, script, archive, report):
     report.ended = False
     words = {"VM_SCRIPT": script}
     words.update({f"VM_{name}": value for name, value in report.values.items()})
-    why = host.boot(archive, words, report.line, BOOT_SECONDS)
+    why = host.boot(archive, words, report.line)
     if not why and not report.ended:
         why = "the guest ended early"
     if why:
@@ -222,14 +238,29 @@ def main():
     variables = dict(argument.split("=", 1) for argument in sys.argv[3:])
     shape = MACHINES[name]
     tools, found = find_tools(), find_kernel()
+    cxl = None
+    if "cxl" in shape:
+        cxl = shape["cxl"], find_cxl(tools, found)
+    # As when it is interrupted: the machine ends, and its files go.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     archive = work / "initramfs"
     try:
-        make_tree(work, tools, found, variables).write(archive)
+        run(shape, work, archive, tools, found, variables, cxl)
+    finally:
+        archive.unlink(missing_ok=True)
+    return 0
+
+
+def run(shape, work, archive, tools, found, variables, cxl):
+    try:
+        make_tree(work, tools, found, variables, kernel.CXL if cxl else []).write(archive)
     except LookupError as error:
         skip(str(error))
-    host = machine.Machine(tools["qemu-system-x86_64"], found, work, shape["memory"], shape["dimms"])
+    host = machine.Machine(tools["qemu-system-x86_64"], found, work, shape["memory"], shape["dimms"],
+                           cxl)
     report = Report()
     report.say(f"# kernel {found.release}; the guest's root has {archive.stat().st_size >> 20} MiB")
     try:
@@ -238,11 +269,9 @@ def main():
             boot(host, script, archive, report)
     finally:
         host.remove_images()
-        archive.unlink(missing_ok=True)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     report.say(f"# {used.ru_utime + used.ru_stime:.0f} s of processor time")
     report.say(f"1..{report.count}")
-    return 0
 
 
 sys.exit(main())

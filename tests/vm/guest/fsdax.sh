@@ -64,6 +64,27 @@ else
     say "skip berth-infer with its weights there says the same: it was not built"
 fi
 
+# Blocks that may move, at first in ordinary memory or in a file there.
+movable() {
+    policy "$1" <<END
+tier far {
+  kind = file
+  path = /mnt/pmem
+}
+rule large {
+  side = host
+  min-size = 1M
+  place = $2
+  movable = yes
+}
+END
+}
+movable near dram
+movable away far
+# Without a word of the program's, nothing can hold back who writes to a device's file.
+sent near away 0 6 stepped dram far 0
+sent away near 1 6 stepped far dram 5
+
 # Where the mount says that nothing is mapped directly, there is no MAP_SYNC, and the tier works.
 umount /mnt/pmem
 check "ext4 is mounted with dax=never" mount_dax "$device" /mnt/pmem never
