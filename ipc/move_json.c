@@ -154,6 +154,8 @@ static int add_state(json_t *reply, const struct berth_move_state *state)
     if (r == 0)
         r = put(reply, "done", count_json(&state->done));
     if (r == 0)
+        r = put(reply, "copied", json_integer((json_int_t)state->copied));
+    if (r == 0)
         r = put(reply, "moved", count_json(&state->result[BERTH_MOVE_MOVED]));
     if (r == 0)
         r = put(reply, "refused", refused_json(state));

@@ -38,7 +38,8 @@ struct berth_mover {
     /* Looked at now and then: true ends the move that is under way, with -ECANCELED. */
     bool (*is_cancelled)(void *context);
     void *context;
-    uint32_t rule; /* whose place the tier is; BERTH_RULE_NONE: somebody's who asked */
+    _Atomic uint64_t *copied; /* of the block that is on its way, or NULL; others may read it */
+    uint32_t rule;            /* whose place the tier is; BERTH_RULE_NONE: somebody's who asked */
     uint64_t version;
     char why[BERTH_UFFD_WHY_MAX]; /* a detail of the last refusal, or "" */
 };

@@ -22,7 +22,8 @@ static struct {
     struct berth_move_state state;
     struct berth_move_order order;
     atomic_bool is_cancelled;
-    atomic_bool waits; /* as state.waits_for_quiet, for a glance without the lock */
+    _Atomic uint64_t copied; /* of the block that is on its way */
+    atomic_bool waits;       /* as state.waits_for_quiet, for a glance without the lock */
 } job = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* A block that is to be looked at, and what came of it. */
@@ -174,6 +175,7 @@ static void tell(struct candidate *candidate, enum berth_move_result result, con
     struct berth_move_state *state = &job.state;
 
     pthread_mutex_lock(&job.lock);
+    atomic_store_explicit(&job.copied, 0, memory_order_relaxed);
     if (candidate->result == BERTH_MOVE_RESULT_COUNT)
         count(&state->done, candidate->held, 1);
     else
@@ -218,7 +220,8 @@ static bool pass(struct berth_mover *mover, const struct berth_move_order *order
 /* The whole job; the caller is the mover. How many blocks moved. */
 static uint64_t work(const struct berth_move_order *order, struct berth_move_side *side, bool quiet)
 {
-    struct berth_mover mover = {.quiet = quiet, .side = side, .is_cancelled = is_cancelled};
+    struct berth_mover mover = {
+        .quiet = quiet, .side = side, .is_cancelled = is_cancelled, .copied = &job.copied};
     struct candidates candidates = {0};
     struct berth_move_count total = list_blocks(order, &candidates);
     uint64_t left = order->max_bytes ? order->max_bytes : UINT64_MAX;
@@ -316,6 +319,7 @@ static void read_state(struct berth_move_state *ret)
 {
     pthread_mutex_lock(&job.lock);
     *ret = job.state;
+    ret->copied = atomic_load_explicit(&job.copied, memory_order_relaxed);
     pthread_mutex_unlock(&job.lock);
     ret->too_small = berth__movable_small_count();
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +79,12 @@ static enum berth_move_result check_pins(struct berth_mover *mover, const void *
     return r > 0 ? BERTH_MOVE_PINNED : BERTH_MOVE_MOVED;
 }
 
+static void tell_copied(const struct berth_mover *mover, size_t bytes)
+{
+    if (mover->copied)
+        atomic_store_explicit(mover->copied, bytes, memory_order_relaxed);
+}
+
 static enum berth_move_result copy_plain(struct berth_mover *mover, void *to, const void *from,
                                          size_t size)
 {
@@ -87,6 +94,7 @@ static enum berth_move_result copy_plain(struct berth_mover *mover, void *to, co
 
         if (r < 0)
             return read_failed(mover, r);
+        tell_copied(mover, done + now);
         if (is_cancelled(mover))
             return BERTH_MOVE_CANCELLED;
     }
@@ -369,6 +377,7 @@ static enum berth_move_result copy_all(struct berth_move_live *live)
 
     for (size_t piece = 0; piece < count && result == BERTH_MOVE_MOVED; piece++) {
         result = copy_piece(live, piece);
+        tell_copied(live->mover, (piece << PIECE_SHIFT) + piece_size(live, piece));
         if (result == BERTH_MOVE_MOVED && piece % (CHUNK / PIECE) == 0)
             result = answer_writers(live);
         if (result == BERTH_MOVE_MOVED && is_cancelled(live->mover))

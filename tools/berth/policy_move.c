@@ -26,16 +26,17 @@ static const char *count_text(const json_t *count, char *text, size_t size)
 
 static void show_progress(const json_t *state, bool last)
 {
-    char done[96], total[96];
+    char done[96], total[96], copied[BERTH_QUANTITY_TEXT_MAX];
 
     if (!isatty(STDERR_FILENO))
         return;
+    berth__quantity_format((uint64_t)json_integer_value(json_object_get(state, "copied")), copied);
     if (last)
         fputs("\r\033[K", stderr);
     else
-        fprintf(stderr, "\r%s of %s\033[K",
+        fprintf(stderr, "\r%s of %s; %s of the next one\033[K",
                 count_text(json_object_get(state, "done"), done, sizeof(done)),
-                count_text(json_object_get(state, "total"), total, sizeof(total)));
+                count_text(json_object_get(state, "total"), total, sizeof(total)), copied);
 }
 
 /* Asks until the job has ended; its last state, or NULL after one line. */

@@ -121,6 +121,36 @@ static void a_step_does_nothing_while_a_job_is_to_begin(void **state)
         assert_int_equal(fixture_move(blocks[i], tier_disk, false), BERTH_MOVE_MOVED);
 }
 
+static uint64_t copied_meanwhile;
+
+static int read_meanwhile(enum berth_move_call call)
+{
+    struct berth_move_state now;
+
+    if (call == BERTH_CALL_SWAP) {
+        berth__move_door->read(&now);
+        copied_meanwhile += now.copied;
+    }
+    return 0;
+}
+
+static void it_is_told_how_far_the_block_on_its_way_is(void **state)
+{
+    struct berth_move_state now;
+
+    (void)state;
+    needs_blocks();
+    have_job_wait(tier_shm);
+    berth__move_inject = read_meanwhile;
+    assert_int_equal(berth__move_door->quiet(), COUNT);
+    berth__move_inject = NULL;
+    assert_true(copied_meanwhile >= COUNT * SIZE && copied_meanwhile < COUNT * (SIZE + 64 * KIB));
+    berth__move_door->read(&now);
+    assert_int_equal(now.copied, 0);
+    for (int i = 0; i < COUNT; i++)
+        assert_int_equal(fixture_move(blocks[i], tier_disk, false), BERTH_MOVE_MOVED);
+}
+
 static volatile sig_atomic_t handled, handled_within;
 
 static void handle(int number)
@@ -158,6 +188,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_job_begins_while_a_quiescent_step_works_at_one),
         cmocka_unit_test(a_step_does_nothing_while_a_job_is_to_begin),
+        cmocka_unit_test(it_is_told_how_far_the_block_on_its_way_is),
         cmocka_unit_test(signals_wait_for_the_end_of_a_step),
     };
 
