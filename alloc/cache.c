@@ -158,30 +158,27 @@ uint64_t berth__cache_block_max(uint64_t limit)
                : limit;
 }
 
-struct berth_block *berth__cache_keep_all(struct berth_pool *pool, struct berth_block *blocks)
+uint64_t berth__cache_keep(struct berth_cache *cache, struct berth_block **blocks)
 {
-    uint64_t limit = berth__option(BERTH_OPTION_THREAD_CACHE), block_max;
-    struct berth_cache *cache = berth__cache_peek(pool);
-    struct berth_block **link = &blocks, *block;
+    uint64_t limit = berth__option(BERTH_OPTION_THREAD_CACHE), block_max, kept = 0;
+    struct berth_block *block;
 
     /* What waited so that points are few is to come back as it went. */
     if (limit > 0 && limit < berth__lazy_room())
         limit = berth__lazy_room();
     block_max = berth__cache_block_max(limit);
-    if (!cache || atomic_load_explicit(&pool->caches_shut, memory_order_relaxed) != 0)
-        return blocks;
-    berth__cache_lock(cache);
-    while ((block = *link)) {
+    while ((block = *blocks)) {
         struct berth_block *next = block->waiting;
 
         if (block->size <= block_max && cache->bytes + block->size <= limit &&
-            berth__pool_is_exact(block) && berth__cache_put(cache, block))
-            *link = next;
-        else
-            link = &block->waiting;
+            berth__pool_is_exact(block) && berth__cache_put(cache, block)) {
+            kept += block->size;
+            *blocks = next;
+        } else {
+            blocks = &block->waiting;
+        }
     }
-    berth__cache_unlock(cache);
-    return blocks;
+    return kept;
 }
 
 void berth__cache_count_free(struct berth_pool *pool, enum berth_tag tag, uint64_t requested,
@@ -249,7 +246,7 @@ void berth__cache_shut(struct berth_pool *pool)
 
 void berth__cache_open(struct berth_pool *pool)
 {
-    atomic_fetch_sub_explicit(&pool->caches_shut, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&pool->caches_shut, 1, memory_order_release);
 }
 
 uint64_t berth__cache_bytes(const struct berth_pool *pool)

@@ -134,12 +134,12 @@ static inline uint64_t berth__cache_id(struct berth_cache *cache)
 uint64_t berth__cache_block_max(uint64_t limit);
 
 /*
- * With the pool's lock held: blocks whose device is idle, linked by `waiting`, go to the calling
- * thread's cache where there is room and they are what a request like their last one would look
- * for. They may be in any state but FREE, and belong to the caller. Those that are left, linked
- * likewise.
+ * With the lock held, and the cache open: blocks whose device is idle, linked by `waiting`, become
+ * the cache's where there is room and they are what a request like their last one would look for.
+ * They may be in any state but FREE, and belong to the caller. Returns the bytes of those that were
+ * taken; the others are left in the list.
  */
-struct berth_block *berth__cache_keep_all(struct berth_pool *pool, struct berth_block *blocks);
+uint64_t berth__cache_keep(struct berth_cache *cache, struct berth_block **blocks);
 
 /* Counts a block as freed, in the calling thread's part; with or without the pool's lock held. */
 void berth__cache_count_free(struct berth_pool *pool, enum berth_tag tag, uint64_t requested,
@@ -150,7 +150,11 @@ void berth__cache_count_free(struct berth_pool *pool, enum berth_tag tag, uint64
 bool berth__cache_trim(struct berth_cache *cache, uint64_t bytes);
 /* The same for all caches of a pool, to nothing. */
 bool berth__cache_flush(struct berth_pool *pool);
-/* With the pool's lock held: no cache of the pool keeps anything until they are opened as often. */
+/*
+ * With the pool's lock held: no cache of the pool keeps anything until they are opened as often.
+ * Who looks, by berth__cache_is_open(), holds the lock of a cache; what was done to the pool while
+ * they were shut is seen by those who find them open again.
+ */
 void berth__cache_shut(struct berth_pool *pool);
 void berth__cache_open(struct berth_pool *pool);
 /* What the caches of a pool keep. */

@@ -563,8 +563,7 @@ static bool leave_to_cache(const struct leave *leave)
     if (!cache)
         return false;
     berth__cache_lock(cache);
-    is_kept = atomic_load_explicit(&pool->caches_shut, memory_order_relaxed) == 0 &&
-              berth__block_state(block) == BERTH_BLOCK_LEAVING;
+    is_kept = berth__cache_is_open(pool) && berth__block_state(block) == BERTH_BLOCK_LEAVING;
     if (is_kept) {
         enum berth_tag tag;
         uint64_t requested = block->requested;

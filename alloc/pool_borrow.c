@@ -187,7 +187,7 @@ void berth__pool_unborrow(const struct berth_segment *segment)
 static struct berth_segment *segment_make(struct berth_pool *pool, const struct berth_loan *what,
                                           struct berth_block **ret_block)
 {
-    struct berth_segment *segment = berth__slab_new(&pool->segment_slab, sizeof(*segment));
+    struct berth_segment *segment = berth__segment_new(&pool->segment_slab, pool);
     struct berth_block *block = berth__block_new(&pool->block_slab, pool);
     uint64_t *starts = berth__segment_starts_new(&pool->starts_slab, what->size);
 
@@ -195,7 +195,6 @@ static struct berth_segment *segment_make(struct berth_pool *pool, const struct 
         segment->base = what->base;
         segment->size = what->size;
         segment->kind = BERTH_SEGMENT_BORROWED;
-        segment->pool = pool;
         segment->starts = starts;
         *ret_block = block;
         return segment;

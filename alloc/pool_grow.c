@@ -35,7 +35,7 @@ int berth__growth_prepare(struct berth_pool *pool, uint64_t size, enum berth_seg
 
     berth__pool_lock(pool);
     *growth = (struct berth_growth){
-        .segment = berth__slab_new(&pool->segment_slab, sizeof(struct berth_segment)),
+        .segment = berth__segment_new(&pool->segment_slab, pool),
         .block = berth__block_new(&pool->block_slab, pool),
         .size = size,
         .generation = pool->generation,
@@ -47,7 +47,6 @@ int berth__growth_prepare(struct berth_pool *pool, uint64_t size, enum berth_seg
     if (!segment || !growth->block || (kind != BERTH_SEGMENT_WHOLE && !segment->starts))
         goto undo;
     segment->size = size;
-    segment->pool = pool;
     segment->kind = kind;
     return 0;
 undo:

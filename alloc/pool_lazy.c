@@ -105,7 +105,7 @@ static bool cell_push(struct berth_cache *cache, struct berth_block *block, uint
     bytes = cell_bytes(cell) + block->size;
     is_taken = cell->count < BATCH_BLOCKS &&
                (BERTH_LIKELY(bytes <= cell->granted) || cell_grant(cache, bytes, most)) &&
-               atomic_load_explicit(&cache->pool->caches_shut, memory_order_relaxed) == 0 &&
+               berth__cache_is_open(cache->pool) &&
                berth__block_state(block) == BERTH_BLOCK_LEAVING;
     if (is_taken) {
         berth__pool_class_leave(block);

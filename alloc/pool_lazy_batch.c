@@ -207,18 +207,42 @@ struct berth_lazy_batch *berth__lazy_batch_begin(struct berth_pool *pool, struct
     return batch;
 }
 
+/*
+ * What has passed becomes the calling thread's, as far as its cache takes it; whether any was. Many
+ * blocks are looked at, so not under the pool's lock: whoever else takes blocks out of a busy batch
+ * has the caches shut, which the lock of any of them keeps off.
+ */
+static bool batch_keep(struct berth_pool *pool, struct berth_lazy_batch *batch)
+{
+    struct berth_cache *cache = berth__cache_peek(pool);
+    uint64_t kept = 0;
+
+    if (!cache)
+        return false;
+    berth__cache_lock(cache);
+    if (berth__cache_is_open(pool)) {
+        /* At no moment is a block counted twice. */
+        atomic_fetch_sub_explicit(&pool->lazy.batch_bytes, batch->bytes, memory_order_relaxed);
+        kept = berth__cache_keep(cache, &batch->blocks);
+        batch->bytes -= kept;
+        if (batch->bytes > 0)
+            atomic_fetch_add_explicit(&pool->lazy.batch_bytes, batch->bytes, memory_order_relaxed);
+    }
+    berth__cache_unlock(cache);
+    return kept > 0;
+}
+
 bool berth__lazy_batch_settle(struct berth_pool *pool, struct berth_lazy_batch *batch)
 {
+    bool any = batch_keep(pool, batch);
     struct berth_order_point *point;
     struct berth_block *block, *next;
-    bool any;
 
     berth__pool_lock(pool);
-    block = berth__lazy_batch_empty(pool, batch);
-    any = block != NULL;
-    for (block = berth__cache_keep_all(pool, block); block; block = next) {
+    for (block = berth__lazy_batch_empty(pool, batch); block; block = next) {
         next = block->waiting;
         berth__pool_put(pool, block);
+        any = true;
     }
     point = berth__lazy_batch_delete(pool, batch);
     berth__pool_unlock(pool);

@@ -82,6 +82,12 @@ static inline void berth__pool_lock(struct berth_pool *pool)
 /* Checks the whole pool first when the build asks for it. */
 void berth__pool_unlock(struct berth_pool *pool);
 
+/* With the lock of one of the pool's caches held: whether they may keep blocks. */
+static inline bool berth__cache_is_open(const struct berth_pool *pool)
+{
+    return atomic_load_explicit(&pool->caches_shut, memory_order_acquire) == 0;
+}
+
 /* A pool for what follows a plan in this context, beside the ordinary one; NULL without memory. */
 struct berth_pool *berth__pool_make_planned(berth_cu_context context, int device,
                                             berth_tier_id tier);

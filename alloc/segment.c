@@ -4,6 +4,8 @@
 #include "alloc/block_index.h"
 #include "alloc/page_map.h"
 
+#include <string.h>
+
 static uint64_t granules_of(const struct berth_segment *segment)
 {
     return segment->size >> BERTH_GRANULE_SHIFT;
@@ -12,6 +14,20 @@ static uint64_t granules_of(const struct berth_segment *segment)
 static uint64_t granule_of(const struct berth_segment *segment, uintptr_t address)
 {
     return (uint64_t)(address - segment->base) >> BERTH_GRANULE_SHIFT;
+}
+
+struct berth_segment *berth__segment_new(struct berth_slab *slab, struct berth_pool *pool)
+{
+    struct berth_segment *segment = berth__slab_take(slab, sizeof(*segment));
+    const size_t behind = offsetof(struct berth_segment, pool) + sizeof(segment->pool);
+
+    if (!segment)
+        return NULL;
+    memset(segment, 0, offsetof(struct berth_segment, pool));
+    memset((char *)segment + behind, 0, sizeof(*segment) - behind);
+    if (segment->pool != pool)
+        segment->pool = pool;
+    return segment;
 }
 
 /* Segments up to this size, which is that of the most, have their start maps from a slab. */

@@ -52,6 +52,12 @@ struct berth_segment {
 };
 
 /*
+ * A zeroed record of a pool's, or NULL without memory. It keeps its pool for ever: who found a
+ * segment in the page map, and comes too late, asks the record for its pool before it takes a lock.
+ */
+struct berth_segment *berth__segment_new(struct berth_slab *slab, struct berth_pool *pool);
+
+/*
  * An empty start map for a SHARED or BORROWED segment of `size` bytes, or NULL without memory; and
  * its end. Those of small segments come from the slab, because an OS page would be too much for
  * them.

@@ -28,7 +28,7 @@ struct mock_range {
 
 static struct mock_range *ranges;
 static uint64_t capacity_bytes, used_bytes[2];
-static bool destroyed[CONTEXTS];
+static atomic_bool destroyed[CONTEXTS];
 static char context_objects[CONTEXTS];
 static uint64_t calls[MOCK_CALL_COUNT];
 static unsigned fail_nth[MOCK_CALL_COUNT];
@@ -221,7 +221,8 @@ void mock_reset(uint64_t capacity)
 {
     while (ranges)
         range_free(&ranges);
-    memset(destroyed, 0, sizeof(destroyed));
+    for (int i = 0; i < CONTEXTS; i++)
+        destroyed[i] = false;
     memset(calls, 0, sizeof(calls));
     mock_fail_none();
     mock_during = NULL;
