@@ -34,6 +34,11 @@ int berth__growth_prepare(struct berth_pool *pool, uint64_t size, enum berth_seg
     struct berth_segment *segment;
 
     berth__pool_lock(pool);
+    /* Its context was destroyed since it was found: what it got now would be left to the next. */
+    if (!atomic_load_explicit(&pool->context, memory_order_relaxed)) {
+        berth__pool_unlock(pool);
+        return -ENOBUFS;
+    }
     *growth = (struct berth_growth){
         .segment = berth__segment_new(&pool->segment_slab, pool),
         .block = berth__block_new(&pool->block_slab, pool),
