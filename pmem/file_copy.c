@@ -376,6 +376,7 @@ static int take(struct berth_tier_file *file, struct berth_file_copy *copy)
 
     if (berth__tier_file_has_descriptor(file))
         close(file->fd);
+    berth__tier_file_release(file);
     if (copy->fd < 0)
         return take_without_file(file, copy);
     r = berth__tier_file_adopt(file, copy->fd);

@@ -125,12 +125,31 @@ static int find_map_flags(int fd)
     return MAP_SHARED;
 }
 
+void berth__tier_file_release(struct berth_tier_file *file)
+{
+    if (file->anchor)
+        munmap(file->anchor, BERTH_OS_PAGE);
+    file->anchor = NULL;
+}
+
+/* Devices and huge pages are not mapped by OS pages, nor are their numbers given away. */
+static void drop_anchor(struct berth_tier_file *file, int fd)
+{
+    void *p = mmap(NULL, BERTH_OS_PAGE, PROT_NONE, MAP_SHARED, fd, 0);
+
+    berth__tier_file_release(file);
+    if (p != MAP_FAILED)
+        file->anchor = p;
+}
+
 int berth__tier_file_adopt(struct berth_tier_file *file, int fd)
 {
     struct stat st;
 
     if (fstat(fd, &st) < 0)
         return -errno;
+    if (S_ISREG(st.st_mode))
+        drop_anchor(file, fd);
     file->fd = fd;
     file->device = st.st_dev;
     file->inode = st.st_ino;

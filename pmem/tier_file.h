@@ -25,6 +25,7 @@ struct berth_tier_file {
     int fd;
     dev_t device; /* what `fd` was when it was opened */
     ino_t inode;
+    void *anchor;   /* an OS page of it that is never touched; see berth__tier_file_adopt() */
     int map_flags;  /* of its mappings; with MAP_SYNC where the filesystem has it */
     uintptr_t base; /* of the window */
     enum berth_fork_rule fork;
@@ -68,8 +69,14 @@ int berth__tier_file_open_memory(void);
 int berth__tier_file_open_again(const struct berth_tier_file *file);
 /* Whether the tier's descriptor still is the tier's file. */
 bool berth__tier_file_has_descriptor(const struct berth_tier_file *file);
-/* Takes `fd` as the tier's file from now on. 0 or -errno. */
+/*
+ * Takes `fd` as the tier's file from now on. 0 or -errno. A page of it stays mapped: were the
+ * descriptor closed while nothing else of the file is mapped, a filesystem could give its number to
+ * another file, which would then be taken for it.
+ */
 int berth__tier_file_adopt(struct berth_tier_file *file, int fd);
+/* In a forked child: the file is the parent's, and nothing of it is to be held. */
+void berth__tier_file_release(struct berth_tier_file *file);
 /* Maps the tier's file at `address`, which lies in its window. 0 or -errno; -ESTALE: and it is not
  * known whether the addresses still are the window's. */
 int berth__tier_file_map(const struct berth_tier_file *file, void *address, size_t size);

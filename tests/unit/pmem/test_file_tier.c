@@ -262,6 +262,32 @@ static void the_program_may_take_our_descriptor(void **state)
     close(fd);
 }
 
+/* ext4 gives the number of a file that is gone to the next one. */
+static void another_file_is_not_taken_for_ours(void **state)
+{
+    struct berth_tier_file *file;
+    struct stat ours, other;
+    berth_tier_id id;
+    char why[256];
+    int fd;
+
+    (void)state;
+    assert_int_equal(make("empty", "/var/tmp", 0, &id, why), 0);
+    file = berth__tier_file(id);
+    assert_int_equal(fstat(file->fd, &ours), 0);
+    close(file->fd);
+    fd = berth__tier_file_open("/var/tmp");
+    assert_true(fd >= 0);
+    assert_int_equal(fstat(fd, &other), 0);
+    assert_true(ours.st_dev != other.st_dev || ours.st_ino != other.st_ino);
+    if (fd != file->fd) {
+        assert_int_equal(dup2(fd, file->fd), file->fd);
+        close(fd);
+    }
+    assert_false(berth__tier_file_has_descriptor(file));
+    close(file->fd);
+}
+
 static void growth_leaves_no_hole_in_the_window(void **state)
 {
     struct berth_tier *tier;
@@ -292,6 +318,7 @@ int main(void)
         cmocka_unit_test(a_file_size_limit_is_no_signal),
         cmocka_unit_test(the_lowest_descriptors_are_left_to_the_program),
         cmocka_unit_test(the_program_may_take_our_descriptor),
+        cmocka_unit_test(another_file_is_not_taken_for_ours),
         cmocka_unit_test(growth_leaves_no_hole_in_the_window),
     };
 
