@@ -180,6 +180,8 @@ bool berth__table_was_told(const char *name)
     const char *told = told_names;
     size_t length = strlen(name);
 
+    if (told && strcmp(told, "*") == 0)
+        return true;
     while (told && *told) {
         size_t n = strcspn(told, ",");
 
