@@ -17,8 +17,10 @@ enum { CLOSED = 0, OPENING, OPEN, REFUSED };
 
 static struct {
     _Atomic int state;
-    uintptr_t base; /* of the window; this and the next three are fixed once OPEN is seen */
+    uintptr_t base; /* of the window; this and the next three are fixed once OPEN is seen (`size` is
+                       not) */
     struct berth_residence *entries;
+    _Atomic size_t size;        /* of the entries; 0 once some were given back */
     struct berth_page_set live; /* blocks' first pages */
     struct berth_page_set with_twin;
 } map;
@@ -28,6 +30,18 @@ static uint64_t physical_memory(void)
     long pages = sysconf(_SC_PHYS_PAGES);
 
     return pages > 0 ? (uint64_t)pages << BERTH_OS_PAGE_SHIFT : 0;
+}
+
+/* What the map has for addresses that the window has given back goes back, too; once. */
+static void fit(void)
+{
+    size_t size = atomic_exchange(&map.size, 0);
+    uintptr_t used =
+        (uintptr_t)berth__residence((void *)(map.base + berth__window_used(BERTH_HOME_MOVABLE)));
+
+    used = (used + BERTH_OS_PAGE - 1) & ~(uintptr_t)(BERTH_OS_PAGE - 1);
+    if (used < (uintptr_t)map.entries + size)
+        munmap((void *)used, (uintptr_t)map.entries + size - used);
 }
 
 static bool make(void)
@@ -49,6 +63,8 @@ static bool make(void)
         goto err_entries;
     if (berth__page_set_init(&map.with_twin, size) < 0)
         goto err_live;
+    map.size = (size >> BERTH_OS_PAGE_SHIFT) * sizeof(struct berth_residence);
+    berth__window_when_closed(fit);
     return true;
 
 err_live:

@@ -429,8 +429,16 @@ static void close_window(const struct space *space, berth_home_id home)
         give_back(space, base + carved, base + berth__window_size(home));
 }
 
+static _Atomic(void (*)(void)) when_closed;
+
+void berth__window_when_closed(void (*run)(void))
+{
+    atomic_store(&when_closed, run);
+}
+
 static void close_space(struct space *space)
 {
+    void (*run)(void) = atomic_load(&when_closed);
     unsigned spare;
 
     /* Known before the first address can become somebody else's. */
@@ -439,6 +447,8 @@ static void close_space(struct space *space)
     give_back(space, space->base + ((uintptr_t)spare << space->shift), space->base + space->size);
     for (unsigned id = 0; id < BERTH_HOME_MAX; id++)
         close_window(space, (berth_home_id)id);
+    if (run)
+        run();
 }
 
 void berth__window_limit(uint64_t limit)

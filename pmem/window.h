@@ -92,6 +92,10 @@ bool berth__window_carved(const void *p);
  */
 void berth__window_limit(uint64_t limit);
 
+/* Has `run` called whenever addresses were given back so; before the home's first piece is carved.
+ */
+void berth__window_when_closed(void (*run)(void));
+
 /*
  * `size` bytes of ordinary memory could not be had. If addresses are limited, what was not carved
  * off is given back, once, so that they may be had now; true if it was. No tier grows any more
