@@ -249,19 +249,6 @@ __attribute__((noinline)) void *berth__malloc_look_again(void *p, size_t size,
     return berth__malloc_replace(p, size, return_address);
 }
 
-BERTH_EXPORT void *reallocarray(void *p, size_t count, size_t size)
-{
-    size_t total;
-
-    if (BERTH_UNLIKELY(__builtin_mul_overflow(count, size, &total))) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    if (BERTH_LIKELY(berth__malloc_is_plain(total) && !berth__gate_owns(p)))
-        return realloc_plain(p, total);
-    return berth__malloc_look_again(p, total, __builtin_return_address(0));
-}
-
 /* As the C library rounds: up to a power of two; 0 for one that no address can have. */
 static size_t usable_alignment(size_t alignment)
 {

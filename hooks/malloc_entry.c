@@ -39,6 +39,18 @@ BERTH_EXPORT void *realloc(void *p, size_t size)
     return BERTH_LIKELY(to != NULL) ? to : berth__malloc_fail_again();
 }
 
+/*
+ * The process's realloc(), as in the C library: another allocator may come before this one, without
+ * a reallocarray() of its own.
+ */
+BERTH_EXPORT void *reallocarray(void *p, size_t count, size_t size)
+{
+    size_t total;
+
+    return __builtin_mul_overflow(count, size, &total) ? berth__malloc_fail_again()
+                                                       : realloc(p, total);
+}
+
 BERTH_EXPORT void free(void *p)
 {
     berth__malloc_free(p);

@@ -161,6 +161,24 @@ __libc_realloc:
     .size realloc, .-realloc
     .size __libc_realloc, .-__libc_realloc
 
+/*
+ * The process's realloc(), as in the C library: another allocator may come before this one (one that
+ * was preloaded, or valgrind, which takes functions over by name), without a reallocarray() of its
+ * own. A jump, so that the return address stays the program's.
+ */
+    export reallocarray
+    .p2align 4
+reallocarray:
+    .cfi_startproc
+    movq %rsi, %rax
+    mulq %rdx
+    jo 1f
+    movq %rax, %rsi
+    jmp *realloc@GOTPCREL(%rip)
+1:  jmp berth__malloc_fail_again
+    .cfi_endproc
+    .size reallocarray, .-reallocarray
+
     new_entry _Znwm, berth__malloc_look_new, berth__malloc_fail_new
     new_entry _Znam, berth__malloc_look_new_array, berth__malloc_fail_new_array
 
@@ -169,26 +187,12 @@ __libc_realloc:
  * finds an address of low memory to be ours, and berth__malloc_drop() looks again; one that was
  * handed a block of a window has seen both.
  */
-    .macro free_names names:vararg
+    .macro free_entry names:vararg
+    .p2align 4
     .irp name, \names
     export \name
 \name:
     .endr
-    .endm
-    .macro free_sizes names:vararg
-    .irp name, \names
-    .size \name, .-free
-    .endr
-    .endm
-#define FREE_NAMES                                                                                 \
-    free, __libc_free, cfree, free_sized, free_aligned_sized, _ZdlPv, _ZdaPv,                      \
-        _ZdlPvRKSt9nothrow_t, _ZdaPvRKSt9nothrow_t, _ZdlPvm, _ZdaPvm, _ZdlPvSt11align_val_t,       \
-        _ZdaPvSt11align_val_t, _ZdlPvSt11align_val_tRKSt9nothrow_t,                                \
-        _ZdaPvSt11align_val_tRKSt9nothrow_t, _ZdlPvmSt11align_val_t, _ZdaPvmSt11align_val_t
-
-    .hidden berth__malloc_drop
-    .p2align 4
-    free_names FREE_NAMES
     .cfi_startproc
     movq %rdi, %rax
     subq PLAIN_WINDOW_BASE, %rax
@@ -196,6 +200,16 @@ __libc_realloc:
     jae berth_je_free
     jmp berth__malloc_drop
     .cfi_endproc
-    free_sizes FREE_NAMES
+    .irp name, \names
+    .size \name, . - \name
+    .endr
+    .endm
+
+    .hidden berth__malloc_drop
+/* One for each way to allocate: valgrind, which knows functions by their addresses, tells new from
+ * malloc. */
+    free_entry free, __libc_free, cfree, free_sized, free_aligned_sized
+    free_entry _ZdlPv, _ZdlPvRKSt9nothrow_t, _ZdlPvm, _ZdlPvSt11align_val_t, _ZdlPvSt11align_val_tRKSt9nothrow_t, _ZdlPvmSt11align_val_t
+    free_entry _ZdaPv, _ZdaPvRKSt9nothrow_t, _ZdaPvm, _ZdaPvSt11align_val_t, _ZdaPvSt11align_val_tRKSt9nothrow_t, _ZdaPvmSt11align_val_t
 
     .section .note.GNU-stack, "", @progbits

@@ -72,6 +72,12 @@ def library_checks():
         __libc_realloc __libc_free __libc_memalign __libc_valloc __libc_pvalloc __libc_mallopt
         __libc_mallinfo""".split()
     check("exports_the_whole_family", set(family) <= names, set(family) - names)
+    places = {line.split()[-1]: line.split()[0] for line in subprocess.run(
+        ["nm", "-D", "--defined-only", library], capture_output=True,
+        text=True).stdout.splitlines()}
+    # valgrind knows a function by its address, and tells new from malloc.
+    check("frees_by_each_family_in_a_place_of_its_own",
+          len({places[name] for name in ("free", "_ZdlPv", "_ZdaPv")}) == 3, places)
     operators = [n for n in names if re.match(r"_Z(n[wa]m|d[la]Pv)", n)]
     check("exports_every_new_and_delete", len(operators) == 20, sorted(operators))
 
@@ -131,6 +137,40 @@ def missing_checks(scratch):
           result.stderr)
 
 
+LIMITED = """
+import os, resource
+blocks = [bytearray(300000) for i in range(20)]
+resource.setrlimit(resource.RLIMIT_AS, (512 << 20, resource.RLIM_INFINITY))
+pid = os.fork()
+if pid == 0:
+    os._exit(len(blocks) + len(bytearray(50 << 20)) % 3)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), len(bytearray(100 << 20)))
+"""
+
+
+def limit_checks(scratch):
+    """What is reserved for blocks that may move makes room for a limit, too."""
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
+    table = compile_policy(scratch, "moves", far(place).replace("side = host", "side = host  movable = yes"))
+    shown = [subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True).stdout,
+             run([sys.executable, "-c", LIMITED], table).stdout]
+    check("a_limit_of_addresses_leaves_room", shown[0] == shown[1], shown)
+
+
+def other_checks():
+    """Another allocator may come first, without all of the functions that this one has."""
+    path = "libjemalloc.so.2"
+    native = subprocess.run(["ls", "-l", "/usr/bin"], capture_output=True, text=True,
+                            env=dict(os.environ, LD_PRELOAD=path))
+    if native.stderr:
+        print("not run, because there is no other allocator: another_may_come_first")
+        return
+    under = subprocess.run(["ls", "-l", "/usr/bin"], capture_output=True, text=True,
+                           env=dict(os.environ, LD_PRELOAD=path + ":" + library))
+    check("another_may_come_first", (native.returncode, native.stdout) ==
+          (under.returncode, under.stdout), (under.returncode, under.stderr))
+
+
 INFO = """
 import ctypes, os
 libc = ctypes.CDLL(None)
@@ -183,9 +223,11 @@ def emulated_checks(scratch):
 library_checks()
 quiet_checks()
 info_checks()
+other_checks()
 with tempfile.TemporaryDirectory() as scratch_directory:
     fork_checks(scratch_directory)
     missing_checks(scratch_directory)
+    limit_checks(scratch_directory)
     privileged_checks(scratch_directory)
     emulated_checks(scratch_directory)
 sys.exit(1 if failures else 0)
