@@ -210,35 +210,127 @@ void berth__policy_check_places(const struct berth_policy_document *document,
         berth__warn(complaints, 0, "there is no rule; every block goes to its usual place");
 }
 
-/* Whether `first` matches every block that `second` matches. */
+/* Whether `first` matches every block that `second` matches, of one group or another that may. */
 static bool covers(const struct berth_policy_rule *first, const struct berth_policy_rule *second)
 {
     const struct berth_rule_info *a = &first->info, *b = &second->info;
 
     return (b->tags & ~a->tags) == 0 && (second->sides & ~first->sides) == 0 &&
            a->min_size <= b->min_size && a->max_size >= b->max_size &&
-           a->sequence_first <= b->sequence_first && a->sequence_last >= b->sequence_last &&
-           (a->pattern[0] == '\0' || strcmp(a->pattern, b->pattern) == 0) &&
-           (a->thread[0] == '\0' || strcmp(a->thread, "*") == 0 ||
-            strcmp(a->thread, b->thread) == 0);
+           a->sequence_first <= b->sequence_first && a->sequence_last >= b->sequence_last;
+}
+
+/*
+ * Rules of one site pattern and one pattern of thread names. What takes all that a rule names is in
+ * its own group, or in one of those without a pattern: no other is looked at, and of each group no
+ * more than its first rules, so that a policy of very many is checked in a moment, too.
+ */
+#define GROUP_MAX 1000
+
+struct reach_group {
+    const char *pattern, *thread;
+    const struct berth_policy_rule **rules; /* in order; none of them is taken by another */
+    size_t count;
+};
+
+static int compare_groups(const void *a, const void *b)
+{
+    const struct reach_group *left = a, *right = b;
+    int r = strcmp(left->pattern, right->pattern);
+
+    return r ? r : strcmp(left->thread, right->thread);
+}
+
+static void group_free(void *node)
+{
+    struct reach_group *group = node;
+
+    free(group->rules);
+    free(group);
+}
+
+/* "" and "*" are the same thread names: any. */
+static const char *thread_of(const struct berth_policy_rule *rule)
+{
+    return strcmp(rule->info.thread, "*") == 0 ? "" : rule->info.thread;
+}
+
+/* The first of the group's rules that takes all that `rule` names, if it comes before `best`. */
+static const struct berth_policy_rule *first_in_group(const char *pattern, const char *thread,
+                                                      void *const *groups,
+                                                      const struct berth_policy_rule *rule,
+                                                      const struct berth_policy_rule *best)
+{
+    const struct reach_group key = {.pattern = pattern, .thread = thread};
+    struct reach_group *const *found = tfind(&key, groups, compare_groups);
+
+    for (size_t i = 0; found && i < (*found)->count; i++) {
+        const struct berth_policy_rule *other = (*found)->rules[i];
+
+        if (best && other >= best)
+            break;
+        if (covers(other, rule))
+            return other;
+    }
+    return best;
+}
+
+static const struct berth_policy_rule *find_taker(const struct berth_policy_rule *rule,
+                                                  void *const *groups)
+{
+    const char *patterns[] = {"", rule->info.pattern}, *threads[] = {"", thread_of(rule)};
+    const struct berth_policy_rule *best = NULL;
+
+    for (size_t i = 0; i < (patterns[1][0] ? 2 : 1); i++)
+        for (size_t k = 0; k < (threads[1][0] ? 2 : 1); k++)
+            best = first_in_group(patterns[i], threads[k], groups, rule, best);
+    return best;
+}
+
+/* Without memory a warning is missing, and nothing else. */
+static void add_to_group(const struct berth_policy_rule *rule, void **groups)
+{
+    struct reach_group key = {.pattern = rule->info.pattern, .thread = thread_of(rule)};
+    struct reach_group **found = tfind(&key, groups, compare_groups);
+    struct reach_group *group = found ? *found : calloc(1, sizeof(*group));
+    const struct berth_policy_rule **grown;
+
+    if (!group || group->count == GROUP_MAX)
+        return;
+    grown = group->rules;
+    if ((group->count & (group->count - 1)) == 0)
+        grown = realloc(group->rules, (group->count ? 2 * group->count : 1) * sizeof(grown[0]));
+    if (grown) {
+        group->rules = grown;
+        grown[group->count++] = rule;
+    }
+    if (found)
+        return;
+    group->pattern = key.pattern;
+    group->thread = key.thread;
+    if (!grown || !tsearch(group, groups, compare_groups))
+        group_free(group);
 }
 
 void berth__policy_check_reach(const struct berth_policy *policy,
                                struct berth_complaints *complaints)
 {
+    void *groups = NULL;
+
     /* What a wrong rule would have matched is not known. */
     if (complaints->errors > 0)
         return;
-    for (size_t i = 1; i < policy->rule_count; i++) {
+    for (size_t i = 0; i < policy->rule_count; i++) {
         const struct berth_policy_rule *rule = &policy->rules[i];
-        size_t j = 0;
+        const struct berth_policy_rule *taker = find_taker(rule, &groups);
 
-        while (j < i && !covers(&policy->rules[j], rule))
-            j++;
-        if (j < i)
+        if (taker)
             berth__warn(complaints, rule->info.line,
                         "rule '%s' never matches, because rule '%s' in line %u takes all that it "
                         "names",
-                        rule->info.name, policy->rules[j].info.name, policy->rules[j].info.line);
+                        rule->info.name, taker->info.name, taker->info.line);
+        else
+            add_to_group(rule, &groups);
     }
+    tdestroy(groups, group_free);
 }
