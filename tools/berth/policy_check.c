@@ -2,7 +2,9 @@
 #include "tools/berth/policy_check.h"
 
 #include "alloc/options.h"
+#include "alloc/quantity.h"
 #include "alloc/size_class.h"
+#include "pmem/dax_device.h"
 #include "pmem/node_memory.h"
 #include "tools/berth/policy_cross.h"
 #include "tools/berth/policy_field.h"
@@ -11,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 
 /* jemalloc's own default for its arenas. */
 #define DEFAULT_DECAY_MS 10000
@@ -74,11 +78,81 @@ static void complain_relative(const struct berth_policy_field *field,
                     "path '%s' is not absolute; expected one that begins with '/'", value->text);
 }
 
+/* What is there is looked at; what is not may be there on the machine that the policy is for. */
+static void check_place(const struct berth_policy_field *field,
+                        const struct berth_policy_value *value, bool dax)
+{
+    struct berth_dax_device device;
+    char why[256];
+    struct stat st;
+
+    if (stat(value->text, &st) < 0)
+        berth__warn(field->complaints, value->line,
+                    "path '%s' does not exist here; rules go on to their next place while it does "
+                    "not",
+                    value->text);
+    else if (dax ? !S_ISCHR(st.st_mode) : !S_ISDIR(st.st_mode))
+        berth__complain(field->complaints, value->line, "path '%s' is no %s; expected one",
+                        value->text, dax ? "character device" : "directory");
+    else if (dax && berth__dax_device_read(st.st_rdev, &device, why, sizeof(why)) < 0)
+        berth__complain(field->complaints, value->line,
+                        "path '%s': %s; expected one like /dev/dax0.0", value->text, why);
+    else if (access(value->text, dax ? R_OK | W_OK : W_OK | X_OK) < 0)
+        berth__warn(field->complaints, value->line,
+                    "path '%s' may not be written to here: %s; rules go on to their next place "
+                    "while that is so",
+                    value->text, strerror(errno));
+}
+
+/* How much the tier can have here, and of what; 0 where nobody knows. */
+static uint64_t most_of(const struct berth_tier_config *config, const char **ret_what)
+{
+    static struct berth_node_choice choice;
+    struct berth_node_memory memory;
+    struct berth_dax_device device;
+    struct statvfs fs;
+    char why[256];
+
+    switch (config->kind) {
+    case BERTH_KIND_DAX:
+        *ret_what = "the device's";
+        return berth__dax_device_find(config->path, &device, why, sizeof(why)) < 0 ? 0
+                                                                                   : device.size;
+    case BERTH_KIND_FILE:
+        *ret_what = "its filesystem's";
+        return statvfs(config->path, &fs) < 0 ? 0 : (uint64_t)fs.f_blocks * fs.f_frsize;
+    case BERTH_KIND_NUMA:
+        *ret_what = "its nodes'";
+        if (berth__node_choose(config->nodes, &choice, why, sizeof(why)) < 0)
+            return 0;
+        berth__node_memory_read(&choice.nodes, &memory);
+        return memory.total;
+    default:
+        return 0;
+    }
+}
+
+/* Another machine may have more. */
+static void check_capacity(const struct berth_policy_field *field,
+                           const struct berth_policy_tier *tier)
+{
+    char most_text[BERTH_QUANTITY_TEXT_MAX], capacity_text[BERTH_QUANTITY_TEXT_MAX];
+    const char *what = "";
+    uint64_t most = tier->kind_known ? most_of(&tier->config, &what) : 0;
+
+    if (most > 0 && tier->config.capacity > most)
+        berth__warn(
+            field->complaints, berth__field_line(field, "capacity"),
+            "a capacity of %s is more than %s %s here; what does not fit goes to the rules' "
+            "next place",
+            berth__quantity_format(tier->config.capacity, capacity_text), what,
+            berth__quantity_format(most, most_text));
+}
+
 static void understand_path(const struct berth_policy_field *field, struct berth_policy_tier *tier)
 {
     const struct berth_policy_value *value = berth__field_value(field, "path");
     bool dax = tier->config.kind == BERTH_KIND_DAX;
-    struct stat st;
 
     if (!tier->kind_known) {
         if (value && value->text[0] != '/')
@@ -99,14 +173,8 @@ static void understand_path(const struct berth_policy_field *field, struct berth
     }
     if (value->text[0] != '/')
         complain_relative(field, value);
-    else if (stat(value->text, &st) < 0)
-        berth__warn(field->complaints, value->line,
-                    "path '%s' does not exist here; rules go on to their next place while it does "
-                    "not",
-                    value->text);
-    else if (dax ? !S_ISCHR(st.st_mode) : !S_ISDIR(st.st_mode))
-        berth__complain(field->complaints, value->line, "path '%s' is no %s; expected one",
-                        value->text, dax ? "character device" : "directory");
+    else
+        check_place(field, value, dax);
 }
 
 static void understand_kind(const struct berth_policy_field *field, struct berth_policy_tier *tier)
@@ -288,6 +356,7 @@ static void understand_tier(const struct berth_policy_field *field, struct berth
     understand_memory(field, tier);
     understand_name(field, tier);
     understand_piece(field, tier);
+    check_capacity(field, tier);
 }
 
 static void understand_site(const struct berth_policy_field *field, struct berth_site_info *site)
