@@ -24,12 +24,19 @@ struct berth_module {
     uintptr_t base;   /* what the loader added to the file's addresses */
     uintptr_t start, end;
     uint64_t build;                                 /* hash of its build id, or 0 */
+    uint64_t identity;                              /* the same, or of what it looks like */
     _Atomic(struct berth_module_symbols *) symbols; /* NULL until ordered */
     _Atomic(struct berth_module_file *) file;       /* NULL until looked for; NO_FILE: none */
     _Atomic uint64_t seen;                          /* number of the last pass that met it */
     _Atomic bool gone;
-    _Atomic uint64_t gone_at; /* how many were gone then, with this one */
+    uint16_t number; /* for those who keep many; 0 = all were given out */
 };
+
+/* Modules beyond so many are not told apart once they are closed. */
+#define MODULE_NUMBERS ((unsigned)1 << 16)
+
+/* So much of a table of functions tells libraries without a build id apart. */
+#define FUNCTIONS_SEEN ((size_t)4 << 10)
 
 /* The file of the module cannot be had, or names no functions. */
 #define NO_FILE ((struct berth_module_file *)1)
@@ -49,6 +56,8 @@ struct module_registry {
     _Atomic uint64_t changes;
     _Atomic uint64_t gone;
     struct berth_site_trie named;
+    _Atomic unsigned numbers; /* given out */
+    _Atomic(struct berth_module *) by_number[MODULE_NUMBERS];
     _Atomic(const char *) program; /* its name, once it is known */
 };
 
@@ -67,8 +76,9 @@ struct pass {
     const struct berth_module_frame **ret; /* NULL where not named yet */
     uint64_t number;                       /* 0 before the first module */
     uint64_t changes;
-    bool compare;    /* something was opened or closed: every module must be met */
-    bool no_symbols; /* the modules are to be known, and nothing is to be named */
+    bool compare;      /* something was opened or closed: every module must be met */
+    bool no_symbols;   /* the modules are to be known, and nothing is to be named */
+    uint16_t *numbers; /* of the modules, by address; NULL: they are not asked for */
     bool no_memory;
     unsigned waiting_count; /* modules whose symbols were collected, to be ordered */
     struct berth_module *waiting[WAITING_MAX];
@@ -179,22 +189,51 @@ static uint64_t build_id(const struct loaded *loaded)
     return build;
 }
 
+static uint64_t mix(uint64_t hash, const void *bytes, size_t size)
+{
+    const unsigned char *at = bytes;
+
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ at[i]) * 0x100000001b3u;
+    return hash;
+}
+
 /*
- * The module that this is. One that was gone is back when it has the same build id, and its names
- * are right again; without a build id nobody knows.
+ * Tells a library that is opened again from another one at its address where neither has a build
+ * id: by its segments, and by where its first functions are.
  */
+static uint64_t identity_of(const struct loaded *loaded, uint64_t build)
+{
+    const struct dl_phdr_info *info = loaded->info;
+    uint64_t hash = 0xcbf29ce484222325u;
+
+    if (build != 0)
+        return build;
+    hash = mix(hash, info->dlpi_phdr, info->dlpi_phnum * sizeof(info->dlpi_phdr[0]));
+    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+        uintptr_t at = (uintptr_t)(info->dlpi_addr + p->p_vaddr);
+
+        if (p->p_type == PT_GNU_EH_FRAME && at >= loaded->start && at < loaded->end &&
+            p->p_memsz <= loaded->end - at)
+            hash = mix(hash, (const void *)at,
+                       p->p_memsz < FUNCTIONS_SEEN ? p->p_memsz : FUNCTIONS_SEEN);
+    }
+    return hash;
+}
+
+/* The module that this is. One that was gone is back, and its names are right again. */
 static struct berth_module *module_find(const struct loaded *loaded, uint64_t build)
 {
+    uint64_t identity = identity_of(loaded, build);
     struct berth_module *m = atomic_load_explicit(&registry->modules, memory_order_acquire);
 
     for (; m; m = m->next) {
-        if (m->start != loaded->start || m->end != loaded->end || m->build != build ||
+        if (m->start != loaded->start || m->end != loaded->end || m->identity != identity ||
             strcmp(m->path, module_path(loaded)) != 0)
             continue;
-        if (build != 0)
-            atomic_store_explicit(&m->gone, false, memory_order_relaxed);
-        if (!atomic_load_explicit(&m->gone, memory_order_relaxed))
-            return m;
+        atomic_store_explicit(&m->gone, false, memory_order_relaxed);
+        return m;
     }
     return NULL;
 }
@@ -207,6 +246,20 @@ static const struct berth_module *module_twin(const struct loaded *loaded, uint6
     while (m && (m->build != build || strcmp(m->path, module_path(loaded)) != 0))
         m = m->next;
     return build != 0 ? m : NULL;
+}
+
+/* Gives it a number; one that another thread makes of the same module at once has its own. */
+static void module_count(struct berth_module *m)
+{
+    unsigned number = atomic_load_explicit(&registry->numbers, memory_order_relaxed);
+
+    do {
+        if (number + 1 >= MODULE_NUMBERS)
+            return;
+    } while (!atomic_compare_exchange_weak_explicit(&registry->numbers, &number, number + 1,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    m->number = (uint16_t)(number + 1);
+    atomic_store_explicit(&registry->by_number[m->number], m, memory_order_release);
 }
 
 static struct berth_module *module_new(const struct loaded *loaded, uint64_t build)
@@ -227,8 +280,10 @@ static struct berth_module *module_new(const struct loaded *loaded, uint64_t bui
     m->start = loaded->start;
     m->end = loaded->end;
     m->build = build;
+    m->identity = identity_of(loaded, build);
     if (!m->name || !m->path)
         return NULL;
+    module_count(m);
     m->next = atomic_load_explicit(&registry->modules, memory_order_relaxed);
     while (!atomic_compare_exchange_weak_explicit(&registry->modules, &m->next, m,
                                                   memory_order_release, memory_order_relaxed))
@@ -404,6 +459,15 @@ static bool pass_wants(const struct pass *pass, const struct loaded *loaded)
     return false;
 }
 
+/* Tells which addresses lie in this module. */
+static void pass_number(const struct pass *pass, const struct loaded *loaded,
+                        const struct berth_module *m)
+{
+    for (unsigned i = 0; i < pass->count; i++)
+        if ((uintptr_t)pass->addresses[i] - 1 - loaded->start < loaded->end - loaded->start)
+            pass->numbers[i] = m->number;
+}
+
 static void loaded_read(struct dl_phdr_info *info, struct loaded *ret)
 {
     ret->info = info;
@@ -452,7 +516,9 @@ static int pass_visit(struct dl_phdr_info *info, size_t size, void *context)
     if (!m)
         return 0;
     module_saw(m, pass->number);
-    if (!pass->no_symbols && pass_wants(pass, &loaded))
+    if (pass->numbers)
+        pass_number(pass, &loaded, m);
+    else if (!pass->no_symbols && pass_wants(pass, &loaded))
         pass_name(pass, &loaded, m);
     return 0;
 }
@@ -465,10 +531,7 @@ static void pass_mark_gone(const struct pass *pass)
     for (; m; m = m->next)
         if (atomic_load_explicit(&m->seen, memory_order_relaxed) < pass->number &&
             !atomic_exchange_explicit(&m->gone, true, memory_order_relaxed))
-            atomic_store_explicit(
-                &m->gone_at,
-                atomic_fetch_add_explicit(&registry->gone, 1, memory_order_release) + 1,
-                memory_order_relaxed);
+            atomic_fetch_add_explicit(&registry->gone, 1, memory_order_release);
     atomic_store_explicit(&registry->changes, pass->changes, memory_order_relaxed);
 }
 
@@ -572,43 +635,33 @@ bool berth__module_frame_is_gone(const struct berth_module_frame *frame)
     return frame->module && atomic_load_explicit(&frame->module->gone, memory_order_relaxed);
 }
 
-/* The module that the address lay in when `since` modules were gone, if it has gone since. */
-static struct berth_module *module_gone_since(uintptr_t address, uint64_t since)
+/* The module of a number; NULL for 0. */
+static struct berth_module *module_by_number(uint16_t number)
 {
-    struct berth_module *m = atomic_load_explicit(&registry->modules, memory_order_acquire);
-    struct berth_module *first = NULL;
-    uint64_t first_at = UINT64_MAX;
-
-    for (; m; m = m->next) {
-        uint64_t gone_at = atomic_load_explicit(&m->gone_at, memory_order_relaxed);
-
-        if (address - 1 < m->start || address - 1 >= m->end || gone_at <= since ||
-            gone_at >= first_at || !atomic_load_explicit(&m->gone, memory_order_relaxed))
-            continue;
-        first = m;
-        first_at = gone_at;
-    }
-    return first;
+    return atomic_load_explicit(&registry->by_number[number], memory_order_acquire);
 }
 
-void berth__module_note(const void *const *addresses, unsigned count)
+void berth__module_note(const void *const *addresses, unsigned count, uint16_t *ret)
 {
     const struct berth_module_frame *none[BERTH_SITE_FRAMES_MAX] = {NULL};
-    struct pass pass = {.addresses = addresses, .count = count, .ret = none, .no_symbols = true};
+    struct pass pass = {.addresses = addresses, .count = count, .ret = none, .numbers = ret};
     int saved_errno = errno;
 
+    memset(ret, 0, count * sizeof(*ret));
     pass_run(&pass);
     errno = saved_errno;
 }
 
-bool berth__module_address_is_gone(const void *address, uint64_t since)
+bool berth__module_is_gone(uint16_t number)
 {
-    return module_gone_since((uintptr_t)address, since) != NULL;
+    const struct berth_module *m = module_by_number(number);
+
+    return m && atomic_load_explicit(&m->gone, memory_order_relaxed);
 }
 
-const struct berth_module_frame *berth__module_name_gone(const void *address, uint64_t since)
+const struct berth_module_frame *berth__module_name_in(uint16_t number, const void *address)
 {
-    struct berth_module *m = module_gone_since((uintptr_t)address, since);
+    struct berth_module *m = module_by_number(number);
     struct berth_module_file *file;
     const char *symbol = NULL;
     uint64_t start = 0;
@@ -619,4 +672,9 @@ const struct berth_module_frame *berth__module_name_gone(const void *address, ui
     if (file)
         symbol = berth__module_file_name(file, (uintptr_t)address - 1 - m->base, &start);
     return keep_name(m, (uintptr_t)address, symbol, start);
+}
+
+bool berth__module_has_named(uint16_t number, const struct berth_module_frame *frame)
+{
+    return number == 0 || frame->module == module_by_number(number);
 }

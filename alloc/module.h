@@ -50,15 +50,19 @@ void berth__module_refresh(void);
 uint64_t berth__module_gone_count(void);
 bool berth__module_frame_is_gone(const struct berth_module_frame *frame);
 /*
- * Notes which modules these return addresses belong to, without naming anything: what was noted
- * before a module was closed is told apart from what is loaded there later.
+ * Notes which modules these return addresses belong to, without naming anything: a number for each,
+ * by which what was noted before a module was closed is told apart from what is loaded there later.
+ * 0 = in none.
  */
-void berth__module_note(const void *const *addresses, unsigned count);
+void berth__module_note(const void *const *addresses, unsigned count, uint16_t *ret);
+/* Whether the module of this number is gone. One that was opened again where it was is not. */
+bool berth__module_is_gone(uint16_t number);
+/* Whether a frame was named by this module, or there is none that could have named it. */
+bool berth__module_has_named(uint16_t number, const struct berth_module_frame *frame);
 /*
- * Whether `address` lay in a module that was there when `since` modules were gone, and is no more;
- * and its name in that one, without the symbol where there is no file to tell it. NULL: it did not.
+ * The name of `address` in the module of this number, which may be gone: without the symbol where
+ * there is no file to tell it. NULL: there is no such module, or no memory.
  */
-bool berth__module_address_is_gone(const void *address, uint64_t since);
-const struct berth_module_frame *berth__module_name_gone(const void *address, uint64_t since);
+const struct berth_module_frame *berth__module_name_in(uint16_t number, const void *address);
 
 #endif

@@ -22,11 +22,10 @@ struct site {
     struct berth_site_entry entry; /* first: the trie's view */
     berth_site_id id;
     uint32_t count;
-    uint64_t born; /* how many modules were gone when it was first met */
     /* A module of the path was closed: the same addresses, met again, are another site. */
     _Atomic bool stale;
     _Atomic(const struct berth_module_frame *const *) names; /* NULL until they are asked for */
-    const void *frames[];
+    const void *frames[]; /* and the numbers of their modules, as it was first met */
 };
 
 struct site_page {
@@ -45,6 +44,11 @@ struct site_registry {
 extern BERTH_SHARED struct site_registry berth__site_registry;
 struct site_registry berth__site_registry;
 #define registry (&berth__site_registry)
+
+static uint16_t *site_modules(const struct site *site)
+{
+    return (uint16_t *)(uintptr_t)(site->frames + site->count);
+}
 
 static uint64_t hash_frames(const void *const *frames, unsigned count)
 {
@@ -153,15 +157,15 @@ static void id_give_back(berth_site_id id)
 
 static struct site *site_new(uint64_t hash, const void *const *frames, unsigned count)
 {
-    struct site *site = berth__site_store_alloc(sizeof(*site) + count * sizeof(*frames));
+    struct site *site =
+        berth__site_store_alloc(sizeof(*site) + count * (sizeof(*frames) + sizeof(uint16_t)));
 
     if (!site)
         return NULL;
     site->entry.hash = hash;
     site->count = count;
     /* Which modules these addresses mean, before another may be loaded there. */
-    berth__module_note(frames, count);
-    site->born = berth__module_gone_count();
+    berth__module_note(frames, count, site_modules(site));
     memcpy(site->frames, frames, count * sizeof(*frames));
     return site;
 }
@@ -190,15 +194,13 @@ static berth_site_id site_add(uint64_t hash, const void *const *frames, unsigned
     return kept ? ((struct site *)kept)->id : 0;
 }
 
-/* Whether a module of this path is gone; by address where the path was never named. */
+/* Whether a module of this path is gone. */
 static bool site_has_gone(const struct site *site)
 {
-    const struct berth_module_frame *const *names =
-        atomic_load_explicit(&site->names, memory_order_acquire);
+    const uint16_t *modules = site_modules(site);
 
     for (uint32_t i = 0; i < site->count; i++)
-        if (names ? berth__module_frame_is_gone(names[i])
-                  : berth__module_address_is_gone(site->frames[i], site->born))
+        if (berth__module_is_gone(modules[i]))
             return true;
     return false;
 }
@@ -220,6 +222,15 @@ static void sites_sweep(void)
         if (site && site_has_gone(site))
             atomic_store_explicit(&site->stale, true, memory_order_relaxed);
     }
+}
+
+void berth__site_refresh(void)
+{
+    int saved_errno = errno;
+
+    berth__module_refresh();
+    sites_sweep();
+    errno = saved_errno;
 }
 
 /*
@@ -292,11 +303,13 @@ berth_site_id berth__site_intern(const void *const *frames, unsigned count)
 /* Where a module was closed before anybody asked for names, what is loaded there now is not it. */
 static void name_gone(const struct site *site, const struct berth_module_frame **names)
 {
-    berth__module_refresh();
-    for (uint32_t i = 0; i < site->count; i++) {
-        const struct berth_module_frame *name =
-            berth__module_name_gone(site->frames[i], site->born);
+    const uint16_t *modules = site_modules(site);
 
+    for (uint32_t i = 0; i < site->count; i++) {
+        const struct berth_module_frame *name = NULL;
+
+        if (!berth__module_has_named(modules[i], names[i]))
+            name = berth__module_name_in(modules[i], site->frames[i]);
         if (name)
             names[i] = name;
     }

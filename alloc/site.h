@@ -23,16 +23,23 @@
 
 /*
  * The number of this path of return addresses; the same for the same path, unless a module of the
- * path was closed and another is at its addresses now, which is noticed when the next new path is
- * named. 0 for an empty path, when there is no memory left, or after BERTH_SITE_MAX paths (said
- * once). Frames beyond BERTH_SITE_FRAMES_MAX are left out. Lock-free for a path that was seen
- * before, and holds nothing that a fork could leave locked in the child; never calls malloc; keeps
- * errno. With BERTH_DEBUG=site:debug each new path is printed, a line per frame.
+ * path was closed and another is at its addresses now, which is noticed by berth__site_refresh(),
+ * and when the next new path is named. 0 for an empty path, when there is no memory left, or after
+ * BERTH_SITE_MAX paths (said once). Frames beyond BERTH_SITE_FRAMES_MAX are left out. Lock-free for
+ * a path that was seen before, and holds nothing that a fork could leave locked in the child; never
+ * calls malloc; keeps errno. With BERTH_DEBUG=site:debug each new path is printed, a line per
+ * frame.
  */
 berth_site_id berth__site_intern(const void *const *frames, unsigned count);
 
 /* The number of a path that has one already, else 0. As above, but nothing is ever added. */
 berth_site_id berth__site_find(const void *const *frames, unsigned count);
+
+/*
+ * Looks whether modules were closed, so that their addresses, met again, are not taken for the same
+ * sites. Takes the loader's list lock.
+ */
+void berth__site_refresh(void);
 
 /* One frame's name. The strings live as long as the process. */
 struct berth_site_frame {

@@ -122,7 +122,7 @@ static unsigned path_begin(const void **trace, unsigned count, const void *retur
 }
 
 /* What libunwind needs of the stack, its tables of a new module included. */
-#define TRACE_STACK ((size_t)12 << 10)
+#define TRACE_STACK ((size_t)16 << 10)
 /* What finding a frame's rule needs. */
 #define WALK_STACK ((size_t)3 << 10)
 
@@ -192,6 +192,29 @@ static bool is_on_own_stack(void)
     return has_room(0);
 }
 
+/* dl_iterate_phdr()'s callback: how many libraries were ever closed. */
+static int read_closed(struct dl_phdr_info *info, size_t size, void *context)
+{
+    (void)size;
+    *(uint64_t *)context = (uint64_t)info->dlpi_subs;
+    return 1;
+}
+
+/*
+ * Whether what libunwind keeps in this thread may be of a library that is gone. Where this thread's
+ * calls are, no library is closed meanwhile.
+ */
+static bool is_stale(void)
+{
+    static __thread uint64_t closed_then; /* when the thread used it first; plus 1 */
+    uint64_t closed = 0;
+
+    dl_iterate_phdr(read_closed, &closed);
+    if (closed_then == 0)
+        closed_then = closed + 1;
+    return closed_then != closed + 1;
+}
+
 static unsigned trace_by_libunwind(const void **trace, unsigned count)
 {
     unsigned n;
@@ -199,7 +222,7 @@ static unsigned trace_by_libunwind(const void **trace, unsigned count)
     /* libunwind asks the kernel what it may read, and opens files. */
     if (berth__sandbox_is_on() || !berth__module_walk_begin())
         return 0;
-    n = berth__unwind(trace, count);
+    n = is_stale() ? berth__unwind_afresh(trace, count) : berth__unwind(trace, count);
     berth__module_walk_end();
     return n;
 }
@@ -310,10 +333,7 @@ capture_here(unsigned depth, const void *return_address, bool may_unwind)
         return BERTH_LIKELY(site != 0) ? site
                                        : intern_new(&capture, depth, return_address, may_unwind);
     }
-    /*
-     * The rules may be those of a closed library. libunwind keeps such, too, for each thread and
-     * for ever, and goes by them without looking where it reads: it is the last to be asked.
-     */
+    /* The rules may be those of a closed library. */
     if (walk(&capture, depth, return_address, true))
         return berth__site_intern(capture.path, capture.count);
     if (!may_unwind)

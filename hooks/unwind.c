@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
 
 /*
@@ -33,6 +34,39 @@ typedef int (*backtrace_fn)(void **buffer, int size);
 /* One unwinder per process, although both preload libraries contain this file. */
 extern BERTH_SHARED _Atomic(backtrace_fn) berth__unwind_backtrace;
 _Atomic(backtrace_fn) berth__unwind_backtrace;
+
+/*
+ * libunwind's walk by steps. A context and a cursor are as large as the interface says; there is
+ * room for more. The register of instruction pointers is number 16 on x86_64.
+ */
+#define CONTEXT_WORDS 160
+#define CURSOR_WORDS 160
+#define REGISTER_IP 16
+
+struct steps {
+    int (*get_context)(void *context);
+    int (*begin)(void *cursor, void *context);
+    int (*step)(void *cursor);
+    int (*get_register)(void *cursor, int number, uintptr_t *ret);
+};
+
+/* Written once, before the library is told to be loaded. */
+extern BERTH_SHARED struct steps berth__unwind_steps;
+struct steps berth__unwind_steps;
+
+static void steps_find(void *library)
+{
+#if defined(__x86_64__)
+    struct steps *steps = &berth__unwind_steps;
+
+    *(void **)&steps->get_context = dlsym(library, "_Ux86_64_getcontext");
+    *(void **)&steps->begin = dlsym(library, LOCAL("init_local"));
+    *(void **)&steps->step = dlsym(library, LOCAL("step"));
+    *(void **)&steps->get_register = dlsym(library, LOCAL("get_reg"));
+#else
+    (void)library;
+#endif
+}
 
 /* Makes a library that nobody has used yet fit for a program that does not know of it. */
 static int library_prepare(void *library)
@@ -97,6 +131,7 @@ int berth__unwind_load(char *why, size_t why_size)
         dlclose(library);
         return -ENOENT;
     }
+    steps_find(library);
     atomic_store_explicit(&berth__unwind_backtrace, backtrace, memory_order_release);
     return 0;
 }
@@ -113,4 +148,25 @@ __attribute__((noinline)) unsigned berth__unwind(const void **frames, unsigned c
     int n = backtrace ? backtrace((void **)frames, (int)count) : 0;
 
     return n > 0 ? (unsigned)n : 0;
+}
+
+/* Not inlined: its own frame is where the context is. */
+__attribute__((noinline)) unsigned berth__unwind_afresh(const void **frames, unsigned count)
+{
+    const struct steps *steps = &berth__unwind_steps;
+    uintptr_t context[CONTEXT_WORDS], cursor[CURSOR_WORDS];
+    unsigned n = 0;
+    uintptr_t address;
+
+    if (!berth__unwind_is_loaded() || !steps->get_context || !steps->begin || !steps->step ||
+        !steps->get_register)
+        return 0;
+    if (steps->get_context(context) != 0 || steps->begin(cursor, context) != 0)
+        return 0;
+    while (n < count && steps->step(cursor) > 0) {
+        if (steps->get_register(cursor, REGISTER_IP, &address) != 0 || address == 0)
+            break;
+        frames[n++] = (const void *)address;
+    }
+    return n;
 }

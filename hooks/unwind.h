@@ -17,6 +17,13 @@ int berth__unwind_load(char *why, size_t why_size);
 bool berth__unwind_is_loaded(void);
 
 /*
+ * The same as berth__unwind() without what libunwind keeps in each thread of the code that it has
+ * met, which it believes in even when the library of that code is gone and another is there. It
+ * costs a few microseconds a frame. 0 also where this libunwind cannot do it.
+ */
+unsigned berth__unwind_afresh(const void **frames, unsigned count);
+
+/*
  * The return addresses of this thread's calls, innermost first, beginning with the caller's own;
  * how many, at most `count`. 0 before berth__unwind_load() succeeded. Takes no lock of Berth's.
  */

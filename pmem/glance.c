@@ -71,6 +71,14 @@ void berth__glance_renew(bool is_wanted)
         atomic_store_explicit(&berth__plain.glance_key, 0, memory_order_relaxed);
 }
 
+void berth__glance_forget(void)
+{
+    uint64_t epoch = epoch_now();
+
+    if (epoch != 0)
+        next_epoch(epoch);
+}
+
 uint64_t berth__glance_find(const void *return_address)
 {
     uint64_t epoch = epoch_now();

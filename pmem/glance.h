@@ -45,6 +45,9 @@ uint64_t berth__glance_find(const void *return_address);
 /* Forgets what is kept: the table has changed. `is_wanted`: small blocks are to be looked at. */
 void berth__glance_renew(bool is_wanted);
 
+/* The same where only libraries were closed: what is to be looked at stays. */
+void berth__glance_forget(void);
+
 /* What is kept; 0 where nothing is. */
 static inline uint64_t berth__glance_peek(const void *return_address)
 {

@@ -68,7 +68,7 @@ def library_checks():
         reallocarray malloc_usable_size cfree free_sized free_aligned_sized malloc_trim mallopt
         malloc_info mallinfo mallinfo2 malloc_stats mallocx rallocx xallocx sallocx dallocx sdallocx
         nallocx mallctl mallctlnametomib mallctlbymib malloc_stats_print malloc_conf malloc_message
-        fork _Fork clone syscall mlockall setrlimit prlimit dlopen dlmopen __libc_malloc __libc_calloc
+        fork _Fork clone syscall mlockall setrlimit prlimit dlopen dlmopen dlclose __libc_malloc __libc_calloc
         __libc_realloc __libc_free __libc_memalign __libc_valloc __libc_pvalloc __libc_mallopt
         __libc_mallinfo""".split()
     check("exports_the_whole_family", set(family) <= names, set(family) - names)

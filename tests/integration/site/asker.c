@@ -4,7 +4,7 @@
  * stdin does. Built with debug information, without, as a position-dependent program, and with
  * UNRELATED code in front, which moves every function.
  *
- *   asker [PLUGIN]  opens the library, has it ask, and closes it again
+ *   asker [PLUGIN]...  opens each library, has it ask, and closes it again
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -79,8 +79,9 @@ int main(int argc, char **argv)
     kept = run_forward();
     for (int i = 0; i < 50; i++)
         free(run_forward());
-    if (argc > 1 && use_plugin(argv[1]) != 0)
-        return 1;
+    for (int i = 1; i < argc; i++)
+        if (use_plugin(argv[i]) != 0)
+            return 1;
     printf("weights %p\nforward %p\nready\n", weights[0], kept);
     fflush(stdout);
     return getchar() != EOF;

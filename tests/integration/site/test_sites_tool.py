@@ -201,6 +201,26 @@ class Sites(unittest.TestCase):
         self.assertEqual((site["requested"], site["blocks"]), (500000, 1))
         self.assertIn("kv, by a `site` section", text)
 
+    def plugins(self, *paths):
+        """How many blocks are at the sites of each plug-in; they were at one address."""
+        with self.running(self.as_asker("asker"), *paths) as (pid, _):
+            answer = self.sites(pid, "--top", "0")
+        counts = {}
+        for site in answer["sites"]:
+            if site["blocks"] and site["requested"] == site["blocks"] * 500000:
+                name = site["frames"][0]["module"]
+                counts[name] = counts.get(name, ()) + (site["blocks"],)
+        return counts
+
+    def test_plugins_that_follow_one_another_are_told_apart(self):
+        paths = []
+        for i, key in enumerate(("plugin", "plugin", "plugin_without_id", "plugin_without_id")):
+            paths.append(os.path.join(self.root, f"plug{i}.so"))
+            shutil.copy2(PROGRAM[key], paths[-1])
+        counts = self.plugins(*paths, *paths, *paths)
+        # One that is back at its address has the site that it had.
+        self.assertEqual(counts, {f"plug{i}.so": (3,) for i in range(4)})
+
     @unittest.skipUnless("cpp" in PROGRAM or sys.argv[-1].count("cpp="), "no C++ compiler")
     def test_cpp_names_are_demangled(self):
         with self.running(PROGRAM["cpp"]) as (pid, said):

@@ -575,7 +575,53 @@ static void a_stack_below_the_first_one_is_not_taken_for_it(void **state)
     munmap(memory, SMALL_STACK);
 }
 
-int main(void)
+static char **plugins;
+static int plugin_count;
+static berth_site_id plugin_site;
+
+static void ask_for_site(void)
+{
+    plugin_site = inner();
+}
+
+/* Has a plug-in call back, and closes it again; where its function was. */
+static __attribute__((noinline)) void *use_plugin(const char *path)
+{
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    void (*call)(void (*function)(void)) = NULL;
+
+    assert_non_null(library);
+    *(void **)&call = dlsym(library, "plugin_call");
+    assert_non_null(call);
+    call(ask_for_site);
+    assert_int_equal(dlclose(library), 0);
+    return *(void **)&call;
+}
+
+/*
+ * What libunwind keeps of one plug-in's code does not hold for the next one's at its address. Its
+ * function is between two of this file's: hook's caller, ask_for_site, bare, plugin_call, we.
+ */
+static void plugins_at_one_address_are_read_as_they_are(void **state)
+{
+    void *last = NULL;
+    unsigned again = 0;
+
+    (void)state;
+    if (plugin_count != 2)
+        skip();
+    for (int i = 0; i < 8; i++) {
+        void *at = use_plugin(plugins[i % 2]);
+
+        again += at == last;
+        last = at;
+        assert_true(berth__site_depth(plugin_site) > 5);
+        check_frame(plugin_site, 4, (const void *)use_plugin);
+    }
+    assert_true(again > 0);
+}
+
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(before_the_unwinder_a_site_is_the_return_address),
@@ -592,6 +638,7 @@ int main(void)
         cmocka_unit_test(a_stack_that_may_be_small_is_spared),
         cmocka_unit_test(a_stack_below_the_first_one_is_not_taken_for_it),
         cmocka_unit_test(a_fork_never_happens_in_a_walk),
+        cmocka_unit_test(plugins_at_one_address_are_read_as_they_are),
         cmocka_unit_test(a_child_without_the_list_still_allocates),
     };
     void *library = dlopen("libunwind.so.8", RTLD_LAZY | RTLD_LOCAL);
@@ -606,5 +653,7 @@ int main(void)
     }
     dlclose(library);
     raise_limit();
+    plugins = argv + 1;
+    plugin_count = argc - 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
