@@ -17,6 +17,7 @@
 #define ENCODING_U4 0x03
 #define ENCODING_S4_RELATIVE 0x1b
 #define ENCODING_S4_TO_TABLE 0x3b
+#define ENCODING_ALIGNED 0x50
 
 #define STATES_MAX 4
 
@@ -36,7 +37,7 @@ struct location {
 struct row {
     enum berth_frame_kind kind;
     int64_t offset;
-    struct location bp, ret;
+    struct location bp, sp, ret; /* the caller's `sp` is the cfa as long as nothing is said of it */
 };
 
 struct program {
@@ -120,6 +121,8 @@ static struct location *register_of(struct row *row, uint64_t number)
 {
     if (number == REGISTER_BP)
         return &row->bp;
+    if (number == REGISTER_SP)
+        return &row->sp;
     return number == REGISTER_RETURN ? &row->ret : NULL;
 }
 
@@ -332,6 +335,35 @@ static struct reader read_entry(const uint8_t *at, const uint8_t *end)
     return r;
 }
 
+/* How long a pointer of this encoding is; 0: that is not known here. */
+static size_t pointer_size(uint8_t encoding)
+{
+    if (encoding == ENCODING_ALIGNED)
+        return 0;
+    switch (encoding & 0x07) { /* signed or not */
+    case 0x00:
+    case 0x04:
+        return 8;
+    case 0x02:
+        return 2;
+    case 0x03:
+        return 4;
+    default:
+        return 0;
+    }
+}
+
+/* A pointer that is of no interest. */
+static void skip_pointer(struct reader *r)
+{
+    size_t size = pointer_size((uint8_t)read_fixed(r, 1));
+
+    if (size == 0)
+        r->at = NULL;
+    else
+        skip(r, size);
+}
+
 /* What all functions of a kind have in common. False for what is not understood. */
 static bool read_common(const uint8_t *at, const uint8_t *end, struct description *ret)
 {
@@ -362,14 +394,14 @@ static bool read_common(const uint8_t *at, const uint8_t *end, struct descriptio
         else if (*letters == 'L')
             read_fixed(&data, 1);
         else if (*letters == 'P')
-            skip(&data, (read_fixed(&data, 1) & 0x0f) == 0 ? 8 : 4);
+            skip_pointer(&data);
         else if (*letters == 'S')
             ret->is_signal = true;
         else
             return false;
     }
     ret->common = r;
-    return r.at && encoding == ENCODING_S4_RELATIVE;
+    return r.at && data.at && encoding == ENCODING_S4_RELATIVE;
 }
 
 /* The function that is described at `at`. */
@@ -435,8 +467,8 @@ static void make_rule(const struct row *row, struct berth_frame_rule *ret)
         ret->kind = BERTH_FRAME_OUTERMOST;
         return;
     }
-    if (row->kind == BERTH_FRAME_UNKNOWN || row->ret.saved != SAVED_AT_CFA ||
-        row->ret.offset != -8 || offset < 0 || offset % 8 != 0 ||
+    if (row->kind == BERTH_FRAME_UNKNOWN || row->sp.saved != SAVED_SAME ||
+        row->ret.saved != SAVED_AT_CFA || row->ret.offset != -8 || offset < 0 || offset % 8 != 0 ||
         offset / 8 > BERTH_FRAME_OFFSET_MAX)
         return;
     if (row->bp.saved == SAVED_AT_BP)

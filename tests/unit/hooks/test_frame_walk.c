@@ -265,6 +265,69 @@ static void code_without_tables_is_libunwinds(void **state)
     assert_true(from_nowhere(0) > 2);
 }
 
+/*
+ * A caller whose stack pointer is not where the frame ends; one that nobody has called; and one
+ * that had other rules for a while, two deep.
+ */
+__asm__(".text\n"
+        ".type walk_from_lent, @function\n"
+        "walk_from_lent:\n"
+        "    .cfi_startproc\n"
+        "    .cfi_escape 0x15, 0x07, 0x7e\n" /* DW_CFA_val_offset_sf: sp is cfa + 16 */
+        "    push %rbx\n"
+        "    .cfi_adjust_cfa_offset 8\n"
+        "    call *%rdi\n"
+        "    pop %rbx\n"
+        "    .cfi_adjust_cfa_offset -8\n"
+        "    ret\n"
+        "    .cfi_endproc\n"
+        ".size walk_from_lent, . - walk_from_lent\n"
+        ".type walk_from_outermost, @function\n"
+        "walk_from_outermost:\n"
+        "    .cfi_startproc\n"
+        "    .cfi_undefined %rip\n"
+        "    push %rbx\n"
+        "    .cfi_adjust_cfa_offset 8\n"
+        "    call *%rdi\n"
+        "    pop %rbx\n"
+        "    .cfi_adjust_cfa_offset -8\n"
+        "    ret\n"
+        "    .cfi_endproc\n"
+        ".size walk_from_outermost, . - walk_from_outermost\n"
+        ".type walk_from_nested, @function\n"
+        "walk_from_nested:\n"
+        "    .cfi_startproc\n"
+        "    push %rbp\n"
+        "    .cfi_adjust_cfa_offset 8\n"
+        "    .cfi_rel_offset %rbp, 0\n"
+        "    .cfi_remember_state\n"
+        "    sub $16, %rsp\n"
+        "    .cfi_adjust_cfa_offset 16\n"
+        "    .cfi_remember_state\n"
+        "    sub $32, %rsp\n"
+        "    .cfi_adjust_cfa_offset 32\n"
+        "    add $32, %rsp\n"
+        "    .cfi_restore_state\n"
+        "    add $16, %rsp\n"
+        "    .cfi_restore_state\n"
+        "    call *%rdi\n"
+        "    pop %rbp\n"
+        "    .cfi_adjust_cfa_offset -8\n"
+        "    ret\n"
+        "    .cfi_endproc\n"
+        ".size walk_from_nested, . - walk_from_nested\n");
+extern int walk_from_lent(int (*call)(unsigned), unsigned n);
+extern int walk_from_outermost(int (*call)(bool), bool is_fresh);
+extern int walk_from_nested(int (*call)(bool), bool is_fresh);
+
+static void rules_of_hand_written_code(void **state)
+{
+    (void)state;
+    assert_int_equal(walk_from_lent(from_nowhere, 0), 0);
+    assert_int_equal(walk_from_outermost(check, true), 2);
+    assert_true(walk_from_nested(check, true) > 2);
+}
+
 int main(void)
 {
 #ifndef __x86_64__
@@ -282,6 +345,7 @@ int main(void)
         cmocka_unit_test(a_signals_frame_is_libunwinds),
         cmocka_unit_test(another_stack_is_left_alone),
         cmocka_unit_test(code_without_tables_is_libunwinds),
+        cmocka_unit_test(rules_of_hand_written_code),
     };
 
 #ifdef __SANITIZE_THREAD__
