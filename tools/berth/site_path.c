@@ -30,13 +30,13 @@ static void read_frame(json_t *frame, struct berth_source_lines *lines)
 {
     const char *symbol = string(frame, "symbol"), *path = string(frame, "path");
     const char *build = string(frame, "build");
+    uint64_t hash = build ? strtoull(build, NULL, 16) : 0, address = number(frame, "address");
 
     json_object_set_new(frame, "name", text_json(symbol ? berth__symbol_name(symbol) : NULL));
-    json_object_set_new(
-        frame, "line",
-        text_json(path ? berth__source_line(lines, path, build ? strtoull(build, NULL, 16) : 0,
-                                            number(frame, "address"))
-                       : NULL));
+    json_object_set_new(frame, "line",
+                        text_json(path ? berth__source_line(lines, path, hash, address) : NULL));
+    json_object_set_new(frame, "inlined",
+                        path ? berth__source_inlined(lines, path, hash, address) : json_array());
 }
 
 void berth__site_path_read(json_t *frames, size_t most, struct berth_source_lines *lines)
@@ -54,6 +54,25 @@ static void print_clean(const char *text, FILE *out)
     berth__tool_print(text, strlen(text), out);
 }
 
+static void print_inlined(const json_t *inlined, FILE *out)
+{
+    size_t i;
+    json_t *function;
+
+    json_array_foreach(inlined, i, function)
+    {
+        const char *name = string(function, "name"), *at = string(function, "at");
+
+        fputs(" in ", out);
+        print_clean(name ? name : "?", out);
+        fputs(", inlined", out);
+        if (at) {
+            fputs(" at ", out);
+            print_clean(at, out);
+        }
+    }
+}
+
 static void print_frame(const json_t *frame, FILE *out)
 {
     const char *module = string(frame, "module"), *name = string(frame, "name");
@@ -69,6 +88,7 @@ static void print_frame(const json_t *frame, FILE *out)
     if (line) {
         fputs(" (", out);
         print_clean(line, out);
+        print_inlined(json_object_get(frame, "inlined"), out);
         fputc(')', out);
     }
     fputc('\n', out);

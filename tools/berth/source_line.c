@@ -2,8 +2,11 @@
 #include "tools/berth/source_line.h"
 
 #include "alloc/build_hash.h"
+#include "tools/berth/symbol_name.h"
 #include "tools/berth/tool.h"
 
+#include <dwarf.h>
+#include <elfutils/libdw.h>
 #include <elfutils/libdwfl.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -119,13 +122,28 @@ static struct module *module_get(struct berth_source_lines *lines, const char *p
     return module ? module : module_new(lines, path, build);
 }
 
+static char *place_text(const char *file, int line)
+{
+    const char *slash = strrchr(file, '/');
+
+    return berth__tool_format("%s:%d", slash ? slash + 1 : file, line);
+}
+
+/* Text of somebody else's; null where there is none. */
+static json_t *text_json(const char *text)
+{
+    json_t *json = text ? json_string(text) : NULL;
+
+    return json ? json : json_null();
+}
+
 char *berth__source_line(struct berth_source_lines *lines, const char *path, uint64_t build,
                          uint64_t address)
 {
     struct module *module = lines ? module_get(lines, path, build) : NULL;
     GElf_Addr bias = 0;
     Dwfl_Line *line;
-    const char *file, *slash;
+    const char *file;
     int number = 0;
 
     if (!module || !module->dwarf)
@@ -136,6 +154,67 @@ char *berth__source_line(struct berth_source_lines *lines, const char *path, uin
     file = line ? dwfl_lineinfo(line, NULL, &number, NULL, NULL, NULL) : NULL;
     if (!file || number <= 0)
         return NULL;
-    slash = strrchr(file, '/');
-    return berth__tool_format("%s:%d", slash ? slash + 1 : file, number);
+    return place_text(file, number);
+}
+
+static uint64_t attribute_number(Dwarf_Die *die, unsigned name)
+{
+    Dwarf_Attribute attribute;
+    Dwarf_Word value = 0;
+
+    return dwarf_formudata(dwarf_attr(die, name, &attribute), &value) == 0 ? value : 0;
+}
+
+/* Its mangled name where it has one. */
+static const char *function_name(Dwarf_Die *die)
+{
+    Dwarf_Attribute attribute;
+    const char *name = dwarf_formstring(dwarf_attr_integrate(die, DW_AT_linkage_name, &attribute));
+
+    return name ? name : dwarf_diename(die);
+}
+
+/* One function that was inlined: its name, and where it was called. */
+static json_t *inlined_json(Dwarf_Die *unit, Dwarf_Die *die)
+{
+    uint64_t line = attribute_number(die, DW_AT_call_line);
+    const char *name = function_name(die);
+    const char *file = NULL;
+    char *text = name ? berth__symbol_name(name) : NULL;
+    char *place;
+    Dwarf_Files *files;
+    size_t count;
+    json_t *json;
+
+    if (dwarf_getsrcfiles(unit, &files, &count) == 0)
+        file = dwarf_filesrc(files, attribute_number(die, DW_AT_call_file), NULL, NULL);
+    place = file && line > 0 ? place_text(file, (int)line) : NULL;
+    json = json_pack("{s:o,s:o}", "name", text_json(text), "at", text_json(place));
+    free(text);
+    free(place);
+    return json;
+}
+
+json_t *berth__source_inlined(struct berth_source_lines *lines, const char *path, uint64_t build,
+                              uint64_t address)
+{
+    struct module *module = lines ? module_get(lines, path, build) : NULL;
+    json_t *array = json_array();
+    GElf_Addr elf_bias = 0, bias = 0;
+    Dwarf_Die *unit, *scopes = NULL, *chain = NULL;
+    int count;
+
+    if (!module || !module->dwarf)
+        return array;
+    dwfl_module_getelf(module->dwarf, &elf_bias);
+    unit = dwfl_module_addrdie(module->dwarf, address - 1 + elf_bias, &bias);
+    count = unit ? dwarf_getscopes(unit, address - 1 + elf_bias - bias, &scopes) : 0;
+    /* What encloses the innermost scope where the code is, not where it was written. */
+    count = count > 0 ? dwarf_getscopes_die(&scopes[0], &chain) : 0;
+    for (int i = 0; i < count && dwarf_tag(&chain[i]) != DW_TAG_subprogram; i++)
+        if (dwarf_tag(&chain[i]) == DW_TAG_inlined_subroutine)
+            json_array_append_new(array, inlined_json(unit, &chain[i]));
+    free(scopes);
+    free(chain);
+    return array;
 }

@@ -8,6 +8,7 @@
 #ifndef BERTH_TOOLS_SOURCE_LINE_H
 #define BERTH_TOOLS_SOURCE_LINE_H
 
+#include <jansson.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -24,5 +25,13 @@ void berth__source_lines_close(struct berth_source_lines *lines);
  */
 char *berth__source_line(struct berth_source_lines *lines, const char *path, uint64_t build,
                          uint64_t address);
+
+/*
+ * The functions that a compiler has put into the one of `address` around that call, innermost
+ * first: an array of objects with "name" and "at", where that was called ("file.c:42"), each null
+ * where it is not known. Empty where there are none, or nothing is known; NULL without memory.
+ */
+json_t *berth__source_inlined(struct berth_source_lines *lines, const char *path, uint64_t build,
+                              uint64_t address);
 
 #endif

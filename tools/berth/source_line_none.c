@@ -24,3 +24,13 @@ char *berth__source_line(struct berth_source_lines *lines, const char *path, uin
     (void)address;
     return NULL;
 }
+
+json_t *berth__source_inlined(struct berth_source_lines *lines, const char *path, uint64_t build,
+                              uint64_t address)
+{
+    (void)lines;
+    (void)path;
+    (void)build;
+    (void)address;
+    return json_array();
+}

@@ -45,10 +45,23 @@ static QUIET void *keep_weights(void)
     return p;
 }
 
+static inline __attribute__((always_inline)) void *innermost(size_t size)
+{
+    void *p = wrapper(size);
+
+    HERE(p);
+    return p;
+}
+
+static inline __attribute__((always_inline)) void *within(size_t size)
+{
+    return innermost(2 * size);
+}
+
 QUIET void *run_forward(void);
 QUIET void *run_forward(void)
 {
-    void *p = wrapper(200000);
+    void *p = within(100000);
 
     HERE(p);
     return p;

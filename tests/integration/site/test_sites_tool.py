@@ -170,6 +170,10 @@ class Sites(unittest.TestCase):
         if os.environ.get("BERTH_TEST_LINES") == "1":
             self.assertRegex(weights["frames"][1]["line"], r"^asker\.c:\d+$")
             self.assertRegex(text, r"asker!keep_weights\+0x[0-9a-f]+ \(asker\.c:\d+\)")
+            self.assertEqual([f["name"] for f in forward[0]["frames"][1]["inlined"]],
+                             ["innermost", "within"])
+            self.assertRegex(text, r"run_forward\+0x[0-9a-f]+ \(asker\.c:\d+ in innermost, inlined "
+                                   r"at asker\.c:\d+ in within, inlined at asker\.c:\d+\)")
 
     def test_names_are_the_same_in_every_run_and_build(self):
         expected = self.names("asker")
