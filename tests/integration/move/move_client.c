@@ -7,6 +7,9 @@
  *   churn  frees and allocates half of the blocks anew
  *   step   has the threads pause and calls berth_step_quiescent(): how many were moved
  *   child  forks; the child checks every byte, writes to all of them, and ends
+ *   heir   forks; the child, whose id is the answer, goes on as the program does, its threads too,
+ *          and takes the commands until it ends; the parent then tells whether it was right
+ *   leave  exits amid all that happens
  *   end    "right" when every byte has been what it should be
  *
  * usage: move_client BLOCKS SIZE THREADS
@@ -156,28 +159,94 @@ static void child(void)
     puts(status == 0 ? "child right" : "child wrong");
 }
 
+static pthread_t *threads;
+static int thread_count;
+
+static void start_threads(void)
+{
+    for (int i = 0; i < thread_count; i++)
+        if (pthread_create(&threads[i], NULL, write_blocks, (void *)(uintptr_t)(i + 1)) != 0)
+            abort();
+}
+
+/* A copy of the program, in which the writing threads are started anew. */
+static pid_t heir(void)
+{
+    pid_t pid;
+
+    pthread_rwlock_wrlock(&quiet);
+    for (size_t i = 0; i < count; i++)
+        pthread_mutex_lock(&blocks[i].lock);
+    pid = fork();
+    if (pid == 0)
+        pthread_rwlock_init(&quiet, NULL);
+    for (size_t i = 0; i < count; i++)
+        pthread_mutex_unlock(&blocks[i].lock);
+    if (pid != 0) {
+        pthread_rwlock_unlock(&quiet);
+        return pid;
+    }
+    start_threads();
+    return 0;
+}
+
 static void end(void)
 {
     bool right = !atomic_load(&wrong);
 
     for (size_t i = 0; i < count; i++)
         right &= is_right(&blocks[i]);
+    atomic_store(&wrong, !right);
     puts(right ? "right" : "wrong");
+}
+
+static void obey(const char *line)
+{
+    if (strcmp(line, "where\n") == 0)
+        where();
+    else if (strcmp(line, "churn\n") == 0)
+        churn();
+    else if (strcmp(line, "step\n") == 0)
+        step();
+    else if (strcmp(line, "child\n") == 0)
+        child();
+    else if (strcmp(line, "leave\n") == 0)
+        exit(0);
+}
+
+/* Whether every byte was right, whoever took the commands at last. */
+static bool listen_to_commands(void)
+{
+    char line[64];
+    int status = 0;
+    pid_t pid = 0;
+
+    while (pid == 0 && fgets(line, sizeof(line), stdin) && strcmp(line, "end\n") != 0) {
+        if (strcmp(line, "heir\n") != 0)
+            obey(line);
+        else if ((pid = heir()) == 0)
+            printf("%d\n", (int)getpid());
+    }
+    if (pid != 0 && (waitpid(pid, &status, 0) != pid || status != 0))
+        atomic_store(&wrong, true);
+    atomic_store(&stop, true);
+    for (int i = 0; i < thread_count; i++)
+        pthread_join(threads[i], NULL);
+    if (pid == 0)
+        end();
+    return !atomic_load(&wrong);
 }
 
 int main(int argc, char **argv)
 {
-    pthread_t threads[16];
-    char line[64];
-    int thread_count;
-
     if (argc != 4)
         return 2;
     count = strtoul(argv[1], NULL, 0);
     size = strtoul(argv[2], NULL, 0);
     thread_count = atoi(argv[3]);
     blocks = calloc(count, sizeof(*blocks));
-    if (!blocks || thread_count > 16)
+    threads = calloc((size_t)thread_count, sizeof(*threads));
+    if (!blocks || !threads)
         return 2;
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; i < count; i++) {
@@ -185,22 +254,7 @@ int main(int argc, char **argv)
         blocks[i].bytes = allocate();
         fill(&blocks[i], (unsigned)i);
     }
-    for (int i = 0; i < thread_count; i++)
-        pthread_create(&threads[i], NULL, write_blocks, (void *)(uintptr_t)(i + 1));
+    start_threads();
     printf("ready %d\n", (int)getpid());
-    while (fgets(line, sizeof(line), stdin) && strcmp(line, "end\n") != 0) {
-        if (strcmp(line, "where\n") == 0)
-            where();
-        else if (strcmp(line, "churn\n") == 0)
-            churn();
-        else if (strcmp(line, "step\n") == 0)
-            step();
-        else if (strcmp(line, "child\n") == 0)
-            child();
-    }
-    atomic_store(&stop, true);
-    for (int i = 0; i < thread_count; i++)
-        pthread_join(threads[i], NULL);
-    end();
-    return 0;
+    return listen_to_commands() ? 0 : 1;
 }

@@ -7,10 +7,12 @@ import glob
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -191,10 +193,131 @@ rule weights {{
         self.ends_right()
 
     def wait(self):
+        """The state of the job when it has ended. One that was just ordered may not have begun."""
         while True:
             state = json.loads(self.ask_socket({"op": "move.state"}))
             if not state["running"]:
                 return state
+
+
+    def order(self, path, request):
+        """Sends a request on a connection of its own, and closes it without reading the answer."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(path)
+            s.sendall(json.dumps(request).encode() + b"\n")
+
+    def agent(self, path, places, rounds, answers):
+        """One who orders moves all the time; every third time it is gone before the answer."""
+        for i in range(rounds):
+            request = {"op": "move", "tag": "weight", "to": places[i % len(places)]}
+            if i % 3 == 2:
+                self.order(path, request)
+                continue
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(path)
+                file = s.makefile("rw")
+                file.readline()
+                for line in (request, {"op": "move.state"}):
+                    file.write(json.dumps(line) + "\n")
+                    file.flush()
+                    answers.append(json.loads(file.readline()))
+
+    def test_two_agents_and_a_policy_at_once(self):
+        program = self.start("dram", 30, 200 * KIB + 3, 3)
+        self.needs_live()
+        path, answers = self.find_socket(), []
+        agents = [threading.Thread(target=self.agent, args=(path, places, 40, answers))
+                  for places in (["shm", "dram"], ["dram", "shm", "disk"])]
+        for agent in agents:
+            agent.start()
+        for i in range(6):
+            file = self.policy(["shm", "dram"][i % 2])
+            done = subprocess.run([berth, "policy", "apply", str(program.pid), file],
+                                  capture_output=True, text=True, timeout=120)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(program.ask("churn"), "churned")
+            program.ask("step")
+        for agent in agents:
+            agent.join()
+        for answer in answers:
+            if not answer["ok"]:
+                self.assertEqual(answer["error"]["code"], "busy")
+            elif "total" in answer:
+                self.assertLessEqual(answer["done"]["blocks"], answer["total"]["blocks"])
+                self.assertLessEqual(answer["moved"]["blocks"], 10 * answer["total"]["blocks"])
+        self.assertTrue(any(answer["ok"] for answer in answers))
+        self.wait()
+        self.ends_right()
+
+    def test_a_program_leaves_amid_a_move(self):
+        for size in (64 * KIB, 4 * MIB):
+            program = self.start("dram", 12, size, 4)
+            self.needs_live()
+            self.order(self.find_socket(), {"op": "move", "tag": "weight", "to": "shm"})
+            program.process.stdin.write("leave\n")
+            program.process.stdin.flush()
+            _, stderr = program.process.communicate(timeout=60)
+            self.assertEqual((program.process.returncode, stderr), (0, ""))
+
+    def test_a_program_is_stopped_amid_a_move(self):
+        program = self.start("dram", 12, 4 * MIB, 4)
+        self.needs_live()
+        path = self.find_socket()
+        for i in range(6):
+            self.order(path, {"op": "move", "tag": "weight", "to": ["shm", "dram"][i % 2]})
+            os.kill(program.pid, signal.SIGSTOP)
+            os.kill(program.pid, signal.SIGCONT)
+            self.wait()
+        self.ends_right()
+
+    def test_a_forked_child_moves_its_own(self):
+        program = self.start("dram", 20, 100 * KIB, 3)
+        self.needs_live()
+        self.apply("shm")
+        parent, program.pid = program.pid, int(program.ask("heir"))
+        self.assertEqual(program.ask("churn"), "churned")
+        self.assertNotEqual(parent, program.pid)
+        self.find_socket()
+        for place in ("dram", "shm", "dram"):
+            self.assertIn("moved 20 blocks", self.apply(place))
+            self.assertEqual(program.ask("where"), f"{place} 20")
+        self.ends_right()
+
+    def test_two_hundred_threads(self):
+        program = self.start("dram", 300, 20 * KIB, 200)
+        self.needs_live()
+        for place in ("shm", "dram", "shm"):
+            self.assertIn("moved 300 blocks", self.apply(place))
+            self.assertEqual(program.ask("where"), f"{place} 300")
+        self.ends_right()
+
+    def test_a_file_system_that_fills_up_takes_what_fits(self):
+        small = self.root / "small"
+        small.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", small],
+                                 capture_output=True, text=True)
+        if mounted.returncode != 0:
+            self.skipTest("no tmpfs can be mounted here: " + mounted.stderr.strip())
+        try:
+            file = self.policy("dram")
+            file.write_text(file.read_text().replace(f'path = "{SHM}"', f'path = "{small}"'))
+            self.program = program = Program(file, 16, MIB, 2)
+            self.needs_live()
+            self.ask_socket({"op": "move", "tag": "weight", "to": "shm"})
+            state = self.wait()
+            codes = {entry["code"]: entry["blocks"] for entry in state["refused"]}
+            self.assertEqual(list(codes), ["no-room"], state)
+            self.assertGreater(state["moved"]["blocks"], 0)
+            self.assertEqual(state["moved"]["blocks"] + codes["no-room"], 16)
+            moved = state["moved"]["blocks"]
+            self.assertIn(program.ask("where"), (f"dram {16 - moved}, shm {moved}",
+                                                 f"shm {moved}, dram {16 - moved}"))
+            self.assertEqual(program.ask("child"), "child right")
+            self.ask_socket({"op": "move", "tag": "weight", "to": "dram"})
+            self.assertEqual(self.wait()["moved"]["blocks"], moved)
+            self.ends_right()
+        finally:
+            subprocess.run(["umount", "-l", small], check=False)
 
 
 if __name__ == "__main__":
