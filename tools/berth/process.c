@@ -2,6 +2,7 @@
 #include "tools/berth/process.h"
 
 #include "ipc/leftovers.h"
+#include "tools/berth/container.h"
 #include "tools/berth/tool.h"
 
 #include <dirent.h>
@@ -134,7 +135,7 @@ static void explain_missing(pid_t pid)
                          (int)pid);
 }
 
-/* The index that `pid` (0: any) has in the list, or -1 after one line. */
+/* The index that `pid` (0: any) has in the list, or -1; where no pid was named, after one line. */
 static int choose(const struct berth_process *list, size_t count, pid_t pid)
 {
     if (pid == 0 && count == 1)
@@ -151,7 +152,6 @@ static int choose(const struct berth_process *list, size_t count, pid_t pid)
     for (size_t i = 0; i < count; i++)
         if (list[i].pid == pid)
             return (int)i;
-    explain_missing(pid);
     return -1;
 }
 
@@ -176,7 +176,11 @@ int berth__process_find(const char *text, struct berth_process *ret)
         list[index].directory = NULL;
     }
     berth__process_free(list, count);
-    return index < 0 ? BERTH_EXIT_FAILURE : 0;
+    if (index >= 0 || (pid > 0 && berth__container_find((pid_t)pid, ret) == 0))
+        return 0;
+    if (pid > 0)
+        explain_missing((pid_t)pid);
+    return BERTH_EXIT_FAILURE;
 }
 
 double berth__process_uptime(const struct berth_process *process)

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -277,6 +278,79 @@ class Sites(unittest.TestCase):
         self.assertIn(f"#{site} ", tables)
         self.assertIn("1 of 1 sites", tables)
         self.assertRegex(later, r"decided .* in table version 1; version 2 is in force now")
+
+    def test_a_policy_holds_for_the_next_build(self):
+        policy = os.path.join(self.root, "p.policy")
+        with open(policy, "w", encoding="utf-8") as file:
+            file.write(POLICY % self.root)
+        for key in ("rebuilt", "nopie"):
+            with self.running(self.as_asker(key),
+                              options=("--policy", policy, "-o", "control=always")) as (pid, said):
+                weights = self.good("explain", str(pid), said["weights"])
+            self.assertRegex(weights, r"decided +by rule cold, in table version 1\n", key)
+
+    def test_questions_that_cannot_be_answered(self):
+        with self.running(self.as_asker("asker")) as (pid, said):
+            directory = os.path.join(self.env["XDG_RUNTIME_DIR"], "berth")
+            path = next(n for n in os.listdir(directory) if n.startswith(f"{pid}-"))
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(os.path.join(directory, path))
+                stream = client.makefile("rw", encoding="utf-8")
+                stream.readline()
+
+                def code(**request):
+                    stream.write(json.dumps({"op": "explain", **request}) + "\n")
+                    stream.flush()
+                    return json.loads(stream.readline())["error"]["code"]
+
+                self.assertEqual(code(), "bad-request")
+                self.assertEqual(code(site="1"), "bad-request")
+                self.assertEqual(code(address=1), "bad-request")
+                self.assertEqual(code(address=None), "bad-request")
+                self.assertEqual(code(address="0x"), "bad-request")
+                self.assertEqual(code(site=0), "no-site")
+                self.assertEqual(code(site=1 << 40), "no-site")
+                self.assertEqual(code(address="0x10"), "no-block")
+                self.assertEqual(code(address="0xffffffffffffffff"), "no-block")
+                # Just past a block's end, and in the stack.
+                self.assertEqual(code(address=hex(int(said["forward"], 16) + (1 << 30))),
+                                 "no-block")
+
+    def test_a_process_in_a_container(self):
+        # Its number, its files and its runtime directory are others there.
+        inside = os.path.join(self.root, "inside")
+        os.mkdir(inside)
+        script = (f'mount -t tmpfs none "{inside}" && mkdir -m 700 "{inside}/runtime" && '
+                  f'cp "{PROGRAM["asker"]}" "{inside}/asker" && '
+                  f'XDG_RUNTIME_DIR="{inside}/runtime" "{os.path.abspath(BERTH)}" run '
+                  f'{" ".join(READ)} -- "{inside}/asker"')
+        command = ["unshare", "-m", "-p", "-f", "--mount-proc", "--kill-child", "sh", "-c"]
+        if not shutil.which("unshare") or subprocess.run(
+                [*command, f'mount -t tmpfs none "{inside}"'], stderr=subprocess.DEVNULL,
+                check=False).returncode != 0:
+            self.skipTest("no namespaces can be made here")
+        with subprocess.Popen([*command, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              text=True, env=self.env) as process:
+            try:
+                while process.stdout.readline() != "ready\n":
+                    self.assertIsNone(process.poll())
+                pid = next(int(p) for p in os.listdir("/proc") if p.isdigit() and
+                           self.executable(p) == f"{inside}/asker")
+                while self.berth("sites", str(pid)).returncode != 0:
+                    self.assertIsNone(process.poll())
+                text = self.good("sites", str(pid))
+            finally:
+                process.kill()
+        self.assertIn("asker!keep_weights+0x", text)
+        if os.environ.get("BERTH_TEST_LINES") == "1":
+            self.assertIn("(asker.c:", text)
+
+    @staticmethod
+    def executable(pid):
+        try:
+            return os.readlink(f"/proc/{pid}/exe")
+        except OSError:
+            return None
 
     def test_reading_begins_and_ends_while_the_program_runs(self):
         with self.running(sys.executable, "-c", HOST,
