@@ -150,11 +150,23 @@ bool berth__cache_put(struct berth_cache *cache, struct berth_block *block)
  * beside it: it would cost more memory than it saves time.
  */
 #define AMONG_ALL_MAX (64 * BERTH_KIB)
+/*
+ * And all that a thread keeps there. Replayed: with some MiB of small blocks that nobody asks for
+ * again, here and there between large ones, a pool of 1 GiB needs up to a twelfth more.
+ */
+#define AMONG_ALL_BYTES (256 * BERTH_KIB)
 
 uint64_t berth__cache_block_max(uint64_t limit)
 {
     return berth__option(BERTH_OPTION_SEGMENTS) != BERTH_SEGMENTS_OWN && limit > AMONG_ALL_MAX
                ? AMONG_ALL_MAX
+               : limit;
+}
+
+uint64_t berth__cache_limit(uint64_t limit)
+{
+    return berth__option(BERTH_OPTION_SEGMENTS) != BERTH_SEGMENTS_OWN && limit > AMONG_ALL_BYTES
+               ? AMONG_ALL_BYTES
                : limit;
 }
 
@@ -166,6 +178,7 @@ uint64_t berth__cache_keep(struct berth_cache *cache, struct berth_block **block
     /* What waited so that points are few is to come back as it went. */
     if (limit > 0 && limit < berth__lazy_room())
         limit = berth__lazy_room();
+    limit = berth__cache_limit(limit);
     block_max = berth__cache_block_max(limit);
     while ((block = *blocks)) {
         struct berth_block *next = block->waiting;

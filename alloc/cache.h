@@ -130,7 +130,8 @@ static inline uint64_t berth__cache_id(struct berth_cache *cache)
     return cache->next_id++;
 }
 
-/* The largest block that a cache of `limit` bytes keeps. */
+/* What a cache may keep of the `limit` bytes of the option; the largest block among them. */
+uint64_t berth__cache_limit(uint64_t limit);
 uint64_t berth__cache_block_max(uint64_t limit);
 
 /*

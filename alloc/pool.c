@@ -9,6 +9,7 @@
 #include "alloc/pool_claim.h"
 #include "alloc/pool_class.h"
 #include "alloc/pool_expand.h"
+#include "alloc/pool_idle.h"
 #include "alloc/pool_parts.h"
 #include "alloc/pool_plan.h"
 #include "alloc/stats.h"
@@ -82,6 +83,7 @@ static struct berth_pool *pool_make(berth_cu_context context, int device, berth_
     pool->tier = tier;
     /* What lived in the context before is no measure for this one. */
     pool->live_max = 0;
+    pool->misses = 0;
     atomic_store_explicit(&pool->context, context, memory_order_release);
     berth__pool_unlock(pool);
     if (is_new)
@@ -185,6 +187,7 @@ static struct berth_block *take_block(struct berth_pool *pool, struct berth_bloc
     struct berth_block *rest;
 
     berth__free_set_remove(set, block);
+    berth__idle_leave(pool, block);
     if (is_whole || block->size == size)
         return block;
     /* Without a record for the remainder the program gets all of it. */
@@ -244,6 +247,7 @@ void berth__pool_put(struct berth_pool *pool, struct berth_block *block)
         block = prev;
     }
     berth__free_set_insert(set, block);
+    berth__idle_enter(pool, block);
 }
 
 void berth__pool_settle(struct berth_pool *pool, uint64_t epoch)
@@ -345,6 +349,9 @@ static int alloc_slowly(const struct berth_pool_request *request, bool is_whole,
         return BERTH_POOL_FORWARD;
     if (!is_captured && berth__lazy_look_own(pool) && alloc_cached(request, is_whole, ret_address))
         return 0;
+    if (BERTH_UNLIKELY(atomic_load_explicit(&pool->is_scattered, memory_order_relaxed)) &&
+        !is_captured)
+        berth__pool_gather(pool);
     if (!is_captured && alloc_from_pool(pool, request, size, is_whole, ret_address))
         return 0;
     return berth__pool_grow(pool, request, size, is_whole || is_captured, is_captured, ret_address);
@@ -549,7 +556,7 @@ int berth__pool_free_in_order(uintptr_t address, berth_free_async_function funct
  */
 static bool leave_to_cache(const struct leave *leave)
 {
-    uint64_t limit = berth__option(BERTH_OPTION_THREAD_CACHE);
+    uint64_t limit = berth__cache_limit(berth__option(BERTH_OPTION_THREAD_CACHE));
     struct berth_block *block = leave->block;
     struct berth_pool *pool = leave->pool;
     struct berth_cache *cache;

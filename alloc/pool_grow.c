@@ -6,6 +6,7 @@
 #include "alloc/pool_class.h"
 #include "alloc/pool_expand.h"
 #include "alloc/pool_foreign.h"
+#include "alloc/pool_idle.h"
 #include "alloc/pool_plan.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
@@ -150,6 +151,7 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
         switch (berth__block_state(block)) {
         case BERTH_BLOCK_FREE:
             berth__free_set_remove(set, block);
+            berth__idle_leave(pool, block);
             berth__pool_count_cached(pool, -block->size);
             break;
         case BERTH_BLOCK_WAITING:
@@ -287,6 +289,7 @@ static int grow_by(struct berth_pool *pool, const struct berth_pool_request *req
     berth__pool_put(pool, growth.block);
     block = growth.block;
     berth__free_set_remove(is_whole ? &pool->whole : &pool->shared, block);
+    berth__idle_leave(pool, block);
     if (block->size > block_size && !is_whole) {
         struct berth_block *rest = berth__block_new(&pool->block_slab, pool);
 
@@ -302,6 +305,41 @@ static int grow_by(struct berth_pool *pool, const struct berth_pool_request *req
     berth__pool_unlock(pool);
     return 0;
 
+undo_reserve:
+    berth__tier_release(pool->tier, size);
+undo_prepare:
+    berth__growth_undo(pool, &growth);
+    return r;
+}
+
+int berth__pool_add_segment(struct berth_pool *pool, uint64_t size)
+{
+    struct berth_growth growth;
+    uintptr_t base = 0;
+    int r = berth__growth_prepare(pool, size, BERTH_SEGMENT_SHARED, &growth);
+
+    if (r < 0)
+        return r;
+    r = berth__tier_reserve(pool->tier, size);
+    if (r < 0)
+        goto undo_prepare;
+    r = berth__device_alloc(size, &base);
+    if (r < 0)
+        goto undo_reserve;
+    r = (base & (BERTH_GRANULE - 1)) == 0 ? berth__growth_enter(pool, &growth, base) : -ENOTSUP;
+    if (r < 0)
+        goto undo_alloc;
+    berth__segment_place(growth.segment, growth.block, NULL, base, size);
+    berth__pool_list_add(pool, growth.segment);
+    growth.segment->used_blocks++;
+    berth__pool_put(pool, growth.block);
+    berth__pool_unlock(pool);
+    return 0;
+
+undo_alloc:
+    /* What a context had is gone with it. */
+    if (r != -ESTALE)
+        berth__device_free(atomic_load_explicit(&pool->context, memory_order_relaxed), base);
 undo_reserve:
     berth__tier_release(pool->tier, size);
 undo_prepare:
@@ -338,31 +376,65 @@ struct request {
     bool is_whole;
     bool is_captured;
     bool is_expandable;
+    uint64_t live_max; /* the pool's, before the request */
     uintptr_t *ret_address;
 };
 
 /*
- * Segments that are shared double from 2 MiB to the option segment-size, so that a small program
- * takes little and a large one asks seldom. Where blocks of all sizes share them, each is a 64th of
- * what there is already, however large: what is left over at the end of the last one is then at
- * most that, and a block of a large program does not meet a border at every turn. (Replayed: with
- * a 16th or a 32nd, or with sizes made for the request's, some traces need less and as many more.)
+ * Segments that small blocks share double from 2 MiB to the option segment-size, so that a small
+ * program takes little and a large one asks seldom.
  */
-#define SHARED_PART_SHIFT 6
-
-static uint64_t shared_segment_size(struct berth_pool *pool, uint64_t block_size, bool is_for_all)
+static uint64_t shared_segment_size(struct berth_pool *pool, uint64_t block_size)
 {
     uint64_t limit = berth__option(BERTH_OPTION_SEGMENT_SIZE);
     uint64_t size;
 
     berth__pool_lock(pool);
-    size = is_for_all ? berth__pool_reserved(pool) >> SHARED_PART_SHIFT : pool->shared_reserved;
+    size = pool->shared_reserved;
     berth__pool_unlock(pool);
-    if (!is_for_all && size > limit)
+    if (size > limit)
         size = limit;
     if (size < block_size)
         size = block_size;
     return berth__pool_driver_size(size < SEGMENT_SIZE_MIN ? SEGMENT_SIZE_MIN : size);
+}
+
+/*
+ * Where blocks of all sizes share segments, the pool is to have hardly more than was ever live in
+ * it. While it has less, a segment is a 64th of that, so that blocks do not meet a border at every
+ * turn; from there on, just large enough for the request, or for some like it: see tile().
+ */
+#define PART_SHIFT 6
+
+/*
+ * How much more it may have: a 10240th for each time that it had to grow although less lived than
+ * once before, up to a 16th, so that a program that never repeats itself asks ever more seldom.
+ */
+#define MISSES_MAX 640
+#define MISSES_SHIFT 4 /* the share at MISSES_MAX */
+
+/*
+ * The smallest segment for some blocks of `size` bytes that leaves nearly nothing over, with as few
+ * of them as can be, and no larger than `most` but for one block; the driver takes whole pieces.
+ */
+static uint64_t tile(uint64_t size, uint64_t most)
+{
+    uint64_t count = size < SEGMENT_SIZE_MIN ? SEGMENT_SIZE_MIN / size : 1, best = 0, best_rest = 0;
+
+    do {
+        uint64_t bytes = count * size;
+        uint64_t segment =
+            berth__pool_driver_size(bytes < SEGMENT_SIZE_MIN ? SEGMENT_SIZE_MIN : bytes);
+        uint64_t rest = segment - bytes;
+
+        if (best == 0 ||
+            rest * (best >> BERTH_GRANULE_SHIFT) < best_rest * (segment >> BERTH_GRANULE_SHIFT)) {
+            best = segment;
+            best_rest = rest;
+        }
+        count++;
+    } while (best_rest > best >> PART_SHIFT && count <= most / size);
+    return best;
 }
 
 static bool is_out_of_memory(int r)
@@ -405,21 +477,45 @@ static bool take_cached(const struct request *request)
     return block != NULL;
 }
 
+/* With the lock held: what a pool where blocks of all sizes share segments may have. */
+static uint64_t shared_cap(struct berth_pool *pool, uint64_t size)
+{
+    uint64_t before = pool->live_max, live_max = berth__pool_live_max(pool, size);
+
+    if (live_max > before)
+        pool->misses = 0;
+    else if (pool->misses < MISSES_MAX)
+        pool->misses++;
+    return live_max + (live_max >> MISSES_SHIFT) / MISSES_MAX * pool->misses;
+}
+
 /*
- * Where blocks of all sizes share segments: before the pool has more than was ever live in it,
- * segments that are wholly free are given back, which were made for other sizes.
+ * Where blocks of all sizes share segments: before the pool has more than it may, all segments that
+ * are idle are given back, which were made for other sizes. Sets the size of the new one.
  */
-static void make_room(const struct request *request)
+static void make_room(struct request *request)
 {
     struct berth_pool *pool = request->pool;
-    uint64_t live_max, reserved;
+    uint64_t cap, reserved, part, room;
 
     berth__pool_lock(pool);
-    live_max = berth__pool_live_max(pool, request->size);
+    cap = shared_cap(pool, request->size);
     reserved = berth__pool_reserved(pool);
     berth__pool_unlock(pool);
-    if (reserved + request->target > live_max)
-        berth__pool_release_bytes(pool, reserved + request->target - live_max);
+    part = cap >> PART_SHIFT;
+    request->target = tile(request->size, part);
+    if (reserved + request->target > cap) {
+        berth__pool_release_bytes(pool, BERTH_POOL_RELEASE_ALL);
+        berth__pool_lock(pool);
+        reserved = berth__pool_reserved(pool);
+        berth__pool_unlock(pool);
+    }
+    room = cap > reserved ? cap - reserved : 0;
+    if (part > room)
+        part = room;
+    part &= ~(BERTH_DRIVER_PIECE - 1);
+    if (request->target < part)
+        request->target = part;
 }
 
 static int grow(const struct request *request, uint64_t segment_size, bool is_tight)
@@ -431,14 +527,13 @@ static int grow(const struct request *request, uint64_t segment_size, bool is_ti
                    request->is_captured, request->ret_address);
 }
 
-static void set_sizes(struct request *request, bool is_for_all)
+static void set_sizes(struct request *request)
 {
     uint64_t size = request->size;
 
     request->least = berth__pool_driver_size(
         request->is_whole || size > SEGMENT_SIZE_MIN ? size : SEGMENT_SIZE_MIN);
-    request->target =
-        request->is_whole ? request->least : shared_segment_size(request->pool, size, is_for_all);
+    request->target = request->is_whole ? request->least : shared_segment_size(request->pool, size);
 }
 
 /* Whether what waits, some of it or all, was enough. */
@@ -479,7 +574,7 @@ static int climb_without_range(struct request *request, int error)
 
     request->is_expandable = false;
     request->is_whole = request->request->size >= berth__option(BERTH_OPTION_IPC_MIN);
-    set_sizes(request, false);
+    set_sizes(request);
     r = climb(request);
     if (r < 0)
         return r;
@@ -502,6 +597,14 @@ static bool take_passed(struct berth_pool *pool, void *argument)
 
     return berth__pool_alloc_passed(pool, request->request, request->size, request->is_whole,
                                     request->ret_address);
+}
+
+/* What was asked for in vain was never live: a program may ask for more than there is, to see. */
+static void forget_live_max(const struct request *request)
+{
+    berth__pool_lock(request->pool);
+    request->pool->live_max = request->live_max;
+    berth__pool_unlock(request->pool);
 }
 
 int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *pool_request,
@@ -527,11 +630,16 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *p
     if (!is_captured && berth__lazy_take(pool, size, is_whole ? BERTH_LAZY_DEAR : BERTH_LAZY_CHEAP,
                                          take_passed, &request))
         return 0;
-    set_sizes(&request, segments == BERTH_SEGMENTS_SHARED);
+    set_sizes(&request);
+    berth__pool_lock(pool);
+    request.live_max = pool->live_max;
+    berth__pool_unlock(pool);
     if (segments == BERTH_SEGMENTS_SHARED && !is_captured)
         make_room(&request);
     r = climb(&request);
     if (request.is_expandable && r < 0 && r != -EAGAIN && !is_out_of_memory(r))
         r = climb_without_range(&request, r);
+    if (r < 0)
+        forget_live_max(&request);
     return r == -ENOBUFS || r == -EAGAIN ? BERTH_POOL_FORWARD : r;
 }

@@ -7,6 +7,7 @@
  *  pool_lazy.c    keeps blocks that were freed until the device is done with them, in the batches
  *                 of pool_lazy_batch.c
  *  pool_release.c gives them back, pool_tend.c unasked
+ *  pool_idle.c    makes one segment of those in which nothing lives
  *  pool_borrow.c  makes segments of memory that belongs to somebody else
  *  pool_expand.c  grows and shrinks a range of GPU pages, pool_claim.c owns pieces of it meanwhile
  *  pool_plan.c    hands out blocks at the places of a plan
@@ -54,6 +55,10 @@ struct berth_pool {
     uint64_t shared_reserved;     /* derived: bytes of SHARED segments */
     uint64_t reserved;            /* derived: bytes of all segments but the range's */
     uint64_t live_max;            /* the largest sum of blocks in use when the pool had to grow */
+    uint64_t misses;              /* times that it had to since, with less in use */
+    uint64_t idle_segments;       /* derived: SHARED ones that are one free block, see pool_idle.h */
+    uint64_t idle_bytes;          /* derived: of those */
+    atomic_bool is_scattered;     /* there may be work for berth__pool_gather() */
     struct berth_segment *range;  /* of kind RANGE; NULL */
     struct berth_block *holes;    /* of the range, linked through left and right */
     struct berth_range *forsaken; /* ranges that wait for berth__pool_bury_ranges() */
@@ -189,6 +194,11 @@ void berth__growth_undo(struct berth_pool *pool, struct berth_growth *growth);
 uint64_t berth__pool_reserved(const struct berth_pool *pool);
 /* Called with the lock held: the largest sum of blocks in use, with one more of `size`. */
 uint64_t berth__pool_live_max(struct berth_pool *pool, uint64_t size);
+/*
+ * Called without the lock, in the pool's context: a segment of `size` bytes, all free. An error of
+ * the driver's, -ENOSPC, -EDQUOT or -ENOBUFS; -ENOTSUP where the driver's address is of no use.
+ */
+int berth__pool_add_segment(struct berth_pool *pool, uint64_t size);
 
 /*
  * Called without the lock, in the pool's context: a block from a new segment. Without `is_captured`
@@ -199,6 +209,9 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *r
 
 /* Called without the lock: gives back at least `need` bytes of this pool's cache if it has them. */
 uint64_t berth__pool_release_bytes(struct berth_pool *pool, uint64_t need);
+#define BERTH_POOL_RELEASE_ALL UINT64_MAX /* bytes */
+/* The same with the idle segments alone, and nothing of what threads keep or what waits. */
+uint64_t berth__pool_release_idle(struct berth_pool *pool);
 /* Called without the lock: `size` bytes that were added to `releasing` are done. */
 void berth__pool_count_released(struct berth_pool *pool, uint64_t size);
 

@@ -4,7 +4,7 @@
 #include "alloc/device_context.h"
 #include "alloc/log.h"
 #include "alloc/plan_follow.h"
-#include "alloc/pool_parts.h"
+#include "alloc/pool_idle.h"
 #include "alloc/quantity.h"
 #include "alloc/tier_ops.h"
 
@@ -63,42 +63,6 @@ int berth__pool_plan_load(const void *bytes, size_t size, char *why, size_t why_
     return 0;
 }
 
-/* Asks the driver for the segment, in the calling thread's context, which is the pool's. */
-static int plan_reserve(struct berth_pool_plan *plan, struct berth_pool *pool)
-{
-    struct berth_growth growth;
-    uintptr_t base = 0;
-    int r = berth__growth_prepare(pool, plan->size, BERTH_SEGMENT_SHARED, &growth);
-
-    if (r < 0)
-        return r;
-    r = berth__tier_reserve(pool->tier, plan->size);
-    if (r < 0)
-        goto undo_prepare;
-    r = berth__device_alloc(plan->size, &base);
-    if (r < 0)
-        goto undo_reserve;
-    r = (base & (BERTH_GRANULE - 1)) == 0 ? berth__growth_enter(pool, &growth, base) : -ENOTSUP;
-    if (r < 0)
-        goto undo_alloc;
-    berth__segment_place(growth.segment, growth.block, NULL, base, plan->size);
-    berth__pool_list_add(pool, growth.segment);
-    growth.segment->used_blocks++;
-    berth__pool_put(pool, growth.block);
-    berth__pool_unlock(pool);
-    return 0;
-
-undo_alloc:
-    /* What a context had is gone with it. */
-    if (r != -ESTALE)
-        berth__device_free(atomic_load_explicit(&pool->context, memory_order_relaxed), base);
-undo_reserve:
-    berth__tier_release(pool->tier, plan->size);
-undo_prepare:
-    berth__growth_undo(pool, &growth);
-    return r;
-}
-
 static void give_up(struct berth_pool_plan *plan, int error)
 {
     char size[BERTH_QUANTITY_TEXT_MAX], code[32];
@@ -130,7 +94,7 @@ static struct berth_pool *plan_begin(struct berth_pool_plan *plan, berth_cu_cont
     pool = berth__pool_make_planned(context, device, BERTH_TIER_DEVICE);
     if (!pool)
         return NULL;
-    r = plan_reserve(plan, pool);
+    r = berth__pool_add_segment(pool, plan->size);
     if (r < 0) {
         give_up(plan, r);
         return NULL;
@@ -176,7 +140,7 @@ static void plan_refill(struct berth_pool_plan *plan, struct berth_pool *pool)
         atomic_load_explicit(&pool->releasing, memory_order_relaxed) > 0 ||
         atomic_flag_test_and_set_explicit(&plan->is_reserving, memory_order_acquire))
         return;
-    plan_reserve(plan, pool);
+    berth__pool_add_segment(pool, plan->size);
     atomic_flag_clear_explicit(&plan->is_reserving, memory_order_release);
 }
 
@@ -215,6 +179,7 @@ static struct berth_block *cut_out(struct berth_pool *pool, struct berth_block *
         }
     }
     berth__free_set_remove(&pool->shared, block);
+    berth__idle_leave(pool, block);
     if (middle) {
         berth__segment_split(block, before, middle);
         berth__free_set_insert(&pool->shared, block);

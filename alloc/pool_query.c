@@ -216,7 +216,7 @@ static bool range_is_valid(const struct berth_pool *pool)
 static bool is_valid_frozen(const struct berth_pool *pool)
 {
     struct berth_pool_audit audit = {0};
-    uint64_t shared = 0, reserved = 0;
+    uint64_t shared = 0, reserved = 0, idle = 0, idle_bytes = 0;
 
     if (!berth__free_set_is_valid(&pool->shared) || !berth__free_set_is_valid(&pool->whole))
         return false;
@@ -226,6 +226,10 @@ static bool is_valid_frozen(const struct berth_pool *pool)
             return false;
         if (segment->kind == BERTH_SEGMENT_SHARED)
             shared += segment->size;
+        if (segment->kind == BERTH_SEGMENT_SHARED && segment->used_blocks == 0) {
+            idle++;
+            idle_bytes += segment->size;
+        }
         /* A range counts its pages by itself, and without the lock while they come and go. */
         if (!segment->range)
             reserved += segment->size;
@@ -233,7 +237,8 @@ static bool is_valid_frozen(const struct berth_pool *pool)
     }
     return audit.cached == pool->cached + berth__cache_bytes(pool) &&
            audit.waiting == waiting_bytes(pool) && shared == pool->shared_reserved &&
-           reserved == pool->reserved && range_is_valid(pool);
+           reserved == pool->reserved && idle == pool->idle_segments &&
+           idle_bytes == pool->idle_bytes && range_is_valid(pool);
 }
 
 bool berth__pool_is_valid(struct berth_pool *pool)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/pool_expand.h"
+#include "alloc/pool_idle.h"
 #include "alloc/pool_stream.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
@@ -14,13 +15,14 @@
  */
 #define RELEASE_WAIT_MAX_S 10
 
-#define RELEASE_ALL UINT64_MAX /* bytes */
+#define RELEASE_ALL BERTH_POOL_RELEASE_ALL
 
 /* Takes the segment of a free block that fills it out of all books but the account's `reserved`. */
 static void detach(struct berth_pool *pool, struct berth_segment *segment,
                    struct berth_free_set *set, struct berth_segment **list)
 {
     berth__free_set_remove(set, segment->first);
+    berth__idle_leave(pool, segment->first);
     berth__pool_count_cached(pool, -segment->size);
     berth__segment_unmap(segment);
     berth__pool_list_remove(pool, segment);
@@ -71,6 +73,7 @@ static void attach_again(struct berth_pool *pool, struct berth_segment *segment,
     berth__pool_list_add(pool, segment);
     berth__free_set_insert(segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared,
                            segment->first);
+    berth__idle_enter(pool, segment->first);
     berth__pool_count_cached(pool, segment->size);
 }
 
@@ -88,29 +91,36 @@ void berth__pool_count_released(struct berth_pool *pool, uint64_t size)
     pthread_mutex_unlock(&release_lock);
 }
 
-uint64_t berth__pool_release_bytes(struct berth_pool *pool, uint64_t need)
-{
-    struct berth_segment *list, *next;
+/* Segments that were detached, and of what. */
+struct detached {
+    struct berth_segment *list;
     berth_cu_context context;
-    uint64_t generation, released = 0;
+    uint64_t generation;
+};
 
-    if (!berth__device_capturing())
-        berth__lazy_reclaim_all(pool);
-    berth__pool_lock(pool);
-    context = atomic_load_explicit(&pool->context, memory_order_relaxed);
-    generation = pool->generation;
-    berth__cache_flush(pool);
-    list = atomic_load_explicit(&pool->is_ending, memory_order_relaxed) ? NULL
-                                                                        : detach_cached(pool, need);
-    berth__pool_unlock(pool);
-    for (struct berth_segment *segment = list; segment; segment = next) {
+/* With the lock held; the segments are added by the caller. */
+static struct detached detached_of(const struct berth_pool *pool)
+{
+    return (struct detached){
+        .context = atomic_load_explicit(&pool->context, memory_order_relaxed),
+        .generation = pool->generation,
+    };
+}
+
+/* Gives them to the driver; the bytes that it took. */
+static uint64_t release_detached(struct berth_pool *pool, const struct detached *detached)
+{
+    struct berth_segment *next;
+    uint64_t released = 0;
+
+    for (struct berth_segment *segment = detached->list; segment; segment = next) {
         uint64_t size = segment->size;
-        int r = berth__device_free(context, segment->base);
+        int r = berth__device_free(detached->context, segment->base);
 
         next = segment->next;
         berth__pool_lock(pool);
         if (r < 0) {
-            attach_again(pool, segment, generation);
+            attach_again(pool, segment, detached->generation);
         } else {
             berth__tier_release(pool->tier, size);
             berth__pool_delete_segment(pool, segment);
@@ -119,6 +129,39 @@ uint64_t berth__pool_release_bytes(struct berth_pool *pool, uint64_t need)
         berth__pool_unlock(pool);
         berth__pool_count_released(pool, size);
     }
+    return released;
+}
+
+uint64_t berth__pool_release_idle(struct berth_pool *pool)
+{
+    struct berth_segment *segment, *next;
+    struct detached detached;
+
+    berth__pool_lock(pool);
+    detached = detached_of(pool);
+    for (segment = pool->segments; segment && !pool->is_ending; segment = next) {
+        next = segment->next;
+        if (segment->kind == BERTH_SEGMENT_SHARED && segment->used_blocks == 0)
+            detach(pool, segment, &pool->shared, &detached.list);
+    }
+    berth__pool_unlock(pool);
+    return release_detached(pool, &detached);
+}
+
+uint64_t berth__pool_release_bytes(struct berth_pool *pool, uint64_t need)
+{
+    struct detached detached;
+    uint64_t released;
+
+    if (!berth__device_capturing())
+        berth__lazy_reclaim_all(pool);
+    berth__pool_lock(pool);
+    detached = detached_of(pool);
+    berth__cache_flush(pool);
+    if (!atomic_load_explicit(&pool->is_ending, memory_order_relaxed))
+        detached.list = detach_cached(pool, need);
+    berth__pool_unlock(pool);
+    released = release_detached(pool, &detached);
     if (released < need)
         released += berth__pool_shrink(pool, need == RELEASE_ALL ? need : need - released);
     return released;

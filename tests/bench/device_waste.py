@@ -29,12 +29,11 @@ import bisect
 import csv
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
 
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+from device_programs import GENERATED, GIB, MIB, write
 
 
 def up(size, to):
@@ -294,17 +293,6 @@ def read(path, scale):
     return events
 
 
-def write(path, events):
-    sizes = {}
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["Thread", "Time", "Action", "Pointer", "Size", "Stream"])
-        for n, (pointer, size) in enumerate(events):
-            sizes[pointer] = size or sizes[pointer]
-            rows.writerow([0, f"{n / 1e6:.6f}", "allocate" if size else "free", hex(pointer),
-                           sizes[pointer], 0])
-
-
 def max_live(events):
     live, now, most = {}, 0, 0
     for pointer, size in events:
@@ -346,147 +334,6 @@ def replay(berth, path, repeat, options, plan=None):
     results = json.loads(done.stdout)["results"]
     calls = [result["driver_allocs"] + result["driver_frees"] for result in results]
     return max(result["reserved_peak"] for result in results), calls[0], calls[-1]
-
-
-class Program:
-    """Events of a made-up program."""
-
-    def __init__(self, seed):
-        self.chance, self.events, self.next = random.Random(seed), [], 1
-
-    def take(self, size):
-        self.next += 1
-        self.events.append((self.next << 12, max(512, int(size))))
-        return self.next << 12
-
-    def give(self, pointer):
-        self.events.append((pointer, 0))
-
-
-def weights(program, layers, width):
-    for _ in range(layers):
-        for part in (3, 1, 4, 4):
-            program.take(part * width * width * 2)
-
-
-def inference_growing_kv(seed=1):
-    """Sequences come and go; each one's keys and values grow by reallocation in each layer."""
-    program, layers, width = Program(seed), 24, 1536
-    weights(program, layers, width)
-    running = []
-    for _ in range(240):
-        while len(running) < 6 or program.chance.random() < 0.2:
-            running.append([program.chance.randrange(64, 900), []])
-        for sequence in running:
-            work = program.take(sequence[0] * width * 8)
-            old, sequence[0] = sequence[1], sequence[0] + 16
-            sequence[1] = [program.take(sequence[0] * width * 4) for _ in range(layers)]
-            for pointer in old + [work]:
-                program.give(pointer)
-        running = [s for s in running if s[0] < 1200 or [program.give(p) for p in s[1]] == 0]
-    return program.events
-
-
-def training_varying_batch(seed=1):
-    """Forward and backward passes whose batch and length differ from step to step."""
-    program, layers, width = Program(seed), 24, 1024
-    weights(program, layers, width)
-    for _ in range(30):
-        tokens = program.chance.randrange(8, 33) * program.chance.randrange(64, 513)
-        kept = []
-        for _ in range(layers):
-            extra = [program.take(tokens * width * 2 * part) for part in (3, 1, 4)]
-            kept.append(program.take(tokens * width * 2))
-            kept.append(extra.pop())
-            for pointer in extra:
-                program.give(pointer)
-        for pointer in reversed(kept):
-            gradient = program.take(tokens * width * 4)
-            program.give(pointer)
-            program.give(gradient)
-    return program.events
-
-
-def two_streams(seed=1):
-    """Two programs of steps, their calls mixed at random: what the others do comes in between."""
-    parts = [training_varying_batch(seed), inference_growing_kv(seed + 1)]
-    chance, at, mixed = random.Random(seed), [0, 0], []
-    while any(at[i] < len(parts[i]) for i in (0, 1)):
-        i = chance.randrange(2)
-        for pointer, size in parts[i][at[i]:at[i] + 8]:
-            mixed.append((pointer | i << 50, size))
-        at[i] += 8
-    return mixed
-
-
-def training_same_steps(seed=1):
-    """Every step the same, as most trainings are: what a plan is for."""
-    program, layers, width = Program(seed), 24, 1024
-    weights(program, layers, width)
-    sizes = [program.chance.randrange(1, 65) * 256 * KIB for _ in range(layers * 6)]
-    for _ in range(12):
-        kept = []
-        for i, size in enumerate(sizes):
-            kept.append(program.take(size))
-            if i % 3 == 2:
-                program.give(kept.pop(-2))
-        for pointer in reversed(kept):
-            gradient = program.take(sizes[len(kept) % len(sizes)])
-            program.give(pointer)
-            program.give(gradient)
-    return program.events
-
-
-def training_varying_length(seed=4):
-    """A transformer's steps with sequences of any length, attention, logits and an optimizer."""
-    program, layers, width = Program(seed), 20, 1280
-    weights(program, layers, width)
-    parts, optimizer = (3, 1, 4, 4), []
-    for _ in range(24):
-        batch, length = program.chance.choice((4, 8, 8, 8)), program.chance.randrange(128, 1024)
-        tokens, kept = batch * length, []
-        for _ in range(layers):
-            kept.append(program.take(tokens * width * 6))
-            scores = program.take(batch * 16 * length * length * 2)
-            kept.append(program.take(batch * 16 * length * length * 2))
-            program.give(scores)
-            kept += [program.take(tokens * width * 2), program.take(tokens * width * 8)]
-            program.give(program.take(tokens * width * 8))
-            kept += [program.take(tokens * width * 2), program.take(tokens * 4)]
-        logits = program.take(tokens * 32000 * 2)
-        program.give(program.take(tokens * 32000 * 4))
-        for pointer in reversed(kept + [logits]):
-            gradient = program.take(tokens * width * 2)
-            program.give(pointer)
-            program.give(gradient)
-        gradients = [program.take(part * width * width * 2) for part in parts * layers]
-        if not optimizer:
-            optimizer = [program.take(part * width * width * 4) for part in parts * layers * 2]
-        for pointer in gradients:
-            program.give(pointer)
-    return program.events
-
-
-def serving_small_blocks(seed=3):
-    """Keys and values that grow by a token at a time: most blocks are no larger than a GPU page."""
-    program, layers, width, running = Program(seed), 16, 1024, []
-    weights(program, layers, width)
-    for _ in range(300):
-        while len(running) < 8 or program.chance.random() < 0.2:
-            running.append([program.chance.randrange(32, 500), []])
-        for sequence in running:
-            work = program.take(sequence[0] * width * 6)
-            old, sequence[0] = sequence[1], sequence[0] + program.chance.choice((1, 1, 1, 16))
-            sequence[1] = [program.take(sequence[0] * width * 4) for _ in range(layers)]
-            for pointer in old + [work]:
-                program.give(pointer)
-        running = [s for s in running if (s[0] < 900 and program.chance.random() > 0.01)
-                   or [program.give(p) for p in s[1]] == 0]
-    return program.events
-
-
-GENERATED = [inference_growing_kv, training_varying_batch, training_same_steps, two_streams,
-             training_varying_length, serving_small_blocks]
 
 
 def row(policy, figures, most):

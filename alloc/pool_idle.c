@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/pool_idle.h"
+
+#include "alloc/options.h"
+
+/*
+ * At rest: an eighth less lives than did at most. Worth it: a 32nd of what is reserved is idle.
+ * Replayed: the exact fractions matter little, but a pool that gathers at its fullest does so
+ * often.
+ */
+#define REST_SHIFT 3
+#define WORTH_SHIFT 5
+
+/* With the lock held. What is too little now is looked at again when a segment becomes idle. */
+static bool gather_is_due(struct berth_pool *pool)
+{
+    uint64_t reserved = berth__pool_reserved(pool);
+    uint64_t rest = pool->live_max - (pool->live_max >> REST_SHIFT);
+
+    if (reserved - pool->cached > rest)
+        return false;
+    atomic_store_explicit(&pool->is_scattered, false, memory_order_relaxed);
+    return pool->idle_segments > 1 && pool->idle_bytes >= reserved >> WORTH_SHIFT;
+}
+
+void berth__pool_gather(struct berth_pool *pool)
+{
+    uint64_t bytes;
+    bool is_due;
+
+    if (berth__option(BERTH_OPTION_SEGMENTS) != BERTH_SEGMENTS_SHARED || berth__device_capturing())
+        return;
+    berth__pool_lock(pool);
+    is_due = gather_is_due(pool);
+    berth__pool_unlock(pool);
+    if (!is_due)
+        return;
+    bytes = berth__pool_release_idle(pool);
+    if (bytes > 0)
+        berth__pool_add_segment(pool, bytes);
+}

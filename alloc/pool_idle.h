@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Idle segments: those of kind SHARED that are one free block.
+ *
+ * Where blocks of all sizes share segments, each border is in somebody's way: a pool that grew
+ * block by block has as many as it has segments. When it comes to rest, because a step of the
+ * program is over, most of them are idle; they are then given back, and one segment is asked for
+ * that is as large as they were together. So a program's next steps find a heap of one piece, and
+ * one that repeats itself soon has no segments left to gather, and asks the driver for nothing.
+ */
+#ifndef BERTH_ALLOC_POOL_IDLE_H
+#define BERTH_ALLOC_POOL_IDLE_H
+
+#include "alloc/pool_parts.h"
+
+static inline bool berth__idle_is(const struct berth_block *block)
+{
+    return block->size == block->segment->size && block->segment->kind == BERTH_SEGMENT_SHARED;
+}
+
+/* With the lock held: a block has come into a free set, or has left it. */
+static inline void berth__idle_enter(struct berth_pool *pool, const struct berth_block *block)
+{
+    if (BERTH_LIKELY(!berth__idle_is(block)))
+        return;
+    pool->idle_segments++;
+    pool->idle_bytes += block->size;
+    if (pool->idle_segments > 1)
+        atomic_store_explicit(&pool->is_scattered, true, memory_order_relaxed);
+}
+
+static inline void berth__idle_leave(struct berth_pool *pool, const struct berth_block *block)
+{
+    if (BERTH_LIKELY(!berth__idle_is(block)))
+        return;
+    pool->idle_segments--;
+    pool->idle_bytes -= block->size;
+}
+
+/*
+ * Called without the lock, in the pool's context, while nothing is captured: makes one of the idle
+ * segments if the pool is at rest and it is worth it. A driver that refuses leaves the pool with
+ * less in reserve.
+ */
+void berth__pool_gather(struct berth_pool *pool);
+
+#endif

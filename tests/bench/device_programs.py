@@ -1,0 +1,578 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Made-up programs and what they allocate, for device_waste.py: training, inference and data
+processing of many shapes, each with more than 1 GiB alive at its fullest moment.
+
+    device_programs.py FOLDER [--seed N] [NAME...]
+
+writes the traces as CSV files.
+"""
+import argparse
+import csv
+import os
+import random
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+class Program:
+    """Events of a made-up program."""
+
+    def __init__(self, seed):
+        self.chance, self.events, self.next = random.Random(seed), [], 1
+
+    def take(self, size):
+        self.next += 1
+        self.events.append((self.next << 12, max(512, int(size))))
+        return self.next << 12
+
+    def give(self, *pointers):
+        self.events += [(pointer, 0) for pointer in pointers]
+
+    def touch(self, size):
+        """What lives for one operation."""
+        self.give(self.take(size))
+
+    def log_uniform(self, least, most):
+        return int(least * (most / least) ** self.chance.random())
+
+
+def weights(program, layers, width):
+    for _ in range(layers):
+        for part in (3, 1, 4, 4):
+            program.take(part * width * width * 2)
+
+
+def inference_growing_kv(seed=1):
+    """Sequences come and go; each one's keys and values grow by reallocation in each layer."""
+    program, layers, width = Program(seed), 24, 1536
+    weights(program, layers, width)
+    running = []
+    for _ in range(240):
+        while len(running) < 6 or program.chance.random() < 0.2:
+            running.append([program.chance.randrange(64, 900), []])
+        for sequence in running:
+            work = program.take(sequence[0] * width * 8)
+            old, sequence[0] = sequence[1], sequence[0] + 16
+            sequence[1] = [program.take(sequence[0] * width * 4) for _ in range(layers)]
+            program.give(*old, work)
+        running = [s for s in running if s[0] < 1200 or program.give(*s[1])]
+    return program.events
+
+
+def training_varying_batch(seed=1):
+    """Forward and backward passes whose batch and length differ from step to step."""
+    program, layers, width = Program(seed), 24, 1024
+    weights(program, layers, width)
+    for _ in range(30):
+        tokens = program.chance.randrange(8, 33) * program.chance.randrange(64, 513)
+        kept = []
+        for _ in range(layers):
+            extra = [program.take(tokens * width * 2 * part) for part in (3, 1, 4)]
+            kept.append(program.take(tokens * width * 2))
+            kept.append(extra.pop())
+            program.give(*extra)
+        for pointer in reversed(kept):
+            gradient = program.take(tokens * width * 4)
+            program.give(pointer, gradient)
+    return program.events
+
+
+def mix(parts, seed):
+    """Programs of steps, their calls mixed at random: what the others do comes in between."""
+    chance, at, mixed = random.Random(seed), [0] * len(parts), []
+    while any(at[i] < len(part) for i, part in enumerate(parts)):
+        i = chance.randrange(len(parts))
+        mixed += [(pointer | i << 50, size) for pointer, size in parts[i][at[i]:at[i] + 8]]
+        at[i] += 8
+    return mixed
+
+
+def two_streams(seed=1):
+    """A training and a service at once."""
+    return mix([training_varying_batch(seed), inference_growing_kv(seed + 1)], seed)
+
+
+def training_same_steps(seed=1):
+    """Every step the same, as most trainings are: what a plan is for."""
+    program, layers, width = Program(seed), 24, 1024
+    weights(program, layers, width)
+    sizes = [program.chance.randrange(1, 65) * 256 * KIB for _ in range(layers * 6)]
+    for _ in range(12):
+        kept = []
+        for i, size in enumerate(sizes):
+            kept.append(program.take(size))
+            if i % 3 == 2:
+                program.give(kept.pop(-2))
+        for pointer in reversed(kept):
+            gradient = program.take(sizes[len(kept) % len(sizes)])
+            program.give(pointer, gradient)
+    return program.events
+
+
+def training_varying_length(seed=4):
+    """A transformer's steps with sequences of any length, attention, logits and an optimizer."""
+    program, layers, width = Program(seed), 20, 1280
+    weights(program, layers, width)
+    parts, optimizer = (3, 1, 4, 4), []
+    for _ in range(24):
+        batch, length = program.chance.choice((4, 8, 8, 8)), program.chance.randrange(128, 1024)
+        tokens, kept = batch * length, []
+        for _ in range(layers):
+            kept.append(program.take(tokens * width * 6))
+            scores = program.take(batch * 16 * length * length * 2)
+            kept.append(program.take(batch * 16 * length * length * 2))
+            program.give(scores)
+            kept += [program.take(tokens * width * 2), program.take(tokens * width * 8)]
+            program.touch(tokens * width * 8)
+            kept += [program.take(tokens * width * 2), program.take(tokens * 4)]
+        logits = program.take(tokens * 32000 * 2)
+        program.touch(tokens * 32000 * 4)
+        for pointer in reversed(kept + [logits]):
+            gradient = program.take(tokens * width * 2)
+            program.give(pointer, gradient)
+        gradients = [program.take(part * width * width * 2) for part in parts * layers]
+        if not optimizer:
+            optimizer = [program.take(part * width * width * 4) for part in parts * layers * 2]
+        program.give(*gradients)
+    return program.events
+
+
+def serving_small_blocks(seed=3):
+    """Keys and values that grow by a token at a time: most blocks are no larger than a GPU page."""
+    program, layers, width, running = Program(seed), 16, 1024, []
+    weights(program, layers, width)
+    for _ in range(300):
+        while len(running) < 8 or program.chance.random() < 0.2:
+            running.append([program.chance.randrange(32, 500), []])
+        for sequence in running:
+            work = program.take(sequence[0] * width * 6)
+            old, sequence[0] = sequence[1], sequence[0] + program.chance.choice((1, 1, 1, 16))
+            sequence[1] = [program.take(sequence[0] * width * 4) for _ in range(layers)]
+            program.give(*old, work)
+        running = [s for s in running if (s[0] < 900 and program.chance.random() > 0.01)
+                   or program.give(*s[1])]
+    return program.events
+
+
+def convolutions(stages, base):
+    """(channels in, channels out, side, filter) of a residual network."""
+    layers, before = [], 3
+    for stage, count in enumerate(stages):
+        width, side = base << stage, 56 >> stage
+        for _ in range(count):
+            layers += [(before, width, side, 1), (width, width, side, 3),
+                       (width, 4 * width, side, 1)]
+            before = 4 * width
+    return layers
+
+
+def training_cnn(seed=5):
+    """A residual network: workspaces as the library likes, momentum with the first step, and a last
+    batch and evaluations of other sizes."""
+    program, layers = Program(seed), convolutions((3, 4, 23, 3), 64)
+    sizes = [a * b * k * k * 4 for a, b, _, k in layers]
+    for size in sizes:
+        program.take(size)
+        for _ in range(4):
+            program.take(size // 256)
+    momentum = []
+    for step in range(14):
+        batch = 24 if step % 7 else 9
+        image = program.take(batch * 3 * 224 * 224 * 4)
+        is_training, kept = step % 5 != 4, []
+        for a, b, side, k in layers:
+            out = program.take(batch * b * side * side * 4)
+            if k == 3 or program.chance.random() < 0.2:
+                program.touch(program.log_uniform(64 * KIB, 96 * MIB))
+            kept += [out, program.take(batch * b * side * side * 4), program.take(b * 8)]
+            if not is_training:
+                program.give(*kept[:-3])
+                kept = kept[-3:]
+        gradients = []
+        for i, (a, b, side, k) in reversed(list(enumerate(layers))):
+            if not is_training:
+                break
+            through = program.take(batch * a * side * side * 4)
+            gradients.append(program.take(sizes[i]))
+            program.touch(program.log_uniform(64 * KIB, 96 * MIB))
+            program.give(*kept[3 * i:3 * i + 3], through)
+        program.give(image)
+        if is_training:
+            momentum = momentum or [program.take(size) for size in sizes]
+            program.give(*gradients)
+        else:
+            program.give(*kept)
+    return program.events
+
+
+def training_moe(seed=6):
+    """A mixture of experts: how many tokens an expert gets, nobody knows before."""
+    program, layers, width, experts = Program(seed), 8, 1024, 8
+    for _ in range(layers):
+        program.take(4 * width * width * 2)
+        for _ in range(experts):
+            program.take(8 * width * width * 2)
+    for _ in range(16):
+        tokens, kept = 4096, []
+        for _ in range(layers):
+            kept += [program.take(tokens * width * 2 * part) for part in (3, 1, 1)]
+            share = [program.chance.expovariate(1) for _ in range(experts)]
+            for part in share:
+                routed = int(2 * tokens * part / sum(share)) + 1
+                kept += [program.take(routed * width * 2), program.take(routed * width * 8)]
+                program.touch(routed * width * 8)
+                kept.append(program.take(routed * width * 2))
+        while kept:
+            gradient = program.take(program.chance.randrange(1, tokens) * width * 2)
+            program.give(kept.pop(), gradient)
+    return program.events
+
+
+def training_gan(seed=7):
+    """Two networks in turn, of which the second sees twice what the first made."""
+    program = Program(seed)
+    maker = [(512 >> i // 2, 8 << i) for i in range(6)]
+    judge = [(32 << i, 256 >> i) for i in range(6)]
+    for channels, _ in maker + judge:
+        for _ in range(3):
+            program.take(channels * channels * 36)
+    for _ in range(12):
+        batch = 8
+
+        def forward(layers, count, batch=batch):
+            kept = []
+            for channels, side in layers:
+                size = batch * count * channels * side * side * 4
+                program.touch(program.log_uniform(MIB, 64 * MIB))
+                kept += [program.take(size), program.take(size)]
+            return kept
+
+        def backward(kept):
+            while kept:
+                program.touch(program.log_uniform(256 * KIB, 48 * MIB))
+                program.give(kept.pop())
+
+        made = forward(maker, 1)
+        image = program.take(batch * 3 * 256 * 256 * 4)
+        seen = forward(judge, 2)
+        backward(seen)
+        backward(forward(judge, 1))
+        backward(made)
+        program.give(image)
+    return program.events
+
+
+def training_checkpointed(seed=8):
+    """Activations are computed again in the backward pass; gradients add up over some steps."""
+    program, layers, width = Program(seed), 24, 1536
+    weights(program, layers, width)
+    gradients, states = [], []
+    for step in range(20):
+        tokens = 64 * program.chance.randrange(32, 128)
+
+        def layer(tokens=tokens):
+            return [program.take(tokens * width * 2 * part) for part in (1, 3, 1, 4, 4)]
+
+        kept = []
+        for _ in range(layers):
+            inner = layer()
+            kept.append(inner.pop(0))
+            program.give(*reversed(inner))
+        for _ in range(layers):
+            inner = layer()
+            while inner:
+                program.touch(tokens * width * 2)
+                program.give(inner.pop())
+            program.give(kept.pop())
+            if len(gradients) < layers * 4:
+                gradients += [program.take(part * width * width * 2) for part in (3, 1, 4, 4)]
+        if step % 4 == 3:
+            if not states:
+                states = [program.take(part * width * width * 4)
+                          for part in (3, 1, 4, 4) * layers for _ in (0, 1)]
+            program.give(*gradients)
+            gradients = []
+    return program.events
+
+
+def training_pipeline(seed=9):
+    """A stage of a pipeline: the backward pass of one batch between the forward passes of others,
+    and buffers for what the neighbours send."""
+    program, layers, width, flying = Program(seed), 8, 2048, []
+    weights(program, layers, width)
+    for step in range(64):
+        tokens = 256 * program.chance.randrange(4, 9)
+        received = program.take(tokens * width * 2)
+        kept = [received] + [program.take(tokens * width * 2 * part)
+                             for _ in range(layers) for part in (3, 1, 4, 1)]
+        flying.append((tokens, kept))
+        while len(flying) >= (4 if step % 16 < 12 else 1):
+            tokens, kept = flying.pop(0)
+            sent = program.take(tokens * width * 2)
+            while kept:
+                program.touch(tokens * width * 2)
+                program.give(kept.pop())
+            program.give(sent)
+    return program.events
+
+
+def serving_paged(seed=10):
+    """Keys and values in pages that are all alike, prompts in pieces, and tensors of a batch whose
+    length changes with every token."""
+    program, layers, width = Program(seed), 32, 2048
+    weights(program, 12, width)
+    page, running = 16 * width * 4 * layers, []
+    for _ in range(500):
+        if len(running) < 48 and program.chance.random() < 0.4:
+            tokens = program.log_uniform(16, 2048)
+            for start in range(0, tokens, 512):
+                part = min(512, tokens - start)
+                work = [program.take(part * width * 2 * k) for k in (1, 3, 4)]
+                program.touch(part * 32000 * 2)
+                program.give(*work)
+            running.append([tokens, [program.take(page) for _ in range(tokens // 16 + 1)]])
+        batch = len(running)
+        work = [program.take(batch * width * 2 * k) for k in (1, 3, 4)]
+        program.touch(batch * 32000 * 4)
+        for sequence in running:
+            sequence[0] += 1
+            if sequence[0] % 16 == 0:
+                sequence[1].append(program.take(page))
+        program.give(*work)
+        running = [s for s in running if program.chance.random() > 0.008 or program.give(*s[1])]
+    return program.events
+
+
+def serving_mixed_images(seed=11):
+    """Batches of pictures of any size, through a detector with pyramids and proposals."""
+    program, layers = Program(seed), convolutions((3, 4, 6, 3), 64)
+    for a, b, _, k in layers:
+        program.take(a * b * k * k * 4)
+    results = []
+    for _ in range(60):
+        batch = program.chance.choice((2, 4, 8, 8, 16))
+        scale = program.chance.randrange(200, 900) / 224
+        size = [int(batch * b * (side * scale) ** 2 * 4) for _, b, side, _ in layers]
+        last, pyramid = program.take(batch * 3 * (224 * scale) ** 2 * 4), []
+        for i, bytes_out in enumerate(size):
+            program.touch(program.log_uniform(64 * KIB, 64 * MIB))
+            out = program.take(bytes_out)
+            if i % 9 == 8:
+                pyramid.append(program.take(bytes_out // 8))
+            program.give(last)
+            last = out
+        for _ in range(program.chance.randrange(10, 200)):
+            results.append(program.take(program.log_uniform(KIB, 512 * KIB)))
+        program.give(last, *pyramid)
+        if len(results) > 1500:
+            program.give(*results[:1000])
+            results = results[1000:]
+    return program.events
+
+
+def training_replay(seed=12):
+    """Reinforcement learning: a memory of what was seen that grows and is overwritten, short games
+    and training in between."""
+    program = Program(seed)
+    for _ in range(12):
+        program.take(4 * MIB)
+    memory = []
+    for step in range(300):
+        game = [program.take(program.log_uniform(16 * KIB, MIB))
+                for _ in range(program.chance.randrange(8, 40))]
+        episode = program.take(program.chance.randrange(2, 96) * 64 * KIB * 4)
+        memory.append(episode)
+        program.give(*game)
+        if len(memory) > 120:
+            program.give(memory.pop(program.chance.randrange(60)))
+        if step % 4 == 3:
+            kept = [program.take(32 * 512 * KIB // (1 + i % 4)) for i in range(24)]
+            while kept:
+                program.touch(8 * MIB)
+                program.give(kept.pop())
+    return program.events
+
+
+def diffusion(seed=13):
+    """Pictures by steps of a network with skips, in a few resolutions, and a decoder at the end."""
+    program, channels = Program(seed), (320, 640, 1280, 1280)
+    for width in channels:
+        for _ in range(10):
+            program.take(width * width * 9 * 2 // 4)
+    for _ in range(10):
+        side = program.chance.choice((64, 96, 128, 80))
+        batch = 2 * program.chance.choice((1, 2, 4))
+        latent = program.take(batch * 4 * side * side * 4)
+        for _ in range(8):
+            skips = []
+            for level, width in enumerate(channels):
+                area = (side >> level) ** 2
+                for _ in range(2):
+                    skips.append(program.take(batch * width * area * 2))
+                    program.touch(batch * 8 * min(area, 2048) * area)
+                    program.touch(batch * width * area * 16)
+            for level, width in reversed(list(enumerate(channels))):
+                area = (side >> level) ** 2
+                for _ in range(2):
+                    joined = program.take(batch * width * area * 4)
+                    program.touch(batch * width * area * 16)
+                    program.give(skips.pop(), joined)
+        last = program.take(batch * 512 * side * side * 2)
+        for level, width in enumerate((512, 512, 256, 128)):
+            out = program.take(batch // 2 * width * (side << level) ** 2 * 2)
+            program.touch(batch // 2 * width * (side << level) ** 2)
+            program.give(last)
+            last = out
+        program.give(last, latent)
+    return program.events
+
+
+def data_frames(seed=14):
+    """Joins and groups of tables: columns of all sizes, and no order in which they end."""
+    program, tables = Program(seed), []
+    for _ in range(260):
+        rows = program.log_uniform(20000, 12000000)
+        columns = [program.take(rows * program.chance.choice((1, 4, 8, 8)))
+                   for _ in range(program.chance.randrange(2, 9))]
+        columns += [program.take(rows // 8 + 1) for _ in columns]
+        work = [program.take(program.log_uniform(4 * KIB, rows * 16)) for _ in range(3)]
+        program.chance.shuffle(work)
+        program.give(*work)
+        tables.append((rows, columns))
+        while sum(rows for rows, _ in tables) > 40000000:
+            _, columns = tables.pop(program.chance.randrange(len(tables)))
+            program.give(*columns)
+    return program.events
+
+
+def graph_sampling(seed=15):
+    """A graph's network on samples of neighbours: features stay, everything else varies."""
+    program = Program(seed)
+    program.take(600 * MIB)
+    program.take(180 * MIB)
+    for _ in range(160):
+        nodes, kept = program.chance.randrange(800, 1200), []
+        for _ in range(3):
+            nodes = int(nodes * program.chance.uniform(3, 9))
+            kept += [program.take(nodes * 8), program.take(nodes * 16)]
+        for width in (256, 256, 64):
+            nodes = max(1000, int(nodes / program.chance.uniform(3, 9)))
+            kept += [program.take(nodes * width * 4) for _ in range(3)]
+            program.touch(nodes * width * 16)
+        while kept:
+            program.touch(program.log_uniform(64 * KIB, 24 * MIB))
+            program.give(kept.pop())
+    return program.events
+
+
+def recommender(seed=16):
+    """Tables of embeddings, and thousands of small blocks around them."""
+    program = Program(seed)
+    for _ in range(40):
+        program.take(program.log_uniform(MIB, 160 * MIB))
+    cached = []
+    for _ in range(120):
+        batch, kept = program.chance.choice((2048, 2048, 2048, 1500)), []
+        for _ in range(26):
+            lookups = batch * program.chance.randrange(1, 12)
+            kept += [program.take(lookups * 8), program.take(batch * 8), program.take(batch * 256)]
+        for width in (512, 256, 128, 1024, 1024, 512, 1):
+            kept += [program.take(batch * width * 4), program.take(batch * width)]
+        cached += [program.take(program.log_uniform(512, 256 * KIB)) for _ in range(40)]
+        program.give(*reversed(kept))
+        while len(cached) > 1200:
+            program.give(cached.pop(program.chance.randrange(len(cached))))
+    return program.events
+
+
+def speech_beams(seed=17):
+    """Recordings of any length: an encoder for each batch, then many steps of small blocks."""
+    program, layers, width = Program(seed), 16, 1024
+    weights(program, layers, width)
+    for _ in range(24):
+        frames = program.chance.randrange(400, 3000)
+        encoded, last = [], program.take(24 * frames * 80 * 4)
+        for _ in range(layers):
+            program.touch(24 * 8 * frames * frames // 8)
+            encoded.append(program.take(24 * frames * width * 2 // 4))
+            out = program.take(24 * frames * width * 4 // 4)
+            program.give(last)
+            last = out
+        states = []
+        for step in range(program.chance.randrange(20, 60)):
+            new = [program.take(24 * 5 * (step + 1) * width * 2) for _ in range(layers)]
+            program.touch(24 * 5 * 10000 * 4)
+            program.give(*states)
+            states = new
+        program.give(*states, *encoded, last)
+    return program.events
+
+
+def four_streams(seed=18):
+    """Four services at once, none knowing of the others."""
+    return mix([diffusion(seed), serving_mixed_images(seed), graph_sampling(seed),
+                speech_beams(seed)], seed)
+
+
+def fine_tuning(seed=19):
+    """Large weights that stay, small ones that learn, and evaluations by generation in between."""
+    program, layers, width = Program(seed), 24, 2048
+    weights(program, layers, width)
+    for _ in range(layers):
+        program.take(16 * width * 4 * 2)
+    states = []
+    for step in range(24):
+        tokens, kept = 32 * program.chance.randrange(16, 96), []
+        for _ in range(layers):
+            kept += [program.take(tokens * width * 2), program.take(tokens * width * 2)]
+            program.touch(tokens * width * 8)
+            kept += [program.take(tokens * 16 * 2), program.take(tokens * 16 * 2)]
+        program.touch(tokens * 32000 * 4)
+        while kept:
+            program.touch(tokens * width * 2)
+            program.give(kept.pop())
+        if not states:
+            states = [program.take(16 * width * 4) for _ in range(layers * 4)]
+        if step % 6 == 5:
+            keys = []
+            for length in range(64, 64 + 16 * 8, 16):
+                new = [program.take(8 * length * width * 4) for _ in range(layers)]
+                program.give(*keys)
+                keys = new
+            program.give(*keys)
+    return program.events
+
+
+GENERATED = [inference_growing_kv, training_varying_batch, training_same_steps, two_streams,
+             training_varying_length, serving_small_blocks, training_cnn, training_moe,
+             training_gan, training_checkpointed, training_pipeline, serving_paged,
+             serving_mixed_images, training_replay, diffusion, data_frames, graph_sampling,
+             recommender, speech_beams, four_streams, fine_tuning]
+
+
+def write(path, events):
+    sizes = {}
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["Thread", "Time", "Action", "Pointer", "Size", "Stream"])
+        for n, (pointer, size) in enumerate(events):
+            sizes[pointer] = size or sizes[pointer]
+            rows.writerow([0, f"{n / 1e6:.6f}", "allocate" if size else "free", hex(pointer),
+                           sizes[pointer], 0])
+
+
+def main():
+    parser = argparse.ArgumentParser(description="write the traces of made-up programs")
+    parser.add_argument("folder")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--seed", type=int)
+    arguments = parser.parse_args()
+    for generate in GENERATED:
+        name = generate.__name__
+        if not arguments.names or name in arguments.names:
+            events = generate() if arguments.seed is None else generate(arguments.seed)
+            write(os.path.join(arguments.folder, name + ".csv"), events)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: with segments = shared, a pool soon has no more than lived in it at once, and what it has
+ * is in few pieces; a program that repeats itself then asks the driver for nothing.
+ *
+ * Expectations follow from alloc/pool_idle.h, and from pool_grow.c for how large a segment is.
+ */
+#include "device_mock.h"
+#include "pool_fixture.h"
+
+#include "alloc/options.h"
+#include "alloc/pool.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define OUT_OF_MEMORY 2
+
+static void set_option(const char *name, const char *value)
+{
+    char why[BERTH_OPTION_WHY_MAX];
+
+    assert_int_equal(
+        berth__option_set(name, strlen(name), value, strlen(value), BERTH_ORIGIN_COMMAND, why), 0);
+}
+
+static int set_up(void **state)
+{
+    pool_set_up(state);
+    pool_set_thread_cache("0");
+    set_option("segments", "shared");
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    set_option("segments", "own");
+    return pool_tear_down(state);
+}
+
+#define IDLE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+#define LAYERS 12
+
+/* One step: layers of sizes of their own come, and go in the reverse order. */
+static void step(uint64_t unit)
+{
+    uintptr_t layer[LAYERS];
+
+    for (unsigned i = 0; i < LAYERS; i++)
+        layer[i] = pool_get(unit * (1 + i * 7 % 5));
+    for (unsigned i = LAYERS; i-- > 0;)
+        pool_put(layer[i]);
+}
+
+static struct berth_pool_audit audit(void)
+{
+    struct berth_pool_audit answer;
+
+    berth__pool_audit(&answer);
+    return answer;
+}
+
+static void a_pool_at_rest_is_in_one_piece(void **state)
+{
+    uintptr_t weight = pool_get(MIB(30));
+    uint64_t reserved, calls;
+
+    step(MIB(3));
+    assert_in_range(audit().segments, 5, LAYERS + 1);
+    reserved = audit().reserved;
+    /* The next one finds it so: the weight's segment, and one for all else. */
+    pool_put(pool_get(MIB(3)));
+    assert_int_equal(audit().segments, 2);
+    assert_int_equal(audit().reserved, reserved);
+    calls = mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE);
+    for (unsigned i = 0; i < 3; i++)
+        step(MIB(3));
+    assert_int_equal(mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE), calls);
+    assert_int_equal(audit().reserved, reserved);
+    pool_put(weight);
+}
+
+static void what_is_in_use_is_let_alone(void **state)
+{
+    uintptr_t block[LAYERS];
+    uint64_t calls;
+
+    for (unsigned i = 0; i < LAYERS; i++)
+        block[i] = pool_get(MIB(8));
+    /* Two of twelve: not at rest. */
+    pool_put(block[2]);
+    calls = mock_calls(MOCK_FREE);
+    block[2] = pool_get(MIB(8));
+    pool_put(block[2]);
+    assert_int_equal(mock_calls(MOCK_FREE), calls);
+    for (unsigned i = 3; i < LAYERS; i++) {
+        memset((void *)block[i], (int)i, 512);
+        if (i != 5)
+            pool_put(block[i]);
+    }
+    block[2] = pool_get(MIB(8));
+    assert_true(mock_calls(MOCK_FREE) > calls);
+    assert_int_equal(*(unsigned char *)block[5], 5);
+    pool_put(block[0]);
+    pool_put(block[1]);
+    pool_put(block[2]);
+    pool_put(block[5]);
+}
+
+/* As often as the driver refuses, at whichever call, the pool serves on and the account adds up. */
+static void a_driver_that_refuses_costs_only_the_reserve(void **state)
+{
+    static const enum mock_call calls[] = {MOCK_ALLOC, MOCK_FREE};
+
+    for (unsigned which = 0; which < 2; which++) {
+        for (unsigned nth = 1; nth < LAYERS; nth++) {
+            uintptr_t block;
+
+            step(MIB(3));
+            mock_fail(calls[which], nth, OUT_OF_MEMORY);
+            block = pool_get(MIB(1));
+            mock_fail_none();
+            pool_assert_adds_up();
+            pool_put(block);
+            berth__pool_release_cached(0);
+            assert_int_equal(audit().segments, 0);
+        }
+    }
+}
+
+/* More than ever lived is not reserved where free segments could be given back instead. */
+static void other_sizes_take_the_place_of_idle_segments(void **state)
+{
+    uintptr_t a = pool_get(MIB(40)), b = pool_get(MIB(60)), c;
+
+    pool_put(a);
+    pool_put(b);
+    c = pool_get(MIB(90));
+    assert_int_equal(audit().segments, 1);
+    assert_int_equal(audit().reserved, MIB(100));
+    pool_put(c);
+    /* Where the pool may not have more, just what is needed comes instead. */
+    c = pool_get(MIB(110));
+    assert_int_equal(audit().segments, 1);
+    assert_int_equal(audit().reserved, MIB(110));
+    pool_put(c);
+}
+
+/* The driver gives multiples of 2 MiB: some blocks together leave less over than each alone. */
+static void segments_hold_blocks_without_a_rest(void **state)
+{
+    uintptr_t large = pool_get(MIB(512)), block[64];
+    uint64_t before = audit().reserved;
+
+    for (unsigned i = 0; i < 64; i++)
+        block[i] = pool_get(KIB(1200));
+    /* Each alone would take 2 MiB. */
+    assert_in_range(audit().reserved - before, KIB(1200) * 64, KIB(1200) * 64 * 65 / 64 + MIB(8));
+    for (unsigned i = 0; i < 64; i++)
+        pool_put(block[i]);
+    pool_put(large);
+}
+
+/* A program may ask for far too much, to see: no measure for what it needs. */
+static void what_was_refused_is_no_measure(void **state)
+{
+    uintptr_t a = pool_get(MIB(20)), b = pool_get(MIB(20)), ignored;
+
+    assert_true(pool_try_alloc((uint64_t)1 << 50, &ignored) < 0);
+    pool_put(a);
+    a = pool_get(MIB(10));
+    pool_put(b);
+    b = pool_get(MIB(24));
+    /* 40 MiB lived at once. Were it 2^50, the idle segment would have stayed. */
+    assert_int_equal(audit().reserved, MIB(20) + MIB(24));
+    pool_put(a);
+    pool_put(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IDLE(a_pool_at_rest_is_in_one_piece),
+        IDLE(what_is_in_use_is_let_alone),
+        IDLE(a_driver_that_refuses_costs_only_the_reserve),
+        IDLE(other_sizes_take_the_place_of_idle_segments),
+        IDLE(segments_hold_blocks_without_a_rest),
+        IDLE(what_was_refused_is_no_measure),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
