@@ -11,7 +11,10 @@
  */
 #include "persist_fixture.h"
 
+#include "pmem/sysfs.h"
+
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define CAPACITY ((uint64_t)64 << 10)
@@ -410,6 +413,139 @@ static void a_store_that_is_being_made_is_blank_or_whole(void **state)
     close_logged();
 }
 
+/* The store's file says it is a dax device, of which /sys is a directory beside it. */
+static bool is_plugged;
+
+int __real_fstat64(int fd, struct stat *st);
+int __wrap_fstat64(int fd, struct stat *st);
+
+int __wrap_fstat64(int fd, struct stat *st)
+{
+    struct stat device;
+    int r = __real_fstat64(fd, st);
+
+    if (r == 0 && is_plugged && stat(fixture_path, &device) == 0 && device.st_ino == st->st_ino)
+        st->st_mode = S_IFCHR | 0600;
+    return r;
+}
+
+static char sys[128];
+
+static void write_attribute(const char *name, size_t value)
+{
+    char path[256];
+    FILE *to;
+
+    snprintf(path, sizeof(path), "%s/dev/char/0:0/%s", sys, name);
+    to = fopen(path, "we");
+    assert_non_null(to);
+    fprintf(to, "%zu\n", value);
+    fclose(to);
+}
+
+static void plug(void)
+{
+    static const char *const folders[] = {"", "/dev", "/dev/char", "/dev/char/0:0"};
+    char path[256];
+
+    snprintf(sys, sizeof(sys), "%s.sys", fixture_path);
+    for (int i = 0; i < 4; i++) {
+        snprintf(path, sizeof(path), "%s%s", sys, folders[i]);
+        assert_int_equal(mkdir(path, 0700), 0);
+    }
+    snprintf(path, sizeof(path), "%s/dev/char/0:0/subsystem", sys);
+    assert_int_equal(symlink("../../../bus/dax", path), 0);
+    write_attribute("size", IMAGE_SIZE);
+    write_attribute("align", 4096);
+    berth__sysfs_root = sys;
+    is_plugged = true;
+}
+
+static void unplug(void)
+{
+    static const char *const things[] = {"/dev/char/0:0/subsystem",
+                                         "/dev/char/0:0/size",
+                                         "/dev/char/0:0/align",
+                                         "/dev/char/0:0",
+                                         "/dev/char",
+                                         "/dev",
+                                         ""};
+    char path[256];
+
+    berth__sysfs_root = "/sys";
+    is_plugged = false;
+    for (size_t i = 0; i < sizeof(things) / sizeof(things[0]); i++) {
+        snprintf(path, sizeof(path), "%s%s", sys, things[i]);
+        assert_int_equal(remove(path), 0);
+    }
+}
+
+/* Whether the medium is refused, as what is neither store is until it is made one of them. */
+static bool is_refused(void)
+{
+    return fixture_try(crash_path, false, true) < 0;
+}
+
+/* At each instant the old store is whole, or the new one, or the device is no store. */
+static size_t try_overwriting(const struct state *before)
+{
+    const struct state empty = {{0}};
+    size_t bad = 0;
+
+    for (size_t end = 0; end <= log_.count; end++) {
+        static size_t picks[IMAGE_SIZE / 8];
+
+        find_choices(end);
+        for (size_t round = 0; round < 2 * choice_count + 2 + CHOICES_DRAWN; round++) {
+            for (size_t i = 0; i < choice_count; i++) {
+                size_t all = choices[i].count;
+
+                if (round <= choice_count)
+                    picks[i] = i == round ? all : 0;
+                else if (round <= 2 * choice_count + 1)
+                    picks[i] = i == round - choice_count - 1 ? 0 : all;
+                else
+                    picks[i] = draw() % (all + 1);
+            }
+            write_image(picks);
+            bad += !(end < log_.count && is_refused()) &&
+                   !recovers(end < log_.count ? before : &empty, &empty);
+        }
+    }
+    return bad;
+}
+
+static void a_store_that_is_made_over_another_is_one_or_none(void **state)
+{
+    const struct berth_persist_options over = {.path = fixture_path,
+                                               .name = "weights",
+                                               .create = true,
+                                               .overwrite = true,
+                                               .media = &log_media};
+    struct state before = {{0}};
+    int fd;
+
+    (void)state;
+    log_.left_out = 0;
+    plug();
+    fd = open(fixture_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0 && ftruncate(fd, IMAGE_SIZE) == 0);
+    close(fd);
+    open_logged();
+    put(0, 1, &before);
+    put(1, 2, &before);
+    berth__persist_store_close(log_.store);
+    log_.store = NULL;
+    log_.head = NULL;
+    begin_call();
+    if (berth__persist_store_open(&over, &log_.store, fixture_why, sizeof(fixture_why)) < 0)
+        fail_msg("%s", fixture_why);
+    is_plugged = false; /* what is recovered is a file */
+    assert_int_equal(try_overwriting(&before), 0);
+    close_logged();
+    unplug();
+}
+
 static void a_missing_flush_or_drain_is_seen(void **state)
 {
     (void)state;
@@ -425,6 +561,7 @@ int main(void)
         cmocka_unit_test_teardown(at_every_instant_the_old_or_the_new_state_is_there,
                                   fixture_clear),
         cmocka_unit_test_teardown(a_store_that_is_being_made_is_blank_or_whole, fixture_clear),
+        cmocka_unit_test_teardown(a_store_that_is_made_over_another_is_one_or_none, fixture_clear),
         cmocka_unit_test_teardown(a_missing_flush_or_drain_is_seen, fixture_clear),
     };
 
