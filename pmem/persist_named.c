@@ -112,16 +112,24 @@ struct berth_persist_store *berth__persist_named_store(berth_tier_id id)
     return atomic_load_explicit(&stores[id], memory_order_acquire);
 }
 
-/* For those who may only read it. */
+/* For those who may only read it; where nothing is to be read, the first error is the one to tell.
+ */
 static int open_store(struct berth_persist_options *options, struct berth_persist_store **ret_store,
                       char *why, size_t why_size)
 {
+    char why_not_read[BERTH_PERSIST_WHY_MAX];
     int r = berth__persist_store_open(options, ret_store, why, why_size);
+    int again;
 
     if (r != -EACCES && r != -EROFS && r != -EPERM)
         return r;
     options->read_only = true;
-    return berth__persist_store_open(options, ret_store, why, why_size);
+    again = berth__persist_store_open(options, ret_store, why_not_read, sizeof(why_not_read));
+    if (again == -ENOENT && options->create)
+        return r;
+    if (again < 0)
+        snprintf(why, why_size, "%s", why_not_read);
+    return again;
 }
 
 /*

@@ -328,6 +328,25 @@ static void say_full(const struct berth_tier *tier, const struct berth_tier_conf
                tier->name, config->path);
 }
 
+static void named_describe(const struct berth_tier *tier, char *text, size_t text_size)
+{
+    snprintf(text, text_size, "the persistent blocks of %s in %s alone: no file can be made there",
+             tier->segment, tier->path);
+}
+
+static const struct berth_tier_ops named_ops = {.describe = named_describe};
+
+/* Where nothing can be written: what a tier with a name keeps there can be read nonetheless. */
+static int make_named_alone(struct berth_tier *tier, int error)
+{
+    tier->sides = BERTH_SIDE_HOST;
+    tier->ops = &named_ops;
+    berth__log(BERTH_LOG_INFO, BERTH_TOPIC_TIER,
+               "tier %s takes no blocks by rule: no file can be made in %s: %s", tier->name,
+               tier->path, strerrordesc_np(-error));
+    return 0;
+}
+
 /* How much may come to lie in the tier. */
 static int find_room(const struct berth_tier *tier, const struct berth_tier_config *config,
                      uint64_t *ret_room, char *why, size_t why_size)
@@ -419,6 +438,8 @@ static int make_file(struct berth_tier *tier, berth_tier_id id,
     if (r < 0)
         return r;
     fd = berth__tier_file_open(config->path);
+    if (fd < 0 && tier->segment[0])
+        return make_named_alone(tier, fd);
     if (fd < 0) {
         snprintf(why, why_size, "no file can be made in %s: %s", config->path,
                  strerrordesc_np(-fd));

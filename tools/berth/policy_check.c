@@ -97,7 +97,8 @@ static void check_place(const struct berth_policy_field *field,
     else if (dax && berth__dax_device_read(st.st_rdev, &device, why, sizeof(why)) < 0)
         berth__complain(field->complaints, value->line,
                         "path '%s': %s; expected one like /dev/dax0.0", value->text, why);
-    else if (access(value->text, dax ? R_OK | W_OK : W_OK | X_OK) < 0)
+    else if (!berth__field_value(field, "name") &&
+             access(value->text, dax ? R_OK | W_OK : W_OK | X_OK) < 0)
         berth__warn(field->complaints, value->line,
                     "path '%s' may not be written to here: %s; rules go on to their next place "
                     "while that is so",

@@ -47,6 +47,17 @@ static bool device_serves(const char *path, char *why, size_t why_size)
     return false;
 }
 
+/* Whether the persistent blocks of the tier are there to be read: it takes no others, if need be.
+ */
+static bool is_readable_store(const struct berth_tier_config *config)
+{
+    char *path = berth__tool_format("%s/%s", config->path, config->segment);
+    bool readable = access(path, R_OK) == 0;
+
+    free(path);
+    return readable;
+}
+
 /* Whether files can be made in the directory. Says it where there is no room for them now. */
 static bool directory_serves(const struct berth_tier_config *config, bool *ret_said, char *why,
                              size_t why_size)
@@ -59,6 +70,8 @@ static bool directory_serves(const struct berth_tier_config *config, bool *ret_s
         snprintf(why, why_size, "%s cannot be used: %s", path, strerror(errno));
     else if (!S_ISDIR(st.st_mode))
         snprintf(why, why_size, "%s is not a directory", path);
+    else if (config->segment[0] && is_readable_store(config))
+        return true;
     else if (access(path, W_OK | X_OK) < 0)
         snprintf(why, why_size, "no file can be made in %s: %s", path, strerror(errno));
     else if (statvfs(path, &fs) < 0 || fs.f_blocks == 0 || fs.f_bavail > 0)

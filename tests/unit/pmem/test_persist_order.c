@@ -114,6 +114,23 @@ static void log_drain(void *context)
 static const struct berth_persist_media log_media = {
     .name = "log", .store = log_store, .flush = log_flush, .drain = log_drain};
 
+int __real_fallocate64(int fd, int mode, off_t offset, off_t size);
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t size);
+
+/* Space that is given back reads as zero, from that moment or after the next start. */
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t size)
+{
+    if ((mode & FALLOC_FL_PUNCH_HOLE) && log_.head && (uint64_t)offset < IMAGE_SIZE) {
+        uint64_t known = IMAGE_SIZE - (uint64_t)offset;
+        void *zeros = calloc(1, (size_t)size);
+
+        assert_non_null(zeros);
+        add(STORE, (uint64_t)offset, zeros, (uint64_t)size < known ? (uint64_t)size : known);
+        free(zeros);
+    }
+    return __real_fallocate64(fd, mode, offset, size);
+}
+
 static void log_clear(void)
 {
     for (size_t i = 0; i < log_.count; i++)

@@ -229,6 +229,46 @@ int __wrap_fallocate64(int fd, int mode, off_t offset, off_t size)
     return __real_fallocate64(fd, mode, offset, size);
 }
 
+/* What was made durable ('f' a file, 'd' a folder), and named ('n'), in order. */
+static char steps[16];
+
+static void note(char step)
+{
+    size_t length = strlen(steps);
+
+    if (length + 1 < sizeof(steps))
+        steps[length] = step;
+}
+
+int __wrap_fsync(int fd);
+int __real_fsync(int fd);
+int __wrap_linkat(int from, const char *path, int to, const char *name, int flags);
+int __real_linkat(int from, const char *path, int to, const char *name, int flags);
+
+int __wrap_fsync(int fd)
+{
+    struct stat st;
+
+    assert_int_equal(fstat(fd, &st), 0);
+    note(S_ISDIR(st.st_mode) ? 'd' : 'f');
+    return __real_fsync(fd);
+}
+
+int __wrap_linkat(int from, const char *path, int to, const char *name, int flags)
+{
+    note('n');
+    return __real_linkat(from, path, to, name, flags);
+}
+
+/* A power cut leaves no name without a store behind it. */
+static void a_store_has_its_name_when_it_is_durable(void **state)
+{
+    (void)state;
+    memset(steps, 0, sizeof(steps));
+    berth__persist_store_close(fixture_open(true, 0));
+    assert_string_equal(steps, "fnd");
+}
+
 /* Others would find the filesystem full until it is seen that the request is too large. */
 static void what_is_larger_than_the_filesystem_takes_nothing_of_it(void **state)
 {
@@ -514,6 +554,7 @@ int main(void)
         TEST(a_directory_that_is_full_says_so_and_keeps_all),
         TEST(names_that_cannot_be_are_refused),
         TEST(what_is_larger_than_the_filesystem_takes_nothing_of_it),
+        TEST(a_store_has_its_name_when_it_is_durable),
         TEST(a_full_filesystem_is_told_when_a_block_is_created),
         TEST(processes_share_what_is_there),
         TEST(a_lock_outlives_the_programs_descriptors_and_not_the_process),

@@ -96,6 +96,32 @@ static void a_directory_without_unnamed_files_has_others(void **state)
     assert_int_equal(berth__tier_file_open("/tmp"), -EMFILE);
 }
 
+/* What is kept there under a name can be read. */
+static void a_directory_that_nothing_can_be_made_in_is_a_tier_if_it_has_a_name(void **state)
+{
+    struct berth_tier_config config = {
+        .name = "unnamed", .kind = BERTH_KIND_FILE, .path = "/tmp", .fork_copy_max = UINT64_MAX};
+    static const int errors[] = {EROFS, EACCES, ENOSPC, EDQUOT};
+    berth_tier_id id;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        char name[16];
+
+        machine_fail(MACHINE_OPEN, 0, 1, errors[i], 0);
+        config.name = "unnamed";
+        config.segment = NULL;
+        assert_int_equal(berth__tier_ensure(&config, &id, why, sizeof(why)), -errors[i]);
+        assert_non_null(strstr(why, "no file can be made in /tmp"));
+        machine_fail(MACHINE_OPEN, 0, 1, errors[i], 0);
+        snprintf(name, sizeof(name), "kept%zu", i);
+        config.name = config.segment = name;
+        assert_int_equal(berth__tier_ensure(&config, &id, why, sizeof(why)), 0);
+        assert_null(berth__tier(id)->ops->commit);
+        assert_null(berth__arena_alloc(id, MIB, 1, false));
+    }
+}
+
 static void a_mapping_that_fails_leaves_no_hole(void **state)
 {
     struct berth_tier *tier;
@@ -279,6 +305,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(what_is_asked_for_in_vain_costs_no_addresses),
         TEST(a_directory_without_unnamed_files_has_others),
+        TEST(a_directory_that_nothing_can_be_made_in_is_a_tier_if_it_has_a_name),
         TEST(a_mapping_that_fails_leaves_no_hole),
         TEST(space_that_cannot_be_had_is_no_block),
         TEST(what_cannot_be_given_back_stays),
