@@ -6,6 +6,7 @@
 #include "alloc/tier_ops.h"
 #include "pmem/extent.h"
 #include "pmem/jemalloc.h"
+#include "pmem/keep.h"
 #include "pmem/tier_file.h"
 #include "pmem/window.h"
 
@@ -15,6 +16,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 
 /* More arenas than this per tier would only spread its free memory. */
 #define ARENAS_PER_TIER_MAX 16
@@ -69,6 +71,7 @@ struct arena_thread {
     unsigned slot;        /* plus 1; 0 = none yet */
     int tcache_flag[BERTH_HOME_MAX];
     unsigned shortage[BERTH_HOME_MAX]; /* of the tier, when its tcache was last emptied */
+    struct berth_keep keep;            /* of ordinary memory */
 };
 
 static struct home_arenas homes[BERTH_HOME_MAX];
@@ -124,6 +127,11 @@ static void purge(berth_home_id home, unsigned slot)
     berth_je_mallctl(name, NULL, NULL, NULL, 0);
 }
 
+static void drop_kept(void *p, size_t held)
+{
+    berth_je_sdallocx(p, held, MALLOCX_TCACHE_NONE);
+}
+
 /*
  * When no thread uses a slot any more, the ordinary memory that its arenas keep goes back, as
  * jemalloc's own arenas do it: nothing else would, because memory decays by calls. Files keep what
@@ -155,6 +163,7 @@ static void thread_ends(void *value)
     if (!thread_state.dead) {
         thread_state.dead = true;
         destroy_tcaches(&thread_state, MALLOCX_TCACHE_NONE);
+        berth__keep_empty(&thread_state.keep, true, drop_kept);
         leave_slot(&thread_state);
     }
     jemalloc_cleanup(value);
@@ -357,7 +366,7 @@ static int make_tcache(berth_home_id home)
     return flag;
 }
 
-/* Empties this thread's tcache: the tier is short of memory. */
+/* Empties what this thread caches: the tier is short of memory. */
 static void flush_tcache(berth_home_id home)
 {
     int flag = thread_state.tcache_flag[home];
@@ -366,6 +375,46 @@ static void flush_tcache(berth_home_id home)
     thread_state.shortage[home] = atomic_load_explicit(&homes[home].shortage, memory_order_relaxed);
     if (flag != TCACHE_NEW && flag != MALLOCX_TCACHE_NONE)
         berth_je_mallctl("tcache.flush", NULL, NULL, &tcache, sizeof(tcache));
+    if (home == BERTH_TIER_DRAM)
+        berth__keep_empty(&thread_state.keep, false, drop_kept);
+}
+
+static bool is_short(berth_home_id home)
+{
+    return BERTH_UNLIKELY(thread_state.shortage[home] !=
+                          atomic_load_explicit(&homes[home].shortage, memory_order_relaxed));
+}
+
+/*
+ * Whether this thread keeps what it frees of the home: of ordinary memory, unless the policy wants
+ * unused memory gone sooner than is usual.
+ */
+static bool has_keep(berth_home_id home, size_t size)
+{
+    int64_t decay_ms;
+
+    if (home != BERTH_TIER_DRAM || size < BERTH_KEEP_SIZE_MIN || thread_state.dead)
+        return false;
+    decay_ms = atomic_load_explicit(&homes[home].decay_ms, memory_order_relaxed);
+    return decay_ms == 0 || decay_ms >= DECAY_USUAL_MS + 2 || decay_ms == BERTH_DECAY_NEVER + 2;
+}
+
+static void *take_kept(berth_home_id home, size_t size, size_t alignment, bool zero)
+{
+    size_t held;
+    void *p;
+
+    if (is_short(home))
+        flush_tcache(home);
+    p = berth__keep_take(&thread_state.keep, size, alignment, &held);
+    return p && zero ? memset(p, 0, held) : p;
+}
+
+static bool put_kept(berth_home_id home, void *p, size_t held)
+{
+    if (is_short(home))
+        flush_tcache(home);
+    return berth__keep_put(&thread_state.keep, p, held, drop_kept);
 }
 
 static int tcache_flag(berth_home_id home, size_t held)
@@ -375,8 +424,7 @@ static int tcache_flag(berth_home_id home, size_t held)
     if (held > TCACHE_SIZE_MAX)
         return MALLOCX_TCACHE_NONE;
     flag = thread_state.tcache_flag[home];
-    if (BERTH_UNLIKELY(thread_state.shortage[home] !=
-                       atomic_load_explicit(&homes[home].shortage, memory_order_relaxed)))
+    if (is_short(home))
         flush_tcache(home);
     return BERTH_LIKELY(flag != TCACHE_NEW) ? flag : make_tcache(home);
 }
@@ -451,9 +499,15 @@ static void *alloc_reclaimed(berth_home_id home, size_t size, int flags)
 
 void *berth__arena_alloc(berth_home_id home, size_t size, size_t alignment, bool zero)
 {
-    int flags = arena_flag(home);
+    int flags;
     void *p;
 
+    if (has_keep(home, size)) {
+        p = take_kept(home, size, alignment, zero);
+        if (p)
+            return p;
+    }
+    flags = arena_flag(home);
     if (flags == 0)
         return NULL;
     if (size < SIZE_MIN)
@@ -466,6 +520,8 @@ void *berth__arena_alloc(berth_home_id home, size_t size, size_t alignment, bool
 
 void berth__arena_free(berth_home_id home, void *p, size_t held)
 {
+    if (has_keep(home, held) && put_kept(home, p, held))
+        return;
     berth_je_sdallocx(p, held, tcache_flag(home, held));
 }
 

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/keep.h"
+
+#include "alloc/types.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+/* Threads that have a keep, and what each may put into it. */
+static _Atomic unsigned keepers;
+static _Atomic size_t share = BERTH_KEEP_BYTES_MAX;
+
+static void divide(unsigned count)
+{
+    size_t each = count == 0 ? BERTH_KEEP_BYTES_MAX : BERTH_KEEP_SHARED_MAX / count;
+
+    /* Of two threads at once the last one's word counts, which may be that of one thread less. */
+    atomic_store_explicit(&share, each < BERTH_KEEP_BYTES_MAX ? each : BERTH_KEEP_BYTES_MAX,
+                          memory_order_relaxed);
+}
+
+/* jemalloc's large size classes: four for each power of two. */
+static size_t class_of(size_t size)
+{
+    size_t step = (size_t)1 << (61 - __builtin_clzl(size - 1));
+
+    return (size + step - 1) & ~(step - 1);
+}
+
+void *berth__keep_take(struct berth_keep *keep, size_t size, size_t alignment, size_t *ret_held)
+{
+    size_t held = class_of(size);
+
+    for (unsigned i = 0; i < BERTH_KEEP_SLOTS; i++) {
+        void *p = keep->block[i];
+
+        if (keep->held[i] != held || !p || ((uintptr_t)p & (alignment - 1)) != 0)
+            continue;
+        keep->block[i] = NULL;
+        keep->total -= held;
+        keep->next = i;
+        *ret_held = held;
+        return p;
+    }
+    return NULL;
+}
+
+static void drop_one(struct berth_keep *keep, unsigned i, void (*drop)(void *p, size_t held))
+{
+    void *p = keep->block[i];
+
+    if (!p)
+        return;
+    keep->block[i] = NULL;
+    keep->total -= keep->held[i];
+    drop(p, keep->held[i]);
+}
+
+bool berth__keep_put(struct berth_keep *keep, void *p, size_t held,
+                     void (*drop)(void *p, size_t held))
+{
+    size_t most = atomic_load_explicit(&share, memory_order_relaxed);
+
+    if (held > most)
+        return false;
+    /* Freed twice: handing it out twice would break more than one block. */
+    for (unsigned i = 0; i < BERTH_KEEP_SLOTS; i++)
+        if (BERTH_UNLIKELY(keep->block[i] == p))
+            return true;
+    if (BERTH_UNLIKELY(!keep->is_counted)) {
+        keep->is_counted = true;
+        divide(atomic_fetch_add(&keepers, 1) + 1);
+    }
+    /* The oldest go first. */
+    drop_one(keep, keep->next, drop);
+    for (unsigned i = 1; keep->total + held > most; i++)
+        drop_one(keep, (keep->next + i) % BERTH_KEEP_SLOTS, drop);
+    keep->block[keep->next] = p;
+    keep->held[keep->next] = held;
+    keep->total += held;
+    keep->next = (keep->next + 1) % BERTH_KEEP_SLOTS;
+    return true;
+}
+
+void berth__keep_empty(struct berth_keep *keep, bool is_last, void (*drop)(void *p, size_t held))
+{
+    for (unsigned i = 0; i < BERTH_KEEP_SLOTS; i++)
+        drop_one(keep, i, drop);
+    if (is_last && keep->is_counted) {
+        keep->is_counted = false;
+        divide(atomic_fetch_sub(&keepers, 1) - 1);
+    }
+}

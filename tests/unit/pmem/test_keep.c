@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a thread keeps of the large blocks that it frees: for whom, how much, and never twice. */
+#include "pmem/keep.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+
+static size_t dropped;
+
+static void drop(void *p, size_t held)
+{
+    assert_non_null(p);
+    dropped += held;
+}
+
+/* Addresses that nobody reads. */
+static void *at(uintptr_t number)
+{
+    return (void *)(number << 30);
+}
+
+static int start(void **state)
+{
+    (void)state;
+    dropped = 0;
+    return 0;
+}
+
+static void a_kept_block_serves_its_class_alone(void **state)
+{
+    struct berth_keep keep = {.total = 0};
+    size_t held = 0;
+
+    (void)state;
+    assert_true(berth__keep_put(&keep, at(1), 80 * KIB, drop));
+    assert_null(berth__keep_take(&keep, 64 * KIB, 1, &held));
+    assert_null(berth__keep_take(&keep, 80 * KIB + 1, 1, &held));
+    assert_ptr_equal(berth__keep_take(&keep, 64 * KIB + 1, 1, &held), at(1));
+    assert_int_equal(held, 80 * KIB);
+    assert_null(berth__keep_take(&keep, 80 * KIB, 1, &held));
+    assert_int_equal(keep.total, 0);
+    berth__keep_empty(&keep, true, drop);
+    assert_int_equal(dropped, 0);
+}
+
+static void a_kept_block_serves_its_alignment(void **state)
+{
+    struct berth_keep keep = {.total = 0};
+    char *p = (char *)at(1) + 64;
+    size_t held;
+
+    (void)state;
+    assert_true(berth__keep_put(&keep, p, 80 * KIB, drop));
+    assert_null(berth__keep_take(&keep, 80 * KIB, 128, &held));
+    assert_ptr_equal(berth__keep_take(&keep, 80 * KIB, 64, &held), p);
+    berth__keep_empty(&keep, true, drop);
+}
+
+static void the_oldest_leaves_first(void **state)
+{
+    struct berth_keep keep = {.total = 0};
+    size_t held;
+
+    (void)state;
+    for (unsigned i = 1; i <= BERTH_KEEP_SLOTS + 1; i++)
+        assert_true(berth__keep_put(&keep, at(i), 64 * KIB << (i - 1), drop));
+    assert_int_equal(dropped, 64 * KIB);
+    assert_null(berth__keep_take(&keep, 64 * KIB, 1, &held));
+    assert_ptr_equal(berth__keep_take(&keep, 128 * KIB, 1, &held), at(2));
+    berth__keep_empty(&keep, true, drop);
+}
+
+static void no_more_is_kept_than_may_be(void **state)
+{
+    struct berth_keep keep = {.total = 0};
+
+    (void)state;
+    assert_false(berth__keep_put(&keep, at(1), BERTH_KEEP_BYTES_MAX + 1, drop));
+    for (unsigned i = 1; i < 20; i++) {
+        assert_true(berth__keep_put(&keep, at(i), 896 * KIB, drop));
+        assert_true(keep.total <= BERTH_KEEP_BYTES_MAX);
+    }
+    assert_true(berth__keep_put(&keep, at(20), BERTH_KEEP_BYTES_MAX, drop));
+    assert_int_equal(keep.total, BERTH_KEEP_BYTES_MAX);
+    berth__keep_empty(&keep, true, drop);
+    assert_int_equal(dropped, 19 * 896 * KIB + BERTH_KEEP_BYTES_MAX);
+}
+
+static void a_block_is_kept_once(void **state)
+{
+    struct berth_keep keep = {.total = 0};
+    size_t held;
+
+    (void)state;
+    assert_true(berth__keep_put(&keep, at(1), 80 * KIB, drop));
+    assert_true(berth__keep_put(&keep, at(1), 80 * KIB, drop));
+    assert_int_equal(keep.total, 80 * KIB);
+    assert_ptr_equal(berth__keep_take(&keep, 80 * KIB, 1, &held), at(1));
+    assert_null(berth__keep_take(&keep, 80 * KIB, 1, &held));
+    berth__keep_empty(&keep, true, drop);
+}
+
+static void many_threads_keep_little_each(void **state)
+{
+    static struct berth_keep keeps[64];
+    size_t all = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 64; i++)
+        for (unsigned j = 1; j < 40; j++)
+            berth__keep_put(&keeps[i], at(100 * i + j), 40 * KIB, drop);
+    /* At first there are few. */
+    assert_true(keeps[63].total <= BERTH_KEEP_SHARED_MAX / 64);
+    for (unsigned i = 0; i < 64; i++)
+        all += keeps[i].total;
+    assert_true(all < 2 * BERTH_KEEP_SHARED_MAX);
+    for (unsigned i = 0; i < 64; i++)
+        berth__keep_empty(&keeps[i], true, drop);
+    assert_true(berth__keep_put(&keeps[0], at(1), MIB, drop));
+    berth__keep_empty(&keeps[0], true, drop);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(a_kept_block_serves_its_class_alone, start),
+        cmocka_unit_test_setup(a_kept_block_serves_its_alignment, start),
+        cmocka_unit_test_setup(the_oldest_leaves_first, start),
+        cmocka_unit_test_setup(no_more_is_kept_than_may_be, start),
+        cmocka_unit_test_setup(a_block_is_kept_once, start),
+        cmocka_unit_test_setup(many_threads_keep_little_each, start),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
