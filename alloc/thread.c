@@ -6,6 +6,15 @@
 #include <errno.h>
 
 __thread struct berth_thread berth__thread;
+_Atomic bool berth__tag_used;
+void (*berth__tag_first)(void);
+
+static void say_used(void)
+{
+    atomic_store(&berth__tag_used, true);
+    if (berth__tag_first)
+        berth__tag_first();
+}
 
 int berth__tag_push(enum berth_tag tag)
 {
@@ -15,6 +24,8 @@ int berth__tag_push(enum berth_tag tag)
         return -EINVAL;
     if (t->tag_depth == BERTH_TAG_DEPTH_MAX)
         return -ENOSPC;
+    if (BERTH_UNLIKELY(!atomic_load_explicit(&berth__tag_used, memory_order_relaxed)))
+        say_used();
     t->tags[t->tag_depth++] = (uint8_t)tag;
     return 0;
 }

@@ -8,6 +8,9 @@
 
 #include "alloc/types.h"
 
+#include <stdatomic.h>
+#include <stdbool.h>
+
 struct berth_thread {
     /*
      * Above 0 while Berth's own code runs on this thread: hooks then take the plain path, place
@@ -21,6 +24,10 @@ struct berth_thread {
 
 extern BERTH_SHARED __thread struct berth_thread berth__thread
     __attribute__((tls_model("initial-exec")));
+
+/* Whether any thread has ever pushed a tag, and who wants to be told when one does. */
+extern BERTH_SHARED _Atomic bool berth__tag_used;
+extern BERTH_SHARED void (*berth__tag_first)(void);
 
 /* The tag on top of this thread's stack, or untagged. */
 static inline enum berth_tag berth__tag_current(void)

@@ -222,6 +222,7 @@ BERTH_EXPORT __attribute__((constructor)) void berth__bootstrap_malloc(void)
         return;
     done = true;
     berth__thread.inside++;
+    berth__plain_start();
     if (bootstrap_common()) {
         berth__host_register();
         berth__libc_state_learn();

@@ -24,16 +24,17 @@
 
 /* What malloc_entry_x86_64.S knows. */
 _Static_assert(offsetof(struct berth_plain, count) == 0, "PLAIN_COUNT");
-_Static_assert(offsetof(struct berth_plain, glance_key) == 8, "PLAIN_GLANCE_KEY");
-_Static_assert(offsetof(struct berth_plain, window_base) == 16, "PLAIN_WINDOW_BASE");
-_Static_assert(offsetof(struct berth_plain, window_size) == 24, "PLAIN_WINDOW_SIZE");
-_Static_assert(offsetof(struct berth_plain, sampled) == 32, "PLAIN_SAMPLED");
+_Static_assert(offsetof(struct berth_plain, limit) == 8, "PLAIN_LIMIT");
+_Static_assert(offsetof(struct berth_plain, entry_key) == 16, "PLAIN_ENTRY_KEY");
+_Static_assert(offsetof(struct berth_plain, window_base) == 24, "PLAIN_WINDOW_BASE");
+_Static_assert(offsetof(struct berth_plain, window_size) == 32, "PLAIN_WINDOW_SIZE");
+_Static_assert(offsetof(struct berth_plain, sampled) == 40, "PLAIN_SAMPLED");
 _Static_assert(offsetof(struct berth_sample, until) == 0, "SAMPLE_UNTIL");
 _Static_assert(BERTH_TINY_MAX == 8, "TINY_MAX");
 _Static_assert(BERTH_GLANCE_SURE == 4095, "GLANCE_SURE");
+_Static_assert(BERTH_PLAIN_LIMIT_GLANCE - INT64_MIN == BERTH_GLANCE_SURE + 1, "its last size");
 _Static_assert((BERTH_GLANCE_COUNT - 1) << 1 == 0x1ffe, "GLANCE_ADDRESS_MASK");
 _Static_assert(sizeof(berth__glances[0]) == 4 << 1, "GLANCE_ADDRESS_SCALE");
-_Static_assert(offsetof(struct berth_thread, tag_depth) == 4, "THREAD_TAG_DEPTH");
 
 /* libberth.so's, when that is preloaded too. */
 #pragma weak berth__control_wanted
@@ -192,10 +193,16 @@ void berth__malloc_drop(void *p)
     berth__malloc_free(p);
 }
 
+/* Where no rule can match one byte, none can match no byte. */
+static bool is_plain_by_glance(size_t size, const void *return_address)
+{
+    return berth__glance_is_plain(size ? size : 1, return_address);
+}
+
 /* The same for a return address that was never met. */
 static __attribute__((noinline)) void *look_closely(size_t size, const void *return_address)
 {
-    if (berth__glance_is_plain(size, return_address) && berth__sample_passes(size))
+    if (is_plain_by_glance(size, return_address) && berth__sample_passes(size))
         return berth_je_malloc(berth__malloc_at_least(size));
     return berth__malloc_place(size, 1, false, return_address);
 }
@@ -207,10 +214,10 @@ __attribute__((noinline)) void *berth__malloc_look(size_t size, const void *retu
 
     if (berth__malloc_is_below(size) && berth__sample_passes(size))
         return berth_je_malloc(berth__malloc_at_least(size));
-    if (BERTH_UNLIKELY(size == 0 || berth__malloc_is_below(size)))
+    if (BERTH_UNLIKELY(berth__malloc_is_below(size)))
         return berth__malloc_place(size, 1, false, return_address);
     word = berth__glance_peek(return_address);
-    if (BERTH_UNLIKELY(word == 0))
+    if (BERTH_UNLIKELY(word == 0 || size == 0))
         return look_closely(size, return_address);
     if (BERTH_LIKELY(berth__glance_allows(word, size) && berth__sample_passes(size)))
         return berth_je_malloc(berth__malloc_at_least(size));
@@ -225,8 +232,7 @@ void *berth__malloc_look_zeroed(size_t count, size_t size, const void *return_ad
         errno = ENOMEM;
         return NULL;
     }
-    if ((berth__malloc_is_below(total) ||
-         (total != 0 && berth__glance_is_plain(total, return_address))) &&
+    if ((berth__malloc_is_below(total) || is_plain_by_glance(total, return_address)) &&
         berth__sample_passes(total))
         return berth_je_calloc(1, berth__malloc_at_least(total));
     return berth__malloc_place(total, 1, true, return_address);

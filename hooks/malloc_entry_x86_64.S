@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * malloc_entry.c in assembly, because a compiler makes neither a conditional tail jump nor a
- * comparison with an atomic in memory: what Berth adds to jemalloc's fast path is three
- * instructions of malloc() and four of free(), five more of malloc() while samples are taken, and
- * thirteen more of it where the return address has to be looked at.
+ * comparison with an atomic in memory: what Berth adds to jemalloc's fast path is two instructions
+ * of malloc() and four of free(), and of malloc() eight more where the return address has to be
+ * looked at, or six more while samples are taken.
  *
  * malloc.c checks the numbers below against the structures.
  */
 #define PLAIN_COUNT berth__plain(%rip)
-#define PLAIN_GLANCE_KEY 8 + berth__plain(%rip)
-#define PLAIN_WINDOW_BASE 16 + berth__plain(%rip)
-#define PLAIN_WINDOW_SIZE 24 + berth__plain(%rip)
-#define PLAIN_SAMPLED 32 + berth__plain(%rip)
+#define PLAIN_LIMIT 8 + berth__plain(%rip)
+#define PLAIN_ENTRY_KEY 16 + berth__plain(%rip)
+#define PLAIN_WINDOW_BASE 24 + berth__plain(%rip)
+#define PLAIN_WINDOW_SIZE 32 + berth__plain(%rip)
+#define PLAIN_SAMPLED 40 + berth__plain(%rip)
 #define TINY_MAX 8
 #define GLANCE_SURE 4095
 /* An entry has eight bytes, and its number is the address's bits from the second on. */
 #define GLANCE_ADDRESS_MASK 0x1ffe
 #define GLANCE_ADDRESS_SCALE 4
-#define THREAD_TAG_DEPTH 4
 
     .hidden berth__plain
     .hidden berth__glances
@@ -28,40 +28,47 @@
     .hidden berth_je_free
 
 /*
- * Jumps to `pass` where no rule can match a block of %rax + TINY_MAX + 1 bytes, and falls through
- * otherwise; the return address is on top of the stack. `size` is the register that has the size, if
- * one has. %rdi and %rsi are left alone.
- *
- * The second part is berth__sample_passes() while samples are taken. The third is berth__glance_peek() and berth__glance_allows() of an address from which no
- * small block matches. Nothing is lost where an entry is replaced meanwhile: it is one word.
+ * Jumps to `pass` where a kept glance says that no small block of this call matches a rule, and
+ * falls through otherwise; the return address is on top of the stack. %rdi, %rsi and %rax are left
+ * alone. This is berth__glance_peek() and berth__glance_allows() of an address from which no small
+ * block matches. Nothing is lost where an entry is replaced meanwhile: it is one word.
  */
-    .macro pass_plain pass, size
-    cmpq PLAIN_COUNT, %rax
-    jb \pass
-    cmpq PLAIN_SAMPLED, %rax
-    jae 0f
-    movq berth__sample@gottpoff(%rip), %rdx
-    .ifb \size
-    leaq (TINY_MAX + 1)(%rax), %rcx
-    subq %rcx, %fs:(%rdx)
-    .else
-    subq \size, %fs:(%rdx)
-    .endif
-    jns \pass
-    jmp 1f
-0:  cmpq $(GLANCE_SURE - TINY_MAX), %rax
-    jae 1f
+    .macro pass_glance pass
     movq (%rsp), %r8
     movl %r8d, %edx
     andl $GLANCE_ADDRESS_MASK, %edx
     leaq berth__glances(%rip), %rcx
-    xorq PLAIN_GLANCE_KEY, %r8
+    xorq PLAIN_ENTRY_KEY, %r8
     cmpq %r8, (%rcx, %rdx, GLANCE_ADDRESS_SCALE)
-    jne 1f
-    movq berth__thread@gottpoff(%rip), %rdx
-    cmpl $0, %fs:THREAD_TAG_DEPTH(%rdx)
     je \pass
-1:
+    .endm
+
+/*
+ * Counts the bytes of the register \size where samples are taken of such blocks, and jumps to
+ * `pass` unless one is due: this is berth__sample_passes(). Falls through where none are taken.
+ */
+    .macro pass_sample size, pass
+    cmpq PLAIN_SAMPLED, \size
+    jae 9f
+    movq berth__sample@gottpoff(%rip), %rdx
+    subq \size, %fs:(%rdx)
+    jns \pass
+9:
+    .endm
+
+/*
+ * Jumps to `pass` where no rule can match a block of \size bytes, and no sample is due. A size
+ * beyond all that can be had is negative, and passes: jemalloc refuses it. See the limits in
+ * plain.h for what overflows.
+ */
+    .macro pass_plain size, pass
+    cmpq PLAIN_LIMIT, \size
+    jl \pass
+    js 1f
+    pass_glance \pass
+    jmp 8f
+1:  pass_sample \size, \pass
+8:
     .endm
 
     .macro export name
@@ -80,8 +87,7 @@
     .p2align 4
 \name:
     .cfi_startproc
-    leaq -(TINY_MAX + 1)(%rdi), %rax
-    pass_plain 2f, %rdi
+    pass_plain %rdi, 2f
     movq (%rsp), %rsi
     jmp \look
 2:  pushq %rdi
@@ -105,8 +111,7 @@
 malloc:
 __libc_malloc:
     .cfi_startproc
-    leaq -(TINY_MAX + 1)(%rdi), %rax
-    pass_plain berth_je_malloc, %rdi
+    pass_plain %rdi, berth_je_malloc
     movq (%rsp), %rsi
     jmp berth__malloc_look
     .cfi_endproc
@@ -123,15 +128,17 @@ __libc_calloc:
     movq %rdi, %rax
     mulq %rsi
     jo 2f
-    subq $(TINY_MAX + 1), %rax
-    pass_plain berth_je_calloc
+    pass_plain %rax, berth_je_calloc
 2:  movq (%rsp), %rdx
     jmp berth__malloc_look_zeroed
     .cfi_endproc
     .size calloc, .-calloc
     .size __libc_calloc, .-__libc_calloc
 
-/* Of the window as in free() below. Sizes of 0 are not plain: a NULL is jemalloc's failure. */
+/*
+ * Of the window as in free() below. Sizes of 0 are not plain: a NULL is jemalloc's failure. So the
+ * limit does not serve, and tiny sizes are looked at.
+ */
     export realloc
     export __libc_realloc
     .hidden berth__malloc_look_again
@@ -145,7 +152,12 @@ __libc_realloc:
     cmpq PLAIN_WINDOW_SIZE, %rax
     jb 2f
     leaq -(TINY_MAX + 1)(%rsi), %rax
-    pass_plain 3f, %rsi
+    cmpq PLAIN_COUNT, %rax
+    jb 3f
+    cmpq $(GLANCE_SURE - TINY_MAX), %rax
+    jae 2f
+    pass_glance 3f
+    pass_sample %rsi, 3f
 2:  movq (%rsp), %rdx
     jmp berth__malloc_look_again
 3:  pushq %rsi

@@ -15,6 +15,9 @@
 #                   may fail while a block is freed, and free() keeps errno (pmem/keep_errno.c);
 #   mmap            must be refused what the C library's is (pmem/overcommit.c).
 #
+# Of its inside, one table is named, where the archive has it: berth_je_size_classes
+# (pmem/tiny_class.c).
+#
 # usage: embed_jemalloc.sh AR LD OBJCOPY ARCHIVE OUTPUT
 set -eu
 ar=$1 ld=$2 objcopy=$3 archive=$4 output=$5
@@ -28,6 +31,7 @@ public="calloc dallocx free mallctl mallctlbymib mallctlnametomib malloc malloc_
 # Public too, but Berth makes them of the others.
 unused="aligned_alloc posix_memalign valloc"
 seen="pthread_atfork pthread_key_create madvise munmap mprotect mmap"
+inside="je_sz_size2index_tab berth_je_size_classes"
 kept="malloc_conf malloc_conf_2_conf_harder malloc_message"
 
 for name in $public; do
@@ -37,6 +41,8 @@ done
 for name in $seen $unused; do
     echo "$name berth_je_$name" >>"$work/rename"
 done
+echo "$inside" >>"$work/rename"
+echo "${inside#* }" >>"$work/keep"
 for name in $kept; do
     echo "$name" >>"$work/keep"
 done

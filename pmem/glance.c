@@ -55,6 +55,7 @@ static void next_epoch(uint64_t last)
                           exponent << BERTH_GLANCE_EXPONENT_SHIFT |
                               (last % EPOCH_MASK + 1) << BERTH_GLANCE_ADDRESS_BITS,
                           memory_order_relaxed);
+    berth__plain_renew_key();
     forget();
 }
 
@@ -65,10 +66,12 @@ void berth__glance_renew(bool is_wanted)
 
     if (epoch != 0)
         atomic_store_explicit(&last, epoch, memory_order_relaxed);
-    if (is_wanted)
+    if (is_wanted) {
         next_epoch(atomic_load_explicit(&last, memory_order_relaxed));
-    else
-        atomic_store_explicit(&berth__plain.glance_key, 0, memory_order_relaxed);
+        return;
+    }
+    atomic_store_explicit(&berth__plain.glance_key, 0, memory_order_relaxed);
+    berth__plain_renew_key();
 }
 
 void berth__glance_forget(void)

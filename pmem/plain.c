@@ -1,9 +1,101 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/plain.h"
 
+#include "alloc/thread.h"
 #include "pmem/glance.h"
+#include "pmem/jemalloc.h"
 
-struct berth_plain berth__plain = {.count = SIZE_MAX - (BERTH_TINY_MAX + 1)};
+/* Where small blocks are looked at from such a size on, nearly all of them are. */
+#define GLANCE_FROM_MAX ((size_t)64)
+
+struct berth_plain berth__plain = {.count = SIZE_MAX - (BERTH_TINY_MAX + 1),
+                                   .limit = BERTH_PLAIN_LIMIT_NONE};
+
+/*
+ * jemalloc's table of size classes, by sizes in units of 8 bytes, rounded up; where its archive has
+ * none under the name that version 5.3 gives it, tiny sizes are made larger by our slow path. So
+ * they are until the constructor: a block of jemalloc's smallest class is never handed out.
+ */
+extern uint8_t berth_je_size_classes[] __attribute__((weak, visibility("hidden")));
+
+/* Whether the entries get along without looking at tiny sizes. */
+static bool has_no_tiny;
+
+/* Whether small blocks are passed by a glance in the entries. */
+static _Atomic bool is_glancing;
+
+/* Nothing but the first entries is changed, and only if they are what they are in version 5.3. */
+static bool widen_tiny(void)
+{
+    uint8_t *classes = berth_je_size_classes;
+
+    /* Asking also has jemalloc make its table. */
+    if (berth_je_nallocx(BERTH_TINY_MAX, 0) != BERTH_TINY_MAX ||
+        berth_je_nallocx(BERTH_BLOCK_MIN, 0) != BERTH_BLOCK_MIN)
+        return berth_je_nallocx(1, 0) == BERTH_BLOCK_MIN;
+    if (!classes || classes[0] != 0 || classes[1] != 0 || classes[2] != 1 || classes[3] != 2)
+        return false;
+    classes[0] = classes[1] = 1;
+    if (berth_je_nallocx(1, 0) == BERTH_BLOCK_MIN &&
+        berth_je_nallocx(BERTH_TINY_MAX, 0) == BERTH_BLOCK_MIN)
+        return true;
+    classes[0] = classes[1] = 0;
+    return false;
+}
+
+void berth__plain_start(void)
+{
+    berth__tag_first = berth__plain_renew_key;
+    has_no_tiny = widen_tiny();
+    if (has_no_tiny)
+        atomic_store_explicit(&berth__plain.limit, INT64_MAX, memory_order_relaxed);
+}
+
+/*
+ * Any two threads at once: the last one to write has seen what the other one wrote, or begins
+ * again.
+ */
+void berth__plain_renew_key(void)
+{
+    struct berth_plain *plain = &berth__plain;
+    uint64_t now = atomic_load(&plain->entry_key);
+    uint64_t key, wanted;
+
+    do {
+        key = atomic_load(&plain->glance_key);
+        wanted = atomic_load(&berth__tag_used) ? BERTH_PLAIN_KEY_NEVER
+                 : atomic_load(&is_glancing)   ? key
+                                               : 0;
+        while (now != BERTH_PLAIN_KEY_NEVER &&
+               !atomic_compare_exchange_weak(&plain->entry_key, &now, wanted))
+            ;
+    } while (now != BERTH_PLAIN_KEY_NEVER && key != atomic_load(&plain->glance_key));
+}
+
+static int64_t limit_of(size_t threshold, bool glances, uint64_t sample_interval)
+{
+    if (sample_interval != 0)
+        return BERTH_PLAIN_LIMIT_NONE;
+    if (glances)
+        return BERTH_PLAIN_LIMIT_GLANCE;
+    return threshold < PTRDIFF_MAX ? (int64_t)threshold : INT64_MAX;
+}
+
+/* The key is taken away before there are sizes that it does not speak of. */
+static void set_limit(size_t threshold, bool is_wanted, uint64_t sample_interval)
+{
+    bool glances = is_wanted && threshold <= GLANCE_FROM_MAX && sample_interval == 0;
+
+    if (!glances)
+        atomic_store(&is_glancing, false);
+    berth__plain_renew_key();
+    atomic_store(&berth__plain.limit, limit_of(threshold, glances, sample_interval));
+    atomic_store(&berth__plain.sampled, sample_interval != 0 ? threshold : 0);
+    if (!glances)
+        return;
+    atomic_store(&is_glancing, true);
+    berth__plain_renew_key();
+}
 
 void berth__plain_renew(size_t threshold, bool is_wanted, uint64_t sample_interval)
 {
@@ -12,6 +104,7 @@ void berth__plain_renew(size_t threshold, bool is_wanted, uint64_t sample_interv
     /* A call that sees half of this counts its bytes in vain, or goes uncounted. */
     atomic_store_explicit(&berth__plain.sample_interval, sample_interval, memory_order_relaxed);
     berth__glance_renew(is_wanted);
-    atomic_store_explicit(&berth__plain.sampled, sample_interval ? count : 0, memory_order_relaxed);
     atomic_store_explicit(&berth__plain.count, sample_interval ? 0 : count, memory_order_relaxed);
+    if (has_no_tiny)
+        set_limit(threshold, is_wanted, sample_interval);
 }

@@ -24,20 +24,41 @@
 #define BERTH_TINY_MAX ((size_t)8)
 #define BERTH_BLOCK_MIN ((size_t)16)
 
-/* The order of the first five is known to the assembly entries. */
+/*
+ * Limits below which no size lies. Compared as signed numbers, a size less the first overflows from
+ * BERTH_GLANCE_SURE + 1 on (glance.h), and a size less the second always does: one comparison tells
+ * which sizes are plain, which are so after a glance, and which have to be looked at.
+ */
+#define BERTH_PLAIN_LIMIT_GLANCE (INT64_MIN + 4096)
+#define BERTH_PLAIN_LIMIT_NONE INT64_MIN
+
+/* No glance differs from it by an address alone, because none is of epoch 0. */
+#define BERTH_PLAIN_KEY_NEVER ((uint64_t)1 << 63)
+
+/* The order of the first six is known to the assembly entries. */
 struct berth_plain {
     /* How many sizes from BERTH_TINY_MAX + 1 on lie below the gate's threshold: both in one. */
     _Atomic size_t count;
-    /* What glance.h keeps of a return address besides it; 0 = small blocks are not looked at. */
-    _Atomic uint64_t glance_key;
+    /*
+     * The gate's threshold, for entries that need not look at tiny sizes, because jemalloc takes
+     * them for BERTH_BLOCK_MIN; or one of the above.
+     */
+    _Atomic int64_t limit;
+    /*
+     * The key below if the limit is BERTH_PLAIN_LIMIT_GLANCE, else 0; BERTH_PLAIN_KEY_NEVER for
+     * good once a thread has pushed a tag: entries do not ask which one has.
+     */
+    _Atomic uint64_t entry_key;
     /* Berth's one address reservation; written once, base first... */
     _Atomic uintptr_t window_base;
     _Atomic size_t window_size; /* ...and size last (release); 0 = no reservation */
     /*
-     * `count` while samples are taken (sample.h): of these sizes the bytes are counted, and `count`
-     * itself is 0. While none are taken, this is 0.
+     * The threshold while samples are taken (sample.h): of smaller blocks the bytes are counted,
+     * the limit is BERTH_PLAIN_LIMIT_NONE, and `count` is 0. While none are taken, this is 0.
      */
     _Atomic size_t sampled;
+    /* What glance.h keeps of a return address besides it; 0 = small blocks are not looked at. */
+    _Atomic uint64_t glance_key;
     /* Once parts of the reservation are given back, whether an address lies in what is left. */
     _Atomic(bool (*)(const void *)) is_kept;
     _Atomic uint64_t sample_interval; /* bytes from one sample to the next on average; 0 = none */
@@ -46,10 +67,19 @@ struct berth_plain {
 extern struct berth_plain berth__plain __attribute__((visibility("hidden")));
 
 /*
+ * Has jemalloc serve tiny sizes from its class of BERTH_BLOCK_MIN, if its table of classes can be
+ * had, and lets the entries know. On one thread, before berth__plain_renew().
+ */
+void berth__plain_start(void);
+
+/*
  * Sizes from `threshold` on are looked at; `is_wanted`: some of them are of small blocks. Of
  * smaller ones samples are taken every `sample_interval` bytes; 0 = none. Whoever changes it sees
  * to it that nobody else does at the time.
  */
 void berth__plain_renew(size_t threshold, bool is_wanted, uint64_t sample_interval);
+
+/* The glance key has changed. Any thread. */
+void berth__plain_renew_key(void);
 
 #endif
