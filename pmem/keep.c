@@ -9,6 +9,7 @@
 /* Threads that have a keep, and what each may put into it. */
 static _Atomic unsigned keepers;
 static _Atomic size_t share = BERTH_KEEP_BYTES_MAX;
+static _Atomic size_t granted_to_all;
 
 static void divide(unsigned count)
 {
@@ -56,25 +57,53 @@ static void drop_one(struct berth_keep *keep, unsigned i, void (*drop)(void *p, 
     drop(p, keep->held[i]);
 }
 
+/* Drops the oldest blocks until the rest is at most `most`. */
+static void shrink(struct berth_keep *keep, size_t most, void (*drop)(void *p, size_t held))
+{
+    for (unsigned i = 0; keep->total > most; i++)
+        drop_one(keep, (keep->next + i) % BERTH_KEEP_SLOTS, drop);
+}
+
+/* Comes to a fair share of what all may keep, or to less where others have not left it yet. */
+static __attribute__((noinline)) void ask(struct berth_keep *keep, size_t fair,
+                                          void (*drop)(void *p, size_t held))
+{
+    size_t all = atomic_load_explicit(&granted_to_all, memory_order_relaxed);
+    size_t mine;
+
+    shrink(keep, fair, drop);
+    do {
+        size_t left = BERTH_KEEP_SHARED_MAX - (all - keep->granted);
+
+        mine = fair < left ? fair : left;
+        if (mine < keep->total)
+            mine = keep->total;
+    } while (!atomic_compare_exchange_weak(&granted_to_all, &all, all - keep->granted + mine));
+    keep->granted = mine;
+}
+
 bool berth__keep_put(struct berth_keep *keep, void *p, size_t held,
                      void (*drop)(void *p, size_t held))
 {
-    size_t most = atomic_load_explicit(&share, memory_order_relaxed);
+    size_t fair;
 
-    if (held > most)
+    if (held > BERTH_KEEP_BYTES_MAX)
+        return false;
+    if (BERTH_UNLIKELY(!keep->is_counted)) {
+        keep->is_counted = true;
+        divide(atomic_fetch_add(&keepers, 1) + 1);
+    }
+    fair = atomic_load_explicit(&share, memory_order_relaxed);
+    if (BERTH_UNLIKELY(keep->granted != fair))
+        ask(keep, fair, drop);
+    if (held > keep->granted)
         return false;
     /* Freed twice: handing it out twice would break more than one block. */
     for (unsigned i = 0; i < BERTH_KEEP_SLOTS; i++)
         if (BERTH_UNLIKELY(keep->block[i] == p))
             return true;
-    if (BERTH_UNLIKELY(!keep->is_counted)) {
-        keep->is_counted = true;
-        divide(atomic_fetch_add(&keepers, 1) + 1);
-    }
-    /* The oldest go first. */
     drop_one(keep, keep->next, drop);
-    for (unsigned i = 1; keep->total + held > most; i++)
-        drop_one(keep, (keep->next + i) % BERTH_KEEP_SLOTS, drop);
+    shrink(keep, keep->granted - held, drop);
     keep->block[keep->next] = p;
     keep->held[keep->next] = held;
     keep->total += held;
@@ -86,8 +115,10 @@ void berth__keep_empty(struct berth_keep *keep, bool is_last, void (*drop)(void 
 {
     for (unsigned i = 0; i < BERTH_KEEP_SLOTS; i++)
         drop_one(keep, i, drop);
-    if (is_last && keep->is_counted) {
-        keep->is_counted = false;
-        divide(atomic_fetch_sub(&keepers, 1) - 1);
-    }
+    if (!is_last || !keep->is_counted)
+        return;
+    atomic_fetch_sub(&granted_to_all, keep->granted);
+    keep->granted = 0;
+    keep->is_counted = false;
+    divide(atomic_fetch_sub(&keepers, 1) - 1);
 }

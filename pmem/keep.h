@@ -8,7 +8,8 @@
  * same sizes again and again. A block in the keep is jemalloc's live block still: its address is
  * nobody else's, and its pages stay.
  *
- * What all threads keep is bounded: the more threads have one, the less each puts into it.
+ * What all threads keep is bounded: the more threads have a keep, the less each puts into it, and
+ * what one has been granted of the bound is no other's until it frees a block again, or ends.
  * Belongs to one thread; no lock.
  */
 #ifndef BERTH_PMEM_KEEP_H
@@ -20,15 +21,16 @@
 #define BERTH_KEEP_SLOTS 4
 /* jemalloc's own caches end here. */
 #define BERTH_KEEP_SIZE_MIN (((size_t)32 << 10) + 1)
-/* The most that a thread keeps, and the most that threads would keep together. */
-#define BERTH_KEEP_BYTES_MAX ((size_t)2 << 20)
-#define BERTH_KEEP_SHARED_MAX ((size_t)4 << 20)
+/* The most that a thread keeps, and that all threads keep together. */
+#define BERTH_KEEP_BYTES_MAX ((size_t)1 << 20)
+#define BERTH_KEEP_SHARED_MAX ((size_t)2 << 20)
 
 struct berth_keep {
     void *block[BERTH_KEEP_SLOTS]; /* NULL = none */
     size_t held[BERTH_KEEP_SLOTS];
-    size_t total;  /* of what is held */
-    unsigned next; /* the slot that is used again first */
+    size_t total;   /* of what is held */
+    size_t granted; /* of what all may keep together; `total` is at most as much */
+    unsigned next;  /* the slot that is used again first */
     bool is_counted;
 };
 

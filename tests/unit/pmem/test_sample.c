@@ -98,9 +98,11 @@ static void what_passes_is_no_sample(void **state)
     unsigned samples = 0, weighed = 0;
 
     (void)state;
+    berth__plain_start();
     berth__plain_renew(THRESHOLD, false, INTERVAL);
     assert_int_equal(berth__plain.count, 0);
-    assert_int_equal(berth__plain.sampled, THRESHOLD - (BERTH_TINY_MAX + 1));
+    assert_int_equal(berth__plain.limit, BERTH_PLAIN_LIMIT_NONE);
+    assert_int_equal(berth__plain.sampled, THRESHOLD);
     berth__sample_weigh(BLOCK); /* the thread's first draw */
     for (unsigned i = 0; i < 100000; i++) {
         if (berth__sample_passes(BLOCK))
