@@ -41,6 +41,9 @@
 /* The longest that jemalloc takes, 584 years; it would keep to its own for a longer one. */
 #define DECAY_MAX_MS ((int64_t)(UINT64_MAX / 1000000000) * 1000)
 
+/* So many large pieces that went back soon after one another are memory that is used again. */
+#define PIECES_BACK_MAX 32
+
 /* After this many frees a tier that had nothing to give back is asked again. */
 #define FREES_BETWEEN_RECLAIMS 64
 
@@ -58,6 +61,7 @@ struct home_arenas {
     _Atomic unsigned index[ARENAS_PER_TIER_MAX]; /* jemalloc's number, plus 1; 0 = none yet */
     _Atomic int64_t decay_ms;                    /* plus 2; 0 = as jemalloc has it */
     _Atomic unsigned shortage;                   /* how often what is cached was called in */
+    _Atomic bool keeps_pieces;                   /* see purge_at_once() */
     /* Live bytes (at first: no bound) and frees of the tier when that last gave nothing. */
     _Atomic uint64_t held_in_vain, frees_in_vain;
 };
@@ -228,12 +232,18 @@ static void set_decay(unsigned arena, const char *which, ssize_t decay_ms)
 
 /*
  * From which size on a free extent goes back at once. jemalloc has 8 MiB, so that a program which
- * uses large buffers again and again pays for their memory each time. The C library comes to trim
- * its heap from 64 MiB of free memory on.
+ * uses large buffers again and again pays for their memory each time: once it is seen to do so,
+ * pieces of up to 64 MiB are kept. That is from where on the C library comes to trim its heap. A
+ * file always keeps them, because to punch holes in one and to fill them costs more.
  */
 static size_t purge_at_once(berth_home_id home)
 {
-    return keeps_longer(home) ? SIZE_MAX : (size_t)64 << 20;
+    if (keeps_longer(home))
+        return SIZE_MAX;
+    if (is_private(berth__home_tier(home)) &&
+        !atomic_load_explicit(&homes[home].keeps_pieces, memory_order_relaxed))
+        return BERTH_EXTENT_PIECE;
+    return (size_t)64 << 20;
 }
 
 static void set_size(unsigned arena, const char *which, size_t value)
@@ -275,6 +285,20 @@ static void take_first_step(unsigned arena, berth_home_id home)
     if (p)
         berth_je_dallocx(p, MALLOCX_TCACHE_NONE);
     berth__extent_take_addresses(false);
+}
+
+/* Large pieces go back all the time, to be asked for again. By a thread that holds no lock. */
+static __attribute__((noinline)) void see_pieces(berth_home_id home)
+{
+    atomic_store_explicit(&homes[home].hooks.pieces_back, 0, memory_order_relaxed);
+    if (!is_private(berth__home_tier(home)) || atomic_exchange(&homes[home].keeps_pieces, true))
+        return;
+    for (unsigned slot = 0; slot < ARENAS_PER_TIER_MAX; slot++) {
+        unsigned index = atomic_load_explicit(&homes[home].index[slot], memory_order_acquire);
+
+        if (index != 0)
+            set_size(index - 1, "oversize_threshold", purge_at_once(home));
+    }
 }
 
 /*
@@ -515,6 +539,9 @@ void *berth__arena_alloc(berth_home_id home, size_t size, size_t alignment, bool
     berth__extent_begin();
     flags |= alignment_flag(alignment) | (zero ? MALLOCX_ZERO : 0);
     p = berth_je_mallocx(size, flags | tcache_flag(home, size));
+    if (BERTH_UNLIKELY(atomic_load_explicit(&homes[home].hooks.pieces_back, memory_order_relaxed) >=
+                       PIECES_BACK_MAX))
+        see_pieces(home);
     return BERTH_LIKELY(p) ? p : alloc_reclaimed(home, size, flags);
 }
 

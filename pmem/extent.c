@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/extent.h"
 
+#include "alloc/birth.h"
 #include "alloc/sandbox.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
@@ -152,11 +153,25 @@ static bool extent_commit(extent_hooks_t *hooks, void *address, size_t size, siz
     return commit_range(tier_of(hooks), (char *)address + offset, length);
 }
 
+static void count_piece(struct berth_extent_hooks *hooks)
+{
+    uint64_t now = berth__birth_now();
+
+    if (now - atomic_load_explicit(&hooks->period_begin, memory_order_relaxed) >
+        BERTH_EXTENT_PERIOD_NS) {
+        atomic_store_explicit(&hooks->period_begin, now, memory_order_relaxed);
+        atomic_store_explicit(&hooks->pieces_back, 0, memory_order_relaxed);
+    }
+    atomic_fetch_add_explicit(&hooks->pieces_back, 1, memory_order_relaxed);
+}
+
 static bool extent_decommit(extent_hooks_t *hooks, void *address, size_t size, size_t offset,
                             size_t length, unsigned arena)
 {
     (void)size;
     (void)arena;
+    if (BERTH_UNLIKELY(length >= BERTH_EXTENT_PIECE && !addresses_only))
+        count_piece((struct berth_extent_hooks *)(void *)hooks);
     return decommit_range(tier_of(hooks), (char *)address + offset, length);
 }
 

@@ -18,13 +18,25 @@
 #include "pmem/jemalloc.h"
 #include "pmem/window.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* What jemalloc is given; `hooks` is the first member, so that it leads back to the home. */
 struct berth_extent_hooks {
     extent_hooks_t hooks;
     berth_home_id home;
+    /*
+     * Of ordinary memory: how many large pieces went back within the last BERTH_EXTENT_PERIOD_NS,
+     * and when that began. Two threads that count at once may lose one.
+     */
+    _Atomic unsigned pieces_back;
+    _Atomic uint64_t period_begin;
 };
+
+/* jemalloc's oversize threshold: such pieces go back at once. Its usual decay is as long. */
+#define BERTH_EXTENT_PIECE ((size_t)8 << 20)
+#define BERTH_EXTENT_PERIOD_NS ((uint64_t)10 * 1000 * 1000 * 1000)
 
 extern const extent_hooks_t berth__extent_hooks;
 

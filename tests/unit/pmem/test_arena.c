@@ -118,8 +118,24 @@ static void small_pieces_serve_a_large_block(void **state)
     before = reserved(tier);
     for (int i = 0; i < COUNT; i++)
         berth__host_free(p[i]);
-    berth__host_free(get((COUNT - 2) * MIB));
-    assert_int_equal(reserved(tier), before);
+    /* But for less than what goes back at once. */
+    p[0] = get((COUNT - 2) * MIB);
+    assert_true(reserved(tier) < before + 8 * MIB);
+    berth__host_free(p[0]);
+}
+
+/* Once is not enough: a program that frees much need not ask for it again. */
+static void large_pieces_are_kept_for_who_needs_them_again(void **state)
+{
+    const berth_tier_id tier = BERTH_TIER_DRAM;
+
+    (void)state;
+    draft_install(berth__draft_new());
+    berth__host_free(get(40 * MIB));
+    assert_true(reserved(tier) < 40 * MIB);
+    for (int i = 0; i < 40; i++)
+        berth__host_free(get(40 * MIB));
+    assert_true(reserved(tier) >= 40 * MIB);
 }
 
 /* Addresses taken in steps are nothing of a tier, however small it is. */
@@ -196,6 +212,7 @@ int main(void)
         cmocka_unit_test(an_endless_decay_keeps_what_is_freed),
         cmocka_unit_test(the_usual_decay_keeps_no_large_piece),
         cmocka_unit_test(small_pieces_serve_a_large_block),
+        cmocka_unit_test(large_pieces_are_kept_for_who_needs_them_again),
         cmocka_unit_test(addresses_take_no_capacity),
         cmocka_unit_test(what_one_thread_keeps_fills_no_tier_for_another),
         cmocka_unit_test(a_thread_leaves_no_ordinary_memory_behind),
