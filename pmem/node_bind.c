@@ -76,10 +76,13 @@ int berth__node_bind(berth_tier_id tier, void *address, size_t size)
     const struct berth_tier *of = berth__tier(tier);
     int mode = of->numa == BERTH_NUMA_PREFERRED ? MPOL_PREFERRED : MPOL_BIND;
     int saved_errno = errno;
-    struct node_sets *sets = map_sets();
     char why[BERTH_NODES_WHY_MAX];
+    struct node_sets *sets;
     int r;
 
+    if (!berth__tier_numa_keeps(of))
+        return 0;
+    sets = map_sets();
     if (!sets)
         return -ENOMEM;
     r = berth__node_set_add(&sets->wanted, of->nodes, why, sizeof(why));
@@ -117,10 +120,13 @@ static bool others(struct node_sets *sets, const char *path)
 int berth__node_unbind(berth_tier_id tier, void *address, size_t size)
 {
     int saved_errno = errno;
-    struct node_sets *sets = map_sets();
     char why[BERTH_NODES_WHY_MAX];
+    struct node_sets *sets;
     int r = 0, of_default;
 
+    if (!berth__tier_numa_keeps(berth__tier(tier)))
+        return 0;
+    sets = map_sets();
     if (!sets)
         return -ENOMEM;
     if (berth__node_set_add(&sets->avoided, berth__tier(tier)->nodes, why, sizeof(why)) == 0 &&

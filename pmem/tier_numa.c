@@ -307,6 +307,11 @@ static bool is_strict(const struct berth_tier *tier)
     return tier->ops == &numa_ops && ((const struct numa_tier *)tier->state)->strict;
 }
 
+bool berth__tier_numa_keeps(const struct berth_tier *tier)
+{
+    return tier->ops != &numa_ops || ((const struct numa_tier *)tier->state)->policy_works;
+}
+
 int berth__tier_numa_expect(const struct berth_tier *tier, size_t size)
 {
     struct numa_tier *numa = tier->state;

@@ -15,6 +15,8 @@
 
 #include "alloc/tier_ops.h"
 
+#include <stdbool.h>
+
 void berth__tier_numa_register(void);
 
 /*
@@ -24,6 +26,10 @@ void berth__tier_numa_register(void);
  */
 void berth__tier_numa_before_fork(void);
 void berth__tier_numa_in_child(void);
+
+/* Whether the kernel keeps memory to the tier's nodes. Else there are no others, and it need not.
+ */
+bool berth__tier_numa_keeps(const struct berth_tier *tier);
 
 /*
  * Before pages are moved to the tier's nodes, and after that: looks whether there is room for so

@@ -164,7 +164,7 @@ static long do_mbind(const long *a)
     if (fails(MACHINE_MBIND, is_meant(MACHINE_MBIND, mode)))
         return -1;
     last_mode = mode;
-    last_nodes = *(const unsigned long *)a[3];
+    last_nodes = a[3] ? *(const unsigned long *)a[3] : 0;
     if (allowed_nodes && last_nodes != 1)
         return 0;
     return __real_syscall(SYS_mbind, a[0], a[1], a[2], a[3], a[4], a[5]);

@@ -11,6 +11,7 @@
 #include "pmem/host.h"
 #include "pmem/huge_advice.h"
 #include "pmem/memory_limit.h"
+#include "pmem/node_bind.h"
 #include "pmem/window.h"
 #include "tests/unit/pmem/machine_fixture.h"
 
@@ -139,6 +140,10 @@ static void a_kernel_without_numa_has_node_0(void **state)
     assert_int_equal(commit(id, p, MIB), 0);
     memset(p, 1, MIB);
     assert_int_equal(machine_failures(MACHINE_MBIND), 1);
+    /* Nor need it be asked to move a block there, and back. */
+    assert_int_equal(berth__node_bind(id, p, MIB), 0);
+    assert_int_equal(berth__node_unbind(id, p, MIB), 0);
+    assert_int_equal(machine_failures(MACHINE_MBIND), 1);
 }
 
 static void nodes_that_are_not_there_are_passed_over(void **state)
@@ -250,6 +255,66 @@ static void a_full_node_is_seen_at_commit(void **state)
     machine_node(0, 512, 300);
     assert_int_equal(commit(id, p + 4 * MIB, 8 * MIB), 0);
     assert_int_equal(resident(p, 12 * MIB), 12 * MIB / BERTH_OS_PAGE);
+}
+
+static bool is_all(const char *p, size_t size, char value)
+{
+    return p[0] == value && memcmp(p, p + 1, size - 1) == 0;
+}
+
+/* Half of the block was never touched: that half, too, is taken when the block is moved. */
+static void a_block_is_moved_to_a_node_with_room(void **state)
+{
+    berth_tier_id id = make_strict("moved", 30);
+    char *p = carve(id, 8 * MIB, BERTH_OS_PAGE);
+
+    (void)state;
+    assert_int_equal(mprotect(p, 8 * MIB, PROT_READ | PROT_WRITE), 0);
+    memset(p, 7, 4 * MIB);
+    assert_int_equal(berth__node_bind(id, p, 8 * MIB), -ENOMEM);
+    assert_int_equal(resident(p, 8 * MIB), 4 * MIB / BERTH_OS_PAGE);
+    machine_node(0, 512, 300);
+    assert_int_equal(berth__node_bind(id, p, 8 * MIB), 0);
+    assert_int_equal(resident(p, 8 * MIB), 8 * MIB / BERTH_OS_PAGE);
+    assert_true(is_all(p, 4 * MIB, 7) && is_all(p + 4 * MIB, 4 * MIB, 0));
+}
+
+/* The kernel says the same of pages that are held and of a node that has become full. */
+static void a_page_that_cannot_move_is_told_from_a_full_node(void **state)
+{
+    berth_tier_id id = make_strict("held", 500);
+    char *p = carve(id, 128 * MIB, BERTH_OS_PAGE);
+
+    (void)state;
+    assert_int_equal(mprotect(p, 128 * MIB, PROT_READ | PROT_WRITE), 0);
+    memset(p, 7, MIB);
+    machine_fail(MACHINE_MBIND, 0, 1, EIO, MPOL_BIND);
+    assert_int_equal(berth__node_bind(id, p, MIB), -EBUSY);
+    machine_fail(MACHINE_MBIND, 1, 1, EIO, MPOL_BIND);
+    assert_int_equal(berth__node_bind(id, p, 128 * MIB), -EBUSY);
+    machine_fail(MACHINE_MADVISE, 0, 1, EFAULT, MADV_POPULATE_WRITE);
+    assert_int_equal(berth__node_bind(id, p, MIB), -ENOMEM);
+    machine_fail(MACHINE_MADVISE, 0, 1, EINVAL, MADV_POPULATE_WRITE);
+    assert_int_equal(berth__node_bind(id, p, MIB), 0);
+    assert_true(is_all(p, MIB, 7));
+}
+
+/* What could not be moved back has the policy of before in any case. */
+static void a_policy_ends_with_the_blocks_time_there(void **state)
+{
+    berth_tier_id id = make_strict("back", 500);
+    char *p = carve(id, MIB, BERTH_OS_PAGE);
+    unsigned long nodes;
+
+    (void)state;
+    machine_file("devices/system/node/has_cpu", "0-1\n");
+    assert_int_equal(mprotect(p, MIB, PROT_READ | PROT_WRITE), 0);
+    assert_int_equal(berth__node_bind(id, p, MIB), 0);
+    assert_int_equal(machine_policy(&nodes), MPOL_BIND);
+    machine_fail(MACHINE_MBIND, 0, 1, EIO, MPOL_BIND);
+    assert_int_equal(berth__node_unbind(id, p, MIB), -EBUSY);
+    assert_int_equal(machine_failures(MACHINE_MBIND), 1);
+    assert_int_equal(machine_policy(&nodes), MPOL_DEFAULT);
 }
 
 static void readings_are_spared_only_while_there_is_plenty(void **state)
@@ -420,6 +485,9 @@ int main(void)
         TEST(a_policy_that_the_kernel_refuses_is_said),
         TEST(several_preferred_nodes_become_one_on_old_kernels),
         TEST(a_full_node_is_seen_at_commit),
+        TEST(a_block_is_moved_to_a_node_with_room),
+        TEST(a_page_that_cannot_move_is_told_from_a_full_node),
+        TEST(a_policy_ends_with_the_blocks_time_there),
         TEST(readings_are_spared_only_while_there_is_plenty),
         TEST(much_too_much_is_refused_before_a_page_is_taken),
         TEST(a_limit_of_the_process_counts_as_a_full_node),
