@@ -380,18 +380,19 @@ static void place_hold(char **argument)
 static void place_moved(char **argument)
 {
     const char *from = argument[0], *to = argument[1];
+    size_t count = strtoul(argument[2], NULL, 0);
     struct blocks blocks;
     char byte = 'x';
 
-    blocks_make_equal(&blocks, 6, 3 << 20, 9);
+    blocks_make_equal(&blocks, count, 3 << 20, 9);
     tell("every_page_is_where_it_was_placed", pages_are_on(&blocks, from));
-    if (write(open_pipe(argument[2], O_WRONLY), &byte, 1) != 1 ||
-        read(open_pipe(argument[3], O_RDONLY), &byte, 1) != 1)
+    if (write(open_pipe(argument[3], O_WRONLY), &byte, 1) != 1 ||
+        read(open_pipe(argument[4], O_RDONLY), &byte, 1) != 1)
         exit(1);
     tell("every_page_is_where_it_was_moved_to", pages_are_on(&blocks, to));
     tell("the_blocks_hold_their_bytes", blocks_hold(&blocks, 9));
     blocks_free(&blocks);
-    blocks_make_equal(&blocks, 6, 3 << 20, 10);
+    blocks_make_equal(&blocks, count, 3 << 20, 10);
     tell("so_are_later_blocks", pages_are_on(&blocks, to) && blocks_hold(&blocks, 10));
 }
 
@@ -450,7 +451,7 @@ const struct subject place_subjects[] = {
     {"numa", "TIER NODE,NODE... POLICY [huge]", place_numa},
     {"more", "TIER NEXT-TIER MIB", place_more},
     {"next", "NEXT-TIER", place_next},
-    {"moved", "NODES NODES PIPE-TO-TELL PIPE-TO-WAIT", place_moved},
+    {"moved", "NODES NODES COUNT PIPE-TO-TELL PIPE-TO-WAIT", place_moved},
     {"stepped", "TIER TIER COUNT PIPE-TO-TELL PIPE-TO-WAIT", place_stepped},
     {"overfilled", "TIER TIER COUNT PIPE-TO-TELL PIPE-TO-WAIT", place_overfilled},
     {"hold", "TIER PIPE-TO-TELL PIPE-TO-WAIT", place_hold},

@@ -18,7 +18,7 @@ policy device <<END
 tier far {
   kind = dax
   path = $device
-  capacity = 16M
+  capacity = 14M
 }
 rule everything {
   side = host
@@ -26,7 +26,7 @@ rule everything {
   place = { far, dram }
 }
 END
-checks "CXL memory by its device:" 4 under /tmp/device.table "$VM_CASES" more far dram 24
+checks "CXL memory by its device:" 4 under /tmp/device.table "$VM_CASES" more far dram 16
 
 give_to_kernel() {
     load_kmem && daxctl reconfigure-device --mode=system-ram dax0.0
@@ -50,5 +50,5 @@ END
 }
 at near dram
 at node far
-sent near node 0 4 moved 0 1
-sent node near 0 4 moved 1 0
+sent near node 0 4 moved 0 1 2
+sent node near 0 4 moved 1 0 2

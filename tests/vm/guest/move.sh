@@ -24,9 +24,9 @@ at near dram
 at node far
 at file shm
 
-sent near node 0 4 moved 0 1
-sent node near 0 4 moved 1 0
-sent file node 0 4 moved 0 1
+sent near node 0 4 moved 0 1 6
+sent node near 0 4 moved 1 0 6
+sent file node 0 4 moved 0 1 6
 
 # Node 1 has 256 MiB, of which some stays free.
 sent near node 1 2 overfilled dram far 36
