@@ -4,9 +4,10 @@
 
 usage: programs.py BERTH LIBBERTH_MALLOC NUMBER_CHURN HANDOVER MEASURE [ROUNDS] [PROGRAM]...
 
-Berth runs in three ways: with a policy of which no rule can match a small block (goal: within 1.03);
-with one that has every call looked at by its return address, of which none is placed (1.05); and
-with the first and call paths read from 64 KiB on (1.10). The peers: the C library; mimalloc; memtier
+Berth runs in four ways: with a policy of which no rule can match a small block (goal: within 1.03);
+with one that has every call looked at by its return address, of which none is placed (1.05); with
+the first and call paths read from 64 KiB on (1.10); and with that and samples of small blocks, one
+in 512 KiB (1.10). The peers: the C library; mimalloc; memtier
 with DRAM alone, and with half of its blocks in DRAM and half on a file. Those that are not installed
 are left out. Tells user time and the peak of resident memory (medians of interleaved turns; ROUNDS
 0: none; goal for memory: 1.05 and 4 MiB) and instructions (callgrind, one run each), with ratios.
@@ -172,6 +173,9 @@ def environments(berth, library, folder):
         "Berth: return addresses looked at": il.preload(
             library, BERTH_POLICY=folder + "/looked.table", **fixed),
         "Berth: call paths from 64 KiB": il.preload(
+            library, BERTH_POLICY=folder + "/p.table",
+            BERTH_OPTIONS="sites=always,site-sample=0", **fixed),
+        "Berth: and samples of small blocks": il.preload(
             library, BERTH_POLICY=folder + "/p.table", BERTH_OPTIONS="sites=always", **fixed),
         "C library": il.preload(**fixed),
     }
