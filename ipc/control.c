@@ -4,6 +4,7 @@
 #include "alloc/log.h"
 #include "alloc/options.h"
 #include "alloc/pool_tend.h"
+#include "alloc/sandbox.h"
 #include "alloc/thread.h"
 #include "ipc/descriptors.h"
 #include "ipc/json.h"
@@ -22,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -46,7 +48,7 @@ enum control_state {
 };
 
 /* How the socket thread's start ended. */
-enum socket_state { SOCKET_STARTING, SOCKET_OPEN, SOCKET_FAILED };
+enum socket_state { SOCKET_STARTING, SOCKET_OPEN, SOCKET_FAILED, SOCKET_ENDED };
 
 /*
  * Everything that belongs to one process. Lives in a mapping that a forked child finds zeroed: the
@@ -60,7 +62,15 @@ struct control {
      */
     _Atomic pid_t pid;
     _Atomic unsigned refused_starts; /* see START_TRIES_MAX */
-    atomic_bool is_running;          /* the control thread is; `lock` can be used */
+    atomic_bool is_running;          /* the control thread is */
+    atomic_bool has_locks;           /* `lock`, `changed` and `work` can be used */
+
+    /* See berth__control_pause(). */
+    atomic_bool pausing;
+    bool quiet; /* a start that fails is not said: there was one before, or is none for a reason */
+    _Atomic int threads;          /* that were started, and have not come to their end */
+    _Atomic pid_t control_thread; /* their numbers, once they run */
+    _Atomic pid_t socket_thread;
 
     pthread_mutex_t lock; /* guards all below but `work` and `identity` */
     pthread_cond_t changed;
@@ -83,11 +93,14 @@ struct control {
     char directory[PATH_MAX];
     char name[BERTH_ADDRESS_NAME_MAX];
     dev_t device; /* of the socket's name; set before socket_state is SOCKET_OPEN */
-    ino_t inode;
+    _Atomic ino_t inode;
     struct berth_server server; /* the socket thread's */
 };
 
 #define FORK_WAIT_MS 1000
+/* How long a call waits for the threads to end that fails, or worse, while there are any. */
+#define PAUSE_WAIT_MS 3000
+#define PAUSE_STEP_US 50
 /*
  * The kernel makes no thread (EAGAIN) while another one of the process is in execve(). If that
  * succeeds, nobody is left to tell; if not, the next occasion starts anew, this many times.
@@ -237,25 +250,46 @@ static int open_socket(struct control *control)
     return 0;
 }
 
+/*
+ * Takes the socket's name away, if it is still this process's socket that has it. Neither thread
+ * holds the lock, which guards that, for longer than it takes to make the name.
+ */
+static void unlink_name(struct control *control)
+{
+    char path[PATH_MAX + BERTH_ADDRESS_NAME_MAX];
+    struct stat st;
+
+    snprintf(path, sizeof(path), "%s/%s", control->directory, control->name);
+    if (control->inode != 0 && lstat(path, &st) == 0 && st.st_ino == control->inode &&
+        st.st_dev == control->device)
+        unlink(path);
+}
+
 static void *socket_main(void *context)
 {
     struct control *control = context;
 
+    control->socket_thread = gettid();
     berth__thread.inside++;
     prctl(PR_SET_NAME, "berth-socket");
     if (open_socket(control) < 0) {
         tell(control, SOCKET_FAILED);
+        control->threads--;
         return NULL;
     }
     tell(control, SOCKET_OPEN);
-    while (berth__server_step(&control->server, LEADER_CHECK_MS) == 0)
+    while (!control->pausing && berth__server_step(&control->server, LEADER_CHECK_MS) == 0)
         check_leader(control);
+    if (control->pausing)
+        unlink_name(control);
     berth__server_close(&control->server);
+    tell(control, SOCKET_ENDED);
+    control->threads--;
     return NULL;
 }
 
 /* Starts a detached thread with all signals blocked. 0 or negative errno. */
-static int start_thread(void *(*run)(void *), void *context, size_t stack_size)
+static int start_thread(void *(*run)(void *), struct control *control, size_t stack_size)
 {
     long least = sysconf(_SC_THREAD_STACK_MIN); /* thread-local storage included */
     sigset_t all, before;
@@ -270,7 +304,10 @@ static int start_thread(void *(*run)(void *), void *context, size_t stack_size)
     pthread_attr_setstacksize(&attributes, stack_size + (least > 0 ? (size_t)least : 0));
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    r = pthread_create(&thread, &attributes, run, context);
+    control->threads++;
+    r = pthread_create(&thread, &attributes, run, control);
+    if (r != 0)
+        control->threads--;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return -r;
@@ -302,20 +339,22 @@ static int prepare(struct control *control)
 /* Whether a start that failed with `error` is left to the next occasion. */
 static bool postponed(struct control *control, int error)
 {
-    if (error != -EAGAIN || atomic_fetch_add_explicit(&control->refused_starts, 1,
-                                                      memory_order_relaxed) >= START_TRIES_MAX)
+    /* After unshare(CLONE_NEWPID) the kernel lets children begin, but no threads (EINVAL). */
+    control->quiet = control->quiet || error == -EINVAL;
+    if ((error != -EAGAIN && error != -EINVAL) ||
+        atomic_fetch_add_explicit(&control->refused_starts, 1, memory_order_relaxed) >=
+            START_TRIES_MAX)
         return false;
     control->state = STATE_IDLE;
     return true;
 }
 
-static void *give_up(struct control *control)
+static void give_up(struct control *control)
 {
     control->state = STATE_OFF;
     if (!control->exiting)
-        berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_IPC, "the control socket stays closed: %s",
-                   control->why);
-    return NULL;
+        berth__log(control->quiet ? BERTH_LOG_INFO : BERTH_LOG_WARNING, BERTH_TOPIC_IPC,
+                   "the control socket stays closed: %s", control->why);
 }
 
 static uint64_t now_ms(void)
@@ -369,10 +408,10 @@ static void tend(struct control *control)
 static bool next_work(struct control *control)
 {
     while (!control->exchange && !control->woken && !control->leaderless &&
-           control->socket_state != SOCKET_FAILED && wait_for_change(control))
+           control->socket_state < SOCKET_FAILED && wait_for_change(control))
         ;
     control->woken = false;
-    return !control->leaderless && control->socket_state != SOCKET_FAILED;
+    return !control->leaderless && control->socket_state < SOCKET_FAILED;
 }
 
 /* One answer, if one is waited for; and what is done unasked. Called without the lock. */
@@ -394,16 +433,15 @@ static void work(struct control *control, struct berth_exchange *exchange)
     pthread_mutex_unlock(&control->work);
 }
 
-static void *control_main(void *context)
+static void run_control(struct control *control)
 {
-    struct control *control = context;
-    int r;
+    int r = prepare(control);
 
-    berth__thread.inside++; /* for good: nothing of this thread's is placed or recorded */
-    prctl(PR_SET_NAME, "berth-control");
-    r = prepare(control);
-    if (r < 0)
-        return postponed(control, r) ? NULL : give_up(control);
+    if (r < 0) {
+        if (!postponed(control, r))
+            give_up(control);
+        return;
+    }
     control->is_running = true;
     work(control, NULL);
     pthread_mutex_lock(&control->lock);
@@ -417,7 +455,20 @@ static void *control_main(void *context)
     pthread_mutex_unlock(&control->lock);
     if (control->leaderless)
         exit(0);
-    return give_up(control);
+    if (!control->pausing)
+        give_up(control);
+}
+
+static void *control_main(void *context)
+{
+    struct control *control = context;
+
+    control->control_thread = gettid();
+    berth__thread.inside++; /* for good: nothing of this thread's is placed or recorded */
+    prctl(PR_SET_NAME, "berth-control");
+    run_control(control);
+    control->threads--;
+    return NULL;
 }
 
 static int start_now(struct control *control)
@@ -431,9 +482,12 @@ static int start_now(struct control *control)
         control->state = STATE_OFF;
         return 0;
     }
-    pthread_mutex_init(&control->lock, NULL);
-    pthread_mutex_init(&control->work, NULL);
-    pthread_cond_init(&control->changed, NULL);
+    if (!control->has_locks) {
+        pthread_mutex_init(&control->lock, NULL);
+        pthread_mutex_init(&control->work, NULL);
+        pthread_cond_init(&control->changed, NULL);
+        control->has_locks = true;
+    }
     berth__thread.inside++;
     r = start_thread(control_main, control, CONTROL_STACK_SIZE);
     berth__thread.inside--;
@@ -488,6 +542,60 @@ bool berth__control_wake(void)
     return true;
 }
 
+/* Whether the kernel knows the thread no more: it does for a moment after the thread's last act. */
+static bool is_gone(pid_t thread)
+{
+    return thread == 0 || (syscall(SYS_tgkill, getpid(), thread, 0) < 0 && errno == ESRCH);
+}
+
+static bool await_end(struct control *control)
+{
+    const struct timespec pause = {.tv_nsec = PAUSE_STEP_US * 1000L};
+    uint64_t end = now_ms() + PAUSE_WAIT_MS;
+    bool rung = false;
+
+    while (control->threads > 0 || !is_gone(control->control_thread) ||
+           !is_gone(control->socket_thread)) {
+        if (now_ms() > end)
+            return false;
+        /* A bell that is not there yet belongs to a thread that looks before it waits. */
+        if (!rung && control->inode != 0)
+            rung = berth__doorbell_ring(&control->server.bell) == 0;
+        nanosleep(&pause, NULL);
+    }
+    return true;
+}
+
+bool berth__control_pause(void)
+{
+    struct control *control = atomic_load_explicit(&the_control, memory_order_acquire);
+    int saved_errno = errno;
+    bool idle = false;
+    bool ended;
+
+    /* A vfork() child has no threads, and a sandbox may forbid what this takes. */
+    if (!control || control->state != STATE_STARTED || !is_own(control) ||
+        berth__thread.inside > 0 || berth__sandbox_is_on() ||
+        !atomic_compare_exchange_strong(&control->pausing, &idle, true))
+        return false;
+    berth__thread.inside++;
+    ended = await_end(control);
+    if (ended) {
+        control->quiet = true;
+        control->is_running = control->woken = false;
+        control->control_thread = control->socket_thread = 0;
+        control->socket_state = SOCKET_STARTING;
+        control->inode = 0;
+        control->pausing = false;
+        if (control->state == STATE_STARTED)
+            control->state = STATE_IDLE;
+    }
+    /* Otherwise they end later, and do not start again. */
+    berth__thread.inside--;
+    errno = saved_errno;
+    return ended;
+}
+
 const char *berth__control_runtime_directory(void)
 {
     return runtime_directory;
@@ -507,23 +615,15 @@ void berth__control_main_begun(void)
         berth__control_start();
 }
 
-/*
- * At exit the socket's name goes away, if it is still this process's socket that has it, and none
- * is made any more. Neither thread holds the lock for longer than it takes to make the name.
- */
+/* At exit the socket's name goes away, and none is made any more. */
 __attribute__((destructor)) static void control_unlink(void)
 {
     struct control *control = the_control;
-    char path[PATH_MAX + BERTH_ADDRESS_NAME_MAX];
-    struct stat st;
 
     if (!control || control->state != STATE_STARTED)
         return;
     pthread_mutex_lock(&control->lock);
     control->exiting = true;
-    snprintf(path, sizeof(path), "%s/%s", control->directory, control->name);
-    if (control->inode != 0 && lstat(path, &st) == 0 && st.st_ino == control->inode &&
-        st.st_dev == control->device)
-        unlink(path);
+    unlink_name(control);
     pthread_mutex_unlock(&control->lock);
 }

@@ -25,6 +25,14 @@ int berth__control_start(void);
  */
 bool berth__control_wake(void);
 
+/*
+ * Ends the control thread and its socket, for a call that the kernel refuses to a process of
+ * several threads, or that the C library makes in each of them and aborts where the answers differ.
+ * They start again at the next occasion; berth__control_start() is one. Waits for them, 3 seconds
+ * at most. False: there was nothing to end, or it did not.
+ */
+bool berth__control_pause(void);
+
 /* $XDG_RUNTIME_DIR as it was before main, or "". */
 const char *berth__control_runtime_directory(void);
 

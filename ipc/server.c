@@ -17,6 +17,9 @@
 #define READ_SIZE ((size_t)16 << 10)
 /* How long a listener rests that found no descriptor or memory for a client. */
 #define STARVED_MS 1000
+/* What epoll calls the doorbell, and how many things it watches: clients, listener, doorbell. */
+#define EVENT_BELL (BERTH_SERVER_CLIENTS_MAX + 1)
+#define EVENT_COUNT (BERTH_SERVER_CLIENTS_MAX + 2)
 
 static const char too_long[] =
     "{\"id\":null,\"ok\":false,\"error\":{\"code\":\"frame-too-long\",\"message\":"
@@ -360,8 +363,8 @@ static bool prepare_wait(struct berth_server *server)
 
 int berth__server_step(struct berth_server *server, int timeout_ms)
 {
-    struct epoll_event ready[BERTH_SERVER_CLIENTS_MAX + 1];
-    uint32_t events[BERTH_SERVER_CLIENTS_MAX + 1] = {0};
+    struct epoll_event ready[EVENT_COUNT];
+    uint32_t events[EVENT_COUNT] = {0};
     char buffer[READ_SIZE];
     int count;
 
@@ -369,7 +372,7 @@ int berth__server_step(struct berth_server *server, int timeout_ms)
         timeout_ms = 0;
     else if (server->starved && (timeout_ms < 0 || timeout_ms > STARVED_MS))
         timeout_ms = STARVED_MS;
-    count = epoll_wait(server->epoll, ready, BERTH_SERVER_CLIENTS_MAX + 1, timeout_ms);
+    count = epoll_wait(server->epoll, ready, EVENT_COUNT, timeout_ms);
     if (count < 0)
         return errno == EINTR ? 0 : -errno;
     server->starved = false;
@@ -383,6 +386,8 @@ int berth__server_step(struct berth_server *server, int timeout_ms)
     }
     if (events[BERTH_SERVER_CLIENTS_MAX])
         accept_one(server);
+    if (events[EVENT_BELL])
+        berth__doorbell_hear(&server->bell);
     return 0;
 }
 
@@ -449,6 +454,11 @@ static int watch_listener(struct berth_server *server)
         return r;
     }
     server->listening = true;
+    /* Without one, whoever rings waits longer. */
+    event.data.u32 = EVENT_BELL;
+    if (berth__doorbell_open(&server->bell) == 0 &&
+        epoll_ctl(server->epoll, EPOLL_CTL_ADD, server->bell.fd, &event) < 0)
+        berth__doorbell_close(&server->bell);
     return 0;
 }
 
@@ -482,6 +492,7 @@ void berth__server_close(struct berth_server *server)
     for (int i = 0; i < BERTH_SERVER_CLIENTS_MAX; i++)
         if (server->client[i].fd >= 0)
             client_close(&server->client[i]);
+    berth__doorbell_close(&server->bell);
     close(server->epoll);
     close(server->listener);
     server->epoll = server->listener = -1;

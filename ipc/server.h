@@ -14,6 +14,7 @@
 #define BERTH_IPC_SERVER_H
 
 #include "ipc/address.h"
+#include "ipc/doorbell.h"
 #include "ipc/handover.h"
 #include "ipc/wire.h"
 
@@ -96,9 +97,10 @@ struct berth_server {
     struct berth_server_config config;
     int listener;
     int epoll;
-    bool listening; /* what epoll watches for the listener */
-    bool starved;   /* accept found no descriptor or memory; tried again after a while */
-    dev_t device;   /* of the socket's name in the file system */
+    struct berth_doorbell bell; /* ends a wait; fd -1 where none can be had */
+    bool listening;             /* what epoll watches for the listener */
+    bool starved; /* accept found no descriptor or memory; tried again after a while */
+    dev_t device; /* of the socket's name in the file system */
     ino_t inode;
     struct berth_client_slot client[BERTH_SERVER_CLIENTS_MAX];
 };
@@ -110,7 +112,8 @@ struct berth_server {
 int berth__server_open(struct berth_server *server, const struct berth_server_config *config);
 
 /*
- * Waits until something happens, at most `timeout_ms` (-1: for ever), and deals with it. 0, or
+ * Waits until something happens, its doorbell rings, or `timeout_ms` (-1: never) have passed, and
+ * deals with it. 0, or
  * negative errno when the socket is of no use any more.
  */
 int berth__server_step(struct berth_server *server, int timeout_ms);

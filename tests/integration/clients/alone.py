@@ -1,0 +1,36 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Calls that fail, or end a program, once it has a second thread: as without Berth, which has two.
+
+usage: alone.py BERTH PROGRAM
+"""
+import os
+import subprocess
+import sys
+import tempfile
+
+berth, program = map(os.path.abspath, sys.argv[1:3])
+POLICY = """
+tier far { kind = file  path = "@DIR@" }
+rule all { side = host  min-size = 64K  place = { far, dram } }
+"""
+
+
+def run(command):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+with tempfile.TemporaryDirectory() as scratch:
+    os.chmod(scratch, 0o755)
+    path = os.path.join(scratch, "policy")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(POLICY.replace("@DIR@", scratch))
+    wrong = 0
+    for what in ("rights", "user", "mounts"):
+        native = run([program, what])
+        under = run([berth, "run", "--policy", path, "--", program, "-t", what])
+        same = native[:2] == under[:2] and under[2] == "3 threads\n"
+        wrong += not same
+        print(what, "as without Berth:" if same else "FAILED:", under, "" if same else native)
+    sys.exit(1 if wrong else 0)
