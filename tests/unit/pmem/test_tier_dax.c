@@ -262,6 +262,52 @@ static void nothing_beyond_the_end_is_touched(void **state)
     assert_false(is_readable(p));
 }
 
+/* Of 1 GiB, as some devices are, and of a size that is no multiple of it. What the kernel would map
+ * at once is mapped as it is touched here, for the sake of the machine that tests. */
+static void large_alignments_keep_to_the_device(void **state)
+{
+    const size_t gib = (size_t)1 << 30;
+    berth_tier_id id;
+    char *p;
+
+    (void)state;
+    plug(4 * MIB, CHUNK);
+    machine_file("dev/char/0:0/size", "%zu\n", 3 * gib + 513 * MIB);
+    machine_file("dev/char/0:0/align", "%zu\n", gib);
+    machine_file("dev/char/0:0/target_node", "-1\n");
+    assert_int_equal(truncate(device, (off_t)(3 * gib)), 0);
+    assert_int_equal(MAKE(&id, .name = "vast"), 0);
+    assert_described(id, "3.50 GiB, aligned to 1.00 GiB, mapped shared in pieces of 1.00 GiB");
+    machine_fail(MACHINE_MADVISE, 0, 1000, EINVAL, MADV_POPULATE_WRITE);
+    p = berth__window_carve(id, 5 * gib, gib);
+    assert_non_null(p);
+    assert_int_equal(berth__tier(id)->ops->map(berth__tier(id), p, 5 * gib), 0);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(commit(id, p + i * gib + 7 * PAGE, PAGE), 0);
+        memset(p + i * gib + 7 * PAGE, 1, PAGE);
+        assert_all(p + (i + 1) * gib - PAGE, 0, PAGE);
+    }
+    assert_int_equal(commit(id, p + 3 * gib, PAGE), -ENOSPC);
+    assert_int_equal(commit(id, p + gib, PAGE), 0);
+    assert_int_equal(decommit(id, p + gib, PAGE), 0);
+    assert_int_equal(decommit(id, p + gib + 7 * PAGE, PAGE), 0);
+    /* One piece is free again, and serves where none was. */
+    assert_int_equal(commit(id, p + 3 * gib, PAGE), 0);
+    assert_all(p + 3 * gib, 0, PAGE);
+    assert_int_equal(commit(id, p + gib, PAGE), -ENOSPC);
+}
+
+static void an_alignment_that_no_window_has_is_refused(void **state)
+{
+    berth_tier_id id;
+
+    (void)state;
+    plug(4 * MIB, CHUNK);
+    machine_file("dev/char/0:0/size", "%zu\n", ((size_t)1 << 46) + 1);
+    machine_file("dev/char/0:0/align", "%zu\n", (size_t)1 << 46);
+    assert_true(MAKE(&id, .name = "beyond") < 0);
+}
+
 static void small_alignments_are_mapped_in_large_pieces(void **state)
 {
     berth_tier_id id;
@@ -603,6 +649,8 @@ int main(void)
         TEST(a_device_holds_a_store_or_blocks),
         TEST(memory_reads_as_zero_each_time),
         TEST(nothing_beyond_the_end_is_touched),
+        TEST(large_alignments_keep_to_the_device),
+        TEST(an_alignment_that_no_window_has_is_refused),
         TEST(small_alignments_are_mapped_in_large_pieces),
         TEST(a_device_has_one_user_and_it_is_named),
         TEST(closing_descriptors_unlocks_nothing),
