@@ -150,6 +150,18 @@ static void *read_file(const char *path, size_t *ret_size, const char **ret_why)
     return bytes;
 }
 
+/* What the table was made of, if `berth run` has said so of this very table: "TABLE=FILE". */
+static const char *policy_source(const char *path)
+{
+    const char *source = secure_getenv("BERTH_POLICY_SOURCE");
+    size_t length = strlen(path);
+
+    if (!source || strncmp(source, path, length) != 0 || source[length] != '=' ||
+        source[length + 1] == '\0')
+        return path;
+    return source + length + 1;
+}
+
 /* A policy that cannot be had never stops the program: it runs without one, which is said. */
 static void install_policy(void)
 {
@@ -168,7 +180,7 @@ static void install_policy(void)
         return;
     }
     berth__table_set_told(secure_getenv("BERTH_TOLD"));
-    if (berth__table_install(bytes, size, path, why, sizeof(why)) < 0)
+    if (berth__table_install(bytes, size, policy_source(path), why, sizeof(why)) < 0)
         berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_POLICY, "%s: %s; no policy is in force", path, why);
     berth__table_set_told(NULL);
     munmap(bytes, size);

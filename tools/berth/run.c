@@ -80,6 +80,17 @@ static int parse_arguments(int argc, char **argv, struct run *run)
     return 0;
 }
 
+/* People know the file that they wrote, and not what is kept of it. */
+static void tell_source(const char *policy, const char *kept)
+{
+    char *file = realpath(policy, NULL);
+    char *source = berth__tool_format("%s=%s", kept, file ? file : policy);
+
+    setenv("BERTH_POLICY_SOURCE", source, 1);
+    free(source);
+    free(file);
+}
+
 /* The table that the command will find: of --policy, or of the BERTH_POLICY that is set already. */
 static int load_policy(struct run *run)
 {
@@ -97,6 +108,7 @@ static int load_policy(struct run *run)
     if (!path)
         return BERTH_EXIT_RUN_REFUSED;
     setenv("BERTH_POLICY", path, 1);
+    tell_source(run->policy, path);
     free(path);
     return 0;
 }

@@ -2,6 +2,7 @@
 #include "tools/berth/table_file.h"
 
 #include "ipc/address.h"
+#include "tools/berth/table_sweep.h"
 #include "tools/berth/tool.h"
 #include "tools/berth/whole_file.h"
 
@@ -108,8 +109,12 @@ char *berth__table_file_keep(const void *bytes, size_t size)
     }
     if (r == -ENOENT)
         r = berth__whole_file_replace(path, 0600, bytes, size);
-    if (r >= 0)
+    else
+        utimensat(AT_FDCWD, path, NULL, 0); /* it was asked for just now */
+    if (r >= 0) {
+        berth__table_sweep(directory);
         return path;
+    }
     berth__tool_fail("run: %s: %s", path, strerror(-r));
     free(path);
     return NULL;

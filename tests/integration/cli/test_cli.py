@@ -189,8 +189,10 @@ class Run(Case):
         preloaded = after.pop("LD_PRELOAD").split(":")
         self.assertEqual([os.path.basename(path) for path in preloaded],
                          ["libm.so.6", "libberth-malloc.so", "libberth.so"])
-        self.assertRegex(after.pop("BERTH_POLICY"),
-                         re.escape(self.runtime) + r"/berth/policy-[0-9a-f]{16}\.table")
+        kept = after.pop("BERTH_POLICY")
+        self.assertRegex(kept, re.escape(self.runtime) + r"/berth/policy-[0-9a-f]{16}\.table")
+        self.assertEqual(after.pop("BERTH_POLICY_SOURCE"),
+                         kept + "=" + os.path.realpath(self.policy))
         self.assertEqual(after.pop("BERTH_OPTIONS"), "site-depth=4")
         for name in ("LD_PRELOAD", "BERTH_OPTIONS"):
             del before[name]
@@ -268,6 +270,27 @@ class Run(Case):
             self.assertEqual((done.returncode, done.stdout), (0, "fine\n"))
             self.assertIn(why, done.stderr)
             self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+
+    def test_tables_that_nobody_needs_are_removed(self):
+        week_ago = time.time() - 8 * 24 * 3600
+        used = self.good("run", "--policy", self.policy, "--", "sh", "-c",
+                         "echo $BERTH_POLICY").strip()
+        folder = os.path.dirname(used)
+        unused = os.path.join(folder, "policy-0123456789abcdef.table")
+        shutil.copy(used, unused)
+        other = self.write("other.policy", POLICY.replace("256M", "64M") % self.far)
+        with subprocess.Popen(["cat"], env={**self.env, "BERTH_POLICY": used},
+                              stdin=subprocess.PIPE) as user:
+            for path in (used, unused):
+                os.utime(path, (week_ago, week_ago))
+            self.good("run", "--policy", other, "--", "true")
+            self.assertEqual((os.path.exists(used), os.path.exists(unused)), (True, False))
+            user.stdin.close()
+        self.good("run", "--policy", self.policy, "--", "true")
+        self.assertGreater(os.stat(used).st_mtime, week_ago + 3600)
+        os.utime(used, (week_ago, week_ago))
+        self.good("run", "--policy", other, "--", "true")
+        self.assertFalse(os.path.exists(used))
 
     def test_the_same_policy_is_kept_once(self):
         for _ in range(3):
