@@ -69,10 +69,10 @@ static bool is_cancelled(const struct berth_mover *mover)
 }
 
 /* Whether I/O may write to the block where it was, whoever is held back. */
-static enum berth_move_result check_pins(struct berth_mover *mover, const void *from, size_t size)
+static enum berth_move_result check_pins(struct berth_mover *mover, const void *from, size_t size,
+                                         enum berth_pins pins)
 {
-    int r = berth__pin_source_find(mover->thread, from, size, mover->quiet, mover->why,
-                                   sizeof(mover->why));
+    int r = berth__pin_source_find(mover->thread, from, size, pins, mover->why, sizeof(mover->why));
 
     if (r < 0)
         return system_failed(mover, "/proc/self/task", r);
@@ -104,7 +104,7 @@ static enum berth_move_result copy_plain(struct berth_mover *mover, void *to, co
 enum berth_move_result berth__move_copy_quiet(struct berth_mover *mover, void *to, const void *from,
                                               size_t size)
 {
-    enum berth_move_result result = check_pins(mover, from, size);
+    enum berth_move_result result = check_pins(mover, from, size, BERTH_PINS_REGISTERED);
 
     return result == BERTH_MOVE_MOVED ? copy_plain(mover, to, from, size) : result;
 }
@@ -290,6 +290,8 @@ static enum berth_move_result copy_and_take(struct berth_move_live *live)
         if (result == BERTH_MOVE_MOVED)
             result = take_once(live);
     }
+    if (result == BERTH_MOVE_MOVED)
+        result = check_pins(live->mover, live->from, live->size, BERTH_PINS_UNSEEN);
     if (result == BERTH_MOVE_MOVED) {
         wait_for_remote_writers();
         copy_differences(live);
@@ -499,13 +501,13 @@ static enum berth_move_result copy_protected(struct berth_move_live *live, bool 
         return system_failed(live->mover, "mmap", -errno);
     live->dirty = dirty;
     /* Once before all is copied in vain, and again when nothing new can be held any more. */
-    result = check_pins(live->mover, live->from, live->size);
+    result = check_pins(live->mover, live->from, live->size, BERTH_PINS_ALL);
     if (result == BERTH_MOVE_MOVED)
         result = protect_all(live, is_shared);
     if (result == BERTH_MOVE_MOVED)
         result = copy_rounds(live);
     if (result == BERTH_MOVE_MOVED)
-        result = check_pins(live->mover, live->from, live->size);
+        result = check_pins(live->mover, live->from, live->size, BERTH_PINS_ALL);
     munmap(dirty, dirty_bytes(live));
     live->dirty = NULL;
     return result;

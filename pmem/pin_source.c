@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,7 +20,7 @@ struct search {
     int list, details;  /* the folders fd and fdinfo of the thread */
     const char *number; /* of the descriptor that is looked at */
     uintptr_t start, end;
-    bool idle;
+    enum berth_pins pins;
     char *why;
     size_t why_size;
 };
@@ -30,6 +29,52 @@ static int found(const struct search *search, const char *what)
 {
     snprintf(search->why, search->why_size, "%s (descriptor %.12s)", what, search->number);
     return 1;
+}
+
+/* The lines of a file of /proc, one after the other. */
+struct lines {
+    int fd;
+    size_t start, end; /* of what is read and not told yet */
+    bool skips;        /* the rest of a line that is longer than the text */
+    int error;
+    char text[TEXT_SIZE];
+};
+
+/* The next one, valid until the next call: of a very long one the beginning. NULL at the end. */
+static char *next_line(struct lines *lines)
+{
+    for (;;) {
+        char *line = lines->text + lines->start;
+        char *newline = memchr(line, '\n', lines->end - lines->start);
+        bool skips = lines->skips;
+        ssize_t n;
+
+        if (newline) {
+            *newline = '\0';
+            lines->start = (size_t)(newline + 1 - lines->text);
+            lines->skips = false;
+            if (skips)
+                continue;
+            return line;
+        }
+        memmove(lines->text, line, lines->end - lines->start);
+        lines->end -= lines->start;
+        lines->start = 0;
+        if (lines->end == sizeof(lines->text) - 1) {
+            lines->text[lines->end] = '\0';
+            lines->end = 0;
+            lines->skips = true;
+            if (skips)
+                continue;
+            return lines->text;
+        }
+        n = read(lines->fd, lines->text + lines->end, sizeof(lines->text) - 1 - lines->end);
+        if (n <= 0) {
+            lines->error = n < 0 ? -errno : 0;
+            return NULL;
+        }
+        lines->end += (size_t)n;
+    }
 }
 
 /* "    0: 0x7f3338f10000/8192": memory that is registered with a ring. */
@@ -50,38 +95,27 @@ static bool line_overlaps(const struct search *search, const char *line)
  */
 static int read_ring(const struct search *search, int fd)
 {
+    struct lines lines = {.fd = fd};
     bool in_list = false, told = false;
-    char text[TEXT_SIZE];
-    size_t kept = 0;
-    ssize_t n;
+    const char *line;
 
-    while ((n = read(fd, text + kept, sizeof(text) - 1 - kept)) > 0) {
-        char *line = text, *newline;
-
-        text[kept + (size_t)n] = '\0';
-        for (; (newline = strchr(line, '\n')); line = newline + 1) {
-            *newline = '\0';
-            if (!isspace((unsigned char)line[0]))
-                in_list = strncmp(line, "UserBufs:", 9) == 0;
-            told |= in_list;
-            if (in_list && line_overlaps(search, line))
-                return 1;
-        }
-        kept = strlen(line);
-        if (kept == sizeof(text) - 1) /* the path of a file, which is of no interest */
-            kept = 0;
-        memmove(text, line, kept);
+    while ((line = next_line(&lines))) {
+        if (!isspace((unsigned char)line[0]))
+            in_list = strncmp(line, "UserBufs:", 9) == 0;
+        told |= in_list;
+        if (in_list && line_overlaps(search, line))
+            return 1;
     }
-    if (n < 0)
-        return -errno;
-    return told ? 0 : -EAGAIN;
+    return lines.error < 0 || told ? lines.error : -EAGAIN;
 }
 
 static int look_at_ring(const struct search *search)
 {
     int r = -EAGAIN;
 
-    if (!search->idle)
+    if (search->pins == BERTH_PINS_UNSEEN)
+        return 0;
+    if (search->pins == BERTH_PINS_ALL)
         return found(search, "an io_uring is open, whose I/O cannot be seen here");
     for (int i = 0; i < RING_TRIES_MAX && r == -EAGAIN; i++) {
         int fd = openat(search->details, search->number, O_RDONLY | O_CLOEXEC);
@@ -94,15 +128,41 @@ static int look_at_ring(const struct search *search)
     return r == 0 ? 0 : found(search, "an io_uring has them registered");
 }
 
+/* The number behind `name` in what is told of a descriptor, or -1. */
+static long number_of(const char *text, const char *name, int base)
+{
+    const char *at = strstr(text, name);
+
+    return at ? strtol(at + strlen(name), NULL, base) : -1;
+}
+
+/* Whether the mount is of no device: "ID PARENT MAJOR:MINOR ..." with major 0. Or negative errno.
+ */
+static int is_without_device(long mount)
+{
+    struct lines lines = {.fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC)};
+    int without = 1; /* one that was unmounted meanwhile, or is another namespace's */
+    char *line;
+
+    if (lines.fd < 0)
+        return -errno;
+    while ((line = next_line(&lines)))
+        if (strtol(line, &line, 10) == mount) {
+            strtol(line, &line, 10);
+            without = strtol(line, NULL, 10) == 0;
+        }
+    close(lines.fd);
+    return lines.error < 0 ? lines.error : without;
+}
+
 static int look_at_file(const struct search *search)
 {
-    char text[128];
-    const char *flags;
-    struct stat file;
+    char text[256];
+    long flags;
     ssize_t n;
-    int fd;
+    int fd, r;
 
-    if (search->idle)
+    if (search->pins == BERTH_PINS_REGISTERED)
         return 0;
     fd = openat(search->details, search->number, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
@@ -110,12 +170,14 @@ static int look_at_file(const struct search *search)
     n = read(fd, text, sizeof(text) - 1);
     close(fd);
     text[n > 0 ? n : 0] = '\0';
-    flags = strstr(text, "flags:");
-    if (!flags || !(strtoul(flags + strlen("flags:"), NULL, 8) & O_DIRECT))
+    flags = number_of(text, "flags:", 8);
+    if (flags < 0 || !(flags & O_DIRECT))
         return 0;
-    /* Of a named pipe the flag means something else. */
-    if (fstatat(search->list, search->number, &file, 0) == 0 && S_ISFIFO(file.st_mode))
-        return 0;
+    if (search->pins == BERTH_PINS_UNSEEN) {
+        r = is_without_device(number_of(text, "mnt_id:", 10));
+        if (r <= 0)
+            return r;
+    }
     return found(search, "a file is open with O_DIRECT, whose I/O cannot be seen here");
 }
 
@@ -164,13 +226,13 @@ static int open_folder(pid_t thread, const char *name)
     return fd < 0 ? -errno : fd;
 }
 
-int berth__pin_source_find(pid_t thread, const void *p, size_t size, bool idle, char *why,
-                           size_t why_size)
+int berth__pin_source_find(pid_t thread, const void *p, size_t size, enum berth_pins pins,
+                           char *why, size_t why_size)
 {
     struct search search = {
         .start = (uintptr_t)p,
         .end = (uintptr_t)p + size,
-        .idle = idle,
+        .pins = pins,
         .why = why,
         .why_size = why_size,
     };

@@ -5,8 +5,9 @@
  * I/O past the page cache and io_uring's registered memory hold pages and write to them by their
  * physical addresses. Linux before 6.8, and any in files, does not tell which pages are held; but
  * it tells who could be holding some: an io_uring, and files that are open with O_DIRECT, for which
- * a read() or an asynchronous one may be under way. What drivers hold cannot be told from their
- * descriptors.
+ * a read() or an asynchronous one may be under way. Newer kernels see what disks hold; file systems
+ * without one, as NFS, 9p and FUSE, may hold pages in a way that they do not see. What drivers hold
+ * cannot be told from their descriptors.
  */
 #ifndef BERTH_PMEM_PIN_SOURCE_H
 #define BERTH_PMEM_PIN_SOURCE_H
@@ -15,12 +16,19 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+/* What of it counts. */
+enum berth_pins {
+    BERTH_PINS_ALL,        /* the kernel sees none */
+    BERTH_PINS_UNSEEN,     /* it sees those of disks and io_uring */
+    BERTH_PINS_REGISTERED, /* no I/O is under way; but what is registered, and where, counts */
+};
+
 /*
  * Looks at the descriptors of `thread`, one of this process. 1: [p, p + size) may be held, and
- * `why` gets who by; 0: no; or negative errno. When it is known that no I/O is under way (`idle`),
- * only what is registered counts, and where. Allocates nothing and takes no lock.
+ * `why` gets who by; 0: no; or negative errno. Allocates nothing and takes no lock, and asks no
+ * file system, whose server may not answer.
  */
-int berth__pin_source_find(pid_t thread, const void *p, size_t size, bool idle, char *why,
-                           size_t why_size);
+int berth__pin_source_find(pid_t thread, const void *p, size_t size, enum berth_pins pins,
+                           char *why, size_t why_size);
 
 #endif

@@ -339,6 +339,32 @@ static void what_a_disk_writes_is_there(void **state)
     close(writer.file);
 }
 
+/* Whose I/O holds pages in a way that no kernel tells: a file system that has no device. */
+static void files_without_a_device_may_write_unseen(void **state)
+{
+    unsigned char *p = get(&ways[0]);
+    int fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
+    int ends[2];
+
+    (void)state;
+    fixture_needs_live();
+    if (fd < 0) {
+        print_message("no file of tmpfs can be read past the page cache (Linux 6.6)\n");
+        skip();
+    }
+    assert_int_equal(move(&ways[0], p), BERTH_MOVE_PINNED);
+    assert_int_equal(move(&ways[1], p), BERTH_MOVE_PINNED);
+    assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+    /* Of a pipe the flag says something else. */
+    assert_int_equal(pipe2(ends, O_DIRECT), 0);
+    assert_int_equal(move(&ways[0], p), BERTH_MOVE_MOVED);
+    assert_true(fixture_is_filled(p, SIZE, 1));
+    close(fd);
+    close(ends[0]);
+    close(ends[1]);
+    berth__host_free(p);
+}
+
 /* Nobody writes at a quiescent step; but what is registered is written to later. */
 static void registered_memory_stays_at_quiescent_steps(void **state)
 {
@@ -565,6 +591,7 @@ int main(void)
         cmocka_unit_test(what_is_written_by_proc_mem_is_there),
         cmocka_unit_test(what_is_written_by_process_vm_writev_is_there),
         cmocka_unit_test(what_a_disk_writes_is_there),
+        cmocka_unit_test(files_without_a_device_may_write_unseen),
         cmocka_unit_test(registered_memory_stays_at_quiescent_steps),
         cmocka_unit_test(pages_in_a_pipe_keep_their_bytes),
         cmocka_unit_test(a_traced_process_is_let_alone),
