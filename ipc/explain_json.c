@@ -371,7 +371,7 @@ static int add_site(json_t *object, berth_site_id site)
 {
     int r = set(object, "site", berth__site_json_account(site));
 
-    return r == 0 ? set(object, "frames", berth__site_json_frames(site)) : r;
+    return r == 0 ? set(object, "frames", berth__site_json_frames(site, BERTH_SITE_FRAMES_MAX)) : r;
 }
 
 int berth__explain_json(const json_t *request, json_t *object, struct berth_failure *failure)

@@ -171,12 +171,12 @@ static json_t *frame_json(const struct berth_site_frame *frame)
                      frame->build ? json_string(build) : json_null());
 }
 
-json_t *berth__site_json_frames(berth_site_id site)
+json_t *berth__site_json_frames(berth_site_id site, unsigned most)
 {
     struct berth_site_frame frame;
     json_t *array = json_array();
 
-    for (unsigned i = 0; array && berth__site_frame(site, i, &frame) == 0; i++)
+    for (unsigned i = 0; array && i < most && berth__site_frame(site, i, &frame) == 0; i++)
         if (json_array_append_new(array, frame_json(&frame)) < 0) {
             json_decref(array);
             array = NULL;
@@ -210,8 +210,16 @@ static bool is_site(const json_t *value)
 int berth__site_json_paths(const json_t *request, json_t *object, struct berth_failure *failure)
 {
     const json_t *sites = json_object_get(request, "sites");
+    const json_t *frames_wanted = json_object_get(request, "frames");
+    json_int_t most = frames_wanted ? json_integer_value(frames_wanted) : BERTH_SITE_FRAMES_MAX;
     json_t *array;
     size_t length = 0;
+
+    if (most < 1)
+        return berth__failure_set(failure, "bad-request",
+                                  "\"frames\" is no number of frames; expected 1 or more");
+    if (most > BERTH_SITE_FRAMES_MAX)
+        most = BERTH_SITE_FRAMES_MAX;
 
     if (!json_is_array(sites) || json_array_size(sites) == 0 || json_array_size(sites) > PATHS_MAX)
         return berth__failure_set(failure, "bad-request",
@@ -224,7 +232,7 @@ int berth__site_json_paths(const json_t *request, json_t *object, struct berth_f
     array = json_array();
     for (size_t i = 0; array && i < json_array_size(sites) && length < PAGE_PATHS_TEXT_MAX; i++) {
         berth_site_id site = (berth_site_id)json_integer_value(json_array_get(sites, i));
-        json_t *frames = berth__site_json_frames(site);
+        json_t *frames = berth__site_json_frames(site, (unsigned)most);
 
         length += frames_length(frames);
         if (json_array_append_new(

@@ -23,8 +23,8 @@ int berth__site_json_accounts(json_t *object, uint64_t first);
 /* The cells of one site's account, with its peak: an object, or NULL without memory. */
 json_t *berth__site_json_account(berth_site_id site);
 
-/* The frames of one site, innermost first: an array, or NULL without memory. */
-json_t *berth__site_json_frames(berth_site_id site);
+/* At most so many frames of one site, innermost first: an array, or NULL without memory. */
+json_t *berth__site_json_frames(berth_site_id site, unsigned most);
 
 /*
  * Adds "paths": of the sites in the request's array "sites", from the first on as many as one

@@ -13,7 +13,7 @@
 #define TOP_DEFAULT 20
 #define FRAMES_DEFAULT 3
 /* Sites whose paths one request asks for; the answer may hold fewer. */
-#define PATHS_AT_ONCE 64
+#define PATHS_AT_ONCE 256
 
 enum order { BY_LIVE, BY_REQUESTED, BY_PEAK, BY_COUNT, BY_ALLOCS, BY_LIFETIME };
 static const char *const order_names[] = {"live",  "requested", "peak",
@@ -211,17 +211,19 @@ static int compare(const void *a, const void *b)
 
 /* Asks for the paths of `count` sites from `first` on; how many came, 0 after one line. */
 static size_t fetch_some(struct berth_session *session, struct sites *sites, size_t first,
-                         size_t count)
+                         size_t count, size_t frames)
 {
     json_t *ids = json_array();
-    json_t *reply;
+    json_t *request, *reply;
     size_t i, got = 0;
     json_t *path;
 
     for (i = first; i < first + count; i++)
         json_array_append_new(ids, json_integer((json_int_t)sites->site[i].id));
-    reply = berth__session_request(
-        session, json_pack("{s:s,s:o}", "op", "sites.paths", "sites", ids), -1, 0);
+    request = json_pack("{s:s,s:o}", "op", "sites.paths", "sites", ids);
+    if (frames >= 1 && frames != SIZE_MAX)
+        json_object_set_new(request, "frames", json_integer((json_int_t)frames));
+    reply = berth__session_request(session, request, -1, 0);
     json_array_foreach(json_object_get(reply, "paths"), i, path)
     {
         if (i < count)
@@ -240,7 +242,8 @@ static int fetch_paths(struct berth_session *session, struct sites *sites,
 
     while (got < sites->count) {
         size_t rest = sites->count - got;
-        size_t more = fetch_some(session, sites, got, rest < PATHS_AT_ONCE ? rest : PATHS_AT_ONCE);
+        size_t more = fetch_some(session, sites, got, rest < PATHS_AT_ONCE ? rest : PATHS_AT_ONCE,
+                                 arguments->frames);
 
         if (more == 0)
             break;

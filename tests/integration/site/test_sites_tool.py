@@ -308,6 +308,7 @@ class Sites(unittest.TestCase):
                 self.assertEqual(code(address=1), "bad-request")
                 self.assertEqual(code(address=None), "bad-request")
                 self.assertEqual(code(address="0x"), "bad-request")
+                self.assertEqual(code(op="sites.paths", sites=[1], frames=0), "bad-request")
                 self.assertEqual(code(site=0), "no-site")
                 self.assertEqual(code(site=1 << 40), "no-site")
                 self.assertEqual(code(address="0x10"), "no-block")
