@@ -5,8 +5,9 @@
  * Where blocks of all sizes share segments, each border is in somebody's way: a pool that grew
  * block by block has as many as it has segments. When it comes to rest, because a step of the
  * program is over, most of them are idle; they are then given back, and one segment is asked for
- * that is as large as they were together. So a program's next steps find a heap of one piece, and
- * one that repeats itself soon has no segments left to gather, and asks the driver for nothing.
+ * that is as large as they were together; cuMemFree waits for the device then. So a program's next
+ * steps find a heap of one piece, and one that repeats itself soon has no segments left to gather,
+ * and asks the driver for nothing.
  */
 #ifndef BERTH_ALLOC_POOL_IDLE_H
 #define BERTH_ALLOC_POOL_IDLE_H

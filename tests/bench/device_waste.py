@@ -2,7 +2,8 @@
 """How much device memory a trace costs beyond what lives in it: Berth's pool, replayed, beside
 simulations of other allocators' policies.
 
-    device_waste.py BERTH [--repeat N] [--time-limit S] [--scale N] [--generated] [TRACE.csv...]
+    device_waste.py BERTH [--repeat N] [--time-limit S] [--scale N] [--generated] [--seed N]
+                    [--losses] [TRACE.csv...]
 
 Prints, for each trace and policy, the most bytes that were reserved over the most that lived at
 once, and the driver calls of the first and the last repetition. Berth's rows are `berth trace
@@ -21,8 +22,16 @@ and reduced to one thread, without streams and without a limit of memory:
   one-heap      best fit in one piece without an end, up to the highest byte that was ever used: what
                 is left to lose where no border is in the way, and nothing moves
 
---generated adds traces of made-up programs, --scale multiplies all sizes of the given ones (for
-traces of host memory; they are then replayed as if it were the device's).
+--generated adds traces of made-up programs (device_programs.py), of the seed that each has or of
+the one given; --scale multiplies all sizes of the given ones (for traces of host memory; they are
+then replayed as if it were the device's).
+
+--losses says where the bytes are that Berth has beyond what lives, in per cent of max-live:
+
+  rounding      to multiples of 512 bytes, at the fullest moment
+  gaps          between blocks, in one heap without an end
+  threads       what more is needed because threads keep small blocks
+  borders       the rest: ends of segments, or of GPU pages; less than nothing where these help
 """
 import argparse
 import bisect
@@ -336,6 +345,20 @@ def replay(berth, path, repeat, options, plan=None):
     return max(result["reserved_peak"] for result in results), calls[0], calls[-1]
 
 
+def losses(berth, path, events, repeat, most):
+    rounded = max_live([(pointer, up(size, 512)) for pointer, size in events])
+    heap = simulate(OneHeap, events, repeat)[0]
+    print(f"  {'of which in per cent':<22} {'ROUNDING':>9} {'GAPS':>9} {'THREADS':>9} {'BORDERS':>9}")
+    for segments in ("shared", "expandable"):
+        option = "segments=" + segments
+        with_caches = replay(berth, path, repeat, [option])
+        without = replay(berth, path, repeat, [option, "thread-cache=0"])
+        if with_caches and without:
+            shares = (rounded - most, heap - rounded, with_caches[0] - without[0], without[0] - heap)
+            print(f"  {'  ' + segments:<22}" + "".join(f" {100 * s / most:>9.2f}" for s in shares))
+    sys.stdout.flush()
+
+
 def row(policy, figures, most):
     if figures is None:
         print(f"  {policy:<22} {'could not run':>14}")
@@ -360,6 +383,8 @@ def compare(arguments, name, path, events, folder):
         if done.returncode == 0 else None, most)
     for policy, make in SIMULATED:
         row(policy + " (simulated)", simulate(make, events, arguments.repeat), most)
+    if arguments.losses:
+        losses(arguments.berth, path, events, arguments.repeat, most)
 
 
 def main():
@@ -370,6 +395,8 @@ def main():
     parser.add_argument("--time-limit", type=float, default=10)
     parser.add_argument("--scale", type=int, default=1)
     parser.add_argument("--generated", action="store_true")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--losses", action="store_true")
     arguments = parser.parse_intermixed_args()
     print("reserved over max-live, and driver calls; berth on the virtual driver, all else is "
           "simulated here")
@@ -384,7 +411,7 @@ def main():
                     path, events, folder)
         for generate in GENERATED if arguments.generated or not arguments.traces else []:
             path = os.path.join(folder, "trace.csv")
-            events = generate()
+            events = generate() if arguments.seed is None else generate(arguments.seed)
             write(path, events)
             compare(arguments, generate.__name__ + " (generated)", path, events, folder)
 

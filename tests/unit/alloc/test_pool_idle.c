@@ -85,31 +85,29 @@ static void a_pool_at_rest_is_in_one_piece(void **state)
     pool_put(weight);
 }
 
+#define BLOCKS 80
+
 static void what_is_in_use_is_let_alone(void **state)
 {
-    uintptr_t block[LAYERS];
+    uintptr_t block[BLOCKS];
     uint64_t calls;
 
-    for (unsigned i = 0; i < LAYERS; i++)
-        block[i] = pool_get(MIB(8));
-    /* Two of twelve: not at rest. */
-    pool_put(block[2]);
+    for (unsigned i = 0; i < BLOCKS; i++)
+        block[i] = pool_get(MIB(2));
+    /* Two of eighty: not at rest. */
     calls = mock_calls(MOCK_FREE);
-    block[2] = pool_get(MIB(8));
     pool_put(block[2]);
+    pool_put(block[3]);
+    block[2] = pool_get(MIB(2));
     assert_int_equal(mock_calls(MOCK_FREE), calls);
-    for (unsigned i = 3; i < LAYERS; i++) {
-        memset((void *)block[i], (int)i, 512);
-        if (i != 5)
-            pool_put(block[i]);
-    }
-    block[2] = pool_get(MIB(8));
+    memset((void *)block[5], 5, 512);
+    for (unsigned i = 10; i < BLOCKS; i++)
+        pool_put(block[i]);
+    block[3] = pool_get(MIB(2));
     assert_true(mock_calls(MOCK_FREE) > calls);
     assert_int_equal(*(unsigned char *)block[5], 5);
-    pool_put(block[0]);
-    pool_put(block[1]);
-    pool_put(block[2]);
-    pool_put(block[5]);
+    for (unsigned i = 0; i < 10; i++)
+        pool_put(block[i]);
 }
 
 /* As often as the driver refuses, at whichever call, the pool serves on and the account adds up. */
