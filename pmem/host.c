@@ -32,8 +32,19 @@
 
 static void fill_totals(struct berth_host_totals *ret);
 
+/*
+ * The allocator registers its fork handlers when it is first used, which is to be before the
+ * table's are. Not by malloc() and free(): those may be the program's own, which are not always of
+ * use before its main (GCL's free() is not).
+ */
+static void use_allocator(void)
+{
+    berth_je_free(berth_je_malloc(1));
+}
+
 void berth__host_register(void)
 {
+    use_allocator();
     berth__arena_register();
     berth__tier_dram_register();
     berth__tier_file_register();

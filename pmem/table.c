@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
 /*
@@ -159,14 +158,12 @@ static void fork_child(void)
 /*
  * Handlers run in the reverse order before a fork. An installer holds our lock while it makes
  * tiers, which takes the allocator's locks, so a fork must take ours first too: the allocator has
- * to have registered its handlers before. It does when it is first used, which may be here.
+ * to have registered its handlers before (berth__host_register()).
  */
 static void register_fork_handlers(void)
 {
     struct table_state *state = &berth__table_state;
-    void *volatile used = malloc(1);
 
-    free(used);
     if (pthread_atfork(fork_prepare, fork_parent, fork_child) != 0)
         berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_FORK,
                    "there is no memory to register for forks; a forked child keeps its table");

@@ -14,6 +14,7 @@
 #include "tools/berth/library.h"
 #include "tools/berth/options.h"
 #include "tools/berth/policy_file.h"
+#include "tools/berth/program.h"
 #include "tools/berth/table_file.h"
 #include "tools/berth/tier_probe.h"
 #include "tools/berth/tool.h"
@@ -24,6 +25,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define STATIC_TLS "glibc.rtld.optional_static_tls"
 
 /* What is to be run, and how. */
 struct run {
@@ -174,6 +177,40 @@ static int preload(const char *name)
     return berth__library_preload("run", name) < 0 ? BERTH_EXIT_RUN_REFUSED : 0;
 }
 
+/*
+ * With an auditing library the loader lays out thread-local storage before it preloads, and keeps
+ * less for what comes then than an allocator takes (rtld.optional_static_tls in ld.so(8)).
+ */
+static void make_room_beside_auditors(void)
+{
+    const char *auditors = getenv("LD_AUDIT");
+    const char *before = getenv("GLIBC_TUNABLES");
+    char *tunables;
+
+    if (!auditors || !*auditors || (before && strstr(before, STATIC_TLS)))
+        return;
+    tunables = before && *before ? berth__tool_format("%s:" STATIC_TLS "=8192", before)
+                                 : berth__tool_strdup(STATIC_TLS "=8192");
+    setenv("GLIBC_TUNABLES", tunables, 1);
+    free(tunables);
+}
+
+/* A program that cannot have them runs without, which is said: the loader would say more. */
+static int preload_libraries(const struct run *run)
+{
+    const char *why;
+    int status = 0;
+
+    if (!berth__program_bears_libraries(run->command[0], &why)) {
+        berth__tool_fail("run: %s: %s; it runs without Berth", run->command[0], why);
+        return 0;
+    }
+    make_room_beside_auditors();
+    if (wants_malloc_side(run))
+        status = preload(BERTH_LIBRARY_MALLOC);
+    return status == 0 ? preload(BERTH_LIBRARY_CUDA) : status;
+}
+
 static void set_options(const struct run *run)
 {
     const char *before = getenv("BERTH_OPTIONS");
@@ -239,10 +276,8 @@ int berth__command_run(int argc, char **argv)
         if (run.table)
             berth__tier_probe(run.table, run.table_size);
     }
-    if (status == 0 && wants_malloc_side(&run))
-        status = preload(BERTH_LIBRARY_MALLOC);
     if (status == 0)
-        status = preload(BERTH_LIBRARY_CUDA);
+        status = preload_libraries(&run);
     free(run.table);
     if (status == 0)
         status = execute(run.command);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What libberth-malloc.so is as a library, and what it does to whole programs.
 
-usage: preload.py LIBRARY BERTH
+usage: preload.py LIBRARY BERTH OWN_MALLOC AUDITOR
 """
 import os
 import re
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from xml.etree import ElementTree
 
-library, berth = os.path.abspath(sys.argv[1]), sys.argv[2]
+library, berth, own_malloc, auditor = map(os.path.abspath, sys.argv[1:5])
 failures = []
 
 
@@ -171,6 +171,30 @@ def other_checks():
           (under.returncode, under.stdout), (under.returncode, under.stderr))
 
 
+def program_checks(scratch):
+    """Programs with an allocator of their own, with auditors, and such that bear no library."""
+    table = compile_policy(scratch, "own", far(scratch))
+    result = run([own_malloc], table)
+    check("an_allocator_in_the_program_is_not_used_to_free_before_main",
+          (result.returncode, result.stdout, result.stderr) == (0, "1\n", ""), result)
+    result = subprocess.run(["env", "LD_AUDIT=" + auditor, berth, "run", "-o", "host=on", "--", "true"],
+                            capture_output=True, text=True, check=False)
+    check("an_audited_program_runs", (result.returncode, result.stderr) == (0, ""), result)
+    with open("/bin/true", "rb") as f:
+        image = f.read()
+    loader = re.search(rb"/lib(64)?/ld-linux[^\0]*\0", image)
+    musl = b"/lib/ld-musl-x86.so.1\0"
+    if not loader or len(loader.group()) < len(musl):
+        return
+    program = os.path.join(scratch, "musl")
+    with open(program, "wb") as f:
+        f.write(image.replace(loader.group(), musl.ljust(len(loader.group()), b"\0")))
+    os.chmod(program, 0o755)
+    result = subprocess.run([berth, "run", "-o", "host=on", "--", program], capture_output=True,
+                            text=True, check=False)
+    check("a_program_of_musl_is_left_alone", "musl; it runs without Berth" in result.stderr, result)
+
+
 INFO = """
 import ctypes, os
 libc = ctypes.CDLL(None)
@@ -228,6 +252,7 @@ with tempfile.TemporaryDirectory() as scratch_directory:
     fork_checks(scratch_directory)
     missing_checks(scratch_directory)
     limit_checks(scratch_directory)
+    program_checks(scratch_directory)
     privileged_checks(scratch_directory)
     emulated_checks(scratch_directory)
 sys.exit(1 if failures else 0)
