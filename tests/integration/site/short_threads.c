@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: what libunwind sets up in each thread that uses it first is not for threads that ask for a
+ * small block and end.
+ *
+ * Method: Berth is given a libunwind that counts how often it is asked (counting_unwind.c). Threads
+ * ask for one block each, by a function that no unwind table describes, so that nobody else can
+ * read their path; every small block is a sample. Then one thread asks for a large block, whose
+ * path is wanted whatever it costs: otherwise this test would see nothing.
+ */
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define THREADS 100
+#define SMALL ((size_t)200)
+#define LARGE ((size_t)128 << 10)
+
+/* malloc(), without a table. */
+void *ask_bare(size_t size);
+
+__asm__(".text\n"
+        ".globl ask_bare\n"
+        ".type ask_bare, @function\n"
+        "ask_bare:\n"
+        "    pushq %rbx\n"
+        "    subq $48, %rsp\n"
+        "    call malloc@PLT\n"
+        "    addq $48, %rsp\n"
+        "    popq %rbx\n"
+        "    ret\n"
+        ".size ask_bare, .-ask_bare\n");
+
+static void *work(void *size)
+{
+    free(ask_bare(*(size_t *)size));
+    return NULL;
+}
+
+static int run(size_t size)
+{
+    pthread_t thread;
+
+    return pthread_create(&thread, NULL, work, &size) == 0 && pthread_join(thread, NULL) == 0;
+}
+
+int main(void)
+{
+    void *library = dlopen("libunwind.so.8", RTLD_NOLOAD | RTLD_NOW);
+    unsigned (*asked)(void);
+    unsigned before, after;
+
+    if (library)
+        *(void **)&asked = dlsym(library, "counting_unwind_asked");
+    if (!library || !asked) {
+        fprintf(stderr, "Berth has not loaded the libunwind of this test\n");
+        return 1;
+    }
+    before = asked();
+    for (int i = 0; i < THREADS; i++)
+        if (!run(SMALL))
+            return 1;
+    after = asked();
+    if (after != before) {
+        fprintf(stderr, "libunwind was asked %u times for small blocks\n", after - before);
+        return 1;
+    }
+    if (!run(LARGE) || asked() == after) {
+        fprintf(stderr, "libunwind was not asked for a large block either\n");
+        return 1;
+    }
+    return 0;
+}
