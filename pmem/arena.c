@@ -41,8 +41,8 @@
 /* The longest that jemalloc takes, 584 years; it would keep to its own for a longer one. */
 #define DECAY_MAX_MS ((int64_t)(UINT64_MAX / 1000000000) * 1000)
 
-/* So many large pieces that went back soon after one another are memory that is used again. */
-#define PIECES_BACK_MAX 32
+/* A program that gets and gives back large pieces so often within seconds will do it again. */
+#define ROUNDS_MAX 4
 
 /* After this many frees a tier that had nothing to give back is asked again. */
 #define FREES_BETWEEN_RECLAIMS 64
@@ -290,7 +290,7 @@ static void take_first_step(unsigned arena, berth_home_id home)
 /* Large pieces go back all the time, to be asked for again. By a thread that holds no lock. */
 static __attribute__((noinline)) void see_pieces(berth_home_id home)
 {
-    atomic_store_explicit(&homes[home].hooks.pieces_back, 0, memory_order_relaxed);
+    atomic_store_explicit(&homes[home].hooks.rounds, 0, memory_order_relaxed);
     if (!is_private(berth__home_tier(home)) || atomic_exchange(&homes[home].keeps_pieces, true))
         return;
     for (unsigned slot = 0; slot < ARENAS_PER_TIER_MAX; slot++) {
@@ -539,8 +539,8 @@ void *berth__arena_alloc(berth_home_id home, size_t size, size_t alignment, bool
     berth__extent_begin();
     flags |= alignment_flag(alignment) | (zero ? MALLOCX_ZERO : 0);
     p = berth_je_mallocx(size, flags | tcache_flag(home, size));
-    if (BERTH_UNLIKELY(atomic_load_explicit(&homes[home].hooks.pieces_back, memory_order_relaxed) >=
-                       PIECES_BACK_MAX))
+    if (BERTH_UNLIKELY(atomic_load_explicit(&homes[home].hooks.rounds, memory_order_relaxed) >=
+                       ROUNDS_MAX))
         see_pieces(home);
     return BERTH_LIKELY(p) ? p : alloc_reclaimed(home, size, flags);
 }

@@ -150,19 +150,26 @@ static bool extent_commit(extent_hooks_t *hooks, void *address, size_t size, siz
 {
     (void)size;
     (void)arena;
+    if (!addresses_only)
+        atomic_fetch_add_explicit(&((struct berth_extent_hooks *)(void *)hooks)->had, length,
+                                  memory_order_relaxed);
     return commit_range(tier_of(hooks), (char *)address + offset, length);
 }
 
+/* Pieces that go back one after the other, as a program frees what it has, are one round. */
 static void count_piece(struct berth_extent_hooks *hooks)
 {
     uint64_t now = berth__birth_now();
 
+    if (atomic_load_explicit(&hooks->had, memory_order_relaxed) < BERTH_EXTENT_PIECE)
+        return;
+    atomic_store_explicit(&hooks->had, 0, memory_order_relaxed);
     if (now - atomic_load_explicit(&hooks->period_begin, memory_order_relaxed) >
         BERTH_EXTENT_PERIOD_NS) {
         atomic_store_explicit(&hooks->period_begin, now, memory_order_relaxed);
-        atomic_store_explicit(&hooks->pieces_back, 0, memory_order_relaxed);
+        atomic_store_explicit(&hooks->rounds, 0, memory_order_relaxed);
     }
-    atomic_fetch_add_explicit(&hooks->pieces_back, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&hooks->rounds, 1, memory_order_relaxed);
 }
 
 static bool extent_decommit(extent_hooks_t *hooks, void *address, size_t size, size_t offset,

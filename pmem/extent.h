@@ -27,11 +27,12 @@ struct berth_extent_hooks {
     extent_hooks_t hooks;
     berth_home_id home;
     /*
-     * Of ordinary memory: how many large pieces went back within the last BERTH_EXTENT_PERIOD_NS,
-     * and when that began. Two threads that count at once may lose one.
+     * How often large pieces went back since `period_begin` that had to be had before, and what was
+     * had since the last time. Threads that count at once may lose something.
      */
-    _Atomic unsigned pieces_back;
+    _Atomic unsigned rounds;
     _Atomic uint64_t period_begin;
+    _Atomic size_t had;
 };
 
 /* jemalloc's oversize threshold: such pieces go back at once. Its usual decay is as long. */

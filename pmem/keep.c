@@ -4,7 +4,6 @@
 #include "alloc/types.h"
 
 #include <stdatomic.h>
-#include <stdint.h>
 
 /* Threads that have a keep, and what each may put into it. */
 static _Atomic unsigned keepers;
@@ -28,10 +27,30 @@ static size_t class_of(size_t size)
     return (size + step - 1) & ~(step - 1);
 }
 
+/* A class's number: that of its power of two, and which of the four it is. */
+static uint8_t number_of(size_t held)
+{
+    unsigned power = 63 - (unsigned)__builtin_clzl(held);
+
+    return (uint8_t)(power << 2 | (held >> (power - 2) & 3));
+}
+
+/* Whether the class was asked for twice of late: two bytes of `recent` are its number. */
+static bool recurs(const struct berth_keep *keep, size_t held)
+{
+    const uint64_t ones = UINT64_MAX / UINT8_MAX;
+    uint64_t other = keep->recent ^ ones * number_of(held);
+    /* The highest bit of each byte that is 0, and at times that of its neighbour above. */
+    uint64_t same = (other - ones) & ~other & ones << 7;
+
+    return (same & (same - 1)) != 0;
+}
+
 void *berth__keep_take(struct berth_keep *keep, size_t size, size_t alignment, size_t *ret_held)
 {
     size_t held = class_of(size);
 
+    keep->recent = keep->recent << 8 | number_of(held);
     for (unsigned i = 0; i < BERTH_KEEP_SLOTS; i++) {
         void *p = keep->block[i];
 
@@ -87,7 +106,11 @@ bool berth__keep_put(struct berth_keep *keep, void *p, size_t held,
 {
     size_t fair;
 
-    if (held > BERTH_KEEP_BYTES_MAX)
+    /* Freed twice: handing it out twice would break more than one block. */
+    for (unsigned i = 0; i < BERTH_KEEP_SLOTS; i++)
+        if (BERTH_UNLIKELY(keep->block[i] == p))
+            return true;
+    if (held > BERTH_KEEP_BYTES_MAX || !recurs(keep, held))
         return false;
     if (BERTH_UNLIKELY(!keep->is_counted)) {
         keep->is_counted = true;
@@ -98,10 +121,6 @@ bool berth__keep_put(struct berth_keep *keep, void *p, size_t held,
         ask(keep, fair, drop);
     if (held > keep->granted)
         return false;
-    /* Freed twice: handing it out twice would break more than one block. */
-    for (unsigned i = 0; i < BERTH_KEEP_SLOTS; i++)
-        if (BERTH_UNLIKELY(keep->block[i] == p))
-            return true;
     drop_one(keep, keep->next, drop);
     shrink(keep, keep->granted - held, drop);
     keep->block[keep->next] = p;

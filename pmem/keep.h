@@ -5,8 +5,9 @@
  *
  * jemalloc's tcaches end at 32 KiB; beyond, each pair of calls takes an extent out of its lists and
  * puts it back, with locks, in some 2500 instructions. Programs that need large blocks need the
- * same sizes again and again. A block in the keep is jemalloc's live block still: its address is
- * nobody else's, and its pages stay.
+ * same sizes again and again: what was asked for at least twice of late is kept, because to take
+ * other sizes out of jemalloc's hands only makes it use more memory. A block in the keep is
+ * jemalloc's live block still: its address is nobody else's, and its pages stay.
  *
  * What all threads keep is bounded: the more threads have a keep, the less each puts into it, and
  * what one has been granted of the bound is no other's until it frees a block again, or ends.
@@ -17,6 +18,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define BERTH_KEEP_SLOTS 4
 /* jemalloc's own caches end here. */
@@ -28,16 +30,17 @@
 struct berth_keep {
     void *block[BERTH_KEEP_SLOTS]; /* NULL = none */
     size_t held[BERTH_KEEP_SLOTS];
-    size_t total;   /* of what is held */
-    size_t granted; /* of what all may keep together; `total` is at most as much */
-    unsigned next;  /* the slot that is used again first */
+    size_t total;    /* of what is held */
+    uint64_t recent; /* the size classes of the last eight requests, a byte each */
+    size_t granted;  /* of what all may keep together; `total` is at most as much */
+    unsigned next;   /* the slot that is used again first */
     bool is_counted;
 };
 
 /* A block for `size` bytes with this alignment, or NULL. `*ret_held`: its size class. */
 void *berth__keep_take(struct berth_keep *keep, size_t size, size_t alignment, size_t *ret_held);
 
-/* Puts a freed block in. False: it is too large. `drop` frees what has to leave for it. */
+/* Puts a freed block in. False: it is not to be kept. `drop` frees what has to leave for it. */
 bool berth__keep_put(struct berth_keep *keep, void *p, size_t held,
                      void (*drop)(void *p, size_t held));
 
