@@ -20,6 +20,10 @@
 #define WAIT_SPINS 64            /* queries without a pause: most waits are short */
 #define WAIT_PAUSE_NS_MAX 200000 /* pauses double up to this */
 
+/* The same for the door: a context that is being destroyed may be at work. */
+#define SHUT_MAX_NS 10000000
+#define CALL_MAX_NS 100000000 /* in which a call that was about to be made has begun */
+
 #define EVENT_FLAGS 2 /* CU_EVENT_DISABLE_TIMING: recording such an event is cheapest */
 
 /*
@@ -79,6 +83,91 @@ void berth__order_shut(void)
 void berth__order_open(void)
 {
     atomic_fetch_sub(&shut, 1);
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/*
+ * The door of those who wait. Each synchronising free passes it, so the count of who is inside lies
+ * in several places, that threads need not share.
+ */
+#define WAITERS_SHIFT 4
+static struct waiters {
+    _Alignas(64) _Atomic uint64_t count;
+} waiters[1 << WAITERS_SHIFT];
+static _Alignas(64) _Atomic uint64_t shut_to_waits;
+
+/* In which of them the calling thread is counted. */
+static struct waiters *waiters_mine(void)
+{
+    uint64_t hash = (uintptr_t)&berth__cache_thread * 0x9e3779b97f4a7c15u;
+
+    return &waiters[hash >> (64 - WAITERS_SHIFT)];
+}
+
+static struct waiters *wait_enter(void)
+{
+    struct waiters *mine = waiters_mine();
+
+    for (;;) {
+        atomic_fetch_add(&mine->count, 1);
+        if (BERTH_LIKELY(atomic_load(&shut_to_waits) == 0 &&
+                         atomic_load(&berth__device_captures) == 0))
+            return mine;
+        atomic_fetch_sub(&mine->count, 1);
+        if (atomic_load(&berth__device_captures) > 0)
+            return NULL;
+        sched_yield();
+    }
+}
+
+static void wait_leave(struct waiters *mine)
+{
+    atomic_fetch_sub_explicit(&mine->count, 1, memory_order_release);
+}
+
+static bool anybody_waits(void)
+{
+    uint64_t count = 0;
+
+    for (unsigned i = 0; i < 1 << WAITERS_SHIFT; i++)
+        count += atomic_load(&waiters[i].count);
+    return count > 0;
+}
+
+void berth__order_shut_to_waits(void)
+{
+    int64_t end;
+
+    atomic_fetch_add(&shut_to_waits, 1);
+    if (!anybody_waits())
+        return;
+    end = now_ns() + CALL_MAX_NS;
+    while (anybody_waits() && !berth__pool_disabled() && now_ns() < end)
+        sched_yield();
+}
+
+void berth__order_open_to_waits(void)
+{
+    atomic_fetch_sub(&shut_to_waits, 1);
+}
+
+int berth__order_sync(berth_cu_context context)
+{
+    struct waiters *mine = wait_enter();
+    int r;
+
+    if (!mine)
+        return berth__device_error(BERTH_CU_CAPTURE_UNSUPPORTED);
+    r = berth__device_sync(context);
+    wait_leave(mine);
+    return r;
 }
 
 static struct berth_order_context *context_find(berth_cu_context context)
@@ -399,47 +488,47 @@ void berth__order_depart(berth_cu_context context, berth_cu_stream stream)
 {
     struct berth_order_context *owner = context_find_or_make(context);
     struct berth_order_point *point;
+    struct waiters *mine;
+    bool is_known, has_passed;
 
     if (!owner || !berth__driver.cuEventQuery)
         return;
-    if (berth__device_capturing() || berth__order_record_stream(context, stream, &point) < 0) {
+    /* Who begins a capture shuts the first door, too, and does not wait for others who have. */
+    mine = wait_enter();
+    is_known = mine && berth__order_record_stream(context, stream, &point) == 0;
+    has_passed = is_known && event_query(point) == 1;
+    if (mine)
+        wait_leave(mine);
+    if (!is_known) {
         atomic_fetch_add(&owner->lost, 1);
-        return;
-    }
-    if (event_query(point) == 1) {
+    } else if (has_passed) {
         berth__order_done(point);
-        return;
+    } else {
+        point->departed = atomic_fetch_add(&owner->departures, 1) + 1;
+        departed_put(owner, point);
     }
-    point->departed = atomic_fetch_add(&owner->departures, 1) + 1;
-    departed_put(owner, point);
-}
-
-static int64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
 int berth__order_wait(const struct berth_order_point *point)
 {
     struct timespec pause = {0, 1000};
-    int64_t end = 0;
+    int64_t begin = 0;
 
     for (unsigned spins = 0;; spins++) {
         int r = berth__order_query(point);
+        /* The door is shut for a capture, or only while a stream or a context is destroyed. */
+        bool is_shut = r == -EBUSY && atomic_load(&berth__device_captures) == 0;
 
-        if (r != 0)
+        if (r != 0 && !is_shut)
             return r < 0 ? r : 0;
         if (spins < WAIT_SPINS) {
             sched_yield();
             continue;
         }
-        if (end == 0)
-            end = now_ns() + WAIT_MAX_NS;
-        else if (now_ns() >= end)
-            return -ETIMEDOUT;
+        if (begin == 0)
+            begin = now_ns();
+        else if (now_ns() >= begin + (is_shut ? SHUT_MAX_NS : WAIT_MAX_NS))
+            return is_shut ? r : -ETIMEDOUT;
         clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
         if (pause.tv_nsec < WAIT_PAUSE_NS_MAX)
             pause.tv_nsec *= 2;

@@ -29,6 +29,21 @@ void berth__order_leave(void);
 void berth__order_shut(void);
 void berth__order_open(void);
 
+/*
+ * A second door, for calls that wait for the device, which may take long: who begins a capture
+ * shuts this one too, because cuCtxSynchronize in another thread would break it (cuda.h,
+ * cuThreadExchangeStreamCaptureMode), while cuMemFree, for which Berth calls it, natively need not.
+ * It waits for those inside only so long that their calls have surely begun: a call that is waiting
+ * when the capture begins does it no harm, and the device may be waiting for the very thread.
+ */
+void berth__order_shut_to_waits(void);
+void berth__order_open_to_waits(void);
+/*
+ * Inside this door: waits until the context is idle, as cuCtxSynchronize does. While a capture is
+ * open, an error that speaks of it, and the driver is not asked.
+ */
+int berth__order_sync(berth_cu_context context);
+
 struct berth_order_point {
     struct berth_order_point *next;    /* further events of the same point; or a list of spares */
     struct berth_order_context *owner; /* whose event it is */

@@ -520,6 +520,12 @@ static int leave_in_capture(const struct leave *leave)
     return r;
 }
 
+/* A capture was begun just now: freeing may be allowed then, a synchronisation is not. */
+static int leave_in_new_capture(const struct leave *leave)
+{
+    return leave->block->is_whole ? leave_to_driver(leave) : leave_in_capture(leave);
+}
+
 /*
  * Before a synchronisation: takes the number up to which blocks that wait are idle after it. Those
  * of this pool that began to wait at a higher one wait for the next. 0 when none waits.
@@ -601,12 +607,11 @@ static int leave_by_sync(struct leave *leave)
     int r;
 
     leave->epoch = epoch_begin(leave->pool);
-    r = berth__device_sync(leave->context);
+    r = berth__order_sync(leave->context);
     if (is_lazy && r == 0)
         berth__order_synced(leave->context, lost);
-    /* A capture was begun just now: cuMemFree may be allowed then, a synchronisation is not. */
     if (BERTH_UNLIKELY(berth__device_speaks_of_capture(r)))
-        return leave_in_capture(leave);
+        return leave_in_new_capture(leave);
     if (BERTH_LIKELY(r == 0 && leave->epoch == 0 && leave_to_cache(leave)))
         return 0;
     berth__pool_lock(leave->pool);
@@ -638,9 +643,10 @@ static int free_block(uintptr_t address, bool is_later)
         return leave_to_driver(&leave);
     if (berth__device_capturing())
         return leave_in_capture(&leave);
-    if (berth__lazy_is_possible(leave.context, is_later))
-        return berth__lazy_free(leave.block);
-    return leave_by_sync(&leave);
+    if (!berth__lazy_is_possible(leave.context, is_later))
+        return leave_by_sync(&leave);
+    r = berth__lazy_free(leave.block);
+    return BERTH_UNLIKELY(berth__device_speaks_of_capture(r)) ? leave_in_new_capture(&leave) : r;
 }
 
 int berth__pool_free(uintptr_t address)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/log.h"
 #include "alloc/options.h"
+#include "alloc/order.h"
 #include "alloc/page_map.h"
 #include "alloc/pool_claim.h"
 #include "alloc/pool_class.h"
@@ -452,7 +453,7 @@ bool berth__pool_settle_waiting(struct berth_pool *pool)
     is_waiting = pool->waiting != NULL;
     epoch = pool->wait_epoch++;
     berth__pool_unlock(pool);
-    if (!is_waiting || berth__device_capturing() || berth__device_sync(context) < 0)
+    if (!is_waiting || berth__device_capturing() || berth__order_sync(context) < 0)
         return false;
     berth__pool_lock(pool);
     berth__pool_settle(pool, epoch);

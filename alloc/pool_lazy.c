@@ -143,7 +143,7 @@ static bool close_open(struct berth_pool *pool)
     if (r == 0)
         atomic_fetch_add_explicit(&berth__lazy_counts.points, 1, memory_order_relaxed);
     if (r == 0 ? berth__order_query(point) == 1
-               : r != -EBUSY && berth__device_sync(context_of(pool)) == 0) {
+               : r != -EBUSY && berth__order_sync(context_of(pool)) == 0) {
         batch->point = point;
         return berth__lazy_batch_settle(pool, batch);
     }
@@ -169,7 +169,7 @@ static int close_batch(struct berth_pool *pool, struct berth_cache *only, struct
         atomic_fetch_add_explicit(&berth__lazy_counts.points, r == 0, memory_order_relaxed);
         return 0;
     }
-    r = berth__device_sync(context_of(pool));
+    r = berth__order_sync(context_of(pool));
     if (r < 0) {
         if (batch)
             berth__lazy_batch_end(pool, batch, NULL, NULL);
@@ -256,7 +256,7 @@ static struct berth_cache *full_cell(struct berth_cache *cache)
 /* As cuMemFree does it: for a block that is too large to wait. */
 static int free_now(struct berth_pool *pool, struct berth_block *block)
 {
-    int r = berth__device_sync(context_of(pool));
+    int r = berth__order_sync(context_of(pool));
 
     if (r < 0)
         return r;
@@ -284,7 +284,7 @@ int berth__lazy_free(struct berth_block *block)
     } else {
         r = free_now(pool, block);
     }
-    if (r < 0) {
+    if (r < 0 && !berth__device_speaks_of_capture(r)) {
         berth__pool_lock(pool);
         if (berth__block_state(block) == BERTH_BLOCK_LEAVING)
             berth__block_set_state(block, BERTH_BLOCK_LIVE);
@@ -324,7 +324,7 @@ static bool pass_open(struct berth_pool *pool)
 
     if (!batch)
         return false;
-    if (berth__device_sync(context_of(pool)) == 0)
+    if (berth__order_sync(context_of(pool)) == 0)
         return berth__lazy_batch_settle(pool, batch);
     berth__lazy_batch_end(pool, batch, NULL, NULL);
     return false;
@@ -475,7 +475,7 @@ bool berth__lazy_settle(struct berth_pool *pool)
     batch = berth__lazy_batch_begin(pool, NULL, true);
     while (batch && absorb_oldest(pool, batch))
         ;
-    if (batch && berth__device_sync(context) == 0)
+    if (batch && berth__order_sync(context) == 0)
         any = berth__lazy_batch_settle(pool, batch);
     else if (batch)
         berth__lazy_batch_end(pool, batch, NULL, NULL);

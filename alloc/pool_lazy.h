@@ -66,7 +66,8 @@ bool berth__lazy_is_possible(berth_cu_context context, bool is_wanted);
 
 /*
  * Frees a block that is LEAVING, in the calling thread's hands, and not to go to the driver. 0, or
- * what cuMemFree would have answered, with the block LIVE again.
+ * what cuMemFree would have answered, with the block LIVE again; or an error that speaks of a capture
+ * that was begun just now, with the block still LEAVING.
  */
 int berth__lazy_free(struct berth_block *block);
 

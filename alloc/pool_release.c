@@ -267,7 +267,8 @@ static uint64_t release_pools(const struct release *release, uint64_t need)
 static uint64_t release_relaxed(const struct release *release, uint64_t need)
 {
     int mode = BERTH_CU_CAPTURE_RELAXED;
-    bool is_relaxed = berth__device_capturing() && berth__device_exchange_capture(&mode) == 0;
+    /* Not only if one is open: another thread may be about to begin one. */
+    bool is_relaxed = berth__device_exchange_capture(&mode) == 0;
     uint64_t released = release_pools(release, need);
 
     if (is_relaxed)

@@ -395,7 +395,7 @@ static bool passed_after_wait(struct berth_stream_retired *retired, const void *
     int r = -ETIMEDOUT;
 
     if (!retired->point)
-        return berth__device_sync(retired->context) == 0;
+        return berth__order_sync(retired->context) == 0;
     /* Natively the program would have waited for all of it, or been refused. */
     for (unsigned i = 0; i < WAITS_MAX && r == -ETIMEDOUT; i++)
         r = berth__order_wait(retired->point);

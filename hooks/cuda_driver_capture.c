@@ -39,16 +39,17 @@ static struct berth_slab slab;
 
 /*
  * Before a capture: what waits to be idle cannot be asked for while it is open, and the capture may
- * need the memory, so it is waited for. Then the door of alloc/order.h is shut.
+ * need the memory, so it is waited for. Then the doors of alloc/order.h are shut.
  */
 static void prepare(void)
 {
     berth__lazy_reclaim_pools();
     berth__order_shut();
+    berth__order_shut_to_waits();
 }
 
 /*
- * Called with the door of alloc/order.h shut: no call of Berth's own is under way that would break
+ * Called with the doors of alloc/order.h shut: no call of Berth's own is under way that would break
  * the capture, and none will be. Counts the captures that are open: until they end, allocation is
  * the driver's. Checklist 31.
  */
@@ -59,6 +60,7 @@ static berth_cu_result begin(berth_cu_result result, berth_cu_stream stream)
 
     if (result == BERTH_CU_SUCCESS)
         atomic_fetch_add(&berth__device_captures, 1);
+    berth__order_open_to_waits();
     berth__order_open();
     if (result != BERTH_CU_SUCCESS || (uintptr_t)stream <= DEFAULT_STREAM_LAST)
         return result;

@@ -416,7 +416,9 @@ void berth_torch_begin_allocate_to_pool(int device, struct berth_torch_pool_id i
     free_deferred();
     if (is_unseen()) {
         berth__order_shut();
+        berth__order_shut_to_waits();
         atomic_fetch_add(&berth__device_captures, 1);
+        berth__order_open_to_waits();
         berth__order_open();
     }
     berth__torch_pool_begin(device, id);

@@ -132,10 +132,12 @@ CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode)
 
     berth__lazy_reclaim_pools();
     berth__order_shut();
+    berth__order_shut_to_waits();
     result =
         (CUresult)berth__driver.cuStreamBeginCapture_v2((berth_cu_stream)(void *)stream, (int)mode);
     if (result == CUDA_SUCCESS)
         atomic_fetch_add(&berth__device_captures, 1);
+    berth__order_open_to_waits();
     berth__order_open();
     return result;
 }

@@ -92,6 +92,20 @@ CUresult capture_check_unsafe(void)
     return result;
 }
 
+CUresult capture_check_wait(struct context *context)
+{
+    CUresult result = CUDA_SUCCESS;
+
+    for (struct stream *stream = captures ? context->streams : NULL; stream;
+         stream = stream->next) {
+        if (!stream->capture)
+            continue;
+        capture_invalidate(stream->capture);
+        result = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    }
+    return result;
+}
+
 CUresult capture_check_implicit(struct context *context)
 {
     CUresult result = CUDA_SUCCESS;

@@ -14,6 +14,8 @@ struct stream;
 /* Takes the lock itself. CUDA_SUCCESS unless the calling thread must not make
  * a potentially unsafe call now; the captures in its way are then invalid. */
 CUresult capture_check_unsafe(void);
+/* Refuses to wait for a context of which a stream is captured: that capture is then invalid. */
+CUresult capture_check_wait(struct context *context);
 /* Refuses work in the legacy stream while a blocking stream is captured. */
 CUresult capture_check_implicit(struct context *context);
 

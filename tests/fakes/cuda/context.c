@@ -3,6 +3,7 @@
 
 #include "array.h"
 #include "call.h"
+#include "capture.h"
 #include "device.h"
 #include "event.h"
 #include "handle.h"
@@ -393,6 +394,10 @@ static CUresult context_synchronize(struct context *given)
 
     state_lock();
     result = context_resolve(given, &context);
+    /* Whatever the modes are: a stream that is captured cannot be waited for (CUDA programming
+     * guide, Prohibited and Unhandled Operations). */
+    if (result == CUDA_SUCCESS)
+        result = capture_check_wait(context);
     if (result == CUDA_SUCCESS)
         result = context_wait(context);
     if (result == CUDA_SUCCESS)
