@@ -20,6 +20,7 @@ import sys
 import interleave as il
 
 SIZES = (512, 64 << 10, 1 << 20, 8 << 20)
+LARGE_SIZES = (16 << 20, 64 << 20, 256 << 20)  # a batch of lazy frees has few of them
 MODES = {"native": None, "sync": "free=sync", "lazy": "free=lazy"}
 
 
@@ -56,6 +57,10 @@ def variants():
         yield f"freed by another thread {mode} 65536", mode, ("cross", 65536, *few(mode))
         yield f"two threads {mode} 65536", mode, ("pair", 65536, 2, *few(mode)[1:])
     yield "two threads stream-ordered 65536", "lazy", ("async", 65536, 2)
+    yield "two threads driver's synchronisation 65536", "native", ("driver", 65536, 2)
+    for size in LARGE_SIZES:
+        for mode in ("sync", "lazy"):
+            yield f"pair {mode} {size}", mode, ("pair", size, 1, 200000)
     for mode in ("native", "sync"):
         yield f"forwarded call {mode}", mode, ("forward", 1)
 
@@ -71,7 +76,9 @@ def tell(samples):
         wait = middle[f"driver's synchronisation {size}"][0]
         print(f"Berth's own share of a pair, free = sync, {size} bytes: "
               f"{middle[f'pair sync {size}'][0] - wait:.1f} ns")
-    for name, one in (("two threads sync 65536", "pair sync 65536"),
+    for name, one in (("two threads driver's synchronisation 65536",
+                       "driver's synchronisation 65536"),
+                      ("two threads sync 65536", "pair sync 65536"),
                       ("two threads lazy 65536", "pair lazy 65536"),
                       ("two threads stream-ordered 65536", "stream-ordered lazy 65536")):
         print(f"{name}: {middle[name][2] / middle[one][2]:.2f} x one thread (goal: 1.8); by processor "
