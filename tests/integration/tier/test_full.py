@@ -161,6 +161,57 @@ class Full(unittest.TestCase):
                               stdout=subprocess.PIPE, text=True, check=True)
         self.assertLess(int(done.stdout), STACK_MAX)
 
+    @contextlib.contextmanager
+    def group(self, limit):
+        """A control group of the test's own, of whichever version this machine has."""
+        for root, name in (("/sys/fs/cgroup", "memory.max"),
+                           ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")):
+            folder = os.path.join(root, f"berth-test-{os.getpid()}")
+            if not os.path.exists(os.path.join(root, "cgroup.procs")):
+                continue
+            try:
+                os.mkdir(folder)
+            except OSError:
+                continue
+            try:
+                # What is not there would be made in a folder that is no group's.
+                with open(os.path.join(folder, name), "r+", encoding="utf-8") as file:
+                    file.write(str(limit))
+            except OSError:
+                os.rmdir(folder)
+                continue
+            try:
+                yield os.path.join(folder, "cgroup.procs")
+            finally:
+                self.leave(folder)
+            return
+        self.skipTest("no control group can be made here")
+
+    def leave(self, folder):
+        """What files have left in the group's memory goes with them."""
+        subprocess.run(["umount", "-l", self.tmpfs], check=False)
+        end = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                os.rmdir(folder)
+                return
+            except OSError:
+                self.assertLess(time.monotonic(), end)
+                time.sleep(0.1)
+
+    def test_a_group_that_may_have_less_than_the_filesystem_ends_no_program(self):
+        self.mount()
+        self.assertTrue(self.remount(2 << 30))
+        policy = os.path.join(self.root, "policy")
+        with open(policy, "w", encoding="utf-8") as file:
+            file.write(POLICY % (self.tmpfs, "0", "never"))
+        with self.group(128 << 20) as entry:
+            # It asks for 300 MiB at once, among others, and touches none of them.
+            done = subprocess.run(["sh", "-c", f'echo $$ > {entry} && exec "$@"', "sh", BERTH, "run",
+                                   "--policy", policy, "--", STACK], env=self.env,
+                                  stdout=subprocess.PIPE, check=False)
+            self.assertEqual(done.returncode, 0)
+
     def test_a_filesystem_that_is_full_at_the_start_is_said_and_used_later(self):
         self.mount()
         self.fill()
