@@ -58,7 +58,7 @@ static void retag_in(berth_tier_id tier, const void *p, size_t held, uint32_t nu
     if (record.site != 0 && !berth__site_account_move(&block, tier, tag))
         return;
     berth__stats_retag_in(tier, tag, record.requested, held);
-    if (berth__record_retag(p, held, record.tag, tag, BERTH_TAGGED_CLASSIFIER)) {
+    if (berth__record_retag(p, held, &record, tag, BERTH_TAGGED_CLASSIFIER)) {
         berth__stats_retag_out(tier, record.tag, record.requested, held);
         return;
     }

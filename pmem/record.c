@@ -40,6 +40,14 @@ static uint64_t rule_bits(uint32_t rule, uint64_t version)
     return (uint64_t)rule << RULE_SHIFT | (version & BERTH_RECORD_VERSION_MASK) << VERSION_SHIFT;
 }
 
+static uint64_t first_word(const void *p, const struct berth_record *record)
+{
+    return ((record->requested + 1) & ADDRESS_MASK) | (uint64_t)record->tag << TAG_SHIFT |
+           (uint64_t)record->tagged_by << TAGGED_SHIFT |
+           (uint64_t)(page_offset(p) >> OFFSET_UNIT_SHIFT) << OFFSET_SHIFT;
+}
+
+/* Word 0 comes last: who sees it sees the block's state, too. */
 static void encode(struct berth_page *entry, const void *p, const struct berth_record *record)
 {
     uint32_t rule = record->rule < BERTH_RECORD_RULE_SAMPLE ? record->rule : BERTH_RECORD_RULE_NONE;
@@ -49,10 +57,7 @@ static void encode(struct berth_page *entry, const void *p, const struct berth_r
     store(&entry->word[3], record->sample ? record->sample : record->state);
     store(&entry->word[2], record->birth);
     store(&entry->word[1], (uint64_t)record->site | rule_bits(rule, record->version));
-    store(&entry->word[0], ((record->requested + 1) & ADDRESS_MASK) |
-                               (uint64_t)record->tag << TAG_SHIFT |
-                               (uint64_t)record->tagged_by << TAGGED_SHIFT |
-                               (uint64_t)(page_offset(p) >> OFFSET_UNIT_SHIFT) << OFFSET_SHIFT);
+    atomic_store_explicit(&entry->word[0], first_word(p, record), memory_order_release);
 }
 
 static bool decode_with(struct berth_page *entry, uint64_t word0, struct berth_record *ret)
@@ -209,24 +214,26 @@ bool berth__record_state_change(const void *p, size_t held, uint64_t *expected, 
                                                    memory_order_relaxed, memory_order_relaxed);
 }
 
-bool berth__record_retag(const void *p, size_t held, enum berth_tag from, enum berth_tag to,
-                         enum berth_tag_source tagged_by)
+bool berth__record_retag(const void *p, size_t held, const struct berth_record *was,
+                         enum berth_tag to, enum berth_tag_source tagged_by)
 {
-    const uint64_t tag_bits = (uint64_t)(BERTH_TAG_MAX - 1) << TAG_SHIFT | (uint64_t)TAGGED_MASK
-                                                                               << TAGGED_SHIFT;
     struct berth_page *page = berth__window_page(p);
-    uint64_t now = load(&page->word[0]);
-    uint64_t next;
+    struct berth_record next = *was;
+    uint64_t now = first_word(p, was), then;
 
-    if (held < BERTH_OS_PAGE)
+    next.tag = to;
+    next.tagged_by = tagged_by;
+    then = first_word(p, &next);
+    if (held < BERTH_OS_PAGE ||
+        !atomic_compare_exchange_strong_explicit(&page->word[0], &now, then, memory_order_acquire,
+                                                 memory_order_relaxed))
         return false;
-    do {
-        if (now == 0 || (enum berth_tag)(now >> TAG_SHIFT & (BERTH_TAG_MAX - 1)) != from)
-            return false;
-        next = (now & ~tag_bits) | (uint64_t)to << TAG_SHIFT | (uint64_t)tagged_by << TAGGED_SHIFT;
-    } while (!atomic_compare_exchange_weak_explicit(&page->word[0], &now, next,
-                                                    memory_order_relaxed, memory_order_relaxed));
-    return true;
+    if (load(&page->word[3]) == was->state)
+        return true;
+    /* Handed out again meanwhile, and just as large. If that one is gone already, it was taken off
+     * the account with the tag that it had here, and the caller counts on that. */
+    return !atomic_compare_exchange_strong_explicit(&page->word[0], &then, first_word(p, was),
+                                                    memory_order_relaxed, memory_order_relaxed);
 }
 
 void berth__record_set_rule(const void *p, uint32_t rule, uint64_t version)

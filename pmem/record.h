@@ -67,13 +67,13 @@ bool berth__record_state(const void *p, size_t held, uint64_t *ret);
 bool berth__record_state_change(const void *p, size_t held, uint64_t *expected, uint64_t state);
 
 /*
- * Gives a live block of at least an OS page that has the tag `from` the tag `to`, by the word of
- * `tagged_by`. The account is the caller's to move. False, and nothing changed, for a block that is
- * gone or that has another tag. Any thread; a block at the same address that is just as large and
- * has the same tag is taken for the one that was meant.
+ * Gives a live block of at least an OS page, whose record is as it `was`, the tag `to`, by the word
+ * of `tagged_by`. The account is the caller's to move. False, and nothing changed, for a block that
+ * is gone or whose size, tag or state is another: as they are, for one that was handed out at the
+ * same address meanwhile. Any thread.
  */
-bool berth__record_retag(const void *p, size_t held, enum berth_tag from, enum berth_tag to,
-                         enum berth_tag_source tagged_by);
+bool berth__record_retag(const void *p, size_t held, const struct berth_record *was,
+                         enum berth_tag to, enum berth_tag_source tagged_by);
 
 /*
  * Says which rule of which table has placed the live block, of at least an OS page, where it is

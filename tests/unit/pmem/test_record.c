@@ -169,6 +169,11 @@ static void extremes_are_kept(void **state)
     assert_int_equal(got.rule, BERTH_RULE_NONE);
 }
 
+static bool retag(size_t held, struct berth_record was, enum berth_tag to)
+{
+    return berth__record_retag(area, held, &was, to, BERTH_TAGGED_CLASSIFIER);
+}
+
 static void a_live_block_gets_another_tag(void **state)
 {
     const size_t held = (size_t)1 << 20;
@@ -178,24 +183,41 @@ static void a_live_block_gets_another_tag(void **state)
     (void)state;
     record.tag = BERTH_TAG_UNTAGGED;
     record.tagged_by = BERTH_TAGGED_NONE;
-    assert_false(berth__record_retag(area, held, BERTH_TAG_UNTAGGED, BERTH_TAG_WEIGHT,
-                                     BERTH_TAGGED_CLASSIFIER));
+    assert_false(retag(held, record, BERTH_TAG_WEIGHT));
     assert_int_equal(berth__record_set(area, held, &record), 0);
-    assert_false(
-        berth__record_retag(area, held, BERTH_TAG_KV, BERTH_TAG_WEIGHT, BERTH_TAGGED_CLASSIFIER));
-    assert_true(berth__record_retag(area, held, BERTH_TAG_UNTAGGED, BERTH_TAG_WEIGHT,
-                                    BERTH_TAGGED_CLASSIFIER));
+    assert_true(retag(held, record, BERTH_TAG_WEIGHT));
+    assert_false(retag(held, record, BERTH_TAG_KV));
     record.tag = BERTH_TAG_WEIGHT;
     record.tagged_by = BERTH_TAGGED_CLASSIFIER;
     assert_true(berth__record_clear(area, held, &got));
     expect_equal(&got, &record);
-    assert_false(
-        berth__record_retag(area, held, BERTH_TAG_WEIGHT, BERTH_TAG_KV, BERTH_TAGGED_CLASSIFIER));
+    assert_false(retag(held, record, BERTH_TAG_KV));
     /* One that shares its pages has no tag of its own to change. */
     assert_int_equal(berth__record_set(area, 256, &record), 0);
-    assert_false(
-        berth__record_retag(area, 256, BERTH_TAG_WEIGHT, BERTH_TAG_KV, BERTH_TAGGED_CLASSIFIER));
+    assert_false(retag(256, record, BERTH_TAG_KV));
     assert_true(berth__record_clear(area, 256, &got));
+}
+
+static void another_block_at_the_address_keeps_its_tag(void **state)
+{
+    const size_t held = (size_t)1 << 20;
+    struct berth_record record = sample(7);
+    struct berth_record old, got;
+
+    (void)state;
+    record.state = 5;
+    assert_int_equal(berth__record_set(area, held, &record), 0);
+    old = record;
+    old.state = 4;
+    assert_false(retag(held, old, BERTH_TAG_KV));
+    old = record;
+    old.tagged_by = (record.tagged_by + 1) % 4;
+    assert_false(retag(held, old, BERTH_TAG_KV));
+    old = record;
+    old.requested++;
+    assert_false(retag(held, old, BERTH_TAG_KV));
+    assert_true(berth__record_clear(area, held, &got));
+    expect_equal(&got, &record);
 }
 
 static void a_state_changes_only_from_what_it_was(void **state)
@@ -229,11 +251,11 @@ struct tagger {
 
 static void *retag_on_and_on(void *argument)
 {
+    const struct berth_record was = {.requested = 1 << 20, .rule = BERTH_RULE_NONE};
     struct tagger *tagger = argument;
 
     for (int i = 0; i < 2000000; i++)
-        tagger->given += berth__record_retag(area, (size_t)1 << 20, BERTH_TAG_UNTAGGED,
-                                             BERTH_TAG_WEIGHT, BERTH_TAGGED_CLASSIFIER);
+        tagger->given += retag((size_t)1 << 20, was, BERTH_TAG_WEIGHT);
     atomic_store(&tagger->done, true);
     return NULL;
 }
@@ -301,6 +323,7 @@ int main(void)
         cmocka_unit_test(the_inside_of_a_large_block_is_found),
         cmocka_unit_test(extremes_are_kept),
         cmocka_unit_test(a_live_block_gets_another_tag),
+        cmocka_unit_test(another_block_at_the_address_keeps_its_tag),
         cmocka_unit_test(a_state_changes_only_from_what_it_was),
         cmocka_unit_test(a_free_takes_the_last_tag),
         cmocka_unit_test(threads_share_pages),
