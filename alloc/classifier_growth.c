@@ -6,6 +6,9 @@
  */
 #include "alloc/classifier_parts.h"
 
+/* Of a group's size, what it may grow by at first, to be known by that. */
+#define FIRST_GROWTH 4
+
 /* After so many judgements without it, a group makes room. */
 #define UNSEEN_MAX 8
 
@@ -51,6 +54,11 @@ static void group_grow(struct berth_classifier *classifier, struct berth_class_g
 {
     struct berth_class_growth *growth = &classifier->growths[group - classifier->groups];
 
+    /* A step adds little to a cache. Where much is added once, other blocks took the place. */
+    if (group->growths == 0 && size - group->size > group->size / FIRST_GROWTH) {
+        group->size = size;
+        return;
+    }
     group->difference = greatest_divisor(size - group->size, group->difference);
     group->size = size;
     group->growths++;

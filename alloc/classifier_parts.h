@@ -17,7 +17,7 @@ enum berth_class_reason {
     BERTH_REASON_TRAINED,     /* old, rewritten, with gradients */
     BERTH_REASON_REUSED,      /* lives across steps, rewritten in place */
     BERTH_REASON_APPENDED,    /* lives across steps, written piece by piece */
-    BERTH_REASON_KEPT,        /* made in a step, lives across steps */
+    BERTH_REASON_KEPT,        /* made in a step, lives across steps, not full */
     BERTH_REASON_GROWING,     /* replaced by larger ones step by step */
     BERTH_REASON_COLLECTED,   /* each step adds one, none goes */
     BERTH_REASON_LATE,        /* made after the boundary, never written since */
@@ -30,6 +30,7 @@ enum berth_class_reason {
     BERTH_REASON_LOADED_LATE, /* filled once, and steps ago */
     BERTH_REASON_LOADED_IDLE, /* filled once; no steps were seen */
     BERTH_REASON_REFILLED,    /* filled again and again */
+    BERTH_REASON_DATA,        /* read only, and no number is below zero */
     BERTH_REASON_COUNT
 };
 
@@ -84,6 +85,7 @@ struct berth_class_block {
     _Atomic uint8_t tag, told, noted, level, reason, changes;
     /* The judge's. */
     uint8_t looks, compared;
+    bool is_positive;     /* at the last look: numbers that differ, and none below zero */
     uint64_t looked_at;   /* births and steps so far, mixed, so that progress is seen */
     uint64_t looked_size; /* the block's at that time: other sizes are looked at in other places */
     uint64_t changed, rewritten;
@@ -166,14 +168,15 @@ struct berth_judgement {
     uint32_t key_count;
     uint64_t births, steps;
     /* The phase. */
-    bool is_steady;    /* steps have begun */
-    bool is_firm;      /* the last judgement has found the same */
-    bool is_settled;   /* several have, and more was born since the boundary than is alive */
-    bool is_asked;     /* somebody waits for the answer, however little is known */
-    bool only_main;    /* weights come from the main family */
-    uint32_t main;     /* the main family */
-    uint32_t largest;  /* the family of which most is alive */
-    uint64_t boundary; /* the last birth before the steps */
+    bool is_steady;     /* steps have begun */
+    bool is_firm;       /* the last judgement has found the same */
+    bool is_settled;    /* several have, and more was born since the boundary than is alive */
+    bool is_asked;      /* somebody waits for the answer, however little is known */
+    bool only_main;     /* weights come from the main family */
+    uint32_t main;      /* the main family */
+    uint32_t largest;   /* the family of which most is alive */
+    uint64_t boundary;  /* the last birth before the steps */
+    uint64_t old_bytes; /* of the main family, or of all, from before it */
     uint64_t births_per_step, steps_seen;
     /* A set of the sizes that steps make, open addressing; room is a power of two. */
     uint64_t *sizes;

@@ -247,6 +247,17 @@ static void note_sizes(struct berth_judgement *judgement)
             add_size(judgement, judgement->seen[i].size);
 }
 
+static void count_old(struct berth_judgement *judgement)
+{
+    for (uint32_t i = 0; i < judgement->count; i++) {
+        const struct berth_class_seen *seen = &judgement->seen[i];
+
+        if (seen->birth <= judgement->boundary &&
+            (!judgement->only_main || seen->family == judgement->main))
+            judgement->old_bytes += seen->size;
+    }
+}
+
 /* Whether at least half of what was born since the boundary came again and again. */
 static bool is_repeating(const struct berth_judgement *judgement)
 {
@@ -325,4 +336,5 @@ void berth__class_phase(struct berth_judgement *judgement)
     }
     note_credit(judgement);
     note_sizes(judgement);
+    count_old(judgement);
 }

@@ -25,6 +25,35 @@ static void look_offsets(size_t size, size_t offsets[BERTH_LOOK_WORDS])
     }
 }
 
+/* Blocks of one size that are such a part of what was there before the steps may be inputs; less
+ * of it does not matter, and may be the scales of quantised weights, which are above zero, too. */
+#define DATA_SHARE 16
+
+/* So many of the words that are replaced at once, and a block is written anew as a whole. */
+#define REPLACED_WORDS (BERTH_LOOK_WORDS * 3 / 4)
+/* So many words that nobody has written, and a block is one that is being filled. */
+#define BLANK_WORDS (BERTH_LOOK_WORDS / 4)
+/* A block that was made late, and is full, may be a weight after so many comparisons. */
+#define COMPARISONS_FULL 2
+
+/*
+ * Whether the words are numbers above zero, or zero, that differ: images, samples, counts, tokens.
+ * Weights are of both signs, of any type: this is the sign of floats of 32 and 64 bits, of every
+ * second one of 16 bits, and of every fourth byte.
+ */
+static bool are_positive(const uint64_t words[BERTH_LOOK_WORDS])
+{
+    const uint64_t signs = 0x8000000080000000u;
+    bool differ = false;
+
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
+        if (words[i] & signs)
+            return false;
+        differ = differ || (words[i] != 0 && words[i] != words[0]);
+    }
+    return differ;
+}
+
 /* 0 for zero alone. */
 static uint16_t fold(uint64_t word)
 {
@@ -48,7 +77,7 @@ static bool look(const struct berth_judgement *judgement, const struct berth_cla
     const struct berth_classifier_ops *ops =
         atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed);
     uint64_t now = berth__class_now(judgement->classifier);
-    uint64_t words[BERTH_LOOK_WORDS], changed = 0;
+    uint64_t words[BERTH_LOOK_WORDS], changed = 0, replaced = 0;
     size_t offsets[BERTH_LOOK_WORDS];
     uintptr_t address;
 
@@ -67,10 +96,16 @@ static bool look(const struct berth_judgement *judgement, const struct berth_cla
 
         if (folded != block->words[i])
             changed |= (uint64_t)1 << i;
+        if (folded != block->words[i] && block->words[i] != 0)
+            replaced |= (uint64_t)1 << i;
         block->words[i] = folded;
     }
+    block->is_positive = are_positive(words);
     if (block->looks > 0) {
         block->rewritten |= changed & block->changed;
+        /* What is appended to has words that nobody wrote before, or few that change. */
+        if (__builtin_popcountll(replaced) >= REPLACED_WORDS)
+            block->rewritten |= replaced;
         block->changed |= changed;
         block->compared += block->compared < UINT8_MAX;
     }
@@ -80,12 +115,32 @@ static bool look(const struct berth_judgement *judgement, const struct berth_cla
     return true;
 }
 
+static unsigned count_blank(const struct berth_class_block *block)
+{
+    unsigned blank = 0;
+
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
+        blank += block->words[i] == 0;
+    return blank;
+}
+
 static bool is_blank(const struct berth_class_block *block)
 {
-    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
-        if (block->words[i] != 0)
-            return false;
-    return true;
+    return count_blank(block) == BERTH_LOOK_WORDS;
+}
+
+/* Whether the block and those of its size may be inputs that the program keeps. */
+static bool is_data(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                    const struct berth_class_block *block)
+{
+    uint64_t equal = 0;
+
+    if (!block->is_positive)
+        return false;
+    for (uint32_t i = 0; i < judgement->count; i++)
+        if (judgement->seen[i].size == seen->size)
+            equal += seen->size;
+    return equal >= judgement->old_bytes / DATA_SHARE;
 }
 
 /* At most `level`, and no more certain than the phase is. */
@@ -124,6 +179,8 @@ static void judge_old(const struct berth_judgement *judgement, const struct bert
     if (is_appended || (block->changed == 0 && key && key->appended))
         say(judgement, ret, BERTH_TAG_KV, final_if(block->compared >= COMPARISONS_LATE),
             BERTH_REASON_APPENDED);
+    else if (block->changed == 0 && can_see && is_data(judgement, seen, block))
+        say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_DATA);
     else if (block->changed == 0)
         say(judgement, ret, BERTH_TAG_WEIGHT, level, BERTH_REASON_READ_ONLY);
     else if (has_gradient)
@@ -162,6 +219,17 @@ static bool has_older_twin(const struct berth_judgement *judgement,
     return false;
 }
 
+/* Whether steps add blocks of this key, and have not ceased to: a pool would at some time. */
+static bool is_collected(const struct berth_judgement *judgement,
+                         const struct berth_class_seen *seen, const struct berth_class_key *key)
+{
+    uint64_t steps = judgement->steps_seen ? judgement->steps_seen : 1;
+    uint64_t last = key->last_birth;
+
+    return key->births >= 3 && key->deaths == 0 && last > seen->birth &&
+           (last - seen->birth) / ((judgement->births - judgement->boundary) / steps + 1) >= 2;
+}
+
 /* A block from behind the boundary that has lived for some steps. */
 static void judge_kept(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
                        struct berth_class_block *block, struct berth_class_key *key,
@@ -177,12 +245,16 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
         say(judgement, ret, BERTH_TAG_ACTIVATION, final_if(is_final), BERTH_REASON_REUSED);
     else if (key->appended)
         say(judgement, ret, BERTH_TAG_KV, final_if(is_final), BERTH_REASON_APPENDED);
-    else if (key->births >= 3 && key->deaths == 0)
+    else if (is_collected(judgement, seen, key))
         say(judgement, ret, BERTH_TAG_KV, final_if(is_final), BERTH_REASON_COLLECTED);
     else if (is_final)
         say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_FINAL, BERTH_REASON_LATE);
-    else
+    else if (count_blank(block) >= BLANK_WORDS)
         say(judgement, ret, BERTH_TAG_KV, BERTH_CLASS_TENTATIVE, BERTH_REASON_KEPT);
+    else if (block->compared >= COMPARISONS_FULL)
+        say(judgement, ret, BERTH_TAG_WEIGHT,
+            block->compared > COMPARISONS_FULL ? BERTH_CLASS_FIRM : BERTH_CLASS_TENTATIVE,
+            BERTH_REASON_LATE);
 }
 
 static bool judge_growing(const struct berth_judgement *judgement,
@@ -190,7 +262,8 @@ static bool judge_growing(const struct berth_judgement *judgement,
 {
     unsigned growths;
 
-    if (!berth__class_grows(judgement->classifier, seen->family, seen->size, &growths))
+    if (!berth__class_grows(judgement->classifier, seen->family, seen->size, &growths) ||
+        growths == 0)
         return false;
     say(judgement, ret, BERTH_TAG_KV, growths >= 2 ? BERTH_CLASS_FIRM : BERTH_CLASS_TENTATIVE,
         BERTH_REASON_GROWING);
@@ -218,11 +291,16 @@ static void judge_young(const struct berth_judgement *judgement,
 {
     struct berth_class_key *key = berth__class_key(judgement->classifier, block->key, false);
 
-    if (judge_growing(judgement, seen, ret) || !key)
+    uint64_t lived = steps_lived(judgement, seen, block);
+    bool can_see;
+
+    /* What grows in each step is gone after two. */
+    if ((lived < 2 && judge_growing(judgement, seen, ret)) || !key)
         return;
-    if (steps_lived(judgement, seen, block) < 2)
+    can_see = lived >= 1 && look(judgement, seen, block);
+    if (lived < 2)
         judge_passing(judgement, seen, key, ret);
-    else if (look(judgement, seen, block))
+    else if (can_see)
         judge_kept(judgement, seen, block, key, ret);
 }
 
@@ -243,17 +321,6 @@ static void judge_filled(const struct berth_judgement *judgement,
     else if (since >= STEPS_LOADED && (!key || key->deaths == 0))
         say(judgement, ret, BERTH_TAG_WEIGHT, final_if(since > STEPS_LOADED),
             BERTH_REASON_LOADED_LATE);
-}
-
-/* Whether steps add blocks of this key, and have not ceased to: a pool would at some time. */
-static bool is_collected(const struct berth_judgement *judgement,
-                         const struct berth_class_seen *seen, const struct berth_class_key *key)
-{
-    uint64_t steps = judgement->steps_seen ? judgement->steps_seen : 1;
-    uint64_t last = key->last_birth;
-
-    return key->births >= 3 && key->deaths == 0 && last > seen->birth &&
-           (last - seen->birth) / ((judgement->births - judgement->boundary) / steps + 1) >= 2;
 }
 
 /*

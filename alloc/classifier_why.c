@@ -22,7 +22,7 @@ static const char *const reasons[BERTH_REASON_COUNT] = {
         "there before the first step, and rewritten; steps make blocks of its size, its gradients",
     [BERTH_REASON_REUSED] = "alive across steps, and its content is replaced again and again",
     [BERTH_REASON_APPENDED] = "alive across steps, and written piece by piece",
-    [BERTH_REASON_KEPT] = "made in a step, and alive across steps",
+    [BERTH_REASON_KEPT] = "made in a step, alive across steps, and not full",
     [BERTH_REASON_GROWING] = "step by step, as many larger blocks take the place of the last",
     [BERTH_REASON_COLLECTED] = "steps add blocks of its kind, and none goes",
     [BERTH_REASON_LATE] = "made after the first step, alive across steps, and not written since",
@@ -36,6 +36,8 @@ static const char *const reasons[BERTH_REASON_COUNT] = {
     [BERTH_REASON_LOADED_LATE] = "filled from the host once, and not for some steps since",
     [BERTH_REASON_LOADED_IDLE] = "filled from the host once; no steps were seen",
     [BERTH_REASON_REFILLED] = "filled from the host again and again",
+    [BERTH_REASON_DATA] = "there before the first step, and not written since, but none of its "
+                          "numbers is below zero: inputs, and no weights",
 };
 
 const char *berth__class_level_name(enum berth_class_level level)

@@ -27,6 +27,15 @@ RUNS = [
     ("transformer", 4, ["train", "adam"]), ("lstm", 4, ["train", "adam"]),
     ("vgg", 4, ["train", "adam", "keep-gradients"]), ("gpt", 4, ["train", "adam"]),
     ("transformer", 4, ["train", "loaded", "dynamic"]),
+    ("vit", 2, []), ("vit", 2, ["loaded"]), ("llama", 2, []), ("llama", 24, []),
+    ("llama", 12, ["bfloat16"]), ("gpt-tied", 2, []), ("moe", 2, []), ("mixer", 2, []),
+    ("mixer", 2, ["channels-last"]), ("detector", 2, []), ("detector", 8, ["channels-last"]),
+    ("recommender", 2, []), ("transducer", 2, []), ("diffusion", 2, []), ("diffusion", 20, []),
+    ("quantised", 2, []), ("quantised", 2, ["alone"]), ("quantised", 8, []),
+    ("traced", 2, []), ("traced", 3, ["frozen"]), ("several", 4, []), ("swapped", 12, []),
+    ("vit-data", 2, []), ("vit-data", 8, ["views"]), ("vit-data", 4, ["uniform"]),
+    ("vit-data", 4, ["parts4"]), ("mlp-data", 8, []), ("mlp-data", 8, ["views"]),
+    ("gpt-data", 4, ["tokens"]),
 ]
 
 

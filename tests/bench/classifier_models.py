@@ -12,11 +12,14 @@ import os
 import subprocess
 import sys
 
+import classifier_programs
 import torch
 from torch import nn
 from torch.nn import functional
 
 WEIGHT, ACTIVATION, KV, WORKSPACE = 1, 2, 3, 4
+
+KEEP = []  # what the program holds until it is measured
 
 
 class BlockInfo(ctypes.Structure):
@@ -251,6 +254,22 @@ def infer(model, name, steps, ways):
     return [t for pair in getattr(model, "cache", None) or [] for t in pair]
 
 
+def run_program(name, steps, ways):
+    """One of classifier_programs.py's."""
+    models, step_of = classifier_programs.make_program(name, ways)
+    with torch.no_grad():
+        for step in range(steps):
+            step_of(step)
+    KEEP.append(step_of)
+    return models, classifier_programs.caches(models)
+
+
+def packed_bytes(models):
+    """Of quantised layers, whose weights are packed where PyTorch tells no address."""
+    return sum(module.weight().numel() for model in models for module in model.modules()
+               if hasattr(module, "_packed_params") and hasattr(module, "weight"))
+
+
 def tagged_bytes(berth):
     """What `berth stat` says of this process, by tag."""
     text = subprocess.run([berth, "stat", "--json", str(os.getpid())], check=True,
@@ -282,14 +301,20 @@ def main():
     if "dataset" in ways:
         import numpy
         keep.append(numpy.random.rand(16 << 20))
-    model = make_model(name, ways)
-    cache = (train if "train" in ways else infer)(model, name, steps, ways)
+    if name in MODELS:
+        model = make_model(name, ways)
+        cache = (train if "train" in ways else infer)(model, name, steps, ways)
+        models = [model]
+    else:
+        models, cache = run_program(name, steps, ways)
     by_tag = tagged_bytes(berth)
-    weights = blocks_of(api, model.parameters())
+    weights = blocks_of(api, [t for model in models for t in model.parameters()])
+    found = sum(size for size, tag in weights if tag == WEIGHT)
+    packed = packed_bytes(models)
     caches = blocks_of(api, cache)
     print(json.dumps({
-        "weights": sum(size for size, _ in weights),
-        "weights_found": sum(size for size, tag in weights if tag == WEIGHT),
+        "weights": sum(size for size, _ in weights) + packed,
+        "weights_found": found + min(packed, by_tag.get("weight", 0) - found),
         "cache": sum(size for size, _ in caches),
         "cache_found": sum(size for size, tag in caches if tag == KV),
         "by_tag": by_tag,

@@ -27,7 +27,9 @@ struct played {
     size_t size;
     enum berth_tag tag;
     unsigned changes;
-    uint32_t version[BERTH_LOOK_WORDS]; /* of its content */
+    enum berth_class_level level; /* when it was asked for last */
+    bool is_positive;
+    uint32_t version[BERTH_LOOK_WORDS]; /* of its content; 0 = blank */
 };
 
 static struct played played[BLOCKS_MAX];
@@ -44,7 +46,11 @@ static bool look(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
 {
     for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
         assert_true(offsets[i] % 8 == 0 && offsets[i] + 8 <= at(address)->size);
-        words[i] = at(address)->version[i] * 0x9e3779b97f4a7c15u;
+        words[i] = (at(address)->version[i] + i) * 0x9e3779b97f4a7c15u;
+        if (at(address)->is_positive)
+            words[i] &= ~0x8000000080000000u;
+        if (at(address)->version[i] == 0)
+            words[i] = 0;
     }
     return can_look;
 }
@@ -54,6 +60,7 @@ static void retag(uintptr_t address, size_t held, uint32_t number, enum berth_ta
     assert_int_equal(at(address)->number, number);
     assert_int_equal(at(address)->size, held);
     assert_int_not_equal(at(address)->tag, tag);
+    assert_int_not_equal(at(address)->level, BERTH_CLASS_FINAL);
     at(address)->tag = tag;
     assert_true(++at(address)->changes <= BERTH_CLASS_CHANGES_MAX);
 }
@@ -254,8 +261,64 @@ static void an_optimisers_state_is_no_weight(void **state)
         train(moments);
     berth__classifier_refresh();
     expect_tags(weights, BERTH_TAG_WEIGHT);
+    expect_tags(moments, BERTH_TAG_UNTAGGED);
+}
+
+/* Kept gradients and the like: what is replaced as a whole was not appended to. */
+static void an_optimisers_state_is_no_cache(void **state)
+{
+    struct played *moments[LAYERS] = {0};
+
+    (void)state;
+    load();
+    for (unsigned step = 0; step < 12; step++) {
+        train(moments);
+        for (unsigned i = 0; i < LAYERS; i++)
+            assert_int_not_equal(moments[i]->tag, BERTH_TAG_KV);
+    }
+}
+
+/* Numbers none of which is below zero, as many as the weights or more; but not the scales of
+ * quantised weights, which are few. */
+static void kept_inputs_are_no_weights(void **state)
+{
+    struct played *data[LAYERS], *scales;
+
+    (void)state;
+    load();
+    for (unsigned i = 0; i < LAYERS; i++) {
+        data[i] = born(2500 * KIB, TENSORS);
+        data[i]->is_positive = true;
+    }
+    scales = born(65 * KIB, TENSORS);
+    scales->is_positive = true;
+    for (unsigned step = 0; step < 12; step++)
+        infer(1);
+    berth__classifier_refresh();
+    expect_tags(weights, BERTH_TAG_WEIGHT);
+    expect_tags(data, BERTH_TAG_UNTAGGED);
+    assert_int_equal(scales->tag, BERTH_TAG_WEIGHT);
+}
+
+static void a_model_that_takes_the_place_of_another_is_no_cache(void **state)
+{
+    struct played *larger[LAYERS];
+
+    (void)state;
+    load();
+    for (unsigned step = 0; step < 4; step++)
+        infer(1);
     for (unsigned i = 0; i < LAYERS; i++)
-        assert_int_not_equal(moments[i]->tag, BERTH_TAG_WEIGHT);
+        died(weights[i]);
+    for (unsigned i = 0; i < LAYERS; i++)
+        larger[i] = born((3 + i / 6) * 512 * KIB, TENSORS);
+    for (unsigned step = 0; step < 40; step++) {
+        infer(1);
+        for (unsigned i = 0; i < LAYERS; i++)
+            assert_int_not_equal(larger[i]->tag, BERTH_TAG_KV);
+    }
+    berth__classifier_refresh();
+    expect_tags(larger, BERTH_TAG_WEIGHT);
 }
 
 static void a_cache_that_grows_is_known(void **state)
@@ -386,6 +449,71 @@ static void a_program_that_changes_its_ways_does_not_confuse_it(void **state)
     }
     for (unsigned i = 0; i < LAYERS; i++)
         assert_true(weights[i]->changes <= BERTH_CLASS_CHANGES_MAX);
+}
+
+#define LIVE 48
+
+/* One thing that a program does, at random; `live` has what is alive. */
+static void do_something(struct played **live, uint64_t random)
+{
+    struct played **some = &live[random >> 8 & 15 ? random % LIVE : random % 4];
+    struct played *block = *some;
+
+    if (!block) {
+        *some = random & 1 << 20
+                    ? born((64 + random % 7 * 64) * KIB, TENSORS)
+                    : born(64 * KIB + random % 65536, random & 1 << 21 ? TENSORS : OTHERS);
+        (*some)->is_positive = random >> 22 & 1;
+        if (random & 1 << 23)
+            memset((*some)->version, 0, sizeof((*some)->version));
+        return;
+    }
+    switch (random >> 24 & 15) {
+    case 0:
+        write_all(block);
+        break;
+    case 1:
+    case 2:
+        block->version[random >> 32 & 63]++;
+        break;
+    case 3:
+        block->size = 64 * KIB + (random >> 32) % 65536;
+        berth__classifier_resized(host(), block->number, block->size, block->size);
+        break;
+    case 4:
+        berth__classifier_step();
+        break;
+    case 5:
+        berth__classifier_refresh();
+        break;
+    default:
+        died(block);
+        *some = NULL;
+    }
+}
+
+/* A class only gains certainty, so that a tag changes as often as there are levels, and one that
+ * is final does not change, whatever comes; retag() counts. */
+static void no_program_makes_it_go_back_and_forth(void **state)
+{
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        struct played *live[LIVE] = {0};
+        uint64_t random = seed;
+
+        begin(state);
+        for (unsigned event = 0; event < 4000; event++) {
+            random = berth__class_mix(random + seed) + event;
+            do_something(live, random >> 3);
+            for (unsigned i = 0; i < LIVE && event % 16 == 0; i++) {
+                enum berth_class_level now = live[i] ? level(live[i]) : BERTH_CLASS_UNKNOWN;
+
+                if (!live[i])
+                    continue;
+                assert_true(now >= live[i]->level);
+                live[i]->level = now;
+            }
+        }
+    }
 }
 
 static bool look_nowhere(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
@@ -641,6 +769,10 @@ int main(void)
         PLAYED(shapes_may_differ_from_step_to_step),
         PLAYED(what_comes_next_is_guessed),
         PLAYED(an_optimisers_state_is_no_weight),
+        PLAYED(an_optimisers_state_is_no_cache),
+        PLAYED(kept_inputs_are_no_weights),
+        PLAYED(a_model_that_takes_the_place_of_another_is_no_cache),
+        PLAYED(no_program_makes_it_go_back_and_forth),
         PLAYED(a_cache_that_grows_is_known),
         PLAYED(a_cache_of_fixed_size_is_known),
         PLAYED(a_cache_that_was_there_before_is_known),
