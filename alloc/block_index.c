@@ -9,9 +9,10 @@
 
 #define SLOTS_SHIFT_MIN 9
 
-struct berth_block_table *_Atomic berth__block_table;
+/* Read at each free; what is behind it is written with each record. */
+_Alignas(64) struct berth_block_table *_Atomic berth__block_table;
 
-static pthread_mutex_t index_lock = PTHREAD_MUTEX_INITIALIZER;
+static _Alignas(64) pthread_mutex_t index_lock = PTHREAD_MUTEX_INITIALIZER;
 static size_t promised; /* never more than three quarters of the slots. Synchronization: the lock */
 
 static struct berth_block *slot_load(struct berth_block_table *table, size_t at)
