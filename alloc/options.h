@@ -67,8 +67,8 @@ enum berth_free { BERTH_FREE_SYNC, BERTH_FREE_LAZY };
     X(TRACE_PATHS, "trace-paths", CHOICE, 0, 0, 0, "off|on", "",                                   \
       "Whether call paths are read for BERTH_TRACE and for the history.")                          \
     X(THREAD_CACHE, "thread-cache", SIZE, 32 * BERTH_MIB, 0, 64 * BERTH_GIB, "", "bytes",          \
-      "How much of free device blocks each thread keeps for itself; 0: nothing, every call "       \
-      "locks.")                                                                                    \
+      "How much of free device blocks each thread keeps for itself, at most 256K unless "          \
+      "segments = own; 0: nothing, every call locks.")                                             \
     X(IPC_MIN, "ipc-min", SIZE, 2 * BERTH_MIB, 0, 64 * BERTH_GIB, "", "bytes",                     \
       "Device blocks of at least this size have a driver allocation of their own, as IPC needs.")  \
     X(FREE, "free", CHOICE, BERTH_FREE_SYNC, 0, 0, "sync|lazy", "",                                \

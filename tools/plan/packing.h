@@ -40,7 +40,8 @@ struct berth_packing_buffer {
 };
 
 struct berth_packing_limits {
-    double seconds; /* wall-clock time, kept to within one pass */
+    /* Kept to within one pass: processor time, and at most three times as much by the clock. */
+    double seconds;
     uint64_t seed;
 };
 

@@ -11,7 +11,6 @@
 
 #include "tools/plan/packing.h"
 
-#include <time.h>
 
 /* Pairs that may be stored: 4 bytes each; the search takes up to 40 bytes for each. */
 #define BERTH_PACKING_FIT_PAIRS_MAX ((uint64_t)1 << 26)
@@ -42,7 +41,8 @@ struct berth_packing {
     uint64_t *best;
     uint64_t best_peak;
     const char *method;
-    struct timespec deadline;
+    double seconds; /* of the thread's processor time that it may take */
+    double start, start_cpu;
     uint64_t random; /* never 0 */
 };
 
