@@ -5,6 +5,7 @@
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 #include "pmem/extent.h"
+#include "pmem/fork.h"
 #include "pmem/jemalloc.h"
 #include "pmem/keep.h"
 #include "pmem/tier_file.h"
@@ -526,6 +527,7 @@ void *berth__arena_alloc(berth_home_id home, size_t size, size_t alignment, bool
     int flags;
     void *p;
 
+    berth__fork_look();
     if (has_keep(home, size)) {
         p = take_kept(home, size, alignment, zero);
         if (p)
@@ -547,6 +549,7 @@ void *berth__arena_alloc(berth_home_id home, size_t size, size_t alignment, bool
 
 void berth__arena_free(berth_home_id home, void *p, size_t held)
 {
+    berth__fork_look();
     if (has_keep(home, held) && put_kept(home, p, held))
         return;
     berth_je_sdallocx(p, held, tcache_flag(home, held));
@@ -554,8 +557,10 @@ void berth__arena_free(berth_home_id home, void *p, size_t held)
 
 void *berth__arena_alloc_apart(berth_home_id home, size_t size, size_t alignment, bool zero)
 {
-    int flags = arena_flag(home);
+    int flags;
 
+    berth__fork_look();
+    flags = arena_flag(home);
     if (flags == 0)
         return NULL;
     berth__extent_begin();

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,6 +35,27 @@ static __thread struct berth_fork *begun;
 static struct berth_fork *under_way;
 static struct berth_fork without_hook;
 static atomic_bool has_sharers;
+
+/* Of a process without such tiers, or whose kernel wipes no page (before Linux 4.14). */
+static _Atomic unsigned no_mark = 1;
+_Atomic(_Atomic unsigned *) berth__fork_mark = &no_mark;
+
+void berth__fork_set_mark(void)
+{
+    _Atomic unsigned *mark;
+
+    if (atomic_load(&berth__fork_mark) != &no_mark)
+        return;
+    mark = mmap(NULL, BERTH_OS_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mark == MAP_FAILED)
+        return;
+    if (madvise(mark, BERTH_OS_PAGE, MADV_WIPEONFORK) < 0) {
+        munmap(mark, BERTH_OS_PAGE);
+        return;
+    }
+    atomic_store(mark, 1);
+    atomic_store(&berth__fork_mark, mark);
+}
 
 bool berth__fork_has_sharers(void)
 {
@@ -246,6 +268,7 @@ static void end_child(void)
 static void take_copies(struct berth_fork *attempt)
 {
     attempt->child = true;
+    atomic_store(atomic_load(&berth__fork_mark), 1);
     berth__tier_numa_in_child();
     for (unsigned i = 0; i < attempt->count; i++) {
         if (berth__file_copy_take(berth__tier_file(attempt->tier[i]), &attempt->copy[i]) < 0)
@@ -262,6 +285,28 @@ void berth__fork_take(struct berth_fork *attempt)
     int saved_errno = errno;
 
     take_copies(attempt);
+    errno = saved_errno;
+}
+
+/* No other thread is there: of the parent's, the child has the one that forked. */
+void berth__fork_meet(void)
+{
+    int saved_errno = errno;
+    struct berth_fork attempt;
+
+    atomic_store(atomic_load(&berth__fork_mark), 1);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &attempt.cancel_state);
+    if (begin_copies(&attempt) < 0)
+        end_child();
+    if (attempt.count > 0)
+        berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_FORK,
+                   "this child was forked past the C library: what it and its parent have written "
+                   "to tiers until now, both see");
+    fill_copies(&attempt);
+    if (attempt.failed)
+        end_child();
+    take_copies(&attempt);
+    pthread_setcancelstate(attempt.cancel_state, NULL);
     errno = saved_errno;
 }
 

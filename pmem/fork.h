@@ -15,6 +15,7 @@
 #include "alloc/types.h"
 #include "pmem/file_copy.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 /* One fork of one thread; lives on that thread's stack. */
@@ -42,6 +43,26 @@ int berth__fork_end(struct berth_fork *attempt, int pid);
  */
 int berth__fork_fill(struct berth_fork *attempt);
 void berth__fork_take(struct berth_fork *attempt);
+
+/*
+ * A fork past all of these, by the program's own system call instruction, is seen when its child
+ * first asks for memory of a tier, or gives some back, before that is done: a page that the kernel
+ * wipes in children (MADV_WIPEONFORK) has lost its mark. The child takes its copies then, which is
+ * said; what either process has written until then, both see.
+ */
+extern _Atomic(_Atomic unsigned *) berth__fork_mark;
+void berth__fork_meet(void);
+
+static inline void berth__fork_look(void)
+{
+    _Atomic unsigned *mark = atomic_load_explicit(&berth__fork_mark, memory_order_relaxed);
+
+    if (BERTH_UNLIKELY(atomic_load_explicit(mark, memory_order_relaxed) == 0))
+        berth__fork_meet();
+}
+
+/* Makes the mark, once; called with the first tier that children would share. */
+void berth__fork_set_mark(void);
 
 /* Whether a child was forked that has a tier's memory mapped as its parent has (fork = share). */
 bool berth__fork_has_sharers(void);

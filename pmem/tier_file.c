@@ -4,6 +4,7 @@
 #include "alloc/log.h"
 #include "alloc/quantity.h"
 #include "pmem/arena.h"
+#include "pmem/fork.h"
 #include "pmem/huge_advice.h"
 #include "pmem/memory_room.h"
 #include "pmem/table.h"
@@ -408,6 +409,7 @@ int berth__tier_file_enter(struct berth_tier *tier, berth_tier_id id,
     file->piece = foreign ? (size_t)1 << foreign->shift : BERTH_OS_PAGE;
     if (foreign)
         foreign->committed = &file->committed;
+    berth__fork_set_mark();
     atomic_store_explicit(&file_made[id], true, memory_order_release);
     return 0;
 }

@@ -13,7 +13,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 extern char **environ;
 
@@ -62,6 +64,56 @@ static void tell(int fd)
 {
     CHECK(write(fd, "x", 1) == 1);
 }
+
+#ifdef __x86_64__
+/* By the program's own instruction: no library can see it. */
+static long fork_unseen(void)
+{
+    long r = SYS_fork;
+
+    __asm__ volatile("syscall" : "+a"(r) : : "rcx", "r11", "memory");
+    return r;
+}
+
+/* Both use what was free before, again and again. */
+static bool use_memory(unsigned seed)
+{
+    bool held = true;
+
+    for (int round = 0; round < 20; round++) {
+        allocate_blocks(seed);
+        sched_yield();
+        held = held && blocks_hold(seed);
+        for (int i = 0; i < BLOCKS; i++)
+            free(block[i]);
+    }
+    return held;
+}
+
+static void a_child_of_an_unseen_fork_has_memory_of_its_own(void)
+{
+    char *old = check_hide(malloc(300000));
+    int status;
+    long pid;
+
+    CHECK(old);
+    check_fill(old, 300000, 5);
+    allocate_blocks(6);
+    for (int i = 0; i < BLOCKS; i++)
+        free(block[i]);
+    pid = fork_unseen();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        bool held = use_memory(70) && check_filled(old, 300000, 5);
+
+        check_fill(old, 300000, 80);
+        _exit(held && use_memory(90) ? 0 : 1);
+    }
+    CHECK(use_memory(170));
+    CHECK(waitpid((pid_t)pid, &status, 0) == pid && status == 0);
+    CHECK(check_filled(old, 300000, 5));
+}
+#endif
 
 static void a_child_has_memory_of_its_own(void)
 {
@@ -436,6 +488,9 @@ static void a_stream_is_on_no_tier(void)
 
 const struct check fork_checks[] = {
     ENTRY(a_child_has_memory_of_its_own),
+#ifdef __x86_64__
+    ENTRY(a_child_of_an_unseen_fork_has_memory_of_its_own),
+#endif
     ENTRY(a_child_can_allocate_and_free),
     ENTRY(forks_nest),
     ENTRY(finding_5_fork_while_other_threads_allocate),
