@@ -25,6 +25,7 @@
 #define CHECKS 48 /* under way at once; each has a piece of pinned memory */
 #define SIZE_MAX_SHIFT 18
 #define SIZE_MOST ((size_t)3 << 20)
+#define TOUCHES 12    /* in a capture */
 #define HEAVY_FILLS 8 /* fills before the last one, so that streams fall behind */
 
 struct slot {
@@ -179,27 +180,10 @@ static void renew_stream(struct thread *thread)
     CALL(cuStreamCreate(stream, draw(thread, 2) ? CU_STREAM_NON_BLOCKING : 0));
 }
 
-/* A capture forbids no call of other threads, because it is relaxed; nothing else is in it. */
-static void capture(struct thread *thread)
-{
-    CUgraph graph = NULL;
-    CUstream stream;
-
-    CALL(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
-    CALL(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
-    CALL(cuStreamEndCapture(stream, &graph));
-    CALL(cuGraphDestroy(graph));
-    CALL(cuStreamDestroy_v2(stream));
-}
-
-static void step(struct thread *thread)
+static void touch(struct thread *thread)
 {
     struct slot *slot = &slots[draw(thread, SLOTS)];
 
-    if (draw(thread, 40) == 0)
-        renew_stream(thread);
-    if (draw(thread, 1024) == 0)
-        capture(thread);
     pthread_mutex_lock(&slot->lock);
     if (!slot->address)
         allocate(thread, slot);
@@ -208,6 +192,33 @@ static void step(struct thread *thread)
     else
         release(thread, slot);
     pthread_mutex_unlock(&slot->lock);
+}
+
+/*
+ * A capture forbids no call of any thread, because it is relaxed; nothing is in it. What is freed
+ * meanwhile may not be asked for.
+ */
+static void capture(struct thread *thread)
+{
+    CUgraph graph = NULL;
+    CUstream stream;
+
+    CALL(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    CALL(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+    for (unsigned i = 0; i < TOUCHES; i++)
+        touch(thread);
+    CALL(cuStreamEndCapture(stream, &graph));
+    CALL(cuGraphDestroy(graph));
+    CALL(cuStreamDestroy_v2(stream));
+}
+
+static void step(struct thread *thread)
+{
+    if (draw(thread, 40) == 0)
+        renew_stream(thread);
+    if (draw(thread, 256) == 0)
+        capture(thread);
+    touch(thread);
 }
 
 static void *run(void *argument)
