@@ -12,7 +12,10 @@
 #include "pmem/tier_huge.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* jemalloc's first size class that has OS pages of its own: 16 KiB. */
 #define HELD_MIN ((size_t)16 << 10)
@@ -39,6 +42,41 @@ bool berth__movable_can_be_in(berth_tier_id tier)
     if (berth__tier_huge_serves(berth__tier(tier)))
         return false;
     return berth__movable_has_twin(tier) || kind == BERTH_KIND_DRAM || kind == BERTH_KIND_NUMA;
+}
+
+/* vm.max_map_count where it cannot be read: what the kernel begins with. */
+#define MAPPINGS_MAX 65530
+/* Its own mapping, and one of what is left beside it. */
+#define MAPPINGS_OF_BLOCK 2
+
+_Atomic uint64_t berth__movable_twins_max;
+
+static uint64_t read_mappings_max(void)
+{
+    int saved_errno = errno;
+    int fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+    char text[32] = "";
+    uint64_t max;
+
+    if (fd >= 0) {
+        if (read(fd, text, sizeof(text) - 1) < 0)
+            text[0] = '\0';
+        close(fd);
+    }
+    max = strtoull(text, NULL, 10);
+    errno = saved_errno;
+    return max ? max : MAPPINGS_MAX;
+}
+
+bool berth__movable_may_map(void)
+{
+    uint64_t max = atomic_load_explicit(&berth__movable_twins_max, memory_order_relaxed);
+
+    if (BERTH_UNLIKELY(max == 0)) {
+        max = read_mappings_max() / 2 / MAPPINGS_OF_BLOCK;
+        atomic_store_explicit(&berth__movable_twins_max, max, memory_order_relaxed);
+    }
+    return berth__residence_twin_count() < max;
 }
 
 size_t berth__movable_granule(berth_tier_id tier)
@@ -133,6 +171,8 @@ static int enter_tier(berth_tier_id tier, void *p, size_t held, size_t alignment
         }
         return r;
     }
+    if (!berth__movable_may_map())
+        return -ENOMEM;
     twin = alloc_twin(tier, held, alignment, zero);
     if (!twin)
         return -ENOSPC;

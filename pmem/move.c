@@ -244,6 +244,12 @@ static enum berth_move_result take_room(struct move *move)
         if (berth__tier_reserve(move->to, move->held) < 0)
             return BERTH_MOVE_NO_ROOM;
     } else {
+        if (!move->old_twin && !berth__movable_may_map()) {
+            snprintf(move->mover->why, sizeof(move->mover->why),
+                     "half of the mappings that a process may have (vm.max_map_count) are such "
+                     "blocks' already");
+            return BERTH_MOVE_NO_ROOM;
+        }
         move->new_twin = berth__movable_alloc_twin(move->to, move->held, false);
         if (!move->new_twin)
             return BERTH_MOVE_NO_ROOM;

@@ -23,6 +23,7 @@ static struct {
     _Atomic size_t size;        /* of the entries; 0 once some were given back */
     struct berth_page_set live; /* blocks' first pages */
     struct berth_page_set with_twin;
+    _Atomic uint64_t twin_count;
 } map;
 
 static uint64_t physical_memory(void)
@@ -152,12 +153,22 @@ void berth__residence_remove(const void *p)
 void berth__residence_set_twin(const void *p, const void *twin)
 {
     size_t offset = (uintptr_t)p - map.base;
+    uintptr_t before =
+        atomic_exchange_explicit(&berth__residence(p)->twin, (uintptr_t)twin, memory_order_acq_rel);
 
-    atomic_store_explicit(&berth__residence(p)->twin, (uintptr_t)twin, memory_order_release);
+    if (!before && twin)
+        atomic_fetch_add_explicit(&map.twin_count, 1, memory_order_relaxed);
+    else if (before && !twin)
+        atomic_fetch_sub_explicit(&map.twin_count, 1, memory_order_relaxed);
     if (twin)
         berth__page_set_add(&map.with_twin, offset, BERTH_OS_PAGE);
     else
         berth__page_set_remove(&map.with_twin, offset, BERTH_OS_PAGE);
+}
+
+uint64_t berth__residence_twin_count(void)
+{
+    return atomic_load_explicit(&map.twin_count, memory_order_relaxed);
 }
 
 static bool next_in(const struct berth_page_set *set, const void **p)

@@ -67,6 +67,9 @@ void berth__residence_remove(const void *p);
 /* Notes, under the entry's lock, whether the block has a twin from now on: NULL = no. */
 void berth__residence_set_twin(const void *p, const void *twin);
 
+/* How many blocks have one. */
+uint64_t berth__residence_twin_count(void);
+
 /* The next live block at or after *p, NULL for the first; false when there is none. */
 bool berth__residency_next(const void **p);
 /* The same, of those with a twin. */

@@ -181,6 +181,36 @@ static void a_full_tier_refuses(void **state)
     berth__host_free(p);
 }
 
+/* Each block in a file has a mapping of its own, and the program needs some, too. */
+static void blocks_in_files_leave_the_program_mappings(void **state)
+{
+    unsigned char *p[3];
+
+    (void)state;
+    fixture_needs_live();
+    assert_true(berth__movable_may_map());
+    assert_true(atomic_load(&berth__movable_twins_max) >= 1000);
+    atomic_store(&berth__movable_twins_max, berth__residence_twin_count() + 2);
+    for (int i = 0; i < 3; i++) {
+        p[i] = fixture_get(20000);
+        fixture_fill(p[i], 20000, 9);
+        assert_int_equal(fixture_move(p[i], tier_shm, false),
+                         i < 2 ? BERTH_MOVE_MOVED : BERTH_MOVE_NO_ROOM);
+    }
+    /* One that is born there cannot move. */
+    fixture_policy("shm");
+    berth__host_free(p[2]);
+    p[2] = fixture_get(20000);
+    assert_string_equal(fixture_tier_of(p[2]), "shm");
+    assert_false(berth__is_movable(p[2]));
+    fixture_policy("dram");
+    assert_int_equal(fixture_move(p[0], BERTH_TIER_DRAM, false), BERTH_MOVE_MOVED);
+    assert_true(berth__movable_may_map());
+    for (int i = 0; i < 3; i++)
+        berth__host_free(p[i]);
+    atomic_store(&berth__movable_twins_max, 0);
+}
+
 /* As on a kernel that tells of mappings as text alone. */
 static int inject_no_query(enum berth_move_call call)
 {
@@ -656,6 +686,7 @@ int main(void)
         cmocka_unit_test(a_moved_block_is_resized_by_a_copy),
         cmocka_unit_test(a_full_tier_refuses),
         cmocka_unit_test(locked_and_protected_blocks_are_refused),
+        cmocka_unit_test(blocks_in_files_leave_the_program_mappings),
         cmocka_unit_test(a_file_on_disk_is_left_only_quietly),
         cmocka_unit_test(pinned_pages_are_seen),
         cmocka_unit_test(blocks_of_a_program_that_has_forked_move),
