@@ -49,7 +49,7 @@ bool berth__movable_can_be_in(berth_tier_id tier)
 /* Its own mapping, and one of what is left beside it. */
 #define MAPPINGS_OF_BLOCK 2
 
-_Atomic uint64_t berth__movable_twins_max;
+_Atomic uint64_t berth__movable_remapped_max;
 
 static uint64_t read_mappings_max(void)
 {
@@ -68,15 +68,15 @@ static uint64_t read_mappings_max(void)
     return max ? max : MAPPINGS_MAX;
 }
 
-bool berth__movable_may_map(void)
+bool berth__movable_may_remap(void)
 {
-    uint64_t max = atomic_load_explicit(&berth__movable_twins_max, memory_order_relaxed);
+    uint64_t max = atomic_load_explicit(&berth__movable_remapped_max, memory_order_relaxed);
 
     if (BERTH_UNLIKELY(max == 0)) {
         max = read_mappings_max() / 2 / MAPPINGS_OF_BLOCK;
-        atomic_store_explicit(&berth__movable_twins_max, max, memory_order_relaxed);
+        atomic_store_explicit(&berth__movable_remapped_max, max, memory_order_relaxed);
     }
-    return berth__residence_twin_count() < max;
+    return berth__residency_remapped_count() < max;
 }
 
 size_t berth__movable_granule(berth_tier_id tier)
@@ -171,8 +171,6 @@ static int enter_tier(berth_tier_id tier, void *p, size_t held, size_t alignment
         }
         return r;
     }
-    if (!berth__movable_may_map())
-        return -ENOMEM;
     twin = alloc_twin(tier, held, alignment, zero);
     if (!twin)
         return -ENOSPC;
@@ -221,7 +219,8 @@ void *berth__movable_alloc(berth_tier_id tier, size_t size, size_t alignment, bo
         atomic_fetch_add_explicit(&small_count, 1, memory_order_relaxed);
         return NULL;
     }
-    if (!berth__movable_can_be_in(tier) || !berth__residency_open())
+    if (!berth__movable_can_be_in(tier) || !berth__residency_open() ||
+        (tier != BERTH_TIER_DRAM && !berth__movable_may_remap()))
         return NULL;
     if (size < HELD_MIN)
         size = HELD_MIN;

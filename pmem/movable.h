@@ -51,13 +51,13 @@ int berth__movable_take_nodes(berth_tier_id tier, void *address, size_t size);
 size_t berth__movable_granule(berth_tier_id tier);
 
 /*
- * Whether the kernel has mappings left for another block with a twin: each has its own, and without
- * any the program could map nothing and start no thread. Such blocks have half of what a process
- * may have.
+ * Whether the kernel has mappings left for one more block that is remapped: each has its own, and
+ * without any the program could map nothing and start no thread. Such blocks have half of what a
+ * process may have.
  */
-bool berth__movable_may_map(void);
+bool berth__movable_may_remap(void);
 /* How many such blocks there may be; 0 = as the kernel's limit says. Set by tests. */
-extern _Atomic uint64_t berth__movable_twins_max;
+extern _Atomic uint64_t berth__movable_remapped_max;
 
 /* A block of the tier's own for another one's contents. NULL: no room. */
 void *berth__movable_alloc_twin(berth_tier_id tier, size_t held, bool zero);

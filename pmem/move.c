@@ -130,6 +130,8 @@ static uint32_t enter(struct move *move, uint32_t flags)
     uint32_t freed = word & BERTH_RESIDENCE_FREED;
     struct berth_record record;
 
+    if (flags & ~word & BERTH_RESIDENCE_REMAPPED)
+        berth__residence_note_remapped();
     word = move->to | flags | (freed ? 0 : BERTH_RESIDENCE_LIVE);
     berth__residence_set_twin(move->p, move->new_twin);
     if (!freed && berth__record_get(move->p, move->held, &record)) {
@@ -244,12 +246,6 @@ static enum berth_move_result take_room(struct move *move)
         if (berth__tier_reserve(move->to, move->held) < 0)
             return BERTH_MOVE_NO_ROOM;
     } else {
-        if (!move->old_twin && !berth__movable_may_map()) {
-            snprintf(move->mover->why, sizeof(move->mover->why),
-                     "half of the mappings that a process may have (vm.max_map_count) are such "
-                     "blocks' already");
-            return BERTH_MOVE_NO_ROOM;
-        }
         move->new_twin = berth__movable_alloc_twin(move->to, move->held, false);
         if (!move->new_twin)
             return BERTH_MOVE_NO_ROOM;
@@ -376,6 +372,12 @@ static enum berth_move_result check(struct move *move)
 
     if (((uintptr_t)move->p | move->held) & (granule - 1))
         return BERTH_MOVE_ALIGNMENT;
+    if (!(move->word & BERTH_RESIDENCE_REMAPPED) && !berth__movable_may_remap()) {
+        snprintf(move->mover->why, sizeof(move->mover->why),
+                 "blocks that have moved have half of the mappings that a process may have "
+                 "(vm.max_map_count)");
+        return BERTH_MOVE_NO_ROOM;
+    }
     if (berth__held_range_overlaps(move->p, move->held))
         return BERTH_MOVE_PINNED;
     if (is_shared_with_child(move))

@@ -35,6 +35,9 @@ struct berth_mover {
     bool quiet;                   /* nobody writes: nobody is held back */
     pid_t thread;                 /* the mover itself, which has the program's descriptors */
     struct berth_move_side *side; /* where writers are held back from; NULL: the mover itself */
+    /* Kept open from block to block, or NULL: the kernel looks at all mappings when it is closed.
+     * It is the side's, if there is one; fd is -1 before the first block that needs it. */
+    struct berth_uffd *kept;
     /* Looked at now and then: true ends the move that is under way, with -ECANCELED. */
     bool (*is_cancelled)(void *context);
     void *context;

@@ -217,11 +217,20 @@ static bool pass(struct berth_mover *mover, const struct berth_move_order *order
     return some;
 }
 
+static void close_kept(void *context)
+{
+    berth__uffd_close(context);
+}
+
 /* The whole job; the caller is the mover. How many blocks moved. */
 static uint64_t work(const struct berth_move_order *order, struct berth_move_side *side, bool quiet)
 {
-    struct berth_mover mover = {
-        .quiet = quiet, .side = side, .is_cancelled = is_cancelled, .copied = &job.copied};
+    struct berth_uffd kept = {.fd = -1};
+    struct berth_mover mover = {.quiet = quiet,
+                                .side = side,
+                                .is_cancelled = is_cancelled,
+                                .copied = &job.copied,
+                                .kept = &kept};
     struct candidates candidates = {0};
     struct berth_move_count total = list_blocks(order, &candidates);
     uint64_t left = order->max_bytes ? order->max_bytes : UINT64_MAX;
@@ -236,6 +245,10 @@ static uint64_t work(const struct berth_move_order *order, struct berth_move_sid
     pthread_mutex_unlock(&job.lock);
     while (pass(&mover, order, &candidates, &left) && !is_cancelled(NULL))
         ;
+    if (side)
+        berth__move_side_run(side, close_kept, &kept);
+    else
+        close_kept(&kept);
     drop(&candidates);
     return job.state.result[BERTH_MOVE_MOVED].blocks - moved;
 }

@@ -125,6 +125,14 @@ static void let_forks_go(struct berth_move_live *live)
     live->holds_forks = false;
 }
 
+/* Whether what is told is of this block; the descriptor may have been another one's before. */
+static bool is_of_block(const struct berth_move_live *live, const struct berth_uffd_where *where)
+{
+    uintptr_t base = (uintptr_t)live->from;
+
+    return where->start < base + live->size && where->end > base;
+}
+
 /*
  * Reads what is told, so that whoever gives pages back goes on. Of the pages that were taken out
  * those are made zero: the kernel empties the block itself, but they may come back later. Whether
@@ -138,7 +146,7 @@ static bool was_emptied(struct berth_move_live *live)
     int event;
 
     while ((event = berth__uffd_read(&live->uffd, &where)) > BERTH_UFFD_NOTHING) {
-        if (event != BERTH_UFFD_REMOVED)
+        if (event != BERTH_UFFD_REMOVED || !is_of_block(live, &where))
             continue;
         some = true;
         if (where.start < base)
@@ -348,12 +356,12 @@ static enum berth_move_result answer_writers(struct berth_move_live *live)
 
         if (event == BERTH_UFFD_NOTHING)
             return BERTH_MOVE_MOVED;
-        if (event == BERTH_UFFD_REMOVED)
-            return BERTH_MOVE_BUSY;
         if (event < 0)
             return system_failed(live->mover, "userfaultfd", event);
-        if (event != BERTH_UFFD_WRITE || where.start - (uintptr_t)live->from >= live->size)
+        if (event == BERTH_UFFD_OTHER || !is_of_block(live, &where))
             continue;
+        if (event == BERTH_UFFD_REMOVED)
+            return BERTH_MOVE_BUSY;
         piece = (where.start - (uintptr_t)live->from) >> PIECE_SHIFT;
         live->dirty[piece / WORD_BITS] |= 1ul << piece % WORD_BITS;
         r = berth__uffd_protect(&live->uffd, live->from + (piece << PIECE_SHIFT),
@@ -483,7 +491,7 @@ static enum berth_move_result copy_rounds(struct berth_move_live *live)
 
         if (event == BERTH_UFFD_NOTHING)
             break;
-        if (event == BERTH_UFFD_REMOVED)
+        if (event == BERTH_UFFD_REMOVED && is_of_block(live, &where))
             result = BERTH_MOVE_BUSY;
         else if (event < 0)
             result = system_failed(live->mover, "userfaultfd", event);
@@ -546,20 +554,46 @@ static bool is_traced(void)
     return line && strtol(line + sizeof(name) - 1, NULL, 10) != 0;
 }
 
-/* Opens what holds writers back. */
+/* Opens what holds writers back, unless it is open. */
 static enum berth_move_result open_watch(struct berth_move_live *live)
 {
+    struct berth_uffd *kept = live->mover->kept;
     int r;
 
     live->uffd.fd = -1;
     if (is_traced())
         return BERTH_MOVE_TRACED;
+    if (kept && kept->fd >= 0) {
+        live->uffd = *kept;
+        return BERTH_MOVE_MOVED;
+    }
     r = berth__uffd_open(&live->uffd, live->mover->why, sizeof(live->mover->why));
     if (r == -EPERM)
         return BERTH_MOVE_PRIVILEGE;
     if (r == -ENOSYS || r == -ENOTSUP)
         return BERTH_MOVE_KERNEL;
-    return r < 0 ? BERTH_MOVE_SYSTEM : BERTH_MOVE_MOVED;
+    if (r < 0)
+        return BERTH_MOVE_SYSTEM;
+    if (kept)
+        *kept = live->uffd;
+    return BERTH_MOVE_MOVED;
+}
+
+/* Nobody may be left who waits until what happened to the block is read. */
+static void close_watch(struct berth_move_live *live)
+{
+    struct berth_uffd *kept = live->mover->kept;
+    struct berth_uffd_where where;
+    int event = -EBADF;
+
+    if (kept)
+        while ((event = berth__uffd_read(&live->uffd, &where)) > BERTH_UFFD_NOTHING)
+            ;
+    if (event == BERTH_UFFD_NOTHING)
+        return;
+    berth__uffd_close(&live->uffd);
+    if (kept)
+        kept->fd = -1;
 }
 
 enum berth_move_result berth__move_live_copy(struct berth_move_live *live, bool is_shared)
@@ -592,5 +626,5 @@ void berth__move_live_end(struct berth_move_live *live, bool swapped)
     unwatch(live);
     unpark(live);
     let_forks_go(live);
-    berth__uffd_close(&live->uffd);
+    close_watch(live);
 }

@@ -23,7 +23,7 @@ static struct {
     _Atomic size_t size;        /* of the entries; 0 once some were given back */
     struct berth_page_set live; /* blocks' first pages */
     struct berth_page_set with_twin;
-    _Atomic uint64_t twin_count;
+    _Atomic uint64_t remapped_count;
 } map;
 
 static uint64_t physical_memory(void)
@@ -137,6 +137,8 @@ void berth__residence_add(const void *p, size_t held, uint32_t word, const void 
     atomic_store_explicit(&entry->pages, (uint32_t)(held >> BERTH_OS_PAGE_SHIFT),
                           memory_order_relaxed);
     berth__residence_set_twin(p, twin);
+    if (word & BERTH_RESIDENCE_REMAPPED)
+        berth__residence_note_remapped();
     atomic_store_explicit(&entry->word, word, memory_order_release);
     berth__page_set_add(&map.live, (uintptr_t)p - map.base, BERTH_OS_PAGE);
 }
@@ -147,28 +149,30 @@ void berth__residence_remove(const void *p)
 
     berth__page_set_remove(&map.live, (uintptr_t)p - map.base, BERTH_OS_PAGE);
     berth__residence_set_twin(p, NULL);
+    if (atomic_load_explicit(&entry->word, memory_order_relaxed) & BERTH_RESIDENCE_REMAPPED)
+        atomic_fetch_sub_explicit(&map.remapped_count, 1, memory_order_relaxed);
     atomic_store_explicit(&entry->word, 0, memory_order_release);
 }
 
 void berth__residence_set_twin(const void *p, const void *twin)
 {
     size_t offset = (uintptr_t)p - map.base;
-    uintptr_t before =
-        atomic_exchange_explicit(&berth__residence(p)->twin, (uintptr_t)twin, memory_order_acq_rel);
 
-    if (!before && twin)
-        atomic_fetch_add_explicit(&map.twin_count, 1, memory_order_relaxed);
-    else if (before && !twin)
-        atomic_fetch_sub_explicit(&map.twin_count, 1, memory_order_relaxed);
+    atomic_store_explicit(&berth__residence(p)->twin, (uintptr_t)twin, memory_order_release);
     if (twin)
         berth__page_set_add(&map.with_twin, offset, BERTH_OS_PAGE);
     else
         berth__page_set_remove(&map.with_twin, offset, BERTH_OS_PAGE);
 }
 
-uint64_t berth__residence_twin_count(void)
+void berth__residence_note_remapped(void)
 {
-    return atomic_load_explicit(&map.twin_count, memory_order_relaxed);
+    atomic_fetch_add_explicit(&map.remapped_count, 1, memory_order_relaxed);
+}
+
+uint64_t berth__residency_remapped_count(void)
+{
+    return atomic_load_explicit(&map.remapped_count, memory_order_relaxed);
 }
 
 static bool next_in(const struct berth_page_set *set, const void **p)

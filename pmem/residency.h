@@ -67,8 +67,10 @@ void berth__residence_remove(const void *p);
 /* Notes, under the entry's lock, whether the block has a twin from now on: NULL = no. */
 void berth__residence_set_twin(const void *p, const void *twin);
 
-/* How many blocks have one. */
-uint64_t berth__residence_twin_count(void);
+/* Under the entry's lock: its word will say REMAPPED, and has not before. */
+void berth__residence_note_remapped(void);
+/* How many blocks are remapped. */
+uint64_t berth__residency_remapped_count(void);
 
 /* The next live block at or after *p, NULL for the first; false when there is none. */
 bool berth__residency_next(const void **p);
