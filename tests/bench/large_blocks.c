@@ -168,12 +168,49 @@ static void zeroed(struct worker *worker)
     }
 }
 
+static void fill_and_free(size_t size)
+{
+    size_t count = 64 * MIB / size;
+    char **blocks = must(malloc(count * sizeof(*blocks)));
+
+    for (size_t i = 0; i < count; i++) {
+        blocks[i] = must(malloc(size));
+        touch(blocks[i], size);
+    }
+    for (size_t i = 0; i < count; i++)
+        free(blocks[i]);
+    free(blocks);
+}
+
+/* A program that frees what it has and goes on with other sizes, small and large. */
+static void phases(struct worker *worker)
+{
+    static const size_t sizes[] = {100, 5000, 100000, 3000000, 20 * MIB, 700};
+
+    (void)worker;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        fill_and_free(sizes[i]);
+}
+
+/* The same size again and again, as a buffer that a function has for itself. */
+static void same(struct worker *worker)
+{
+    (void)worker;
+    for (unsigned i = 0; i < CHURN_STEPS * 25; i++) {
+        char *p = must(malloc(300 * KIB));
+
+        *(volatile char *)p = 1;
+        free(p);
+    }
+}
+
 static const struct {
     const char *name;
     void (*run)(struct worker *worker);
 } patterns[] = {
-    {"pairs", pairs},       {"churn", churn},     {"steps", steps},   {"huge", huge},
-    {"doubling", doubling}, {"eighths", eighths}, {"zeroed", zeroed},
+    {"pairs", pairs},   {"churn", churn},       {"steps", steps},
+    {"huge", huge},     {"doubling", doubling}, {"eighths", eighths},
+    {"zeroed", zeroed}, {"phases", phases},     {"same", same},
 };
 
 static void *work(void *argument)
