@@ -256,7 +256,7 @@ def compare(name, program, variants, measure, rounds):
     return medians
 
 
-def main(berth, library, churn, handover, measure, rounds="5", *chosen):
+def main(berth, library, churn, handover, measure, rounds="3", *chosen):
     if not il.shutil.which("valgrind"):
         print("instructions are not told: valgrind is not here")
     with tempfile.TemporaryDirectory() as folder:
