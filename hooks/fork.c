@@ -59,6 +59,8 @@ BERTH_EXPORT pid_t _Fork(void)
         errno = ENOSYS;
         return -1;
     }
+    if (berth__fork_is_prepared())
+        return next_fork();
     if (berth__fork_begin(&attempt) < 0)
         return refuse();
     errno = ENOMEM;
@@ -96,7 +98,7 @@ BERTH_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argumen
     for (int i = 0; i < 3; i++)
         extra[i] = va_arg(list, void *);
     va_end(list);
-    if ((flags & CLONE_VM) || !run || !stack)
+    if ((flags & CLONE_VM) || !run || !stack || berth__fork_is_prepared())
         return __clone(run, stack, flags, argument, extra[0], extra[1], extra[2]);
     if (berth__fork_begin_on(&start.attempt, stack) < 0)
         return refuse();
@@ -129,12 +131,18 @@ long berth__fork_syscall(long number, long a0, long a1, long a2, long a3, long a
 {
     const long a[5] = {a0, a1, a2, a3, a4};
     struct berth_fork attempt;
+    bool prepared = berth__fork_is_prepared();
     long pid = -ENOMEM;
 
-    if (berth__fork_begin(&attempt) < 0)
+    if (!prepared && berth__fork_begin(&attempt) < 0)
         return refuse();
-    if (berth__fork_fill(&attempt) == 0)
+    if (prepared || berth__fork_fill(&attempt) == 0)
         pid = kernel_fork(number, a);
+    if (prepared) {
+        if (pid < 0)
+            errno = (int)-pid;
+        return pid < 0 ? -1 : pid;
+    }
     if (pid == 0)
         berth__fork_take(&attempt);
     if (pid < 0)

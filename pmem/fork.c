@@ -34,6 +34,8 @@ static __thread struct berth_fork *begun;
 /* The fork that is under way; guarded by jemalloc's locks. */
 static struct berth_fork *under_way;
 static struct berth_fork without_hook;
+/* The handlers have prepared a fork on this thread, and were not told yet how it ended. */
+static __thread bool prepared;
 static atomic_bool has_sharers;
 
 /* Of a process without such tiers, or whose kernel wipes no page (before Linux 4.14). */
@@ -55,6 +57,11 @@ void berth__fork_set_mark(void)
     }
     atomic_store(mark, 1);
     atomic_store(&berth__fork_mark, mark);
+}
+
+bool berth__fork_is_prepared(void)
+{
+    return prepared;
 }
 
 bool berth__fork_has_sharers(void)
@@ -236,6 +243,7 @@ static void prepare(void)
     }
     if (!under_way->failed)
         fill_copies(under_way);
+    prepared = true;
     errno = saved_errno;
 }
 
@@ -250,6 +258,7 @@ static void parent(void)
 {
     int saved_errno = errno;
 
+    prepared = false;
     if (under_way == &without_hook)
         finish_without_hook();
     under_way = NULL;
@@ -315,6 +324,7 @@ static void child(void)
     struct berth_fork *attempt = under_way;
     int saved_errno = errno;
 
+    prepared = false;
     if (attempt->failed)
         _exit(CHILD_ENDED);
     take_copies(attempt);

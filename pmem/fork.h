@@ -45,6 +45,13 @@ int berth__fork_fill(struct berth_fork *attempt);
 void berth__fork_take(struct berth_fork *attempt);
 
 /*
+ * Whether the handlers have prepared a fork that this thread is about to make. A program that keeps
+ * the list of handlers itself (Firefox, by a __register_atfork() of its own) runs them and then
+ * calls clone(), where all has been done.
+ */
+bool berth__fork_is_prepared(void);
+
+/*
  * A fork past all of these, by the program's own system call instruction, is seen when its child
  * first asks for memory of a tier, or gives some back, before that is done: a page that the kernel
  * wipes in children (MADV_WIPEONFORK) has lost its mark. The child takes its copies then, which is

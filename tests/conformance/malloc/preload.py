@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What libberth-malloc.so is as a library, and what it does to whole programs.
 
-usage: preload.py LIBRARY BERTH OWN_MALLOC AUDITOR
+usage: preload.py LIBRARY BERTH OWN_MALLOC AUDITOR OWN_ATFORK
 """
 import os
 import re
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from xml.etree import ElementTree
 
-library, berth, own_malloc, auditor = map(os.path.abspath, sys.argv[1:5])
+library, berth, own_malloc, auditor, own_atfork = map(os.path.abspath, sys.argv[1:6])
 failures = []
 
 
@@ -28,7 +28,7 @@ def run(argv, table=None, options=None):
         env["BERTH_POLICY"] = table
     if options:
         env["BERTH_OPTIONS"] = options
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
 
 
 def compile_policy(scratch, name, text):
@@ -177,6 +177,10 @@ def program_checks(scratch):
     result = run([own_malloc], table)
     check("an_allocator_in_the_program_is_not_used_to_free_before_main",
           (result.returncode, result.stdout, result.stderr) == (0, "1\n", ""), result)
+    for how, of in (("far", table), ("near", None)):
+        result = run([own_atfork], of)
+        check("fork_handlers_may_be_run_by_the_program_" + how,
+              (result.returncode, result.stdout, result.stderr) == (0, "0\n", ""), result)
     result = subprocess.run(["env", "LD_AUDIT=" + auditor, berth, "run", "-o", "host=on", "--", "true"],
                             capture_output=True, text=True, check=False)
     check("an_audited_program_runs", (result.returncode, result.stderr) == (0, ""), result)
