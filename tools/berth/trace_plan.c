@@ -12,7 +12,6 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,30 +22,27 @@
 struct arguments {
     const char *trace, *out;
     struct berth_packing_limits limits;
-    unsigned long device, delay; /* `device` beyond DEVICE_MAX: the busiest one */
+    uint64_t device, delay; /* `device` beyond DEVICE_MAX: the busiest one */
     int json, is_unrepeated;
 };
 
-static int parse_number(const char *option, const char *text, unsigned long most,
-                        unsigned long *ret)
+static int parse_number(const char *option, const char *text, uint64_t most, uint64_t *ret)
 {
     char *end = NULL;
-    unsigned long value;
+    uint64_t value;
 
     errno = 0;
-    value = strtoul(text, &end, 10);
+    value = strtoull(text, &end, 10);
     if (end == text || *end || *text == '-' || errno != 0 || value > most)
-        return berth__tool_misuse("trace plan: %s '%s' is no number; expected 0 to %lu", option,
-                                  text, most);
+        return berth__tool_misuse("trace plan: %s '%s' is no number; expected 0 to %" PRIu64,
+                                  option, text, most);
     *ret = value;
     return 0;
 }
 
 static int parse_option(struct arguments *arguments, int c)
 {
-    unsigned long seed;
     char *end = NULL;
-    int r;
 
     switch (c) {
     case 'O':
@@ -61,10 +57,7 @@ static int parse_option(struct arguments *arguments, int c)
                                       optarg, TIME_LIMIT_MAX);
         return 0;
     case 's':
-        r = parse_number("--seed", optarg, ULONG_MAX, &seed);
-        if (r == 0)
-            arguments->limits.seed = seed;
-        return r;
+        return parse_number("--seed", optarg, UINT64_MAX, &arguments->limits.seed);
     case 'd':
         return parse_number("--device", optarg, DEVICE_MAX, &arguments->device);
     case 'w':
