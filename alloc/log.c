@@ -31,8 +31,18 @@ static int index_of(const char *const *names, int count, const char *text, size_
     return -1;
 }
 
-static void complain(const char *text, size_t length, const char *expected)
+/* Says which names there are: "A, B or C". */
+static void complain(const char *text, size_t length, const char *const *names, int count)
 {
+    char expected[BERTH_LOG_LINE_MAX / 2] = "";
+    size_t used = 0;
+
+    for (int i = 0; i < count && used < sizeof(expected); i++)
+        used += (size_t)snprintf(expected + used, sizeof(expected) - used, "%s%s",
+                                 i == 0           ? ""
+                                 : i == count - 1 ? " or "
+                                                  : ", ",
+                                 names[i]);
     berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_OPTIONS,
                "BERTH_DEBUG: '%.*s' is not known; expected %s", (int)length, text, expected);
 }
@@ -46,14 +56,13 @@ static void configure_part(const char *part, size_t length)
     int topic = -1;
 
     if (level < 0) {
-        complain(level_text, level_length, "none, error, warning, info or debug");
+        complain(level_text, level_length, level_names, BERTH_LOG_LEVEL_COUNT);
         return;
     }
     if (colon) {
         topic = index_of(topic_names, BERTH_TOPIC_COUNT, part, (size_t)(colon - part));
         if (topic < 0) {
-            complain(part, (size_t)(colon - part),
-                     "options, policy, tier, malloc, fork, site, pool, cuda or ipc");
+            complain(part, (size_t)(colon - part), topic_names, BERTH_TOPIC_COUNT);
             return;
         }
     }

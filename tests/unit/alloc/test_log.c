@@ -102,6 +102,17 @@ static void a_wrong_part_is_said_and_the_others_count(void **state)
     }
 }
 
+static void each_level_and_topic_is_told(void **state)
+{
+    (void)state;
+    berth__log_configure("loud");
+    assert_string_equal(read_printed(), "options: BERTH_DEBUG: 'loud' is not known; expected none, "
+                                        "error, warning, info or debug\n");
+    berth__log_configure("nowhere:info");
+    assert_non_null(strstr(read_printed(), "expected options, policy, tier, "));
+    assert_non_null(strstr(printed, ", move or classifier\n"));
+}
+
 static void every_length_is_one_line(void **state)
 {
     char text[BERTH_LOG_LINE_MAX * 2];
@@ -170,6 +181,7 @@ int main(void)
         TEST(a_warning_is_printed_by_default_and_info_is_not),
         TEST(levels_are_per_topic),
         TEST(a_wrong_part_is_said_and_the_others_count),
+        TEST(each_level_and_topic_is_told),
         TEST(every_length_is_one_line),
         TEST(a_line_feed_in_a_name_makes_no_second_line),
         TEST(once_is_once),
