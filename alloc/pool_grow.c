@@ -257,13 +257,38 @@ int berth__growth_enter(struct berth_pool *pool, struct berth_growth *growth, ui
     }
 }
 
+/* Called with the lock held: what was entered becomes a segment of the pool, all free. */
+static void segment_add(struct berth_pool *pool, const struct berth_growth *growth, uintptr_t base)
+{
+    berth__segment_place(growth->segment, growth->block, NULL, base, growth->size);
+    berth__pool_list_add(pool, growth->segment);
+    growth->segment->used_blocks++;
+    berth__pool_put(pool, growth->block);
+}
+
+/* Called with the lock held: cuts the request from a segment that is one free block. */
+static void segment_cut(struct berth_pool *pool, struct berth_block *block, uint64_t size,
+                        bool is_whole)
+{
+    struct berth_block *rest;
+
+    berth__free_set_remove(is_whole ? &pool->whole : &pool->shared, block);
+    berth__idle_leave(pool, block);
+    if (block->size <= size || is_whole)
+        return;
+    rest = berth__block_new(&pool->block_slab, pool);
+    if (!rest)
+        return;
+    berth__segment_split(block, size, rest);
+    berth__free_set_insert(&pool->shared, rest);
+}
+
 /* Adds a segment of `size` bytes and hands its first block out. -ENOMEM, -ENOSPC, -ENOBUFS, ... */
 static int grow_by(struct berth_pool *pool, const struct berth_pool_request *request,
                    uint64_t block_size, uint64_t size, bool is_whole, bool is_captured,
                    uintptr_t *ret_address)
 {
     struct berth_growth growth;
-    struct berth_block *block;
     uintptr_t base = 0;
     int r = berth__growth_prepare(pool, size, is_whole ? BERTH_SEGMENT_WHOLE : BERTH_SEGMENT_SHARED,
                                   &growth);
@@ -283,26 +308,12 @@ static int grow_by(struct berth_pool *pool, const struct berth_pool_request *req
         *ret_address = base;
         return 0;
     }
-    /* The whole segment is one free block at first; the request is cut from it. */
-    berth__segment_place(growth.segment, growth.block, NULL, base, size);
-    berth__pool_list_add(pool, growth.segment);
-    growth.segment->used_blocks++;
-    berth__pool_put(pool, growth.block);
-    block = growth.block;
-    berth__free_set_remove(is_whole ? &pool->whole : &pool->shared, block);
-    berth__idle_leave(pool, block);
-    if (block->size > block_size && !is_whole) {
-        struct berth_block *rest = berth__block_new(&pool->block_slab, pool);
-
-        if (rest) {
-            berth__segment_split(block, block_size, rest);
-            berth__free_set_insert(&pool->shared, rest);
-        }
-    }
-    berth__pool_hand_out(pool, block, request);
+    segment_add(pool, &growth, base);
+    segment_cut(pool, growth.block, block_size, is_whole);
+    berth__pool_hand_out(pool, growth.block, request);
     if (is_captured)
-        block->flags = BERTH_BLOCK_CAPTURED;
-    *ret_address = berth__block_address(block);
+        growth.block->flags = BERTH_BLOCK_CAPTURED;
+    *ret_address = berth__block_address(growth.block);
     berth__pool_unlock(pool);
     return 0;
 
@@ -330,10 +341,7 @@ int berth__pool_add_segment(struct berth_pool *pool, uint64_t size)
     r = (base & (BERTH_GRANULE - 1)) == 0 ? berth__growth_enter(pool, &growth, base) : -ENOTSUP;
     if (r < 0)
         goto undo_alloc;
-    berth__segment_place(growth.segment, growth.block, NULL, base, size);
-    berth__pool_list_add(pool, growth.segment);
-    growth.segment->used_blocks++;
-    berth__pool_put(pool, growth.block);
+    segment_add(pool, &growth, base);
     berth__pool_unlock(pool);
     return 0;
 
