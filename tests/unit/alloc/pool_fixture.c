@@ -92,6 +92,14 @@ void pool_assert_adds_up(void)
     assert_site_adds_up();
 }
 
+void pool_set_option(const char *name, const char *value)
+{
+    char why[BERTH_OPTION_WHY_MAX];
+
+    assert_int_equal(
+        berth__option_set(name, strlen(name), value, strlen(value), BERTH_ORIGIN_COMMAND, why), 0);
+}
+
 void pool_set_thread_cache(const char *size)
 {
     char why[BERTH_OPTION_WHY_MAX];

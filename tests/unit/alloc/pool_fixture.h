@@ -17,6 +17,8 @@ int pool_set_up(void **state);
 int pool_tear_down(void **state);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, pool_set_up, pool_tear_down)
 
+/* As a command sets it: it stays when the test ends. */
+void pool_set_option(const char *name, const char *value);
 /* The option thread-cache, until the test ends. */
 void pool_set_thread_cache(const char *size);
 

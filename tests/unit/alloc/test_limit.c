@@ -22,14 +22,6 @@
 
 #include <cmocka.h>
 
-static void set_option(const char *name, const char *value)
-{
-    char why[BERTH_OPTION_WHY_MAX];
-
-    assert_int_equal(
-        berth__option_set(name, strlen(name), value, strlen(value), BERTH_ORIGIN_COMMAND, why), 0);
-}
-
 static uint64_t free_now; /* what cuMemGetInfo answers: the mock's own and another process's */
 static uint64_t others;
 
@@ -60,8 +52,8 @@ static int tear_down(void **state)
                                         "device-limit-workspace"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        set_option(names[i], "0");
-    set_option("segments", "own");
+        pool_set_option(names[i], "0");
+    pool_set_option("segments", "own");
     return pool_tear_down(state);
 }
 
@@ -70,11 +62,11 @@ static int tear_down(void **state)
 static void options_say_which_limits_are_set(void **state)
 {
     assert_false(berth__limit_is_set(BERTH_TAG_KV));
-    set_option("device-limit-kv", "4M");
+    pool_set_option("device-limit-kv", "4M");
     assert_true(berth__limit_is_set(BERTH_TAG_KV));
     assert_false(berth__limit_is_set(BERTH_TAG_WEIGHT));
     assert_int_equal(berth__limit(BERTH_TAG_KV), MIB(4));
-    set_option("device-limit", "4M");
+    pool_set_option("device-limit", "4M");
     assert_true(berth__limit_is_set(BERTH_TAG_WEIGHT));
     assert_int_equal(berth__limit(BERTH_LIMIT_PROCESS), MIB(4));
     berth__option_unset(BERTH_OPTION_DEVICE_LIMIT, BERTH_ORIGIN_COMMAND);
@@ -86,7 +78,7 @@ static void the_process_is_bounded_after_its_cache(void **state)
     uintptr_t a = pool_get(MIB(6)), b = 1;
 
     pool_put(a);
-    set_option("device-limit", "8M");
+    pool_set_option("device-limit", "8M");
     a = pool_get(MIB(4));
     /* What is cached was given back before anything is refused. */
     b = pool_get(MIB(4));
@@ -97,7 +89,7 @@ static void the_process_is_bounded_after_its_cache(void **state)
     assert_int_equal(pool_try_alloc(MIB(6), &b), -EDQUOT);
     assert_int_equal(b, 1);
     assert_int_equal(berth__device_result(-EDQUOT), BERTH_CU_OUT_OF_MEMORY);
-    set_option("device-limit", "0");
+    pool_set_option("device-limit", "0");
     b = pool_get(MIB(6));
     pool_put(a);
     pool_put(b);
@@ -107,14 +99,14 @@ static void memory_of_other_kinds_counts_too(void **state)
 {
     uint64_t before = berth__limit_refused(BERTH_LIMIT_PROCESS).blocks;
 
-    set_option("device-limit", "8M");
+    pool_set_option("device-limit", "8M");
     pool_put(pool_get(MIB(4)));
     assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(6)), 0);
     assert_int_equal(mock_bytes(), 0);
     assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(4)), -EDQUOT);
     assert_int_equal(berth__limit_refused(BERTH_LIMIT_PROCESS).blocks, before + 1);
     /* The thread has no tag. */
-    set_option("device-limit-untagged", "1M");
+    pool_set_option("device-limit-untagged", "1M");
     assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(1) + 1), -EDQUOT);
     assert_int_equal(berth__limit_refused(BERTH_TAG_UNTAGGED).bytes, MIB(1) + 1);
     assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(1)), 0);
@@ -132,12 +124,12 @@ static void a_lowered_limit_says_what_is_over_it(void **state)
 
     pool_put(b);
     assert_int_equal(berth__limit_excess(), 0);
-    set_option("device-limit", "8M");
+    pool_set_option("device-limit", "8M");
     assert_int_equal(berth__limit_excess(), MIB(8));
     berth__pool_tend();
     assert_int_equal(berth__limit_excess(), 0);
     assert_int_equal(mock_bytes(), MIB(6));
-    set_option("device-limit", "4M");
+    pool_set_option("device-limit", "4M");
     berth__pool_tend();
     assert_int_equal(berth__limit_excess(), MIB(2));
     pool_put(a);
@@ -147,7 +139,7 @@ static void a_tag_is_bounded_by_what_it_holds(void **state)
 {
     uintptr_t a;
 
-    set_option("device-limit-weight", "8M");
+    pool_set_option("device-limit-weight", "8M");
     assert_int_equal(berth__limit_enter(BERTH_TAG_WEIGHT, MIB(6)), 0);
     a = pool_get(MIB(6));
     berth__limit_leave(BERTH_TAG_WEIGHT, MIB(6));
@@ -187,7 +179,7 @@ static void threads_together_stay_within_it(void **state)
 {
     pthread_t threads[4];
 
-    set_option("device-limit-kv", "2M");
+    pool_set_option("device-limit-kv", "2M");
     for (int i = 0; i < 4; i++)
         pthread_create(&threads[i], NULL, enter_and_leave, NULL);
     for (int i = 0; i < 4; i++)
@@ -228,7 +220,7 @@ static void the_floor_is_kept_for_others(void **state)
     assert_int_equal(berth__pool_tend_interval(), -1);
     berth__pool_tend();
     assert_int_equal(mock_bytes(), MIB(300));
-    set_option("device-floor", "512M");
+    pool_set_option("device-floor", "512M");
     assert_int_equal(berth__pool_tend_interval(), 1000);
     berth__pool_tend(); /* 724 MiB are free */
     assert_int_equal(mock_bytes(), MIB(300));
@@ -256,7 +248,7 @@ static void shared_segments_serve_all_sizes(void **state)
     uintptr_t a, b, c;
     struct berth_block_view view;
 
-    set_option("segments", "shared");
+    pool_set_option("segments", "shared");
     a = pool_get(MIB(20));
     b = pool_get(MIB(5));
     assert_int_equal(mock_calls(MOCK_ALLOC), 2);

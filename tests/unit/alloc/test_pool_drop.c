@@ -11,6 +11,7 @@
 #include "alloc/pool_lazy.h"
 #include "alloc/stats.h"
 #include "device_mock.h"
+#include "seeded.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -24,27 +25,9 @@
 #define YIELDS 20
 #define CAPACITY ((uint64_t)4 << 30)
 
-static uint64_t seed_base;
 static _Atomic uintptr_t slots[SLOTS];
 static _Atomic uint64_t steps;
 static atomic_bool is_over;
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s (seed %llu)\n", __FILE__, __LINE__, #condition,             \
-                    (unsigned long long)seed_base);                                                \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-static uint64_t draw(uint64_t *seed)
-{
-    *seed ^= *seed << 13;
-    *seed ^= *seed >> 7;
-    *seed ^= *seed << 17;
-    return *seed >> 11;
-}
 
 static berth_cu_result event_create(berth_cu_event *event, unsigned flags)
 {

@@ -26,19 +26,11 @@
 
 #include <cmocka.h>
 
-static void set_option(const char *name, const char *value)
-{
-    char why[BERTH_OPTION_WHY_MAX];
-
-    assert_int_equal(
-        berth__option_set(name, strlen(name), value, strlen(value), BERTH_ORIGIN_COMMAND, why), 0);
-}
-
 static int set_up(void **state)
 {
     pool_set_up(state);
     pages_mock_bind();
-    set_option("segments", "expandable");
+    pool_set_option("segments", "expandable");
     return 0;
 }
 
@@ -53,8 +45,8 @@ static int tear_down(void **state)
     /* What a context had is given back with it: nothing of the driver's destroys it. */
     assert_int_equal(pages_mock_pages(), 0);
     assert_int_equal(mock_other_allocations, 0);
-    set_option("segments", "own");
-    set_option("device-limit", "0");
+    pool_set_option("segments", "own");
+    pool_set_option("device-limit", "0");
     return 0;
 }
 
@@ -263,7 +255,7 @@ static void a_limit_bounds_the_pages(void **state)
 {
     uintptr_t a, b = 0;
 
-    set_option("device-limit", "16M");
+    pool_set_option("device-limit", "16M");
     a = get_filled(MIB(10));
     assert_int_equal(pool_try_alloc(MIB(8), &b), -EDQUOT);
     b = get_filled(MIB(6));

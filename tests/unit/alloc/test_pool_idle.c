@@ -20,25 +20,17 @@
 
 #define OUT_OF_MEMORY 2
 
-static void set_option(const char *name, const char *value)
-{
-    char why[BERTH_OPTION_WHY_MAX];
-
-    assert_int_equal(
-        berth__option_set(name, strlen(name), value, strlen(value), BERTH_ORIGIN_COMMAND, why), 0);
-}
-
 static int set_up(void **state)
 {
     pool_set_up(state);
     pool_set_thread_cache("0");
-    set_option("segments", "shared");
+    pool_set_option("segments", "shared");
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    set_option("segments", "own");
+    pool_set_option("segments", "own");
     return pool_tear_down(state);
 }
 

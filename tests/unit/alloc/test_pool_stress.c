@@ -8,6 +8,7 @@
 #include "alloc/pool.h"
 #include "alloc/stats.h"
 #include "device_mock.h"
+#include "seeded.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -30,24 +31,6 @@ struct slot {
 
 static struct slot slots[SLOTS];
 static pthread_barrier_t barrier;
-static uint64_t seed_base;
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s (seed %llu)\n", __FILE__, __LINE__, #condition,             \
-                    (unsigned long long)seed_base);                                                \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-static uint64_t draw(uint64_t *seed)
-{
-    *seed ^= *seed << 13;
-    *seed ^= *seed >> 7;
-    *seed ^= *seed << 17;
-    return *seed;
-}
 
 /* The ends of each OS page tell whether two blocks overlap; filling all of it is slow. */
 static void fill(const struct slot *slot)
