@@ -14,15 +14,12 @@ struct held_range {
     _Atomic size_t size;
 };
 
-/*
- * Tables, each twice as large as the one before it, which are made when those before are full, and
- * stay.
- */
+/* Made when those before it are full; its size is table_size()'s. */
 struct held_table {
-    _Atomic(struct held_range *) range;
-    _Atomic unsigned used;  /* entries that were ever taken */
-    _Atomic unsigned taken; /* entries that are, or are about to be */
-    _Atomic unsigned next;  /* where a free one is looked for first */
+    _Atomic(struct held_range *) range; /* NULL until then, and in the first, whose are `first` */
+    _Atomic unsigned used;              /* entries that were ever taken */
+    _Atomic unsigned taken;             /* entries that are, or are about to be */
+    _Atomic unsigned next;              /* where a free one is looked for first */
 };
 
 struct held_ranges {

@@ -4,7 +4,7 @@
  * what was registered with CUDA. Their pages must not change.
  *
  * A range is entered before the driver is asked, and leaves after it was told to let go. Any
- * thread; no call waits for anything else.
+ * thread, and no lock: an entry is taken by one compare-and-swap, and a table that was made stays.
  */
 #ifndef BERTH_ALLOC_HELD_RANGE_H
 #define BERTH_ALLOC_HELD_RANGE_H
@@ -13,8 +13,9 @@
 #include <stddef.h>
 
 /*
- * So many ranges take no memory; for more, tables are made, each twice as large as the one before.
- * Without memory for one, everything counts as held from then on.
+ * So many ranges take no memory; for more, tables are made, each twice as large as the one before,
+ * for a thousand million ranges in all. Without memory for one, everything counts as held from then
+ * on.
  */
 #define BERTH_HELD_RANGES_FIRST 1024
 #define BERTH_HELD_TABLES_MAX 20

@@ -25,7 +25,10 @@ struct berth_thread {
 extern BERTH_SHARED __thread struct berth_thread berth__thread
     __attribute__((tls_model("initial-exec")));
 
-/* Whether any thread has ever pushed a tag, and who wants to be told when one does. */
+/*
+ * Whether any thread has ever pushed a tag, and who wants to be told when one does first: perhaps
+ * by several threads at once, after the flag is set. Written before main.
+ */
 extern BERTH_SHARED _Atomic bool berth__tag_used;
 extern BERTH_SHARED void (*berth__tag_first)(void);
 

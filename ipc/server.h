@@ -113,8 +113,7 @@ int berth__server_open(struct berth_server *server, const struct berth_server_co
 
 /*
  * Waits until something happens, its doorbell rings, or `timeout_ms` (-1: never) have passed, and
- * deals with it. 0, or
- * negative errno when the socket is of no use any more.
+ * deals with it. 0, or negative errno when the socket is of no use any more.
  */
 int berth__server_step(struct berth_server *server, int timeout_ms);
 

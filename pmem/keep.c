@@ -5,7 +5,10 @@
 
 #include <stdatomic.h>
 
-/* Threads that have a keep, and what each may put into it. */
+/*
+ * Threads that have a keep, and what is fair for each of them: a hint, which may be a moment old.
+ * The bound on all rests on the sum of what was granted alone, which never exceeds it.
+ */
 static _Atomic unsigned keepers;
 static _Atomic size_t share = BERTH_KEEP_BYTES_MAX;
 static _Atomic size_t granted_to_all;

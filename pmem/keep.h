@@ -20,10 +20,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* A few, because each free() looks through all of them. */
 #define BERTH_KEEP_SLOTS 4
 /* jemalloc's own caches end here. */
 #define BERTH_KEEP_SIZE_MIN (((size_t)32 << 10) + 1)
-/* The most that a thread keeps, and that all threads keep together. */
+/*
+ * The most that a thread keeps, and that all threads keep together: what is kept is memory that
+ * jemalloc would have given back, so all of it is to be little beside what any program has.
+ */
 #define BERTH_KEEP_BYTES_MAX ((size_t)1 << 20)
 #define BERTH_KEEP_SHARED_MAX ((size_t)2 << 20)
 

@@ -30,6 +30,10 @@
 /* "MemTotal", "MemFree" and "MemAvailable" are the first three lines. */
 #define MEMINFO_MAX 256
 
+/*
+ * Any thread takes off the credit, below 0 too, which then grants nothing. Two readings at once, or
+ * one between a look at the end and the subtraction, grant two credits at most.
+ */
 static _Atomic int64_t credit, credit_end_ms;
 
 static int64_t now_ms(void)

@@ -17,13 +17,12 @@ enum { CLOSED = 0, OPENING, OPEN, REFUSED };
 
 static struct {
     _Atomic int state;
-    uintptr_t base; /* of the window; this and the next three are fixed once OPEN is seen (`size` is
-                       not) */
+    uintptr_t base; /* of the window; this and the next three are fixed once OPEN is seen */
     struct berth_residence *entries;
-    _Atomic size_t size;        /* of the entries; 0 once some were given back */
     struct berth_page_set live; /* blocks' first pages */
     struct berth_page_set with_twin;
-    _Atomic uint64_t remapped_count;
+    _Atomic size_t size;             /* of the entries; 0 once some were given back */
+    _Atomic uint64_t remapped_count; /* derived: live entries whose word says REMAPPED */
 } map;
 
 static uint64_t physical_memory(void)

@@ -14,6 +14,7 @@ __thread struct berth_sample berth__sample;
 /* Below this the series of exp() needs four terms. */
 #define SERIES_MAX 0x1p-6
 
+/* xorshift64*: its state must not be 0. */
 static uint64_t next_random(struct berth_sample *sample)
 {
     uint64_t x = sample->random;
@@ -32,7 +33,7 @@ static void seed(struct berth_sample *sample)
     uint64_t x = atomic_fetch_add_explicit(&seeds, 0x9e3779b97f4a7c15u, memory_order_relaxed);
 
     x += (uint64_t)(uintptr_t)sample ^ berth__birth_now() << 16;
-
+    /* splitmix64's last steps: seeds that lie close together lead to states that do not. */
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
     x = (x ^ x >> 27) * 0x94d049bb133111ebu;
     x ^= x >> 31;
