@@ -3,6 +3,7 @@
 
 #include "alloc/build_hash.h"
 #include "alloc/module_file.h"
+#include "alloc/module_lock.h"
 #include "alloc/module_symbols.h"
 #include "alloc/module_walk.h"
 #include "alloc/sandbox.h"
@@ -14,6 +15,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* A module as it was when an address in it was first named. Kept for ever; only atomics change. */
@@ -77,6 +79,7 @@ struct pass {
     uint64_t number;                       /* 0 before the first module */
     uint64_t changes;
     bool compare;      /* something was opened or closed: every module must be met */
+    bool cautious;     /* modules on the list may be unmapped already */
     bool no_symbols;   /* the modules are to be known, and nothing is to be named */
     uint16_t *numbers; /* of the modules, by address; NULL: they are not asked for */
     bool no_memory;
@@ -489,6 +492,18 @@ static void loaded_read(struct dl_phdr_info *info, struct loaded *ret)
         ret->start &= ~(uintptr_t)0xfff;
 }
 
+/*
+ * Whether the module's headers can be read. dlclose() unmaps a library before it takes it off the
+ * list, under a lock that keeps out other threads, and no signal handlers of its own.
+ */
+static bool is_mapped(const struct dl_phdr_info *info)
+{
+    uintptr_t page = (uintptr_t)info->dlpi_phdr & ~((uintptr_t)sysconf(_SC_PAGESIZE) - 1);
+    unsigned char residence;
+
+    return mincore((void *)page, 1, &residence) == 0;
+}
+
 /* dl_iterate_phdr()'s callback. The pass takes its number here, so that passes are in order. */
 static int pass_visit(struct dl_phdr_info *info, size_t size, void *context)
 {
@@ -497,6 +512,8 @@ static int pass_visit(struct dl_phdr_info *info, size_t size, void *context)
     struct berth_module *m;
     uint64_t build;
 
+    if (BERTH_UNLIKELY(pass->cautious) && !is_mapped(info))
+        return 0;
     loaded_read(info, &loaded);
     loaded.first = pass->number == 0;
     if (loaded.first) {
@@ -554,7 +571,9 @@ static bool pass_run(struct pass *pass)
 {
     pass->number = 0;
     pass->waiting_count = 0;
-    if (!berth__module_walk_begin())
+    pass->cautious = berth__module_lock_is_mine();
+    /* In a sandbox the kernel cannot be asked what is mapped. */
+    if ((pass->cautious && berth__sandbox_is_on()) || !berth__module_walk_begin())
         return false;
     dl_iterate_phdr(pass_visit, pass);
     berth__module_walk_end();

@@ -92,3 +92,12 @@ bool berth__module_lock_is_held(void)
 
     return mutex && __atomic_load_n(&mutex->__data.__lock, __ATOMIC_RELAXED) != 0;
 }
+
+bool berth__module_lock_is_mine(void)
+{
+    const pthread_mutex_t *mutex = atomic_load_explicit(&berth__module_lock, memory_order_acquire);
+
+    /* What another thread writes to it meanwhile never makes it this one's. */
+    return berth__module_lock_is_held() &&
+           __atomic_load_n(&mutex->__data.__owner, __ATOMIC_RELAXED) == gettid();
+}

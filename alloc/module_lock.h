@@ -19,4 +19,10 @@ void berth__module_lock_find(void);
 /* Whether some thread has the lock at this moment; false where it was not found. */
 bool berth__module_lock_is_held(void);
 
+/*
+ * Whether this thread has it: a signal handler has come into the loader while it changes the list,
+ * or we are called from a callback of the program's. False where it was not found.
+ */
+bool berth__module_lock_is_mine(void);
+
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hooks/callsite.h"
 
+#include "alloc/module_lock.h"
 #include "alloc/module_walk.h"
 #include "alloc/options.h"
 #include "alloc/sandbox.h"
@@ -219,8 +220,11 @@ static unsigned trace_by_libunwind(const void **trace, unsigned count)
 {
     unsigned n;
 
-    /* libunwind asks the kernel what it may read, and opens files. */
-    if (berth__sandbox_is_on() || !berth__module_walk_begin())
+    /*
+     * libunwind asks the kernel what it may read, and opens files; and it reads the headers of all
+     * libraries, which the one that is being closed may have lost already.
+     */
+    if (berth__sandbox_is_on() || berth__module_lock_is_mine() || !berth__module_walk_begin())
         return 0;
     n = is_stale() ? berth__unwind_afresh(trace, count) : berth__unwind(trace, count);
     berth__module_walk_end();

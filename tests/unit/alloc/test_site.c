@@ -5,15 +5,18 @@
  * functions; an address a few bytes into a function stands for a return address.
  */
 #include "alloc/module.h"
+#include "alloc/module_walk.h"
 #include "alloc/site.h"
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <link.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -299,6 +302,47 @@ static void *race_main(void *context)
     return NULL;
 }
 
+/*
+ * dl_iterate_phdr()'s callback: what a signal handler finds that comes into dlclose(). The library
+ * is gone, still on the list, and the list's lock is this thread's.
+ */
+static int close_half(struct dl_phdr_info *info, size_t size, void *context)
+{
+    const void *fresh[] = {context, (void *)0x7000};
+    uintptr_t end = 0;
+
+    (void)size;
+    if (strcmp(info->dlpi_name, fixture_path) != 0)
+        return 0;
+    for (unsigned i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_LOAD)
+            end = info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz;
+    munmap((void *)info->dlpi_addr, end);
+    if (berth__site_intern(fresh, 2) == 0)
+        return 2;
+    berth__site_refresh();
+    return 1;
+}
+
+static void a_library_that_is_closed_halfway_is_not_read(void **state)
+{
+    pid_t child;
+    int status;
+
+    (void)state;
+    assert_int_equal(berth__module_walk_watch_fork(), 0);
+    child = fork();
+    if (child == 0) {
+        void *library = dlopen(fixture_path, RTLD_NOW | RTLD_LOCAL);
+        char *at = library ? dlsym(library, "fixture_inner") : NULL;
+
+        _exit(!library ? 3 : dl_iterate_phdr(close_half, at ? at + 1 : NULL) - 1);
+    }
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 static void threads_agree_on_numbers_and_names(void **state)
 {
     void *library = open_library(fixture_path);
@@ -391,6 +435,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(names_stay_when_the_library_is_closed),
         cmocka_unit_test(another_library_at_the_same_address_is_another_site),
         cmocka_unit_test(a_library_that_comes_back_has_its_sites_back),
+        cmocka_unit_test(a_library_that_is_closed_halfway_is_not_read),
         cmocka_unit_test(threads_agree_on_numbers_and_names),
         cmocka_unit_test(many_paths_are_all_told_apart),
         cmocka_unit_test(a_full_registry_answers_zero_and_keeps_what_it_has),
