@@ -322,6 +322,7 @@ void berth__stream_leave_end(struct berth_stream_block *block, bool is_freed)
         return;
     }
     berth__stream_home_cached(block->home);
+    berth__stream_class_leave(block);
     berth__stats_free(BERTH_TIER_DEVICE, (enum berth_tag)atomic_load(&block->tag),
                       atomic_load(&block->requested), segment->size);
     berth__stream_site_leave(block);
@@ -377,6 +378,7 @@ int berth__stream_find_block(uintptr_t address, struct berth_block_view *ret)
         .rule = atomic_load(&block->rule),
         .age_ns =
             atomic_load(&block->site) == 0 ? 0 : berth__birth_short_age(atomic_load(&block->birth)),
+        .class_number = atomic_load_explicit(&block->class_number, memory_order_relaxed),
     };
     return 0;
 }

@@ -120,6 +120,8 @@ static void hand_out(struct berth_stream_set *set, struct berth_stream_block *bl
     atomic_store_explicit(&block->tagged_by, (uint8_t)request->tagged_by, memory_order_relaxed);
     if (BERTH_UNLIKELY(request->site != 0))
         berth__stream_site_enter(block);
+    if (BERTH_UNLIKELY(request->follow != NULL))
+        berth__stream_class_enter(block, request);
     atomic_store_explicit(&block->state, BERTH_STREAM_BLOCK_LIVE, memory_order_release);
     berth__stats_part_alloc(&set->part, request->tag, request->size,
                             berth__stream_block_size(block));
@@ -165,6 +167,7 @@ void berth__stream_set_hand_out(struct berth_stream_set *set, struct berth_strea
 
 void berth__stream_set_take_back(struct berth_stream_set *set, struct berth_stream_block *block)
 {
+    berth__stream_class_leave(block);
     set_lock(set);
     berth__stats_part_free(&set->part,
                            (enum berth_tag)atomic_load_explicit(&block->tag, memory_order_relaxed),

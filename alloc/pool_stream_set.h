@@ -2,12 +2,13 @@
 /*
  * The sets of stream-ordered blocks, for the files pool_stream*.c alone.
  *
- * A set has a lock of one word, held for a few instructions and never over a call. A block is in at
- * most one set, and nobody's else while it is there.
+ * A set has a lock of one word, held for a few instructions and never over a call of the driver. A
+ * block is in at most one set, and nobody's else while it is there.
  */
 #ifndef BERTH_ALLOC_POOL_STREAM_SET_H
 #define BERTH_ALLOC_POOL_STREAM_SET_H
 
+#include "alloc/pool_class.h"
 #include "alloc/pool_stream.h"
 #include "alloc/segment.h"
 
@@ -34,6 +35,7 @@ struct berth_stream_block {
     _Atomic uint32_t rule;
     _Atomic uint32_t birth; /* as berth_block's */
     _Atomic berth_site_id site;
+    _Atomic uint32_t class_number; /* as berth_block's */
     _Atomic uint64_t requested, id, table_version;
 };
 
@@ -96,6 +98,15 @@ static inline void berth__stream_site_leave(const struct berth_stream_block *blo
 {
     if (BERTH_UNLIKELY(atomic_load_explicit(&block->site, memory_order_relaxed) != 0))
         berth__stream_site_leave_slowly(block);
+}
+
+/* As berth__pool_class_enter() and berth__pool_class_leave() (alloc/pool_class.h). */
+void berth__stream_class_enter(struct berth_stream_block *block,
+                               const struct berth_pool_request *request);
+static inline void berth__stream_class_leave(struct berth_stream_block *block)
+{
+    if (BERTH_UNLIKELY(atomic_load_explicit(&block->class_number, memory_order_relaxed) != 0))
+        berth__pool_class_leave_slowly(&block->class_number);
 }
 
 /* The home of a device, made where there is none; NULL where the driver has no pools. */

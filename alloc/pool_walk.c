@@ -280,8 +280,10 @@ void berth__pool_set_site(uintptr_t address, berth_site_id site)
         struct berth_stream_block *stream_block = berth__stream_block_of(segment);
         berth_site_id none = 0;
 
+        berth__pool_class_lock();
         if (atomic_compare_exchange_strong(&stream_block->site, &none, site))
             berth__stream_site_enter(stream_block);
+        berth__pool_class_unlock();
         return;
     }
     block = find_and_lock(segment, address);

@@ -10,6 +10,7 @@
 #include "alloc/pool_stream.h"
 
 #include "alloc/limit.h"
+#include "alloc/pool_class.h"
 #include "alloc/pool_foreign.h"
 #include "hooks/cuda_driver_capture.h"
 #include "hooks/cuda_driver_export.h"
@@ -167,6 +168,7 @@ static berth_cu_result alloc_async(const struct forward *forward, berth_cu_strea
         return BERTH_CU_OUT_OF_MEMORY;
     }
     r = berth__stream_alloc(&request, meaning(forward->stream, of_zero), &block);
+    berth__pool_class_tend();
     if (is_limited)
         berth__limit_leave(request.tag, forward->size);
     if (r == BERTH_POOL_FORWARD)

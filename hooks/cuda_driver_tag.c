@@ -65,17 +65,22 @@ enum berth_tag berth__cuda_tag(uint64_t size, const void *return_address)
 
 void berth__cuda_request(uint64_t size, const void *return_address, struct berth_pool_request *ret)
 {
+    bool is_followed = berth__pool_class_follows(size);
     struct berth_decision decision;
 
     ret->size = size;
     ret->tier = BERTH_TIER_DEVICE;
-    ret->site = decide(size, return_address, false, &decision);
+    ret->site = decide(size, return_address, is_followed, &decision);
     ret->tag = decision.tag;
     ret->tagged_by = decision.tagged_by;
     ret->table_version = decision.version;
     ret->rule = decision.rule;
     ret->noted = BERTH_TAG_UNTAGGED;
     ret->follow = NULL;
+    if (BERTH_UNLIKELY(is_followed)) {
+        ret->noted = berth__tag_current();
+        ret->follow = berth__hook_caller(return_address);
+    }
 }
 
 static int alloc_in(const struct berth_pool_request *request, uintptr_t *ret_address)

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A program that tags nothing: it loads weights from the host, and runs steps whose input is
- * copied, with activations, workspace and a cache that grows. With an argument it declares the
- * steps. It prints what each of its blocks is tagged as and where it is, and waits for a line.
+ * copied, with activations, workspace and a cache that grows. By its arguments it declares the
+ * steps, and takes its memory in the order of a stream. It prints what each of its blocks is tagged
+ * as and where it is, and waits for a line.
  */
 #include "alloc/berth.h"
 #include "cuda_api.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +18,8 @@
 
 static char *host;
 static CUdeviceptr weights[LAYERS], cache[LAYERS], input, arena;
+static CUstream stream;
+static bool is_ordered;
 static int errors;
 
 static void check(CUresult result)
@@ -28,8 +32,13 @@ __attribute__((noinline)) static CUdeviceptr get(size_t size)
 {
     CUdeviceptr p = 0;
 
-    check(cuMemAlloc_v2(&p, size));
+    check(is_ordered ? cuMemAllocAsync(&p, size, stream) : cuMemAlloc_v2(&p, size));
     return p;
+}
+
+static void put(CUdeviceptr p)
+{
+    check(is_ordered ? cuMemFreeAsync(p, stream) : cuMemFree_v2(p));
 }
 
 /* Each call that fills, in turn; the unified ones last. */
@@ -82,15 +91,15 @@ static void step(unsigned number)
 
         /* From device to device is no fill. */
         check(cuMemcpy(arena, weights[LAYERS - 1], KIB(1024)));
-        check(cuMemFree_v2(scratch));
-        check(cuMemFree_v2(x));
+        put(scratch);
+        put(x);
         x = y;
         larger = get(KIB(2048 + number * 16));
         if (cache[i])
-            check(cuMemFree_v2(cache[i]));
+            put(cache[i]);
         cache[i] = larger;
     }
-    check(cuMemFree_v2(x));
+    put(x);
 }
 
 /* The bytes that were copied are there. */
@@ -117,16 +126,20 @@ static void tell(const char *what, CUdeviceptr p)
 
 int main(int argc, char **argv)
 {
+    bool is_declared = false;
     CUcontext context;
 
-    (void)argv;
+    for (int i = 1; i < argc; i++) {
+        is_declared |= strcmp(argv[i], "declare") == 0;
+        is_ordered |= strcmp(argv[i], "ordered") == 0;
+    }
     host = malloc(KIB(256) * LAYERS);
     if (!host || cuInit(0) != 0 || cuDevicePrimaryCtxRetain(&context, 0) != 0 ||
-        cuCtxSetCurrent(context) != 0)
+        cuCtxSetCurrent(context) != 0 || cuStreamCreate(&stream, 0) != 0)
         return 1;
     load();
     for (unsigned number = 0; number < 12; number++) {
-        if (argc > 1)
+        if (is_declared)
             berth_step();
         step(number);
     }

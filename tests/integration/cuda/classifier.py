@@ -79,6 +79,7 @@ def main():
                     "classifier=off"):
         good &= run(*sys.argv[1:4], options)
         good &= run(*sys.argv[1:4], options, "declare")
+        good &= run(*sys.argv[1:4], options, "ordered")
     return 0 if good else 1
 
 
