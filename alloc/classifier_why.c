@@ -36,8 +36,8 @@ static const char *const reasons[BERTH_REASON_COUNT] = {
     [BERTH_REASON_LOADED_LATE] = "filled from the host once, and not for some steps since",
     [BERTH_REASON_LOADED_IDLE] = "filled from the host once; no steps were seen",
     [BERTH_REASON_REFILLED] = "filled from the host again and again",
-    [BERTH_REASON_DATA] = "there before the first step, and not written since, but none of its "
-                          "numbers is below zero: inputs, and no weights",
+    [BERTH_REASON_DATA] = ("there before the first step, and not written since, but none of its "
+                           "numbers is below zero: inputs, and no weights"),
 };
 
 const char *berth__class_level_name(enum berth_class_level level)

@@ -649,11 +649,6 @@ uint64_t berth__module_gone_count(void)
     return atomic_load_explicit(&registry->gone, memory_order_acquire);
 }
 
-bool berth__module_frame_is_gone(const struct berth_module_frame *frame)
-{
-    return frame->module && atomic_load_explicit(&frame->module->gone, memory_order_relaxed);
-}
-
 /* The module of a number; NULL for 0. */
 static struct berth_module *module_by_number(uint16_t number)
 {

@@ -46,9 +46,8 @@ void berth__module_know_program(void);
 /* Looks whether modules are gone or back, which naming does by itself. */
 void berth__module_refresh(void);
 
-/* How many modules were seen to be gone so far, and whether this frame's is one of them. */
+/* How many modules were seen to be gone so far. */
 uint64_t berth__module_gone_count(void);
-bool berth__module_frame_is_gone(const struct berth_module_frame *frame);
 /*
  * Notes which modules these return addresses belong to, without naming anything: a number for each,
  * by which what was noted before a module was closed is told apart from what is loaded there later.

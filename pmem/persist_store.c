@@ -319,8 +319,3 @@ const char *berth__persist_store_why(const struct berth_persist_store *store)
 {
     return store->why;
 }
-
-const void *berth__persist_store_head(const struct berth_persist_store *store)
-{
-    return store->head;
-}

@@ -121,8 +121,6 @@ void berth__persist_store_info(const struct berth_persist_store *store,
                                struct berth_persist_store_info *ret);
 /* The reason of the last -EINVAL of a call on this store. */
 const char *berth__persist_store_why(const struct berth_persist_store *store);
-/* Where the head is mapped, for tests. */
-const void *berth__persist_store_head(const struct berth_persist_store *store);
 
 bool berth__persist_name_is_valid(const char *name);
 

@@ -195,25 +195,6 @@ bool berth__record_clear(const void *p, size_t held, struct berth_record *ret)
     return true;
 }
 
-bool berth__record_state(const void *p, size_t held, uint64_t *ret)
-{
-    struct berth_page *page = berth__window_page(p);
-
-    if (held < BERTH_OS_PAGE || load(&page->word[0]) == 0)
-        return false;
-    *ret = load(&page->word[3]);
-    return true;
-}
-
-bool berth__record_state_change(const void *p, size_t held, uint64_t *expected, uint64_t state)
-{
-    struct berth_page *page = berth__window_page(p);
-
-    return held >= BERTH_OS_PAGE &&
-           atomic_compare_exchange_strong_explicit(&page->word[3], expected, state,
-                                                   memory_order_relaxed, memory_order_relaxed);
-}
-
 bool berth__record_retag(const void *p, size_t held, const struct berth_record *was,
                          enum berth_tag to, enum berth_tag_source tagged_by)
 {

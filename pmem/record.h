@@ -58,15 +58,6 @@ bool berth__record_get(const void *p, size_t held, struct berth_record *ret);
 bool berth__record_clear(const void *p, size_t held, struct berth_record *ret);
 
 /*
- * What the classifier keeps of the block at `p`, which is held at `held` bytes, at least an OS
- * page: smaller ones have no state (false). Any thread, at any time; `p` lies in a window. Changing
- * is false, with what there is now in *expected, where the state is no longer what was expected. A
- * state that is written behind the back of a free is lost when the address is handed out again.
- */
-bool berth__record_state(const void *p, size_t held, uint64_t *ret);
-bool berth__record_state_change(const void *p, size_t held, uint64_t *expected, uint64_t state);
-
-/*
  * Gives a live block of at least an OS page, whose record is as it `was`, the tag `to`, by the word
  * of `tagged_by`. The account is the caller's to move. False, and nothing changed, for a block that
  * is gone or whose size, tag or state is another: as they are, for one that was handed out at the

@@ -260,13 +260,6 @@ int berth__uffd_read(const struct berth_uffd *uffd, struct berth_uffd_where *ret
     return BERTH_UFFD_WRITE;
 }
 
-int berth__uffd_wake(const struct berth_uffd *uffd, void *address, size_t size)
-{
-    struct uffdio_range range = {.start = (uintptr_t)address, .len = size};
-
-    return ioctl(uffd->fd, UFFDIO_WAKE, &range) < 0 ? -errno : 0;
-}
-
 int berth__uffd_take_pages(const struct berth_uffd *uffd, void *to, void *from, size_t size,
                            size_t *ret_done)
 {

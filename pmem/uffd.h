@@ -66,9 +66,6 @@ struct berth_uffd_where {
 /* Reads one event without waiting, or negative errno. */
 int berth__uffd_read(const struct berth_uffd *uffd, struct berth_uffd_where *ret_where);
 
-/* Lets go whoever was held back in the range, though it is not watched any more. */
-int berth__uffd_wake(const struct berth_uffd *uffd, void *address, size_t size);
-
 /*
  * Takes the pages of [from, from + size) and puts them at `to`, both watched
  * and ordinary private memory; who touches `from` meanwhile is held back with FOR_MISSING. -EBUSY:

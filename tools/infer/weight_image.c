@@ -185,11 +185,6 @@ void berth__weight_image_free(struct berth_weight_image *image)
     free(image);
 }
 
-const char *berth__weight_image_name(const struct berth_weight_image *image)
-{
-    return image->name;
-}
-
 static uint64_t number(const json_t *object, const char *field)
 {
     json_int_t value = json_integer_value(json_object_get(object, field));

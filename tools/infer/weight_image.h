@@ -50,7 +50,4 @@ int berth__weight_image_make(const char *dir, struct berth_checkpoint *checkpoin
                              const json_t *files, struct berth_failure *failure,
                              struct berth_weight_image **ret_image);
 
-/* What the block is called. */
-const char *berth__weight_image_name(const struct berth_weight_image *image);
-
 #endif

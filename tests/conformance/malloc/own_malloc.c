@@ -49,7 +49,7 @@ void *realloc(void *p, size_t size)
     void *to = malloc(size);
 
     if (to && p) {
-        size_t before = *(size_t *)((char *)p - UNIT);
+        size_t before = *(size_t *)(void *)((char *)p - UNIT);
 
         memcpy(to, p, before < size ? before : size);
     }

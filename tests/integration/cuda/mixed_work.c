@@ -27,7 +27,7 @@ int mixed_find(struct mixed_calls *calls, void *(*find)(const struct mixed_name 
 
         if (!found)
             return printf("%s: not found\n", table[i].name.symbol) > 0;
-        *(void **)((char *)calls + table[i].member) = found;
+        *(void **)(void *)((char *)calls + table[i].member) = found;
     }
     return 0;
 }

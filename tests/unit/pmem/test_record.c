@@ -220,29 +220,6 @@ static void another_block_at_the_address_keeps_its_tag(void **state)
     expect_equal(&got, &record);
 }
 
-static void a_state_changes_only_from_what_it_was(void **state)
-{
-    const size_t held = (size_t)1 << 20;
-    struct berth_record record = sample(9);
-    struct berth_record got;
-    uint64_t now = 0;
-
-    (void)state;
-    record.state = 5;
-    assert_false(berth__record_state(area, held, &now));
-    assert_int_equal(berth__record_set(area, held, &record), 0);
-    assert_true(berth__record_state(area, held, &now));
-    assert_int_equal(now, 5);
-    now = 4;
-    assert_false(berth__record_state_change(area, held, &now, 6));
-    assert_int_equal(now, 5);
-    assert_true(berth__record_state_change(area, held, &now, 6));
-    record.state = 6;
-    assert_true(berth__record_clear(area, held, &got));
-    expect_equal(&got, &record);
-    assert_false(berth__record_state(area, 256, &now));
-}
-
 /* A tag that comes while the owner frees is either the one it leaves with, or refused. */
 struct tagger {
     atomic_bool done;
@@ -324,7 +301,6 @@ int main(void)
         cmocka_unit_test(extremes_are_kept),
         cmocka_unit_test(a_live_block_gets_another_tag),
         cmocka_unit_test(another_block_at_the_address_keeps_its_tag),
-        cmocka_unit_test(a_state_changes_only_from_what_it_was),
         cmocka_unit_test(a_free_takes_the_last_tag),
         cmocka_unit_test(threads_share_pages),
     };
