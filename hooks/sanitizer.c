@@ -340,6 +340,8 @@ static void start_anew(const char *sanitizer, enum demand demand)
     if (!is_silent(envp))
         say(sanitizer, demand);
     kernel_call(SYS_execve, (long)program, (long)argv, (long)envp, 0, 0);
+    /* Its file has no name any more. */
+    kernel_call(SYS_execve, (long)"/proc/self/exe", (long)argv, (long)envp, 0, 0);
 }
 
 static void do_nothing(void)

@@ -3,7 +3,8 @@
 """Programs that a sanitizer is in run under Berth as without it.
 
 One that is a shared library bears no other malloc before it: the program must run without Berth's,
-which is said in one line, whether it is started by berth or by a shell that runs under it.
+which is said in one line, whether it is started by berth, by a shell that runs under it, or out of
+memory.
 
 usage: sanitized.py BERTH PROGRAM...
 """
@@ -17,6 +18,16 @@ berth = os.path.abspath(sys.argv[1])
 POLICY = """
 tier far { kind = file  path = "@DIR@" }
 rule all { side = host  place = { far, dram } }
+"""
+
+
+# Starts a program whose file has no name.
+NAMELESS = """
+import os, sys
+program = os.memfd_create("program")
+with open(sys.argv[1], "rb") as f:
+    os.write(program, f.read())
+os.execve(program, sys.argv[1:], os.environ)
 """
 
 
@@ -42,6 +53,7 @@ def check(program, policy):
     wrong = 0
     for how, command in (("directly", under + arguments),
                          ("by a shell", under + ["/bin/sh", "-c", '"$0" "$@"; exit $?'] + arguments),
+                         ("without a file", under + [sys.executable, "-c", NAMELESS] + arguments),
                          ("by the loader", ["env", "BERTH_DEBUG=none"] + under +
                           ["/lib64/ld-linux-x86-64.so.2"] + arguments)):
         code, output, said = run(command)
