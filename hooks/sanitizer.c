@@ -359,7 +359,11 @@ __attribute__((used)) static void (*look_for_sanitizers(void))(void)
     return do_nothing;
 }
 
-static void resolved_early(void) __attribute__((ifunc("look_for_sanitizers")));
+/*
+ * Not static: clang gives such a function a name for all libraries, and the loader then has each
+ * library complain of the other's.
+ */
+void resolved_early(void) __attribute__((ifunc("look_for_sanitizers"), visibility("hidden")));
 __attribute__((used)) static void (*const relocated)(void) = resolved_early;
 
 #endif
