@@ -36,47 +36,67 @@ static void start_again(bool was_there)
     errno = saved_errno;
 }
 
-static void *find(_Atomic(void *) *found, const char *name)
-{
-    void *next = atomic_load_explicit(found, memory_order_relaxed);
-
-    if (!next) {
-        next = berth__real_module_next_own(name);
-        atomic_store_explicit(found, next, memory_order_relaxed);
-    }
-    return next;
-}
+/* X(name, parameters, arguments): the C library's functions of unistd.h and grp.h. */
+#define CREDENTIALS(X)                                                                             \
+    X(setuid, (uid_t user), (user))                                                                \
+    X(setgid, (gid_t group), (group))                                                              \
+    X(seteuid, (uid_t effective), (effective))                                                     \
+    X(setegid, (gid_t effective), (effective))                                                     \
+    X(setreuid, (uid_t real, uid_t effective), (real, effective))                                  \
+    X(setregid, (gid_t real, gid_t effective), (real, effective))                                  \
+    X(setresuid, (uid_t real, uid_t effective, uid_t saved), (real, effective, saved))             \
+    X(setresgid, (gid_t real, gid_t effective, gid_t saved), (real, effective, saved))             \
+    X(setgroups, (size_t count, const gid_t *groups), (count, groups))                             \
+    X(initgroups, (const char *user, gid_t group), (user, group))
 
 /* The C library's, or those of another library that comes after this one. */
-#define CREDENTIAL(name, parameters, arguments)                                                    \
+static struct {
+#define X(name, parameters, arguments) _Atomic(void *) name;
+    CREDENTIALS(X)
+#undef X
+} next;
+
+static void *find(_Atomic(void *) *found, const char *name)
+{
+    void *function = atomic_load_explicit(found, memory_order_relaxed);
+
+    if (!function) {
+        function = berth__real_module_next_own(name);
+        atomic_store_explicit(found, function, memory_order_relaxed);
+    }
+    return function;
+}
+
+/*
+ * These calls are made in forked children, too, where the loader's list may be locked for ever, and
+ * in signal handlers. Another library's constructor may call before this one has run.
+ */
+__attribute__((constructor)) static void find_all(void)
+{
+#define X(name, parameters, arguments) find(&next.name, #name);
+    CREDENTIALS(X)
+#undef X
+}
+
+#define X(name, parameters, arguments)                                                             \
     BERTH_EXPORT int name parameters                                                               \
     {                                                                                              \
-        static _Atomic(void *) found;                                                              \
-        int(*next) parameters;                                                                     \
+        int(*function) parameters;                                                                 \
         bool was_there;                                                                            \
         int r;                                                                                     \
                                                                                                    \
-        *(void **)&next = find(&found, #name);                                                     \
-        if (!next) {                                                                               \
+        *(void **)&function = find(&next.name, #name);                                             \
+        if (!function) {                                                                           \
             errno = ENOSYS;                                                                        \
             return -1;                                                                             \
         }                                                                                          \
         was_there = berth__control_pause();                                                        \
-        r = next arguments;                                                                        \
+        r = function arguments;                                                                    \
         start_again(was_there);                                                                    \
         return r;                                                                                  \
     }
-
-CREDENTIAL(setuid, (uid_t user), (user))
-CREDENTIAL(setgid, (gid_t group), (group))
-CREDENTIAL(seteuid, (uid_t effective), (effective))
-CREDENTIAL(setegid, (gid_t effective), (effective))
-CREDENTIAL(setreuid, (uid_t real, uid_t effective), (real, effective))
-CREDENTIAL(setregid, (gid_t real, gid_t effective), (real, effective))
-CREDENTIAL(setresuid, (uid_t real, uid_t effective, uid_t saved), (real, effective, saved))
-CREDENTIAL(setresgid, (gid_t real, gid_t effective, gid_t saved), (real, effective, saved))
-CREDENTIAL(setgroups, (size_t count, const gid_t *groups), (count, groups))
-CREDENTIAL(initgroups, (const char *user, gid_t group), (user, group))
+CREDENTIALS(X)
+#undef X
 
 BERTH_EXPORT int unshare(int flags)
 {

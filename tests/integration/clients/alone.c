@@ -2,27 +2,32 @@
 /*
  * What a program of one thread does: it keeps rights for itself while it changes its user, or
  * begins a user namespace. Prints each answer. With "-t" it waits first until it is no longer
- * alone, and prints how many threads there are at the end.
+ * alone, and prints how many threads there are at the end. "forked": a child does it, made while
+ * another thread has the lock of the loader's list.
  *
- * usage: alone [-t] rights|user|mounts
+ * usage: alone [-t] rights|user|mounts|forked
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <link.h>
 #include <linux/capability.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define OTHER 65534
 #define BLOCK ((size_t)200000)
 #define WAIT_STEPS 10000
+#define CHILD_SECONDS 20
 
 static void show(const char *what, long answer)
 {
@@ -77,6 +82,45 @@ static void change_rights(void)
     show("groups", getgroups(0, NULL));
 }
 
+/* In the loader's list for as long as a child needs. */
+static int stay_in_list(struct dl_phdr_info *info, size_t size, void *context)
+{
+    pthread_barrier_t *barrier = context;
+
+    (void)info;
+    (void)size;
+    pthread_barrier_wait(barrier);
+    pthread_barrier_wait(barrier);
+    return 1;
+}
+
+static void *walk_list(void *context)
+{
+    dl_iterate_phdr(stay_in_list, context);
+    return NULL;
+}
+
+static void change_in_child(void)
+{
+    pthread_barrier_t barrier;
+    pthread_t thread;
+    int status = -1;
+    pid_t child;
+
+    pthread_barrier_init(&barrier, NULL, 2);
+    pthread_create(&thread, NULL, walk_list, &barrier);
+    pthread_barrier_wait(&barrier);
+    child = fork();
+    if (child == 0) {
+        alarm(CHILD_SECONDS);
+        _exit(setresgid(OTHER, OTHER, OTHER) != 0 || setuid(OTHER) != 0);
+    }
+    waitpid(child, &status, 0);
+    show("child", status);
+    pthread_barrier_wait(&barrier);
+    pthread_join(thread, NULL);
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argv[argc - 1];
@@ -89,6 +133,8 @@ int main(int argc, char **argv)
         await_company();
     if (strcmp(what, "rights") == 0) {
         change_rights();
+    } else if (strcmp(what, "forked") == 0) {
+        change_in_child();
     } else if (strcmp(what, "user") == 0) {
         show("unshare", unshare(CLONE_NEWUSER));
         show("unshare", unshare(CLONE_NEWNS | CLONE_NEWPID));
