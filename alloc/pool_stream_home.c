@@ -15,14 +15,14 @@
 static _Atomic(struct berth_stream_home *) homes;
 static pthread_mutex_t homes_lock = PTHREAD_MUTEX_INITIALIZER;
 
-struct berth_stream_home *berth__stream_homes(void)
+static struct berth_stream_home *first_home(void)
 {
     return atomic_load_explicit(&homes, memory_order_acquire);
 }
 
 static struct berth_stream_home *home_find(int device)
 {
-    struct berth_stream_home *home = berth__stream_homes();
+    struct berth_stream_home *home = first_home();
 
     while (home && home->device != device)
         home = home->next;
@@ -75,7 +75,7 @@ static struct berth_stream_home *home_make(int device)
             memcpy(home, &fresh, sizeof(fresh));
             pthread_mutex_init(&home->lock, NULL);
             berth__stats_part_add(&home->idle.part, BERTH_TIER_DEVICE);
-            home->next = berth__stream_homes();
+            home->next = first_home();
             atomic_store_explicit(&homes, home, memory_order_release);
         }
     }
@@ -100,7 +100,7 @@ void berth__stream_pool_chosen(int device, berth_cu_pool pool)
 
 static struct berth_stream_home *home_of_pool(berth_cu_pool pool)
 {
-    struct berth_stream_home *home = berth__stream_homes();
+    struct berth_stream_home *home = first_home();
 
     while (home && home->pool != pool)
         home = home->next;
@@ -409,7 +409,7 @@ static bool passed_with_context(struct berth_stream_retired *retired, const void
 
 void berth__stream_context_gone(berth_cu_context context)
 {
-    for (struct berth_stream_home *home = berth__stream_homes(); home; home = home->next)
+    for (struct berth_stream_home *home = first_home(); home; home = home->next)
         retired_settle(home, passed_with_context, context);
 }
 
@@ -505,7 +505,7 @@ uint64_t berth__stream_release(int device)
 
     if (berth__pool_disabled())
         return 0;
-    for (struct berth_stream_home *home = berth__stream_homes(); home; home = home->next)
+    for (struct berth_stream_home *home = first_home(); home; home = home->next)
         if (device == BERTH_POOL_ALL_DEVICES || home->device == device)
             bytes += release_home(home, true);
     return bytes;
@@ -523,7 +523,7 @@ void berth__stream_audit(struct berth_stream_audit *ret)
     memset(ret, 0, sizeof(*ret));
     if (berth__pool_disabled())
         return;
-    for (struct berth_stream_home *home = berth__stream_homes(); home; home = home->next) {
+    for (struct berth_stream_home *home = first_home(); home; home = home->next) {
         uint64_t retired = retired_bytes(home);
 
         ret->reserved += atomic_load(&home->reserved);

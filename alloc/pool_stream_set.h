@@ -111,7 +111,6 @@ static inline void berth__stream_class_leave(struct berth_stream_block *block)
 
 /* The home of a device, made where there is none; NULL where the driver has no pools. */
 struct berth_stream_home *berth__stream_home(int device);
-struct berth_stream_home *berth__stream_homes(void);
 
 /* Bytes of the home that are cached; and its account of what was live at most is brought up. */
 uint64_t berth__stream_home_cached(struct berth_stream_home *home);

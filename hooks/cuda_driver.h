@@ -22,8 +22,7 @@ BERTH_DRIVER_HOOKED(X)
  */
 void *berth__cuda_replace(const char *name, void *address, enum berth_entry_path path);
 
-/* Whether `name` is exactly that of a wrapper, and whether `address` is one, by any path. */
-bool berth__cuda_is_hooked(const char *name);
+/* Whether `address` is a wrapper, by any path. */
 bool berth__cuda_is_wrapper(const void *address);
 
 /* The driver's own function of that wrapper's name; NULL where it has none, or nothing is bound. */

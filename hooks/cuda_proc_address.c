@@ -89,7 +89,8 @@ static void *entry_real(const struct entry *entry)
     return real;
 }
 
-bool berth__cuda_is_hooked(const char *name)
+/* Whether the name is exactly that of a wrapper. */
+static bool is_hooked(const char *name)
 {
     /* Every dlsym() of the program comes through here. */
     if (name[0] != 'c' || name[1] != 'u')
@@ -201,7 +202,7 @@ int berth__dlsym_answer(void *handle, const char *name, const char *version, voi
     void *address;
     Dl_info info;
 
-    if (!berth__cuda_is_hooked(name))
+    if (!is_hooked(name))
         return 0;
     if (handle == RTLD_NEXT)
         return answer_next(name, caller, path, ret);

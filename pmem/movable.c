@@ -87,7 +87,11 @@ size_t berth__movable_granule(berth_tier_id tier)
     return alignment > BERTH_OS_PAGE ? alignment : BERTH_OS_PAGE;
 }
 
-int berth__movable_restore_home(void *p, size_t held)
+/*
+ * Puts the home backing behind a block's addresses, which read as zero then. 0 or negative errno,
+ * with what was there before still in place.
+ */
+static int restore_home(void *p, size_t held)
 {
     int saved_errno = errno;
     /* As the window's other pieces are, so that the kernel makes one mapping of neighbours. */
@@ -99,7 +103,8 @@ int berth__movable_restore_home(void *p, size_t held)
     return r;
 }
 
-int berth__movable_map_twin(void *twin, size_t held, void *at)
+/* Maps the twin's pages at `at` too, in place of what is there. 0 or negative errno. */
+static int map_twin(void *twin, size_t held, void *at)
 {
     int saved_errno = errno;
     /* An old size of 0 makes a second mapping of the same pages, for which no descriptor is needed
@@ -163,7 +168,7 @@ static int enter_tier(berth_tier_id tier, void *p, size_t held, size_t alignment
         r = berth__tier_reserve(tier, held);
         if (r == 0 && berth__tier(tier)->kind == BERTH_KIND_NUMA) {
             /* Pages of an earlier use are where they are. */
-            r = berth__movable_restore_home(p, held);
+            r = restore_home(p, held);
             if (r == 0)
                 r = berth__movable_take_nodes(tier, p, held);
             if (r < 0)
@@ -174,7 +179,7 @@ static int enter_tier(berth_tier_id tier, void *p, size_t held, size_t alignment
     twin = alloc_twin(tier, held, alignment, zero);
     if (!twin)
         return -ENOSPC;
-    r = berth__movable_map_twin(twin, held, p);
+    r = map_twin(twin, held, p);
     if (r < 0) {
         berth__arena_free(tier, twin, held);
         return r;
@@ -201,7 +206,7 @@ static void *alloc_far(berth_tier_id tier, size_t size, size_t alignment, bool z
     r = enter_tier(tier, p, held, alignment, zero, &twin);
     if (r < 0) {
         /* Of a mapping that failed nobody can tell how far it came. */
-        if (berth__movable_restore_home(p, held) == 0)
+        if (restore_home(p, held) == 0)
             berth__arena_free(BERTH_HOME_MOVABLE, p, held);
         return NULL;
     }
@@ -256,7 +261,7 @@ void berth__movable_finish_free(void *p, size_t held, uint32_t word)
     void *twin = (void *)atomic_load(&berth__residence(p)->twin);
 
     if (word & BERTH_RESIDENCE_REMAPPED) {
-        if (berth__movable_restore_home(p, held) < 0) {
+        if (restore_home(p, held) < 0) {
             /* What is mapped there stays; its addresses and its memory are not used again. */
             berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_MOVE,
                             "the memory behind a freed block cannot be put back, and is lost");
@@ -326,7 +331,7 @@ int berth__movable_follow_copies(void)
 
         if (!twin || !(word & BERTH_RESIDENCE_LIVE) || tier->fork == BERTH_FORK_SHARE)
             continue;
-        r = berth__movable_map_twin(twin, held, (void *)p);
+        r = map_twin(twin, held, (void *)p);
         if (r < 0)
             return r;
     }

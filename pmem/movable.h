@@ -34,11 +34,6 @@ bool berth__movable_can_resize(const void *p);
 /* Of a held block: what it is held at now. */
 void berth__movable_resized(const void *p, size_t held);
 
-/*
- * Puts the home backing behind a block's addresses, which read as zero then. 0 or negative errno,
- * with what was there before still in place.
- */
-int berth__movable_restore_home(void *p, size_t held);
 /* Gives the capacity of the tier back, or the twin. */
 void berth__movable_leave_tier(berth_tier_id tier, void *twin, size_t held);
 /* The rest of freeing: of a block that is in the tier `word` says, when nobody moves it. */
@@ -66,9 +61,6 @@ void *berth__movable_alloc_twin(berth_tier_id tier, size_t held, bool zero);
 bool berth__movable_has_twin(berth_tier_id tier);
 /* Whether blocks that may move can be in the tier. */
 bool berth__movable_can_be_in(berth_tier_id tier);
-
-/* Maps the twin's pages at `at` too, in place of what is there. 0 or negative errno. */
-int berth__movable_map_twin(void *twin, size_t held, void *at);
 
 /* In a forked child whose tiers have copies of their own: the blocks follow. 0 or negative errno.
  */

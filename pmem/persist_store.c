@@ -123,7 +123,8 @@ static uint64_t last_end(const struct berth_persist_store *store)
     return end;
 }
 
-uint64_t berth__persist_store_limit(const struct berth_persist_store *store)
+/* Where the space for blocks ends. */
+static uint64_t limit_of(const struct berth_persist_store *store)
 {
     const struct berth_persist_super *super = &store->super;
     uint64_t end = store->place.is_device ? store->place.size & ~(super->granule - 1) : FILE_END;
@@ -138,7 +139,7 @@ uint64_t berth__persist_store_limit(const struct berth_persist_store *store)
 static int make_extent_table(struct berth_persist_store *store)
 {
     uint64_t start = store->super.data_offset, used = last_end(store);
-    uint64_t limit = berth__persist_store_limit(store);
+    uint64_t limit = limit_of(store);
     int r;
 
     berth__extent_table_done(&store->space);
@@ -299,7 +300,7 @@ int berth__persist_store_list(struct berth_persist_store *store,
 void berth__persist_store_info(const struct berth_persist_store *store,
                                struct berth_persist_store_info *ret)
 {
-    uint64_t room = berth__persist_store_limit(store) - store->super.data_offset;
+    uint64_t room = limit_of(store) - store->super.data_offset;
 
     *ret = (struct berth_persist_store_info){
         .path = store->place.path,

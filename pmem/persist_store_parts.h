@@ -41,8 +41,6 @@ int berth__persist_store_commit_directory(struct berth_persist_store *store,
                                           struct berth_persist_entry *add);
 void berth__persist_store_give_extents(struct berth_persist_store *store,
                                        const struct berth_persist_extent *extents, size_t count);
-/* Where the space for blocks ends. */
-uint64_t berth__persist_store_limit(const struct berth_persist_store *store);
 /* The committed block of this name that is mapped here, or NULL. */
 struct berth_persist_block *berth__persist_store_mapped(const struct berth_persist_store *store,
                                                         const char *name);
