@@ -67,7 +67,8 @@ enum berth_tag berth__classifier_guess(struct berth_classifier *classifier, size
     return BERTH_TAG_UNTAGGED;
 }
 
-static void block_fill(struct berth_class_block *block, const struct berth_class_birth *birth)
+static void block_fill(struct berth_class_block *block, const struct berth_class_birth *birth,
+                       bool tells_fills)
 {
     bool is_guess = birth->tagged_by == BERTH_TAGGED_CLASSIFIER;
 
@@ -83,9 +84,12 @@ static void block_fill(struct berth_class_block *block, const struct berth_class
     berth__class_set(&block->level, is_guess ? BERTH_CLASS_GUESSED : BERTH_CLASS_UNKNOWN);
     berth__class_set(&block->reason, (uint8_t)reason);
     berth__class_set(&block->changes, 0);
-    berth__class_set(&block->filled, 0);
     berth__class_set(&block->filled_at, 0);
     berth__class_set(&block->filled_step, 0);
+    berth__class_set(&block->loaded_at, 0);
+    berth__class_set(&block->loaded_step, 0);
+    for (unsigned i = 0; i < BERTH_FILL_PARTS && tells_fills; i++)
+        berth__class_set(&block->fills[i], 0);
     berth__class_set(&block->size, birth->size);
     berth__class_set(&block->held, birth->held);
     block->looks = block->compared = 0;
@@ -115,7 +119,8 @@ uint32_t berth__classifier_born(struct berth_classifier *classifier,
     if (!block_number)
         return 0;
     block = berth__class_block(classifier, block_number);
-    block_fill(block, birth);
+    block_fill(block, birth,
+               atomic_load_explicit(&classifier->ops, memory_order_relaxed)->tells_fills);
     berth__class_set(&block->birth, number);
     berth__class_set(&block->family_birth, family_birth);
     berth__class_set(&block->step, berth__class_load(&classifier->steps));
@@ -172,17 +177,51 @@ void berth__classifier_resized(struct berth_classifier *classifier, uint32_t num
     atomic_store_explicit(&block->size, size, memory_order_relaxed);
 }
 
-void berth__classifier_filled(struct berth_classifier *classifier, uint32_t number, uint64_t size)
+/* Adds to a part's count what fits; what it was. */
+static uint32_t add_fill(_Atomic uint32_t *fill, uint64_t units)
+{
+    uint32_t was = atomic_load_explicit(fill, memory_order_relaxed);
+
+    while (!atomic_compare_exchange_weak_explicit(
+        fill, &was, units > UINT32_MAX - was ? UINT32_MAX : was + (uint32_t)units,
+        memory_order_relaxed, memory_order_relaxed))
+        ;
+    return was;
+}
+
+/* Counts the fill part by part; whether one of these is not filled again and again. */
+static bool count_fill(struct berth_class_block *block, uint64_t whole, uint64_t at, uint64_t size)
+{
+    uint64_t part = berth__class_fill_part(whole), unit = berth__class_fill_unit(whole);
+    uint64_t end = size > whole - at ? whole : at + size;
+    bool is_loaded = false;
+
+    while (at < end) {
+        uint64_t index = at / part, next = (index + 1) * part < end ? (index + 1) * part : end;
+        uint32_t was = add_fill(&block->fills[index], (next - at + unit - 1) / unit);
+
+        is_loaded |= was < BERTH_FILLS_AGAIN * (part / unit);
+        at = next;
+    }
+    return is_loaded;
+}
+
+void berth__classifier_filled(struct berth_classifier *classifier, uint32_t number, uint64_t offset,
+                              uint64_t size)
 {
     struct berth_class_block *block = berth__class_block(classifier, number);
+    uint64_t births = berth__class_load(&classifier->births);
+    uint64_t steps = berth__class_load(&classifier->steps);
+    uint64_t whole = block ? berth__class_load(&block->size) : 0;
 
-    if (!block || atomic_load_explicit(&block->address, memory_order_relaxed) == 0)
+    if (offset >= whole || atomic_load_explicit(&block->address, memory_order_relaxed) == 0)
         return;
-    atomic_fetch_add_explicit(&block->filled, size, memory_order_relaxed);
-    atomic_store_explicit(&block->filled_at, berth__class_load(&classifier->births),
-                          memory_order_relaxed);
-    atomic_store_explicit(&block->filled_step, berth__class_load(&classifier->steps),
-                          memory_order_relaxed);
+    berth__class_set(&block->filled_at, births);
+    berth__class_set(&block->filled_step, steps);
+    if (count_fill(block, whole, offset, size)) {
+        berth__class_set(&block->loaded_at, births);
+        berth__class_set(&block->loaded_step, steps);
+    }
     atomic_fetch_add_explicit(&classifier->fills, 1, memory_order_relaxed);
 }
 

@@ -101,8 +101,9 @@ void berth__classifier_died(struct berth_classifier *classifier, uint32_t number
 void berth__classifier_resized(struct berth_classifier *classifier, uint32_t number, size_t size,
                                size_t held);
 
-/* `size` bytes were copied into it from host memory. */
-void berth__classifier_filled(struct berth_classifier *classifier, uint32_t number, uint64_t size);
+/* `size` bytes were copied from host memory into it, from byte `offset` on. */
+void berth__classifier_filled(struct berth_classifier *classifier, uint32_t number, uint64_t offset,
+                              uint64_t size);
 
 /* The program declares a step, on both sides. */
 void berth__classifier_step(void);

@@ -64,6 +64,14 @@ struct berth_class_key {
 #define BERTH_CLASS_KEY_PROBES 8u
 
 /*
+ * Fills are counted by parts: a foreign allocator's segment has weights beside an input that is
+ * filled in each step, and neither must hide the other.
+ */
+#define BERTH_FILL_PARTS 32u
+/* Filled so often, a part is filled in each step; before, it may have been filled anew once. */
+#define BERTH_FILLS_AGAIN 3u
+
+/*
  * A live block. Its owner, the thread that makes it, writes all of it before `address`; then the
  * atomics change, and the rest is the judge's alone.
  *
@@ -77,8 +85,9 @@ struct berth_class_block {
     _Atomic uintptr_t address; /* 0 = free, or held back */
     _Atomic uint64_t size, held;
     _Atomic uint64_t birth, family_birth, step;
-    _Atomic uint64_t filled;                 /* bytes, by all fills together */
     _Atomic uint64_t filled_at, filled_step; /* births and steps at the last fill */
+    /* The same at the last fill of a part that is not filled again and again. */
+    _Atomic uint64_t loaded_at, loaded_step;
     _Atomic uint64_t key;
     _Atomic uint32_t key_at, family;
     _Atomic uint32_t next_free;
@@ -89,7 +98,12 @@ struct berth_class_block {
     uint64_t looked_at;   /* births and steps so far, mixed, so that progress is seen */
     uint64_t looked_size; /* the block's at that time: other sizes are looked at in other places */
     uint64_t changed, rewritten;
-    uint16_t words[BERTH_LOOK_WORDS];
+    union {
+        uint16_t words[BERTH_LOOK_WORDS];
+        /* Where the side tells fills, and has no look: the bytes that went to each part of the
+         * block, in units of berth__class_fill_unit(), until no more fit. */
+        _Atomic uint32_t fills[BERTH_FILL_PARTS];
+    };
 };
 
 #define BERTH_CLASS_CHUNK 2048u
@@ -208,6 +222,17 @@ void berth__class_log_phase(const struct berth_judgement *judgement);
 static inline uint64_t berth__class_load(const _Atomic uint64_t *value)
 {
     return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+static inline uint64_t berth__class_fill_part(uint64_t size)
+{
+    return size / BERTH_FILL_PARTS + (size % BERTH_FILL_PARTS != 0);
+}
+
+/* So that a counter of 32 bits holds a part several times over, however large it is. */
+static inline uint64_t berth__class_fill_unit(uint64_t size)
+{
+    return (berth__class_fill_part(size) >> 29) + 1;
 }
 
 /* An atomic of any type; an assignment would be a barrier, and a birth writes twenty of them. */

@@ -10,8 +10,6 @@
 #define COMPARISONS_LATE 4
 /* So many steps without a fill, and a block that was filled is taken to be read only. */
 #define STEPS_LOADED 3
-/* Filled so often, a block is filled in each step; before, it may have been filled anew once. */
-#define FILLS_AGAIN 3
 
 static void look_offsets(size_t size, size_t offsets[BERTH_LOOK_WORDS])
 {
@@ -304,23 +302,59 @@ static void judge_young(const struct berth_judgement *judgement,
         judge_kept(judgement, seen, block, key, ret);
 }
 
+/* How many of a block's parts were filled from the host: most of each, and how often. */
+struct fills {
+    unsigned once, again, more; /* `again` of at least BERTH_FILLS_AGAIN times, `more` of above */
+};
+
+#define MOST_PARTS (BERTH_FILL_PARTS / 2)
+
+static struct fills count_fills(const struct berth_class_block *block, uint64_t size)
+{
+    uint64_t part = berth__class_fill_part(size) / berth__class_fill_unit(size);
+    struct fills fills = {0};
+
+    for (unsigned i = 0; i < BERTH_FILL_PARTS; i++) {
+        uint32_t fill = atomic_load_explicit(&block->fills[i], memory_order_relaxed);
+
+        if (fill < BERTH_FILLS_AGAIN * part)
+            fills.once += fill >= part / 2 && fill > 0;
+        else
+            fills.again++;
+        fills.more += fill > BERTH_FILLS_AGAIN * part;
+    }
+    return fills;
+}
+
 /* A block that the host has filled, where fills alone are seen. */
 static void judge_filled(const struct berth_judgement *judgement,
                          const struct berth_class_seen *seen, const struct berth_class_block *block,
-                         const struct berth_class_key *key, struct berth_class_verdict *ret)
+                         const struct fills *fills, const struct berth_class_key *key,
+                         struct berth_class_verdict *ret)
 {
-    uint64_t since = steps_since(judgement, block->filled_at, block->filled_step);
-    bool was_loaded = seen->birth <= judgement->boundary &&
-                      block->filled_at <= judgement->boundary && block->filled_step == 0;
+    uint64_t boundary = judgement->boundary;
+    uint64_t since = steps_since(judgement, block->loaded_at, block->loaded_step);
+    bool is_old = seen->birth <= boundary;
 
-    if (was_loaded)
+    if (is_old && block->filled_at <= boundary && block->filled_step == 0)
         say(judgement, ret, BERTH_TAG_WEIGHT, final_if(since >= STEPS_LOADED), BERTH_REASON_LOADED);
-    else if (block->filled / FILLS_AGAIN >= seen->size)
-        say(judgement, ret, BERTH_TAG_ACTIVATION,
-            final_if(block->filled / FILLS_AGAIN > seen->size), BERTH_REASON_REFILLED);
-    else if (since >= STEPS_LOADED && (!key || key->deaths == 0))
+    else if (fills->again >= MOST_PARTS)
+        say(judgement, ret, BERTH_TAG_ACTIVATION, final_if(fills->more >= MOST_PARTS),
+            BERTH_REASON_REFILLED);
+    else if (fills->once >= MOST_PARTS && since >= STEPS_LOADED && (!key || key->deaths == 0))
         say(judgement, ret, BERTH_TAG_WEIGHT, final_if(since > STEPS_LOADED),
-            BERTH_REASON_LOADED_LATE);
+            is_old && block->loaded_at <= boundary ? BERTH_REASON_LOADED
+                                                   : BERTH_REASON_LOADED_LATE);
+}
+
+/* Somebody asks, and no steps were seen. */
+static void judge_idle(const struct berth_judgement *judgement, const struct fills *fills,
+                       struct berth_class_verdict *ret)
+{
+    if (fills->more >= MOST_PARTS)
+        say(judgement, ret, BERTH_TAG_ACTIVATION, BERTH_CLASS_TENTATIVE, BERTH_REASON_REFILLED);
+    else if (fills->once >= MOST_PARTS)
+        say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_TENTATIVE, BERTH_REASON_LOADED_IDLE);
 }
 
 /*
@@ -332,15 +366,15 @@ static void judge_unseen(const struct berth_judgement *judgement,
                          struct berth_class_verdict *ret)
 {
     struct berth_class_key *key = berth__class_key(judgement->classifier, block->key, false);
-    bool is_filled = block->filled >= seen->size / 2;
+    struct fills fills = count_fills(block, seen->size);
 
     if (!judgement->is_steady) {
-        if (judgement->is_asked && is_filled && block->filled / FILLS_AGAIN < seen->size)
-            say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_TENTATIVE, BERTH_REASON_LOADED_IDLE);
+        if (judgement->is_asked)
+            judge_idle(judgement, &fills, ret);
         return;
     }
-    if (is_filled) {
-        judge_filled(judgement, seen, block, key, ret);
+    if (fills.once + fills.again >= MOST_PARTS) {
+        judge_filled(judgement, seen, block, &fills, key, ret);
         return;
     }
     if (seen->birth <= judgement->boundary || judge_growing(judgement, seen, ret) || !key)

@@ -181,19 +181,23 @@ void berth__pool_class_leave_slowly(_Atomic uint32_t *class_number)
     berth__classifier_died(classifier(), number);
 }
 
-uint32_t berth__pool_class_number(uintptr_t address)
+static bool find_followed(uintptr_t address, struct berth_block_view *ret)
+{
+    return (berth__pool_find(address, ret) == 0 || berth__stream_find_block(address, ret) == 0) &&
+           ret->class_number != 0;
+}
+
+bool berth__pool_class_has(uintptr_t address)
 {
     struct berth_block_view view;
 
-    return berth__pool_find(address, &view) == 0 || berth__stream_find_block(address, &view) == 0
-               ? view.class_number
-               : 0;
+    return find_followed(address, &view);
 }
 
 void berth__pool_class_filled(uintptr_t address, uint64_t size)
 {
-    uint32_t number = size > 0 ? berth__pool_class_number(address) : 0;
+    struct berth_block_view view;
 
-    if (number != 0)
-        berth__classifier_filled(classifier(), number, size);
+    if (size > 0 && find_followed(address, &view))
+        berth__classifier_filled(classifier(), view.class_number, address - view.base, size);
 }

@@ -65,7 +65,7 @@ void berth__pool_class_unlock(void);
 
 /* `size` bytes at `address` were, or are soon, copied from host memory; any address. */
 void berth__pool_class_filled(uintptr_t address, uint64_t size);
-/* The classifier's number of the live block at any address in it; 0: it follows none there. */
-uint32_t berth__pool_class_number(uintptr_t address);
+/* Whether the address is in a live block that is followed. */
+bool berth__pool_class_has(uintptr_t address);
 
 #endif

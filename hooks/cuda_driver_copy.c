@@ -45,8 +45,7 @@ static bool is_device(berth_cu_address address)
 static berth_cu_result note_unless_device(berth_cu_result result, berth_cu_address to,
                                           berth_cu_address from, size_t size)
 {
-    if (result == BERTH_CU_SUCCESS && berth__pool_class_number((uintptr_t)to) != 0 &&
-        !is_device(from))
+    if (result == BERTH_CU_SUCCESS && berth__pool_class_has((uintptr_t)to) && !is_device(from))
         note(result, to, size);
     return result;
 }

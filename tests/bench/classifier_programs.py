@@ -29,7 +29,7 @@ class Attention(nn.Module):
         if self.room:
             if self.cache is None:
                 shape = (batch, self.heads, self.room, width // self.heads)
-                self.cache = [torch.zeros(shape), torch.zeros(shape)]
+                self.cache = [torch.zeros(shape, dtype=k.dtype) for _ in range(2)]
             self.cache[0][:, :, at:at + length] = k
             self.cache[1][:, :, at:at + length] = v
             k, v = [t[:, :, :at + length] for t in self.cache]
@@ -220,8 +220,16 @@ def bags(step):
     return (torch.randn(512, 64), [torch.randint(0, 50000, (512, 20)) for _ in range(6)])
 
 
+def as_type(inputs, dtype):
+    """The inputs in the model's type, as far as they are numbers with a point."""
+    if isinstance(inputs, (tuple, list)):
+        return type(inputs)(as_type(part, dtype) for part in inputs)
+    return inputs.to(dtype) if inputs.is_floating_point() else inputs
+
+
 def from_model(model, source):
-    return [model], lambda step: model(source(step))
+    dtype = next(model.parameters()).dtype
+    return [model], lambda step: model(as_type(source(step), dtype))
 
 
 def decode(model, prompt=64):

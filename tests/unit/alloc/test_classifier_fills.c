@@ -90,7 +90,7 @@ static void died(struct played *block)
 static void fill(struct played *block)
 {
     for (unsigned i = 0; i < 4; i++)
-        berth__classifier_filled(device(), block->number, block->size / 4);
+        berth__classifier_filled(device(), block->number, i * (block->size / 4), block->size / 4);
 }
 
 static void load(void)
@@ -248,6 +248,72 @@ static void what_is_asked_early_is_answered(void **state)
     assert_int_equal(arena->tag, BERTH_TAG_UNTAGGED);
 }
 
+/* Of a foreign allocator: weights, an input beside them, and room that kernels alone write. */
+static struct played *segment_born(void)
+{
+    struct played *segment = born(20480 * KIB, LOADER);
+
+    for (size_t at = 0; at < 14000 * KIB; at += 250 * KIB)
+        berth__classifier_filled(device(), segment->number, at, 250 * KIB);
+    return segment;
+}
+
+static void play_segments(bool is_declared, bool is_steady)
+{
+    struct played *segment, *inputs;
+
+    load();
+    segment = segment_born();
+    inputs = born(20480 * KIB, LOADER);
+    for (unsigned step = 0; step < 40; step++) {
+        if (is_steady)
+            infer(step, is_declared);
+        berth__classifier_filled(device(), segment->number, 15000 * KIB, 3000 * KIB);
+        berth__classifier_filled(device(), inputs->number, 100 * KIB, 15000 * KIB);
+    }
+    berth__classifier_refresh();
+    assert_int_equal(segment->tag, BERTH_TAG_WEIGHT);
+    assert_int_equal(inputs->tag, BERTH_TAG_ACTIVATION);
+}
+
+static void a_segment_is_what_most_of_it_is(void **state)
+{
+    (void)state;
+    play_segments(true, true);
+}
+
+static void a_segment_is_what_most_of_it_is_without_steps(void **state)
+{
+    (void)state;
+    play_segments(false, true);
+}
+
+static void a_segment_is_what_most_of_it_is_where_nothing_is_allocated(void **state)
+{
+    (void)state;
+    play_segments(false, false);
+}
+
+/* Nor is a block of many gigabytes full before it is. */
+static void a_large_block_is_filled_by_parts(void **state)
+{
+    const size_t size = (size_t)200 << 30;
+    struct played *block;
+
+    (void)state;
+    block = born(size, LOADER);
+    for (size_t at = 0; at < size / 4; at += size / 256)
+        berth__classifier_filled(device(), block->number, at, size / 256);
+    berth__classifier_refresh();
+    assert_int_equal(block->tag, BERTH_TAG_UNTAGGED);
+    for (size_t at = size / 4; at < size; at += size / 256)
+        berth__classifier_filled(device(), block->number, at, size / 256);
+    berth__classifier_filled(device(), block->number, size - 1, size);
+    berth__classifier_filled(device(), block->number, size, 1);
+    berth__classifier_refresh();
+    assert_int_equal(block->tag, BERTH_TAG_WEIGHT);
+}
+
 /* Nothing is allocated in steps, and none are declared: only the fills tell. */
 static void fills_alone_are_news(void **state)
 {
@@ -266,6 +332,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         PLAYED(what_was_filled_before_the_steps_is_a_weight),
+        PLAYED(a_segment_is_what_most_of_it_is),
+        PLAYED(a_segment_is_what_most_of_it_is_without_steps),
+        PLAYED(a_segment_is_what_most_of_it_is_where_nothing_is_allocated),
+        PLAYED(a_large_block_is_filled_by_parts),
         PLAYED(steps_need_not_be_declared),
         PLAYED(weights_are_known_after_two_steps),
         PLAYED(what_is_final_stays),
