@@ -39,13 +39,35 @@ _Static_assert(sizeof(berth__glances[0]) == 4 << 1, "GLANCE_ADDRESS_SCALE");
 /* libberth.so's, when that is preloaded too. */
 #pragma weak berth__control_wanted
 
+/*
+ * Whether the thread is finding out where its stack is. The C library asks for a few small blocks
+ * for that: from jemalloc's caches, the first one would fetch a hundred, and short threads give
+ * them all back. While samples are taken, such requests come here as if one were due.
+ */
+static __thread bool is_finding_stack;
+
+/* A thread's first path. */
+static __attribute__((noinline)) berth_site_id capture_first(const void *return_address)
+{
+    int64_t until = berth__sample.until;
+    berth_site_id site;
+
+    is_finding_stack = true;
+    berth__sample.until = INT64_MIN / 2;
+    site = berth__callsite_capture(return_address);
+    is_finding_stack = false;
+    berth__sample.until = until;
+    return site;
+}
+
 /* Of a small block that a rule may place, the path is the return address alone. */
 static berth_site_id capture(size_t size, const void *return_address)
 {
     size_t threshold = atomic_load_explicit(&berth__gate.site_threshold, memory_order_relaxed);
 
     if (size >= threshold)
-        return berth__callsite_capture(return_address);
+        return BERTH_LIKELY(berth__callsite_knows_stack()) ? berth__callsite_capture(return_address)
+                                                           : capture_first(return_address);
     return threshold == SIZE_MAX ? 0 : berth__site_intern(&return_address, 1);
 }
 
@@ -91,6 +113,12 @@ static void *finish(void *p, bool placed, int saved_errno)
     return p;
 }
 
+static void *plain_uncached(size_t size, bool zero)
+{
+    return berth_je_mallocx(berth__malloc_at_least(size),
+                            MALLOCX_TCACHE_NONE | (zero ? MALLOCX_ZERO : 0));
+}
+
 void *berth__malloc_place(size_t size, size_t alignment, bool zero, const void *return_address)
 {
     struct berth_host_request request = {
@@ -106,7 +134,8 @@ void *berth__malloc_place(size_t size, size_t alignment, bool zero, const void *
     }
     is_below = berth__malloc_is_below(size);
     if (thread->inside || (!is_below && berth__libc_state_is(size, return_address))) {
-        p = berth__host_plain(&request);
+        p = is_finding_stack && alignment == 1 ? plain_uncached(size, zero)
+                                               : berth__host_plain(&request);
         return finish(p, placed, saved_errno);
     }
     weigh(&request);
