@@ -38,14 +38,45 @@ static struct berth_fork without_hook;
 static __thread bool prepared;
 static atomic_bool has_sharers;
 
+/*
+ * A program may have as many mappings as the kernel allows, and fork. Its child can map nothing
+ * then, and a second mapping of pages (movable.c) takes more than one, so these pages, each a
+ * mapping of its own, are what it gives up for its copies.
+ */
+#define SPARE_MAPPINGS 32
+static char *spare;
+
 /* Of a process without such tiers, or whose kernel wipes no page (before Linux 4.14). */
 static _Atomic unsigned no_mark = 1;
 _Atomic(_Atomic unsigned *) berth__fork_mark = &no_mark;
+
+/* The kernel joins neighbours that are alike. */
+static void take_spare(void)
+{
+    char *pages = mmap(NULL, SPARE_MAPPINGS * BERTH_OS_PAGE, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (pages == MAP_FAILED)
+        return;
+    for (size_t i = 1; i < SPARE_MAPPINGS; i += 2)
+        if (mprotect(pages + i * BERTH_OS_PAGE, BERTH_OS_PAGE, PROT_READ) < 0)
+            break;
+    spare = pages;
+}
+
+static void give_up_spare(void)
+{
+    if (spare)
+        munmap(spare, SPARE_MAPPINGS * BERTH_OS_PAGE);
+    spare = NULL;
+}
 
 void berth__fork_set_mark(void)
 {
     _Atomic unsigned *mark;
 
+    if (!spare)
+        take_spare();
     if (atomic_load(&berth__fork_mark) != &no_mark)
         return;
     mark = mmap(NULL, BERTH_OS_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -277,6 +308,7 @@ static void end_child(void)
 static void take_copies(struct berth_fork *attempt)
 {
     attempt->child = true;
+    give_up_spare();
     atomic_store(atomic_load(&berth__fork_mark), 1);
     berth__tier_numa_in_child();
     for (unsigned i = 0; i < attempt->count; i++) {
@@ -285,6 +317,7 @@ static void take_copies(struct berth_fork *attempt)
     }
     if (berth__movable_follow_copies() < 0)
         end_child();
+    take_spare(); /* for its own children */
     attempt->count = 0;
     berth__move_after_fork(true);
 }

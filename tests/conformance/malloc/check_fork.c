@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -140,6 +141,50 @@ static void a_child_has_memory_of_its_own(void)
     CHECK(blocks_hold(20));
     tell(to_child[1]);
     check_child(pid);
+}
+
+/* Pages of the program's, each a mapping of its own: as many as the kernel allows, but `left`. */
+static int take_mappings(char **page, int max, int left)
+{
+    int count = 0;
+
+    for (; count < max; count++) {
+        page[count] = mmap(NULL, 4096, count % 2 ? PROT_READ : PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (page[count] == MAP_FAILED)
+            break;
+    }
+    while (left-- > 0 && count > 0)
+        munmap(page[--count], 4096);
+    return count;
+}
+
+static void a_program_may_use_up_its_mappings(void)
+{
+    enum { MAPPINGS_MAX = 200000 }; /* three times as many as kernels allow by default */
+    char **page = malloc(MAPPINGS_MAX * sizeof(*page));
+
+    CHECK(page);
+    allocate_blocks(3);
+    for (int left = 0; left < 9; left += 2) {
+        int count = take_mappings(page, MAPPINGS_MAX, left);
+        pid_t pid = fork();
+        int status;
+
+        if (pid == 0) {
+            bool held = blocks_hold(3);
+
+            write_blocks(4);
+            _exit(held && blocks_hold(4) ? 0 : 1);
+        }
+        while (count > 0)
+            munmap(page[--count], 4096);
+        CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+        CHECK(blocks_hold(3));
+    }
+    for (int i = 0; i < BLOCKS; i++)
+        free(block[i]);
+    free(page);
 }
 
 static void a_child_can_allocate_and_free(void)
@@ -491,6 +536,7 @@ const struct check fork_checks[] = {
 #ifdef __x86_64__
     ENTRY(a_child_of_an_unseen_fork_has_memory_of_its_own),
 #endif
+    ENTRY(a_program_may_use_up_its_mappings),
     ENTRY(a_child_can_allocate_and_free),
     ENTRY(forks_nest),
     ENTRY(finding_5_fork_while_other_threads_allocate),
