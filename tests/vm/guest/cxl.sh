@@ -33,22 +33,11 @@ give_to_kernel() {
 }
 check "CXL memory becomes memory of node 1" give_to_kernel
 
-# at NAME PLACE: large blocks are there, and may move.
-at() {
-    policy "$1" <<END
-tier far {
+tiers="tier far {
   kind = numa
   nodes = 1
-}
-rule large {
-  side = host
-  min-size = 1M
-  place = $2
-  movable = yes
-}
-END
-}
-at near dram
-at node far
+}"
+large near dram
+large node far
 sent near node 0 4 moved 0 1 2
 sent node near 0 4 moved 1 0 2

@@ -68,22 +68,12 @@ checks "dax in small pages:" 9 under /tmp/default.table "$VM_CASES" dax far "$de
 checks "dax in small pages, more than it has:" 4 under /tmp/beyond.table "$VM_CASES" more far dram 320
 
 # Blocks that may move, at first in ordinary memory or on the device.
-movable() {
-    policy "$1" <<END
-tier far {
+tiers="tier far {
   kind = dax
   path = $device
-}
-rule large {
-  side = host
-  min-size = 1M
-  place = $2
-  movable = yes
-}
-END
-}
-movable near dram
-movable away far
+}"
+large near dram
+large away far
 # Without a word of the program's, nothing can hold back who writes to a device.
 sent near away 0 6 stepped dram far 0
 sent away near 1 6 stepped far dram 5

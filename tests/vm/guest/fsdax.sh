@@ -65,22 +65,12 @@ else
 fi
 
 # Blocks that may move, at first in ordinary memory or in a file there.
-movable() {
-    policy "$1" <<END
-tier far {
+tiers="tier far {
   kind = file
   path = /mnt/pmem
-}
-rule large {
-  side = host
-  min-size = 1M
-  place = $2
-  movable = yes
-}
-END
-}
-movable near dram
-movable away far
+}"
+large near dram
+large away far
 # Without a word of the program's, nothing can hold back who writes to a device's file.
 sent near away 0 6 stepped dram far 0
 sent away near 1 6 stepped far dram 5

@@ -117,6 +117,19 @@ rule everything {
 END
 }
 
+# large NAME PLACE: of the tiers in $tiers, large blocks are in this one, and may move.
+large() {
+    policy "$1" <<END
+$tiers
+rule large {
+  side = host
+  min-size = 1M
+  place = $2
+  movable = yes
+}
+END
+}
+
 # sent FROM TO STATUS LEAST SUBJECT ARGUMENT...: a program starts under the policy FROM and is sent
 # to TO while it runs, by a command that ends with this status; then it tells its cases.
 sent() {

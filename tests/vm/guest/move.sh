@@ -1,28 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Blocks of a running program that are moved to other nodes: node 1 has memory and no processor.
 
-# at NAME PLACE: large blocks are there, and may move.
-at() {
-    policy "$1" <<END
-tier far {
+tiers="tier far {
   kind = numa
   nodes = 1
 }
 tier shm {
   kind = file
   path = /dev/shm
-}
-rule large {
-  side = host
-  min-size = 1M
-  place = $2
-  movable = yes
-}
-END
-}
-at near dram
-at node far
-at file shm
+}"
+large near dram
+large node far
+large file shm
 
 sent near node 0 4 moved 0 1 6
 sent node near 0 4 moved 1 0 6
