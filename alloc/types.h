@@ -11,17 +11,20 @@
  *  cache      a thread's own free blocks in front of a pool; see cache.h. "Cached" is what is free
  *             in either, and ready for reuse.
  *  page map   address -> segment, for device memory; the block index: first address -> block.
+ *  idle       of a segment: one free block, in which nothing lives; see pool_idle.h.
  *  range      one reservation of device addresses, behind which memory comes page by page.
  *  hole       a block of a range without memory. A claim is a piece of one that a thread owns.
  *  plan       where each allocation of a recorded run is to lie; made by a tool, and followed.
  *  store      the persistent blocks of a named tier, in a file or on a dax device; see persist.h.
  *  commit     of a persistent block: what makes it durable, read-only, and found by name.
- *  home       a device, with the driver's own memory pool that stream-ordered blocks come from.
+ *  home       a device, with the driver's own memory pool that stream-ordered blocks come from; of a
+ *             window, whose arenas serve it: a tier, or the blocks that may move (pmem/window.h).
  *  foreign    of memory: given to the program by the driver itself, and only accounted.
  *  limit      what a process, or its blocks of a tag, may have at most, set from outside.
  *  path       by which way a call of the driver came to Berth; see entry_path.h.
  *  trace      the log of allocations and frees; the history is its newest part, kept in memory.
  *  window     a far host tier's slice of Berth's one address reservation.
+ *  twin       of a block that has moved to a tier that is mapped shared: its contents' own place.
  *  loan       device memory of somebody else's, mapped here, that a shared tier cuts blocks from:
  *             they are borrowed, and never reach the driver's free.
  *  keeper     the process whose segment is lent.
@@ -29,9 +32,12 @@
  *  place      a tier's name in a rule.
  *  table      the compiled, immutable, versioned form of the rules.
  *  threshold  the size from which a block is looked at one by one.
+ *  sample     a smaller block that is looked at all the same, and stands for many; pmem/sample.h.
+ *  glance     what is kept of a return address: which sizes of it no rule speaks of.
+ *  keep       a thread's own large blocks of ordinary memory that it has freed; pmem/keep.h.
  *  sequence   the thread's count of allocations at or above the threshold since berth_step().
  *  point      a moment in the work of a context or a stream, which passes; see order.h.
- *  door       what those pass who ask the driver about points; see order.h.
+ *  door       what those pass who ask the driver about points, or wait for it; see order.h.
  *  batch      blocks that were freed and wait for one point.
  *  set        the cached blocks that were freed in the order of one stream.
  *
