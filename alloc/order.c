@@ -67,6 +67,16 @@ bool berth__order_enter(void)
     return false;
 }
 
+/* For a thread in relaxed mode, whose questions no capture forbids. */
+static bool enter_relaxed(void)
+{
+    atomic_fetch_add(&inside, 1);
+    if (atomic_load(&shut) == 0)
+        return true;
+    atomic_fetch_sub(&inside, 1);
+    return false;
+}
+
 void berth__order_leave(void)
 {
     atomic_fetch_sub(&inside, 1);
@@ -467,11 +477,11 @@ static int departed_query(struct berth_order_context *owner, uint64_t last)
     return r == 1 && is_asked ? 0 : r;
 }
 
-int berth__order_query(const struct berth_order_point *point)
+static int query_by(bool (*enter)(void), const struct berth_order_point *point)
 {
     int r = 1;
 
-    if (!berth__order_enter())
+    if (!enter())
         return -EBUSY;
     for (; point && r == 1; point = point->next) {
         if (!point_is_current(point))
@@ -482,6 +492,16 @@ int berth__order_query(const struct berth_order_point *point)
     }
     berth__order_leave();
     return r;
+}
+
+int berth__order_query(const struct berth_order_point *point)
+{
+    return query_by(berth__order_enter, point);
+}
+
+int berth__order_query_relaxed(const struct berth_order_point *point)
+{
+    return query_by(enter_relaxed, point);
 }
 
 void berth__order_depart(berth_cu_context context, berth_cu_stream stream)
@@ -509,15 +529,16 @@ void berth__order_depart(berth_cu_context context, berth_cu_stream stream)
     }
 }
 
-int berth__order_wait(const struct berth_order_point *point)
+static int wait_by(bool (*enter)(void), const struct berth_order_point *point)
 {
     struct timespec pause = {0, 1000};
     int64_t begin = 0;
 
     for (unsigned spins = 0;; spins++) {
-        int r = berth__order_query(point);
+        int r = query_by(enter, point);
         /* The door is shut for a capture, or only while a stream or a context is destroyed. */
-        bool is_shut = r == -EBUSY && atomic_load(&berth__device_captures) == 0;
+        bool is_shut =
+            r == -EBUSY && (enter == enter_relaxed || atomic_load(&berth__device_captures) == 0);
 
         if (r != 0 && !is_shut)
             return r < 0 ? r : 0;
@@ -533,6 +554,16 @@ int berth__order_wait(const struct berth_order_point *point)
         if (pause.tv_nsec < WAIT_PAUSE_NS_MAX)
             pause.tv_nsec *= 2;
     }
+}
+
+int berth__order_wait(const struct berth_order_point *point)
+{
+    return wait_by(berth__order_enter, point);
+}
+
+int berth__order_wait_relaxed(const struct berth_order_point *point)
+{
+    return wait_by(enter_relaxed, point);
 }
 
 void berth__order_set_unsure(berth_cu_context context)

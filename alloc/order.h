@@ -74,6 +74,13 @@ int berth__order_query(const struct berth_order_point *point);
  * for this very thread (-ETIMEDOUT). 0 when it has passed. No lock is held by the caller.
  */
 int berth__order_wait(const struct berth_order_point *point);
+/*
+ * The same for a thread that is in relaxed mode (cuThreadExchangeStreamCaptureMode): it may ask
+ * about a point that was recorded before a capture was begun while that is open (cuda.h: unsafe
+ * calls are not prohibited then, and the event is no part of the capture). Nothing can be recorded.
+ */
+int berth__order_query_relaxed(const struct berth_order_point *point);
+int berth__order_wait_relaxed(const struct berth_order_point *point);
 /* The point is not needed any more; its events serve again. NULL is allowed. */
 void berth__order_done(struct berth_order_point *point);
 

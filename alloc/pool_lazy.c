@@ -484,6 +484,29 @@ bool berth__lazy_settle(struct berth_pool *pool)
     return any;
 }
 
+bool berth__lazy_reclaim_relaxed(struct berth_pool *pool, bool may_wait)
+{
+    struct berth_lazy_batch *batch;
+    bool any = false;
+    int r;
+
+    if (batch_bytes(pool) == 0 || !context_hold(pool))
+        return false;
+    while ((batch = berth__lazy_batch_take_oldest(pool, NULL))) {
+        if (may_wait)
+            r = berth__order_wait_relaxed(batch->point);
+        else
+            r = berth__order_query_relaxed(batch->point) == 1 ? 0 : -EBUSY;
+        if (r < 0) {
+            berth__lazy_batch_end(pool, batch, batch->point, NULL);
+            break;
+        }
+        any |= berth__lazy_batch_settle(pool, batch);
+    }
+    berth__pool_count_released(pool, HOLD_BYTES);
+    return any;
+}
+
 void berth__lazy_reclaim_pools(void)
 {
     if (berth__pool_disabled() || berth__device_capturing())

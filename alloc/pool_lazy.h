@@ -6,7 +6,8 @@
  * that has enough blocks or bytes is closed by one point in the work of the context
  * (alloc/order.h), which costs one call of the driver; once the point has passed, the blocks are
  * ready for reuse: in the cache of the thread that finds it out, or in the pool. While a capture is
- * open nothing may be recorded or asked: closed batches without a point wait for a later one.
+ * open nothing may be recorded: closed batches without a point wait for a later one. Nor is asked
+ * then, but when the driver is out of memory: see berth__lazy_reclaim_relaxed().
  *
  * An allocation that finds nothing cached first looks which points have passed, then closes what is
  * open, then waits for the oldest, and only then is the driver asked for memory.
@@ -66,8 +67,8 @@ bool berth__lazy_is_possible(berth_cu_context context, bool is_wanted);
 
 /*
  * Frees a block that is LEAVING, in the calling thread's hands, and not to go to the driver. 0, or
- * what cuMemFree would have answered, with the block LIVE again; or an error that speaks of a capture
- * that was begun just now, with the block still LEAVING.
+ * what cuMemFree would have answered, with the block LIVE again; or an error that speaks of a
+ * capture that was begun just now, with the block still LEAVING.
  */
 int berth__lazy_free(struct berth_block *block);
 
@@ -95,6 +96,11 @@ bool berth__lazy_reclaim_all(struct berth_pool *pool);
  * any did; never while a capture is open. Called without a lock.
  */
 bool berth__lazy_settle(struct berth_pool *pool);
+/*
+ * For a thread in relaxed mode while a capture is open: what waits for points that were recorded
+ * before comes free, if they have passed or, where `may_wait`, are passed soon. True if any did.
+ */
+bool berth__lazy_reclaim_relaxed(struct berth_pool *pool, bool may_wait);
 /* berth__lazy_reclaim_all() for all pools. */
 void berth__lazy_reclaim_pools(void);
 

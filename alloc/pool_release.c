@@ -263,13 +263,36 @@ static uint64_t release_pools(const struct release *release, uint64_t need)
     return released;
 }
 
+/* What waits in pools that are to give back becomes theirs to give, although a capture is open. */
+static bool reclaim_relaxed(const struct release *release, bool may_wait)
+{
+    bool any = false;
+
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
+        any |= release_concerns(release, pool) && berth__lazy_reclaim_relaxed(pool, may_wait);
+    return any;
+}
+
+static uint64_t release_beside_capture(const struct release *release, uint64_t need)
+{
+    uint64_t released;
+
+    reclaim_relaxed(release, false);
+    released = release_pools(release, need);
+    if (released < need && reclaim_relaxed(release, true))
+        released += release_pools(release, need == RELEASE_ALL ? need : need - released);
+    return released;
+}
+
 /* What the cache gives back is no part of what the program captures. */
 static uint64_t release_relaxed(const struct release *release, uint64_t need)
 {
     int mode = BERTH_CU_CAPTURE_RELAXED;
     /* Not only if one is open: another thread may be about to begin one. */
     bool is_relaxed = berth__device_exchange_capture(&mode) == 0;
-    uint64_t released = release_pools(release, need);
+    uint64_t released = is_relaxed && berth__device_capturing()
+                            ? release_beside_capture(release, need)
+                            : release_pools(release, need);
 
     if (is_relaxed)
         berth__device_exchange_capture(&mode);
