@@ -504,6 +504,18 @@ int berth__order_query_relaxed(const struct berth_order_point *point)
     return query_by(enter_relaxed, point);
 }
 
+/* A capture may begin while the calling thread is on its way into the driver. */
+static bool has_passed_relaxed(const struct berth_order_point *point)
+{
+    int mode = BERTH_CU_CAPTURE_RELAXED;
+    bool is_relaxed = berth__device_exchange_capture(&mode) == 0;
+    bool has_passed = event_query(point) == 1;
+
+    if (is_relaxed)
+        berth__device_exchange_capture(&mode);
+    return has_passed;
+}
+
 void berth__order_depart(berth_cu_context context, berth_cu_stream stream)
 {
     struct berth_order_context *owner = context_find_or_make(context);
@@ -516,7 +528,7 @@ void berth__order_depart(berth_cu_context context, berth_cu_stream stream)
     /* Who begins a capture shuts the first door, too, and does not wait for others who have. */
     mine = wait_enter();
     is_known = mine && berth__order_record_stream(context, stream, &point) == 0;
-    has_passed = is_known && event_query(point) == 1;
+    has_passed = is_known && has_passed_relaxed(point);
     if (mine)
         wait_leave(mine);
     if (!is_known) {
