@@ -22,7 +22,10 @@
 
 /* The same for the door: a context that is being destroyed may be at work. */
 #define SHUT_MAX_NS 10000000
-#define CALL_MAX_NS 100000000 /* in which a call that was about to be made has begun */
+/* In which a call that was about to be made has begun: longer where other work has the processor.
+ */
+#define CALL_MAX_NS 100000000
+#define CALL_YIELDS 2000
 
 #define EVENT_FLAGS 2 /* CU_EVENT_DISABLE_TIMING: recording such an event is cheapest */
 
@@ -153,14 +156,18 @@ static bool anybody_waits(void)
 
 void berth__order_shut_to_waits(void)
 {
-    int64_t end;
+    int64_t begin, waited = 0;
 
     atomic_fetch_add(&shut_to_waits, 1);
     if (!anybody_waits())
         return;
-    end = now_ns() + CALL_MAX_NS;
-    while (anybody_waits() && !berth__pool_disabled() && now_ns() < end)
+    begin = now_ns();
+    for (unsigned yields = 0; anybody_waits() && !berth__pool_disabled() && waited < WAIT_MAX_NS &&
+                              (waited < CALL_MAX_NS || yields < CALL_YIELDS);
+         yields++) {
         sched_yield();
+        waited = now_ns() - begin;
+    }
 }
 
 void berth__order_open_to_waits(void)
