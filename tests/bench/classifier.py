@@ -64,11 +64,17 @@ def run(python, berth, libraries, model, steps, ways):
     options = environment.get("BERTH_OPTIONS")
     environment["BERTH_OPTIONS"] = ",".join(filter(None, [options, "classifier=on"]))
     command = [python, MODELS, berth, model, str(steps), "2"] + ways
-    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=False)
+    if result.returncode == 77:
+        return None
+    result.check_returncode()
     return json.loads(result.stdout)
 
 
 def show(model, steps, ways, result):
+    if result is None:
+        print(f"{' '.join([model] + ways):36} {steps:5} not with this PyTorch", flush=True)
+        return
     claimed = result["by_tag"].get("weight", 0)
     claimed_cache = result["by_tag"].get("kv", 0)
     print(f"{' '.join([model] + ways):36} {steps:5} {result['weights'] / 1e6:8.1f} "

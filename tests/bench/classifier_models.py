@@ -220,15 +220,7 @@ def make_input(name, step, ways):
 
 
 def make_model(name, ways):
-    model = MODELS[name]()
-    if "loaded" in ways:
-        path = f"classifier-{os.getpid()}.pt"
-        torch.save(model.state_dict(), path)
-        model.load_state_dict(torch.load(path))
-        os.unlink(path)
-    if "bfloat16" in ways:
-        model = model.to(torch.bfloat16)
-    return model
+    return classifier_programs.moved(MODELS[name](), ways)
 
 
 def train(model, name, steps, ways):
@@ -249,7 +241,7 @@ def infer(model, name, steps, ways):
     with torch.no_grad():
         for step in range(steps):
             x = fixed if "fixed" in ways else make_input(name, step, ways)
-            y = model(x.to(torch.bfloat16) if "bfloat16" in ways and x.is_floating_point() else x)
+            y = model(classifier_programs.as_type(x, next(model.parameters()).dtype))
     del y
     return [t for pair in getattr(model, "cache", None) or [] for t in pair]
 

@@ -4,7 +4,9 @@
 its ways that returns the models whose parameters are the truth, and a function that does a step."""
 
 import gc
+import inspect
 import os
+import sys
 
 import torch
 from torch import nn
@@ -308,7 +310,24 @@ def swapped(ways):
     return models, step_of
 
 
+def refuse(why):
+    print(f"PyTorch {torch.__version__} {why}", file=sys.stderr)
+    sys.exit(77)
+
+
+def check_ways(ways):
+    """Older versions cannot do all: mmap came with 2.1, and half precision on the CPU with 2.2."""
+    if "mapped" in ways and "mmap" not in inspect.signature(torch.load).parameters:
+        refuse("does not map files that it loads")
+    if "half" in ways:
+        try:
+            nn.Linear(8, 8).half()(torch.zeros(1, 8).half())
+        except RuntimeError:
+            refuse("does not compute in half precision on the CPU")
+
+
 def moved(model, ways):
+    check_ways(ways)
     if "loaded" in ways or "mapped" in ways:
         path = f"classifier-{os.getpid()}.pt"
         torch.save(model.state_dict(), path)
