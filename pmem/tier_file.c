@@ -29,6 +29,9 @@
 #define PIECE_MIN ((size_t)64 << 10)
 /* Programs expect low descriptor numbers for their own files. */
 #define DESCRIPTOR_MIN 900
+/* How many a tier leaves for them: a program that cannot open a file fails, one without a tier
+ * does not. */
+#define DESCRIPTORS_LEFT 8
 
 static struct berth_tier_file files[BERTH_TIER_MAX];
 static _Atomic bool file_made[BERTH_TIER_MAX];
@@ -382,13 +385,33 @@ static void say_window_is_small(const struct berth_tier *tier, berth_tier_id id,
             berth__quantity_format(berth__window_size(id), window));
 }
 
+/* Whether the program can still open files. The highest numbers are the last to be taken. */
+static bool leaves_some(void)
+{
+    struct rlimit limit;
+    int left = 0;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return true;
+    for (int fd = limit.rlim_cur < INT_MAX ? (int)limit.rlim_cur : INT_MAX;
+         fd-- > 0 && left < DESCRIPTORS_LEFT;)
+        left += fcntl(fd, F_GETFD) < 0;
+    return left == DESCRIPTORS_LEFT;
+}
+
 int berth__tier_file_enter(struct berth_tier *tier, berth_tier_id id,
                            const struct berth_tier_config *config, int fd,
                            struct berth_chunks *foreign, char *why, size_t why_size)
 {
     struct berth_tier_file *file = &files[id];
-    int r = berth__page_set_init(&file->committed, berth__window_size(id));
+    int r;
 
+    if (!leaves_some()) {
+        snprintf(why, why_size, "it would leave the program fewer than %d files to open",
+                 DESCRIPTORS_LEFT);
+        return -EMFILE;
+    }
+    r = berth__page_set_init(&file->committed, berth__window_size(id));
     if (r < 0) {
         snprintf(why, why_size, "there is no memory for its page set");
         return r;

@@ -212,7 +212,6 @@ static void a_file_size_limit_is_no_signal(void **state)
     setrlimit(RLIMIT_FSIZE, &old);
 }
 
-/* The program closed our descriptor and its number is now a file of the program. */
 /* A shell's `exec 3>file` takes the lowest numbers, however few there are. */
 static void the_lowest_descriptors_are_left_to_the_program(void **state)
 {
@@ -231,6 +230,48 @@ static void the_lowest_descriptors_are_left_to_the_program(void **state)
     }
 }
 
+/* How many files the program can open, of `max`. */
+static int openable(int max)
+{
+    int fd[64];
+    int count = 0;
+
+    while (count < max && (fd[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+        count++;
+    for (int i = 0; i < count; i++)
+        close(fd[i]);
+    return count;
+}
+
+static void the_last_descriptors_are_left_to_the_program(void **state)
+{
+    struct rlimit before, few;
+    berth_tier_id id;
+    char why[256];
+    int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    (void)state;
+    assert_true(lowest >= 0);
+    close(lowest);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    for (int left = 1; left <= 24; left++) {
+        int before_it, r, count;
+
+        few.rlim_cur = (rlim_t)lowest + (rlim_t)left;
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+        before_it = openable(left);
+        r = make("last", "/tmp", 0, &id, why);
+        count = openable(left);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+        assert_int_equal(r, before_it < 9 ? -EMFILE : 0);
+        assert_true(r < 0 ? count == before_it : count >= 8);
+        if (r == 0)
+            return;
+    }
+}
+
+/* The program closed our descriptor and its number is now a file of the program. */
 static void the_program_may_take_our_descriptor(void **state)
 {
     char path[] = "/tmp/berth-user-XXXXXX";
@@ -317,6 +358,7 @@ int main(void)
         cmocka_unit_test(a_full_filesystem_is_seen_at_commit),
         cmocka_unit_test(a_file_size_limit_is_no_signal),
         cmocka_unit_test(the_lowest_descriptors_are_left_to_the_program),
+        cmocka_unit_test(the_last_descriptors_are_left_to_the_program),
         cmocka_unit_test(the_program_may_take_our_descriptor),
         cmocka_unit_test(another_file_is_not_taken_for_ours),
         cmocka_unit_test(growth_leaves_no_hole_in_the_window),
