@@ -77,7 +77,7 @@ static void a_lazy_free_waits_for_streams_that_are_no_more(void **state)
 }
 
 static berth_cu_result (*query)(berth_cu_event event);
-static atomic_bool is_asking, may_answer;
+static atomic_bool is_asking, has_asked, may_answer;
 
 /* The first one who asks about what is not done yet gets the answer late. */
 static berth_cu_result query_slowly(berth_cu_event event)
@@ -92,7 +92,10 @@ static berth_cu_result query_slowly(berth_cu_event event)
 
 static void *ask(void *point)
 {
-    return (void *)(intptr_t)berth__order_query(point);
+    int r = berth__order_query(point);
+
+    atomic_store(&has_asked, true);
+    return (void *)(intptr_t)r;
 }
 
 static void two_that_ask_at_once_both_see_a_stream_that_is_no_more(void **state)
@@ -111,8 +114,9 @@ static void two_that_ask_at_once_both_see_a_stream_that_is_no_more(void **state)
     query = berth__driver.cuEventQuery;
     berth__driver.cuEventQuery = query_slowly;
     assert_int_equal(pthread_create(&thread, NULL, ask, first), 0);
-    while (!atomic_load(&is_asking))
+    while (!atomic_load(&is_asking) && !atomic_load(&has_asked))
         ;
+    assert_true(atomic_load(&is_asking));
     assert_int_equal(berth__order_query(second), 0);
     atomic_store(&may_answer, true);
     assert_int_equal(pthread_join(thread, &answer), 0);
