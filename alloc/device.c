@@ -185,11 +185,20 @@ int berth__device_sync(berth_cu_context context)
     return r;
 }
 
-int berth__device_exchange_capture(int *mode)
+struct berth_device_mode berth__device_relax(void)
 {
-    if (!berth__driver.cuThreadExchangeStreamCaptureMode)
-        return -ENOSYS;
-    return berth__device_error(berth__driver.cuThreadExchangeStreamCaptureMode(mode));
+    struct berth_device_mode before = {.mode = BERTH_CU_CAPTURE_RELAXED};
+
+    before.is_set =
+        berth__driver.cuThreadExchangeStreamCaptureMode &&
+        berth__driver.cuThreadExchangeStreamCaptureMode(&before.mode) == BERTH_CU_SUCCESS;
+    return before;
+}
+
+void berth__device_restore(struct berth_device_mode before)
+{
+    if (before.is_set)
+        berth__driver.cuThreadExchangeStreamCaptureMode(&before.mode);
 }
 
 #define PROBE_FREE_TRIES 3

@@ -295,10 +295,16 @@ int berth__device_alloc(uint64_t size, uintptr_t *ret);
 int berth__device_free(berth_cu_context context, uintptr_t address);
 int berth__device_sync(berth_cu_context context);
 /*
- * Sets what the calling thread may do while streams are captured, and *mode to what it was. For
- * calls of Berth's own: they are no part of what the program captures.
+ * For calls of Berth's own, which are no part of what the program captures, in this thread or
+ * another: from relax on the calling thread may make them while streams are captured, until restore
+ * is given what relax returned.
  */
-int berth__device_exchange_capture(int *mode);
+struct berth_device_mode {
+    int mode;
+    bool is_set; /* the driver knows of modes */
+};
+struct berth_device_mode berth__device_relax(void);
+void berth__device_restore(struct berth_device_mode before);
 /* Whether the driver lets this thread allocate while a stream is captured: 0, or its error. */
 int berth__device_probe_capture(berth_cu_context context);
 

@@ -514,12 +514,10 @@ int berth__order_query_relaxed(const struct berth_order_point *point)
 /* A capture may begin while the calling thread is on its way into the driver. */
 static bool has_passed_relaxed(const struct berth_order_point *point)
 {
-    int mode = BERTH_CU_CAPTURE_RELAXED;
-    bool is_relaxed = berth__device_exchange_capture(&mode) == 0;
+    struct berth_device_mode mode = berth__device_relax();
     bool has_passed = event_query(point) == 1;
 
-    if (is_relaxed)
-        berth__device_exchange_capture(&mode);
+    berth__device_restore(mode);
     return has_passed;
 }
 

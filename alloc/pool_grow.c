@@ -514,7 +514,7 @@ static void make_room(struct request *request)
     part = cap >> PART_SHIFT;
     request->target = tile(request->size, part);
     if (reserved + request->target > cap) {
-        berth__pool_release_bytes(pool, BERTH_POOL_RELEASE_ALL);
+        berth__pool_release_all(pool);
         berth__pool_lock(pool);
         reserved = berth__pool_reserved(pool);
         berth__pool_unlock(pool);
@@ -569,6 +569,9 @@ static int climb(const struct request *request)
     while (is_out_of_memory(r) &&
            berth__pool_release_for(request->pool, r, request->size, request->least) > 0)
         r = grow(request, request->least, true);
+    /* What came free in the pool since, and what another thread has gathered there. */
+    if (is_out_of_memory(r) && !request->is_captured && take_cached(request))
+        return 0;
     /* At the very end the block alone may still find room. */
     if (is_out_of_memory(r) && !request->is_expandable && request->size < request->least)
         r = grow(request, request->size, true);

@@ -22,19 +22,36 @@ static bool gather_is_due(struct berth_pool *pool)
     return pool->idle_segments > 1 && pool->idle_bytes >= reserved >> WORTH_SHIFT;
 }
 
+/*
+ * While memory is between the driver and the pool, it counts as on its way: a thread that is
+ * refused meanwhile waits for it, and the pool's context is not destroyed.
+ */
+#define HOLD_BYTES 1
+
+/* None of it is the program's call: another thread may begin a capture meanwhile. */
+static void gather(struct berth_pool *pool)
+{
+    struct berth_device_mode mode = berth__device_relax();
+    uint64_t bytes = berth__pool_release_idle(pool);
+
+    if (bytes > 0)
+        berth__pool_add_segment(pool, bytes);
+    berth__device_restore(mode);
+}
+
 void berth__pool_gather(struct berth_pool *pool)
 {
-    uint64_t bytes;
     bool is_due;
 
     if (berth__option(BERTH_OPTION_SEGMENTS) != BERTH_SEGMENTS_SHARED || berth__device_capturing())
         return;
     berth__pool_lock(pool);
-    is_due = gather_is_due(pool);
+    is_due = !atomic_load_explicit(&pool->is_ending, memory_order_relaxed) && gather_is_due(pool);
+    if (is_due)
+        atomic_fetch_add_explicit(&pool->releasing, HOLD_BYTES, memory_order_relaxed);
     berth__pool_unlock(pool);
     if (!is_due)
         return;
-    bytes = berth__pool_release_idle(pool);
-    if (bytes > 0)
-        berth__pool_add_segment(pool, bytes);
+    gather(pool);
+    berth__pool_count_released(pool, HOLD_BYTES);
 }

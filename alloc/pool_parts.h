@@ -49,18 +49,18 @@ struct berth_pool {
     struct berth_segment *segments;
     /* Freed during a capture, see block.h; newest first. Written under `lock`. */
     struct berth_block *_Atomic waiting;
-    struct berth_lazy lazy;       /* freed, and waiting in batches */
-    uint64_t wait_epoch;          /* counts synchronisations; WAITING blocks keep it in `id` */
-    uint64_t cached;              /* derived: bytes in the free sets */
-    uint64_t shared_reserved;     /* derived: bytes of SHARED segments */
-    uint64_t reserved;            /* derived: bytes of all segments but the range's */
-    uint64_t live_max;            /* the largest sum of blocks in use when the pool had to grow */
-    uint64_t misses;              /* times that it had to since, with less in use */
-    uint64_t idle_segments;       /* derived: SHARED ones that are one free block, see pool_idle.h */
-    uint64_t idle_bytes;          /* derived: of those */
-    atomic_bool is_scattered;     /* there may be work for berth__pool_gather() */
-    struct berth_segment *range;  /* of kind RANGE; NULL */
-    struct berth_block *holes;    /* of the range, linked through left and right */
+    struct berth_lazy lazy;      /* freed, and waiting in batches */
+    uint64_t wait_epoch;         /* counts synchronisations; WAITING blocks keep it in `id` */
+    uint64_t cached;             /* derived: bytes in the free sets */
+    uint64_t shared_reserved;    /* derived: bytes of SHARED segments */
+    uint64_t reserved;           /* derived: bytes of all segments but the range's */
+    uint64_t live_max;           /* the largest sum of blocks in use when the pool had to grow */
+    uint64_t misses;             /* times that it had to since, with less in use */
+    uint64_t idle_segments;      /* derived: SHARED ones that are one free block, see pool_idle.h */
+    uint64_t idle_bytes;         /* derived: of those */
+    atomic_bool is_scattered;    /* there may be work for berth__pool_gather() */
+    struct berth_segment *range; /* of kind RANGE; NULL */
+    struct berth_block *holes;   /* of the range, linked through left and right */
     struct berth_range *forsaken; /* ranges that wait for berth__pool_bury_ranges() */
     struct berth_slab block_slab, segment_slab, starts_slab;
     _Atomic uint64_t releasing; /* bytes on their way to the driver, by any thread */
@@ -207,9 +207,11 @@ int berth__pool_add_segment(struct berth_pool *pool, uint64_t size);
 int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *request,
                      uint64_t size, bool is_whole, bool is_captured, uintptr_t *ret_address);
 
-/* Called without the lock: gives back at least `need` bytes of this pool's cache if it has them. */
-uint64_t berth__pool_release_bytes(struct berth_pool *pool, uint64_t need);
-#define BERTH_POOL_RELEASE_ALL UINT64_MAX /* bytes */
+/*
+ * Called without the lock: gives back all of this pool's cache, and makes no call that breaks a
+ * capture which another thread begins meanwhile.
+ */
+uint64_t berth__pool_release_all(struct berth_pool *pool);
 /* The same with the idle segments alone, and nothing of what threads keep or what waits. */
 uint64_t berth__pool_release_idle(struct berth_pool *pool);
 /* Called without the lock: `size` bytes that were added to `releasing` are done. */

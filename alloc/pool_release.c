@@ -15,7 +15,7 @@
  */
 #define RELEASE_WAIT_MAX_S 10
 
-#define RELEASE_ALL BERTH_POOL_RELEASE_ALL
+#define RELEASE_ALL UINT64_MAX /* bytes */
 
 /* Takes the segment of a free block that fills it out of all books but the account's `reserved`. */
 static void detach(struct berth_pool *pool, struct berth_segment *segment,
@@ -148,7 +148,7 @@ uint64_t berth__pool_release_idle(struct berth_pool *pool)
     return release_detached(pool, &detached);
 }
 
-uint64_t berth__pool_release_bytes(struct berth_pool *pool, uint64_t need)
+static uint64_t release_bytes(struct berth_pool *pool, uint64_t need)
 {
     struct detached detached;
     uint64_t released;
@@ -164,6 +164,15 @@ uint64_t berth__pool_release_bytes(struct berth_pool *pool, uint64_t need)
     released = release_detached(pool, &detached);
     if (released < need)
         released += berth__pool_shrink(pool, need == RELEASE_ALL ? need : need - released);
+    return released;
+}
+
+uint64_t berth__pool_release_all(struct berth_pool *pool)
+{
+    struct berth_device_mode mode = berth__device_relax();
+    uint64_t released = release_bytes(pool, RELEASE_ALL);
+
+    berth__device_restore(mode);
     return released;
 }
 
@@ -258,8 +267,7 @@ static uint64_t release_pools(const struct release *release, uint64_t need)
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool && released < need;
          pool = pool->next)
         if (atomic_load(&pool->context) && release_concerns(release, pool))
-            released +=
-                berth__pool_release_bytes(pool, need == RELEASE_ALL ? need : need - released);
+            released += release_bytes(pool, need == RELEASE_ALL ? need : need - released);
     return released;
 }
 
@@ -287,15 +295,13 @@ static uint64_t release_beside_capture(const struct release *release, uint64_t n
 /* What the cache gives back is no part of what the program captures. */
 static uint64_t release_relaxed(const struct release *release, uint64_t need)
 {
-    int mode = BERTH_CU_CAPTURE_RELAXED;
     /* Not only if one is open: another thread may be about to begin one. */
-    bool is_relaxed = berth__device_exchange_capture(&mode) == 0;
-    uint64_t released = is_relaxed && berth__device_capturing()
+    struct berth_device_mode mode = berth__device_relax();
+    uint64_t released = mode.is_set && berth__device_capturing()
                             ? release_beside_capture(release, need)
                             : release_pools(release, need);
 
-    if (is_relaxed)
-        berth__device_exchange_capture(&mode);
+    berth__device_restore(mode);
     return released;
 }
 

@@ -179,14 +179,12 @@ static struct torch_block *pool_take(struct torch_pool *pool, uint64_t size, ber
 /* Memory for the pool, which the capture is not to see. */
 static int ask(size_t size, const void *return_address, uintptr_t *ret_address)
 {
-    int mode = BERTH_CU_CAPTURE_RELAXED;
-    bool is_relaxed = berth__device_exchange_capture(&mode) == 0;
+    struct berth_device_mode mode = berth__device_relax();
     int r = berth__cuda_alloc(size, return_address, ret_address);
 
     if (r == BERTH_POOL_FORWARD)
         r = berth__device_alloc(size, ret_address);
-    if (is_relaxed)
-        berth__device_exchange_capture(&mode);
+    berth__device_restore(mode);
     return r;
 }
 

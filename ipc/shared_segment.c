@@ -86,8 +86,8 @@ void berth__shared_enter(int device, struct berth_shared_visit *ret)
 {
     berth_cu_context primary = berth__device_primary(device);
 
-    *ret = (struct berth_shared_visit){.mode = BERTH_CU_CAPTURE_RELAXED};
-    ret->is_relaxed = berth__device_capturing() && berth__device_exchange_capture(&ret->mode) == 0;
+    /* Not only if a capture is open: another thread may be about to begin one. */
+    *ret = (struct berth_shared_visit){.mode = berth__device_relax()};
     if (primary && berth__device_enter(primary, &ret->is_pushed) < 0)
         ret->is_pushed = false;
 }
@@ -95,8 +95,7 @@ void berth__shared_enter(int device, struct berth_shared_visit *ret)
 void berth__shared_leave(struct berth_shared_visit *visit)
 {
     berth__device_leave(visit->is_pushed);
-    if (visit->is_relaxed)
-        berth__device_exchange_capture(&visit->mode);
+    berth__device_restore(visit->mode);
 }
 
 /*

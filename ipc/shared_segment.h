@@ -58,8 +58,8 @@ int berth__shared_check_driver(struct berth_failure *failure);
  * need that.
  */
 struct berth_shared_visit {
-    bool is_relaxed, is_pushed;
-    int mode;
+    struct berth_device_mode mode;
+    bool is_pushed;
 };
 void berth__shared_enter(int device, struct berth_shared_visit *ret);
 void berth__shared_leave(struct berth_shared_visit *visit);

@@ -10,11 +10,16 @@
 
 #include "alloc/options.h"
 #include "alloc/pool.h"
+#include "alloc/tier_ops.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -172,6 +177,102 @@ static void what_was_refused_is_no_measure(void **state)
     pool_put(b);
 }
 
+static int mode_now; /* of the calling thread, for captures */
+
+static berth_cu_result exchange_mode(int *mode)
+{
+    int before = mode_now;
+
+    mode_now = *mode;
+    *mode = before;
+    return BERTH_CU_SUCCESS;
+}
+
+static unsigned unsafe_calls; /* that would break a global capture */
+
+static void count_unsafe(enum mock_call call)
+{
+    if (call == MOCK_FREE)
+        unsafe_calls += mode_now != BERTH_CU_CAPTURE_RELAXED;
+}
+
+/* Another thread may begin a capture at any moment: no call of Berth's own is to break it. */
+static void what_is_given_back_breaks_no_capture(void **state)
+{
+    uintptr_t block;
+    uint64_t calls;
+
+    berth__driver.cuThreadExchangeStreamCaptureMode = exchange_mode;
+    unsafe_calls = 0;
+    mock_during = count_unsafe;
+    step(MIB(3));
+    calls = mock_calls(MOCK_FREE);
+    /* One is gathered, the other makes room. */
+    pool_put(pool_get(MIB(3)));
+    assert_true(mock_calls(MOCK_FREE) > calls);
+    calls = mock_calls(MOCK_FREE);
+    block = pool_get(MIB(600));
+    assert_true(mock_calls(MOCK_FREE) > calls);
+    assert_int_equal(unsafe_calls, 0);
+    assert_int_equal(mode_now, 0);
+    mock_during = NULL;
+    pool_put(block);
+    berth__driver.cuThreadExchangeStreamCaptureMode = NULL;
+}
+
+static atomic_bool other_is_over;
+static int other_result;
+
+static void *ask_for_all(void *argument)
+{
+    uintptr_t block = 0;
+
+    mock_set_current(mock_context(0));
+    other_result = pool_try_alloc_in(BERTH_TIER_DEVICE, *(uint64_t *)argument, &block);
+    if (other_result == 0)
+        assert_int_equal(berth__pool_free(block), 0);
+    atomic_store(&other_is_over, true);
+    return NULL;
+}
+
+static pthread_t other;
+static uint64_t other_size;
+
+/* The gathering's own allocation. The other thread gets the time to be refused, if it is. */
+static void ask_meanwhile(enum mock_call call)
+{
+    struct timespec now, end;
+
+    if (call != MOCK_ALLOC)
+        return;
+    mock_during = NULL;
+    assert_int_equal(pthread_create(&other, NULL, ask_for_all, &other_size), 0);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec++;
+    do {
+        sched_yield();
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while (!atomic_load(&other_is_over) && now.tv_sec < end.tv_sec);
+}
+
+/* Nothing lives in what is being gathered: nobody is told that there is no memory. */
+static void nobody_is_refused_for_what_is_gathered(void **state)
+{
+    uintptr_t block;
+
+    step(MIB(3));
+    /* No more than what is there already, which is enough for both. */
+    berth__tier(BERTH_TIER_DEVICE)->capacity = audit().reserved;
+    other_size = audit().reserved / 2;
+    other_result = 1;
+    mock_during = ask_meanwhile;
+    block = pool_get(MIB(1));
+    assert_int_equal(pthread_join(other, NULL), 0);
+    assert_int_equal(other_result, 0);
+    pool_put(block);
+    berth__tier(BERTH_TIER_DEVICE)->capacity = 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -181,6 +282,8 @@ int main(void)
         IDLE(other_sizes_take_the_place_of_idle_segments),
         IDLE(segments_hold_blocks_without_a_rest),
         IDLE(what_was_refused_is_no_measure),
+        IDLE(what_is_given_back_breaks_no_capture),
+        IDLE(nobody_is_refused_for_what_is_gathered),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
