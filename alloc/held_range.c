@@ -97,12 +97,15 @@ void berth__held_range_add(const void *address, size_t size)
     errno = saved_errno;
 }
 
-static bool remove_from(struct held_table *table, struct held_range *range, uintptr_t address)
+/* `size` 0: of any size. */
+static bool remove_from(struct held_table *table, struct held_range *range, uintptr_t address,
+                        size_t size)
 {
     unsigned used = atomic_load(&table->used);
 
     for (unsigned i = 0; i < used; i++)
-        if (atomic_load(&range[i].start) == address) {
+        if (atomic_load(&range[i].start) == address &&
+            (size == 0 || atomic_load(&range[i].size) == size)) {
             atomic_store(&range[i].size, 0);
             atomic_store(&range[i].start, 0);
             atomic_store(&table->next, i);
@@ -112,14 +115,25 @@ static bool remove_from(struct held_table *table, struct held_range *range, uint
     return false;
 }
 
-void berth__held_range_remove(const void *address)
+static void remove_sized(const void *address, size_t size)
 {
     for (unsigned k = 0; address && k < BERTH_HELD_TABLES_MAX; k++) {
         struct held_range *range = entries_of(k, false);
 
-        if (!range || remove_from(&berth__held_ranges.table[k], range, (uintptr_t)address))
+        if (!range || remove_from(&berth__held_ranges.table[k], range, (uintptr_t)address, size))
             return;
     }
+}
+
+void berth__held_range_remove(const void *address)
+{
+    remove_sized(address, 0);
+}
+
+void berth__held_range_undo(const void *address, size_t size)
+{
+    if (size > 0)
+        remove_sized(address, size);
 }
 
 static bool overlaps_in(const struct held_table *table, struct held_range *range, uintptr_t first,

@@ -23,6 +23,8 @@
 void berth__held_range_add(const void *address, size_t size);
 /* By where it begins; nothing happens for one that was not entered. */
 void berth__held_range_remove(const void *address);
+/* Takes back what was added and then refused: another one may begin at the same address. */
+void berth__held_range_undo(const void *address, size_t size);
 /* Whether part of [address, address + size) is held. */
 bool berth__held_range_overlaps(const void *address, size_t size);
 

@@ -187,7 +187,7 @@ static berth_cu_result host_register(register_function function, void *pointer, 
     berth__held_range_add(pointer, size);
     result = function(pointer, size, flags);
     if (result != BERTH_CU_SUCCESS)
-        berth__held_range_remove(pointer);
+        berth__held_range_undo(pointer, size);
     account(result, BERTH_TIER_PINNED, (uintptr_t)pointer, size, true, return_address);
     return result;
 }

@@ -149,6 +149,13 @@ static void what_was_registered_with_a_driver_stays(void **state)
     assert_true(berth__held_range_overlaps(p, 2 * MIB));
     berth__held_range_remove(p + 100 * KIB);
     assert_int_equal(fixture_move(p, tier_shm, true), BERTH_MOVE_MOVED);
+    /* A second registration at the same address, which the driver refuses, takes nothing away. */
+    berth__held_range_add(p, 1 * MIB);
+    berth__held_range_add(p, 4096);
+    berth__held_range_undo(p, 4096);
+    assert_true(berth__held_range_overlaps(p + 8192, 1));
+    berth__held_range_remove(p);
+    assert_false(berth__held_range_overlaps(p, 2 * MIB));
     /* However many there are elsewhere, each is known. */
     for (uintptr_t i = 0; i < 20000; i++)
         berth__held_range_add((void *)(4096 + i), 1);
