@@ -169,8 +169,8 @@ static void judge_old(const struct berth_judgement *judgement, const struct bert
     bool has_gradient = berth__class_has_size(judgement, seen->size);
     bool is_appended = block->changed != 0 && block->rewritten == 0 && !has_gradient;
 
-    /* Reserved and not filled yet: it may become anything. */
-    if (can_see && is_blank(block) && block->changed == 0)
+    /* Reserved, and not filled yet or filled from its start on: it may become anything. */
+    if (can_see && count_blank(block) >= BLANK_WORDS && block->changed == 0)
         return;
     if (key && is_appended)
         key->appended = 1;
@@ -245,10 +245,10 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
         say(judgement, ret, BERTH_TAG_KV, final_if(is_final), BERTH_REASON_APPENDED);
     else if (is_collected(judgement, seen, key))
         say(judgement, ret, BERTH_TAG_KV, final_if(is_final), BERTH_REASON_COLLECTED);
-    else if (is_final)
-        say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_FINAL, BERTH_REASON_LATE);
     else if (count_blank(block) >= BLANK_WORDS)
         say(judgement, ret, BERTH_TAG_KV, BERTH_CLASS_TENTATIVE, BERTH_REASON_KEPT);
+    else if (is_final)
+        say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_FINAL, BERTH_REASON_LATE);
     else if (block->compared >= COMPARISONS_FULL)
         say(judgement, ret, BERTH_TAG_WEIGHT,
             block->compared > COMPARISONS_FULL ? BERTH_CLASS_FIRM : BERTH_CLASS_TENTATIVE,
