@@ -374,6 +374,43 @@ static void a_cache_that_was_there_before_is_known(void **state)
     fill_a_cache(true);
 }
 
+/* A prompt is at its start, and what comes behind it is too little for the words to show. */
+static void fill_the_start(bool is_early)
+{
+    struct played *cache[LAYERS] = {0};
+
+    load();
+    for (unsigned step = 0; step < 16; step++) {
+        if (!is_early)
+            infer(1);
+        for (unsigned i = 0; i < LAYERS && step == 0; i++) {
+            cache[i] = born(2000 * KIB, TENSORS);
+            memset(&cache[i]->version[BERTH_LOOK_WORDS / 2], 0,
+                   BERTH_LOOK_WORDS / 2 * sizeof(cache[i]->version[0]));
+        }
+        if (is_early)
+            infer(1);
+    }
+    berth__classifier_refresh();
+    for (unsigned i = 0; i < LAYERS; i++) {
+        assert_int_not_equal(cache[i]->tag, BERTH_TAG_WEIGHT);
+        assert_int_not_equal(level(cache[i]), BERTH_CLASS_FINAL);
+    }
+    expect_tags(weights, BERTH_TAG_WEIGHT);
+}
+
+static void what_is_filled_from_its_start_on_is_no_weight(void **state)
+{
+    (void)state;
+    fill_the_start(false);
+}
+
+static void what_was_filled_from_its_start_on_before_is_no_weight(void **state)
+{
+    (void)state;
+    fill_the_start(true);
+}
+
 /* All memory is reserved before: only what is written in the declared steps tells. */
 static void declared_steps_need_no_allocations(void **state)
 {
@@ -776,6 +813,8 @@ int main(void)
         PLAYED(a_cache_that_grows_is_known),
         PLAYED(a_cache_of_fixed_size_is_known),
         PLAYED(a_cache_that_was_there_before_is_known),
+        PLAYED(what_is_filled_from_its_start_on_is_no_weight),
+        PLAYED(what_was_filled_from_its_start_on_before_is_no_weight),
         PLAYED(declared_steps_need_no_allocations),
         PLAYED(without_looks_lifetimes_tell),
         PLAYED(what_the_program_says_is_not_judged),
