@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A program's blocks, as the classifier is told of them and looks at them; for one test alone. */
+#ifndef BERTH_TESTS_UNIT_ALLOC_PLAYED_H
+#define BERTH_TESTS_UNIT_ALLOC_PLAYED_H
+
+#include "alloc/classifier.h"
+#include "alloc/classifier_parts.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define KIB ((size_t)1 << 10)
+#define BLOCKS_MAX 4096
+#define TENSORS ((const void *)0x1000) /* who asks: the program's tensor allocator... */
+#define OTHERS ((const void *)0x2000)  /* ...and what else there is */
+
+/* A block of the program's; its address is its place here. */
+struct played {
+    uint32_t number;
+    size_t size;
+    enum berth_tag tag;
+    unsigned changes;
+    enum berth_class_level level; /* when it was asked for last */
+    bool is_positive;
+    uint32_t version[BERTH_LOOK_WORDS]; /* of its content; 0 = blank */
+};
+
+static struct played played[BLOCKS_MAX];
+static unsigned played_count;
+static bool can_look;
+
+static struct played *at(uintptr_t address)
+{
+    return &played[address >> 32];
+}
+
+static bool look(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
+                 uint64_t words[BERTH_LOOK_WORDS])
+{
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
+        assert_true(offsets[i] % 8 == 0 && offsets[i] + 8 <= at(address)->size);
+        words[i] = (at(address)->version[i] + i) * 0x9e3779b97f4a7c15u;
+        if (at(address)->is_positive)
+            words[i] &= ~0x8000000080000000u;
+        if (at(address)->version[i] == 0)
+            words[i] = 0;
+    }
+    return can_look;
+}
+
+static void retag(uintptr_t address, size_t held, uint32_t number, enum berth_tag tag)
+{
+    assert_int_equal(at(address)->number, number);
+    assert_int_equal(at(address)->size, held);
+    assert_int_not_equal(at(address)->tag, tag);
+    assert_int_not_equal(at(address)->level, BERTH_CLASS_FINAL);
+    at(address)->tag = tag;
+    assert_true(++at(address)->changes <= BERTH_CLASS_CHANGES_MAX);
+}
+
+static struct berth_classifier *host(void)
+{
+    return berth__classifier(BERTH_SIDE_HOST);
+}
+
+static int begin(void **state)
+{
+    static const struct berth_classifier_ops ops = {.look = look, .retag = retag};
+
+    (void)state;
+    memset(host(), 0, sizeof(*host()));
+    memset(played, 0, sizeof(played));
+    played_count = 1;
+    can_look = true;
+    berth__classifier_start(BERTH_SIDE_HOST, &ops);
+    return berth__classifier_is_on(host()) ? 0 : -1;
+}
+
+static void write_all(struct played *block)
+{
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
+        block->version[i]++;
+}
+
+static struct played *born_as(size_t size, const void *caller, enum berth_tag tag,
+                              enum berth_tag_source tagged_by)
+{
+    struct played *block = &played[played_count];
+
+    assert_true(played_count < BLOCKS_MAX);
+    block->size = size;
+    block->tag = tag;
+    write_all(block);
+    block->number = berth__classifier_born(
+        host(), &(struct berth_class_birth){.address = (uintptr_t)played_count++ << 32,
+                                            .size = size,
+                                            .held = size,
+                                            .caller = caller,
+                                            .tag = tag,
+                                            .tagged_by = tagged_by});
+    assert_int_not_equal(block->number, 0);
+    berth__classifier_tend(host());
+    return block;
+}
+
+/* As the malloc side does it: with the guess. */
+static struct played *born(size_t size, const void *caller)
+{
+    enum berth_tag guess = berth__classifier_guess(host(), size, caller, 0);
+
+    return born_as(size, caller, guess,
+                   guess == BERTH_TAG_UNTAGGED ? BERTH_TAGGED_NONE : BERTH_TAGGED_CLASSIFIER);
+}
+
+static void died(struct played *block)
+{
+    berth__classifier_died(host(), block->number);
+}
+
+static enum berth_class_level level(const struct played *block)
+{
+    struct berth_class_view view;
+    char why[BERTH_CLASS_WHY_MAX];
+
+    assert_true(berth__classifier_view(host(), block->number, &view, why, sizeof(why)));
+    assert_int_equal(view.tag, block->tag);
+    assert_true(strlen(why) > 0);
+    return view.level;
+}
+
+#endif
