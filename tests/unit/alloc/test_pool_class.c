@@ -7,9 +7,7 @@
 #include "alloc/classifier_parts.h"
 #include "alloc/options.h"
 #include "alloc/pool.h"
-#include "alloc/site.h"
-#include "alloc/site_account.h"
-#include "alloc/stats.h"
+#include "class_account.h"
 #include "device_mock.h"
 #include "pool_fixture.h"
 
@@ -22,13 +20,6 @@
 #include <cmocka.h>
 
 #define BLOCKS 16
-
-static berth_site_id a_site(void)
-{
-    const void *frame = (const void *)a_site;
-
-    return berth__site_intern(&frame, 1);
-}
 
 /* As the hooks ask. */
 static uintptr_t get(uint64_t size)
@@ -44,32 +35,6 @@ static uintptr_t get(uint64_t size)
     assert_int_equal(berth__pool_alloc(&request, &address), 0);
     berth__pool_class_tend();
     return address;
-}
-
-static uint64_t held_as(enum berth_tag tag)
-{
-    struct berth_cell_reading cell;
-
-    berth__stats_read(BERTH_TIER_DEVICE, tag, &cell);
-    return cell.held;
-}
-
-static uint64_t held_by_site_as(enum berth_tag tag)
-{
-    struct berth_site_reading cell;
-    uint64_t held = 0;
-
-    for (unsigned i = 0; berth__site_account_cell(a_site(), i, &cell); i++)
-        held += cell.tag == tag ? cell.held : 0;
-    return held;
-}
-
-static void assert_nothing_is_left(void)
-{
-    for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++) {
-        assert_int_equal(held_as((enum berth_tag)tag), 0);
-        assert_int_equal(held_by_site_as((enum berth_tag)tag), 0);
-    }
 }
 
 static void load(uintptr_t *blocks)

@@ -8,10 +8,8 @@
 #include "alloc/pool_class.h"
 #include "alloc/pool_stream.h"
 #include "alloc/pool_walk.h"
-#include "alloc/site.h"
-#include "alloc/site_account.h"
-#include "alloc/stats.h"
 
+#include "class_account.h"
 #include "order_fixture.h"
 
 #include <pthread.h>
@@ -26,13 +24,6 @@
 #define BLOCKS 16
 
 static CUstream stream;
-
-static berth_site_id a_site(void)
-{
-    const void *frame = (const void *)a_site;
-
-    return berth__site_intern(&frame, 1);
-}
 
 /* As the hooks ask. */
 static uintptr_t get_with(uint64_t size, berth_site_id site)
@@ -53,32 +44,6 @@ static uintptr_t get_with(uint64_t size, berth_site_id site)
 static uintptr_t get(uint64_t size)
 {
     return get_with(size, a_site());
-}
-
-static uint64_t held_as(enum berth_tag tag)
-{
-    struct berth_cell_reading cell;
-
-    berth__stats_read(BERTH_TIER_DEVICE, tag, &cell);
-    return cell.held;
-}
-
-static uint64_t held_by_site_as(enum berth_tag tag)
-{
-    struct berth_site_reading cell;
-    uint64_t held = 0;
-
-    for (unsigned i = 0; berth__site_account_cell(a_site(), i, &cell); i++)
-        held += cell.tag == tag ? cell.held : 0;
-    return held;
-}
-
-static void assert_nothing_is_left(void)
-{
-    for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++) {
-        assert_int_equal(held_as((enum berth_tag)tag), 0);
-        assert_int_equal(held_by_site_as((enum berth_tag)tag), 0);
-    }
 }
 
 /* Weights that are filled by halves, anywhere in the block. */
