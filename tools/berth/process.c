@@ -131,7 +131,8 @@ static void explain_missing(pid_t pid)
                          (int)pid);
     else
         berth__tool_fail("process %d has no control socket; expected one that was started with "
-                         "`berth run` and has placed memory or used CUDA",
+                         "`berth run` and has placed memory or used CUDA, or with "
+                         "-o control=always",
                          (int)pid);
 }
 
@@ -143,7 +144,8 @@ static int choose(const struct berth_process *list, size_t count, pid_t pid)
     if (pid == 0) {
         if (count == 0)
             berth__tool_fail("no process under Berth was found; expected one that was started "
-                             "with `berth run` and has placed memory or used CUDA");
+                             "with `berth run` and has placed memory or used CUDA, or with "
+                             "-o control=always");
         else
             berth__tool_fail("%zu processes run under Berth; expected a PID (see `berth ps`)",
                              count);

@@ -256,12 +256,15 @@ static int fetch_paths(struct berth_session *session, struct sites *sites,
     return got < sites->count ? BERTH_EXIT_FAILURE : 0;
 }
 
-static void print_lifetime(uint64_t ns)
+/* Of blocks that were freed; births are told by a clock of few milliseconds. */
+static void print_lifetime(const struct site *site)
 {
-    double s = (double)ns / 1e9;
+    double s = (double)mean_lifetime(site) / 1e9;
 
-    if (ns == 0)
+    if (site->frees == 0)
         printf(" %9s", "-");
+    else if (s < 0.001)
+        printf(" %9s", "< 1 ms");
     else if (s < 1)
         printf(" %6.0f ms", s * 1000);
     else if (s < 600)
@@ -295,7 +298,7 @@ static void print_site(const struct site *site)
     print_amount(site, site->blocks, 0, 8);
     print_amount(site, site->peak, 1, 10);
     print_amount(site, site->allocs, 0, 9);
-    print_lifetime(mean_lifetime(site));
+    print_lifetime(site);
     printf("  %-10s %s\n", site->tags ? site->tags : "-", site->tiers ? site->tiers : "-");
     berth__site_path_print(json_object_get(site->json, "frames"), stdout);
 }

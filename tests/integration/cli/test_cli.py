@@ -405,6 +405,7 @@ class Ask(Case):
 
     def test_which_process_is_meant_must_be_clear(self):
         self.refused("no process under Berth was found", "stat")
+        self.refused("or with -o control=always", "stat", str(os.getpid()))
         self.refused("is not a PID", "stat", "zero")
         self.refused("is not a PID", "stat", "--", "-5")
         self.refused("has no control socket", "stat", str(os.getpid()))

@@ -168,6 +168,10 @@ class Sites(unittest.TestCase):
         self.assertEqual(len(top["sites"]), 1)
         self.assertRegex(text, r"SITE +HELD +REQUESTED")
         self.assertIn("asker!wrapper+0x", text)
+        # Those that were freed have lived, however short; of those that were not nothing is known.
+        freed = next(s["site"] for s in forward if s["frees"])
+        self.assertRegex(text, rf"(?m)^#{freed} .* 50 +(< 1 ms|\d+ ms|[\d.]+ s) +untagged ")
+        self.assertRegex(text, rf"(?m)^#{weights['site']} .* 4 +- +untagged ")
         if os.environ.get("BERTH_TEST_LINES") == "1":
             self.assertRegex(weights["frames"][1]["line"], r"^asker\.c:\d+$")
             self.assertRegex(text, r"asker!keep_weights\+0x[0-9a-f]+ \(asker\.c:\d+\)")
