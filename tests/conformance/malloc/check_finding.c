@@ -9,12 +9,16 @@
  *  5  a forked child writes into its parent's tier                          (check_fork.c)
  *  6  what was printed is lost, because tiers go before stdio               (check_fork.c)
  *  7  operator new binds to another allocator in a C program                (check_load.c)
- *  8  the unwinder that call paths need replaces that of exceptions
- *  9  memalign and its like are not of the same heap as free                (check_align.c)
+ *  8  the unwinder that call paths need replaces that of exceptions; and threads that ask for small
+ *     blocks pay for it                       (here; tests/integration/site/short_threads.c)
+ *  9  memalign and its like are not of the same heap as malloc and free   (here; check_align.c)
+ *
+ * The tenth is about peers: what ships is what tests/bench/programs.py measures.
  */
 #include "check.h"
 
 #include <dlfcn.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <string.h>
@@ -188,6 +192,76 @@ static void finding_8_exceptions_find_their_own_unwinder(void)
     CHECK(strcmp(owner_of("unw_backtrace"), "") == 0);
 }
 
+static void *by_calloc(size_t size)
+{
+    return calloc(1, size);
+}
+
+static void *by_realloc(size_t size)
+{
+    return realloc(NULL, size);
+}
+
+static void *by_aligned_alloc(size_t size)
+{
+    return aligned_alloc(64, size);
+}
+
+static void *by_memalign(size_t size)
+{
+    return memalign(128, size);
+}
+
+static void *by_posix_memalign(size_t size)
+{
+    void *p = NULL;
+
+    CHECK(posix_memalign(&p, 256, size) == 0);
+    return p;
+}
+
+static void resize_and_free(void *p)
+{
+    p = check_hide(realloc(p, malloc_usable_size(p) + 5000));
+    CHECK(p);
+    free(p);
+}
+
+static void resize_to_nothing(void *p)
+{
+    CHECK(check_hide(realloc(p, 0)) == NULL);
+}
+
+static void *(*const ways_in[])(size_t) = {malloc,      by_calloc, by_realloc, by_aligned_alloc,
+                                           by_memalign, valloc,    pvalloc,    by_posix_memalign};
+static void (*const ways_out[])(void *) = {free, resize_and_free, resize_to_nothing};
+#define WAYS_IN (sizeof(ways_in) / sizeof(ways_in[0]))
+#define WAYS_OUT (sizeof(ways_out) / sizeof(ways_out[0]))
+
+/* By whichever function a block was had: it lies where malloc()'s do, and goes as they do. */
+static void finding_9_every_way_in_fits_every_way_out(void)
+{
+    /* Whole pages, which pvalloc() would make of them. */
+    static const size_t sizes[] = {4096, 17 * 4096, 1 << 20};
+    bool same = !getenv("CHECK_RANDOM") && !getenv("CHECK_SPILLS");
+
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        for (size_t way = 0; way < WAYS_IN * WAYS_OUT; way++) {
+            char *like = check_hide(malloc(sizes[i]));
+            char *p = check_hide(ways_in[way % WAYS_IN](sizes[i]));
+
+            CHECK(p && malloc_usable_size(p) >= sizes[i]);
+            CHECK(!same || !check_tier(p) || strcmp(check_tier(p), check_tier(like)) == 0);
+            check_fill(like, sizes[i], 1);
+            check_fill(p, malloc_usable_size(p), 2);
+            CHECK(check_filled(like, sizes[i], 1));
+            ways_out[way / WAYS_IN](p);
+            CHECK(check_filled(like, sizes[i], 1));
+            free(like);
+        }
+    }
+}
+
 #define ENTRY(name)                                                                                \
     {                                                                                              \
 #name, name                                                                                \
@@ -198,5 +272,6 @@ const struct check finding_checks[] = {
     ENTRY(finding_2_mixed_frees_contaminate_no_tier),
     ENTRY(finding_3_any_address_may_be_asked_about),
     ENTRY(finding_8_exceptions_find_their_own_unwinder),
+    ENTRY(finding_9_every_way_in_fits_every_way_out),
     {NULL, NULL},
 };
