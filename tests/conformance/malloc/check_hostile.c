@@ -15,6 +15,9 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -417,6 +420,87 @@ static void many_arenas_may_exist(void)
     use_blocks(1);
 }
 
+/* The descriptor of the file without a name that has the block's pages; -1: they have none. */
+static int file_of(const void *p, struct stat *ret_st)
+{
+    FILE *maps = fopen("/proc/self/maps", "r");
+    unsigned long start, end, inode, of_block = 0;
+    char line[512];
+
+    CHECK(maps);
+    while (fgets(line, sizeof(line), maps))
+        if (sscanf(line, "%lx-%lx %*s %*s %*s %lu", &start, &end, &inode) == 3 &&
+            (uintptr_t)p >= start && (uintptr_t)p < end)
+            of_block = inode;
+    fclose(maps);
+    for (int fd = 3; of_block && fd < (int)sysconf(_SC_OPEN_MAX); fd++)
+        if (fstat(fd, ret_st) == 0 && ret_st->st_ino == of_block && S_ISREG(ret_st->st_mode))
+            return fd;
+    return -1;
+}
+
+/* By its name, which it has not, or by this process's descriptor, which is this user's. */
+static void no_other_user_has_a_tiers_file(void)
+{
+    char *p = check_hide(malloc(300000));
+    struct stat st;
+    char path[64];
+    int fd = file_of(p, &st);
+    pid_t pid;
+
+    if (fd < 0)
+        return;
+    CHECK(st.st_nlink == 0 && (st.st_mode & 0177) == 0);
+    snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), fd);
+    pid = geteuid() == 0 ? fork() : 0;
+    if (geteuid() == 0 && pid == 0) {
+        if (syscall(SYS_setgroups, 0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0)
+            _exit(0); /* where there is no other user */
+        CHECK(truncate(path, 0) < 0 && open(path, O_RDONLY | O_CLOEXEC) < 0);
+        _exit(0);
+    }
+    if (pid > 0)
+        check_child(pid);
+    free(p);
+}
+
+static void lose_pages(char *p)
+{
+    struct sigaction action = {.sa_handler = on_fault}, old;
+    struct stat st;
+    int fd = file_of(p, &st);
+
+    /* Where a child's copy is in memory, nobody can take its pages away. */
+    if (fd < 0 || ftruncate(fd, 0) < 0)
+        _exit(0);
+    CHECK(setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}) == 0);
+    CHECK(sigaction(SIGBUS, &action, &old) == 0 && old.sa_handler == SIG_DFL);
+    if (sigsetjmp(outside, 1) == 0) {
+        *(volatile char *)(p + 100000) = 1;
+        _exit(1);
+    }
+    CHECK(signal(SIGBUS, SIG_DFL) == on_fault);
+    *(volatile char *)(p + 200000) = 1;
+    _exit(2);
+}
+
+/* Pages that the kernel has lost: the program's handler is called, or the program ends. */
+static void lost_pages_are_a_signal_to_the_program(void)
+{
+    char *p = check_hide(malloc(300000));
+    int status = -1;
+    pid_t pid;
+
+    check_fill(p, 300000, 1);
+    pid = fork();
+    if (pid == 0)
+        lose_pages(p);
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+    CHECK((WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS) || status == 0);
+    CHECK(check_filled(p, 300000, 1));
+    free(p);
+}
+
 #define ENTRY(name)                                                                                \
     {                                                                                              \
 #name, name                                                                                \
@@ -437,5 +521,7 @@ const struct check hostile_checks[] = {
     ENTRY(the_kernel_uses_blocks),
     ENTRY(the_break_is_the_programs),
     ENTRY(many_arenas_may_exist),
+    ENTRY(no_other_user_has_a_tiers_file),
+    ENTRY(lost_pages_are_a_signal_to_the_program),
     {NULL, NULL},
 };
