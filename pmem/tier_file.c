@@ -6,6 +6,7 @@
 #include "pmem/arena.h"
 #include "pmem/fork.h"
 #include "pmem/huge_advice.h"
+#include "pmem/huge_pool.h"
 #include "pmem/memory_room.h"
 #include "pmem/table.h"
 #include "pmem/tier_huge.h"
@@ -455,7 +456,7 @@ static int make_file(struct berth_tier *tier, berth_tier_id id,
     uint64_t room = 0;
     int fd, r;
 
-    if (berth__tier_huge_is_directory(config->path))
+    if (berth__huge_pool_is_directory(config->path))
         return berth__tier_huge_make(tier, id, config, NULL, why, why_size);
     if (config->huge_pages == BERTH_HUGE_ALWAYS)
         berth__tier_huge_say_without(tier, "its directory is no hugetlbfs");

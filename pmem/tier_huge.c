@@ -5,21 +5,18 @@
 #include "alloc/quantity.h"
 #include "pmem/arena.h"
 #include "pmem/chunks.h"
+#include "pmem/huge_pool.h"
 #include "pmem/mempolicy.h"
-#include "pmem/sysfs.h"
 #include "pmem/table.h"
 #include "pmem/tier_file.h"
 #include "pmem/window.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 struct huge_tier {
@@ -33,24 +30,6 @@ struct huge_tier {
 static struct huge_tier huge_tiers[BERTH_TIER_MAX];
 
 #define refuse(error, ...) (snprintf(why, why_size, __VA_ARGS__), (error))
-
-bool berth__tier_huge_is_directory(const char *path)
-{
-    struct statfs fs;
-
-    return path[0] && statfs(path, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC;
-}
-
-static int64_t pool_number(uint64_t page, const char *name)
-{
-    char path[128];
-    int64_t number = 0;
-
-    snprintf(path, sizeof(path), "kernel/mm/hugepages/hugepages-%llukB/%s",
-             (unsigned long long)page >> 10, name);
-    berth__sysfs_number(path, &number);
-    return number;
-}
 
 /* Takes the pages now: of what the pool has reserved for the mapping, a node may have none. */
 static int take_pages(const struct huge_tier *huge, void *address, size_t size)
@@ -146,8 +125,8 @@ static void huge_describe(const struct berth_tier *tier, char *text, size_t text
     snprintf(text, text_size,
              "reserved huge pages of %s%s%s%s: %lld in the system, %lld of them free; fork = %s",
              berth__quantity_format(huge->page, page), on, tier->path[0] ? " in " : "", tier->path,
-             (long long)pool_number(huge->page, "nr_hugepages"),
-             (long long)pool_number(huge->page, "free_hugepages"),
+             (long long)berth__huge_pool_number(huge->page, "nr_hugepages"),
+             (long long)berth__huge_pool_number(huge->page, "free_hugepages"),
              tier->fork == BERTH_FORK_SHARE ? "share" : "copy");
 }
 
@@ -168,19 +147,15 @@ static int open_file(const struct berth_tier_config *config, char *why, size_t w
     int fd;
 
     if (config->path[0]) {
-        if (!berth__tier_huge_is_directory(config->path))
+        if (!berth__huge_pool_is_directory(config->path))
             return refuse(-ENOTSUP, "%s is no hugetlbfs", config->path);
         fd = berth__tier_file_open(config->path);
         return fd < 0
                    ? refuse(fd, "no file can be made in %s: %s", config->path, strerrordesc_np(-fd))
                    : fd;
     }
-    fd = memfd_create("berth-huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_ALLOW_SEALING);
-    if (fd < 0) {
-        fd = -errno;
-        return refuse(fd, "the kernel has none: %s", strerrordesc_np(-fd));
-    }
-    return berth__tier_file_move(fd);
+    fd = berth__huge_pool_open(why, why_size);
+    return fd < 0 ? fd : berth__tier_file_move(fd);
 }
 
 /* To make a file larger than RLIMIT_FSIZE is no error of the call, but a signal: SIGXFSZ. */
@@ -197,17 +172,10 @@ static void limit_size(uint64_t *size, uint64_t page)
 static int find_size(struct huge_tier *huge, int fd, const struct berth_tier_config *config,
                      uint64_t *ret_size, char *why, size_t why_size)
 {
-    struct stat st;
-    int64_t pages;
+    int64_t pages = berth__huge_pool_pages(fd, &huge->page, why, why_size);
 
-    if (fstat(fd, &st) < 0 || st.st_blksize < (long)BERTH_OS_PAGE ||
-        (st.st_blksize & (st.st_blksize - 1)) != 0)
-        return refuse(-EIO, "the size of its pages is not known");
-    huge->page = (uint64_t)st.st_blksize;
-    pages = pool_number(huge->page, "nr_hugepages") +
-            pool_number(huge->page, "nr_overcommit_hugepages");
-    if (pages <= 0)
-        return refuse(-ENOMEM, "none is reserved (/proc/sys/vm/nr_hugepages)");
+    if (pages < 0)
+        return (int)pages;
     *ret_size = (uint64_t)pages * huge->page;
     if (config->capacity != 0 && config->capacity < *ret_size)
         *ret_size = (config->capacity + huge->page - 1) & ~(huge->page - 1);
@@ -224,7 +192,7 @@ static int set_up(struct berth_tier *tier, berth_tier_id id, const struct berth_
                   int fd, char *why, size_t why_size)
 {
     struct huge_tier *huge = &huge_tiers[id];
-    uint64_t size;
+    uint64_t size = 0;
     int r = find_size(huge, fd, config, &size, why, why_size);
 
     if (r < 0)

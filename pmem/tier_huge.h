@@ -16,9 +16,6 @@
 
 #include <stdbool.h>
 
-/* Whether files in the directory are of huge pages. */
-bool berth__tier_huge_is_directory(const char *path);
-
 /*
  * Makes the tier, on these nodes if they are not NULL. 0, or -errno with one sentence in `why`,
  * when no huge pages can be had: the maker may then do without.

@@ -2,12 +2,14 @@
 #include "tools/berth/tier_probe.h"
 
 #include "pmem/dax_device.h"
+#include "pmem/huge_pool.h"
 #include "pmem/node_memory.h"
 #include "pmem/table.h"
 #include "pmem/table_build.h"
 #include "tools/berth/tool.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,6 +60,40 @@ static bool is_readable_store(const struct berth_tier_config *config)
     return readable;
 }
 
+/* Whether the tier can have the reserved huge pages that its policy asks for. */
+static bool has_huge_pages(const struct berth_tier_config *config, char *why, size_t why_size)
+{
+    const char *path = config->path;
+    uint64_t page;
+    int64_t pages;
+    int fd;
+
+    if (path[0] && !berth__huge_pool_is_directory(path)) {
+        snprintf(why, why_size, "its directory is no hugetlbfs");
+        return false;
+    }
+    fd = path[0] ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+                 : berth__huge_pool_open(why, why_size);
+    if (fd < 0)
+        return path[0]; /* others may not read it, and yet make files there */
+    pages = berth__huge_pool_pages(fd, &page, why, why_size);
+    close(fd);
+    return pages >= 0;
+}
+
+/* Says it where a tier that there is goes without. */
+static void look_for_huge_pages(const struct berth_tier_config *config, bool *ret_said)
+{
+    char why[BERTH_TABLE_WHY_MAX];
+
+    if (config->huge_pages != BERTH_HUGE_ALWAYS || has_huge_pages(config, why, sizeof(why)))
+        return;
+    fprintf(stderr,
+            "berth: tier %s: no huge pages can be had: %s; transparent ones are asked for\n",
+            config->name, why);
+    *ret_said = true;
+}
+
 /* Whether files can be made in the directory. Says it where there is no room for them now. */
 static bool directory_serves(const struct berth_tier_config *config, bool *ret_said, char *why,
                              size_t why_size)
@@ -74,6 +110,8 @@ static bool directory_serves(const struct berth_tier_config *config, bool *ret_s
         return true;
     else if (access(path, W_OK | X_OK) < 0)
         snprintf(why, why_size, "no file can be made in %s: %s", path, strerror(errno));
+    else if (berth__huge_pool_is_directory(path))
+        return has_huge_pages(config, why, why_size);
     else if (statvfs(path, &fs) < 0 || fs.f_blocks == 0 || fs.f_bavail > 0)
         return true;
     else {
@@ -131,6 +169,8 @@ void berth__tier_probe(const void *table, size_t size)
             fprintf(stderr, "berth: tier %s cannot be had: %s; rules go on to their next place\n",
                     config.name, why);
             said = true;
+        } else {
+            look_for_huge_pages(&config, &said);
         }
         if (!said)
             continue;

@@ -251,6 +251,15 @@ class Run(Case):
         self.assertEqual(done.stderr.count("gone"), 1, done.stderr)
         self.assertIn("tier gone cannot be had", done.stderr)
 
+    def test_huge_pages_that_cannot_be_had_are_said_once(self):
+        policy = self.write("huge.policy", f"""
+tier huge {{ kind = file  path = "{self.root}"  huge-pages = always }}
+rule all {{ side = host  place = {{ huge, dram }} }}
+""")
+        done = self.berth("run", "--policy", policy, "--", "sh", "-c", "sh -c true; sh -c true")
+        self.assertEqual(done.stderr, "berth: tier huge: no huge pages can be had: its directory "
+                                      "is no hugetlbfs; transparent ones are asked for\n")
+
     def test_a_kind_that_is_built_in_only_is_said_once(self):
         policy = self.write("builtin.policy", "tier x { kind = pinned }\n"
                                               "rule all { side = host  place = { x, dram } }\n")
