@@ -193,6 +193,8 @@ void *berth__malloc_replace(void *p, size_t size, const void *return_address)
     }
     if (thread->inside) {
         to = replace_inside(p, size);
+    } else if (berth__libc_state_is(size, return_address) && !berth__gate_owns(p)) {
+        to = berth_je_rallocx(p, size, 0);
     } else {
         struct berth_host_request request = {
             .size = size, .alignment = 1, .caller = return_address};

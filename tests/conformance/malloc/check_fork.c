@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <link.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -17,6 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <wchar.h>
 
 extern char **environ;
 
@@ -513,17 +515,45 @@ static void a_program_may_limit_its_addresses(void)
     CHECK(blocks_hold(31));
 }
 
-/* fork() touches all streams before the child has memory of its own: none may be on a tier. */
+static bool on_no_tier(const void *p)
+{
+    const char *tier = check_tier(p);
+
+    return p && (!tier || *tier == '\0');
+}
+
+/*
+ * fork() touches all streams before the child has memory of its own; and their buffers must hold
+ * what the streams, at the fork itself, say of them.
+ */
 static void a_stream_is_on_no_tier(void)
 {
-    FILE *stream = fopen("/dev/null", "r");
+    FILE *stream = fopen("/dev/null", "w");
     FILE *command = popen("true", "r");
+    FILE *wide = fopen("/dev/null", "w");
 
-    CHECK(stream && command);
-    CHECK(!check_tier(stream) || *check_tier(stream) == '\0');
-    CHECK(!check_tier(command) || *check_tier(command) == '\0');
+    CHECK(stream && command && wide);
+    CHECK(fputc('x', stream) == 'x' && fputwc(L'x', wide) == L'x');
+    CHECK(on_no_tier(stream) && on_no_tier(command) && on_no_tier(wide));
+    CHECK(on_no_tier(stream->_IO_buf_base) && on_no_tier(wide->_IO_buf_base));
+    /* What the pointers to the wide buffer are in is the C library's matter: begin and end. */
+    CHECK(wide->_wide_data && on_no_tier(wide->_wide_data));
+    CHECK(on_no_tier(*(void **)wide->_wide_data));
     fclose(stream);
+    fclose(wide);
     CHECK(pclose(command) == 0);
+}
+
+/* The loader keeps some of its lists in its own data, some in blocks: both as at the fork. */
+static void what_the_loader_keeps_is_on_no_tier(void)
+{
+    struct link_map *map = dlopen(check_file("libconform_plugin.so"), RTLD_NOW);
+
+    CHECK(map);
+    CHECK(on_no_tier(map) && on_no_tier(map->l_name));
+    for (struct link_map *other = map->l_prev; other; other = other->l_prev)
+        CHECK(on_no_tier(other));
+    CHECK(dlclose(map) == 0);
 }
 
 #define ENTRY(name)                                                                                \
@@ -550,5 +580,6 @@ const struct check fork_checks[] = {
     ENTRY(a_program_may_limit_its_addresses),
     ENTRY(a_thread_may_run_on_memory_of_malloc),
     ENTRY(a_stream_is_on_no_tier),
+    ENTRY(what_the_loader_keeps_is_on_no_tier),
     {NULL, NULL},
 };
