@@ -566,6 +566,20 @@ static bool await_end(struct control *control)
     return true;
 }
 
+/* As before the first start; others may be waking the control thread even now. */
+static void forget_threads(struct control *control)
+{
+    control->quiet = true;
+    control->is_running = false;
+    pthread_mutex_lock(&control->lock);
+    control->woken = false;
+    control->socket_state = SOCKET_STARTING;
+    pthread_mutex_unlock(&control->lock);
+    control->control_thread = control->socket_thread = 0;
+    control->inode = 0;
+    control->pausing = false;
+}
+
 bool berth__control_pause(void)
 {
     struct control *control = atomic_load_explicit(&the_control, memory_order_acquire);
@@ -581,12 +595,7 @@ bool berth__control_pause(void)
     berth__thread.inside++;
     ended = await_end(control);
     if (ended) {
-        control->quiet = true;
-        control->is_running = control->woken = false;
-        control->control_thread = control->socket_thread = 0;
-        control->socket_state = SOCKET_STARTING;
-        control->inode = 0;
-        control->pausing = false;
+        forget_threads(control);
         if (control->state == STATE_STARTED)
             control->state = STATE_IDLE;
     }

@@ -10,9 +10,11 @@
 #include <ftw.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,6 +160,77 @@ static bool limit_descriptors(void)
     return setrlimit(RLIMIT_NOFILE, &limit) == 0;
 }
 
+#define SPARE_DESCRIPTORS 64
+
+/* Takes every number up to a limit; how many these were. */
+static int use_up_descriptors(int taken[SPARE_DESCRIPTORS])
+{
+    struct rlimit limit;
+    int count = 0;
+
+    taken[0] = dup(0);
+    if (taken[0] < 0 || getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return 0;
+    limit.rlim_cur = (rlim_t)taken[0] + SPARE_DESCRIPTORS;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return 0;
+    while (taken[count] >= 0 && ++count < SPARE_DESCRIPTORS)
+        taken[count] = dup(0);
+    return count;
+}
+
+static bool is_alone_for_a_while(void)
+{
+    int taken[SPARE_DESCRIPTORS];
+    int count = use_up_descriptors(taken);
+    bool ended = count > 0 && dup(0) < 0 && berth__control_pause();
+
+    while (count > 0)
+        close(taken[--count]);
+#ifndef __SANITIZE_THREAD__ /* which has threads of its own, now and then */
+    ended = ended && count_threads() == 1;
+#endif
+    if (!ended)
+        return false;
+    return berth__control_start() == 0 && talks_to_itself();
+}
+
+static atomic_bool enough;
+
+static void *pause_often(void *ended)
+{
+    for (int i = 0; i < 30; i++)
+        *(int *)ended += berth__control_pause();
+    return NULL;
+}
+
+static void *wake_always(void *unused)
+{
+    (void)unused;
+    while (!enough) {
+        berth__control_start();
+        berth__control_wake();
+        sched_yield();
+    }
+    return NULL;
+}
+
+static bool pauses_at_once(void)
+{
+    pthread_t pausing, waking;
+    int ended[2] = {0, 0};
+
+    enough = false;
+    if (pthread_create(&waking, NULL, wake_always, NULL) != 0 ||
+        pthread_create(&pausing, NULL, pause_often, &ended[0]) != 0)
+        return false;
+    pause_often(&ended[1]);
+    pthread_join(pausing, NULL);
+    enough = true;
+    pthread_join(waking, NULL);
+    return ended[0] + ended[1] > 0 && berth__control_start() == 0 && talks_to_itself();
+}
+
 /*
  * Asked by the race detector, where there is one. It takes descriptors of one number for the same
  * one, whichever thread's table they are in: what opens and closes them in the socket's own table
@@ -217,6 +290,12 @@ static void *obey(void *unused)
             break;
         case 'r':
             good = shut_in();
+            break;
+        case 'z':
+            good = is_alone_for_a_while();
+            break;
+        case 'Z':
+            good = pauses_at_once();
             break;
         default:
             exit(0);

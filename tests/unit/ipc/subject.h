@@ -29,6 +29,8 @@ struct subject {
  *   'o'  whether a new descriptor gets the lowest number, and none of its own is a socket
  *   'r'  chroots to an empty directory
  *   'x'  calls exit(0) (no answer)
+ *   'z'  ends its control threads, all descriptors in use, is alone then, and starts them again
+ *   'Z'  does so 30 times from two threads at once, while a third one starts and wakes them
  *   'p'  its first thread ends, while another still waits for commands
  *   'l'  tells whether it links a far descriptor limit: sets RLIMIT_NOFILE to 8
  */

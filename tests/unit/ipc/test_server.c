@@ -344,6 +344,23 @@ static void a_program_whose_first_thread_ends_still_ends(void **state)
     assert_false(subject_has_name(&subject));
 }
 
+static void the_threads_end_and_start_again_without_a_descriptor(void **state)
+{
+    struct berth_client client;
+
+    subject_connect(&subject, &client);
+    for (int i = 0; i < 5; i++)
+        assert_true(subject_tell(&subject, 'z'));
+    berth__client_close(&client);
+    expect_service();
+}
+
+static void the_threads_end_and_start_amid_others(void **state)
+{
+    assert_true(subject_tell(&subject, 'Z'));
+    expect_service();
+}
+
 static void without_descriptors_the_server_waits_for_some(void **state)
 {
     struct berth_client client;
@@ -403,6 +420,8 @@ int main(void)
         WITH_SUBJECT(forks_while_clients_are_served),
         WITH_SUBJECT(exit_takes_the_name_away_and_kill_leaves_it),
         WITH_SUBJECT(a_program_whose_first_thread_ends_still_ends),
+        WITH_SUBJECT(the_threads_end_and_start_again_without_a_descriptor),
+        WITH_SUBJECT(the_threads_end_and_start_amid_others),
         WITH_SUBJECT(without_descriptors_the_server_waits_for_some),
         WITH_SUBJECT(without_jansson_the_answer_says_so),
     };
