@@ -6,6 +6,7 @@
 struct berth_tier_stats berth__tier_stats[BERTH_TIER_MAX];
 struct berth_stats_part *_Atomic berth__stats_parts;
 void (*berth__host_totals)(struct berth_host_totals *ret);
+int (*berth__host_tend)(void);
 
 static void add(_Atomic uint64_t *counter, uint64_t amount)
 {

@@ -124,6 +124,13 @@ struct berth_host_totals {
 /* Fills *ret; set by the malloc side when it is loaded, NULL otherwise. Control thread only. */
 extern BERTH_SHARED void (*berth__host_totals)(struct berth_host_totals *ret);
 
+/*
+ * Gives back what host tiers have kept free for as long as the policy says, though the program asks
+ * for nothing and frees nothing. Returns in how many milliseconds it should be called again. Set
+ * like berth__host_totals, and for the same thread.
+ */
+extern BERTH_SHARED int (*berth__host_tend)(void);
+
 void berth__stats_alloc(berth_tier_id tier, enum berth_tag tag, uint64_t requested, uint64_t held);
 void berth__stats_free(berth_tier_id tier, enum berth_tag tag, uint64_t requested, uint64_t held);
 /* A block was resized in place. */

@@ -5,6 +5,7 @@
 #include "alloc/options.h"
 #include "alloc/pool_tend.h"
 #include "alloc/sandbox.h"
+#include "alloc/stats.h"
 #include "alloc/thread.h"
 #include "ipc/descriptors.h"
 #include "ipc/json.h"
@@ -88,7 +89,8 @@ struct control {
     pthread_mutex_t work;
 
     struct berth_identity identity; /* before the socket thread: fixed from then on */
-    uint64_t tended_ms; /* when the pools were last looked after; the control thread's own */
+    uint64_t tended_ms;   /* when the pools were last looked after; the control thread's own */
+    uint64_t host_due_ms; /* when host tiers are, next; the same */
     char hello[BERTH_SERVER_HELLO_MAX];
     char directory[PATH_MAX];
     char name[BERTH_ADDRESS_NAME_MAX];
@@ -365,6 +367,12 @@ static uint64_t now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+/* Under a sandbox the program's own calls alone give memory back. */
+static bool tends_host(void)
+{
+    return berth__host_tend && !berth__sandbox_is_on();
+}
+
 /*
  * When something is to be done though nobody asks, UINT64_MAX for never: others are watched, the
  * pools looked after. This thread alone changes the options that say so.
@@ -375,6 +383,8 @@ static uint64_t due_ms(const struct control *control)
     int interval = berth__pool_tend_interval();
     uint64_t tend = interval < 0 ? UINT64_MAX : control->tended_ms + (uint64_t)interval;
 
+    if (tends_host() && control->host_due_ms < tend)
+        tend = control->host_due_ms;
     return watch < tend ? watch : tend;
 }
 
@@ -393,11 +403,16 @@ static bool wait_for_change(struct control *control)
     return pthread_cond_clockwait(&control->changed, &control->lock, CLOCK_MONOTONIC, &end) == 0;
 }
 
-/* However many clients ask, the pools are looked after when it is time. */
+/* However many clients ask, the pools and the tiers are looked after when it is time. */
 static void tend(struct control *control)
 {
     int interval = berth__pool_tend_interval();
 
+    if (tends_host() && now_ms() >= control->host_due_ms) {
+        int next = berth__host_tend();
+
+        control->host_due_ms = now_ms() + (uint64_t)next;
+    }
     if (interval < 0 || now_ms() < control->tended_ms + (uint64_t)interval)
         return;
     berth__pool_tend();

@@ -39,6 +39,14 @@
 /* jemalloc's decay, and that of a tier whose section in the policy tells none. */
 #define DECAY_USUAL_MS 10000
 
+/*
+ * What was freed counts, for jemalloc, as freed when it looks next: it is gone after a decay and
+ * the time between two looks.
+ */
+#define TENDS_PER_DECAY 4
+#define TEND_MIN_MS 100
+#define TEND_MAX_MS (DECAY_USUAL_MS / TENDS_PER_DECAY)
+
 /* The longest that jemalloc takes, 584 years; it would keep to its own for a longer one. */
 #define DECAY_MAX_MS ((int64_t)(UINT64_MAX / 1000000000) * 1000)
 
@@ -499,6 +507,44 @@ void berth__arena_trim(void)
     for (unsigned id = 0; id < BERTH_HOME_MAX; id++)
         if (berth__window_base((berth_home_id)id) != 0)
             reclaim((berth_home_id)id);
+}
+
+/* How long the home keeps what is free: 0 or less where time has no part in it. */
+static int64_t decay_of(berth_home_id home)
+{
+    int64_t decay_ms = atomic_load_explicit(&homes[home].decay_ms, memory_order_relaxed);
+
+    return decay_ms == 0 ? DECAY_USUAL_MS : decay_ms - 2;
+}
+
+static void decay(berth_home_id home)
+{
+    char name[64];
+
+    for (unsigned slot = 0; slot < ARENAS_PER_TIER_MAX; slot++) {
+        unsigned index = atomic_load_explicit(&homes[home].index[slot], memory_order_acquire);
+
+        if (index == 0)
+            continue;
+        snprintf(name, sizeof(name), "arena.%u.decay", index - 1);
+        berth_je_mallctl(name, NULL, NULL, NULL, 0);
+    }
+}
+
+int berth__arena_tend(void)
+{
+    int64_t next_ms = TEND_MAX_MS;
+
+    for (unsigned id = 0; id < BERTH_HOME_MAX; id++) {
+        int64_t decay_ms = decay_of((berth_home_id)id);
+
+        if (berth__window_base((berth_home_id)id) == 0 || decay_ms <= 0)
+            continue;
+        decay((berth_home_id)id);
+        if (decay_ms / TENDS_PER_DECAY < next_ms)
+            next_ms = decay_ms / TENDS_PER_DECAY;
+    }
+    return next_ms < TEND_MIN_MS ? TEND_MIN_MS : (int)next_ms;
 }
 
 /* The tier had no room: what another thread has freed may be kept in its arena. */

@@ -55,6 +55,13 @@ void berth__arena_free_apart(void *p, size_t held);
 /* Every tier gives back what it keeps for reuse; other threads' tcaches at their next call. */
 void berth__arena_trim(void);
 
+/*
+ * Has every tier give back what its policy does not want kept any longer. jemalloc looks at its
+ * clock only when it is called, and not each time: a program that is idle would keep everything.
+ * Returns after how many milliseconds to do so again.
+ */
+int berth__arena_tend(void);
+
 /* Resizes where it lies: the new held size is returned, and is less than `size` on failure. */
 size_t berth__arena_resize(void *p, size_t size);
 /* What the block is held at: its size class. */

@@ -53,6 +53,7 @@ void berth__host_register(void)
     berth__move_job_register();
     berth__persist_register();
     berth__host_totals = fill_totals;
+    berth__host_tend = berth__arena_tend;
     berth__table_plain = berth__plain_renew;
     berth__describe_host = berth__host_describe;
     berth__detail_host = berth__host_detail;

@@ -383,6 +383,20 @@ class Ask(Case):
         self.assertGreaterEqual(stat["rules"][0]["matched_blocks"], 4)
         self.assertEqual(stat["table"]["version"], 1)
 
+    def test_an_idle_program_gives_back_what_it_has_freed(self):
+        policy = self.write("idle.policy", f"""
+tier far {{ kind = file  path = "{self.far}"  decay = 200ms }}
+rule large {{ side = host  min-size = 64K  place = {{ far, dram }} }}
+""")
+        program = ("blocks = [bytearray(1 << 20) for _ in range(30)]\ndel blocks\n"
+                   "print('ready', flush=True)\ninput()")
+
+        def reserved():
+            return [t for t in self.stat(process.pid)["tiers"] if t["name"] == "far"][0]["reserved"]
+        with self.running("--policy", policy, program=program) as process:
+            self.wait_listed(process.pid)
+            self.until(lambda: reserved() < 4 << 20)
+
     def test_people_get_tables(self):
         with self.holder() as process:
             self.wait_listed(process.pid)

@@ -17,6 +17,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -101,6 +102,24 @@ static void the_usual_decay_keeps_no_large_piece(void **state)
     assert_true(reserved(tier) >= 32 * MIB);
     berth__host_free(get(96 * MIB));
     assert_true(reserved(tier) < 64 * MIB);
+}
+
+/* Nobody asks for anything any more, nor frees: time alone is what gives memory back. */
+static void memory_of_an_idle_program_goes_back(void **state)
+{
+    berth_tier_id kept = use_tier("kept", 0, BERTH_DECAY_NEVER), idle;
+    time_t end = time(NULL) + 60;
+
+    (void)state;
+    berth__host_free(get(32 * MIB));
+    idle = use_tier("idle", 0, 100);
+    berth__host_free(get(32 * MIB));
+    assert_true(reserved(idle) >= 32 * MIB);
+    do
+        assert_in_range(berth__arena_tend(), 1, 10000);
+    while (reserved(idle) > MIB && time(NULL) < end);
+    assert_true(reserved(idle) <= MIB);
+    assert_true(reserved(kept) >= 32 * MIB);
 }
 
 /* Free neighbours become one piece, whatever was asked for before. */
@@ -211,6 +230,7 @@ int main(void)
         cmocka_unit_test(a_long_decay_keeps_what_is_freed),
         cmocka_unit_test(an_endless_decay_keeps_what_is_freed),
         cmocka_unit_test(the_usual_decay_keeps_no_large_piece),
+        cmocka_unit_test(memory_of_an_idle_program_goes_back),
         cmocka_unit_test(small_pieces_serve_a_large_block),
         cmocka_unit_test(large_pieces_are_kept_for_who_needs_them_again),
         cmocka_unit_test(addresses_take_no_capacity),
