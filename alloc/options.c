@@ -15,27 +15,19 @@ const struct berth_option_info berth__option_info[BERTH_OPTION_COUNT] = {
 #undef X
 };
 
-/* Zero-initialised: an origin of default means that `value` is not used. */
-struct option_state {
-    _Atomic uint64_t value;
-    _Atomic unsigned char origin;
+_Atomic uint64_t berth__option_values[BERTH_OPTION_COUNT] = {
+#define X(identifier, name, type, fallback, ...) [BERTH_OPTION_##identifier] = fallback,
+    BERTH_OPTIONS(X)
+#undef X
 };
-extern BERTH_SHARED struct option_state berth__option_states[BERTH_OPTION_COUNT];
-struct option_state berth__option_states[BERTH_OPTION_COUNT];
+/* Who said so. */
+extern BERTH_SHARED _Atomic unsigned char berth__option_origins[BERTH_OPTION_COUNT];
+_Atomic unsigned char berth__option_origins[BERTH_OPTION_COUNT];
 _Atomic unsigned berth__option_limit_bits;
-
-uint64_t berth__option(enum berth_option option)
-{
-    const struct option_state *state = &berth__option_states[option];
-
-    if (atomic_load_explicit(&state->origin, memory_order_acquire) == BERTH_ORIGIN_DEFAULT)
-        return berth__option_info[option].fallback;
-    return atomic_load_explicit(&state->value, memory_order_relaxed);
-}
 
 enum berth_origin berth__option_origin(enum berth_option option)
 {
-    return (enum berth_origin)atomic_load_explicit(&berth__option_states[option].origin,
+    return (enum berth_origin)atomic_load_explicit(&berth__option_origins[option],
                                                    memory_order_acquire);
 }
 
@@ -142,7 +134,6 @@ int berth__option_set(const char *name, size_t name_length, const char *value, s
                       enum berth_origin origin, char why[BERTH_OPTION_WHY_MAX])
 {
     int option = find_option(name, name_length);
-    struct option_state *state;
     uint64_t parsed = 0;
     int r;
 
@@ -157,12 +148,12 @@ int berth__option_set(const char *name, size_t name_length, const char *value, s
         explain(&berth__option_info[option], value, value_length, why);
         return r;
     }
-    state = &berth__option_states[option];
     if (origin == BERTH_ORIGIN_DEFAULT ||
-        atomic_load_explicit(&state->origin, memory_order_relaxed) > origin)
+        atomic_load_explicit(&berth__option_origins[option], memory_order_relaxed) > origin)
         return 0;
-    atomic_store_explicit(&state->value, parsed, memory_order_relaxed);
-    atomic_store_explicit(&state->origin, (unsigned char)origin, memory_order_release);
+    atomic_store_explicit(&berth__option_values[option], parsed, memory_order_relaxed);
+    atomic_store_explicit(&berth__option_origins[option], (unsigned char)origin,
+                          memory_order_release);
     update_limits();
     return 0;
 }
@@ -171,9 +162,12 @@ void berth__option_unset(enum berth_option option, enum berth_origin origin)
 {
     unsigned char set = (unsigned char)origin;
 
-    atomic_compare_exchange_strong_explicit(&berth__option_states[option].origin, &set,
-                                            BERTH_ORIGIN_DEFAULT, memory_order_release,
-                                            memory_order_relaxed);
+    if (!atomic_compare_exchange_strong_explicit(&berth__option_origins[option], &set,
+                                                 BERTH_ORIGIN_DEFAULT, memory_order_release,
+                                                 memory_order_relaxed))
+        return;
+    atomic_store_explicit(&berth__option_values[option], berth__option_info[option].fallback,
+                          memory_order_relaxed);
     update_limits();
 }
 

@@ -123,7 +123,12 @@ struct berth_option_info {
 
 extern const struct berth_option_info berth__option_info[BERTH_OPTION_COUNT];
 
-uint64_t berth__option(enum berth_option option);
+/* In force, the defaults included: several are read at each allocation. */
+extern BERTH_SHARED _Atomic uint64_t berth__option_values[BERTH_OPTION_COUNT];
+static inline uint64_t berth__option(enum berth_option option)
+{
+    return atomic_load_explicit(&berth__option_values[option], memory_order_relaxed);
+}
 
 /*
  * Which of the options device-limit-TAG are not 0, one bit per tag, and device-limit by the bit
