@@ -49,9 +49,10 @@ berth_cu_result berth__hook_cuMemAlloc_v2(berth_cu_address *address, size_t size
                                : berth__cuda_alloc(size, __builtin_return_address(0), &block);
     if (r == BERTH_POOL_FORWARD)
         return berth__pass_alloc(address, size, __builtin_return_address(0));
-    if (BERTH_LIKELY(r == 0))
-        *address = block;
-    return berth__device_result(r);
+    if (BERTH_UNLIKELY(r != 0))
+        return berth__device_result(r);
+    *address = block;
+    return BERTH_CU_SUCCESS;
 }
 
 /*

@@ -194,7 +194,30 @@ static int place_limited(const struct berth_decision *decision, struct berth_poo
     return r;
 }
 
-int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_address)
+/* Whether nobody but the thread itself has a say in the block: no table, classifier or limit. */
+static inline bool is_plain(uint64_t size)
+{
+    return berth__table_version() == 0 && !berth__pool_class_on && berth__option_limits() == 0 &&
+           size < atomic_load_explicit(&berth__gate.device_site_threshold, memory_order_relaxed);
+}
+
+static inline int alloc_plain(uint64_t size, uintptr_t *ret_address)
+{
+    enum berth_tag tag = berth__tag_current();
+    const struct berth_pool_request request = {
+        .tier = BERTH_TIER_DEVICE,
+        .size = size,
+        .tag = tag,
+        .tagged_by = tag == BERTH_TAG_UNTAGGED ? BERTH_TAGGED_NONE : BERTH_TAGGED_API,
+        .rule = BERTH_RULE_NONE,
+    };
+
+    if (size >= berth__option(BERTH_OPTION_RECORD_THRESHOLD))
+        berth__thread.sequence++;
+    return berth__pool_alloc(&request, ret_address);
+}
+
+static int alloc_decided(uint64_t size, const void *return_address, uintptr_t *ret_address)
 {
     bool is_followed = berth__pool_class_follows(size);
     struct berth_decision decision;
@@ -215,6 +238,12 @@ int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_
             : place_limited(&decision, &request, ret_address);
     berth__pool_class_tend();
     return r;
+}
+
+int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_address)
+{
+    return BERTH_LIKELY(is_plain(size)) ? alloc_plain(size, ret_address)
+                                        : alloc_decided(size, return_address, ret_address);
 }
 
 int berth__cuda_detail(const void *p, struct berth_block_detail *ret)
