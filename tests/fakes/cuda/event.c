@@ -277,6 +277,25 @@ FAKE_STREAM_CALL(cuStreamWaitEvent, _ptsz, CALL_INIT,
     return result;
 }
 
+static bool streams_are_idle(const struct context *context)
+{
+    for (const struct stream *stream = context->streams; stream; stream = stream->next)
+        if (stream->last && !stream->last->done)
+            return false;
+    return true;
+}
+
+/* Whether nothing is at work in it, nor in the green contexts of a primary one. */
+static bool context_is_idle(const struct context *context)
+{
+    const struct context *green = context->is_primary ? context->device->greens : NULL;
+    bool is_idle = streams_are_idle(context);
+
+    for (; green && is_idle; green = green->next_green)
+        is_idle = streams_are_idle(green);
+    return is_idle;
+}
+
 /* An op in the context's marker stream: a queue of its own, so that it can
  * stand behind several streams at once and hold none of them up. */
 static CUresult marker_submit(struct context *context, struct fence *need, struct fence **ret_fence)
@@ -289,6 +308,14 @@ static CUresult marker_submit(struct context *context, struct fence *need, struc
         result = stream_create_in(context, &context->marker_stream);
         if (result != CUDA_SUCCESS)
             return result;
+    }
+    /* Behind nothing it is done at once, as on an idle device. */
+    if (!need && !context->barrier && context_is_idle(context)) {
+        *ret_fence = fence_new();
+        if (!*ret_fence)
+            return CUDA_ERROR_OUT_OF_MEMORY;
+        fence_finish(*ret_fence);
+        return CUDA_SUCCESS;
     }
     op = op_new(CU_GRAPH_NODE_TYPE_EMPTY, 0, NULL, NULL);
     if (!op)
@@ -307,12 +334,6 @@ static CUresult marker_submit(struct context *context, struct fence *need, struc
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
     *ret_fence = fence_ref(op->fence);
-    /* Behind nothing it is done at once, as on an idle device. */
-    if (op->needs_count == 0 && !context->marker_stream->head && !context->barrier) {
-        fence_finish(op->fence);
-        op_free(op);
-        return CUDA_SUCCESS;
-    }
     result = stream_submit(context->marker_stream, op);
     if (result != CUDA_SUCCESS)
         fence_unref(*ret_fence);
