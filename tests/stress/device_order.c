@@ -27,6 +27,9 @@
 #define SIZE_MOST ((size_t)3 << 20)
 #define TOUCHES 12    /* in a capture */
 #define HEAVY_FILLS 8 /* fills before the last one, so that streams fall behind */
+#define ROUNDS 6      /* of pairs and of captures, before the threads begin */
+#define QUIET_PAIRS 400
+#define PAIR_BLOCKS 32
 
 struct slot {
     pthread_mutex_t lock;
@@ -48,6 +51,7 @@ struct check {
 static struct slot slots[SLOTS];
 static struct check checks[CHECKS];
 static CUcontext context;
+static CUdeviceptr ballast; /* SIZE_MOST bytes that nobody looks at */
 static uint64_t seed_base, steps;
 static atomic_ullong wrong_bytes, checked, refused;
 
@@ -237,6 +241,88 @@ static void *run(void *argument)
     return NULL;
 }
 
+/* The stream has something to do for a while. */
+static void hold_up(CUstream stream)
+{
+    for (unsigned i = 0; i < HEAVY_FILLS; i++)
+        CALL(cuMemsetD8Async(ballast, (unsigned char)i, SIZE_MOST, stream));
+}
+
+/* A block of `size` bytes that the stream fills, looks at late, and that is still to be freed. */
+static void allocate_pair(struct thread *thread, struct slot *slot, size_t size, CUstream stream)
+{
+    slot->size = size;
+    CALL(cuMemAlloc_v2(&slot->address, size));
+    slot->fill = (unsigned char)draw(thread, 256);
+    CALL(cuMemsetD8Async(slot->address, slot->fill, size, stream));
+    hold_up(stream);
+    submit_check(slot, stream);
+}
+
+/*
+ * The same few blocks again and again. While the device has nothing to do, whoever serves them may
+ * learn that they are idle as soon as they are freed; then it has, and each stream finds what it
+ * wrote although the next block is another stream's, which has nothing to do yet.
+ */
+static void pairs_round(struct thread *thread, size_t size)
+{
+    struct slot slot = {.size = size};
+
+    CALL(cuCtxSynchronize());
+    for (unsigned i = 0; i < QUIET_PAIRS; i++) {
+        CALL(cuMemAlloc_v2(&slot.address, size));
+        CALL(cuMemFree_v2(slot.address));
+    }
+    for (unsigned i = 0; i < PAIR_BLOCKS; i++) {
+        allocate_pair(thread, &slot, size, thread->stream[2 + i % (STREAMS - 2)]);
+        CALL(cuMemFree_v2(slot.address));
+    }
+}
+
+/*
+ * What was freed while a capture was open, and work still uses, is not used when it has ended: not
+ * by a stream that is not behind, and not by as many blocks as use up whatever else is free.
+ */
+static void capture_round(struct thread *thread, size_t size)
+{
+    CUdeviceptr later[PAIR_BLOCKS];
+    struct slot slot[STREAMS - 2];
+    CUgraph graph = NULL;
+    CUstream stream;
+
+    CALL(cuCtxSynchronize());
+    CALL(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+    for (unsigned i = 0; i + 2 < STREAMS; i++)
+        allocate_pair(thread, &slot[i], size, thread->stream[2 + i]);
+    CALL(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
+    for (unsigned i = 0; i + 2 < STREAMS; i++)
+        CALL(cuMemFree_v2(slot[i].address));
+    CALL(cuStreamEndCapture(stream, &graph));
+    for (unsigned i = 0; i < PAIR_BLOCKS; i++) {
+        CALL(cuMemAlloc_v2(&later[i], size));
+        CALL(cuMemsetD8Async(later[i], (unsigned char)(slot[0].fill + 1 + i), size, stream));
+    }
+    CALL(cuGraphDestroy(graph));
+    for (unsigned i = 0; i < PAIR_BLOCKS; i++)
+        CALL(cuMemFree_v2(later[i]));
+    CALL(cuStreamDestroy_v2(stream));
+}
+
+static void rounds(void)
+{
+    struct thread thread = {.seed = seed_base * 1000003 + 2};
+
+    for (unsigned i = 2; i < STREAMS; i++)
+        CALL(cuStreamCreate(&thread.stream[i], CU_STREAM_NON_BLOCKING));
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        pairs_round(&thread, (size_t)1 << (12 + draw(&thread, 7)));
+        capture_round(&thread, (size_t)1 << (12 + draw(&thread, 7)));
+    }
+    CALL(cuCtxSynchronize());
+    for (unsigned i = 2; i < STREAMS; i++)
+        CALL(cuStreamDestroy_v2(thread.stream[i]));
+}
+
 static void begin(void)
 {
     CALL(cuInit(0));
@@ -248,6 +334,7 @@ static void begin(void)
     }
     for (unsigned i = 0; i < CHECKS; i++)
         CALL(cuMemAllocHost_v2((void **)&checks[i].copy, SIZE_MOST));
+    CALL(cuMemAlloc_v2(&ballast, SIZE_MOST));
 }
 
 static void end(void)
@@ -264,6 +351,7 @@ static void end(void)
         CALL(cuEventDestroy_v2(slots[i].done));
     for (unsigned i = 0; i < CHECKS; i++)
         CALL(cuMemFreeHost(checks[i].copy));
+    CALL(cuMemFree_v2(ballast));
 }
 
 int main(int argc, char **argv)
@@ -276,6 +364,7 @@ int main(int argc, char **argv)
     if (!threads)
         return 1;
     begin();
+    rounds();
     for (unsigned i = 0; i < count; i++)
         pthread_create(&threads[i], NULL, run,
                        (void *)(uintptr_t)(seed_base * 1000003 + i * 7919 + 1));

@@ -6,6 +6,7 @@
 #include "log.h"
 #include "mem.h"
 #include "pool.h"
+#include "settings.h"
 #include "window.h"
 
 /* What cudaMallocPitch rows are aligned to. QUESTION(gpu): 512 on all current
@@ -85,8 +86,8 @@ FAKE_CALL(cuMemAllocPitch_v2, CALL_UNSAFE,
 }
 
 /* The context's work is waited for, so that nothing queued before the free
- * can touch the memory after it. The mark keeps a second free of the same
- * pointer out while the lock is given up. */
+ * can touch the memory after it, unless the settings say otherwise. The mark keeps a second free of
+ * the same pointer out while the lock is given up. */
 static CUresult memory_free(struct mem *mem)
 {
     struct context *context = mem->context;
@@ -95,7 +96,7 @@ static CUresult memory_free(struct mem *mem)
     if (mem->is_freeing)
         return CUDA_ERROR_INVALID_VALUE;
     mem->is_freeing = true;
-    result = context_wait(context);
+    result = mem->size > settings_free_without_wait() ? context_wait(context) : CUDA_SUCCESS;
     if (result != CUDA_SUCCESS) {
         mem->is_freeing = false;
         return result;

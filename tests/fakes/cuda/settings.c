@@ -29,6 +29,7 @@ static int driver_version = 13000;
 static uint64_t memory_size = 4ULL << 30;
 static const char *log_path;
 static int private_entries;
+static int free_without_wait;
 static char *latency_text, *failure_text;
 static struct latency *latencies;
 static size_t latencies_count;
@@ -194,6 +195,7 @@ static void settings_read(void)
     list_read("BERTH_FAKE_FAIL", &failure_text, failure_add,
               "cuMemAlloc_v2:3=2,… (an exported name; N from 1, or N+; 1 to 999, or 700!)");
     integer_read("BERTH_FAKE_PRIVATE", 1, &private_entries, "0 or 1");
+    integer_read("BERTH_FAKE_FREE_WITHOUT_WAIT", INT32_MAX, &free_without_wait, "bytes");
     log_path = getenv("BERTH_FAKE_LOG");
 }
 
@@ -253,6 +255,12 @@ bool settings_private_entries(void)
 {
     settings_are_valid();
     return private_entries != 0;
+}
+
+size_t settings_free_without_wait(void)
+{
+    settings_are_valid();
+    return (size_t)free_without_wait;
 }
 
 bool settings_name(const char *call)

@@ -8,12 +8,14 @@
  *   BERTH_FAKE_DRIVER=12040                  driver version (13000)
  *   BERTH_FAKE_LATENCY=cuMemAlloc_v2=50us,…  time added to each call (ns, us, ms, s)
  *   BERTH_FAKE_FAIL=cuMemAlloc_v2:3=2,…      the 3rd call answers 2; ":3+" from the 3rd on
+ *   BERTH_FAKE_FREE_WITHOUT_WAIT=512         cuMemFree of so many bytes waits for nothing (0)
  *   BERTH_FAKE_LOG=path                      one line per call, appended
  */
 #ifndef BERTH_FAKE_SETTINGS_H
 #define BERTH_FAKE_SETTINGS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 bool settings_are_valid(void);
@@ -26,6 +28,8 @@ int settings_driver_version(void);
 const char *settings_log_path(void);
 /* Whether cuGetProcAddress answers with entries to cuMemAlloc and cuMemFree that are no exports. */
 bool settings_private_entries(void);
+/* How large an allocation may be that cuMemFree takes back without waiting for the context. */
+size_t settings_free_without_wait(void);
 /* Whether any latency or failure names this call. */
 bool settings_name(const char *call);
 int64_t settings_latency_ns(const char *call);
