@@ -120,28 +120,45 @@ struct berth_cache *berth__cache_find(struct berth_pool *pool)
     return cache;
 }
 
-bool berth__cache_put(struct berth_cache *cache, struct berth_block *block)
+/* The bin that a block is to go into, or NULL when all of its set have other sizes. */
+static struct berth_cache_bin *bin_for(struct berth_cache *cache, const struct berth_block *block)
 {
     uint64_t block_key = berth__cache_key(block->size, block->is_whole);
     struct berth_cache_bin *set = berth__cache_set(cache, block_key);
     struct berth_cache_bin *bin = NULL;
 
     for (unsigned way = 0; way < BERTH_CACHE_WAYS; way++) {
-        if (set[way].key == block_key) {
-            bin = &set[way];
-            break;
-        }
+        if (set[way].key == block_key)
+            return &set[way];
         if (!set[way].first)
             bin = &set[way];
     }
-    if (!bin)
-        return false;
-    bin->key = block_key;
+    if (bin)
+        bin->key = block_key;
+    return bin;
+}
+
+static inline void bin_push(struct berth_cache_bin *bin, struct berth_block *block)
+{
     berth__block_set_state(block, BERTH_BLOCK_CACHED);
     __atomic_store_n(&block->link, bin->first, __ATOMIC_RELAXED);
     bin->first = block;
-    cache->bytes += block->size;
-    atomic_store_explicit(&cache->part.cached, cache->bytes, memory_order_relaxed);
+}
+
+static void set_bytes(struct berth_cache *cache, uint64_t bytes)
+{
+    cache->bytes = bytes;
+    atomic_store_explicit(&cache->part.cached, bytes, memory_order_relaxed);
+}
+
+bool berth__cache_put(struct berth_cache *cache, struct berth_block *block)
+{
+    struct berth_cache_bin *bin = bin_for(cache, block);
+
+    if (!bin)
+        return false;
+    bin_push(bin, block);
+    set_bytes(cache, cache->bytes + block->size);
     return true;
 }
 
@@ -172,25 +189,40 @@ uint64_t berth__cache_limit(uint64_t limit)
 
 uint64_t berth__cache_keep(struct berth_cache *cache, struct berth_block **blocks)
 {
-    uint64_t limit = berth__option(BERTH_OPTION_THREAD_CACHE), block_max, kept = 0;
+    uint64_t limit = berth__option(BERTH_OPTION_THREAD_CACHE), block_max, room, kept = 0;
+    uint64_t size = 0, requested = 0; /* of the last block that was kept, in `bin` */
+    struct berth_cache_bin *bin = NULL;
     struct berth_block *block;
+    bool is_whole = false;
 
     /* What waited so that points are few is to come back as it went. */
     if (limit > 0 && limit < berth__lazy_room())
         limit = berth__lazy_room();
     limit = berth__cache_limit(limit);
     block_max = berth__cache_block_max(limit);
+    room = limit > cache->bytes ? limit - cache->bytes : 0;
     while ((block = *blocks)) {
+        /* Many are like the one before, and whoever allocates waits for all of them. */
+        bool is_like = bin && block->size == size && block->requested == requested &&
+                       block->is_whole == is_whole;
         struct berth_block *next = block->waiting;
 
-        if (block->size <= block_max && cache->bytes + block->size <= limit &&
-            berth__pool_is_exact(block) && berth__cache_put(cache, block)) {
-            kept += block->size;
+        if (!is_like && block->size <= block_max && berth__pool_is_exact(block)) {
+            bin = bin_for(cache, block);
+            size = block->size;
+            requested = block->requested;
+            is_whole = block->is_whole;
+            is_like = bin != NULL;
+        }
+        if (is_like && size <= room - kept) {
+            bin_push(bin, block);
+            kept += size;
             *blocks = next;
         } else {
             blocks = &block->waiting;
         }
     }
+    set_bytes(cache, cache->bytes + kept);
     return kept;
 }
 

@@ -484,12 +484,11 @@ static int departed_query(struct berth_order_context *owner, uint64_t last)
     return r == 1 && is_asked ? 0 : r;
 }
 
-static int query_by(bool (*enter)(void), const struct berth_order_point *point)
+/* Called inside the door. */
+static int query(const struct berth_order_point *point)
 {
     int r = 1;
 
-    if (!enter())
-        return -EBUSY;
     for (; point && r == 1; point = point->next) {
         if (!point_is_current(point))
             continue;
@@ -497,6 +496,45 @@ static int query_by(bool (*enter)(void), const struct berth_order_point *point)
         if (r == 1 && point->departed > 0)
             r = departed_query(point->owner, point->departed);
     }
+    return r;
+}
+
+static int query_by(bool (*enter)(void), const struct berth_order_point *point)
+{
+    int r;
+
+    if (!enter())
+        return -EBUSY;
+    r = query(point);
+    berth__order_leave();
+    return r;
+}
+
+/* Called inside the door. */
+static int record_anew(berth_cu_context context, struct berth_order_point **point)
+{
+    struct berth_order_point *old = *point;
+
+    if (!berth__driver.cuCtxRecordEvent)
+        return -ENOTSUP;
+    if (old && old->owner->context == context && point_is_current(old)) {
+        old->departed = atomic_load(&old->owner->departures);
+        return berth__device_error(berth__driver.cuCtxRecordEvent(context, old->event));
+    }
+    *point = NULL;
+    berth__order_done(old);
+    return record_context(context, point);
+}
+
+int berth__order_probe(berth_cu_context context, struct berth_order_point **point)
+{
+    int r;
+
+    if (!berth__order_enter())
+        return -EBUSY;
+    r = record_anew(context, point);
+    if (r == 0)
+        r = query(*point);
     berth__order_leave();
     return r;
 }

@@ -58,6 +58,12 @@ struct berth_order_point {
  */
 int berth__order_record(berth_cu_context context, struct berth_order_point **ret);
 /*
+ * The same, and whether that point has passed already: 1 or 0. *point, if not NULL, is one that is
+ * needed no more, and is recorded anew; it is the caller's in any case. -ENOTSUP also where a
+ * context has one point for each stream.
+ */
+int berth__order_probe(berth_cu_context context, struct berth_order_point **point);
+/*
  * Called inside the door. A point behind what one stream of the context has been given. Per-thread
  * default streams: only from their own thread.
  */

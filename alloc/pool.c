@@ -335,6 +335,19 @@ bool berth__pool_alloc_passed(struct berth_pool *pool, const struct berth_pool_r
            alloc_from_pool(pool, request, size, is_whole, ret_address);
 }
 
+/* From what the thread has freed and nobody has asked about yet, where that was good before. */
+static bool alloc_own(const struct berth_pool_request *request, bool is_whole,
+                      uintptr_t *ret_address)
+{
+    berth_cu_context context = NULL;
+    struct berth_cache *cache;
+
+    if (berth__context_current(&context) < 0 || !context)
+        return false;
+    cache = cache_for(context, request->tier);
+    return cache && berth__lazy_close_own(cache) && alloc_cached(request, is_whole, ret_address);
+}
+
 static int alloc_slowly(const struct berth_pool_request *request, bool is_whole, bool is_captured,
                         uintptr_t *ret_address)
 {
@@ -342,6 +355,8 @@ static int alloc_slowly(const struct berth_pool_request *request, bool is_whole,
     berth_cu_context context = NULL;
     struct berth_pool *pool;
 
+    if (!is_captured && alloc_own(request, is_whole, ret_address))
+        return 0;
     if (size == 0 || berth__context_ask(&context, NULL) < 0 || !context)
         return BERTH_POOL_FORWARD;
     pool = pool_find_or_make(context, request->tier);
@@ -610,7 +625,7 @@ static int leave_by_sync(struct leave *leave)
     r = berth__order_sync(leave->context);
     if (is_lazy && r == 0)
         berth__order_synced(leave->context, lost);
-    if (BERTH_UNLIKELY(berth__device_speaks_of_capture(r)))
+    if (BERTH_UNLIKELY(r != 0 && berth__device_speaks_of_capture(r)))
         return leave_in_new_capture(leave);
     if (BERTH_LIKELY(r == 0 && leave->epoch == 0 && leave_to_cache(leave)))
         return 0;
@@ -646,7 +661,9 @@ static int free_block(uintptr_t address, bool is_later)
     if (!berth__lazy_is_possible(leave.context, is_later))
         return leave_by_sync(&leave);
     r = berth__lazy_free(leave.block);
-    return BERTH_UNLIKELY(berth__device_speaks_of_capture(r)) ? leave_in_new_capture(&leave) : r;
+    return BERTH_UNLIKELY(r != 0 && berth__device_speaks_of_capture(r))
+               ? leave_in_new_capture(&leave)
+               : r;
 }
 
 int berth__pool_free(uintptr_t address)

@@ -6,17 +6,18 @@
 #include "alloc/order.h"
 #include "alloc/pool_class.h"
 #include "alloc/pool_lazy_batch.h"
+#include "alloc/pool_lazy_cell.h"
 #include "alloc/pool_parts.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 
 #include <errno.h>
 
-/* A batch is closed when it has so many blocks: the driver's call is then shared by them. */
-#define BATCH_BLOCKS 256
-/* Half of what may wait is for closed batches; the rest is granted to open ones, in such steps. */
+/*
+ * Of what may wait, open batches may have all, less what closed ones have, where the device is
+ * quick. Else half, so that a point is halfway done when there is to be another.
+ */
 #define BATCHES_SHARE 2
-#define GRANT_SHIFT 5 /* of that half */
 /*
  * Where blocks of all sizes share segments, what waits keeps those beside it apart: open batches
  * may have a part of what is reserved, or so much of a small pool.
@@ -55,14 +56,22 @@ static bool is_tight(void)
 
 uint64_t berth__lazy_room(void)
 {
-    return is_tight() ? 0 : berth__option(BERTH_OPTION_WAITING_MAX) / BATCHES_SHARE;
+    return is_tight() ? 0 : berth__option(BERTH_OPTION_WAITING_MAX);
 }
 
-/* What all open batches may have, where `most` is the option's word. */
+static uint64_t what_is_left(uint64_t of, uint64_t taken)
+{
+    return of > taken ? of - taken : 0;
+}
+
+/* What all open batches may have, where `most` may wait. */
 static uint64_t open_most(const struct berth_pool *pool, uint64_t most)
 {
-    uint64_t tight;
+    uint64_t left = what_is_left(most, batch_bytes(pool)), tight;
 
+    if (BERTH_UNLIKELY(!atomic_load_explicit(&pool->lazy.is_prompt, memory_order_relaxed)))
+        most /= BATCHES_SHARE;
+    most = left < most ? left : most;
     if (BERTH_LIKELY(!is_tight()))
         return most;
     tight = atomic_load_explicit(&pool->lazy.open_most, memory_order_relaxed);
@@ -71,61 +80,46 @@ static uint64_t open_most(const struct berth_pool *pool, uint64_t most)
     return tight < most ? tight : most;
 }
 
-/* With the lock of its cache held: lets the open batch have `bytes` if all together may have
- * `most`.
- */
-static bool cell_grant(struct berth_cache *cache, uint64_t bytes, uint64_t most)
-{
-    struct berth_lazy_cell *cell = &cache->lazy;
-    _Atomic uint64_t *granted = &cache->pool->lazy.granted;
-    uint64_t more = bytes - cell->granted, step = most >> GRANT_SHIFT;
-    uint64_t before = atomic_load_explicit(granted, memory_order_relaxed);
-
-    if (more < step && before + step <= most)
-        more = step;
-    do {
-        if (more > most || before > most - more)
-            return false;
-    } while (!atomic_compare_exchange_weak_explicit(granted, &before, before + more,
-                                                    memory_order_relaxed, memory_order_relaxed));
-    cell->granted += more;
-    return true;
-}
-
-/*
- * False when the open batch is full, all of them have `most` bytes, or no thread may keep anything.
- * Else the block waits in it.
- */
-static bool cell_push(struct berth_cache *cache, struct berth_block *block, uint64_t most)
-{
-    struct berth_lazy_cell *cell = &cache->lazy;
-    bool is_taken;
-    uint64_t bytes;
-
-    berth__cache_lock(cache);
-    bytes = cell_bytes(cell) + block->size;
-    is_taken = cell->count < BATCH_BLOCKS &&
-               (BERTH_LIKELY(bytes <= cell->granted) || cell_grant(cache, bytes, most)) &&
-               berth__cache_is_open(cache->pool) &&
-               berth__block_state(block) == BERTH_BLOCK_LEAVING;
-    if (is_taken) {
-        berth__pool_class_leave(block);
-        berth__stats_part_free(&cache->part, (enum berth_tag)block->tag, block->requested,
-                               block->size);
-        berth__pool_site_leave(block);
-        block->waiting = cell->blocks;
-        berth__block_set_state(block, BERTH_BLOCK_WAITING);
-        cell->blocks = block;
-        cell->count++;
-        atomic_store_explicit(&cell->bytes, bytes, memory_order_relaxed);
-    }
-    berth__cache_unlock(cache);
-    return is_taken;
-}
-
 static berth_cu_context context_of(const struct berth_pool *pool)
 {
     return atomic_load_explicit(&pool->context, memory_order_relaxed);
+}
+
+/*
+ * Whether threads may close what they have freed themselves: where the driver was asked for as much
+ * as may be for the sake of few points.
+ */
+static bool may_close_own(const struct berth_pool *pool)
+{
+    uint64_t room = berth__lazy_room();
+
+    return room > 0 && berth__option(BERTH_OPTION_THREAD_CACHE) > 0 &&
+           atomic_load_explicit(&pool->lazy.allowance, memory_order_relaxed) >= room;
+}
+
+static void set_prompt(struct berth_pool *pool, bool is_prompt)
+{
+    if (atomic_load_explicit(&pool->lazy.is_prompt, memory_order_relaxed) != is_prompt)
+        atomic_store_explicit(&pool->lazy.is_prompt, is_prompt, memory_order_relaxed);
+}
+
+bool berth__lazy_close_own(struct berth_cache *cache)
+{
+    struct berth_pool *pool = cache->pool;
+    int r;
+
+    if (cache->lazy.enough == 0 || batch_bytes(pool) > 0 || !may_close_own(pool) ||
+        atomic_load_explicit(&pool->waiting, memory_order_relaxed) ||
+        !berth__order_is_known(context_of(pool)) || !berth__lazy_cell_detach(cache))
+        return false;
+    r = berth__order_probe(context_of(pool), &cache->lazy.spare);
+    atomic_fetch_add_explicit(&berth__lazy_counts.points, r >= 0, memory_order_relaxed);
+    if (r == 1)
+        return berth__lazy_cell_pass(cache);
+    cache->lazy.enough = 0;
+    set_prompt(pool, false);
+    berth__lazy_cell_attach(cache);
+    return false;
 }
 
 /*
@@ -134,8 +128,11 @@ static berth_cu_context context_of(const struct berth_pool *pool)
  */
 static bool close_open(struct berth_pool *pool)
 {
+    struct berth_cache *cache = berth__cache_peek(pool);
+    uint64_t enough = cache && may_close_own(pool) ? cell_bytes(&cache->lazy) : 0;
     struct berth_lazy_batch *batch = berth__lazy_batch_begin(pool, NULL, false);
     struct berth_order_point *point = NULL;
+    bool has_passed;
     int r;
 
     if (!batch)
@@ -143,8 +140,11 @@ static bool close_open(struct berth_pool *pool)
     r = berth__order_record(context_of(pool), &point);
     if (r == 0)
         atomic_fetch_add_explicit(&berth__lazy_counts.points, 1, memory_order_relaxed);
-    if (r == 0 ? berth__order_query(point) == 1
-               : r != -EBUSY && berth__order_sync(context_of(pool)) == 0) {
+    has_passed = r == 0 && berth__order_query(point) == 1;
+    set_prompt(pool, has_passed);
+    if (cache)
+        cache->lazy.enough = has_passed ? enough : 0;
+    if (has_passed || (r != 0 && r != -EBUSY && berth__order_sync(context_of(pool)) == 0)) {
         batch->point = point;
         return berth__lazy_batch_settle(pool, batch);
     }
@@ -226,6 +226,12 @@ static bool wait_oldest(struct berth_pool *pool)
     return false;
 }
 
+/* What open batches may have by now. */
+static uint64_t open_bytes(const struct berth_pool *pool)
+{
+    return atomic_load_explicit(&pool->lazy.granted, memory_order_relaxed);
+}
+
 /* Keeps what waits in closed batches within its share; under a capture it cannot be helped. */
 static void keep_cap(struct berth_pool *pool, uint64_t most)
 {
@@ -268,20 +274,18 @@ static int free_now(struct berth_pool *pool, struct berth_block *block)
 int berth__lazy_free(struct berth_block *block)
 {
     struct berth_pool *pool = block->pool;
-    uint64_t most = berth__option(BERTH_OPTION_WAITING_MAX) / BATCHES_SHARE;
+    uint64_t most = berth__option(BERTH_OPTION_WAITING_MAX);
     struct berth_cache *cache = berth__cache_of(pool);
     uint64_t size = block->size;
     int r;
 
     if (BERTH_LIKELY(cache && atomic_load_explicit(&block->flags, memory_order_relaxed) == 0 &&
-                     cell_push(cache, block, open_most(pool, most))))
+                     berth__lazy_cell_push(cache, block, open_most(pool, most))))
         return 0;
-    if (size <= most) {
-        keep_cap(pool, most - size);
+    if (size <= most / BATCHES_SHARE) {
+        keep_cap(pool, what_is_left(most - size, open_bytes(pool)));
         r = close_batch(pool, full_cell(cache), block);
-        /* The open batch has room for as much again. */
-        if (batch_bytes(pool) > most)
-            keep_cap(pool, most);
+        keep_cap(pool, what_is_left(most, open_bytes(pool)));
     } else {
         r = free_now(pool, block);
     }
@@ -372,8 +376,9 @@ static bool is_saving_points(struct berth_pool *pool, uint64_t size)
     bool is_saving;
 
     berth__pool_lock(pool);
-    is_saving = berth__lazy_bytes(pool) + size <= pool->lazy.allowance && size <= room &&
-                berth__pool_reserved(pool) <= room - size;
+    is_saving = berth__lazy_bytes(pool) + size <=
+                    atomic_load_explicit(&pool->lazy.allowance, memory_order_relaxed) &&
+                size <= room && berth__pool_reserved(pool) <= room - size;
     berth__pool_unlock(pool);
     return is_saving;
 }
@@ -428,9 +433,7 @@ bool berth__lazy_reclaim_all(struct berth_pool *pool)
     /* Memory is wanted elsewhere: nothing more is asked for to save points, until it is learnt
      * anew.
      */
-    berth__pool_lock(pool);
-    pool->lazy.allowance = 0;
-    berth__pool_unlock(pool);
+    atomic_store_explicit(&pool->lazy.allowance, 0, memory_order_relaxed);
     any = reclaim_all(pool);
     berth__pool_count_released(pool, HOLD_BYTES);
     return any;
@@ -521,10 +524,10 @@ void berth__lazy_drop(struct berth_pool *pool)
 
     for (struct berth_cache *cache = pool->caches; cache; cache = cache->next) {
         berth__cache_lock(cache);
-        berth__lazy_cell_clear(cache);
+        berth__lazy_cell_drop(cache);
         berth__cache_unlock(cache);
     }
-    pool->lazy.allowance = 0;
+    atomic_store_explicit(&pool->lazy.allowance, 0, memory_order_relaxed);
     pool->lazy.small_closes = 0;
     for (struct berth_lazy_batch *batch = pool->lazy.batches; batch; batch = next) {
         next = batch->next;
@@ -534,43 +537,21 @@ void berth__lazy_drop(struct berth_pool *pool)
     }
 }
 
-static bool list_remove(struct berth_block **list, const struct berth_block *block)
-{
-    struct berth_block *at = *list;
-
-    if (at == block) {
-        *list = block->waiting;
-        return true;
-    }
-    while (at && at->waiting != block)
-        at = at->waiting;
-    if (at)
-        at->waiting = block->waiting;
-    return at != NULL;
-}
-
 bool berth__lazy_remove(struct berth_pool *pool, const struct berth_block *block)
 {
     bool found = false;
 
     for (struct berth_lazy_batch *batch = pool->lazy.batches; batch && !found;
          batch = batch->next) {
-        found = list_remove(&batch->blocks, block);
+        found = berth__lazy_list_remove(&batch->blocks, block);
         if (found) {
             batch->bytes -= block->size;
             atomic_fetch_sub(&pool->lazy.batch_bytes, block->size);
         }
     }
     for (struct berth_cache *cache = pool->caches; cache && !found; cache = cache->next) {
-        struct berth_lazy_cell *cell = &cache->lazy;
-
         berth__cache_lock(cache);
-        found = list_remove(&cell->blocks, block);
-        if (found) {
-            cell->count--;
-            atomic_store_explicit(&cell->bytes, cell_bytes(cell) - block->size,
-                                  memory_order_relaxed);
-        }
+        found = berth__lazy_cell_remove(cache, block);
         berth__cache_unlock(cache);
     }
     return found;

@@ -2,8 +2,8 @@
 /*
  * Lazy frees: blocks that wait, in batches, until the work that was queued before has passed.
  *
- * A free puts its block into the open batch of the calling thread's cache (alloc/cache.h). A batch
- * that has enough blocks or bytes is closed by one point in the work of the context
+ * A free puts its block into the open batch of the calling thread's cache (pool_lazy_cell.h). A
+ * batch that has enough blocks or bytes is closed by one point in the work of the context
  * (alloc/order.h), which costs one call of the driver; once the point has passed, the blocks are
  * ready for reuse: in the cache of the thread that finds it out, or in the pool. While a capture is
  * open nothing may be recorded: closed batches without a point wait for a later one. Nor is asked
@@ -40,8 +40,15 @@ struct berth_lazy_batch {
 struct berth_lazy_cell {
     struct berth_block *blocks;
     uint32_t count;
-    uint64_t granted; /* of the pool's `granted`: the bytes may not be more */
-    _Atomic uint64_t bytes;
+    uint64_t granted;       /* of the pool's `granted`: the bytes may not be more */
+    _Atomic uint64_t bytes; /* of both lists */
+    /* What its thread is closing by itself; see pool_lazy_cell.h. */
+    struct berth_block *closing;
+    uint64_t closing_bytes;
+    uint32_t closing_count;
+    /* For the cache's own thread alone: it closes so many bytes by itself; 0: none. */
+    uint64_t enough;
+    struct berth_order_point *spare; /* for that */
 };
 
 struct berth_lazy {
@@ -50,11 +57,12 @@ struct berth_lazy {
     _Atomic uint64_t batch_bytes;    /* of all batches */
     _Atomic uint64_t granted;        /* what open batches may have, in sum */
     _Atomic uint64_t open_most;      /* what may be granted where memory is to be tight */
+    atomic_bool is_prompt; /* what was closed last had passed when it was asked about at once */
     /*
      * So much may wait before a batch is closed for the sake of one allocation, and how often in
      * turn that was done for few blocks.
      */
-    uint64_t allowance;
+    _Atomic uint64_t allowance;
     unsigned small_closes;
     struct berth_slab slab;
 };
@@ -77,6 +85,12 @@ int berth__lazy_free(struct berth_block *block);
  * stay with a thread, whose processor knows their records.
  */
 bool berth__lazy_look_own(struct berth_pool *pool);
+
+/*
+ * The same with what it has freed since and no point was recorded for, where the device is quick:
+ * where as much as this has passed before as soon as it was asked about.
+ */
+bool berth__lazy_close_own(struct berth_cache *cache);
 
 /*
  * Before the pool asks for memory: makes what waits the pool's. Step by step: BERTH_LAZY_LOOK takes

@@ -4,7 +4,7 @@
 #include "alloc/cache.h"
 #include "alloc/order.h"
 #include "alloc/pool_class.h"
-#include "alloc/pool_lazy.h"
+#include "alloc/pool_lazy_cell.h"
 #include "alloc/pool_parts.h"
 #include "alloc/stats.h"
 
@@ -99,20 +99,6 @@ struct berth_order_point *berth__lazy_batch_delete(struct berth_pool *pool,
     return point;
 }
 
-struct berth_block *berth__lazy_cell_clear(struct berth_cache *cache)
-{
-    struct berth_lazy_cell *cell = &cache->lazy;
-    struct berth_block *blocks = cell->blocks;
-
-    cell->blocks = NULL;
-    cell->count = 0;
-    if (cell->granted > 0)
-        atomic_fetch_sub_explicit(&cache->pool->lazy.granted, cell->granted, memory_order_relaxed);
-    cell->granted = 0;
-    atomic_store_explicit(&cell->bytes, 0, memory_order_relaxed);
-    return blocks;
-}
-
 /* With the pool's lock held: what is open goes into the batch; as a whole if that is empty. */
 static void cell_empty(struct berth_cache *cache, struct berth_lazy_batch *batch)
 {
@@ -121,8 +107,11 @@ static void cell_empty(struct berth_cache *cache, struct berth_lazy_batch *batch
     uint64_t bytes, count;
 
     berth__cache_lock(cache);
-    bytes = atomic_load_explicit(&cache->lazy.bytes, memory_order_relaxed);
+    bytes = berth__lazy_cell_open(cache);
     count = cache->lazy.count;
+    /* Counted twice for a moment: what may wait is then less, and never more. */
+    if (!batch->blocks)
+        atomic_fetch_add_explicit(&pool->lazy.batch_bytes, bytes, memory_order_relaxed);
     blocks = berth__lazy_cell_clear(cache);
     berth__cache_unlock(cache);
     if (batch->blocks) {
@@ -132,7 +121,6 @@ static void cell_empty(struct berth_cache *cache, struct berth_lazy_batch *batch
     batch->blocks = blocks;
     batch->bytes = bytes;
     batch->count += count;
-    atomic_fetch_add_explicit(&pool->lazy.batch_bytes, bytes, memory_order_relaxed);
 }
 
 /* With the pool's lock held: what waits without a point, and blocks freed during a capture. */
@@ -164,7 +152,7 @@ static void batch_collect(struct berth_pool *pool, struct berth_lazy_batch *batc
  */
 static void learn_close(struct berth_pool *pool, uint64_t count, bool is_by_itself)
 {
-    uint64_t room, allowance;
+    uint64_t room = berth__lazy_room(), allowance;
 
     if (count >= BERTH_LAZY_BLOCKS_FEW)
         pool->lazy.small_closes = 0;
@@ -173,11 +161,11 @@ static void learn_close(struct berth_pool *pool, uint64_t count, bool is_by_itse
     if (pool->lazy.small_closes < CLOSES_MAX)
         return;
     pool->lazy.small_closes = 0;
-    room = berth__lazy_room();
-    allowance = pool->lazy.allowance * 2;
+    allowance = atomic_load_explicit(&pool->lazy.allowance, memory_order_relaxed) * 2;
     if (allowance < BERTH_LAZY_WAIT_LEAST * 2)
         allowance = BERTH_LAZY_WAIT_LEAST * 2;
-    pool->lazy.allowance = allowance < room ? allowance : room;
+    atomic_store_explicit(&pool->lazy.allowance, allowance < room ? allowance : room,
+                          memory_order_relaxed);
 }
 
 struct berth_lazy_batch *berth__lazy_batch_begin(struct berth_pool *pool, struct berth_cache *only,

@@ -25,8 +25,8 @@ struct berth_cache;
  * A program that frees and allocates the same few large blocks would pay for a point each time. So
  * after some batches in turn that were closed with less than this number of blocks, twice as much
  * may wait, and the driver is asked for that much more, once: it costs what the points cost until
- * then. Only in a pool that is, with this, no larger than what may wait in closed batches: a pool
- * with much in it is not to have more than lives there.
+ * then. Only in a pool that is, with this, no larger than what may wait: a pool with much in it is
+ * not to have more than lives there.
  */
 #define BERTH_LAZY_BLOCKS_FEW 128
 
@@ -39,8 +39,6 @@ struct berth_block *berth__lazy_batch_empty(struct berth_pool *pool,
 /* With the pool's lock held: unlists a batch that nobody works on; the caller ends its point. */
 struct berth_order_point *berth__lazy_batch_delete(struct berth_pool *pool,
                                                    struct berth_lazy_batch *batch);
-/* With the lock of its cache held: empties the open batch; the blocks are the caller's. */
-struct berth_block *berth__lazy_cell_clear(struct berth_cache *cache);
 
 /*
  * A new batch of what is open in one cache, or in all for NULL; busy, because it has no point yet.

@@ -295,29 +295,6 @@ static void what_waits_has_a_cap(void **state)
     }
 }
 
-/* The same few large blocks again and again share points with some more, within what may wait. */
-static void large_blocks_share_points(void **state)
-{
-    enum { PAIRS = 8192, MORE = 1024 };
-    struct berth_pool_audit audit;
-    uint64_t before = 0;
-
-    for (unsigned i = 0; i < PAIRS; i++) {
-        if (i == PAIRS - MORE)
-            before = atomic_load(&berth__lazy_counts.points);
-        assert_int_equal(berth__pool_free(alloc(8 * BERTH_MIB)), 0);
-    }
-    assert_true(atomic_load(&berth__lazy_counts.points) - before <= MORE / 32);
-    berth__pool_audit(&audit);
-    assert_true(audit.reserved <= BERTH_GIB / 2);
-    /* Memory that is wanted elsewhere is not had again for that. */
-    berth__pool_release_cached(BERTH_POOL_ALL_DEVICES);
-    before = atomic_load(&berth__lazy_counts.points);
-    assert_int_equal(berth__pool_free(alloc(8 * BERTH_MIB)), 0);
-    assert_int_equal(berth__pool_free(alloc(8 * BERTH_MIB)), 0);
-    assert_int_equal(atomic_load(&berth__lazy_counts.points), before + 1);
-}
-
 /* A large block that a thread kept could not join its neighbours. */
 static void among_all_sizes_a_large_block_goes_to_the_pool(void **state)
 {
@@ -684,7 +661,6 @@ int main(void)
         CASE(an_older_driver_records_each_stream),
         CASE(a_point_that_fails_is_what_cuMemFree_answers),
         CASE(what_waits_has_a_cap),
-        CASE(large_blocks_share_points),
         CASE(among_all_sizes_a_large_block_goes_to_the_pool),
         CASE(a_destroyed_context_takes_what_waits_along),
         CASE(what_waits_is_had_although_nobody_may_ask),

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: a thread that frees and allocates the same few large blocks pays for few points, and is
+ * given no block that work may still use. Method: pairs, counted, on a device that is idle, then at
+ * work, captured, refusing, or gone.
+ */
+#include "order_fixture.h"
+
+#include "alloc/options.h"
+#include "alloc/order.h"
+#include "alloc/pool.h"
+#include "alloc/pool_lazy.h"
+#include "alloc/pool_parts.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define LARGE (8 * BERTH_MIB)
+#define PAIRS 8192
+
+static uint64_t points(void)
+{
+    return atomic_load(&berth__lazy_counts.points);
+}
+
+static void pairs(unsigned count, uint64_t size)
+{
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(berth__pool_free(alloc(size)), 0);
+}
+
+/* How many points `count` more pairs take, once the pool knows the program. */
+static uint64_t points_of(unsigned count, uint64_t size)
+{
+    uint64_t before;
+
+    pairs(PAIRS, size);
+    before = points();
+    pairs(count, size);
+    return points() - before;
+}
+
+/* The same few large blocks again and again share points with some more, within what may wait. */
+static void large_blocks_share_points(void **state)
+{
+    struct berth_pool_audit audit;
+    uint64_t before;
+
+    set_option("waiting-max", "256M");
+    assert_true(points_of(1024, LARGE) <= 1024 / 32 + 1);
+    berth__pool_audit(&audit);
+    assert_true(audit.reserved <= 256 * BERTH_MIB);
+    /* Memory that is wanted elsewhere is not had again for that. */
+    berth__pool_release_cached(BERTH_POOL_ALL_DEVICES);
+    before = points();
+    pairs(2, LARGE);
+    assert_int_equal(points(), before + 1);
+}
+
+static void blocks_of_which_few_may_wait_share_points(void **state)
+{
+    set_option("waiting-max", "256M");
+    assert_true(points_of(64, 64 * BERTH_MIB) <= 64 / 4 + 1);
+}
+
+/* Lets the stream go on after some questions, as work that ends does. */
+static unsigned queries;
+static berth_cu_result (*event_query)(berth_cu_event event);
+
+static berth_cu_result count_query(berth_cu_event event)
+{
+    berth_cu_result result = event_query(event);
+
+    if (++queries == 4)
+        atomic_store(&may_go_on, true);
+    return result;
+}
+
+/* What a thread closes by itself is not its own before the work has passed. */
+static void no_block_is_used_again_while_work_may_use_it(void **state)
+{
+    enum { MORE = 256 };
+    static uintptr_t seen[MORE];
+    unsigned count = 0;
+    CUstream busy;
+
+    set_option("waiting-max", "256M");
+    pairs(PAIRS, LARGE);
+    busy = busy_stream();
+    queries = 0;
+    event_query = berth__driver.cuEventQuery;
+    berth__driver.cuEventQuery = count_query;
+    while (count < MORE && !atomic_load(&may_go_on)) {
+        uintptr_t block = alloc(LARGE);
+
+        for (unsigned i = 0; i < count && !atomic_load(&may_go_on); i++)
+            assert_int_not_equal(block, seen[i]);
+        seen[count++] = block;
+        assert_int_equal(berth__pool_free(block), 0);
+    }
+    assert_true(count > 1 && count < MORE);
+    berth__driver.cuEventQuery = event_query;
+    go_on();
+    stream_delete(busy);
+}
+
+static void nothing_is_closed_while_a_capture_is_open(void **state)
+{
+    const struct berth_pool_request request = {.size = LARGE, .tier = BERTH_TIER_DEVICE};
+    struct berth_cache *cache;
+    uintptr_t block;
+    uint64_t before;
+
+    set_option("waiting-max", "256M");
+    pairs(PAIRS, LARGE);
+    cache = berth__cache_peek(pool_of_test());
+    assert_true(cache->lazy.enough > 0);
+    while (cache->lazy.count < cache->lazy.enough / LARGE)
+        pairs(1, LARGE);
+    before = points();
+    atomic_fetch_add(&berth__device_captures, 1);
+    assert_false(berth__lazy_close_own(cache));
+    atomic_fetch_sub(&berth__device_captures, 1);
+    assert_int_equal(points(), before);
+    assert_int_equal(berth__pool_alloc(&request, &block), 0);
+    assert_int_equal(berth__pool_free(block), 0);
+}
+
+static berth_cu_result refuse_event(berth_cu_context where, berth_cu_event event)
+{
+    return 719;
+}
+
+/* Then the context is synchronised, as by cuMemFree. */
+static void a_point_that_fails_loses_nothing(void **state)
+{
+    berth_cu_result (*record)(berth_cu_context, berth_cu_event) = berth__driver.cuCtxRecordEvent;
+    struct berth_pool_audit audit;
+
+    set_option("waiting-max", "256M");
+    pairs(PAIRS, LARGE);
+    berth__driver.cuCtxRecordEvent = refuse_event;
+    pairs(256, LARGE);
+    berth__driver.cuCtxRecordEvent = record;
+    pairs(256, LARGE);
+    berth__pool_audit(&audit);
+    assert_int_equal(audit.held, 0);
+    assert_int_equal(audit.reserved, audit.cached + audit.waiting);
+    assert_true(audit.reserved <= 256 * BERTH_MIB);
+}
+
+/* The context goes, by another thread, while this one asks: nothing of it is left or used. */
+
+static CUcontext dying;
+
+static berth_cu_result record_and_drop(berth_cu_context where, berth_cu_event event)
+{
+    berth_cu_result result = cuCtxRecordEvent((CUcontext)where, (CUevent)event);
+
+    berth__pool_drop((berth_cu_context)dying);
+    return result;
+}
+
+static void what_is_closed_goes_with_its_context(void **state)
+{
+    berth_cu_result (*record)(berth_cu_context, berth_cu_event) = berth__driver.cuCtxRecordEvent;
+    struct berth_cache *cache;
+
+    set_option("waiting-max", "256M");
+    assert_int_equal(cuCtxCreate_v2(&dying, 0, 0), 0);
+    use_context(dying);
+    pairs(PAIRS, LARGE);
+    cache = berth__cache_peek(pool_of_test());
+    while (cache->lazy.count < cache->lazy.enough / LARGE)
+        pairs(1, LARGE);
+    berth__driver.cuCtxRecordEvent = record_and_drop;
+    assert_false(berth__lazy_close_own(cache));
+    berth__driver.cuCtxRecordEvent = record;
+    assert_int_equal(atomic_load(&cache->lazy.bytes), 0);
+    assert_null(cache->lazy.blocks);
+    assert_null(cache->lazy.closing);
+    assert_int_equal(cuCtxDestroy_v2(dying), 0);
+    berth__order_drop((berth_cu_context)dying);
+    use_context(context);
+    pairs(PAIRS, LARGE);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(large_blocks_share_points),
+        CASE(blocks_of_which_few_may_wait_share_points),
+        CASE(no_block_is_used_again_while_work_may_use_it),
+        CASE(nothing_is_closed_while_a_capture_is_open),
+        CASE(a_point_that_fails_loses_nothing),
+        CASE(what_is_closed_goes_with_its_context),
+    };
+
+    return cmocka_run_group_tests(tests, up, NULL);
+}
