@@ -30,6 +30,8 @@
 #define ROUNDS 6      /* of pairs and of captures, before the threads begin */
 #define QUIET_PAIRS 400
 #define PAIR_BLOCKS 32
+#define BALLAST ((size_t)1 << 20)
+#define BALLAST_FILLS 24
 
 struct slot {
     pthread_mutex_t lock;
@@ -51,7 +53,7 @@ struct check {
 static struct slot slots[SLOTS];
 static struct check checks[CHECKS];
 static CUcontext context;
-static CUdeviceptr ballast; /* SIZE_MOST bytes that nobody looks at */
+static CUdeviceptr ballast; /* a piece for each stream, which nobody looks at */
 static uint64_t seed_base, steps;
 static atomic_ullong wrong_bytes, checked, refused;
 
@@ -241,21 +243,20 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* The stream has something to do for a while. */
-static void hold_up(CUstream stream)
+/*
+ * A block of `size` bytes that the thread's stream `at` fills, looks at only after a while, and
+ * that is still to be freed.
+ */
+static void allocate_pair(struct thread *thread, struct slot *slot, size_t size, unsigned at)
 {
-    for (unsigned i = 0; i < HEAVY_FILLS; i++)
-        CALL(cuMemsetD8Async(ballast, (unsigned char)i, SIZE_MOST, stream));
-}
+    CUstream stream = thread->stream[at];
 
-/* A block of `size` bytes that the stream fills, looks at late, and that is still to be freed. */
-static void allocate_pair(struct thread *thread, struct slot *slot, size_t size, CUstream stream)
-{
     slot->size = size;
     CALL(cuMemAlloc_v2(&slot->address, size));
     slot->fill = (unsigned char)draw(thread, 256);
     CALL(cuMemsetD8Async(slot->address, slot->fill, size, stream));
-    hold_up(stream);
+    for (unsigned i = 0; i < BALLAST_FILLS; i++)
+        CALL(cuMemsetD8Async(ballast + at * BALLAST, (unsigned char)i, BALLAST, stream));
     submit_check(slot, stream);
 }
 
@@ -274,7 +275,7 @@ static void pairs_round(struct thread *thread, size_t size)
         CALL(cuMemFree_v2(slot.address));
     }
     for (unsigned i = 0; i < PAIR_BLOCKS; i++) {
-        allocate_pair(thread, &slot, size, thread->stream[2 + i % (STREAMS - 2)]);
+        allocate_pair(thread, &slot, size, 2 + i % (STREAMS - 2));
         CALL(cuMemFree_v2(slot.address));
     }
 }
@@ -293,7 +294,7 @@ static void capture_round(struct thread *thread, size_t size)
     CALL(cuCtxSynchronize());
     CALL(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     for (unsigned i = 0; i + 2 < STREAMS; i++)
-        allocate_pair(thread, &slot[i], size, thread->stream[2 + i]);
+        allocate_pair(thread, &slot[i], size, 2 + i);
     CALL(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
     for (unsigned i = 0; i + 2 < STREAMS; i++)
         CALL(cuMemFree_v2(slot[i].address));
@@ -334,7 +335,7 @@ static void begin(void)
     }
     for (unsigned i = 0; i < CHECKS; i++)
         CALL(cuMemAllocHost_v2((void **)&checks[i].copy, SIZE_MOST));
-    CALL(cuMemAlloc_v2(&ballast, SIZE_MOST));
+    CALL(cuMemAlloc_v2(&ballast, STREAMS * BALLAST));
 }
 
 static void end(void)
