@@ -254,6 +254,19 @@ void berth__movable_leave_tier(berth_tier_id tier, void *twin, size_t held)
         berth__tier_release(tier, held);
 }
 
+bool berth__movable_renew_twin(berth_tier_id tier, void *twin, size_t held)
+{
+    static _Atomic int said;
+    struct berth_tier *of = berth__tier(tier);
+
+    if (of->ops->decommit(of, twin, held) < 0 || of->ops->commit(of, twin, held) == 0)
+        return true;
+    berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_MOVE,
+                    "tier %s has become full while a block left it; part of it is not used again",
+                    of->name);
+    return false;
+}
+
 void berth__movable_finish_free(void *p, size_t held, uint32_t word)
 {
     static _Atomic int said;

@@ -149,10 +149,20 @@ static uint32_t enter(struct move *move, uint32_t flags)
     return word;
 }
 
+static bool is_on_tmpfs(const struct berth_tier *tier)
+{
+    struct statfs fs;
+
+    return tier->kind == BERTH_KIND_FILE && statfs(tier->path, &fs) == 0 &&
+           fs.f_type == TMPFS_MAGIC;
+}
+
 /* What is left behind goes back; without a lock, because jemalloc takes its own. */
 static enum berth_move_result leave(struct move *move, uint32_t word)
 {
-    berth__movable_leave_tier(move->from, move->old_twin, move->held);
+    if (!move->old_twin || !is_on_tmpfs(berth__tier(move->from)) ||
+        berth__movable_renew_twin(move->from, move->old_twin, move->held))
+        berth__movable_leave_tier(move->from, move->old_twin, move->held);
     if (word & BERTH_RESIDENCE_LIVE)
         return BERTH_MOVE_MOVED;
     berth__movable_finish_free(move->p, move->held, word);
@@ -356,11 +366,7 @@ static enum berth_move_result move_by_copy(struct move *move)
 /* Whether what is written to memory of the tier can be held back: ordinary memory, tmpfs. */
 static bool can_hold_back(const struct berth_tier *tier)
 {
-    struct statfs fs;
-
-    if (tier->kind == BERTH_KIND_FILE)
-        return statfs(tier->path, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
-    return tier->kind != BERTH_KIND_DAX;
+    return tier->kind == BERTH_KIND_FILE ? is_on_tmpfs(tier) : tier->kind != BERTH_KIND_DAX;
 }
 
 /* MOVED: nothing speaks against it. */

@@ -42,7 +42,11 @@ struct berth_mover {
     bool (*is_cancelled)(void *context);
     void *context;
     _Atomic uint64_t *copied; /* of the block that is on its way, or NULL; others may read it */
-    uint32_t rule;            /* whose place the tier is; BERTH_RULE_NONE: somebody's who asked */
+    struct berth_mover_look { /* the last one for I/O that has no descriptor; see move_live.c */
+        int64_t end_ns, took_ns;
+        const char *found; /* NULL: none */
+    } look;
+    uint32_t rule; /* whose place the tier is; BERTH_RULE_NONE: somebody's who asked */
     uint64_t version;
     char why[BERTH_UFFD_WHY_MAX]; /* a detail of the last refusal, or "" */
 };

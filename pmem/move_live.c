@@ -28,6 +28,8 @@
  */
 #define LAST_MAX ((size_t)4 << 20)
 #define ROUNDS_MAX 16
+/* One part in so many. */
+#define LOOK_SHARE 20
 /* A page that a forked child shares becomes the block's own when it is read anew. */
 #define TAKES_MAX 3
 
@@ -77,6 +79,36 @@ static enum berth_move_result check_pins(struct berth_mover *mover, const void *
     if (r < 0)
         return system_failed(mover, "/proc/self/task", r);
     return r > 0 ? BERTH_MOVE_PINNED : BERTH_MOVE_MOVED;
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+/* The same for I/O that has no descriptor. To look for it may take long, and has LOOK_SHARE of the
+ * time: in between, what was found last counts. */
+static enum berth_move_result check_mapped_pins(struct berth_mover *mover)
+{
+    struct berth_mover_look *look = &mover->look;
+    int64_t start = now_ns();
+    int r = 0;
+
+    if (look->end_ns == 0 || start - look->end_ns >= look->took_ns * LOOK_SHARE) {
+        look->found = NULL;
+        r = berth__pin_source_find_mapped(&look->found);
+        look->end_ns = now_ns();
+        look->took_ns = look->end_ns - start;
+    }
+    if (r < 0)
+        return system_failed(mover, "/proc/self/maps", r);
+    if (!look->found)
+        return BERTH_MOVE_MOVED;
+    snprintf(mover->why, sizeof(mover->why), "%s", look->found);
+    return BERTH_MOVE_PINNED;
 }
 
 static void tell_copied(const struct berth_mover *mover, size_t bytes)
@@ -511,11 +543,15 @@ static enum berth_move_result copy_protected(struct berth_move_live *live, bool 
     /* Once before all is copied in vain, and again when nothing new can be held any more. */
     result = check_pins(live->mover, live->from, live->size, BERTH_PINS_ALL);
     if (result == BERTH_MOVE_MOVED)
+        result = check_mapped_pins(live->mover);
+    if (result == BERTH_MOVE_MOVED)
         result = protect_all(live, is_shared);
     if (result == BERTH_MOVE_MOVED)
         result = copy_rounds(live);
     if (result == BERTH_MOVE_MOVED)
         result = check_pins(live->mover, live->from, live->size, BERTH_PINS_ALL);
+    if (result == BERTH_MOVE_MOVED)
+        result = check_mapped_pins(live->mover);
     munmap(dirty, dirty_bytes(live));
     live->dirty = NULL;
     return result;

@@ -250,3 +250,36 @@ int berth__pin_source_find(pid_t thread, const void *p, size_t size, enum berth_
     errno = saved_errno;
     return r;
 }
+
+static bool ends_with(const char *line, size_t length, const char *end)
+{
+    size_t size = strlen(end);
+
+    return length >= size && memcmp(line + length - size, end, size) == 0;
+}
+
+int berth__pin_source_find_mapped(const char **ret_what)
+{
+    int saved_errno = errno;
+    struct lines lines = {.fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC)};
+    const char *what = NULL;
+    const char *line;
+
+    if (lines.fd < 0) {
+        lines.error = -errno;
+    } else {
+        while (!what && (line = next_line(&lines))) {
+            size_t length = strlen(line);
+
+            if (ends_with(line, length, "/[aio] (deleted)"))
+                what = "io_setup() was called, whose I/O cannot be seen here";
+            else if (ends_with(line, length, "anon_inode:[io_uring]"))
+                what = "an io_uring is mapped, whose I/O cannot be seen here";
+        }
+        close(lines.fd);
+    }
+    errno = saved_errno;
+    if (what)
+        *ret_what = what;
+    return what ? 1 : lines.error;
+}

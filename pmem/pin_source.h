@@ -31,4 +31,11 @@ enum berth_pins {
 int berth__pin_source_find(pid_t thread, const void *p, size_t size, enum berth_pins pins,
                            char *why, size_t why_size);
 
+/*
+ * The same of I/O whose descriptors may be closed: memory is mapped by which it is asked for, of
+ * io_setup() or of an io_uring. 1: some is, and *ret_what gets by whom; 0: none; or negative errno.
+ * Takes as long as the process has mappings.
+ */
+int berth__pin_source_find_mapped(const char **ret_what);
+
 #endif

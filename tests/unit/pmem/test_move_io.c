@@ -9,6 +9,7 @@
 #include "pmem/move.h"
 
 #include "alloc/tier_ops.h"
+#include "pmem/arena.h"
 #include "pmem/host.h"
 #include "pmem/move_fault.h"
 #include "tests/unit/pmem/move_fixture.h"
@@ -305,10 +306,11 @@ static void what_is_written_by_process_vm_writev_is_there(void **state)
     move_under(write_by_vm);
 }
 
+static aio_context_t aio_context;
+
 /* Asynchronous, past the page cache: the device writes to the pages themselves. */
 static bool write_by_aio(unsigned char *to, const unsigned char *from)
 {
-    static aio_context_t context;
     struct iocb request = {.aio_lio_opcode = IOCB_CMD_PREAD,
                            .aio_fildes = (uint32_t)writer.file,
                            .aio_buf = (uintptr_t)to,
@@ -316,12 +318,12 @@ static bool write_by_aio(unsigned char *to, const unsigned char *from)
     struct iocb *requests[] = {&request};
     struct io_event event;
 
-    if (context == 0 && syscall(SYS_io_setup, 1, &context) < 0)
+    if (aio_context == 0 && syscall(SYS_io_setup, 1, &aio_context) < 0)
         return false;
     if (pwrite(writer.file, from, PAGE, 0) != (ssize_t)PAGE ||
-        syscall(SYS_io_submit, context, 1, requests) != 1)
+        syscall(SYS_io_submit, aio_context, 1, requests) != 1)
         return false;
-    while (syscall(SYS_io_getevents, context, 1, 1, &event, NULL) != 1)
+    while (syscall(SYS_io_getevents, aio_context, 1, 1, &event, NULL) != 1)
         ;
     return event.res == (int64_t)PAGE;
 }
@@ -337,6 +339,37 @@ static void what_a_disk_writes_is_there(void **state)
     }
     move_under(write_by_aio);
     close(writer.file);
+    syscall(SYS_io_destroy, aio_context);
+    aio_context = 0;
+}
+
+/* What was asked for goes on when the descriptor is closed, by which the kernel does not see it. */
+static void io_without_a_descriptor_may_write_unseen(void **state)
+{
+    struct ring ring;
+
+    (void)state;
+    fixture_needs_live();
+    for (size_t i = 0; i < WAYS; i++) {
+        bool is_seen = !ways[i].in_file && !ways[i].old_kernel && fixture_sees_pins;
+        unsigned char *p = get(&ways[i]);
+
+        if (syscall(SYS_io_setup, 1, &aio_context) == 0) {
+            assert_int_equal(move(&ways[i], p), is_seen ? BERTH_MOVE_MOVED : BERTH_MOVE_PINNED);
+            move_home(&ways[i], p);
+            syscall(SYS_io_destroy, aio_context);
+            aio_context = 0;
+        }
+        if (ring_open(&ring)) {
+            close(ring.fd);
+            assert_int_equal(move(&ways[i], p), is_seen ? BERTH_MOVE_MOVED : BERTH_MOVE_PINNED);
+            move_home(&ways[i], p);
+            ring_close(&ring);
+        }
+        assert_int_equal(move(&ways[i], p), BERTH_MOVE_MOVED);
+        assert_true(fixture_is_filled(p, SIZE, 1));
+        berth__host_free(p);
+    }
 }
 
 /* Whose I/O holds pages in a way that no kernel tells: a file system that has no device. */
@@ -391,26 +424,35 @@ static void registered_memory_stays_at_quiescent_steps(void **state)
     berth__host_free(q);
 }
 
+#define NEXT 16
+
 /* A pipe has the pages that were given to it, wherever the block is. */
 static void pages_in_a_pipe_keep_their_bytes(void **state)
 {
     (void)state;
     fixture_needs_live();
     for (size_t i = 0; i < WAYS; i++) {
-        unsigned char *p = get(&ways[i]);
+        unsigned char *p = get(&ways[i]), *next[NEXT];
         struct iovec range = {p + 16 * PAGE, 4 * PAGE};
         unsigned char bytes[4 * PAGE];
         int ends[2];
 
         assert_int_equal(pipe(ends), 0);
         assert_int_equal(vmsplice(ends[1], &range, 1, i == 1 ? SPLICE_F_GIFT : 0), 4 * PAGE);
-        move(&ways[i], p);
+        assert_int_equal(move(&ways[i], p), BERTH_MOVE_MOVED);
+        /* One of the next blocks gets the room of this one. */
+        for (int j = 0; j < NEXT; j++) {
+            next[j] = get(&ways[i]);
+            fixture_fill(next[j], SIZE, 3);
+        }
         assert_int_equal(read(ends[0], bytes, sizeof(bytes)), sizeof(bytes));
         assert_memory_equal(bytes, range.iov_base, sizeof(bytes));
         assert_true(fixture_is_filled(p, SIZE, 1));
         close(ends[0]);
         close(ends[1]);
         berth__host_free(p);
+        for (int j = 0; j < NEXT; j++)
+            berth__host_free(next[j]);
     }
 }
 
@@ -583,6 +625,15 @@ static void a_process_ends_amid_a_move(void **state)
     remove_folder(folder);
 }
 
+/* What is freed keeps its pages, as it does by default. */
+static int start(void **state)
+{
+    int r = fixture_start(state);
+
+    berth__arena_set_decay(tier_shm, BERTH_DECAY_DEFAULT);
+    return r;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -591,6 +642,7 @@ int main(void)
         cmocka_unit_test(what_is_written_by_proc_mem_is_there),
         cmocka_unit_test(what_is_written_by_process_vm_writev_is_there),
         cmocka_unit_test(what_a_disk_writes_is_there),
+        cmocka_unit_test(io_without_a_descriptor_may_write_unseen),
         cmocka_unit_test(files_without_a_device_may_write_unseen),
         cmocka_unit_test(registered_memory_stays_at_quiescent_steps),
         cmocka_unit_test(pages_in_a_pipe_keep_their_bytes),
@@ -598,5 +650,5 @@ int main(void)
         cmocka_unit_test(a_process_ends_amid_a_move),
     };
 
-    return cmocka_run_group_tests(tests, fixture_start, NULL);
+    return cmocka_run_group_tests(tests, start, NULL);
 }
