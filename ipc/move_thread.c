@@ -53,6 +53,10 @@ int berth__move_thread_start(const struct berth_move_order *order, uint64_t *ret
         snprintf(why, why_size, "libberth-malloc.so is not preloaded in this process");
     else if (r == -EBUSY)
         snprintf(why, why_size, "another job is under way; see move.state and move.cancel");
+    else if (r == -EPERM)
+        snprintf(why, why_size,
+                 "the program limits its own system calls (seccomp), and those of a "
+                 "move could end it");
     if (r < 0)
         return r;
     r = start_thread();

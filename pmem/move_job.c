@@ -2,6 +2,7 @@
 #include "pmem/move_job.h"
 
 #include "alloc/log.h"
+#include "alloc/sandbox.h"
 #include "alloc/thread.h"
 #include "alloc/tier_ops.h"
 #include "pmem/movable.h"
@@ -40,10 +41,12 @@ struct candidates {
     size_t count, room;
 };
 
+/* By who asked for it, or by the program, which now limits its system calls: those of a move may
+ * end it. */
 static bool is_cancelled(void *context)
 {
     (void)context;
-    return atomic_load_explicit(&job.is_cancelled, memory_order_relaxed);
+    return atomic_load_explicit(&job.is_cancelled, memory_order_relaxed) || berth__sandbox_is_on();
 }
 
 /* The record of a live block; false when it is gone, or has none yet. */
@@ -284,6 +287,8 @@ static int start(const struct berth_move_order *order, uint64_t *ret_job)
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     uint64_t number = 0;
 
+    if (berth__sandbox_is_on())
+        return -EPERM;
     pthread_once(&once, handle_forks);
     pthread_mutex_lock(&job.lock);
     if (!job.state.is_running) {
@@ -387,7 +392,8 @@ static int quiet(void)
     int saved_errno = errno;
     uint64_t moved = 0;
 
-    if (BERTH_LIKELY(!atomic_load_explicit(&job.waits, memory_order_relaxed)))
+    if (BERTH_LIKELY(!atomic_load_explicit(&job.waits, memory_order_relaxed)) ||
+        berth__sandbox_is_on())
         return 0;
     /* A job that runs now finds out by itself that it has to wait for the next step. */
     if (!berth__move_begin(false))

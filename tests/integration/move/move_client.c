@@ -9,6 +9,7 @@
  *   child  forks; the child checks every byte, writes to all of them, and ends
  *   heir   forks; the child, whose id is the answer, goes on as the program does, its threads too,
  *          and takes the commands until it ends; the parent then tells whether it was right
+ *   limit  limits its system calls: those of a move end the process from now on
  *   leave  exits amid all that happens
  *   end    "right" when every byte has been what it should be
  *
@@ -16,13 +17,18 @@
  */
 #include "alloc/berth.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -190,6 +196,28 @@ static pid_t heir(void)
     return 0;
 }
 
+/* All of its threads are ended by these. */
+static void limit(void)
+{
+    static const uint32_t calls[] = {SYS_userfaultfd, SYS_unshare, SYS_process_vm_readv, SYS_mbind,
+                                     SYS_mremap};
+    enum { CALLS = sizeof(calls) / sizeof(calls[0]) };
+    struct sock_filter filter[CALLS + 3] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))};
+    struct sock_fprog program = {CALLS + 3, filter};
+
+    for (unsigned i = 0; i < CALLS; i++)
+        filter[i + 1] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i],
+                                                     (uint8_t)(CALLS - i), 0);
+    filter[CALLS + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    filter[CALLS + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+    puts(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+                 syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC,
+                         &program) == 0
+             ? "limited"
+             : "not limited");
+}
+
 static void end(void)
 {
     bool right = !atomic_load(&wrong);
@@ -210,6 +238,8 @@ static void obey(const char *line)
         step();
     else if (strcmp(line, "child\n") == 0)
         child();
+    else if (strcmp(line, "limit\n") == 0)
+        limit();
     else if (strcmp(line, "leave\n") == 0)
         exit(0);
 }

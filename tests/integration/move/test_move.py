@@ -168,6 +168,20 @@ rule weights {{
         self.assertEqual(program.ask("where"), "dram 12")
         self.ends_right()
 
+    def test_a_program_that_limits_its_system_calls_is_let_alone(self):
+        program = self.start("dram", 5, 100 * KIB, 1)
+        self.needs_live()
+        self.apply("shm")
+        if program.ask("limit") != "limited":
+            self.skipTest("no program can limit its system calls here")
+        done = subprocess.run([berth, "policy", "apply", "--move", str(self.program.pid),
+                               self.policy("dram")], capture_output=True, text=True, timeout=120)
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertIn("seccomp", done.stderr)
+        self.assertEqual(program.ask("step"), "0")
+        self.assertEqual(program.ask("where"), "shm 5")
+        self.ends_right()
+
     def test_what_is_not_movable_stays(self):
         program = self.start("dram", 5, 100 * KIB, 1)
         self.needs_live()
