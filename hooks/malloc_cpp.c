@@ -86,6 +86,14 @@ static inline void *get(size_t size, const void *return_address)
     return berth__malloc_look(size, return_address);
 }
 
+/* The C++ library refuses what is no alignment, where memalign() takes the next that is one. */
+static inline void *get_aligned(size_t size, size_t alignment, const void *return_address)
+{
+    if (BERTH_UNLIKELY(alignment == 0 || (alignment & (alignment - 1)) != 0))
+        return NULL;
+    return berth__malloc_aligned(alignment, size, return_address);
+}
+
 /* The two that are called most begin in malloc_entry.c or its assembly. */
 void *berth__malloc_fail_new(size_t size)
 {
@@ -122,7 +130,7 @@ void *berth__malloc_look_new_array(size_t size, const void *return_address)
 #define NEW_ALIGNED(name)                                                                          \
     void *name(size_t size, size_t alignment)                                                      \
     {                                                                                              \
-        void *p = berth__malloc_aligned(alignment, size, __builtin_return_address(0));             \
+        void *p = get_aligned(size, alignment, __builtin_return_address(0));                       \
                                                                                                    \
         return BERTH_LIKELY(p != NULL) ? p : fail_aligned(#name, size, alignment);                 \
     }
@@ -130,7 +138,7 @@ void *berth__malloc_look_new_array(size_t size, const void *return_address)
 #define NEW_ALIGNED_NOTHROW(name)                                                                  \
     void *name(size_t size, size_t alignment, const struct nothrow *tag)                           \
     {                                                                                              \
-        void *p = berth__malloc_aligned(alignment, size, __builtin_return_address(0));             \
+        void *p = get_aligned(size, alignment, __builtin_return_address(0));                       \
                                                                                                    \
         return BERTH_LIKELY(p != NULL) ? p : fail_aligned_nothrow(#name, size, alignment, tag);    \
     }

@@ -59,6 +59,25 @@ int failures()
     return failed;
 }
 
+// What is no power of two is refused, and no new_handler is asked.
+int alignments()
+{
+    const auto get = [](std::align_val_t wrong) {
+        return throws_bad_alloc([=] { ::operator delete(::operator new(500, wrong), wrong); });
+    };
+    const int called = handler_calls;
+    int failed = 0;
+
+    for (std::size_t number : {0, 3, 24, 4095}) {
+        const auto wrong = static_cast<std::align_val_t>(number);
+
+        failed += !get(wrong);
+        failed += ::operator new(500, wrong, std::nothrow) != nullptr;
+        failed += ::operator new[](70000, wrong, std::nothrow) != nullptr;
+    }
+    return failed + (handler_calls != called);
+}
+
 int sizes(std::size_t size)
 {
     const std::align_val_t wide{512};
@@ -132,7 +151,7 @@ extern "C" void cpp_put(void *p)
 
 extern "C" int cpp_all_forms()
 {
-    int failed = failures();
+    int failed = failures() + alignments();
 
     for (std::size_t size : {std::size_t{0}, std::size_t{1}, std::size_t{100}, std::size_t{5000},
                              std::size_t{70000}, std::size_t{1} << 20})
