@@ -337,6 +337,7 @@ __attribute__((constructor)) static void bootstrap_cuda(void)
         berth__control_load_callsite = berth__callsite_load;
         berth__control_look = berth__binding_check;
         berth__control_wanted = berth__control_start;
+        berth__control_unwanted = berth__control_pause;
     } else {
         berth__pool_disable();
         berth__foreign_disable();

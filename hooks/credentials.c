@@ -10,20 +10,15 @@
  */
 #include "alloc/device.h"
 #include "alloc/options.h"
+#include "hooks/alone.h"
 #include "hooks/real_module.h"
 #include "ipc/control.h"
 
 #include <errno.h>
 #include <grp.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-/* What unshare() refuses to several threads, and what setns() does not. */
-#define ALONE_IN_UNSHARE (CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)
-#define SHARED_IN_SETNS                                                                            \
-    (CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWCGROUP)
 
 /* Where nothing else would: a process that uses CUDA, or was told always to have a socket. */
 static void start_again(bool was_there)
@@ -100,7 +95,7 @@ CREDENTIALS(X)
 
 BERTH_EXPORT int unshare(int flags)
 {
-    bool was_there = (flags & ALONE_IN_UNSHARE) && berth__control_pause();
+    bool was_there = berth__alone_in_unshare(flags) && berth__control_pause();
     int r = (int)syscall(SYS_unshare, flags);
 
     start_again(was_there);
@@ -109,7 +104,7 @@ BERTH_EXPORT int unshare(int flags)
 
 BERTH_EXPORT int setns(int fd, int type)
 {
-    bool was_there = (type == 0 || (type & ~SHARED_IN_SETNS)) && berth__control_pause();
+    bool was_there = berth__alone_in_setns(type) && berth__control_pause();
     int r = (int)syscall(SYS_setns, fd, type);
 
     start_again(was_there);

@@ -3,8 +3,14 @@
  * prctl(), and syscall() as syscall_x86_64.S sends it here: from the moment that the program limits
  * its system calls, Berth makes none but those of any malloc (alloc/sandbox.h). All else is done as
  * the C library does it.
+ *
+ * Before that Berth's own threads end: a filter for all threads would kill the program for what
+ * they do, and one for the program's thread alone would leave a thread in its sandbox that nothing
+ * limits.
  */
 #include "alloc/sandbox.h"
+#include "hooks/alone.h"
+#include "ipc/control.h"
 
 #include <errno.h>
 #include <linux/seccomp.h>
@@ -12,6 +18,10 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+/* libberth.so's, when that is preloaded. */
+#pragma weak berth__control_wanted
+#pragma weak berth__control_unwanted
 
 /* Not by syscall(), which comes here. */
 static long kernel_call(long number, const unsigned long a[5])
@@ -35,15 +45,57 @@ static long kernel_call(long number, const unsigned long a[5])
 #endif
 }
 
+/* Ends Berth's threads; whether there were any. */
+static bool end_threads(void)
+{
+    return &berth__control_unwanted && berth__control_unwanted && berth__control_unwanted();
+}
+
+static void start_threads(bool were_there)
+{
+    int saved_errno = errno;
+
+    if (were_there)
+        berth__control_wanted();
+    errno = saved_errno;
+}
+
+/* Programs find out by a filter at no address whether the kernel knows filters. */
+static bool is_question(long number, const unsigned long a[5])
+{
+    return number == SYS_prctl ? a[1] == SECCOMP_MODE_FILTER && a[2] == 0
+                               : a[0] == SECCOMP_SET_MODE_FILTER && a[2] == 0;
+}
+
 static long limit_calls(long number, const unsigned long a[5])
 {
+    bool was_there = !is_question(number, a) && end_threads();
     long r;
 
     berth__sandbox_enter();
     r = kernel_call(number, a);
     /* Otherwise what the answer means is the kernel's matter: 0, or a descriptor to listen on. */
-    if (r < 0)
+    if (r < 0) {
         berth__sandbox_leave();
+        start_threads(was_there);
+    }
+    return r;
+}
+
+/* For unshare() and setns(), which the C library's functions of these names are in credentials.c.
+ */
+static bool is_for_one(long number, const unsigned long a[5])
+{
+    return (number == SYS_unshare && berth__alone_in_unshare((int)a[0])) ||
+           (number == SYS_setns && berth__alone_in_setns((int)a[1]));
+}
+
+static long call_alone(long number, const unsigned long a[5])
+{
+    bool was_there = end_threads();
+    long r = kernel_call(number, a);
+
+    start_threads(was_there);
     return r;
 }
 
@@ -64,6 +116,8 @@ long berth__seccomp_syscall(long number, unsigned long a0, unsigned long a1, uns
 {
     const unsigned long a[5] = {a0, a1, a2, a3, a4};
 
+    if (is_for_one(number, a))
+        return call_alone(number, a);
     return is_limit(number, a) ? limit_calls(number, a) : kernel_call(number, a);
 }
 

@@ -2,12 +2,15 @@
 /*
  * syscall(), for programs that fork by it: SYS_fork, and SYS_clone and SYS_clone3 of a new address
  * space on the same stack, go to berth__fork_syscall() in fork.c; SYS_prctl and SYS_seccomp, by which
- * programs limit themselves, to berth__seccomp_syscall() in seccomp.c. All else is done here as the C
- * library does it, without a frame: the child of a clone may return on another stack.
+ * programs limit themselves, and SYS_unshare and SYS_setns, which they make alone, to
+ * berth__seccomp_syscall() in seccomp.c. All else is done here as the C library does it, without a
+ * frame: the child of a clone may return on another stack.
  */
 #define SYS_CLONE 56
 #define SYS_FORK 57
 #define SYS_PRCTL 157
+#define SYS_UNSHARE 272
+#define SYS_SETNS 308
 #define SYS_SECCOMP 317
 #define SYS_CLONE3 435
 #define CLONE_VM 0x100
@@ -30,6 +33,10 @@ syscall:
     cmpq $SYS_PRCTL, %rdi
     je berth__seccomp_syscall
     cmpq $SYS_SECCOMP, %rdi
+    je berth__seccomp_syscall
+    cmpq $SYS_UNSHARE, %rdi
+    je berth__seccomp_syscall
+    cmpq $SYS_SETNS, %rdi
     je berth__seccomp_syscall
     cmpq $SYS_CLONE3, %rdi
     jne 2f

@@ -119,6 +119,7 @@ struct control {
 #define SOCKET_STACK_SIZE ((size_t)128 << 10)
 
 int (*berth__control_wanted)(void);
+bool (*berth__control_unwanted)(void);
 int (*berth__control_load_callsite)(char *why, size_t why_size);
 void (*berth__control_look)(void);
 
@@ -534,7 +535,8 @@ int berth__control_start(void)
     if (BERTH_LIKELY(atomic_load_explicit(&control->state, memory_order_relaxed) != STATE_IDLE))
         return 0;
     start_was_asked = true;
-    if (!main_has_begun || !is_own(control))
+    /* A thread that begins in a sandbox may be killed for what it asks of the kernel. */
+    if (!main_has_begun || !is_own(control) || berth__sandbox_is_on())
         return 0;
     r = start_now(control);
     errno = saved_errno;
@@ -595,6 +597,13 @@ static void forget_threads(struct control *control)
     control->pausing = false;
 }
 
+/* Threads that gave up may not have come to their end yet; they are waited for once. */
+static bool is_ending(const struct control *control)
+{
+    return control->state == STATE_OFF &&
+           (control->threads > 0 || control->control_thread != 0 || control->socket_thread != 0);
+}
+
 bool berth__control_pause(void)
 {
     struct control *control = atomic_load_explicit(&the_control, memory_order_acquire);
@@ -603,7 +612,7 @@ bool berth__control_pause(void)
     bool ended;
 
     /* A vfork() child has no threads, and a sandbox may forbid what this takes. */
-    if (!control || control->state != STATE_STARTED || !is_own(control) ||
+    if (!control || (control->state != STATE_STARTED && !is_ending(control)) || !is_own(control) ||
         berth__thread.inside > 0 || berth__sandbox_is_on() ||
         !atomic_compare_exchange_strong(&control->pausing, &idle, true))
         return false;

@@ -46,6 +46,12 @@ void berth__control_main_begun(void);
 extern BERTH_SHARED int (*berth__control_wanted)(void);
 
 /*
+ * What the hooks call before the program limits its system calls: to berth__control_pause, set and
+ * NULL as above.
+ */
+extern BERTH_SHARED bool (*berth__control_unwanted)(void);
+
+/*
  * Loads the unwinder (hooks/callsite.h); called before a table that names call paths is installed.
  * Set by bootstrap; NULL: call paths are return addresses alone. Control thread only.
  */

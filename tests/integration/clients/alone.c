@@ -3,9 +3,10 @@
  * What a program of one thread does: it keeps rights for itself while it changes its user, or
  * begins a user namespace. Prints each answer. With "-t" it waits first until it is no longer
  * alone, and prints how many threads there are at the end. "forked": a child does it, made while
- * another thread has the lock of the loader's list.
+ * another thread has the lock of the loader's list. "count": it asks how many threads it has.
+ * "limits": it allows all its threads few system calls.
  *
- * usage: alone [-t] rights|user|mounts|forked
+ * usage: alone [-t] rights|user|mounts|forked|count|limits
  */
 #include <dirent.h>
 #include <errno.h>
@@ -13,12 +14,17 @@
 #include <grp.h>
 #include <link.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -29,23 +35,36 @@
 #define WAIT_STEPS 10000
 #define CHILD_SECONDS 20
 
+/* Not known to the compiler. */
+static void *volatile nowhere;
+
 static void show(const char *what, long answer)
 {
     printf("%s %ld %s\n", what, answer, answer < 0 ? strerror(errno) : "");
 }
 
+static int count_entries(DIR *tasks)
+{
+    int count = -2; /* . and .. */
+
+    while (readdir(tasks))
+        count++;
+    return count;
+}
+
 static int count_threads(void)
 {
     DIR *tasks = opendir("/proc/self/task");
-    int count = -2; /* . and .. */
+    int count;
 
     if (!tasks)
         return -1;
-    while (readdir(tasks))
-        count++;
+    count = count_entries(tasks);
     closedir(tasks);
     return count;
 }
+
+static bool has_company;
 
 static void await_company(void)
 {
@@ -53,7 +72,70 @@ static void await_company(void)
 
     for (int i = 0; count_threads() < 3 && i < WAIT_STEPS; i++)
         nanosleep(&pause, NULL);
-    fprintf(stderr, "%d threads\n", count_threads());
+}
+
+/* Again, if it was there at first. */
+static void invite(void)
+{
+    char *volatile p = malloc(BLOCK);
+
+    free(p);
+    if (has_company)
+        await_company();
+}
+
+/* By the number of links of its directory, and by what the kernel says of the process. */
+static void count_by_files(void)
+{
+    int proc = open("/proc/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct stat st = {0};
+    char line[1024] = "";
+    const char *field;
+    FILE *file;
+
+    show("stat", stat("/proc/self/task", &st));
+    show("threads", (long)st.st_nlink - 2);
+    invite();
+    show("fstatat", fstatat(proc, "self/task/", &st, 0));
+    show("threads", (long)st.st_nlink - 2);
+    invite();
+    file = fopen("/proc/self/stat", "r");
+    line[fread(line, 1, sizeof(line) - 1, file)] = '\0';
+    fclose(file);
+    field = strrchr(line, ')');
+    for (int i = 2; field && i < 20; i++)
+        field = strchr(field + 1, ' ');
+    show("threads", field ? strtol(field, NULL, 10) : -1);
+    close(proc);
+    /* What is asked is the kernel's to answer otherwise. */
+    show("no path", stat(nowhere, &st));
+    show("no structure", stat("/proc/self/task", nowhere));
+}
+
+/* What a thread that serves a socket does is forbidden to all. */
+static void limit_calls(void)
+{
+    static const unsigned forbidden[] = {SYS_poll,    SYS_ppoll, SYS_epoll_wait, SYS_accept4,
+                                         SYS_recvmsg, SYS_clone, SYS_clone3};
+    struct sock_filter code[2 * sizeof(forbidden) / sizeof(forbidden[0]) + 2] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr))};
+    struct sock_fprog program = {.len = 1, .filter = code};
+    DIR *tasks = opendir("/proc/self/task");
+    long r;
+
+    for (size_t i = 0; i < sizeof(forbidden) / sizeof(forbidden[0]); i++) {
+        code[program.len++] =
+            (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, forbidden[i], 0, 1);
+        code[program.len++] =
+            (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+    }
+    code[program.len++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    show("privileges", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    show("question", prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL));
+    r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
+    show("filter", r);
+    show("threads", tasks ? count_entries(tasks) : -1);
+    closedir(tasks);
 }
 
 static long take_right(unsigned right)
@@ -129,14 +211,23 @@ int main(int argc, char **argv)
     if (!block)
         return 1;
     memset(block, 7, BLOCK);
-    if (argc > 2)
+    if (argc > 2) {
         await_company();
+        has_company = true;
+        fprintf(stderr, "%d threads\n", count_threads());
+    }
     if (strcmp(what, "rights") == 0) {
         change_rights();
     } else if (strcmp(what, "forked") == 0) {
         change_in_child();
+    } else if (strcmp(what, "count") == 0) {
+        count_by_files();
+    } else if (strcmp(what, "limits") == 0) {
+        limit_calls();
     } else if (strcmp(what, "user") == 0) {
         show("unshare", unshare(CLONE_NEWUSER));
+        invite();
+        show("unshare", syscall(SYS_unshare, CLONE_NEWUSER));
         show("unshare", unshare(CLONE_NEWNS | CLONE_NEWPID));
     } else {
         int fd = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
