@@ -126,20 +126,6 @@ void berth__pool_delete_segment(struct berth_pool *pool, struct berth_segment *s
     berth__slab_delete(&pool->segment_slab, segment);
 }
 
-static void waiting_remove(struct berth_pool *pool, const struct berth_block *block)
-{
-    struct berth_block *at = pool->waiting;
-
-    if (at == block) {
-        pool->waiting = block->waiting;
-        return;
-    }
-    while (at && at->waiting != block)
-        at = at->waiting;
-    if (at)
-        at->waiting = block->waiting;
-}
-
 /* No block of it is in a thread's cache: those are shut. */
 void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *segment)
 {
@@ -156,8 +142,7 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
             berth__pool_count_cached(pool, -block->size);
             break;
         case BERTH_BLOCK_WAITING:
-            if (!berth__lazy_remove(pool, block))
-                waiting_remove(pool, block);
+            berth__lazy_remove(pool, block);
             break;
         case BERTH_BLOCK_HOLE:
             berth__hole_remove(pool, block);

@@ -537,9 +537,13 @@ void berth__lazy_drop(struct berth_pool *pool)
     }
 }
 
-bool berth__lazy_remove(struct berth_pool *pool, const struct berth_block *block)
+void berth__lazy_remove(struct berth_pool *pool, const struct berth_block *block)
 {
-    bool found = false;
+    struct berth_block *waiting = pool->waiting;
+    bool found = berth__lazy_list_remove(&waiting, block);
+
+    if (found)
+        pool->waiting = waiting;
 
     for (struct berth_lazy_batch *batch = pool->lazy.batches; batch && !found;
          batch = batch->next) {
@@ -554,7 +558,6 @@ bool berth__lazy_remove(struct berth_pool *pool, const struct berth_block *block
         found = berth__lazy_cell_remove(cache, block);
         berth__cache_unlock(cache);
     }
-    return found;
 }
 
 uint64_t berth__lazy_bytes(const struct berth_pool *pool)

@@ -129,8 +129,8 @@ bool berth__lazy_take(struct berth_pool *pool, uint64_t size, enum berth_lazy_el
 
 /* With the pool's lock held, and its caches shut: forgets all that waits, whose context is gone. */
 void berth__lazy_drop(struct berth_pool *pool);
-/* With the pool's lock held: forgets one block that waits; whether it did. */
-bool berth__lazy_remove(struct berth_pool *pool, const struct berth_block *block);
+/* With the pool's lock held: forgets one block that waits, here or since a capture. */
+void berth__lazy_remove(struct berth_pool *pool, const struct berth_block *block);
 
 /* With the pool's lock held: bytes that wait here; those of blocks in pool->waiting are not among
  * them. */

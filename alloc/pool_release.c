@@ -59,9 +59,22 @@ static struct berth_segment *detach_cached(struct berth_pool *pool, uint64_t nee
     return list;
 }
 
-/* The driver kept the segment: it is cached again, unless its context has gone meanwhile. */
+static struct berth_free_set *set_of(struct berth_pool *pool, const struct berth_segment *segment)
+{
+    return segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared;
+}
+
+static void attach_free(struct berth_pool *pool, struct berth_segment *segment)
+{
+    berth__free_set_insert(set_of(pool, segment), segment->first);
+    berth__idle_enter(pool, segment->first);
+    berth__pool_count_cached(pool, segment->size);
+}
+
+/* The driver kept the segment: it is as it was, unless its context has gone meanwhile. */
 static void attach_again(struct berth_pool *pool, struct berth_segment *segment,
-                         uint64_t generation)
+                         uint64_t generation,
+                         void (*attach)(struct berth_pool *pool, struct berth_segment *segment))
 {
     struct berth_segment *other = NULL;
 
@@ -71,10 +84,7 @@ static void attach_again(struct berth_pool *pool, struct berth_segment *segment,
         return;
     }
     berth__pool_list_add(pool, segment);
-    berth__free_set_insert(segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared,
-                           segment->first);
-    berth__idle_enter(pool, segment->first);
-    berth__pool_count_cached(pool, segment->size);
+    attach(pool, segment);
 }
 
 /* Threads that wait for others to give memory back. */
@@ -107,8 +117,10 @@ static struct detached detached_of(const struct berth_pool *pool)
     };
 }
 
-/* Gives them to the driver; the bytes that it took. */
-static uint64_t release_detached(struct berth_pool *pool, const struct detached *detached)
+/* Gives them to the driver; the bytes that it took. What it keeps goes back by `attach`. */
+static uint64_t release_detached(struct berth_pool *pool, const struct detached *detached,
+                                 void (*attach)(struct berth_pool *pool,
+                                                struct berth_segment *segment))
 {
     struct berth_segment *next;
     uint64_t released = 0;
@@ -120,7 +132,7 @@ static uint64_t release_detached(struct berth_pool *pool, const struct detached 
         next = segment->next;
         berth__pool_lock(pool);
         if (r < 0) {
-            attach_again(pool, segment, detached->generation);
+            attach_again(pool, segment, detached->generation, attach);
         } else {
             berth__tier_release(pool->tier, size);
             berth__pool_delete_segment(pool, segment);
@@ -145,7 +157,82 @@ uint64_t berth__pool_release_idle(struct berth_pool *pool)
             detach(pool, segment, &pool->shared, &detached.list);
     }
     berth__pool_unlock(pool);
-    return release_detached(pool, &detached);
+    return release_detached(pool, &detached, attach_free);
+}
+
+static bool segment_waits(const struct berth_segment *segment)
+{
+    bool any = false;
+
+    if (segment->kind != BERTH_SEGMENT_WHOLE && segment->kind != BERTH_SEGMENT_SHARED)
+        return false;
+    for (const struct berth_block *block = segment->first; block; block = block->next) {
+        enum berth_block_state state = berth__block_state(block);
+
+        if (state != BERTH_BLOCK_FREE && state != BERTH_BLOCK_WAITING)
+            return false;
+        any |= state == BERTH_BLOCK_WAITING;
+    }
+    return any;
+}
+
+/* The same as detach(), of a segment whose blocks keep their states. */
+static void detach_waiting(struct berth_pool *pool, struct berth_segment *segment,
+                           struct berth_segment **list)
+{
+    for (struct berth_block *block = segment->first; block; block = block->next) {
+        if (berth__block_state(block) == BERTH_BLOCK_WAITING) {
+            berth__lazy_remove(pool, block);
+            continue;
+        }
+        berth__free_set_remove(set_of(pool, segment), block);
+        berth__pool_count_cached(pool, -block->size);
+    }
+    berth__segment_unmap(segment);
+    berth__pool_list_remove(pool, segment);
+    segment->next = *list;
+    *list = segment;
+    atomic_fetch_add_explicit(&pool->releasing, segment->size, memory_order_relaxed);
+}
+
+/* Like blocks that were freed in a capture: until the next synchronisation. */
+static void attach_waiting(struct berth_pool *pool, struct berth_segment *segment)
+{
+    for (struct berth_block *block = segment->first; block; block = block->next) {
+        if (berth__block_state(block) == BERTH_BLOCK_WAITING) {
+            block->id = pool->wait_epoch;
+            block->waiting = pool->waiting;
+            pool->waiting = block;
+            continue;
+        }
+        berth__free_set_insert(set_of(pool, segment), block);
+        berth__pool_count_cached(pool, block->size);
+    }
+}
+
+/*
+ * While a capture is open: segments in which nothing lives, but something waits of which nobody may
+ * ask. The driver knows what it takes to have them back; it was asked for as much by the program.
+ */
+static uint64_t release_waiting(struct berth_pool *pool, uint64_t need)
+{
+    struct berth_segment *segment, *next;
+    struct detached detached;
+    uint64_t bytes = 0;
+
+    berth__pool_lock(pool);
+    berth__cache_shut(pool);
+    detached = detached_of(pool);
+    for (segment = pool->segments; segment && bytes < need && !pool->is_ending; segment = next) {
+        next = segment->next;
+        if (!segment_waits(segment))
+            continue;
+        bytes += segment->size;
+        detach_waiting(pool, segment, &detached.list);
+    }
+    berth__cache_open(pool);
+    berth__pool_unlock(pool);
+    return release_detached(pool, &detached, attach_waiting);
 }
 
 static uint64_t release_bytes(struct berth_pool *pool, uint64_t need)
@@ -161,7 +248,7 @@ static uint64_t release_bytes(struct berth_pool *pool, uint64_t need)
     if (!atomic_load_explicit(&pool->is_ending, memory_order_relaxed))
         detached.list = detach_cached(pool, need);
     berth__pool_unlock(pool);
-    released = release_detached(pool, &detached);
+    released = release_detached(pool, &detached, attach_free);
     if (released < need)
         released += berth__pool_shrink(pool, need == RELEASE_ALL ? need : need - released);
     return released;
@@ -289,6 +376,10 @@ static uint64_t release_beside_capture(const struct release *release, uint64_t n
     released = release_pools(release, need);
     if (released < need && reclaim_relaxed(release, true))
         released += release_pools(release, need == RELEASE_ALL ? need : need - released);
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool && released < need;
+         pool = pool->next)
+        if (atomic_load(&pool->context) && release_concerns(release, pool))
+            released += release_waiting(pool, need == RELEASE_ALL ? need : need - released);
     return released;
 }
 

@@ -107,6 +107,89 @@ static void a_point_is_waited_for_in_a_capture(void **state)
     stream_delete(stream);
 }
 
+/* Freed before the capture, and among few others, so that no point was recorded. */
+static void what_has_no_point_is_had_in_a_capture(void **state)
+{
+    CUstream stream = stream_new();
+    uint64_t most = most_of_the_device();
+    uintptr_t block = alloc(most);
+
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_int_equal(waiting(), most);
+    begin_capture(stream);
+    block = alloc_relaxed(most);
+    end_capture(stream);
+    assert_int_equal(berth__pool_free(block), 0);
+    stream_delete(stream);
+}
+
+/* In relaxed mode: small blocks that fill most of the device. */
+static uintptr_t small[256];
+
+static void fill_and_free_in_capture(CUstream stream, uint64_t most)
+{
+    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+    unsigned count = 0;
+
+    for (; count < most / BERTH_MIB; count++)
+        small[count] = alloc(BERTH_MIB);
+    begin_capture(stream);
+    assert_int_equal(cuThreadExchangeStreamCaptureMode(&mode), 0);
+    while (count-- > 0)
+        assert_int_equal(berth__pool_free(small[count]), 0);
+    assert_int_equal(cuThreadExchangeStreamCaptureMode(&mode), 0);
+}
+
+static void what_was_freed_in_a_capture_is_had_in_it(void **state)
+{
+    const char *const modes[] = {"sync", "lazy"};
+
+    for (unsigned i = 0; i < 2; i++) {
+        CUstream stream = stream_new();
+        uint64_t most = most_of_the_device() / 4 * 3;
+        uintptr_t block;
+
+        set_option("free", modes[i]);
+        fill_and_free_in_capture(stream, most);
+        block = alloc_relaxed(most);
+        end_capture(stream);
+        assert_int_equal(berth__pool_free(block), 0);
+        berth__pool_release_cached(BERTH_POOL_ALL_DEVICES);
+        stream_delete(stream);
+    }
+}
+
+static berth_cu_result refuse_free(berth_cu_address address)
+{
+    return 719;
+}
+
+/* What the driver keeps waits on, and is had after the capture. */
+static void what_the_driver_keeps_in_a_capture_is_not_lost(void **state)
+{
+    berth_cu_result (*free_really)(berth_cu_address) = berth__driver.cuMemFree_v2;
+    const struct berth_pool_request request = {.size = most_of_the_device(),
+                                               .tier = BERTH_TIER_DEVICE};
+    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+    struct berth_pool_audit audit;
+    CUstream stream = stream_new();
+    uintptr_t block = 0;
+
+    fill_and_free_in_capture(stream, request.size);
+    berth__pool_audit(&audit);
+    berth__driver.cuMemFree_v2 = refuse_free;
+    assert_int_equal(cuThreadExchangeStreamCaptureMode(&mode), 0);
+    assert_int_not_equal(berth__pool_alloc(&request, &block), 0);
+    assert_int_equal(cuThreadExchangeStreamCaptureMode(&mode), 0);
+    berth__driver.cuMemFree_v2 = free_really;
+    assert_true(berth__pools_are_valid());
+    assert_int_equal(waiting(), audit.waiting);
+    end_capture(stream);
+    block = alloc(request.size);
+    assert_int_equal(berth__pool_free(block), 0);
+    stream_delete(stream);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
 
 int main(void)
@@ -114,6 +197,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(what_has_a_point_is_had_in_a_capture),
         CASE(a_point_is_waited_for_in_a_capture),
+        CASE(what_has_no_point_is_had_in_a_capture),
+        CASE(what_was_freed_in_a_capture_is_had_in_it),
+        CASE(what_the_driver_keeps_in_a_capture_is_not_lost),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
