@@ -97,6 +97,23 @@ void berth__held_range_add(const void *address, size_t size)
     errno = saved_errno;
 }
 
+/*
+ * Takes the entry if it is that range: of two threads that remove it one succeeds. An entry that
+ * became another's between the two looks gets its size back.
+ */
+static bool entry_take(struct held_range *entry, uintptr_t address, size_t size)
+{
+    size_t held = atomic_load(&entry->size);
+
+    if (atomic_load(&entry->start) != address || held == 0 || (size != 0 && held != size) ||
+        !atomic_compare_exchange_strong(&entry->size, &held, 0))
+        return false;
+    if (atomic_load(&entry->start) == address)
+        return true;
+    atomic_store(&entry->size, held);
+    return false;
+}
+
 /* `size` 0: of any size. */
 static bool remove_from(struct held_table *table, struct held_range *range, uintptr_t address,
                         size_t size)
@@ -104,9 +121,7 @@ static bool remove_from(struct held_table *table, struct held_range *range, uint
     unsigned used = atomic_load(&table->used);
 
     for (unsigned i = 0; i < used; i++)
-        if (atomic_load(&range[i].start) == address &&
-            (size == 0 || atomic_load(&range[i].size) == size)) {
-            atomic_store(&range[i].size, 0);
+        if (entry_take(&range[i], address, size)) {
             atomic_store(&range[i].start, 0);
             atomic_store(&table->next, i);
             atomic_fetch_sub(&table->taken, 1);

@@ -21,9 +21,12 @@
 #define BERTH_HELD_TABLES_MAX 20
 
 void berth__held_range_add(const void *address, size_t size);
-/* By where it begins; nothing happens for one that was not entered. */
+/* By where it begins, whatever its size; nothing happens for one that was not entered. */
 void berth__held_range_remove(const void *address);
-/* Takes back what was added and then refused: another one may begin at the same address. */
+/*
+ * Exactly this one: another one may begin at the same address, because it was there before and this
+ * one was refused, or because another thread entered it as soon as the driver had let this one go.
+ */
 void berth__held_range_undo(const void *address, size_t size);
 /* Whether part of [address, address + size) is held. */
 bool berth__held_range_overlaps(const void *address, size_t size);

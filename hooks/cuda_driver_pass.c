@@ -221,7 +221,10 @@ berth_cu_result berth__hook_cuMemHostUnregister(void *pointer)
     TRACED_FREE(REGISTERED, cuMemHostUnregister, pointer, 0, (pointer));
     is_foreign = berth__foreign_remove((uintptr_t)pointer, &foreign) == 0;
     result = berth__driver.cuMemHostUnregister(pointer);
-    if (result == BERTH_CU_SUCCESS)
+    /* Another thread may have registered the address by now, with another size. */
+    if (result == BERTH_CU_SUCCESS && is_foreign)
+        berth__held_range_undo(pointer, foreign.size);
+    else if (result == BERTH_CU_SUCCESS)
         berth__held_range_remove(pointer);
     return settle(result, is_foreign, &foreign);
 }

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: what is registered with the driver is known to be held, whatever other threads register and
+ * unregister at the same address meanwhile. Method: the wrappers over a driver of the test's own,
+ * in whose calls another thread's calls are made, at the worst moment.
+ */
+#include "alloc/held_range.h"
+#include "alloc/stats.h"
+#include "alloc/tier_ops.h"
+#include "hooks/cuda_driver.h"
+#include "hooks/cuda_driver_room.h"
+#include "hooks/cuda_driver_tag.h"
+#include "hooks/cuda_driver_trace.h"
+#include "hooks/real.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define SMALL ((size_t)1 << 16)
+#define LARGE ((size_t)4 << 20)
+
+berth_cu_result berth__hook_cuMemHostRegister_v2(void *pointer, size_t size, unsigned flags);
+berth_cu_result berth__hook_cuMemHostUnregister(void *pointer);
+
+/* What the wrappers need of other files, none of which plays a part here. */
+__thread struct berth_hook_traced berth__hook_traced __attribute__((tls_model("initial-exec")));
+atomic_bool berth__real_is_bound = true;
+
+bool berth__real_bind(void)
+{
+    return true;
+}
+
+enum berth_tag berth__cuda_tag(uint64_t size, const void *return_address)
+{
+    return BERTH_TAG_UNTAGGED;
+}
+
+bool berth__room_was_made(berth_cu_result result)
+{
+    return false;
+}
+
+void berth__hook_trace_alloc_begin(struct berth_hook_trace *trace, const void *return_address)
+{
+}
+
+void berth__hook_trace_alloc_end(struct berth_hook_trace *trace, enum berth_trace_kind kind,
+                                 uintptr_t address, uint64_t size, uint64_t stream)
+{
+}
+
+void berth__hook_trace_free_begin(struct berth_hook_trace *trace, enum berth_trace_kind kind,
+                                  uintptr_t address, uint64_t stream)
+{
+}
+
+void berth__hook_trace_free_end(struct berth_hook_trace *trace)
+{
+}
+
+static _Alignas(4096) char memory[LARGE];
+static char other[1];
+static size_t registered; /* what the driver has of `memory`; 0: nothing */
+static size_t next_size;  /* what another thread registers once that is 0 again */
+
+static berth_cu_result driver_register(void *pointer, size_t size, unsigned flags)
+{
+    if (registered != 0)
+        return 712; /* CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED */
+    registered = size;
+    return BERTH_CU_SUCCESS;
+}
+
+static berth_cu_result driver_unregister(void *pointer)
+{
+    size_t size = next_size;
+
+    if (registered == 0)
+        return 713; /* CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED */
+    registered = 0;
+    next_size = 0;
+    if (size > 0)
+        assert_int_equal(berth__hook_cuMemHostRegister_v2(pointer, size, 0), 0);
+    return BERTH_CU_SUCCESS;
+}
+
+static berth_cu_result no_context(berth_cu_context *ret)
+{
+    *ret = NULL;
+    return BERTH_CU_SUCCESS;
+}
+
+static int up(void **state)
+{
+    berth__device_register();
+    berth__driver.cuMemHostRegister_v2 = driver_register;
+    berth__driver.cuMemHostUnregister = driver_unregister;
+    berth__driver.cuCtxGetCurrent = no_context;
+    return 0;
+}
+
+static uint64_t reserved(void)
+{
+    return atomic_load(&berth__tier_stats[BERTH_TIER_PINNED].reserved);
+}
+
+static void check_end(void)
+{
+    assert_int_equal(berth__hook_cuMemHostUnregister(memory), 0);
+    assert_false(berth__held_range_overlaps(memory, LARGE));
+    assert_int_equal(reserved(), 0);
+    assert_int_equal(berth__hook_cuMemHostUnregister(memory), 713);
+    assert_int_equal(reserved(), 0);
+}
+
+static void what_another_thread_registers_at_once_is_held(void **state)
+{
+    const size_t sizes[][2] = {{SMALL, LARGE}, {LARGE, SMALL}, {SMALL, SMALL}};
+
+    for (unsigned i = 0; i < 3; i++) {
+        /* So that what comes later is found first. */
+        berth__held_range_add(other, 1);
+        assert_int_equal(berth__hook_cuMemHostRegister_v2(memory, sizes[i][0], 0), 0);
+        berth__held_range_remove(other);
+        next_size = sizes[i][1];
+        assert_int_equal(berth__hook_cuMemHostUnregister(memory), 0);
+        assert_int_equal(registered, sizes[i][1]);
+        assert_int_equal(reserved(), sizes[i][1]);
+        assert_true(berth__held_range_overlaps(memory + sizes[i][1] - 1, 1));
+        if (sizes[i][1] < LARGE)
+            assert_false(berth__held_range_overlaps(memory + sizes[i][1], 1));
+        check_end();
+    }
+}
+
+static void a_refused_registration_takes_nothing_away(void **state)
+{
+    assert_int_equal(berth__hook_cuMemHostRegister_v2(memory, SMALL, 0), 0);
+    assert_int_equal(berth__hook_cuMemHostRegister_v2(memory, LARGE, 0), 712);
+    assert_int_equal(reserved(), SMALL);
+    assert_true(berth__held_range_overlaps(memory, SMALL));
+    assert_false(berth__held_range_overlaps(memory + SMALL, LARGE - SMALL));
+    check_end();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_another_thread_registers_at_once_is_held),
+        cmocka_unit_test(a_refused_registration_takes_nothing_away),
+    };
+
+    return cmocka_run_group_tests(tests, up, NULL);
+}
