@@ -31,7 +31,9 @@ struct berth_module {
     _Atomic(struct berth_module_file *) file;       /* NULL until looked for; NO_FILE: none */
     _Atomic uint64_t seen;                          /* number of the last pass that met it */
     _Atomic bool gone;
-    uint16_t number; /* for those who keep many; 0 = all were given out */
+    uint16_t number;         /* for those who keep many; 0 = all were given out */
+    _Atomic bool has_tables; /* the next is read; under the lock of the loader's list */
+    struct berth_module_tables tables;
 };
 
 /* Modules beyond so many are not told apart once they are closed. */
@@ -423,17 +425,27 @@ static bool pass_name_one(struct pass *pass, unsigned index, struct berth_module
     return true;
 }
 
+/* The tables, which take a while to find and are the same as long as the module is loaded. */
+static const struct berth_module_tables *module_tables(struct berth_module *m,
+                                                       const struct loaded *loaded)
+{
+    if (!atomic_load_explicit(&m->has_tables, memory_order_acquire)) {
+        berth__module_tables_read(loaded->info, loaded->start, loaded->end, &m->tables);
+        atomic_store_explicit(&m->has_tables, true, memory_order_release);
+    }
+    return &m->tables;
+}
+
 /* Names what lies in this module, or collects its symbols, which are to be ordered first. */
 static void pass_name(struct pass *pass, const struct loaded *loaded, struct berth_module *m)
 {
     struct berth_module_symbols *symbols = atomic_load_explicit(&m->symbols, memory_order_acquire);
-    struct berth_module_tables tables;
+    const struct berth_module_tables *tables = module_tables(m, loaded);
 
-    berth__module_tables_read(loaded->info, loaded->start, loaded->end, &tables);
     if (!symbols) {
         if (pass->waiting_count == WAITING_MAX)
             return; /* the next pass comes here again */
-        symbols = berth__module_symbols_collect(&tables);
+        symbols = berth__module_symbols_collect(tables);
         pass->no_memory |= !symbols;
         if (symbols) {
             pass->waiting[pass->waiting_count] = m;
@@ -446,9 +458,55 @@ static void pass_name(struct pass *pass, const struct loaded *loaded, struct ber
 
         if (pass->ret[i] || address - 1 < loaded->start || address - 1 >= loaded->end)
             continue;
-        if (!pass_name_one(pass, i, m, symbols, &tables))
+        if (!pass_name_one(pass, i, m, symbols, tables))
             pass->by_file[i] = m;
     }
+}
+
+/* The module, of those that are known, that an address returns to. */
+static struct berth_module *module_at(uintptr_t address)
+{
+    struct berth_module *m = atomic_load_explicit(&registry->modules, memory_order_acquire);
+
+    while (m && (address - 1 < m->start || address - 1 >= m->end ||
+                 atomic_load_explicit(&m->gone, memory_order_relaxed)))
+        m = m->next;
+    return m;
+}
+
+/* Numbers or names one address of a known module; false where its symbols are not read yet. */
+static bool pass_take(struct pass *pass, unsigned index, struct berth_module *m)
+{
+    struct berth_module_symbols *symbols;
+
+    if (pass->numbers) {
+        pass->numbers[index] = m->number;
+        return true;
+    }
+    symbols = atomic_load_explicit(&m->symbols, memory_order_acquire);
+    if (!symbols || !atomic_load_explicit(&m->has_tables, memory_order_acquire))
+        return false;
+    if (!pass_name_one(pass, index, m, symbols, &m->tables))
+        pass->by_file[index] = m;
+    return true;
+}
+
+/*
+ * Whether what is known answers for every address, which it does as long as nothing was opened or
+ * closed: one look at the list, and not at each of its modules. Under the lock of the list, where
+ * names can be read.
+ */
+static bool pass_take_known(struct pass *pass)
+{
+    bool all = !pass->compare && !pass->cautious && !pass->no_symbols;
+
+    for (unsigned i = 0; i < pass->count && all; i++) {
+        struct berth_module *m = pass->ret[i] ? NULL : module_at((uintptr_t)pass->addresses[i]);
+
+        if (!pass->ret[i])
+            all = m && pass_take(pass, i, m);
+    }
+    return all;
 }
 
 static bool pass_wants(const struct pass *pass, const struct loaded *loaded)
@@ -504,24 +562,30 @@ static bool is_mapped(const struct dl_phdr_info *info)
     return mincore((void *)page, 1, &residence) == 0;
 }
 
-/* dl_iterate_phdr()'s callback. The pass takes its number here, so that passes are in order. */
+/* The pass takes its number under the lock of the list, so that passes are in order. */
+static void pass_begin(struct pass *pass, const struct dl_phdr_info *info)
+{
+    pass->number = atomic_fetch_add_explicit(&registry->passes, 1, memory_order_relaxed) + 1;
+    pass->changes = (uint64_t)info->dlpi_adds + (uint64_t)info->dlpi_subs;
+    pass->compare = pass->changes != atomic_load_explicit(&registry->changes, memory_order_relaxed);
+}
+
+/* dl_iterate_phdr()'s callback. */
 static int pass_visit(struct dl_phdr_info *info, size_t size, void *context)
 {
     struct pass *pass = context;
-    struct loaded loaded;
+    struct loaded loaded = {.first = pass->number == 0};
     struct berth_module *m;
     uint64_t build;
 
     if (BERTH_UNLIKELY(pass->cautious) && !is_mapped(info))
         return 0;
-    loaded_read(info, &loaded);
-    loaded.first = pass->number == 0;
     if (loaded.first) {
-        pass->number = atomic_fetch_add_explicit(&registry->passes, 1, memory_order_relaxed) + 1;
-        pass->changes = (uint64_t)info->dlpi_adds + (uint64_t)info->dlpi_subs;
-        pass->compare =
-            pass->changes != atomic_load_explicit(&registry->changes, memory_order_relaxed);
+        pass_begin(pass, info);
+        if (pass_take_known(pass))
+            return 1;
     }
+    loaded_read(info, &loaded);
     if (loaded.end == 0 || (!pass->compare && !pass_wants(pass, &loaded)))
         return 0;
     build = build_id(&loaded);
@@ -607,17 +671,6 @@ int berth__module_name(const void *const *addresses, unsigned count,
     }
     errno = saved_errno;
     return pass.no_memory ? -ENOMEM : 0;
-}
-
-/* The module, of those that are known, that an address returns to. */
-static const struct berth_module *module_at(uintptr_t address)
-{
-    const struct berth_module *m = atomic_load_explicit(&registry->modules, memory_order_acquire);
-
-    while (m && (address - 1 < m->start || address - 1 >= m->end ||
-                 atomic_load_explicit(&m->gone, memory_order_relaxed)))
-        m = m->next;
-    return m;
 }
 
 const char *berth__module_name_at(const void *address)

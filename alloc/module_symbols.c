@@ -10,6 +10,9 @@
 
 #define NO_PARENT UINT32_MAX
 
+/* So many functions are ordered faster one by one than by a heap. */
+#define FEW 16
+
 /* One function. Ordered by `start`; `parent` is the nearest earlier one that contains `start`. */
 struct function {
     uint64_t start; /* as in the file: less the module's base */
@@ -166,12 +169,9 @@ void berth__module_symbols_add(struct berth_module_symbols *symbols, const ElfW(
 
 struct berth_module_symbols *berth__module_symbols_collect(const struct berth_module_tables *tables)
 {
-    struct berth_module_symbols *symbols;
-    uint32_t count = 0;
+    /* Room for all of them: what is not written to is not in memory. */
+    struct berth_module_symbols *symbols = berth__module_symbols_new(tables->symbol_count);
 
-    for (uint32_t i = 0; i < tables->symbol_count; i++)
-        count += is_function(&tables->symbols[i]);
-    symbols = berth__module_symbols_new(count);
     if (!symbols)
         return NULL;
     berth__module_symbols_add(symbols, tables->symbols, tables->symbol_count);
@@ -200,19 +200,109 @@ static void sift_down(struct function *heap, size_t at, size_t count)
 }
 
 /* Heapsort, in place: qsort() would call malloc, which may be what is being served. */
-void berth__module_symbols_order(struct berth_module_symbols *symbols)
+static void order_in_place(struct function *f, size_t count)
 {
-    struct function *f = symbols->functions;
-
-    for (size_t i = symbols->count / 2; i-- > 0;)
-        sift_down(f, i, symbols->count);
-    for (size_t i = symbols->count; i-- > 1;) {
+    for (size_t i = count / 2; i-- > 0;)
+        sift_down(f, i, count);
+    for (size_t i = count; i-- > 1;) {
         struct function highest = f[0];
 
         f[0] = f[i];
         f[i] = highest;
         sift_down(f, 0, i);
     }
+}
+
+static void order_few(struct function *f, size_t count)
+{
+    for (size_t i = 1; i < count; i++) {
+        struct function moving = f[i];
+        size_t at = i;
+
+        for (; at > 0 && f[at - 1].start > moving.start; at--)
+            f[at] = f[at - 1];
+        f[at] = moving;
+    }
+}
+
+/* Of how far the functions start from the first one, what tells their bucket. */
+struct spread {
+    uint64_t low;
+    unsigned shift;
+    size_t buckets;
+};
+
+static struct spread spread_of(const struct function *f, size_t count)
+{
+    struct spread spread = {.low = UINT64_MAX};
+    uint64_t high = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        spread.low = f[i].start < spread.low ? f[i].start : spread.low;
+        high = f[i].start > high ? f[i].start : high;
+    }
+    while ((high - spread.low) >> spread.shift >= count)
+        spread.shift++;
+    spread.buckets = (size_t)((high - spread.low) >> spread.shift) + 1;
+    return spread;
+}
+
+static size_t bucket_of(const struct spread *spread, const struct function *function)
+{
+    return (size_t)((function->start - spread->low) >> spread->shift);
+}
+
+/* Copies the functions to `to`, bucket after bucket; `ends` tells then where each bucket ends. */
+static void part(const struct function *from, struct function *to, size_t count,
+                 const struct spread *spread, uint32_t *ends)
+{
+    uint32_t next = 0;
+
+    for (size_t i = 0; i < count; i++)
+        ends[bucket_of(spread, &from[i])]++;
+    for (size_t bucket = 0; bucket < spread->buckets; bucket++) {
+        uint32_t its = ends[bucket];
+
+        ends[bucket] = next;
+        next += its;
+    }
+    for (size_t i = 0; i < count; i++)
+        to[ends[bucket_of(spread, &from[i])]++] = from[i];
+}
+
+/* As many buckets as functions, which leaves little to be done in each; false without memory. */
+static bool order_by_buckets(struct function *functions, size_t count)
+{
+    struct spread spread = spread_of(functions, count);
+    size_t size = count * sizeof(*functions) + spread.buckets * sizeof(uint32_t);
+    struct function *parted =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint32_t *ends = (uint32_t *)(parted + count);
+    uint32_t from = 0;
+
+    if (parted == MAP_FAILED)
+        return false;
+    part(functions, parted, count, &spread, ends);
+    for (size_t bucket = 0; bucket < spread.buckets; bucket++) {
+        size_t its = ends[bucket] - from;
+
+        if (its > FEW)
+            order_in_place(parted + from, its);
+        else if (its > 1)
+            order_few(parted + from, its);
+        from = ends[bucket];
+    }
+    memcpy(functions, parted, count * sizeof(*functions));
+    munmap(parted, size);
+    return true;
+}
+
+void berth__module_symbols_order(struct berth_module_symbols *symbols)
+{
+    struct function *f = symbols->functions;
+
+    if (symbols->count <= FEW || !order_by_buckets(f, symbols->count))
+        order_in_place(f, symbols->count);
     for (uint32_t i = 0; i < symbols->count; i++) {
         uint32_t parent = i > 0 ? i - 1 : NO_PARENT;
 

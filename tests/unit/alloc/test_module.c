@@ -231,38 +231,57 @@ static void overlapping_functions_are_told_apart(void **state)
     berth__module_symbols_free(index);
 }
 
-static void functions_of_any_order_are_found(void **state)
+#define FUNCTIONS 5000
+
+/* Where the functions lie: the second half of them `gap` further on. */
+static uint64_t place_of(unsigned i, uint64_t gap)
 {
-    enum { COUNT = 5000 };
-    static ElfW(Sym) symbols[COUNT];
-    static char names[COUNT * 8];
+    return (uint64_t)i * 20 + (i < FUNCTIONS / 2 ? 0 : gap);
+}
+
+static void find_in_any_order(uint64_t gap)
+{
+    static ElfW(Sym) symbols[FUNCTIONS];
+    static char names[FUNCTIONS * 8];
     struct berth_module_tables tables;
     struct berth_module_symbols *index;
     unsigned seed = 12345;
 
-    (void)state;
-    for (unsigned i = 0; i < COUNT; i++) {
+    for (unsigned i = 0; i < FUNCTIONS; i++) {
         snprintf(names + i * 8, 8, "f%u", i);
         symbols[i] = (ElfW(Sym)){.st_name = i * 8,
                                  .st_info = GLOBAL(STT_FUNC),
                                  .st_shndx = 1,
-                                 .st_value = (ElfW(Addr))i * 20,
+                                 .st_value = place_of(i, gap),
                                  .st_size = 10};
     }
-    for (unsigned i = COUNT - 1; i > 0; i--) {
+    for (unsigned i = FUNCTIONS - 1; i > 0; i--) {
         unsigned j = (seed = seed * 1103515245 + 12345) / 65536 % (i + 1);
         ElfW(Sym) moved = symbols[i];
 
         symbols[i] = symbols[j];
         symbols[j] = moved;
     }
-    index = order(symbols, COUNT, names, sizeof(names), &tables);
-    for (unsigned i = 0; i < COUNT; i++) {
-        assert_string_equal(name_at(index, &tables, (uint64_t)i * 20 + 9), names + i * 8);
-        assert_null(name_at(index, &tables, (uint64_t)i * 20 + 10));
+    index = order(symbols, FUNCTIONS, names, sizeof(names), &tables);
+    for (unsigned i = 0; i < FUNCTIONS; i++) {
+        assert_string_equal(name_at(index, &tables, place_of(i, gap) + 9), names + i * 8);
+        assert_null(name_at(index, &tables, place_of(i, gap) + 10));
     }
     berth__module_symbols_free(index);
-    index = order(symbols, 0, names, sizeof(names), &tables);
+}
+
+/* Evenly, and with half of them or nearly all in one corner of the module. */
+static void functions_of_any_order_are_found(void **state)
+{
+    static const char no_names[1];
+    static const ElfW(Sym) no_symbols[1];
+    struct berth_module_tables tables;
+    struct berth_module_symbols *index;
+
+    (void)state;
+    for (unsigned shift = 0; shift < 64; shift += 9)
+        find_in_any_order(((uint64_t)1 << shift) - 1);
+    index = order(no_symbols, 0, no_names, sizeof(no_names), &tables);
     assert_null(name_at(index, &tables, 0));
     berth__module_symbols_free(index);
 }
