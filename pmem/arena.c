@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/arena.h"
 
+#include "alloc/birth.h"
 #include "alloc/log.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
@@ -51,7 +52,16 @@
 #define DECAY_MAX_MS ((int64_t)(UINT64_MAX / 1000000000) * 1000)
 
 /* A program that gets and gives back large pieces so often within seconds will do it again. */
-#define ROUNDS_MAX 4
+#define ROUNDS_MAX 3
+
+/*
+ * Where large pieces are kept, a program that holds nearly nothing any more is left no more than
+ * this in all: so much jemalloc may keep, too, in pieces of less than 8 MiB.
+ */
+#define IDLE_MAX ((uint64_t)48 << 20)
+#define IDLE_SHARE 8
+/* One that does so all the time would pay for its memory each time. */
+#define IDLE_PERIOD_NS ((uint64_t)1000 * 1000 * 1000)
 
 /* After this many frees a tier that had nothing to give back is asked again. */
 #define FREES_BETWEEN_RECLAIMS 64
@@ -71,6 +81,8 @@ struct home_arenas {
     _Atomic int64_t decay_ms;                    /* plus 2; 0 = as jemalloc has it */
     _Atomic unsigned shortage;                   /* how often what is cached was called in */
     _Atomic bool keeps_pieces;                   /* see purge_at_once() */
+    _Atomic size_t grown;                        /* new memory since kept pieces were looked at */
+    _Atomic uint64_t dropped;                    /* when most of what is kept last went back */
     /* Live bytes (at first: no bound) and frees of the tier when that last gave nothing. */
     _Atomic uint64_t held_in_vain, frees_in_vain;
 };
@@ -462,6 +474,71 @@ static int tcache_flag(berth_home_id home, size_t held)
     return BERTH_LIKELY(flag != TCACHE_NEW) ? flag : make_tcache(home);
 }
 
+/* Bytes of the tier that the program has; `*ret_frees`: how many blocks it ever gave back. */
+static uint64_t tier_held(berth_tier_id id, uint64_t *ret_frees)
+{
+    const struct berth_tier_stats *stats = &berth__tier_stats[id];
+    uint64_t held = 0;
+
+    *ret_frees = 0;
+    for (int tag = 0; tag < BERTH_TAG_COUNT; tag++) {
+        held += atomic_load_explicit(&stats->cell[tag].held, memory_order_relaxed);
+        *ret_frees += atomic_load_explicit(&stats->cell[tag].frees, memory_order_relaxed);
+    }
+    return held;
+}
+
+/* What the tier has besides what the program has, of which `more` bytes are not counted yet. */
+static uint64_t tier_idle(berth_tier_id id, uint64_t more, uint64_t *ret_held)
+{
+    uint64_t frees, held = tier_held(id, &frees);
+    uint64_t reserved = atomic_load_explicit(&berth__tier_stats[id].reserved, memory_order_relaxed);
+
+    *ret_held = held;
+    return reserved > held + more ? reserved - held - more : 0;
+}
+
+static void purge_all(berth_home_id home)
+{
+    for (unsigned slot = 0; slot < ARENAS_PER_TIER_MAX; slot++)
+        purge(home, slot);
+}
+
+/*
+ * A block, or some, were given much new memory, of which little was touched yet: what is kept and
+ * did not suit them goes back now, so that no more is resident than if large pieces were not kept.
+ * `more` bytes are not counted yet.
+ */
+static __attribute__((noinline)) void drop_unsuited(berth_home_id home, uint64_t had, uint64_t more)
+{
+    uint64_t held, idle;
+
+    if (!atomic_load_explicit(&homes[home].keeps_pieces, memory_order_relaxed))
+        return;
+    had += atomic_fetch_add_explicit(&homes[home].grown, had, memory_order_relaxed);
+    if (had < BERTH_EXTENT_PIECE)
+        return;
+    atomic_store_explicit(&homes[home].grown, 0, memory_order_relaxed);
+    idle = tier_idle(berth__home_tier(home), more, &held);
+    if (idle > (more >= BERTH_EXTENT_PIECE ? BERTH_EXTENT_PIECE : IDLE_MAX))
+        purge_all(home);
+}
+
+/* Once the program has given back nearly all that it had. */
+static __attribute__((noinline)) void drop_most(berth_home_id home)
+{
+    uint64_t held, idle = tier_idle(berth__home_tier(home), 0, &held);
+    uint64_t now, then;
+
+    if (BERTH_LIKELY(idle <= IDLE_MAX || held >= idle / IDLE_SHARE) || keeps_longer(home))
+        return;
+    now = berth__birth_now();
+    then = atomic_load_explicit(&homes[home].dropped, memory_order_relaxed);
+    if (now - then >= IDLE_PERIOD_NS &&
+        atomic_compare_exchange_strong(&homes[home].dropped, &then, now))
+        purge_all(home);
+}
+
 static int alignment_flag(size_t alignment)
 {
     return alignment > 1 ? MALLOCX_LG_ALIGN(__builtin_ctzl(alignment)) : 0;
@@ -478,19 +555,14 @@ static bool worth_a_reclaim(berth_home_id home, size_t size, uint64_t *ret_held,
     const struct berth_tier_stats *stats = &berth__tier_stats[berth__home_tier(home)];
     uint64_t capacity =
         atomic_load_explicit(&berth__tier(berth__home_tier(home))->capacity, memory_order_relaxed);
-    uint64_t held = 0, frees = 0;
+    uint64_t held = tier_held(berth__home_tier(home), ret_frees);
 
-    for (int tag = 0; tag < BERTH_TAG_COUNT; tag++) {
-        held += atomic_load_explicit(&stats->cell[tag].held, memory_order_relaxed);
-        frees += atomic_load_explicit(&stats->cell[tag].frees, memory_order_relaxed);
-    }
     *ret_held = held;
-    *ret_frees = frees;
     if (atomic_load_explicit(&stats->reserved, memory_order_relaxed) <= held ||
         size > UINT64_MAX - held || (capacity != 0 && held + size > capacity))
         return false;
     return held + size <= atomic_load(&homes[home].held_in_vain) ||
-           frees - atomic_load(&homes[home].frees_in_vain) >= FREES_BETWEEN_RECLAIMS;
+           *ret_frees - atomic_load(&homes[home].frees_in_vain) >= FREES_BETWEEN_RECLAIMS;
 }
 
 /* Gives back what the tier keeps; other threads empty their tcaches at their next call. */
@@ -498,8 +570,7 @@ static void reclaim(berth_home_id home)
 {
     atomic_fetch_add_explicit(&homes[home].shortage, 1, memory_order_relaxed);
     flush_tcache(home);
-    for (unsigned slot = 0; slot < ARENAS_PER_TIER_MAX; slot++)
-        purge(home, slot);
+    purge_all(home);
 }
 
 void berth__arena_trim(void)
@@ -590,6 +661,8 @@ void *berth__arena_alloc(berth_home_id home, size_t size, size_t alignment, bool
     if (BERTH_UNLIKELY(atomic_load_explicit(&homes[home].hooks.rounds, memory_order_relaxed) >=
                        ROUNDS_MAX))
         see_pieces(home);
+    if (BERTH_UNLIKELY(berth__extent_had() != 0))
+        drop_unsuited(home, berth__extent_had(), p ? size : 0);
     return BERTH_LIKELY(p) ? p : alloc_reclaimed(home, size, flags);
 }
 
@@ -599,6 +672,8 @@ void berth__arena_free(berth_home_id home, void *p, size_t held)
     if (has_keep(home, held) && put_kept(home, p, held))
         return;
     berth_je_sdallocx(p, held, tcache_flag(home, held));
+    if (BERTH_UNLIKELY(atomic_load_explicit(&homes[home].keeps_pieces, memory_order_relaxed)))
+        drop_most(home);
 }
 
 void *berth__arena_alloc_apart(berth_home_id home, size_t size, size_t alignment, bool zero)
@@ -621,8 +696,13 @@ void berth__arena_free_apart(void *p, size_t held)
 
 size_t berth__arena_resize(void *p, size_t size)
 {
+    size_t held;
+
     berth__extent_begin();
-    return berth_je_xallocx(p, size < SIZE_MIN ? SIZE_MIN : size, 0, 0);
+    held = berth_je_xallocx(p, size < SIZE_MIN ? SIZE_MIN : size, 0, 0);
+    if (BERTH_UNLIKELY(berth__extent_had() != 0))
+        drop_unsuited(berth__window_home(p), berth__extent_had(), berth__extent_had());
+    return held;
 }
 
 size_t berth__arena_held(const void *p)

@@ -13,10 +13,17 @@
 static __thread bool commit_failed;
 static __thread bool addresses_only;
 static __thread bool exceeds;
+static __thread size_t had; /* of new memory since it began */
 
 void berth__extent_begin(void)
 {
     commit_failed = false;
+    had = 0;
+}
+
+size_t berth__extent_had(void)
+{
+    return had;
 }
 
 void berth__extent_take_addresses(bool on)
@@ -60,6 +67,7 @@ static bool commit_range(berth_tier_id id, void *address, size_t size)
         goto err;
     if (tier->ops->commit(tier, address, size) < 0)
         goto err_release;
+    had += size;
     return false;
 
 err_release:

@@ -48,6 +48,9 @@ extern const extent_hooks_t berth__extent_hooks;
  */
 void berth__extent_begin(void);
 
+/* How much new memory this thread has been given since then. */
+size_t berth__extent_had(void);
+
 /*
  * While on, what this thread commits may exceed the tier's capacity: only addresses are asked for,
  * and the count is corrected as soon as the block lives elsewhere (residency.h).

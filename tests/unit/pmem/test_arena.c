@@ -157,6 +157,31 @@ static void large_pieces_are_kept_for_who_needs_them_again(void **state)
     assert_true(reserved(tier) >= 40 * MIB);
 }
 
+/* A kept piece that is too small for what is wanted now is not resident beside it. */
+static void pieces_that_do_not_suit_go_back(void **state)
+{
+    void *live = get(16 * MIB);
+    void *p = get(48 * MIB);
+
+    (void)state;
+    assert_true(reserved(BERTH_TIER_DRAM) < (16 + 48 + 16) * MIB);
+    berth__host_free(p);
+    assert_true(reserved(BERTH_TIER_DRAM) >= (16 + 48) * MIB);
+    berth__host_free(live);
+}
+
+/* Before its memory decays, if it has not done so within the last second. */
+static void who_gives_nearly_all_back_is_left_little(void **state)
+{
+    time_t end = time(NULL) + 60;
+
+    (void)state;
+    do
+        berth__host_free(get(52 * MIB));
+    while (reserved(BERTH_TIER_DRAM) >= 52 * MIB && time(NULL) < end);
+    assert_true(reserved(BERTH_TIER_DRAM) < 16 * MIB);
+}
+
 /* Addresses taken in steps are nothing of a tier, however small it is. */
 static void addresses_take_no_capacity(void **state)
 {
@@ -233,6 +258,8 @@ int main(void)
         cmocka_unit_test(memory_of_an_idle_program_goes_back),
         cmocka_unit_test(small_pieces_serve_a_large_block),
         cmocka_unit_test(large_pieces_are_kept_for_who_needs_them_again),
+        cmocka_unit_test(pieces_that_do_not_suit_go_back),
+        cmocka_unit_test(who_gives_nearly_all_back_is_left_little),
         cmocka_unit_test(addresses_take_no_capacity),
         cmocka_unit_test(what_one_thread_keeps_fills_no_tier_for_another),
         cmocka_unit_test(a_thread_leaves_no_ordinary_memory_behind),
