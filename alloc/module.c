@@ -18,6 +18,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define ABSENT_KEPT 8
+
 /* A module as it was when an address in it was first named. Kept for ever; only atomics change. */
 struct berth_module {
     struct berth_module *next; /* older; written before the module is published */
@@ -31,7 +33,9 @@ struct berth_module {
     _Atomic(struct berth_module_file *) file;       /* NULL until looked for; NO_FILE: none */
     _Atomic uint64_t seen;                          /* number of the last pass that met it */
     _Atomic bool gone;
-    uint16_t number;         /* for those who keep many; 0 = all were given out */
+    uint16_t number; /* for those who keep many; 0 = all were given out */
+    /* Hashes of names that none of its functions has: patterns ask for the same again and again. */
+    _Atomic uint64_t absent[ABSENT_KEPT];
     _Atomic bool has_tables; /* the next is read; under the lock of the loader's list */
     struct berth_module_tables tables;
 };
@@ -158,25 +162,6 @@ static const char *module_name(const struct loaded *loaded)
     return loaded->first ? program_name() : "?";
 }
 
-/* The hash of the build id in one PT_NOTE segment of [at, end), or 0. */
-static uint64_t note_build_id(uintptr_t at, uintptr_t end)
-{
-    while (end - at >= sizeof(ElfW(Nhdr))) {
-        const ElfW(Nhdr) *note = (const ElfW(Nhdr) *)at;
-        uint64_t name_size = ((uint64_t)note->n_namesz + 3) & ~(uint64_t)3;
-        uint64_t data_size = ((uint64_t)note->n_descsz + 3) & ~(uint64_t)3;
-        const unsigned char *data = (const unsigned char *)(note + 1) + name_size;
-
-        if (sizeof(*note) + name_size + data_size > end - at)
-            return 0;
-        if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 &&
-            memcmp(note + 1, "GNU", 4) == 0)
-            return berth__build_hash(data, note->n_descsz);
-        at += sizeof(*note) + name_size + data_size;
-    }
-    return 0;
-}
-
 /* Two builds of one plug-in may follow each other at one address: only this tells them apart. */
 static uint64_t build_id(const struct loaded *loaded)
 {
@@ -189,7 +174,7 @@ static uint64_t build_id(const struct loaded *loaded)
 
         if (p->p_type == PT_NOTE && at >= loaded->start && at < loaded->end &&
             p->p_memsz <= loaded->end - at)
-            build = note_build_id(at, at + (uintptr_t)p->p_memsz);
+            build = berth__build_hash_at(at, at + (uintptr_t)p->p_memsz);
     }
     return build;
 }
@@ -724,6 +709,73 @@ bool berth__module_is_gone(uint16_t number)
     const struct berth_module *m = module_by_number(number);
 
     return m && atomic_load_explicit(&m->gone, memory_order_relaxed);
+}
+
+const char *berth__module_name_of(uint16_t number)
+{
+    const struct berth_module *m = module_by_number(number);
+
+    return m ? m->name : NULL;
+}
+
+/* Whether its file names functions, or has not been read yet and may. */
+static bool module_has_file(struct berth_module *m)
+{
+    struct berth_module_file *none = NULL;
+
+    if (!atomic_load_explicit(&m->file, memory_order_acquire) &&
+        !berth__module_file_exists(m->path, m->build))
+        atomic_compare_exchange_strong(&m->file, &none, NO_FILE);
+    return atomic_load_explicit(&m->file, memory_order_acquire) != NO_FILE;
+}
+
+/* A name that is looked for in one module's tables. */
+struct search {
+    struct berth_module *module;
+    const char *symbol;
+    size_t length;
+    bool is_absent;
+};
+
+/* dl_iterate_phdr()'s callback: while the list is as it was, the module is there to be read. */
+static int search_visit(struct dl_phdr_info *info, size_t size, void *context)
+{
+    struct search *search = context;
+    struct berth_module *m = search->module;
+    struct loaded loaded;
+
+    if ((uint64_t)info->dlpi_adds + (uint64_t)info->dlpi_subs !=
+            atomic_load_explicit(&registry->changes, memory_order_relaxed) ||
+        atomic_load_explicit(&m->gone, memory_order_relaxed))
+        return 1;
+    loaded_read(info, &loaded);
+    if (!atomic_load_explicit(&m->has_tables, memory_order_acquire) && loaded.start != m->start)
+        return 0;
+    search->is_absent =
+        !berth__module_tables_may_have(module_tables(m, &loaded), search->symbol, search->length);
+    return 1;
+}
+
+bool berth__module_may_have(uint16_t number, const char *symbol, size_t length)
+{
+    struct berth_module *m = module_by_number(number);
+    struct search search = {m, symbol, length, false};
+    uint64_t hash = mix(0xcbf29ce484222325u, symbol, length);
+    _Atomic uint64_t *kept;
+
+    /* Once the symbols are ordered, to find a name takes no longer. */
+    if (!m || atomic_load_explicit(&m->symbols, memory_order_acquire))
+        return true;
+    kept = &m->absent[hash % ABSENT_KEPT];
+    if (atomic_load_explicit(kept, memory_order_relaxed) == hash)
+        return false;
+    if (module_has_file(m) || berth__module_lock_is_mine() || !berth__module_walk_begin())
+        return true;
+    dl_iterate_phdr(search_visit, &search);
+    berth__module_walk_end();
+    if (search.is_absent)
+        atomic_store_explicit(kept, hash, memory_order_relaxed);
+    return !search.is_absent;
 }
 
 const struct berth_module_frame *berth__module_name_in(uint16_t number, const void *address)

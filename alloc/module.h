@@ -17,6 +17,7 @@
 #include "alloc/site.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct berth_module;
 
@@ -58,6 +59,14 @@ void berth__module_note(const void *const *addresses, unsigned count, uint16_t *
 bool berth__module_is_gone(uint16_t number);
 /* Whether a frame was named by this module, or there is none that could have named it. */
 bool berth__module_has_named(uint16_t number, const struct berth_module_frame *frame);
+/* What the module of this number is called; NULL where there is no such module. */
+const char *berth__module_name_of(uint16_t number);
+/*
+ * Whether a function of this module may have this name: false only where none has, as the hash
+ * table in a module tells whose file names no more. Asked before names are found, which takes the
+ * reading of all symbols.
+ */
+bool berth__module_may_have(uint16_t number, const char *symbol, size_t length);
 /*
  * The name of `address` in the module of this number, which may be gone: without the symbol where
  * there is no file to tell it. NULL: there is no such module, or no memory.

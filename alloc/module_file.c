@@ -228,6 +228,23 @@ static struct berth_module_file *file_new(const char *path, const struct reading
     return file->path ? file : NULL;
 }
 
+/* Whether the open file is the one that is meant; finds its symbol table then. */
+static bool is_meant(struct reading *reading, const char *path, uint64_t build)
+{
+    return read_header(reading) && (build == 0 ? *path == '\0' : has_build(reading, build)) &&
+           find_symbols(reading);
+}
+
+bool berth__module_file_exists(const char *path, uint64_t build)
+{
+    struct reading reading = {.fd = open_file(path, &reading.st)};
+    bool exists = reading.fd >= 0 && is_meant(&reading, path, build);
+
+    if (reading.fd >= 0)
+        close_read(reading.fd);
+    return exists;
+}
+
 struct berth_module_file *berth__module_file_read(const char *path, uint64_t build)
 {
     struct reading reading = {.fd = open_file(path, &reading.st)};
@@ -236,8 +253,7 @@ struct berth_module_file *berth__module_file_read(const char *path, uint64_t bui
 
     if (reading.fd < 0)
         return NULL;
-    if (read_header(&reading) && (build == 0 ? *path == '\0' : has_build(&reading, build)) &&
-        find_symbols(&reading))
+    if (is_meant(&reading, path, build))
         symbols = read_symbols(&reading);
     close_read(reading.fd);
     if (symbols)

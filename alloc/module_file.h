@@ -14,6 +14,7 @@
 #ifndef BERTH_ALLOC_MODULE_FILE_H
 #define BERTH_ALLOC_MODULE_FILE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct berth_module_file;
@@ -24,6 +25,8 @@ struct berth_module_file;
  * has no symbol table, or there is no memory. The caller owns it.
  */
 struct berth_module_file *berth__module_file_read(const char *path, uint64_t build);
+/* Whether there is such a file, with a symbol table, which is not read for this. */
+bool berth__module_file_exists(const char *path, uint64_t build);
 void berth__module_file_free(struct berth_module_file *file);
 
 /*

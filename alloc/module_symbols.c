@@ -2,6 +2,7 @@
 #include "alloc/module_symbols.h"
 
 #include "alloc/site_store.h"
+#include "alloc/types.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -24,7 +25,7 @@ struct function {
 
 /* Immutable once ordered, but for `names`, which is filled as names are asked for. */
 struct berth_module_symbols {
-    size_t mapped; /* bytes of this mapping */
+    size_t mapped, functions_mapped; /* bytes of this mapping, and of the functions' own */
     uint32_t count;
     uint32_t table_count; /* symbols in the table that it was made from */
     struct function *functions;
@@ -94,15 +95,14 @@ static uint32_t gnu_hash_count(const struct dynamic *d)
     return highest + 1;
 }
 
-static uint32_t dynamic_symbol_count(const struct dynamic *d)
+/* `gnu`: what the GNU table says; it is asked where there is no other. */
+static uint32_t dynamic_symbol_count(const struct dynamic *d, uint32_t gnu)
 {
     uint64_t room = (d->end - d->symbols) / sizeof(ElfW(Sym));
-    uint64_t count = 0;
+    uint64_t count = gnu;
 
     if (d->hash && d->end - d->hash >= 2 * sizeof(uint32_t))
         count = ((const uint32_t *)d->hash)[1];
-    else if (d->gnu_hash)
-        count = gnu_hash_count(d);
     return count <= room ? (uint32_t)count : 0;
 }
 
@@ -110,6 +110,7 @@ void berth__module_tables_read(const struct dl_phdr_info *info, uintptr_t start,
                                struct berth_module_tables *ret)
 {
     struct dynamic d = {.base = (uintptr_t)info->dlpi_addr, .start = start, .end = end};
+    uint32_t gnu;
 
     memset(ret, 0, sizeof(*ret));
     for (unsigned i = 0; i < info->dlpi_phnum; i++) {
@@ -123,7 +124,11 @@ void berth__module_tables_read(const struct dl_phdr_info *info, uintptr_t start,
     ret->symbols = (const ElfW(Sym) *)d.symbols;
     ret->names = (const char *)d.names;
     ret->names_size = d.names_size;
-    ret->symbol_count = dynamic_symbol_count(&d);
+    gnu = d.gnu_hash ? gnu_hash_count(&d) : 0;
+    ret->symbol_count = dynamic_symbol_count(&d, gnu);
+    /* Sound, and of the same symbols where there are both tables. */
+    if (gnu > 0 && gnu == ret->symbol_count)
+        ret->gnu_hash = (const uint32_t *)d.gnu_hash;
 }
 
 static bool is_function(const ElfW(Sym) * symbol)
@@ -134,23 +139,81 @@ static bool is_function(const ElfW(Sym) * symbol)
            (type == STT_FUNC || type == STT_GNU_IFUNC || type == STT_NOTYPE);
 }
 
-/* A mapping with room for `count` functions: this structure, the names' slots, the functions. */
+static bool has_name(const struct berth_module_tables *tables, uint32_t index, const char *name,
+                     size_t length)
+{
+    const ElfW(Sym) *symbol = &tables->symbols[index];
+
+    return is_function(symbol) && symbol->st_name < tables->names_size &&
+           length < tables->names_size - symbol->st_name &&
+           memcmp(tables->names + symbol->st_name, name, length) == 0 &&
+           tables->names[symbol->st_name + length] == '\0';
+}
+
+static uint32_t gnu_hash_of(const char *name, size_t length)
+{
+    uint32_t hash = 5381;
+
+    for (size_t i = 0; i < length; i++)
+        hash = hash * 33 + (unsigned char)name[i];
+    return hash;
+}
+
+bool berth__module_tables_may_have(const struct berth_module_tables *tables, const char *name,
+                                   size_t length)
+{
+    const uint32_t *header = tables->gnu_hash;
+    const uint32_t *buckets, *chain;
+    uint32_t hash, i;
+
+    if (!header || header[0] == 0)
+        return true;
+    for (i = 0; i < header[1] && i < tables->symbol_count; i++)
+        if (has_name(tables, i, name, length))
+            return true;
+    hash = gnu_hash_of(name, length);
+    buckets = header + 4 + (size_t)header[2] * (sizeof(ElfW(Addr)) / 4);
+    chain = buckets + header[0];
+    i = buckets[hash % header[0]];
+    /* The last of a bucket has its lowest bit set. */
+    for (; i >= header[1] && i < tables->symbol_count; i++) {
+        uint32_t its = chain[i - header[1]];
+
+        if ((its | 1) == (hash | 1) && has_name(tables, i, name, length))
+            return true;
+        if (its & 1)
+            return false;
+    }
+    return false;
+}
+
+static void *map(size_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* This structure with the names' slots, and the functions: room for `count` of them. */
 struct berth_module_symbols *berth__module_symbols_new(uint32_t count)
 {
-    size_t head = sizeof(struct berth_module_symbols) + count * sizeof(_Atomic(const char *));
-    size_t size = head + count * sizeof(struct function);
-    struct berth_module_symbols *symbols =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t size = sizeof(struct berth_module_symbols) + count * sizeof(_Atomic(const char *));
+    struct berth_module_symbols *symbols = map(size);
 
-    if (symbols == MAP_FAILED)
+    if (!symbols)
         return NULL;
     symbols->mapped = size;
-    symbols->functions = (void *)((char *)symbols + head); /* both parts are 8-aligned */
-    return symbols;
+    symbols->functions_mapped = (count + 1) * sizeof(struct function);
+    symbols->functions = map(symbols->functions_mapped);
+    if (symbols->functions)
+        return symbols;
+    munmap(symbols, size);
+    return NULL;
 }
 
 void berth__module_symbols_free(struct berth_module_symbols *symbols)
 {
+    munmap(symbols->functions, symbols->functions_mapped);
     munmap(symbols, symbols->mapped);
 }
 
@@ -247,20 +310,20 @@ static struct spread spread_of(const struct function *f, size_t count)
     return spread;
 }
 
-static size_t bucket_of(const struct spread *spread, const struct function *function)
+static size_t bucket_of(struct spread spread, const struct function *function)
 {
-    return (size_t)((function->start - spread->low) >> spread->shift);
+    return (size_t)((function->start - spread.low) >> spread.shift);
 }
 
 /* Copies the functions to `to`, bucket after bucket; `ends` tells then where each bucket ends. */
 static void part(const struct function *from, struct function *to, size_t count,
-                 const struct spread *spread, uint32_t *ends)
+                 struct spread spread, uint32_t *ends)
 {
     uint32_t next = 0;
 
     for (size_t i = 0; i < count; i++)
         ends[bucket_of(spread, &from[i])]++;
-    for (size_t bucket = 0; bucket < spread->buckets; bucket++) {
+    for (size_t bucket = 0; bucket < spread.buckets; bucket++) {
         uint32_t its = ends[bucket];
 
         ends[bucket] = next;
@@ -271,38 +334,40 @@ static void part(const struct function *from, struct function *to, size_t count,
 }
 
 /* As many buckets as functions, which leaves little to be done in each; false without memory. */
-static bool order_by_buckets(struct function *functions, size_t count)
+static bool order_by_buckets(struct berth_module_symbols *symbols)
 {
-    struct spread spread = spread_of(functions, count);
-    size_t size = count * sizeof(*functions) + spread.buckets * sizeof(uint32_t);
-    struct function *parted =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t count = symbols->count;
+    struct spread spread = spread_of(symbols->functions, count);
+    size_t size = count * sizeof(struct function) + spread.buckets * sizeof(uint32_t);
+    struct function *parted = map(size);
     uint32_t *ends = (uint32_t *)(parted + count);
     uint32_t from = 0;
 
-    if (parted == MAP_FAILED)
+    if (!parted)
         return false;
-    part(functions, parted, count, &spread, ends);
+    part(symbols->functions, parted, count, spread, ends);
     for (size_t bucket = 0; bucket < spread.buckets; bucket++) {
-        size_t its = ends[bucket] - from;
+        uint32_t end = ends[bucket];
 
-        if (its > FEW)
-            order_in_place(parted + from, its);
-        else if (its > 1)
-            order_few(parted + from, its);
-        from = ends[bucket];
+        if (BERTH_UNLIKELY(end - from > FEW))
+            order_in_place(parted + from, end - from);
+        else if (end - from > 1)
+            order_few(parted + from, end - from);
+        from = end;
     }
-    memcpy(functions, parted, count * sizeof(*functions));
-    munmap(parted, size);
+    munmap(symbols->functions, symbols->functions_mapped);
+    symbols->functions = parted;
+    symbols->functions_mapped = size;
     return true;
 }
 
 void berth__module_symbols_order(struct berth_module_symbols *symbols)
 {
-    struct function *f = symbols->functions;
+    struct function *f;
 
-    if (symbols->count <= FEW || !order_by_buckets(f, symbols->count))
-        order_in_place(f, symbols->count);
+    if (symbols->count <= FEW || !order_by_buckets(symbols))
+        order_in_place(symbols->functions, symbols->count);
+    f = symbols->functions;
     for (uint32_t i = 0; i < symbols->count; i++) {
         uint32_t parent = i > 0 ? i - 1 : NO_PARENT;
 

@@ -10,6 +10,7 @@
 #define BERTH_ALLOC_MODULE_SYMBOLS_H
 
 #include <link.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,11 +20,19 @@ struct berth_module_tables {
     const char *names;
     size_t names_size;
     uint32_t symbol_count;
+    const uint32_t *gnu_hash; /* NULL: the module has another hash table, or none */
 };
 
 /* [start, end) is the module's mapping: no table outside it is believed. */
 void berth__module_tables_read(const struct dl_phdr_info *info, uintptr_t start, uintptr_t end,
                                struct berth_module_tables *ret);
+
+/*
+ * Whether a function may be called by this name, told by the hash table: none of the others is
+ * looked at. False only where there is none of the name.
+ */
+bool berth__module_tables_may_have(const struct berth_module_tables *tables, const char *name,
+                                   size_t length);
 
 struct berth_module_symbols;
 

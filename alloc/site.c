@@ -343,6 +343,26 @@ unsigned berth__site_depth(berth_site_id site)
     return s ? s->count : 0;
 }
 
+const char *berth__site_frame_module(berth_site_id site, unsigned index)
+{
+    const struct site *s = site_by_id(site);
+    const struct berth_module_frame *const *names;
+
+    if (!s || index >= s->count)
+        return NULL;
+    names = atomic_load_explicit(&s->names, memory_order_acquire);
+    return names ? names[index]->name.module : berth__module_name_of(site_modules(s)[index]);
+}
+
+bool berth__site_frame_may_be(berth_site_id site, unsigned index, const char *symbol, size_t length)
+{
+    const struct site *s = site_by_id(site);
+
+    if (!s || index >= s->count || atomic_load_explicit(&s->names, memory_order_relaxed))
+        return true;
+    return berth__module_may_have(site_modules(s)[index], symbol, length);
+}
+
 int berth__site_frame(berth_site_id site, unsigned index, struct berth_site_frame *ret)
 {
     struct site *s = site_by_id(site);

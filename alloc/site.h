@@ -60,6 +60,16 @@ struct berth_site_frame {
 unsigned berth__site_depth(berth_site_id site);
 int berth__site_frame(berth_site_id site, unsigned index, struct berth_site_frame *ret);
 
+/* The module of a frame, if it is known without naming anything; else NULL. */
+const char *berth__site_frame_module(berth_site_id site, unsigned index);
+
+/*
+ * Whether a frame may be in a function of this name, the linker's: false only where it is not.
+ * Nothing is named for it.
+ */
+bool berth__site_frame_may_be(berth_site_id site, unsigned index, const char *symbol,
+                              size_t length);
+
 /*
  * "module!symbol+0x1f>module+0x20>..." in `text`, cut at a frame's end; the length of the whole
  * without its terminator. `text` may be NULL when `text_size` is 0.

@@ -247,15 +247,24 @@ static bool glob_match(struct span glob, const char *text)
     return g == glob.length;
 }
 
+/* Names are found, which takes a while, only where the answer depends on them. */
 static bool frame_match(struct span frame, berth_site_id site, unsigned index)
 {
+    const char *its_module = berth__site_frame_module(site, index);
     struct berth_site_frame name;
     struct span module, symbol;
 
+    frame_split(frame, &module, &symbol);
+    if (its_module && !glob_match(module, its_module))
+        return false;
+    if (its_module && !symbol.at)
+        return true;
+    if (symbol.at && !memchr(symbol.at, '*', symbol.length) &&
+        !berth__site_frame_may_be(site, index, symbol.at, symbol.length))
+        return false;
     if (berth__site_frame(site, index, &name) < 0)
         return false;
-    frame_split(frame, &module, &symbol);
-    if (!glob_match(module, name.module))
+    if (!its_module && !glob_match(module, name.module))
         return false;
     return !symbol.at || (name.symbol && glob_match(symbol, name.symbol));
 }

@@ -37,6 +37,20 @@ int berth__site_frame(berth_site_id site, unsigned index, struct berth_site_fram
     return 0;
 }
 
+/* Of some frames it is known, of others not. */
+const char *berth__site_frame_module(berth_site_id site, unsigned index)
+{
+    return site == 1 && index < depth && index % 2 != 0 ? path[index].module : NULL;
+}
+
+/* Never false where it is so, and not always where it is not. */
+bool berth__site_frame_may_be(berth_site_id site, unsigned index, const char *symbol, size_t length)
+{
+    const char *its = site == 1 && index < depth ? path[index].symbol : NULL;
+
+    return index % 3 == 0 || (its && strlen(its) == length && memcmp(its, symbol, length) == 0);
+}
+
 /* Tries every length for a star. */
 static bool plain_glob(const char *glob, const char *text)
 {

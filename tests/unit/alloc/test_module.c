@@ -44,13 +44,15 @@ struct sweep {
 };
 
 static void check_function(struct sweep *sweep, const struct dl_phdr_info *info,
-                           const ElfW(Sym) * symbol)
+                           const struct berth_module_tables *tables, const ElfW(Sym) * symbol)
 {
+    const char *name = tables->names + symbol->st_name;
     const char *start = (const char *)info->dlpi_addr + symbol->st_value;
     const struct berth_module_frame *first = name_one(start + 1);
     const struct berth_module_frame *last = name_one(start + symbol->st_size);
 
     sweep->checked++;
+    sweep->wrong += !berth__module_tables_may_have(tables, name, strlen(name));
     if (!first->name.symbol || first->name.offset != 1 || !last->name.symbol ||
         strcmp(first->name.module, "libc.so.6") != 0)
         sweep->wrong++;
@@ -75,7 +77,7 @@ static int sweep_libc(struct dl_phdr_info *info, size_t size, void *context)
 
         if (symbol->st_shndx != SHN_UNDEF && (symbol->st_info & 0xf) == STT_FUNC &&
             symbol->st_size > 1)
-            check_function(sweep, info, symbol);
+            check_function(sweep, info, &tables, symbol);
     }
     return 1;
 }
@@ -88,6 +90,64 @@ static void every_function_of_the_c_library_has_a_name(void **state)
     assert_int_equal(dl_iterate_phdr(sweep_libc, &sweep), 1);
     assert_true(sweep.checked > 1000);
     assert_int_equal(sweep.wrong, 0);
+}
+
+/* dl_iterate_phdr()'s callback: the libraries that may have a function of the name. */
+static int count_having(struct dl_phdr_info *info, size_t size, void *context)
+{
+    static const char asked[] = "no_such_function_of_any_library";
+    struct berth_module_tables tables;
+    unsigned *having = context;
+    uintptr_t end = 0;
+
+    (void)size;
+    for (unsigned i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_LOAD)
+            end = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr + info->dlpi_phdr[i].p_memsz;
+    berth__module_tables_read(info, info->dlpi_addr, end, &tables);
+    if (tables.gnu_hash) {
+        having[0] += berth__module_tables_may_have(&tables, asked, sizeof(asked) - 1);
+        /* A part of a name that there is. */
+        having[0] += berth__module_tables_may_have(&tables, "getaddrinf", 10);
+        having[0] += berth__module_tables_may_have(&tables, "", 0);
+        having[1] += berth__module_tables_may_have(&tables, asked, 0) == 0;
+    }
+    return 0;
+}
+
+static void names_that_no_library_has_are_told(void **state)
+{
+    unsigned having[2] = {0, 0};
+
+    (void)state;
+    dl_iterate_phdr(count_having, having);
+    assert_int_equal(having[0], 0);
+    assert_true(having[1] > 0);
+}
+
+static void a_module_is_asked_for_a_name_before_it_is_read(void **state)
+{
+    void *library = dlopen("libdl.so.2", RTLD_NOW);
+    const void *address = library ? dlsym(library, "dlopen") : NULL;
+    static const char none[] = "no_such_function_of_any_library";
+    uint16_t number = 0;
+
+    (void)state;
+    if (!address)
+        skip();
+    address = (const char *)address + 1;
+    berth__module_note(&address, 1, &number);
+    assert_int_not_equal(number, 0);
+    for (int i = 0; i < 3; i++) {
+        assert_true(berth__module_may_have(number, "dlopen", 6));
+        /* Whatever the answer: it is that for a name which the file may still tell. */
+        (void)berth__module_may_have(number, none, sizeof(none) - 1);
+    }
+    assert_string_equal(berth__module_name_of(number), name_one(address)->name.module);
+    assert_true(berth__module_may_have(number, none, sizeof(none) - 1));
+    assert_true(berth__module_may_have(0, none, sizeof(none) - 1));
+    assert_null(berth__module_name_of(0));
+    dlclose(library);
 }
 
 static void a_name_leads_back_to_its_function(void **state)
@@ -341,6 +401,8 @@ static void unsound_tables_are_not_believed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_that_no_library_has_are_told),
+        cmocka_unit_test(a_module_is_asked_for_a_name_before_it_is_read),
         cmocka_unit_test(every_function_of_the_c_library_has_a_name),
         cmocka_unit_test(a_name_leads_back_to_its_function),
         cmocka_unit_test(the_program_has_its_files_name),

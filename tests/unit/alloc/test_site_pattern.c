@@ -34,6 +34,21 @@ int berth__site_frame(berth_site_id site, unsigned index, struct berth_site_fram
     return 0;
 }
 
+/* Whether modules, and the functions that they have, are told without frames' names. */
+static bool is_module_known;
+
+const char *berth__site_frame_module(berth_site_id site, unsigned index)
+{
+    return is_module_known && site == 1 && index < path_depth ? path[index].module : NULL;
+}
+
+bool berth__site_frame_may_be(berth_site_id site, unsigned index, const char *symbol, size_t length)
+{
+    const char *its = site == 1 && index < path_depth ? path[index].symbol : NULL;
+
+    return !is_module_known || (its && strlen(its) == length && memcmp(its, symbol, length) == 0);
+}
+
 /* "a.so!f>b.so>c.so!g" */
 static void set_path(const char *text)
 {
@@ -60,16 +75,44 @@ static bool matches(const char *pattern, const char *text)
     return berth__site_pattern_match(pattern, 1);
 }
 
+/* The answer is the same, whatever is known before names are found. */
 static void check_yes(const char *pattern, const char *text)
 {
+    is_module_known = !is_module_known;
+    if (!matches(pattern, text))
+        fail_msg("'%s' does not match '%s'", pattern, text);
+    is_module_known = !is_module_known;
     if (!matches(pattern, text))
         fail_msg("'%s' does not match '%s'", pattern, text);
 }
 
 static void check_no(const char *pattern, const char *text)
 {
+    is_module_known = !is_module_known;
     if (matches(pattern, text))
         fail_msg("'%s' matches '%s'", pattern, text);
+    is_module_known = !is_module_known;
+    if (matches(pattern, text))
+        fail_msg("'%s' matches '%s'", pattern, text);
+}
+
+static void names_are_found_where_they_are_needed(void **state)
+{
+    static const char text[] = "a.so!f>b.so!g";
+
+    (void)state;
+    is_module_known = true;
+    check_yes("a.so", text);
+    check_yes("* > b.so", text);
+    check_no("c.so!*", text);
+    check_no("*!h", text);
+    is_module_known = true;
+    frames_asked = 0;
+    assert_true(matches("a.so", text) && matches("** > b.so", text));
+    assert_false(matches("c.so!*", text) || matches("*!h", text) || matches("a.so > *!h", text));
+    assert_int_equal(frames_asked, 0);
+    assert_true(matches("*!f*", text) && frames_asked == 1);
+    is_module_known = false;
 }
 
 static void frames_are_matched_from_the_innermost(void **state)
@@ -241,6 +284,7 @@ static void time_does_not_explode(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_are_found_where_they_are_needed),
         cmocka_unit_test(frames_are_matched_from_the_innermost),
         cmocka_unit_test(a_module_alone_matches_any_frame_of_it),
         cmocka_unit_test(a_star_stands_for_any_characters_of_one_name),
