@@ -19,6 +19,7 @@ struct capture {
     uint64_t thread_serial; /* of the thread that began it */
     struct stream *origin;  /* NULL once that stream was destroyed */
     struct graph *graph;
+    bool is_into;            /* the program's own graph, which it has a handle of */
     struct stream **streams; /* all that take part, the origin first */
     size_t streams_count;
 };
@@ -210,6 +211,7 @@ static void capture_end(struct capture *capture, struct graph **ret_graph)
     atomic_fetch_sub(&captures_count, 1);
     for (size_t i = 0; i < capture->streams_count; i++)
         stream_leave(capture->streams[i]);
+    capture->graph->captures--;
     if (ret_graph)
         *ret_graph = capture->graph;
     else
@@ -237,7 +239,8 @@ void capture_forget_stream(struct stream *stream)
         capture_end(capture, NULL);
 }
 
-static CUresult capture_begin(struct stream *stream, CUstreamCaptureMode mode)
+/* `into`: the graph that nodes are put into; NULL for one of the capture's own. */
+static CUresult capture_begin(struct stream *stream, CUstreamCaptureMode mode, struct graph *into)
 {
     struct capture *capture;
 
@@ -246,13 +249,18 @@ static CUresult capture_begin(struct stream *stream, CUstreamCaptureMode mode)
     if (stream->capture)
         return CUDA_ERROR_ILLEGAL_STATE;
     capture = calloc(1, sizeof(*capture));
+    if (capture && into)
+        into->refs++;
     if (capture)
-        capture->graph = graph_new();
+        capture->graph = into ? into : graph_new();
     if (!capture || !capture->graph || capture_add_stream(capture, stream) < 0) {
-        free(capture ? capture->graph : NULL);
+        if (capture && capture->graph)
+            graph_unref(capture->graph);
         free(capture);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
+    capture->is_into = into != NULL;
+    capture->graph->captures++;
     capture->id = next_id++;
     capture->mode = mode;
     capture->origin = stream;
@@ -274,7 +282,44 @@ FAKE_STREAM_CALL(cuStreamBeginCapture_v2, _ptsz, CALL_INIT,
     state_lock();
     result = stream_resolve(handle, &stream);
     if (result == CUDA_SUCCESS)
-        result = capture_begin(stream, mode);
+        result = capture_begin(stream, mode, NULL);
+    state_unlock();
+    return result;
+}
+
+/* QUESTION(gpu): may two captures put nodes into one graph at once? Here: no. */
+static CUresult capture_begin_into(struct stream *stream, CUgraph graph, const CUgraphNode *nodes,
+                                   size_t count, CUstreamCaptureMode mode)
+{
+    CUresult result;
+
+    if (!handle_is(graph, HANDLE_GRAPH) || graph->captures > 0 || (count && !nodes))
+        return CUDA_ERROR_INVALID_VALUE;
+    for (size_t i = 0; i < count; i++)
+        if (!graph_has(graph, nodes[i]))
+            return CUDA_ERROR_INVALID_VALUE;
+    result = capture_begin(stream, mode, graph);
+    if (result == CUDA_SUCCESS && frontier_set(stream, nodes, count) < 0) {
+        capture_end(stream->capture, NULL);
+        result = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    return result;
+}
+
+FAKE_STREAM_CALL(cuStreamBeginCaptureToGraph, _ptsz, CALL_INIT,
+                 (CUstream handle, CUgraph graph, const CUgraphNode *nodes,
+                  const CUgraphEdgeData *edges, size_t count, CUstreamCaptureMode mode),
+                 (handle, graph, nodes, edges, count, mode), "%zu, %d", count, (int)mode)
+{
+    struct stream *stream;
+    CUresult result;
+
+    if (mode > CU_STREAM_CAPTURE_MODE_RELAXED)
+        return CUDA_ERROR_INVALID_VALUE;
+    state_lock();
+    result = stream_resolve(handle, &stream);
+    if (result == CUDA_SUCCESS)
+        result = capture_begin_into(stream, graph, nodes, count, mode);
     state_unlock();
     return result;
 }
@@ -298,6 +343,7 @@ static CUresult capture_finish(struct stream *stream, CUgraph *ret_graph)
 {
     struct capture *capture = stream->capture;
     struct graph *graph;
+    bool is_into;
 
     *ret_graph = NULL;
     if (!capture)
@@ -316,12 +362,16 @@ static CUresult capture_finish(struct stream *stream, CUgraph *ret_graph)
         capture_end(capture, NULL);
         return result;
     }
+    is_into = capture->is_into;
     capture_end(capture, &graph);
-    if (handle_add(graph, HANDLE_GRAPH) < 0) {
+    *ret_graph = graph;
+    if (is_into) {
         graph_unref(graph);
+    } else if (handle_add(graph, HANDLE_GRAPH) < 0) {
+        graph_unref(graph);
+        *ret_graph = NULL;
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
-    *ret_graph = graph;
     return CUDA_SUCCESS;
 }
 

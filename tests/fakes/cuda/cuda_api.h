@@ -284,6 +284,12 @@ CUresult cuStreamGetCaptureInfo_v3_ptsz(CUstream handle, CUstreamCaptureStatus *
                                         const CUgraphNode **ret_nodes,
                                         const CUgraphEdgeData **ret_edges, size_t *ret_count);
 CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode);
+CUresult cuStreamBeginCaptureToGraph(CUstream handle, CUgraph graph, const CUgraphNode *nodes,
+                                     const CUgraphEdgeData *edges, size_t count,
+                                     CUstreamCaptureMode mode);
+CUresult cuStreamBeginCaptureToGraph_ptsz(CUstream handle, CUgraph graph, const CUgraphNode *nodes,
+                                          const CUgraphEdgeData *edges, size_t count,
+                                          CUstreamCaptureMode mode);
 CUresult cuStreamBeginCapture(CUstream handle);
 CUresult cuStreamBeginCapture_ptsz(CUstream handle);
 
@@ -297,10 +303,21 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec *ret_exec, CUgraph graph,
 CUresult cuGraphInstantiate_v2(CUgraphExec *ret_exec, CUgraph graph, CUgraphNode *ret_bad,
                                char *log, size_t log_size);
 CUresult cuGraphExecDestroy(CUgraphExec exec);
+CUresult cuGraphExecUpdate(CUgraphExec exec, CUgraph graph, CUgraphNode *ret_node,
+                           CUgraphExecUpdateResult *ret_update);
+CUresult cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph, CUgraphExecUpdateResultInfo *ret);
 CUresult cuGraphUpload(CUgraphExec exec, CUstream handle);
 CUresult cuGraphUpload_ptsz(CUgraphExec exec, CUstream handle);
 CUresult cuGraphLaunch(CUgraphExec exec, CUstream handle);
 CUresult cuGraphLaunch_ptsz(CUgraphExec exec, CUstream handle);
+
+/* graph_node.c */
+CUresult cuGraphClone(CUgraph *ret_graph, CUgraph graph);
+CUresult cuGraphAddEmptyNode(CUgraphNode *ret_node, CUgraph graph, const CUgraphNode *needs,
+                             size_t count);
+CUresult cuGraphAddChildGraphNode(CUgraphNode *ret_node, CUgraph graph, const CUgraphNode *needs,
+                                  size_t count, CUgraph child);
+CUresult cuGraphChildGraphNodeGetGraph(CUgraphNode node, CUgraph *ret_graph);
 
 /* pool_calls.c */
 CUresult cuMemAllocAsync(CUdeviceptr *ret_pointer, size_t size, CUstream stream);

@@ -5,6 +5,7 @@
 #include "handle.h"
 #include "stream.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,12 @@ void graph_unref(struct graph *graph)
     if (--graph->refs > 0)
         return;
     for (size_t i = 0; i < graph->count; i++) {
+        struct graph *child = graph->nodes[i]->child;
+
+        if (child) {
+            handle_remove(child);
+            graph_unref(child);
+        }
         op_free(graph->nodes[i]->op);
         free(graph->nodes[i]->needs);
         free(graph->nodes[i]);
@@ -73,6 +80,71 @@ struct graph_node *graph_add(struct graph *graph, struct op *op, struct graph_no
     return node;
 }
 
+bool graph_has(const struct graph *graph, const struct graph_node *node)
+{
+    for (size_t i = 0; i < graph->count; i++)
+        if (graph->nodes[i] == node)
+            return true;
+    return false;
+}
+
+size_t graph_index(const struct graph *graph, const struct graph_node *node)
+{
+    size_t i = 0;
+
+    while (graph->nodes[i] != node)
+        i++;
+    return i;
+}
+
+/* The node's needs, which are in `from`, as the nodes at the same places of `to`. */
+static struct graph_node **needs_in(const struct graph_node *node, const struct graph *from,
+                                    const struct graph *to)
+{
+    struct graph_node **needs = malloc((node->needs_count + 1) * sizeof(struct graph_node *));
+
+    for (size_t i = 0; needs && i < node->needs_count; i++)
+        needs[i] = to->nodes[graph_index(from, node->needs[i])];
+    return needs;
+}
+
+static int clone_node(const struct graph_node *node, const struct graph *from, struct graph *to)
+{
+    struct graph_node **needs = needs_in(node, from, to), *copy = NULL;
+
+    if (needs)
+        copy = graph_add(to, op_share(node->op), needs, node->needs_count);
+    free(needs);
+    return copy && (!node->child || graph_embed(copy, node->child) == 0) ? 0 : -ENOMEM;
+}
+
+struct graph *graph_clone(const struct graph *graph)
+{
+    struct graph *copy = graph_new();
+
+    for (size_t i = 0; copy && i < graph->count; i++) {
+        if (clone_node(graph->nodes[i], graph, copy) < 0) {
+            graph_unref(copy);
+            return NULL;
+        }
+    }
+    return copy;
+}
+
+int graph_embed(struct graph_node *node, const struct graph *graph)
+{
+    struct graph *child = graph_clone(graph);
+
+    if (!child || handle_add(child, HANDLE_GRAPH) < 0) {
+        if (child)
+            graph_unref(child);
+        return -ENOMEM;
+    }
+    child->is_embedded = true;
+    node->child = child;
+    return 0;
+}
+
 bool graph_is_behind(struct graph *graph, struct graph_node *const *nodes, size_t nodes_count,
                      struct graph_node *const *ends, size_t ends_count)
 {
@@ -100,26 +172,37 @@ static void exec_unref(struct graph_exec *exec)
     free(exec);
 }
 
+/* What was launched stays as it was then: an update concerns later launches. */
 struct launch {
     struct graph_exec *exec;
+    struct graph *graph;
+    size_t count;
 };
+
+void graph_run(const struct graph *graph, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct graph_node *node = graph->nodes[i];
+
+        if (node->child)
+            graph_run(node->child, node->child->count);
+        else if (node->op->run)
+            node->op->run(node->op->payload);
+    }
+}
 
 static void launch_run(void *payload)
 {
     struct launch *launch = payload;
 
-    for (size_t i = 0; i < launch->exec->count; i++) {
-        struct op *op = launch->exec->graph->nodes[i]->op;
-
-        if (op->run)
-            op->run(op->payload);
-    }
+    graph_run(launch->graph, launch->count);
 }
 
 static void launch_drop(void *payload)
 {
     struct launch *launch = payload;
 
+    graph_unref(launch->graph);
     exec_unref(launch->exec);
 }
 
@@ -134,8 +217,9 @@ static CUresult exec_launch(struct graph_exec *exec, struct stream *stream)
     op = op_new(CU_GRAPH_NODE_TYPE_EMPTY, sizeof(struct launch), launch_run, launch_drop);
     if (!op)
         return CUDA_ERROR_OUT_OF_MEMORY;
-    ((struct launch *)(void *)op->payload)->exec = exec;
+    *(struct launch *)(void *)op->payload = (struct launch){exec, exec->graph, exec->count};
     exec->refs++;
+    exec->graph->refs++;
     if (op_need(op, exec->last) < 0) {
         op_free(op);
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -176,7 +260,7 @@ FAKE_CALL(cuGraphDestroy, CALL_INIT, (CUgraph graph), (graph), "%s", "")
     CUresult result = CUDA_ERROR_INVALID_VALUE;
 
     state_lock();
-    if (handle_is(graph, HANDLE_GRAPH)) {
+    if (handle_is(graph, HANDLE_GRAPH) && !graph->is_embedded) {
         handle_remove(graph);
         graph_unref(graph);
         result = CUDA_SUCCESS;
@@ -211,11 +295,12 @@ FAKE_CALL(cuGraphNodeGetType, CALL_INIT, (CUgraphNode node, CUgraphNodeType *ret
     return CUDA_SUCCESS;
 }
 
+/* QUESTION(gpu): which error says that the graph is still being captured into? */
 static CUresult graph_instantiate(CUgraphExec *ret_exec, CUgraph graph)
 {
     struct graph_exec *exec;
 
-    if (!ret_exec || !handle_is(graph, HANDLE_GRAPH))
+    if (!ret_exec || !handle_is(graph, HANDLE_GRAPH) || graph->captures > 0)
         return CUDA_ERROR_INVALID_VALUE;
     exec = calloc(1, sizeof(*exec));
     if (!exec || handle_add(exec, HANDLE_GRAPH_EXEC) < 0) {
@@ -255,6 +340,86 @@ FAKE_CALL(cuGraphInstantiate_v2, CALL_INIT,
     state_lock();
     result = graph_instantiate(ret_exec, graph);
     state_unlock();
+    return result;
+}
+
+/* QUESTION(gpu): nodes are paired by the order of their edges: here, of their making. */
+static CUgraphExecUpdateResultInfo graph_compare(const struct graph *old, size_t count,
+                                                 const struct graph *graph)
+{
+    CUgraphExecUpdateResultInfo info = {.result = CU_GRAPH_EXEC_UPDATE_SUCCESS};
+
+    if (count != graph->count)
+        info.result = CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED;
+    for (size_t i = 0; i < count && info.result == CU_GRAPH_EXEC_UPDATE_SUCCESS; i++) {
+        struct graph_node *from = old->nodes[i], *to = graph->nodes[i];
+
+        info.errorNode = to;
+        if (from->op->type != to->op->type)
+            info.result = CU_GRAPH_EXEC_UPDATE_ERROR_NODE_TYPE_CHANGED;
+        else if (from->needs_count != to->needs_count)
+            info.result = CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED;
+        else if (from->child)
+            info = graph_compare(from->child, from->child->count, to->child);
+        for (size_t j = 0; info.result == CU_GRAPH_EXEC_UPDATE_SUCCESS && j < to->needs_count; j++)
+            if (graph_index(old, from->needs[j]) != graph_index(graph, to->needs[j])) {
+                info.result = CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED;
+                info.errorFromNode = to->needs[j];
+            }
+    }
+    if (info.result == CU_GRAPH_EXEC_UPDATE_SUCCESS)
+        info.errorNode = NULL;
+    return info;
+}
+
+static CUresult exec_update(CUgraphExec exec, CUgraph graph, CUgraphExecUpdateResultInfo *ret)
+{
+    ret->result = CU_GRAPH_EXEC_UPDATE_ERROR;
+    if (!handle_is(exec, HANDLE_GRAPH_EXEC) || !handle_is(graph, HANDLE_GRAPH) ||
+        graph->captures > 0)
+        return CUDA_ERROR_INVALID_VALUE;
+    *ret = graph_compare(exec->graph, exec->count, graph);
+    if (ret->result != CU_GRAPH_EXEC_UPDATE_SUCCESS)
+        return CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE;
+    graph->refs++;
+    graph_unref(exec->graph);
+    exec->graph = graph;
+    return CUDA_SUCCESS;
+}
+
+FAKE_CALL(cuGraphExecUpdate_v2, CALL_INIT,
+          (CUgraphExec exec, CUgraph graph, CUgraphExecUpdateResultInfo *ret), (exec, graph, ret),
+          "%s", "")
+{
+    CUgraphExecUpdateResultInfo info = {0};
+    CUresult result;
+
+    if (!ret)
+        return CUDA_ERROR_INVALID_VALUE;
+    state_lock();
+    result = exec_update(exec, graph, &info);
+    state_unlock();
+    *ret = info;
+    return result;
+}
+
+/* The first ABI of the same call. */
+FAKE_CALL(cuGraphExecUpdate, CALL_INIT,
+          (CUgraphExec exec, CUgraph graph, CUgraphNode *ret_node,
+           CUgraphExecUpdateResult *ret_update),
+          (exec, graph, ret_node, ret_update), "%s", "")
+{
+    CUgraphExecUpdateResultInfo info = {0};
+    CUresult result;
+
+    if (!ret_update)
+        return CUDA_ERROR_INVALID_VALUE;
+    state_lock();
+    result = exec_update(exec, graph, &info);
+    state_unlock();
+    *ret_update = info.result;
+    if (ret_node)
+        *ret_node = info.errorNode;
     return result;
 }
 

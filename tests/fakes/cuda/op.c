@@ -80,10 +80,20 @@ int op_need(struct op *op, struct fence *fence)
     return 0;
 }
 
+struct op *op_share(struct op *op)
+{
+    op->shares++;
+    return op;
+}
+
 void op_free(struct op *op)
 {
     if (!op)
         return;
+    if (op->shares > 0) {
+        op->shares--;
+        return;
+    }
     if (op->drop)
         op->drop(op->payload);
     for (size_t i = 0; i < op->needs_count; i++)

@@ -17,6 +17,7 @@ struct fence {
 
 struct op {
     struct op *next;
+    unsigned shares;             /* further nodes that have it: clones of its node */
     void (*run)(void *payload);  /* NULL: only the order matters */
     void (*drop)(void *payload); /* gives up what the payload holds; may be NULL */
     CUgraphNodeType type;
@@ -39,6 +40,8 @@ struct op *op_new(CUgraphNodeType type, size_t payload_size, void (*run)(void *p
                   void (*drop)(void *payload));
 /* A finished fence is no need and is not kept. 0 or -ENOMEM. */
 int op_need(struct op *op, struct fence *fence);
+/* For one more node, which gives it up by op_free(). */
+struct op *op_share(struct op *op);
 void op_free(struct op *op);
 
 #endif
