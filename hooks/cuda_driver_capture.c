@@ -8,6 +8,7 @@
 #include "alloc/block_slab.h"
 #include "alloc/order.h"
 #include "alloc/pool_lazy.h"
+#include "alloc/stream.h"
 #include "hooks/cuda_driver_export.h"
 
 #include <pthread.h>
@@ -22,12 +23,13 @@ EXPORT(cuStreamEndCapture);
 EXPORT(cuStreamEndCapture_ptsz);
 
 /*
- * A capture that is open, for the case that its stream is destroyed instead of ended. Default
- * streams cannot be destroyed and have no record: their handles mean another stream per thread.
+ * A capture that is open, for the case that its stream or its context is destroyed before it is
+ * ended. The handles of default streams mean another stream per thread.
  */
 struct capture {
     struct capture *next;
-    berth_cu_stream stream;
+    berth_cu_stream stream;   /* 0: the default stream of `thread` */
+    const void *thread;       /* NULL: not a default stream */
     berth_cu_context context; /* current when it began */
 };
 
@@ -35,7 +37,15 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct capture *captures;
 static struct berth_slab slab;
 
-#define DEFAULT_STREAM_LAST 2 /* CU_STREAM_PER_THREAD; 0 and 1 are default streams too */
+/* The record's name of a stream: of the default ones, only a thread's own can be captured. */
+static struct capture key_of(berth_cu_stream stream)
+{
+    static __thread char mine __attribute__((tls_model("initial-exec")));
+
+    if (berth__stream_is_default(stream))
+        return (struct capture){.thread = &mine};
+    return (struct capture){.stream = stream};
+}
 
 /*
  * Before a capture: what waits to be idle cannot be asked for while it is open, and the capture may
@@ -55,28 +65,29 @@ static void prepare(void)
  */
 static berth_cu_result begin(berth_cu_result result, berth_cu_stream stream)
 {
-    berth_cu_context context = NULL;
-    struct capture *capture;
+    struct capture *capture, key;
 
     if (result == BERTH_CU_SUCCESS)
         atomic_fetch_add(&berth__device_captures, 1);
     berth__order_open_to_waits();
     berth__order_open();
-    if (result != BERTH_CU_SUCCESS || (uintptr_t)stream <= DEFAULT_STREAM_LAST)
+    if (result != BERTH_CU_SUCCESS)
         return result;
-    berth__device_current(&context);
+    key = key_of(stream);
+    berth__device_current(&key.context);
     pthread_mutex_lock(&lock);
     capture = berth__slab_new(&slab, sizeof(*capture));
     if (capture) {
-        *capture = (struct capture){captures, stream, context};
+        *capture = key;
+        capture->next = captures;
         captures = capture;
     }
     pthread_mutex_unlock(&lock);
     return result;
 }
 
-/* Takes the records that match out; how many there were. */
-static int take_records(berth_cu_context context, berth_cu_stream stream)
+/* Takes the records of the context out, or those of a stream; how many there were. */
+static int take_records(berth_cu_context context, const struct capture *key)
 {
     struct capture **link = &captures;
     int taken = 0;
@@ -85,7 +96,8 @@ static int take_records(berth_cu_context context, berth_cu_stream stream)
     while (*link) {
         struct capture *capture = *link;
 
-        if (stream ? capture->stream == stream : capture->context == context) {
+        if (key ? capture->stream == key->stream && capture->thread == key->thread
+                : capture->context == context) {
             *link = capture->next;
             berth__slab_delete(&slab, capture);
             taken++;
@@ -99,11 +111,12 @@ static int take_records(berth_cu_context context, berth_cu_stream stream)
 
 void berth__capture_forget(berth_cu_context context, berth_cu_stream stream)
 {
+    struct capture key = key_of(stream);
     int taken;
 
     if (!berth__device_capturing())
         return;
-    taken = take_records(context, stream);
+    taken = take_records(context, stream ? &key : NULL);
     atomic_fetch_sub_explicit(&berth__device_captures, taken, memory_order_relaxed);
 }
 
@@ -184,8 +197,10 @@ static berth_cu_result end_capture(end_function function, status_function status
     berth_cu_result result = function(stream, graph);
 
     if (was_capturing && !is_capturing(status, stream, result != BERTH_CU_SUCCESS)) {
-        if ((uintptr_t)stream > DEFAULT_STREAM_LAST)
-            take_records(NULL, stream);
+        struct capture key = key_of(stream);
+
+        /* It was counted, be there a record or not. */
+        take_records(NULL, &key);
         atomic_fetch_sub_explicit(&berth__device_captures, 1, memory_order_relaxed);
     }
     return result;
