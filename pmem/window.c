@@ -202,7 +202,8 @@ static void refuse(void)
     static _Atomic int said;
 
     atomic_store_explicit(&refused, 1, memory_order_relaxed);
-    berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
+    /* Perhaps nobody asked for more than that; each tier that cannot be had is told of itself. */
+    berth__log_once(&said, BERTH_LOG_INFO, BERTH_TOPIC_TIER,
                     "no addresses can be reserved (see RLIMIT_AS); "
                     "host memory stays in DRAM and large blocks are counted in total only");
 }

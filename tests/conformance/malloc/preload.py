@@ -155,6 +155,12 @@ def limit_checks(scratch):
     shown = [subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True).stdout,
              run([sys.executable, "-c", LIMITED], table).stdout]
     check("a_limit_of_addresses_leaves_room", shown[0] == shown[1], shown)
+    small = ["sh", "-c", "ulimit -v 60000 && exec sort -S 1M /dev/null"]
+    result = run(small)
+    check("a_small_process_notices_nothing", (result.returncode, result.stderr) == (0, ""), result)
+    result = run(small, compile_policy(scratch, "small", far(place).replace("64K", "1")))
+    check("nor_does_one_without_its_tier_but_for_one_line", result.returncode == 0 and
+          result.stderr.count("\n") == 1 and "tier far cannot be had" in result.stderr, result)
 
 
 def other_checks():
