@@ -60,6 +60,9 @@ def library_checks():
             ["readelf", "-d", of], capture_output=True, text=True).stdout)
         allowed = {"libc.so.6", "libm.so.6", "libgcc_s.so.1"}
         check("needs_only_the_c_library", needed and set(needed) <= allowed, f"{of}: {needed}")
+        units = subprocess.run(["readelf", "--debug-dump=info", "--dwarf-depth=1", of],
+                               capture_output=True, text=True).stdout
+        check("tells_debuggers_nothing_wrong_of_its_functions", "assembler" not in units, of)
     names = {line.split()[-1] for line in subprocess.run(
         ["nm", "-D", "--defined-only", library], capture_output=True,
         text=True).stdout.splitlines()}
