@@ -33,6 +33,9 @@ static void read_frame(json_t *frame, struct berth_source_lines *lines)
     uint64_t hash = build ? strtoull(build, NULL, 16) : 0, address = number(frame, "address");
 
     json_object_set_new(frame, "name", text_json(symbol ? berth__symbol_name(symbol) : NULL));
+    json_object_set_new(
+        frame, "function",
+        text_json(!symbol && path ? berth__source_function(lines, path, hash, address) : NULL));
     json_object_set_new(frame, "line",
                         text_json(path ? berth__source_line(lines, path, hash, address) : NULL));
     json_object_set_new(frame, "inlined",
@@ -76,7 +79,7 @@ static void print_inlined(const json_t *inlined, FILE *out)
 static void print_frame(const json_t *frame, FILE *out)
 {
     const char *module = string(frame, "module"), *name = string(frame, "name");
-    const char *line = string(frame, "line");
+    const char *line = string(frame, "line"), *function = string(frame, "function");
 
     fputs("        ", out);
     print_clean(module ? module : "?", out);
@@ -85,12 +88,19 @@ static void print_frame(const json_t *frame, FILE *out)
         print_clean(name, out);
     }
     fprintf(out, "+0x%llx", (unsigned long long)number(frame, "offset"));
-    if (line) {
+    /* No pattern of a policy can name such a function: the process does not know it. */
+    if (function || line)
         fputs(" (", out);
+    if (function)
+        print_clean(function, out);
+    if (function && line)
+        fputs(", ", out);
+    if (line) {
         print_clean(line, out);
         print_inlined(json_object_get(frame, "inlined"), out);
-        fputc(')', out);
     }
+    if (function || line)
+        fputc(')', out);
     fputc('\n', out);
 }
 

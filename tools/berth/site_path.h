@@ -9,8 +9,9 @@
 #include <stdio.h>
 
 /*
- * Adds to each frame "name" (the symbol in its language, or null), "line" ("file.c:42", or null)
- * and "inlined" (source_line.h), for the `most` innermost ones; the others go.
+ * Adds to each frame "name" (the symbol in its language, or null), "function" (the same by a debug
+ * file, where the process has no symbol, or null), "line" ("file.c:42", or null) and "inlined"
+ * (source_line.h), for the `most` innermost ones; the others go.
  */
 void berth__site_path_read(json_t *frames, size_t most, struct berth_source_lines *lines);
 

@@ -157,6 +157,20 @@ char *berth__source_line(struct berth_source_lines *lines, const char *path, uin
     return place_text(file, number);
 }
 
+char *berth__source_function(struct berth_source_lines *lines, const char *path, uint64_t build,
+                             uint64_t address)
+{
+    struct module *module = lines ? module_get(lines, path, build) : NULL;
+    GElf_Addr bias = 0;
+    const char *name;
+
+    if (!module || !module->dwarf)
+        return NULL;
+    dwfl_module_getelf(module->dwarf, &bias);
+    name = dwfl_module_addrname(module->dwarf, address - 1 + bias);
+    return name ? berth__symbol_name(name) : NULL;
+}
+
 static uint64_t attribute_number(Dwarf_Die *die, unsigned name)
 {
     Dwarf_Attribute attribute;

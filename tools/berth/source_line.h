@@ -27,6 +27,13 @@ char *berth__source_line(struct berth_source_lines *lines, const char *path, uin
                          uint64_t address);
 
 /*
+ * The function of that call, in its language, by the symbols of a debug file that lies apart: for a
+ * module that the process has without them. The caller frees it; NULL where it is not known.
+ */
+char *berth__source_function(struct berth_source_lines *lines, const char *path, uint64_t build,
+                             uint64_t address);
+
+/*
  * The functions that a compiler has put into the one of `address` around that call, innermost
  * first: an array of objects with "name" and "at", where that was called ("file.c:42"), each null
  * where it is not known. Empty where there are none, or nothing is known; NULL without memory.

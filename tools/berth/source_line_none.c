@@ -25,6 +25,12 @@ char *berth__source_line(struct berth_source_lines *lines, const char *path, uin
     return NULL;
 }
 
+char *berth__source_function(struct berth_source_lines *lines, const char *path, uint64_t build,
+                             uint64_t address)
+{
+    return berth__source_line(lines, path, build, address);
+}
+
 json_t *berth__source_inlined(struct berth_source_lines *lines, const char *path, uint64_t build,
                               uint64_t address)
 {

@@ -197,6 +197,20 @@ class Sites(unittest.TestCase):
         self.assertEqual(seen[0], seen[1])
         self.assertTrue(all(f[0] == "asker" and f[1] is None for path in seen[0] for f in path[:2]))
 
+    def test_a_debug_file_that_lies_apart_names_functions(self):
+        if not shutil.which("objcopy") or os.environ.get("BERTH_TEST_LINES") != "1":
+            self.skipTest("there is no objcopy, or no libdw")
+        program = self.as_asker("asker")
+        for arguments in (["--only-keep-debug", program, "apart.debug"], ["--strip-all", program],
+                          ["--add-gnu-debuglink=apart.debug", program]):
+            subprocess.run(["objcopy", *arguments], cwd=os.path.dirname(program), check=True)
+        with self.running(program) as (pid, _):
+            answer = self.sites(pid)
+            text = self.good("sites", str(pid))
+        frames = [[(f["symbol"], f["function"]) for f in s["frames"][:2]] for s in answer["sites"]]
+        self.assertIn([(None, "wrapper"), (None, "keep_weights")], frames)
+        self.assertRegex(text, r"asker\+0x[0-9a-f]+ \(keep_weights, asker\.c:\d+\)")
+
     def test_a_closed_library_keeps_its_names(self):
         # Named while it is open, because a policy looks at the path; and its block outlives it.
         policy = os.path.join(self.root, "p.policy")
