@@ -208,6 +208,39 @@ def program_checks(scratch):
     check("a_program_of_musl_is_left_alone", "musl; it runs without Berth" in result.stderr, result)
 
 
+EXITS_WITH_4 = ".globl _start\n_start: mov $4, %ebx\nmov $1, %eax\nint $0x80\n"
+RETURNS_4 = "int main(void) { return 4; }\n"
+
+
+def narrow_checks(scratch):
+    """Programs of 32 bits: started by berth run, and by a program that runs under it."""
+    if os.uname().machine != "x86_64":
+        return
+    for how, source, arguments in (("static", EXITS_WITH_4, ["-x", "assembler", "-nostdlib", "-static"]),
+                                   ("dynamic", RETURNS_4, ["-x", "c"])):
+        program = os.path.join(scratch, "narrow")
+        built = subprocess.run(["cc", "-m32", *arguments, "-o", program, "-"], input=source,
+                               capture_output=True, text=True, check=False)
+        try:
+            native = subprocess.run([program], check=False).returncode if built.returncode == 0 else -1
+        except OSError:
+            native = -1
+        if native != 4:
+            print("not run, because there are no programs of 32 bits here: " + how)
+            continue
+        under = [berth, "run", "-o", "host=on", "--"]
+        result = subprocess.run([*under, program], capture_output=True, text=True, check=False)
+        check("a_program_of_32_bits_is_left_alone_" + how, result.returncode == 4 and
+              result.stderr == f"berth: run: {program}: it is a program of another machine or word "
+              "size; it runs without Berth\n", result)
+        result = subprocess.run([*under, "sh", "-c", program + "; exit $?"], capture_output=True,
+                                text=True, check=False)
+        # The dynamic linker says itself that it cannot preload.
+        check("so_is_one_that_a_program_starts_" + how, result.returncode == 4 and
+              "berth[" not in result.stderr and
+              all("wrong ELF class" in line for line in result.stderr.splitlines()), result)
+
+
 INFO = """
 import ctypes, os
 libc = ctypes.CDLL(None)
@@ -266,6 +299,7 @@ with tempfile.TemporaryDirectory() as scratch_directory:
     missing_checks(scratch_directory)
     limit_checks(scratch_directory)
     program_checks(scratch_directory)
+    narrow_checks(scratch_directory)
     privileged_checks(scratch_directory)
     emulated_checks(scratch_directory)
 sys.exit(1 if failures else 0)
