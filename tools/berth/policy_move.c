@@ -4,6 +4,8 @@
 #include "alloc/quantity.h"
 #include "tools/berth/tool.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -39,22 +41,88 @@ static void show_progress(const json_t *state, bool last)
                 count_text(json_object_get(state, "total"), total, sizeof(total)), copied);
 }
 
-/* Asks until the job has ended; its last state, or NULL after one line. */
-static json_t *wait_for_job(struct berth_session *session)
+static volatile sig_atomic_t interrupted;
+
+static void note_interrupt(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+/* The first interrupt cancels the move, which then ends soon; a second one ends this command. */
+static void handle_interrupts(void)
+{
+    struct sigaction action = {.sa_handler = note_interrupt, .sa_flags = SA_RESETHAND};
+
+    sigaction(SIGINT, &action, NULL);
+}
+
+/* Another conversation with a process that did not answer in time; false after one line. */
+static bool reopen(struct berth_session *session, const struct berth_process *process)
+{
+    int r;
+
+    do {
+        berth__session_close(session);
+        r = berth__session_open(session, process, 1);
+    } while (r == -ETIMEDOUT);
+    return r == 0 || berth__session_open(session, process, 0) == 0;
+}
+
+/*
+ * The answer to a question about moves, or NULL after one line. What a process has begun goes on in
+ * it whoever asks: one that is stopped, or has no time for an answer, is asked again.
+ */
+static json_t *ask(const struct berth_process *process, struct berth_session *session,
+                   const char *operation)
+{
+    for (bool waits = false;; waits = true) {
+        json_t *request = json_pack("{s:s}", "op", operation);
+        json_t *answer = berth__session_request(session, request, -1, waits);
+
+        if (answer || (session->error != -ETIMEDOUT && !waits))
+            return answer;
+        if (!waits)
+            fputs("berth: the move goes on when it does; waiting for it\n", stderr);
+        if (!reopen(session, process))
+            return NULL;
+    }
+}
+
+/* Asks until the job that runs has ended; the last state, or NULL after one line. */
+static json_t *wait_for_job(const struct berth_process *process, struct berth_session *session)
 {
     const struct timespec pause = {.tv_nsec = ASK_NS};
+    const char *operation = "move.state";
+    json_t *state;
 
-    for (;;) {
-        json_t *request = json_pack("{s:s}", "op", "move.state");
-        json_t *state = berth__session_request(session, request, -1, 0);
+    while ((state = ask(process, session, operation))) {
         bool running = json_is_true(json_object_get(state, "running"));
 
         show_progress(state, !running);
         if (!running)
-            return state;
+            break;
         json_decref(state);
         nanosleep(&pause, NULL);
+        operation = interrupted ? "move.cancel" : "move.state";
     }
+    return state;
+}
+
+/* A job that somebody else has begun ends first. */
+static bool wait_for_others(const struct berth_process *process, struct berth_session *session)
+{
+    json_t *state = ask(process, session, "move.state");
+    bool running = json_is_true(json_object_get(state, "running"));
+
+    if (running) {
+        fprintf(stderr, "berth: another move is under way in process %d; waiting for its end\n",
+                (int)process->pid);
+        json_decref(state);
+        state = wait_for_job(process, session);
+    }
+    json_decref(state);
+    return state;
 }
 
 /* Codes of blocks that nobody wants to be elsewhere. */
@@ -104,15 +172,18 @@ static int print_refused(const json_t *state)
 
 int berth__policy_move(const struct berth_process *process, struct berth_session *session)
 {
-    json_t *reply = berth__session_request(session, json_pack("{s:s}", "op", "move"), -1, 0);
     char text[96];
     json_t *state;
     int status;
 
-    if (!reply)
+    if (!wait_for_others(process, session))
         return BERTH_EXIT_FAILURE;
-    json_decref(reply);
-    state = wait_for_job(session);
+    state = berth__session_request(session, json_pack("{s:s}", "op", "move"), -1, 0);
+    json_decref(state);
+    if (!state)
+        return BERTH_EXIT_FAILURE;
+    handle_interrupts();
+    state = wait_for_job(process, session);
     if (!state)
         return BERTH_EXIT_FAILURE;
     printf("process %d: moved %s\n", (int)process->pid,

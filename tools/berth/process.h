@@ -49,6 +49,7 @@ struct berth_session {
     struct berth_client client;
     json_t *hello;
     pid_t pid;
+    int error; /* why the last request got no answer: negative errno, or 0 */
 };
 
 /* `quiet`: no line is printed on failure. 0 or negative errno. */

@@ -94,6 +94,7 @@ json_t *berth__session_request(struct berth_session *session, json_t *request, i
     if (frame)
         r = berth__client_request(&session->client, frame, fd, patience(quiet), &text);
     free(frame);
+    session->error = r;
     if (r == 0) {
         reply = json_loads(text, JSON_ALLOW_NUL, NULL);
         free(text);

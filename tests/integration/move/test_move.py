@@ -273,6 +273,84 @@ rule weights {{
             _, stderr = program.process.communicate(timeout=60)
             self.assertEqual((program.process.returncode, stderr), (0, ""))
 
+    def test_a_program_becomes_another_amid_a_move(self):
+        for size in (64 * KIB, 4 * MIB):
+            program = self.start("dram", 12, size, 4)
+            self.needs_live()
+            self.order(self.find_socket(), {"op": "move", "tag": "weight", "to": "shm"})
+            program.process.stdin.write("become\n")
+            program.process.stdin.flush()
+            stdout, stderr = program.process.communicate(timeout=60)
+            self.assertEqual((program.process.returncode, stdout, stderr), (0, "became\n", ""))
+
+    def begin(self, place):
+        """The command, when it has begun to move blocks and has not ended; else None."""
+        command = subprocess.Popen([berth, "policy", "apply", "--move", str(self.program.pid),
+                                    self.policy(place)], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        job = None
+        while command.poll() is None:
+            state = json.loads(self.ask_socket({"op": "move.state"}))
+            if job is None:
+                job = state["job"]
+            if state["job"] != job and state["running"]:
+                return command
+        command.communicate()
+        return None
+
+    def begun(self, places):
+        """(command, place) of those that could be caught while they moved blocks."""
+        for i in range(40):
+            place = places[i % len(places)]
+            command = self.begin(place)
+            if command:
+                yield command, place
+        self.fail("no command was caught while it moved blocks")
+
+    def test_the_command_waits_for_a_program_that_is_stopped(self):
+        program = self.start("dram", 24, 8 * MIB, 1)
+        self.needs_live()
+        for command, place in self.begun(["shm", "dram"]):
+            os.kill(program.pid, signal.SIGSTOP)
+            said = command.stderr.readline() + command.stderr.readline()
+            os.kill(program.pid, signal.SIGCONT)
+            told, _ = command.communicate(timeout=120)
+            if not said:  # its last question was answered just before
+                continue
+            self.assertIn("has not answered", said)
+            self.assertIn("waiting for it", said)
+            self.assertEqual(command.returncode, 0, told)
+            self.assertEqual(program.ask("where"), f"{place} 24")
+            break
+        self.ends_right()
+
+    def test_who_interrupts_the_command_cancels_the_move(self):
+        program = self.start("dram", 24, 8 * MIB, 1)
+        self.needs_live()
+        for command, place in self.begun(["shm", "dram"]):
+            command.send_signal(signal.SIGINT)
+            told, said = command.communicate(timeout=120)
+            self.assertIn(command.returncode, (0, 1), said)
+            self.assertIn("process", told)
+            self.assertFalse(json.loads(self.ask_socket({"op": "move.state"}))["running"])
+            if "cancelled" in told:
+                self.assertEqual(command.returncode, 1)
+                break
+        self.apply(place)
+        self.assertEqual(program.ask("where"), f"{place} 24")
+        self.ends_right()
+
+    def test_the_next_command_waits_for_the_job_of_one_that_was_killed(self):
+        program = self.start("dram", 24, 8 * MIB, 1)
+        self.needs_live()
+        command, place = next(self.begun(["shm", "dram"]))
+        command.kill()
+        command.communicate()
+        other = "dram" if place == "shm" else "shm"
+        self.apply(other)
+        self.assertEqual(program.ask("where"), f"{other} 24")
+        self.ends_right()
+
     def test_a_program_is_stopped_amid_a_move(self):
         program = self.start("dram", 12, 4 * MIB, 4)
         self.needs_live()
