@@ -44,6 +44,11 @@ class Machine:
         self.memory = memory
         self.dimms = dimms
         self.cxl = cxl
+        self.process = None
+
+    def busy_seconds(self):
+        """The processor time that the machine has had since it was switched on."""
+        return busy_seconds(self.process.pid) if self.process else 0
 
     def image(self, number):
         return self.folder / f"dimm{number}.img"
@@ -120,6 +125,7 @@ class Machine:
                                        stdout=subprocess.PIPE, stderr=errors,
                                        env=dict(os.environ, LC_ALL="C"),
                                        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+        self.process = process
         watch = Watch(process)
         try:
             status = listen(process, watch, said)

@@ -31,26 +31,44 @@ void check_child(int pid)
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-static unsigned char pattern(size_t i, unsigned seed)
+/* After so many bytes what is written begins anew, and is something else in each OS page. */
+#define ROW 256
+#define OS_PAGE 4096
+
+static void fill_row(unsigned char *row, size_t size, size_t at, unsigned seed)
 {
-    return (unsigned char)(seed * 31 + i * 7 + (i >> 12));
+    for (size_t i = 0; i < size; i++)
+        row[i] = (unsigned char)(seed * 31 + i * 7 + at / OS_PAGE);
+}
+
+static size_t row_size(size_t size, size_t at)
+{
+    return size - at < ROW ? size - at : ROW;
 }
 
 void check_fill(void *p, size_t size, unsigned seed)
 {
     unsigned char *bytes = p;
+    unsigned char row[ROW];
 
-    for (size_t i = 0; i < size; i++)
-        bytes[i] = pattern(i, seed);
+    for (size_t at = 0; at < size; at += ROW) {
+        if (at % OS_PAGE == 0)
+            fill_row(row, row_size(size, at), at, seed);
+        memcpy(bytes + at, row, row_size(size, at));
+    }
 }
 
 bool check_filled(const void *p, size_t size, unsigned seed)
 {
     const unsigned char *bytes = p;
+    unsigned char row[ROW];
 
-    for (size_t i = 0; i < size; i++)
-        if (bytes[i] != pattern(i, seed))
+    for (size_t at = 0; at < size; at += ROW) {
+        if (at % OS_PAGE == 0)
+            fill_row(row, row_size(size, at), at, seed);
+        if (memcmp(bytes + at, row, row_size(size, at)) != 0)
             return false;
+    }
     return true;
 }
 

@@ -4,6 +4,7 @@
  * commands, one per line, and answers each by a line:
  *
  *   where  how many blocks are in which tier
+ *   address  of the first block
  *   churn  frees and allocates half of the blocks anew
  *   step   has the threads pause and calls berth_step_quiescent(): how many were moved
  *   child  forks; the child checks every byte, writes to all of them, and ends
@@ -233,6 +234,8 @@ static void obey(const char *line)
 {
     if (strcmp(line, "where\n") == 0)
         where();
+    else if (strcmp(line, "address\n") == 0)
+        printf("%p\n", (void *)blocks[0].bytes);
     else if (strcmp(line, "churn\n") == 0)
         churn();
     else if (strcmp(line, "step\n") == 0)

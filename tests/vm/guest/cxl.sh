@@ -28,6 +28,14 @@ rule everything {
 END
 checks "CXL memory by its device:" 4 under /tmp/device.table "$VM_CASES" more far dram 16
 
+tiers="tier far {
+  kind = dax
+  path = $device
+}"
+large near dram
+large away far
+sent away near 1 6 stepped far dram 5
+
 give_to_kernel() {
     load_kmem && daxctl reconfigure-device --mode=system-ram dax0.0
 }

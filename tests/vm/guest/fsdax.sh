@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Tiers of kind file on ext4 that is mounted with dax=always: stores reach the memory without the
 # page cache, and without msync() where the mapping says so (MAP_SYNC).
-device=$(make_fsdax 1) && make_ext4 "$device"
+device=$(make_fsdax 1) && make_plain_ext4 "$device"
 check "ext4 is mounted with dax=always" mount_dax "$device" /mnt/pmem
 
 folder=/mnt/pmem

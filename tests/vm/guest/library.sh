@@ -77,9 +77,15 @@ make_devdax() {
     echo "/dev/dax$r.0"
 }
 
-# A file system of this many bytes a block is what dax needs: an OS page.
+# make_ext4 DEVICE OPTION...: blocks of an OS page are what dax needs.
 make_ext4() {
-    mkfs.ext4 -q -b 4096 "$1"
+    mkfs.ext4 -q -b 4096 "$@"
+}
+
+# The same without a journal: with one, each first touch of a page that is mapped with MAP_SYNC is a
+# commit of it.
+make_plain_ext4() {
+    make_ext4 -O ^has_journal "$1"
 }
 
 mount_dax() {

@@ -17,6 +17,29 @@ sent near node 0 4 moved 0 1 6
 sent node near 0 4 moved 1 0 6
 sent file node 0 4 moved 0 1 6
 
-# Node 1 has 256 MiB, of which some stays free.
-sent near node 1 2 overfilled dram far 36
+# Node 1 has 384 MiB, of which some stays free.
+sent near node 1 2 overfilled dram far 52
 check "what does not fit is said to have no room" grep "the tier has no room" /tmp/applied
+
+# Huge pages have pieces of several blocks, not all of which go.
+echo always >/sys/kernel/mm/transparent_hugepage/enabled
+weights() {
+    policy "$1" <<END
+$tiers
+rule weights {
+  tag = weight
+  side = host
+  place = $2
+  movable = yes
+}
+rule large {
+  side = host
+  min-size = 1M
+  place = dram
+  movable = yes
+}
+END
+}
+weights weights-near dram
+weights weights-far far
+sent weights-near weights-far 0 5 parted 0 1

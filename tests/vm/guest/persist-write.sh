@@ -37,7 +37,13 @@ fi
 for kind in dax fsdax; do
     client $kind-commit work 9 4 600000 >/tmp/work-$kind 2>&1 &
 done
-sleep 3
+done_by() {
+    grep -c '^done' "/tmp/work-$1"
+}
+for i in $(seq 600); do
+    [ "$(done_by dax)" -lt 12 ] || [ "$(done_by fsdax)" -lt 12 ] || break
+    sleep 0.1
+done
 check "both are at it when the power is cut" grep '^done' /tmp/work-dax /tmp/work-fsdax
 say cut
 sleep 60

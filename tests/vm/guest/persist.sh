@@ -45,17 +45,23 @@ fails() {
     [ $? -eq "$status" ]
 }
 
-# cut_work TABLE SEED FILE: a client makes, replaces and removes blocks until it is killed.
+# cut_work TABLE SEED FILE: a client makes, replaces and removes blocks, and is killed in the middle
+# of it after some.
 cut_work() {
-    local pid
+    local pid line done=0
+    mkfifo /tmp/work
     # Not by a function: its process would be a shell's.
     LD_PRELOAD=$BERTH_MALLOC BERTH_POLICY=/tmp/$1.table BERTH_CONTROL=never \
-        "$PERSIST_CLIENT" work "$2" 4 600000 >"$3" 2>&1 &
+        "$PERSIST_CLIENT" work "$2" 4 600000 >/tmp/work 2>&1 &
     pid=$!
-    sleep 3
-    kill -9 $pid
+    while read -r line; do
+        echo "$line"
+        [ "${line%% *}" != done ] || done=$((done + 1))
+        # It has gone on meanwhile, by how much nobody knows.
+        [ $done -ne $((12 + $2)) ] || kill -9 $pid
+    done </tmp/work >"$3"
     wait $pid 2>/dev/null
-    true
+    rm /tmp/work
 }
 
 # answers TABLE FILE: what berth-infer says, its weights kept or found.
