@@ -396,6 +396,35 @@ static void place_moved(char **argument)
     tell("so_are_later_blocks", pages_are_on(&blocks, to) && blocks_hold(&blocks, 10));
 }
 
+/* Blocks that lie side by side, in the same huge pages: the weights among them are moved. */
+static void place_parted(char **argument)
+{
+    const char *from = argument[0], *to = argument[1];
+    struct block items[2][6];
+    struct blocks others = {items[0], 6}, weights = {items[1], 6};
+    char byte = 'x';
+
+    for (size_t i = 0; i < 12; i++) {
+        items[i % 2][i / 2].size = 1100000;
+        if (i % 2)
+            berth_tag_push(BERTH_TAG_WEIGHT);
+        items[i % 2][i / 2].bytes = malloc(1100000);
+        if (i % 2)
+            berth_tag_pop();
+    }
+    blocks_fill(&others, 16);
+    blocks_fill(&weights, 17);
+    tell("every_page_is_where_it_was_placed",
+         pages_are_on(&others, from) && pages_are_on(&weights, from));
+    tell("some_of_it_is_huge_pages", any_is_huge(&others));
+    if (write(open_pipe(argument[2], O_WRONLY), &byte, 1) != 1 ||
+        read(open_pipe(argument[3], O_RDONLY), &byte, 1) != 1)
+        exit(1);
+    tell("every_page_of_the_weights_has_moved", pages_are_on(&weights, to));
+    tell("and_no_page_of_the_others", pages_are_on(&others, from));
+    tell("the_blocks_hold_their_bytes", blocks_hold(&others, 16) && blocks_hold(&weights, 17));
+}
+
 /*
  * Blocks that somebody has asked to move from tier to tier while they are alive: those that could
  * not at once do when the program says that nobody writes.
@@ -452,6 +481,7 @@ const struct subject place_subjects[] = {
     {"more", "TIER NEXT-TIER MIB", place_more},
     {"next", "NEXT-TIER", place_next},
     {"moved", "NODES NODES COUNT PIPE-TO-TELL PIPE-TO-WAIT", place_moved},
+    {"parted", "NODES NODES PIPE-TO-TELL PIPE-TO-WAIT", place_parted},
     {"stepped", "TIER TIER COUNT PIPE-TO-TELL PIPE-TO-WAIT", place_stepped},
     {"overfilled", "TIER TIER COUNT PIPE-TO-TELL PIPE-TO-WAIT", place_overfilled},
     {"hold", "TIER PIPE-TO-TELL PIPE-TO-WAIT", place_hold},

@@ -35,6 +35,7 @@ static struct {
 
 static int last_mode;
 static unsigned long last_nodes, allowed_nodes;
+static int pages_on = -1;
 
 void machine_begin(void)
 {
@@ -44,6 +45,7 @@ void machine_begin(void)
     memset(failing, 0, sizeof(failing));
     last_mode = -1;
     allowed_nodes = 0;
+    pages_on = -1;
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *place)
@@ -58,6 +60,7 @@ void machine_end(void)
 {
     memset(failing, 0, sizeof(failing));
     allowed_nodes = 0;
+    pages_on = -1;
     berth__sysfs_root = "/sys";
     nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
@@ -129,6 +132,11 @@ int machine_policy(unsigned long *ret_nodes)
     return last_mode;
 }
 
+void machine_pages_on(int node)
+{
+    pages_on = node;
+}
+
 void machine_allow_nodes(unsigned long nodes)
 {
     allowed_nodes = nodes;
@@ -184,6 +192,11 @@ long __wrap_syscall(long number, ...)
     if (number == SYS_get_mempolicy && allowed_nodes && a[4] == MPOL_F_MEMS_ALLOWED) {
         memset((void *)a[1], 0, (size_t)a[2] / 8);
         *(unsigned long *)a[1] = allowed_nodes;
+        return 0;
+    }
+    if (number == SYS_move_pages && pages_on >= 0) {
+        for (long i = 0; i < a[1]; i++)
+            ((int *)a[4])[i] = pages_on;
         return 0;
     }
     return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);

@@ -42,4 +42,7 @@ int machine_policy(unsigned long *ret_nodes);
 /* The nodes that the process may use, as a mask; 0 = as it really is. */
 void machine_allow_nodes(unsigned long nodes);
 
+/* The node on which move_pages() finds every page; negative = where it really is. */
+void machine_pages_on(int node);
+
 #endif
