@@ -103,14 +103,14 @@ static void set_prompt(struct berth_pool *pool, bool is_prompt)
         atomic_store_explicit(&pool->lazy.is_prompt, is_prompt, memory_order_relaxed);
 }
 
-bool berth__lazy_close_own(struct berth_cache *cache)
+/* By the thread itself: closes its cell if `least` bytes are in it. True if they came free. */
+static bool close_cell(struct berth_cache *cache, uint64_t least)
 {
     struct berth_pool *pool = cache->pool;
     int r;
 
-    if (cache->lazy.enough == 0 || batch_bytes(pool) > 0 || !may_close_own(pool) ||
-        atomic_load_explicit(&pool->waiting, memory_order_relaxed) ||
-        !berth__order_is_known(context_of(pool)) || !berth__lazy_cell_detach(cache))
+    if (atomic_load_explicit(&pool->waiting, memory_order_relaxed) ||
+        !berth__order_is_known(context_of(pool)) || !berth__lazy_cell_detach(cache, least))
         return false;
     r = berth__order_probe(context_of(pool), &cache->lazy.spare);
     atomic_fetch_add_explicit(&berth__lazy_counts.points, r >= 0, memory_order_relaxed);
@@ -120,6 +120,20 @@ bool berth__lazy_close_own(struct berth_cache *cache)
     set_prompt(pool, false);
     berth__lazy_cell_attach(cache);
     return false;
+}
+
+bool berth__lazy_close_own(struct berth_cache *cache)
+{
+    return cache->lazy.enough > 0 && batch_bytes(cache->pool) == 0 && may_close_own(cache->pool) &&
+           close_cell(cache, cache->lazy.enough);
+}
+
+/* The same for a cell that is full, when its thread frees one block more. */
+static bool close_full(struct berth_cache *cache)
+{
+    return berth__lazy_cell_is_full(cache) && !is_tight() &&
+           atomic_load_explicit(&cache->pool->lazy.is_prompt, memory_order_relaxed) &&
+           berth__option(BERTH_OPTION_THREAD_CACHE) > 0 && close_cell(cache, 1);
 }
 
 /*
@@ -200,6 +214,7 @@ bool berth__lazy_look_own(struct berth_pool *pool)
 {
     struct berth_cache *cache = berth__cache_peek(pool);
     struct berth_lazy_batch *batch;
+    bool has_passed;
 
     /* What fits best may be any thread's. */
     if (is_tight())
@@ -207,7 +222,9 @@ bool berth__lazy_look_own(struct berth_pool *pool)
     batch = cache && batch_bytes(pool) > 0 ? berth__lazy_batch_take_oldest(pool, cache) : NULL;
     if (!batch)
         return false;
-    if (berth__order_query(batch->point) == 1)
+    has_passed = berth__order_query(batch->point) == 1;
+    set_prompt(pool, has_passed);
+    if (has_passed)
         return berth__lazy_batch_settle(pool, batch);
     berth__lazy_batch_end(pool, batch, batch->point, NULL);
     return false;
@@ -279,8 +296,10 @@ int berth__lazy_free(struct berth_block *block)
     uint64_t size = block->size;
     int r;
 
-    if (BERTH_LIKELY(cache && atomic_load_explicit(&block->flags, memory_order_relaxed) == 0 &&
-                     berth__lazy_cell_push(cache, block, open_most(pool, most))))
+    if (BERTH_LIKELY(
+            cache && atomic_load_explicit(&block->flags, memory_order_relaxed) == 0 &&
+            (berth__lazy_cell_push(cache, block, open_most(pool, most)) ||
+             (close_full(cache) && berth__lazy_cell_push(cache, block, open_most(pool, most))))))
         return 0;
     if (size <= most / BATCHES_SHARE) {
         keep_cap(pool, what_is_left(most - size, open_bytes(pool)));

@@ -121,13 +121,12 @@ uint64_t berth__lazy_cell_open(const struct berth_cache *cache)
     return cell_bytes(&cache->lazy) - cache->lazy.closing_bytes;
 }
 
-bool berth__lazy_cell_detach(struct berth_cache *cache)
+bool berth__lazy_cell_detach(struct berth_cache *cache, uint64_t least)
 {
     struct berth_lazy_cell *cell = &cache->lazy;
     bool is_detached;
 
-    /* Only the thread itself changes either but to less. */
-    if (cell->enough == 0 || cell_bytes(cell) < cell->enough)
+    if (cell_bytes(cell) < least)
         return false;
     berth__cache_lock(cache);
     is_detached = cell->blocks && berth__cache_is_open(cache->pool);

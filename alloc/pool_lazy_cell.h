@@ -23,6 +23,12 @@
  */
 bool berth__lazy_cell_push(struct berth_cache *cache, struct berth_block *block, uint64_t most);
 
+/* By the cache's own thread: whether the cell has as many blocks as it may. */
+static inline bool berth__lazy_cell_is_full(const struct berth_cache *cache)
+{
+    return cache->lazy.count == BERTH_LAZY_CELL_BLOCKS;
+}
+
 /* With the lock of its cache held: empties the cell; the blocks are the caller's. */
 struct berth_block *berth__lazy_cell_clear(struct berth_cache *cache);
 /* The same with what its thread is closing, which has nothing then. */
@@ -37,9 +43,9 @@ uint64_t berth__lazy_cell_open(const struct berth_cache *cache);
 
 /*
  * By the cache's own thread: what is open is now what it is closing. False where that is nothing,
- * or not as much as was enough before.
+ * or less than `least` bytes.
  */
-bool berth__lazy_cell_detach(struct berth_cache *cache);
+bool berth__lazy_cell_detach(struct berth_cache *cache, uint64_t least);
 /*
  * After that: the blocks are idle, and become the cache's where it takes them; else they are open
  * again. Whether any did.

@@ -30,6 +30,7 @@
 #define ROUNDS 6      /* of pairs and of captures, before the threads begin */
 #define QUIET_PAIRS 400
 #define PAIR_BLOCKS 32
+#define SMALL_PAIRS 40
 #define BALLAST ((size_t)1 << 20)
 #define BALLAST_FILLS 24
 
@@ -260,23 +261,33 @@ static void allocate_pair(struct thread *thread, struct slot *slot, size_t size,
     submit_check(slot, stream);
 }
 
+/* Of which no work knows. */
+static void quiet_pairs(unsigned count, size_t size)
+{
+    CUdeviceptr address;
+
+    for (unsigned i = 0; i < count; i++) {
+        CALL(cuMemAlloc_v2(&address, size));
+        CALL(cuMemFree_v2(address));
+    }
+}
+
 /*
  * The same few blocks again and again. While the device has nothing to do, whoever serves them may
  * learn that they are idle as soon as they are freed; then it has, and each stream finds what it
- * wrote although the next block is another stream's, which has nothing to do yet.
+ * wrote although the next block is another stream's, which has nothing to do yet. Small blocks in
+ * between make many frees of few.
  */
 static void pairs_round(struct thread *thread, size_t size)
 {
     struct slot slot = {.size = size};
 
     CALL(cuCtxSynchronize());
-    for (unsigned i = 0; i < QUIET_PAIRS; i++) {
-        CALL(cuMemAlloc_v2(&slot.address, size));
-        CALL(cuMemFree_v2(slot.address));
-    }
+    quiet_pairs(QUIET_PAIRS, size);
     for (unsigned i = 0; i < PAIR_BLOCKS; i++) {
         allocate_pair(thread, &slot, size, 2 + i % (STREAMS - 2));
         CALL(cuMemFree_v2(slot.address));
+        quiet_pairs(SMALL_PAIRS, 1);
     }
 }
 

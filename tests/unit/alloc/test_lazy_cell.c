@@ -80,21 +80,21 @@ static berth_cu_result count_query(berth_cu_event event)
 }
 
 /* What a thread closes by itself is not its own before the work has passed. */
-static void no_block_is_used_again_while_work_may_use_it(void **state)
+static void check_reuse(uint64_t size)
 {
-    enum { MORE = 256 };
+    enum { MORE = 2048 };
     static uintptr_t seen[MORE];
     unsigned count = 0;
     CUstream busy;
 
-    set_option("waiting-max", "256M");
-    pairs(PAIRS, LARGE);
+    pairs(PAIRS, size);
+    atomic_store(&may_go_on, false);
     busy = busy_stream();
     queries = 0;
     event_query = berth__driver.cuEventQuery;
     berth__driver.cuEventQuery = count_query;
     while (count < MORE && !atomic_load(&may_go_on)) {
-        uintptr_t block = alloc(LARGE);
+        uintptr_t block = alloc(size);
 
         for (unsigned i = 0; i < count && !atomic_load(&may_go_on); i++)
             assert_int_not_equal(block, seen[i]);
@@ -105,6 +105,13 @@ static void no_block_is_used_again_while_work_may_use_it(void **state)
     berth__driver.cuEventQuery = event_query;
     go_on();
     stream_delete(busy);
+}
+
+static void no_block_is_used_again_while_work_may_use_it(void **state)
+{
+    set_option("waiting-max", "256M");
+    check_reuse(LARGE);
+    check_reuse(64 * BERTH_KIB);
 }
 
 static void nothing_is_closed_while_a_capture_is_open(void **state)
