@@ -303,15 +303,77 @@ static void say(const char *sanitizer, enum demand demand)
     kernel_call(SYS_write, STDERR_FILENO, (long)line.text, (long)line.size, 0, 0);
 }
 
-/* The program that runs; false where /proc does not tell. */
-static bool read_program(char ret[PATH_MAX])
-{
-    long n = kernel_call(SYS_readlink, (long)"/proc/self/exe", (long)ret, PATH_MAX - 1, 0, 0);
+/* What the program is started anew with. */
+struct start {
+    const char *program;
+    char **argv;
+    char **envp; /* with room for one more */
+};
 
-    if (n <= 0)
+static bool ask_proc(struct start *ret)
+{
+    struct text arguments = {NULL, 0};
+    struct text environment = {NULL, 0};
+    char *program = map_memory(PATH_MAX); /* zeroed */
+    long n = -1;
+
+    if (program)
+        n = kernel_call(SYS_readlink, (long)"/proc/self/exe", (long)program, PATH_MAX - 1, 0, 0);
+    if (n <= 0 || !read_text("/proc/self/cmdline", &arguments) ||
+        !read_text("/proc/self/environ", &environment))
         return false;
-    ret[n] = '\0';
-    return true;
+    ret->program = program;
+    ret->argv = list_of(arguments);
+    ret->envp = list_of(environment);
+    return ret->argv && ret->envp;
+}
+
+/* Not among the libraries that this one needs, either. */
+#pragma weak __libc_stack_end
+extern void *__libc_stack_end;
+
+/* A script was started by its own name, with other arguments than its interpreter has. */
+static bool is_program(const char *path)
+{
+    static const char magic[SELFMAG + 1] = ELFMAG;
+    char first[SELFMAG + 1] = "";
+    long fd = kernel_call(SYS_open, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
+
+    if (fd < 0)
+        return false;
+    kernel_call(SYS_read, fd, (long)first, SELFMAG, 0, 0);
+    kernel_call(SYS_close, fd, 0, 0, 0, 0);
+    return begins_with(first, magic);
+}
+
+/*
+ * Without /proc: what the kernel has put on the stack, argc, argv, envp and the auxiliary vector.
+ * There is no loader in the latter where the loader itself was the program.
+ */
+static bool ask_stack(struct start *ret)
+{
+    char **at = &__libc_stack_end ? __libc_stack_end : NULL;
+    size_t count = 2;
+    bool has_loader = false;
+
+    if (!at)
+        return false;
+    ret->argv = at + 1;
+    at += 1 + (size_t)at[0] + 1;
+    for (size_t i = 0; at[i]; i++)
+        count++;
+    ret->program = NULL;
+    ret->envp = map_memory(count * sizeof(*ret->envp));
+    for (size_t i = 0; ret->envp && i < count - 1; i++) {
+        ret->envp[i] = at[i];
+        NO_IDIOM();
+    }
+    for (const ElfW(auxv_t) *v = (const void *)(at + count - 1); v->a_type != AT_NULL; v++) {
+        if (v->a_type == AT_EXECFN)
+            ret->program = (const char *)v->a_un.a_val;
+        has_loader = has_loader || (v->a_type == AT_BASE && v->a_un.a_val != 0);
+    }
+    return ret->envp && ret->program && has_loader && is_program(ret->program);
 }
 
 /*
@@ -320,28 +382,19 @@ static bool read_program(char ret[PATH_MAX])
  */
 static void start_anew(const char *sanitizer, enum demand demand)
 {
-    struct text arguments = {NULL, 0};
-    struct text environment = {NULL, 0};
-    char program[PATH_MAX];
-    char **argv = NULL;
-    char **envp = NULL;
+    struct start start;
 
-    if (!read_program(program) || !read_text("/proc/self/cmdline", &arguments) ||
-        !read_text("/proc/self/environ", &environment))
+    if (!ask_proc(&start) && !ask_stack(&start))
         return;
-    argv = list_of(arguments);
-    envp = list_of(environment);
-    if (!argv || !envp)
-        return;
-    if (demand == DEMANDS_TO_BE_FIRST && bears_others(envp))
+    if (demand == DEMANDS_TO_BE_FIRST && bears_others(start.envp))
         demand = DEMANDS_ITS_MALLOC;
-    if (demand < OFFENCE || !clear_environment(envp, demand))
+    if (demand < OFFENCE || !clear_environment(start.envp, demand))
         return;
-    if (!is_silent(envp))
+    if (!is_silent(start.envp))
         say(sanitizer, demand);
-    kernel_call(SYS_execve, (long)program, (long)argv, (long)envp, 0, 0);
+    kernel_call(SYS_execve, (long)start.program, (long)start.argv, (long)start.envp, 0, 0);
     /* Its file has no name any more. */
-    kernel_call(SYS_execve, (long)"/proc/self/exe", (long)argv, (long)envp, 0, 0);
+    kernel_call(SYS_execve, (long)"/proc/self/exe", (long)start.argv, (long)start.envp, 0, 0);
 }
 
 static void do_nothing(void)
