@@ -2,6 +2,7 @@
 #include "pmem/persist_place.h"
 
 #include "pmem/dax_device.h"
+#include "pmem/file_pages.h"
 #include "pmem/memory_room.h"
 
 #include <errno.h>
@@ -157,6 +158,7 @@ int berth__persist_place_make(const char *path, struct berth_persist_place *ret,
         free(place.temporary);
         return refuse(r, "no file can be made in its directory: %s", strerrordesc_np(-r));
     }
+    berth__file_pages_in_place(place.fd);
     place.fd = move_out_of_the_way(place.fd);
     r = find_kind(&place, why, why_size);
     if (r == 0 && !(place.path = strdup(path)))
@@ -301,6 +303,8 @@ int berth__persist_place_map(const struct berth_persist_place *place, uint64_t o
 #endif
     if (mmap(address, size, protection, flags, fd, (off_t)offset) == MAP_FAILED)
         r = -errno;
+    else if (!place->is_direct && (protection & PROT_WRITE))
+        berth__file_pages_single(address, size);
     close(fd);
     return r;
 }

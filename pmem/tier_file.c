@@ -4,6 +4,7 @@
 #include "alloc/log.h"
 #include "alloc/quantity.h"
 #include "pmem/arena.h"
+#include "pmem/file_pages.h"
 #include "pmem/fork.h"
 #include "pmem/huge_advice.h"
 #include "pmem/huge_pool.h"
@@ -85,7 +86,10 @@ int berth__tier_file_open(const char *directory)
         fd = open_named(directory);
     else if (fd < 0)
         fd = -errno;
-    return fd < 0 ? fd : berth__tier_file_move(fd);
+    if (fd < 0)
+        return fd;
+    berth__file_pages_in_place(fd);
+    return berth__tier_file_move(fd);
 }
 
 int berth__tier_file_open_memory(void)
@@ -162,6 +166,7 @@ int berth__tier_file_adopt(struct berth_tier_file *file, int fd)
     /* Pieces of a device are mapped by its own tier; the kernel would log a single OS page of it.
      */
     file->map_flags = S_ISCHR(st.st_mode) ? MAP_SHARED : find_map_flags(fd);
+    file->is_on_disk = S_ISREG(st.st_mode) && !file->asks_room && file->map_flags == MAP_SHARED;
     return 0;
 }
 
@@ -175,6 +180,8 @@ int berth__tier_file_map(const struct berth_tier_file *file, void *address, size
     /* No mapping of the program's may come to lie in a window: what was there is put back. */
     if (r < 0 && !berth__window_mend(address, size))
         r = -ESTALE;
+    if (r == 0 && file->is_on_disk)
+        berth__file_pages_single(address, size);
     return r;
 }
 
@@ -229,7 +236,7 @@ static int file_map(struct berth_tier *tier, void *address, size_t size)
         r = berth__window_try_mapping(BERTH_OS_PAGE, file->map_flags, file->fd, 0);
     if (r == 0)
         r = berth__tier_file_map(file, address, size);
-    if (r == 0 && tier->huge_pages != BERTH_HUGE_NEVER)
+    if (r == 0 && tier->huge_pages != BERTH_HUGE_NEVER && file->asks_room)
         berth__huge_advise(address, size);
     errno = saved_errno;
     return r;

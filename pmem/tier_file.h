@@ -38,9 +38,10 @@ struct berth_tier_file {
      */
     bool is_foreign;
     struct berth_chunks *chunks; /* of a foreign one */
-    size_t piece;   /* what is mapped and unmapped as a whole: an OS page, or a foreign one's */
-    bool in_memory; /* this is such a child */
-    bool asks_room; /* the file is in memory, which is asked for before it is taken */
+    size_t piece;    /* what is mapped and unmapped as a whole: an OS page, or a foreign one's */
+    bool in_memory;  /* this is such a child */
+    bool asks_room;  /* the file is in memory, which is asked for before it is taken */
+    bool is_on_disk; /* its pages are the kernel's cache of it; see file_pages.h */
 };
 
 void berth__tier_file_register(void);

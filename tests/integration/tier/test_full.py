@@ -23,6 +23,7 @@ CHURN = ""
 DEADLINE_S = 60
 STACK = ""
 SIZE = 40 << 20
+DISK_SIZE = 64 << 20 # less than the program's blocks want
 # A thread of 16 KiB has 8 KiB of them for itself.
 STACK_MAX = 7 << 10
 
@@ -151,6 +152,27 @@ class Full(unittest.TestCase):
                 self.until(process, lambda now: now["reserved"] > SIZE + (2 << 20) and
                            now["placed"] > full["placed"] + 50)
                 self.until(process, lambda now: self.remount(now["reserved"] + (1 << 20)))
+            self.ends_well(process)
+
+    def test_a_disk_that_is_full_sends_no_signal(self):
+        """The kernel may want space for more than the page that is written (pmem/file_pages.h)."""
+        image = os.path.join(self.root, "image")
+        with open(image, "wb") as file:
+            file.truncate(DISK_SIZE)
+        try:
+            subprocess.run(["mkfs.ext4", "-q", image], check=True)
+            subprocess.run(["mount", "-o", "loop", image, self.tmpfs], check=True)
+        except (OSError, subprocess.CalledProcessError):
+            self.skipTest("no filesystem in a file can be mounted here")
+        self.addCleanup(subprocess.run, ["umount", "-l", self.tmpfs], check=False)
+        with self.churning() as process:
+            # What is in the cache now was read while there was room, or beside free blocks.
+            self.until(process, lambda now: now["placed"] > 150)
+            for _ in range(2):
+                then = self.stat(process)
+                self.fill()
+                self.until(process, lambda now, then=then: now["placed"] > then["placed"] + 300)
+                self.empty()
             self.ends_well(process)
 
     def test_a_block_needs_little_stack(self):

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pages of a disk's file that are written through a mapping. Their space is allocated before, and
+ * must be all that the first write to a page needs: where the filesystem asks for more, one that is
+ * full is a SIGBUS.
+ */
+#ifndef BERTH_PMEM_FILE_PAGES_H
+#define BERTH_PMEM_FILE_PAGES_H
+
+#include <stddef.h>
+
+/*
+ * For a file that is empty: what is written over is to stay where it is. Filesystems that write
+ * everything anew elsewhere (btrfs) need space for that again and again. Keeps errno.
+ */
+void berth__file_pages_in_place(int fd);
+
+/*
+ * What the kernel reads ahead it may keep in large pieces of its cache (xfs since Linux 5.18, ext4
+ * since 6.16), and the first write to one page of a piece asks for space for all of it: for what
+ * beside the block was never allocated, too. So such a mapping is to be read by single pages.
+ * Keeps errno.
+ */
+void berth__file_pages_single(void *address, size_t size);
+
+#endif
