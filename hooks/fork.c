@@ -5,11 +5,14 @@
  * posix_spawn() borrow the parent's, are meant for an exec, and stay the C library's.
  */
 #include "pmem/fork.h"
+#include "hooks/side_stack.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdarg.h>
+#include <stdint.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* The C library's own names for fork() and clone(). */
@@ -76,7 +79,20 @@ struct clone_start {
     struct berth_fork attempt;
     int (*run)(void *);
     void *argument;
+    char *stack; /* where the child's grows down from */
+    char *first; /* the lowest address of the one that it begins on, or NULL: it begins there */
+    int answer;
 };
+
+/* What taking copies needs. */
+#define FIRST_STACK_SIZE ((size_t)64 << 10)
+
+static void run_clone(void *context)
+{
+    struct clone_start *start = context;
+
+    start->answer = start->run(start->argument);
+}
 
 static int start_clone(void *context)
 {
@@ -84,12 +100,40 @@ static int start_clone(void *context)
 
     berth__fork_take(&start->attempt);
     berth__fork_end(&start->attempt, 0);
-    return start->run(start->argument);
+    if (!start->first)
+        return start->run(start->argument);
+    berth__side_stack_enter(run_clone, start, start->stack - (uintptr_t)start->stack % 16);
+    return start->answer;
+}
+
+/*
+ * Where the child begins. A stack of which it will have a copy is the parent's until then: it
+ * begins on another one, which stays its own for as long as it runs.
+ */
+static char *begin_stack(struct clone_start *start)
+{
+    void *first = MAP_FAILED;
+
+    if (BERTH_SIDE_STACKS && berth__fork_copies(start->stack - 1))
+        first = mmap(NULL, FIRST_STACK_SIZE, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    start->first = first != MAP_FAILED ? first : NULL;
+    return start->first ? start->first + FIRST_STACK_SIZE : start->stack;
+}
+
+static void end_stack(const struct clone_start *start)
+{
+    int saved_errno = errno;
+
+    if (start->first)
+        munmap(start->first, FIRST_STACK_SIZE);
+    errno = saved_errno;
 }
 
 BERTH_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argument, ...)
 {
-    struct clone_start start = {.run = run, .argument = argument};
+    struct clone_start start = {.run = run, .argument = argument, .stack = stack};
+    char *begin;
     void *extra[3]; /* read by the kernel as the flags say */
     va_list list;
     int pid = -1;
@@ -100,11 +144,15 @@ BERTH_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argumen
     va_end(list);
     if ((flags & CLONE_VM) || !run || !stack || berth__fork_is_prepared())
         return __clone(run, stack, flags, argument, extra[0], extra[1], extra[2]);
-    if (berth__fork_begin_on(&start.attempt, stack) < 0)
+    begin = begin_stack(&start);
+    if (berth__fork_begin_on(&start.attempt, begin) < 0) {
+        end_stack(&start);
         return refuse();
+    }
     errno = ENOMEM;
     if (berth__fork_fill(&start.attempt) == 0)
-        pid = __clone(start_clone, stack, flags, &start, extra[0], extra[1], extra[2]);
+        pid = __clone(start_clone, begin, flags, &start, extra[0], extra[1], extra[2]);
+    end_stack(&start);
     return finish(&start.attempt, pid);
 }
 

@@ -15,9 +15,6 @@
 /* As many are kept as are ever in use at once, up to this number. */
 #define KEPT_MAX 8
 
-void berth__side_stack_enter(void (*work)(void *context), void *context, void *top)
-    __attribute__((visibility("hidden")));
-
 /* The caller's frame stays where %rbp points: that is what the tables say of it. */
 __asm__(".pushsection .text\n"
         "\t.globl berth__side_stack_enter\n"
@@ -90,6 +87,13 @@ bool berth__side_stack_run(void (*work)(void *context), void *context)
 }
 
 #else
+
+void berth__side_stack_enter(void (*work)(void *context), void *context, void *top)
+{
+    (void)work;
+    (void)context;
+    (void)top;
+}
 
 bool berth__side_stack_run(void (*work)(void *context), void *context)
 {

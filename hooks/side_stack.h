@@ -15,4 +15,16 @@
 /* False where no stack can be had: nothing was run. `work` returns; errno is as it leaves it. */
 bool berth__side_stack_run(void (*work)(void *context), void *context);
 
+/* Whether there is a way from one stack to another on this machine. */
+#ifdef __x86_64__
+#define BERTH_SIDE_STACKS 1
+#else
+#define BERTH_SIDE_STACKS 0
+#endif
+
+/* Runs `work` on the stack that grows down from `top`, a multiple of 16; only where there is a way.
+ */
+void berth__side_stack_enter(void (*work)(void *context), void *context, void *top)
+    __attribute__((visibility("hidden")));
+
 #endif

@@ -165,6 +165,18 @@ static berth_tier_id tier_of(const void *p)
     return berth__window_tier(p);
 }
 
+static struct berth_tier_file *file_of(const void *p)
+{
+    return berth__gate_owns(p) ? berth__tier_file(tier_of(p)) : NULL;
+}
+
+bool berth__fork_copies(const void *p)
+{
+    const struct berth_tier_file *file = file_of(p);
+
+    return file && file->fork != BERTH_FORK_SHARE;
+}
+
 /*
  * A thread's stack and its thread-local storage may be a block that the program has allocated.
  * Where that lies in a file, parent and child would both run on it until the child has its copy.
@@ -174,10 +186,8 @@ static bool runs_on_file(const void *of_stack)
     const void *of_thread[] = {of_stack, &begun};
 
     for (int i = 0; i < 2; i++) {
-        struct berth_tier_file *file = NULL;
+        const struct berth_tier_file *file = file_of(of_thread[i]);
 
-        if (berth__gate_owns(of_thread[i]))
-            file = berth__tier_file(tier_of(of_thread[i]));
         if (file) {
             berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_FORK,
                        "fork refused: the stack was allocated in tier %s, and its child "

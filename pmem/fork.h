@@ -33,6 +33,8 @@ struct berth_fork {
 int berth__fork_begin(struct berth_fork *attempt);
 /* The same for a child that runs on `stack`, which grows down from there. */
 int berth__fork_begin_on(struct berth_fork *attempt, const void *stack);
+/* Whether the child will have a copy, once it has taken that, of the memory where `p` lies now. */
+bool berth__fork_copies(const void *p);
 /* In the parent and in the child, after fork() came back. `pid` is fork()'s answer; 0 or -ENOMEM,
  * when the child had to be ended: the fork has then failed. */
 int berth__fork_end(struct berth_fork *attempt, int pid);

@@ -429,8 +429,10 @@ static int write_as_child(void *argument)
 static void raw_forks_have_memory_of_their_own(void)
 {
     static char stack[256 << 10];
+    char *allocated = check_hide(malloc(sizeof(stack)));
     int pid;
 
+    CHECK(allocated);
     allocate_blocks(41);
     pid = _Fork();
     CHECK(pid >= 0);
@@ -442,6 +444,12 @@ static void raw_forks_have_memory_of_their_own(void)
     CHECK(pid > 0);
     check_child(pid);
     CHECK(blocks_hold(41));
+    pid = clone(write_as_child, allocated + sizeof(stack), SIGCHLD, NULL);
+    CHECK(pid > 0);
+    check_fill(allocated, sizeof(stack), 42); /* no child's any more */
+    check_child(pid);
+    CHECK(blocks_hold(41) && check_filled(allocated, sizeof(stack), 42));
+    free(allocated);
     for (int i = 0; i < BLOCKS; i++)
         free(block[i]);
     allocate_blocks(43);
