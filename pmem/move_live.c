@@ -632,6 +632,16 @@ static void close_watch(struct berth_move_live *live)
         kept->fd = -1;
 }
 
+/* What the program watches by a userfaultfd of its own may have pages that nobody can read before
+ * it gives them. */
+static enum berth_move_result check_watched(struct berth_move_live *live)
+{
+    enum berth_move_result result = watch(live, BERTH_UFFD_FOR_WRITES);
+
+    unwatch(live);
+    return result;
+}
+
 enum berth_move_result berth__move_live_copy(struct berth_move_live *live, bool is_shared)
 {
     enum berth_move_result result = open_watch(live);
@@ -644,10 +654,11 @@ enum berth_move_result berth__move_live_copy(struct berth_move_live *live, bool 
         return result;
     if (is_shared && !live->uffd.shared_memory)
         result = BERTH_MOVE_KERNEL;
-    else if (!is_shared && live->uffd.takes_pages)
-        result = copy_and_take(live);
     else
-        result = copy_protected(live, is_shared);
+        result = check_watched(live);
+    if (result == BERTH_MOVE_MOVED)
+        result = !is_shared && live->uffd.takes_pages ? copy_and_take(live)
+                                                      : copy_protected(live, is_shared);
     if (result == BERTH_MOVE_MOVED)
         result = check_still_held(live);
     if (result != BERTH_MOVE_MOVED)

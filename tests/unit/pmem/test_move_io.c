@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/io_uring.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -27,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -456,6 +458,30 @@ static void pages_in_a_pipe_keep_their_bytes(void **state)
     }
 }
 
+/* Pages that are missing are the program's to give, and it gives none. */
+static void what_the_program_watches_itself_stays(void **state)
+{
+    (void)state;
+    fixture_needs_live();
+    for (size_t i = 0; i < WAYS; i++) {
+        unsigned char *p = get(&ways[i]);
+        struct uffdio_api api = {.api = UFFD_API};
+        struct uffdio_register request = {.range = {(uintptr_t)p, SIZE},
+                                          .mode = UFFDIO_REGISTER_MODE_MISSING};
+        int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+        assert_int_equal(ioctl(fd, UFFDIO_API, &api), 0);
+        assert_int_equal(ioctl(fd, UFFDIO_REGISTER, &request), 0);
+        assert_int_equal(madvise(p + PAGE, PAGE, ways[i].in_file ? MADV_REMOVE : MADV_DONTNEED), 0);
+        assert_int_equal(move(&ways[i], p), BERTH_MOVE_WATCHED);
+        close(fd);
+        fixture_fill(p, SIZE, 4);
+        assert_int_equal(move(&ways[i], p), BERTH_MOVE_MOVED);
+        assert_true(fixture_is_filled(p, SIZE, 4));
+        berth__host_free(p);
+    }
+}
+
 /* A child of this process moves a block; what it exits with is the result. */
 static int move_in_child(const struct way *way, void (*before)(void))
 {
@@ -646,6 +672,7 @@ int main(void)
         cmocka_unit_test(files_without_a_device_may_write_unseen),
         cmocka_unit_test(registered_memory_stays_at_quiescent_steps),
         cmocka_unit_test(pages_in_a_pipe_keep_their_bytes),
+        cmocka_unit_test(what_the_program_watches_itself_stays),
         cmocka_unit_test(a_traced_process_is_let_alone),
         cmocka_unit_test(a_process_ends_amid_a_move),
     };
