@@ -192,6 +192,14 @@ static void bind_back(struct move *move)
         berth__node_unbind(move->to, move->p, move->held);
 }
 
+/* A cpuset's nodes may change while the program runs. */
+static enum berth_move_result nodes_are_forbidden(struct move *move)
+{
+    snprintf(move->mover->why, sizeof(move->mover->why),
+             "the process may have no memory on node %.64s (cpuset)", berth__tier(move->to)->nodes);
+    return BERTH_MOVE_NO_ROOM;
+}
+
 static enum berth_move_result move_between_nodes(struct move *move)
 {
     uint32_t word = move->word & BERTH_RESIDENCE_REMAPPED;
@@ -212,6 +220,8 @@ static enum berth_move_result move_between_nodes(struct move *move)
         return stay(move, BERTH_MOVE_PINNED);
     if (r == -ENOMEM)
         return stay(move, BERTH_MOVE_NO_ROOM);
+    if (r == -EINVAL && is_numa(move->to))
+        return stay(move, nodes_are_forbidden(move));
     return stay(move, r == -ENOSYS ? BERTH_MOVE_KERNEL : failed(move, "mbind", r));
 }
 
@@ -263,6 +273,8 @@ static enum berth_move_result take_room(struct move *move)
     r = map_scratch(move);
     if (r < 0) {
         release_room(move);
+        if (is_numa(move->to) && r == -EINVAL)
+            return nodes_are_forbidden(move);
         return is_numa(move->to) && r == -ENOMEM ? BERTH_MOVE_NO_ROOM : failed(move, "mmap", r);
     }
     return BERTH_MOVE_MOVED;

@@ -62,6 +62,20 @@ for to in node dram shm dram dax dram file node shm node dax node file shm dax s
     check "from $from to $to, while it is written to" goes $from $to
     from=$to
 done
+
+# The kernel asks nobody before it takes a node from a program.
+leave_node() {
+    mkdir -p /tmp/groups
+    mount -t cgroup2 none /tmp/groups && echo +cpuset >/tmp/groups/cgroup.subtree_control &&
+        mkdir /tmp/groups/near && echo 0 >/tmp/groups/near/cpuset.mems &&
+        echo "$program" >/tmp/groups/near/cgroup.procs
+}
+check "the program may have memory of node 0 alone" leave_node
+check "to the other node: berth policy apply --move" \
+    ends 1 "$BERTH" policy apply --move "$program" /tmp/node.policy
+cp "$output" /tmp/applied
+check "is refused, with the reason" grep 'no memory on node 1 (cpuset)' /tmp/applied
+check "and the blocks are where they were" told where "dram $blocks"
 check "a child has what its parent had" told child "child right"
 check "every byte was right" told end right
 exec 7>&- 8<&-
