@@ -178,11 +178,11 @@ int berth__policy_move(const struct berth_process *process, struct berth_session
 
     if (!wait_for_others(process, session))
         return BERTH_EXIT_FAILURE;
+    handle_interrupts();
     state = berth__session_request(session, json_pack("{s:s}", "op", "move"), -1, 0);
     json_decref(state);
     if (!state)
         return BERTH_EXIT_FAILURE;
-    handle_interrupts();
     state = wait_for_job(process, session);
     if (!state)
         return BERTH_EXIT_FAILURE;
