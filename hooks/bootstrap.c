@@ -162,6 +162,15 @@ static const char *policy_source(const char *path)
     return source + length + 1;
 }
 
+/*
+ * The table that `berth run` keeps is its user's alone. A program that changes its user, as su(1)
+ * does, starts others with the same environment, whose policy this is not.
+ */
+static enum berth_level level_of_unread(const char *path, int error)
+{
+    return error == EACCES && policy_source(path) != path ? BERTH_LOG_INFO : BERTH_LOG_ERROR;
+}
+
 /* A policy that cannot be had never stops the program: it runs without one, which is said. */
 static void install_policy(void)
 {
@@ -173,9 +182,10 @@ static void install_policy(void)
 
     if (!path || !*path)
         return;
+    errno = 0;
     bytes = read_file(path, &size, &unread);
     if (!bytes) {
-        berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_POLICY,
+        berth__log(level_of_unread(path, errno), BERTH_TOPIC_POLICY,
                    "%s: cannot be read: %s; no policy is in force", path, unread);
         return;
     }

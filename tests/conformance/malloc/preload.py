@@ -272,6 +272,13 @@ def privileged_checks(scratch):
     os.chmod(program, 0o4755)
     result = run(["setpriv", "--reuid=65534", "--clear-groups", program])
     check("a_setuid_program_runs", (result.returncode, result.stdout) == (0, ""), result.stderr)
+    policy = os.path.join(scratch, "of_root")
+    with open(policy, "w", encoding="utf-8") as f:
+        f.write(far(scratch))
+    result = subprocess.run([berth, "run", "--policy", policy, "--", "setpriv", "--reuid=65534",
+                             "--clear-groups", "echo", "here"], capture_output=True, text=True, check=False)
+    check("another_user_notices_nothing_of_the_policy", (result.returncode, result.stdout) ==
+          (0, "here\n") and "berth[" not in result.stderr, result)
 
 
 def emulated_checks(scratch):
