@@ -68,6 +68,21 @@ def python_program(n):
     return PYTHON.format(loops=max(1, n // 5), items=1200 * min(n, 5))
 
 
+# The expansion that cfrac factors by, of a number of 44 digits: thousands of small numbers a step.
+CALC = """
+define expand(n, steps) {{
+  local m, root, a, d, i, before, now, next, found;
+  root = isqrt(n); m = 0; d = 1; a = root; before = 1; now = root; found = 0;
+  for (i = 0; i < steps; i++) {{
+    m = d * a - m; d = (n - m^2) // d; a = (root + m) // d;
+    next = (a * now + before) % n; before = now; now = next;
+    if (gcd(d, 223092870) > 1) found++;
+  }}
+  return found;
+}}
+print expand(70180746082029268225484555345309935171158113, {steps});
+"""
+
 # What callgrind sees, which takes minutes for the standard library's headers; and what is timed.
 SMALL_CPP = """
 template<class T> struct Node { T value; Node *left = 0, *right = 0; Node(T v) : value(v) {} };
@@ -178,6 +193,12 @@ def history(folder):
     return {"git log -p": Program(lambda n: [git, "-C", repository, "log", "-p"])}
 
 
+def calculation(folder, n):
+    with open(f"{folder}/{n}.cal", "w", encoding="utf-8") as file:
+        file.write(CALC.format(steps=n * 2000))
+    return f"{folder}/{n}.cal"
+
+
 def programs(churn, handover, folder):
     result = {
         "churn": Program(lambda n: [churn, str(n * 1000), "96"], timed=20, without_start=True),
@@ -188,6 +209,10 @@ def programs(churn, handover, folder):
         "python3 PYTHONMALLOC=malloc": Program(
             lambda n: [sys.executable, "-c", python_program(n)], timed=15, without_start=True),
     }
+    calc = il.shutil.which("calc")
+    if calc:
+        result["calc: a continued fraction"] = Program(
+            lambda n: [calc, "-q", "-f", calculation(folder, n)], timed=40, without_start=True)
     sqlite = il.shutil.which("sqlite3")
     if sqlite:
         result["sqlite3 :memory:"] = Program(
@@ -228,7 +253,31 @@ def environments(berth, library, folder):
     return found
 
 
+def surviving(name, program, variants):
+    """The variants under which the program runs to its end; the others are told, and why."""
+    found = {}
+    for v, environment in variants.items():
+        n = program.counted
+        done = subprocess.run(program.command(n), env=environment, input=program.stdin(n),
+                              stdin=None if program.stdin(n) else subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        if done.returncode == 0:
+            found[v] = environment
+        else:
+            print(f"{name}: {v} is left out: the program ends with {done.returncode}")
+    return found
+
+
+def counted(program, environment):
+    """Instructions; None where the program does not end well: memtier's files go before stdio."""
+    try:
+        return program.instructions(environment)
+    except subprocess.CalledProcessError:
+        return None
+
+
 def compare(name, program, variants, measure, rounds):
+    variants = surviving(name, program, variants)
     samples = {v: [] for v in variants}
     for turn in range(rounds):
         # Each goes first as often as the others.
@@ -239,7 +288,8 @@ def compare(name, program, variants, measure, rounds):
     if il.shutil.which("valgrind"):
         # Nothing is timed here: as many at once as there are processors.
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            counts = dict(zip(variants, pool.map(program.instructions, variants.values())))
+            counts = dict(zip(variants, pool.map(lambda e: counted(program, e),
+                                                 variants.values())))
     medians = {v: [statistics.median(column) for column in zip(*rows)]
                for v, rows in samples.items() if rows}
     print(f"{name:36}" + ("user s ratio  peak MiB ratio" if medians else "") +
@@ -251,7 +301,8 @@ def compare(name, program, variants, measure, rounds):
             base = medians[BASE]
             line += f"{user:6.2f} {user / base[0]:5.2f} {peak / 1024:9.1f} {peak / base[1]:5.2f}"
         if counts:
-            line += f"{counts[v] / 1e6:16.1f} {counts[v] / counts[BASE]:5.3f}"
+            line += (f"{counts[v] / 1e6:16.1f} {counts[v] / counts[BASE]:5.3f}" if counts[v]
+                     else "   ends before its time")
         print(line, flush=True)
     return medians
 
@@ -268,7 +319,7 @@ def main(berth, library, churn, handover, measure, rounds="3", *chosen):
             told[name] = compare(name, program, variants, measure, int(rounds))
         if told.get("handover 2"):
             print("handover: processor time of a step, two threads over one")
-            for v in variants:
+            for v in told["handover 2"]:
                 print(f"  {v:34}{told['handover 2'][v][0] / told['handover 1'][v][0] / 2:6.2f}")
 
 
