@@ -63,7 +63,30 @@ enum berth_tag berth__cuda_tag(uint64_t size, const void *return_address)
     return decision.tag;
 }
 
-void berth__cuda_request(uint64_t size, const void *return_address, struct berth_pool_request *ret)
+/* Whether nobody but the thread itself has a say in the block: no table, classifier or limit. */
+static inline bool is_plain(uint64_t size)
+{
+    return berth__table_version() == 0 && !berth__pool_class_on && berth__option_limits() == 0 &&
+           size < atomic_load_explicit(&berth__gate.device_site_threshold, memory_order_relaxed);
+}
+
+static inline void request_plain(uint64_t size, struct berth_pool_request *ret)
+{
+    enum berth_tag tag = berth__tag_current();
+
+    *ret = (struct berth_pool_request){
+        .tier = BERTH_TIER_DEVICE,
+        .size = size,
+        .tag = tag,
+        .tagged_by = tag == BERTH_TAG_UNTAGGED ? BERTH_TAGGED_NONE : BERTH_TAGGED_API,
+        .rule = BERTH_RULE_NONE,
+    };
+    if (size >= berth__option(BERTH_OPTION_RECORD_THRESHOLD))
+        berth__thread.sequence++;
+}
+
+static void request_decided(uint64_t size, const void *return_address,
+                            struct berth_pool_request *ret)
 {
     bool is_followed = berth__pool_class_follows(size);
     struct berth_decision decision;
@@ -81,6 +104,14 @@ void berth__cuda_request(uint64_t size, const void *return_address, struct berth
         ret->noted = berth__tag_current();
         ret->follow = berth__hook_caller(return_address);
     }
+}
+
+void berth__cuda_request(uint64_t size, const void *return_address, struct berth_pool_request *ret)
+{
+    if (BERTH_LIKELY(is_plain(size)))
+        request_plain(size, ret);
+    else
+        request_decided(size, return_address, ret);
 }
 
 static int alloc_in(const struct berth_pool_request *request, uintptr_t *ret_address)
@@ -194,29 +225,6 @@ static int place_limited(const struct berth_decision *decision, struct berth_poo
     return r;
 }
 
-/* Whether nobody but the thread itself has a say in the block: no table, classifier or limit. */
-static inline bool is_plain(uint64_t size)
-{
-    return berth__table_version() == 0 && !berth__pool_class_on && berth__option_limits() == 0 &&
-           size < atomic_load_explicit(&berth__gate.device_site_threshold, memory_order_relaxed);
-}
-
-static inline int alloc_plain(uint64_t size, uintptr_t *ret_address)
-{
-    enum berth_tag tag = berth__tag_current();
-    const struct berth_pool_request request = {
-        .tier = BERTH_TIER_DEVICE,
-        .size = size,
-        .tag = tag,
-        .tagged_by = tag == BERTH_TAG_UNTAGGED ? BERTH_TAGGED_NONE : BERTH_TAGGED_API,
-        .rule = BERTH_RULE_NONE,
-    };
-
-    if (size >= berth__option(BERTH_OPTION_RECORD_THRESHOLD))
-        berth__thread.sequence++;
-    return berth__pool_alloc(&request, ret_address);
-}
-
 static int alloc_decided(uint64_t size, const void *return_address, uintptr_t *ret_address)
 {
     bool is_followed = berth__pool_class_follows(size);
@@ -242,8 +250,12 @@ static int alloc_decided(uint64_t size, const void *return_address, uintptr_t *r
 
 int berth__cuda_alloc(uint64_t size, const void *return_address, uintptr_t *ret_address)
 {
-    return BERTH_LIKELY(is_plain(size)) ? alloc_plain(size, ret_address)
-                                        : alloc_decided(size, return_address, ret_address);
+    struct berth_pool_request request;
+
+    if (BERTH_UNLIKELY(!is_plain(size)))
+        return alloc_decided(size, return_address, ret_address);
+    request_plain(size, &request);
+    return berth__pool_alloc(&request, ret_address);
 }
 
 int berth__cuda_detail(const void *p, struct berth_block_detail *ret)

@@ -101,6 +101,8 @@ def count_instructions(libberth, fake, client):
             whole = per_pair(what, mode, size)
             rest = f", without the synchronisation {whole - wait:.0f}" if mode == "sync" else ""
             print(f"{what} {mode} {size}: {whole:.0f} instructions{rest if what == 'pair' else ''}")
+    for size in (8 << 20,) + LARGE_SIZES:
+        print(f"pair lazy {size}: {per_pair('pair', 'lazy', size):.0f} instructions")
 
 
 def main(libberth, fake, client, *rest):
