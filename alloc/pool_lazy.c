@@ -12,6 +12,8 @@
 #include "alloc/tier_ops.h"
 
 #include <errno.h>
+#include <sched.h>
+#include <time.h>
 
 /*
  * Of what may wait, open batches may have all, less what closed ones have, where the device is
@@ -25,6 +27,9 @@
 #define TIGHT_LEAST (4 * BERTH_MIB)
 /* Beyond this part of what a pool has reserved an allocation waits for the device. */
 #define WAIT_LEAST_SHIFT 6
+
+/* So long may others be asking the driver, who are in the way of a thread that needs memory. */
+#define OTHERS_MAX_NS 100000000
 
 /* Keeps a pool's context from being destroyed, like bytes on their way to the driver. */
 #define HOLD_BYTES 1
@@ -443,6 +448,42 @@ static bool reclaim_all(struct berth_pool *pool)
     return any;
 }
 
+/* Whether other threads are asking about what waits, which nobody else can have meanwhile. */
+static bool others_ask(struct berth_pool *pool)
+{
+    bool any = false;
+
+    berth__pool_lock(pool);
+    for (const struct berth_lazy_batch *batch = pool->lazy.batches; batch; batch = batch->next)
+        any |= batch->is_busy;
+    for (struct berth_cache *cache = pool->caches; cache && !any; cache = cache->next) {
+        berth__cache_lock(cache);
+        any = cache->lazy.closing_bytes > 0;
+        berth__cache_unlock(cache);
+    }
+    berth__pool_unlock(pool);
+    return any;
+}
+
+/* Lets them find out; the device may be waiting for this very thread, so not for long. */
+static bool await_others(struct berth_pool *pool)
+{
+    struct timespec now;
+    int64_t end = 0;
+    bool any = false;
+
+    while (others_ask(pool)) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (end == 0)
+            end = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec + OTHERS_MAX_NS;
+        else if ((int64_t)now.tv_sec * 1000000000 + now.tv_nsec >= end)
+            break;
+        any = true;
+        sched_yield();
+    }
+    return any;
+}
+
 bool berth__lazy_reclaim_all(struct berth_pool *pool)
 {
     bool any;
@@ -454,6 +495,7 @@ bool berth__lazy_reclaim_all(struct berth_pool *pool)
      */
     atomic_store_explicit(&pool->lazy.allowance, 0, memory_order_relaxed);
     any = reclaim_all(pool);
+    any |= await_others(pool);
     berth__pool_count_released(pool, HOLD_BYTES);
     return any;
 }

@@ -12,6 +12,7 @@
 #include "alloc/pool_lazy.h"
 #include "alloc/pool_parts.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -161,6 +162,64 @@ static void a_point_that_fails_loses_nothing(void **state)
 
 /* The context goes, by another thread, while this one asks: nothing of it is left or used. */
 
+/* What another thread is asking about is not what a third is refused. */
+static atomic_bool is_out;
+static berth_cu_result (*mem_alloc)(berth_cu_address *address, size_t size);
+static pthread_t needy;
+
+static berth_cu_result count_refusals(berth_cu_address *address, size_t size)
+{
+    berth_cu_result result = mem_alloc(address, size);
+
+    if (result == CUDA_ERROR_OUT_OF_MEMORY)
+        atomic_store(&is_out, true);
+    return result;
+}
+
+static void *need_memory(void *argument)
+{
+    use_context(context);
+    *(uintptr_t *)argument = alloc(BERTH_GIB / 4 * 3);
+    return NULL;
+}
+
+static uintptr_t needed;
+
+static berth_cu_result record_when_out(berth_cu_context where, berth_cu_event event)
+{
+    berth_cu_result result = cuCtxRecordEvent((CUcontext)where, (CUevent)event);
+
+    if (!needy) {
+        pthread_create(&needy, NULL, need_memory, &needed);
+        while (!atomic_load(&is_out))
+            ;
+    }
+    return result;
+}
+
+static void what_another_thread_asks_about_is_waited_for(void **state)
+{
+    berth_cu_result (*record)(berth_cu_context, berth_cu_event) = berth__driver.cuCtxRecordEvent;
+    struct berth_cache *cache;
+
+    /* All that the device has. */
+    set_option("waiting-max", "1G");
+    pairs(PAIRS, LARGE);
+    cache = berth__cache_peek(pool_of_test());
+    assert_true(cache->lazy.enough >= BERTH_GIB / 4 * 3);
+    while (cache->lazy.count < cache->lazy.enough / LARGE)
+        pairs(1, LARGE);
+    mem_alloc = berth__driver.cuMemAlloc_v2;
+    berth__driver.cuMemAlloc_v2 = count_refusals;
+    berth__driver.cuCtxRecordEvent = record_when_out;
+    assert_true(berth__lazy_close_own(cache));
+    berth__driver.cuCtxRecordEvent = record;
+    pthread_join(needy, NULL);
+    berth__driver.cuMemAlloc_v2 = mem_alloc;
+    assert_int_not_equal(needed, 0);
+    assert_int_equal(berth__pool_free(needed), 0);
+}
+
 static CUcontext dying;
 
 static berth_cu_result record_and_drop(berth_cu_context where, berth_cu_event event)
@@ -205,6 +264,7 @@ int main(void)
         CASE(no_block_is_used_again_while_work_may_use_it),
         CASE(nothing_is_closed_while_a_capture_is_open),
         CASE(a_point_that_fails_loses_nothing),
+        CASE(what_another_thread_asks_about_is_waited_for),
         CASE(what_is_closed_goes_with_its_context),
     };
 
