@@ -9,6 +9,7 @@
 #include "pmem/memory_limit.h"
 #include "pmem/mempolicy.h"
 #include "pmem/node_memory.h"
+#include "pmem/overcommit.h"
 #include "pmem/table.h"
 #include "pmem/tier_huge.h"
 #include "pmem/window.h"
@@ -150,7 +151,13 @@ static int numa_commit(struct berth_tier *tier, void *address, size_t size)
 {
     struct numa_tier *numa = tier->state;
     int saved_errno = errno;
-    int r = numa->strict ? take_pages(numa, address, size) : 0;
+    int r = 0;
+
+    /* The window's addresses are nobody's memory yet: the kernel has counted none of it. */
+    if (numa->strict)
+        r = take_pages(numa, address, size);
+    else if (!berth__overcommit_allows(size))
+        r = -ENOMEM;
 
     errno = saved_errno;
     return r;

@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -336,19 +337,23 @@ static void alignments_may_be_huge(void)
 }
 
 /*
- * More than any machine has. Where the administrator lets programs have it (overcommit_memory = 1),
- * it may be had.
+ * Twice what the machine has, and more than any tier of these checks. Where the administrator lets
+ * programs have it (overcommit_memory = 1), it may be had.
  */
 static void more_than_the_machine_has_is_refused(void)
 {
     FILE *file = fopen("/proc/sys/vm/overcommit_memory", "r");
-    int mode = 1;
+    int mode = 1, shift = 36;
+    struct sysinfo info;
 
     if (file) {
         CHECK(fscanf(file, "%d", &mode) == 1);
         fclose(file);
     }
-    for (int shift = 43; shift < 47 && mode == 0; shift++) {
+    CHECK(sysinfo(&info) == 0);
+    while (((size_t)1 << shift) / 2 / info.mem_unit <= info.totalram + info.totalswap)
+        shift++;
+    for (; shift < 47 && mode == 0; shift++) {
         size_t size = (size_t)1 << shift;
         void *p = check_hide(malloc(100));
 
