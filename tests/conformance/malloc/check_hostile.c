@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
+#include <sys/sysmacros.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -430,16 +431,21 @@ static int file_of(const void *p, struct stat *ret_st)
 {
     FILE *maps = fopen("/proc/self/maps", "r");
     unsigned long start, end, inode, of_block = 0;
+    unsigned major, minor;
+    dev_t device = 0;
     char line[512];
 
     CHECK(maps);
     while (fgets(line, sizeof(line), maps))
-        if (sscanf(line, "%lx-%lx %*s %*s %*s %lu", &start, &end, &inode) == 3 &&
-            (uintptr_t)p >= start && (uintptr_t)p < end)
+        if (sscanf(line, "%lx-%lx %*s %*s %x:%x %lu", &start, &end, &major, &minor, &inode) == 5 &&
+            (uintptr_t)p >= start && (uintptr_t)p < end) {
+            device = makedev(major, minor);
             of_block = inode;
+        }
     fclose(maps);
     for (int fd = 3; of_block && fd < (int)sysconf(_SC_OPEN_MAX); fd++)
-        if (fstat(fd, ret_st) == 0 && ret_st->st_ino == of_block && S_ISREG(ret_st->st_mode))
+        if (fstat(fd, ret_st) == 0 && ret_st->st_ino == of_block && ret_st->st_dev == device &&
+            S_ISREG(ret_st->st_mode))
             return fd;
     return -1;
 }
