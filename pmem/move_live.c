@@ -33,6 +33,21 @@
 /* A page that a forked child shares becomes the block's own when it is read anew. */
 #define TAKES_MAX 3
 
+/* Where a filter of system calls, as that of a container, forbids process_vm_readv(). */
+static ssize_t read_by_file(void *to, const void *from, size_t size)
+{
+    int fd = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+    ssize_t n;
+
+    if (fd < 0)
+        return -1;
+    n = pread(fd, to, size, (off_t)(uintptr_t)from);
+    if (n < 0 && errno == EIO)
+        errno = EFAULT;
+    close(fd);
+    return n;
+}
+
 int berth__move_read(void *to, const void *from, size_t size)
 {
     int r = berth__move_fault(BERTH_CALL_READ);
@@ -42,6 +57,8 @@ int berth__move_read(void *to, const void *from, size_t size)
         struct iovec remote = {(void *)from, size};
         ssize_t n = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
 
+        if (n < 0 && (errno == EPERM || errno == ENOSYS))
+            n = read_by_file(to, from, size);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)

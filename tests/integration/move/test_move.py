@@ -3,12 +3,16 @@
 Method: move_client runs under `berth run`; its threads write to its blocks and check each byte,
 while `berth policy apply --move` and the socket send them from tier to tier.
 usage: test_move.py BERTH CLIENT"""
+import ctypes
+import errno
 import glob
 import json
 import os
 import pathlib
+import platform
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -26,12 +30,27 @@ def kind_of(path):
                           text=True).stdout.strip()
 
 
+def forbid_calls():
+    """As a container does: userfaultfd, mbind, move_pages and process_vm_readv fail with EPERM."""
+    calls = [323, 237, 279, 310]
+    lines = [(0x20, 0, 0, 0)]  # the number of the call
+    lines += [(0x15, len(calls) - i, 0, number) for i, number in enumerate(calls)]
+    lines += [(0x06, 0, 0, 0x7fff0000), (0x06, 0, 0, 0x00050000 | errno.EPERM)]
+    code = b"".join(struct.pack("HBBI", *line) for line in lines)
+    text = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("HxxxxxxQ", len(lines), ctypes.addressof(text))
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+    if libc.prctl(22, 2, program, 0, 0) != 0:  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+        raise OSError(ctypes.get_errno(), "seccomp")
+
+
 class Program:
     """The client under Berth, from its first line to its last."""
 
-    def __init__(self, policy, *args):
+    def __init__(self, policy, *args, before=None):
         self.process = subprocess.Popen(
-            [berth, "run", "--policy", policy, "--", client, *map(str, args)],
+            [berth, "run", "--policy", policy, "--", client, *map(str, args)], preexec_fn=before,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.pid = int(self.process.stdout.readline().split()[1])
 
@@ -82,8 +101,8 @@ rule weights {{
 ''')
         return file
 
-    def start(self, place, *args):
-        self.program = Program(self.policy(place), *args)
+    def start(self, place, *args, before=None):
+        self.program = Program(self.policy(place), *args, before=before)
         return self.program
 
     def apply(self, place, movable="yes", status=0):
@@ -179,6 +198,17 @@ rule weights {{
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
         self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
         self.assertEqual(program.ask("step"), "0")
+        self.assertEqual(program.ask("where"), "shm 5")
+        self.ends_right()
+
+    @unittest.skipIf(platform.machine() != "x86_64", "the filter is for x86-64")
+    def test_in_a_container_blocks_move_at_a_quiescent_step(self):
+        program = self.start("dram", 5, 100 * KIB, 1, before=forbid_calls)
+        # Where there is /dev/userfaultfd, and root may open it, nothing has to wait for the step.
+        live = os.access("/dev/userfaultfd", os.R_OK | os.W_OK)
+        said = self.apply("shm", status=0 if live else 1)
+        self.assertIn("moved 5" if live else "this user may not move them", said)
+        self.assertEqual(program.ask("step"), "0" if live else "5")
         self.assertEqual(program.ask("where"), "shm 5")
         self.ends_right()
 
