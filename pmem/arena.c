@@ -513,7 +513,8 @@ static __attribute__((noinline)) void drop_unsuited(berth_home_id home, uint64_t
 {
     uint64_t held, idle;
 
-    if (!atomic_load_explicit(&homes[home].keeps_pieces, memory_order_relaxed))
+    if (!atomic_load_explicit(&homes[home].keeps_pieces, memory_order_relaxed) ||
+        keeps_longer(home))
         return;
     had += atomic_fetch_add_explicit(&homes[home].grown, had, memory_order_relaxed);
     if (had < BERTH_EXTENT_PIECE)
