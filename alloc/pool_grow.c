@@ -534,6 +534,7 @@ static void set_sizes(struct request *request)
 static bool reclaim(const struct request *request)
 {
     return (berth__lazy_reclaim_all(request->pool) && take_cached(request)) ||
+           (berth__lazy_await_others(request->pool) && take_cached(request)) ||
            (berth__lazy_settle(request->pool) && take_cached(request));
 }
 

@@ -465,8 +465,7 @@ static bool others_ask(struct berth_pool *pool)
     return any;
 }
 
-/* Lets them find out; the device may be waiting for this very thread, so not for long. */
-static bool await_others(struct berth_pool *pool)
+bool berth__lazy_await_others(struct berth_pool *pool)
 {
     struct timespec now;
     int64_t end = 0;
@@ -495,7 +494,6 @@ bool berth__lazy_reclaim_all(struct berth_pool *pool)
      */
     atomic_store_explicit(&pool->lazy.allowance, 0, memory_order_relaxed);
     any = reclaim_all(pool);
-    any |= await_others(pool);
     berth__pool_count_released(pool, HOLD_BYTES);
     return any;
 }

@@ -105,6 +105,11 @@ bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step);
  */
 bool berth__lazy_reclaim_all(struct berth_pool *pool);
 /*
+ * Lets other threads find out about what they are asking about; the device may be waiting for this
+ * very thread, so not for long. True if any was asking: something may have come free.
+ */
+bool berth__lazy_await_others(struct berth_pool *pool);
+/*
  * What still waits after that, because another thread destroys a context or a stream and nobody may
  * ask about points, comes free as by cuMemFree: by a synchronisation of the pool's context. True if
  * any did; never while a capture is open. Called without a lock.

@@ -163,7 +163,7 @@ static void a_point_that_fails_loses_nothing(void **state)
 /* The context goes, by another thread, while this one asks: nothing of it is left or used. */
 
 /* What another thread is asking about is not what a third is refused. */
-static atomic_bool is_out;
+static atomic_bool is_out, is_needed;
 static berth_cu_result (*mem_alloc)(berth_cu_address *address, size_t size);
 static pthread_t needy;
 
@@ -189,7 +189,7 @@ static berth_cu_result record_when_out(berth_cu_context where, berth_cu_event ev
 {
     berth_cu_result result = cuCtxRecordEvent((CUcontext)where, (CUevent)event);
 
-    if (!needy) {
+    if (!atomic_exchange(&is_needed, true)) {
         pthread_create(&needy, NULL, need_memory, &needed);
         while (!atomic_load(&is_out))
             ;
@@ -213,8 +213,8 @@ static void what_another_thread_asks_about_is_waited_for(void **state)
     berth__driver.cuMemAlloc_v2 = count_refusals;
     berth__driver.cuCtxRecordEvent = record_when_out;
     assert_true(berth__lazy_close_own(cache));
-    berth__driver.cuCtxRecordEvent = record;
     pthread_join(needy, NULL);
+    berth__driver.cuCtxRecordEvent = record;
     berth__driver.cuMemAlloc_v2 = mem_alloc;
     assert_int_not_equal(needed, 0);
     assert_int_equal(berth__pool_free(needed), 0);
