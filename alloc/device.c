@@ -127,6 +127,9 @@ berth_cu_context berth__device_primary(int device)
     return context;
 }
 
+/* How often the driver is asked to take back what must not stay. */
+#define TRIES 3
+
 int berth__device_enter(berth_cu_context context, bool *ret_pushed)
 {
     berth_cu_context current = NULL;
@@ -147,7 +150,10 @@ void berth__device_leave(bool pushed)
 
     if (!pushed)
         return;
-    berth__driver.cuCtxPopCurrent_v2(&ignored);
+    /* An error may have told of something else; what is not taken back is the program's context. */
+    for (int i = 0; i < TRIES; i++)
+        if (berth__driver.cuCtxPopCurrent_v2(&ignored) == BERTH_CU_SUCCESS)
+            break;
     berth__context_changed();
 }
 
@@ -201,8 +207,6 @@ void berth__device_restore(struct berth_device_mode before)
         berth__driver.cuThreadExchangeStreamCaptureMode(&before.mode);
 }
 
-#define PROBE_FREE_TRIES 3
-
 int berth__device_probe_capture(berth_cu_context context)
 {
     berth_cu_address address = 0;
@@ -215,7 +219,7 @@ int berth__device_probe_capture(berth_cu_context context)
     /* Allocating is as "potentially unsafe" as freeing, and can be taken back. */
     result = berth__driver.cuMemAlloc_v2(&address, 1);
     /* A free that fails may have told of something else: asked again, it gives the memory back. */
-    for (int i = 0; result == 0 && i < PROBE_FREE_TRIES; i++)
+    for (int i = 0; result == 0 && i < TRIES; i++)
         if (berth__driver.cuMemFree_v2(address) == 0)
             break;
     berth__device_leave(pushed);
