@@ -226,9 +226,7 @@ static int enter(berth_cu_context context)
 
 static void leave(void)
 {
-    berth_cu_context ignored;
-
-    berth__driver.cuCtxPopCurrent_v2(&ignored);
+    berth__device_leave(true);
 }
 
 int berth__device_ipc_export(berth_cu_context context, uintptr_t base,
