@@ -497,10 +497,23 @@ static void unplug(void)
     }
 }
 
-/* Whether the medium is refused, as what is neither store is until it is made one of them. */
-static bool is_refused(void)
+/*
+ * Whether the medium is no store: what is neither the old one nor the new one has no magic number,
+ * or is blank behind a whole superblock, so that it can be made a store, or is what it was before
+ * all. Anything else would be taken for a store that is damaged.
+ */
+static bool is_no_store(void)
 {
-    return fixture_try(crash_path, false, true) < 0;
+    unsigned char start[3 * BERTH_PERSIST_PAGE];
+    uint64_t magic;
+    int fd = open(crash_path, O_RDONLY | O_CLOEXEC);
+
+    assert_int_equal(pread(fd, start, sizeof(start), 0), sizeof(start));
+    close(fd);
+    memcpy(&magic, start, sizeof(magic));
+    return fixture_try(crash_path, false, true) < 0 &&
+           (magic != BERTH_PERSIST_MAGIC || berth__persist_is_blank(start) ||
+            memcmp(start, log_.start, sizeof(start)) == 0);
 }
 
 /* At each instant the old store is whole, or the new one, or the device is no store. */
@@ -525,42 +538,114 @@ static size_t try_overwriting(const struct state *before)
                     picks[i] = draw() % (all + 1);
             }
             write_image(picks);
-            bad += !(end < log_.count && is_refused()) &&
+            bad += !(end < log_.count && is_no_store()) &&
                    !recovers(end < log_.count ? before : &empty, &empty);
         }
     }
     return bad;
 }
 
-static void a_store_that_is_made_over_another_is_one_or_none(void **state)
+static void make_device(const void *contents)
+{
+    int fd = open(fixture_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0 && ftruncate(fd, IMAGE_SIZE) == 0);
+    if (contents)
+        assert_int_equal(pwrite(fd, contents, IMAGE_SIZE, 0), IMAGE_SIZE);
+    close(fd);
+}
+
+/* Makes the device a store, whatever it holds; every step is in the log. */
+static void overwrite(void)
 {
     const struct berth_persist_options over = {.path = fixture_path,
                                                .name = "weights",
                                                .create = true,
                                                .overwrite = true,
                                                .media = &log_media};
-    struct state before = {{0}};
-    int fd;
 
-    (void)state;
-    log_.left_out = 0;
-    plug();
-    fd = open(fixture_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    assert_true(fd >= 0 && ftruncate(fd, IMAGE_SIZE) == 0);
-    close(fd);
-    open_logged();
-    put(0, 1, &before);
-    put(1, 2, &before);
-    berth__persist_store_close(log_.store);
     log_.store = NULL;
     log_.head = NULL;
     begin_call();
     if (berth__persist_store_open(&over, &log_.store, fixture_why, sizeof(fixture_why)) < 0)
         fail_msg("%s", fixture_why);
+}
+
+static void a_store_that_is_made_over_another_is_one_or_none(void **state)
+{
+    struct state before = {{0}};
+
+    (void)state;
+    log_.left_out = 0;
+    plug();
+    make_device(NULL);
+    open_logged();
+    put(0, 1, &before);
+    put(1, 2, &before);
+    berth__persist_store_close(log_.store);
+    overwrite();
     is_plugged = false; /* what is recovered is a file */
     assert_int_equal(try_overwriting(&before), 0);
     close_logged();
     unplug();
+}
+
+/* What a device may hold that was never a store, or one of another kind. */
+enum garbage { NOISE, ONES, SUPER_OF_OTHERS, COMMIT_OF_OTHERS, GARBAGE_COUNT };
+
+static void fill_garbage(enum garbage kind, unsigned char image[IMAGE_SIZE])
+{
+    struct berth_persist_super super;
+    uint64_t word;
+
+    for (size_t i = 0; i < IMAGE_SIZE; i++)
+        image[i] = kind == ONES ? 0xff : (unsigned char)(draw() | 1);
+    berth__persist_super_make(&super, "others", BERTH_PERSIST_PAGE, 0, IMAGE_SIZE);
+    word = berth__persist_commit_word(&super, 3);
+    if (kind == SUPER_OF_OTHERS) /* which is damaged: there is more in its page */
+        memcpy(image, &super, sizeof(super));
+    if (kind == COMMIT_OF_OTHERS) {
+        memset(image + BERTH_PERSIST_PAGE, 0, BERTH_PERSIST_PAGE);
+        memcpy(image + BERTH_PERSIST_PAGE, &word, sizeof(word));
+    }
+}
+
+/* New blocks are zero, whatever was there, and what is committed of them is what is found. */
+static size_t use_over_garbage(void)
+{
+    struct state now = {{0}};
+    struct berth_persist_block *block = NULL;
+    size_t bad;
+
+    assert_int_equal(berth__persist_store_create(log_.store, "zero", 9000, true, &block), 0);
+    for (size_t i = 0; i < block->held; i++)
+        assert_int_equal(((const unsigned char *)block->p)[i], 0);
+    berth__persist_store_detach(log_.store, block);
+    bad = put(0, 1, &now);
+    bad += put(0, 3, &now);
+    return bad + take_away(0, &now);
+}
+
+static void a_store_that_is_made_over_anything_is_whole_or_none(void **state)
+{
+    static unsigned char image[IMAGE_SIZE];
+    const struct state empty = {{0}};
+
+    (void)state;
+    for (enum garbage kind = NOISE; kind < GARBAGE_COUNT; kind++) {
+        log_.left_out = 0;
+        seed = 7 + kind;
+        snprintf(crash_path, sizeof(crash_path), "%s.crash", fixture_path);
+        fill_garbage(kind, image);
+        plug();
+        make_device(image);
+        overwrite();
+        is_plugged = false;
+        assert_int_equal(try_overwriting(&empty), 0);
+        assert_int_equal(use_over_garbage(), 0);
+        close_logged();
+        unplug();
+    }
 }
 
 static void a_missing_flush_or_drain_is_seen(void **state)
@@ -579,6 +664,8 @@ int main(void)
                                   fixture_clear),
         cmocka_unit_test_teardown(a_store_that_is_being_made_is_blank_or_whole, fixture_clear),
         cmocka_unit_test_teardown(a_store_that_is_made_over_another_is_one_or_none, fixture_clear),
+        cmocka_unit_test_teardown(a_store_that_is_made_over_anything_is_whole_or_none,
+                                  fixture_clear),
         cmocka_unit_test_teardown(a_missing_flush_or_drain_is_seen, fixture_clear),
     };
 
