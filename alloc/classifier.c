@@ -92,7 +92,9 @@ static void block_fill(struct berth_class_block *block, const struct berth_class
         berth__class_set(&block->fills[i], 0);
     berth__class_set(&block->size, birth->size);
     berth__class_set(&block->held, birth->held);
-    block->looks = block->compared = 0;
+    block->looks = block->compared = block->reads = 0;
+    block->is_suspect = block->is_watched = block->is_pieced = block->is_replaced = false;
+    block->replaced_words = block->turned_words = 0;
     block->looked_at = block->looked_size = block->changed = block->rewritten = 0;
 }
 
@@ -147,8 +149,13 @@ static void key_died(struct berth_classifier *classifier, const struct berth_cla
     atomic_fetch_add_explicit(&key->deaths, 1, memory_order_relaxed);
     if (lived == 0)
         atomic_fetch_add_explicit(&key->instant, 1, memory_order_relaxed);
-    atomic_compare_exchange_strong_explicit(&key->first_dead, &none, block->birth,
-                                            memory_order_relaxed, memory_order_relaxed);
+    if (atomic_compare_exchange_strong_explicit(&key->first_dead, &none, block->birth,
+                                                memory_order_relaxed, memory_order_relaxed))
+        return;
+    none = 0;
+    if (berth__class_load(&key->second_dead) == 0)
+        atomic_compare_exchange_strong_explicit(&key->second_dead, &none, block->birth,
+                                                memory_order_relaxed, memory_order_relaxed);
 }
 
 void berth__classifier_died(struct berth_classifier *classifier, uint32_t number)
@@ -311,11 +318,31 @@ static void apply(struct berth_judgement *judgement, const struct berth_class_se
     ops->retag(address, block->held, seen->number, verdict->tag);
 }
 
+/* What the next judgement knows of this one: whether the program trains. */
+static void note_training(struct berth_judgement *judgement)
+{
+    struct berth_classifier *classifier = judgement->classifier;
+
+    classifier->trained_bytes = classifier->idle_bytes = 0;
+    for (uint32_t i = 0; i < judgement->count; i++) {
+        const struct berth_class_seen *seen = &judgement->seen[i];
+        const struct berth_class_block *block = berth__class_block(classifier, seen->number);
+
+        if (seen->birth > judgement->boundary)
+            return;
+        if (block->reason == BERTH_REASON_TRAINED)
+            classifier->trained_bytes += seen->size;
+        else if (block->is_suspect)
+            classifier->idle_bytes += seen->size;
+    }
+}
+
 static void judge_all(struct berth_judgement *judgement, uint32_t blocks)
 {
     collect(judgement, blocks);
     berth__class_phase(judgement);
     berth__class_log_phase(judgement);
+    berth__class_reads_end(judgement);
     for (uint32_t i = 0; i < judgement->count; i++) {
         const struct berth_class_block *block =
             berth__class_block(judgement->classifier, judgement->seen[i].number);
@@ -327,6 +354,8 @@ static void judge_all(struct berth_judgement *judgement, uint32_t blocks)
         berth__class_verdict(judgement, &judgement->seen[i], &verdict);
         apply(judgement, &judgement->seen[i], &verdict);
     }
+    note_training(judgement);
+    berth__class_reads_begin(judgement);
     berth__class_growth_note(judgement);
     atomic_store_explicit(&judgement->classifier->next_judgement,
                           judgement->births + births_until_next(judgement), memory_order_relaxed);
@@ -348,7 +377,7 @@ static void judge(struct berth_classifier *classifier, bool is_asked)
 
     while (room < 2 * ((uint64_t)blocks + keys))
         room *= 2;
-    size = numbers_size + room * sizeof(uint64_t) + seen_size;
+    size = numbers_size + room * (sizeof(uint64_t) + sizeof(struct berth_class_size)) + seen_size;
     scratch = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                    -1, 0);
     if (scratch == MAP_FAILED)
@@ -359,11 +388,14 @@ static void judge(struct berth_classifier *classifier, bool is_asked)
             .classifier = classifier,
             .is_asked = is_asked,
             .key_count = keys,
+            .trained_bytes = classifier->trained_bytes,
+            .idle_bytes = classifier->idle_bytes,
             .numbers = (uint64_t *)(void *)scratch,
             .sizes = (uint64_t *)(void *)(scratch + numbers_size),
             .sizes_room = room,
-            .seen = (struct berth_class_seen *)(void *)(scratch + numbers_size +
-                                                        room * sizeof(uint64_t)),
+            .known_sizes = (struct berth_class_size *)(void *)(scratch + numbers_size +
+                                                               room * sizeof(uint64_t)),
+            .seen = (struct berth_class_seen *)(void *)(scratch + size - seen_size),
             .births = births,
             .steps = berth__class_load(&classifier->steps),
         },

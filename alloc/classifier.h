@@ -47,6 +47,14 @@ enum berth_class_level {
 /* The words of a block's content that one look reads, spread over the block. */
 #define BERTH_LOOK_WORDS 64
 
+/* A stretch of memory whose reads are watched, and what came of it. */
+struct berth_watched {
+    uintptr_t from, to; /* whole OS pages */
+    uint64_t read;      /* bytes, in OS pages at least; BERTH_READ_UNKNOWN: it cannot be told */
+};
+#define BERTH_READ_UNKNOWN UINT64_MAX
+#define BERTH_WATCH_PAGE 4096u /* the smallest OS page there is */
+
 /*
  * What the classifier asks of the side that it serves; set before the first birth. Called by the
  * thread that judges, for blocks that may be freed meanwhile by another.
@@ -56,6 +64,11 @@ struct berth_classifier_ops {
      * the content is out of reach, as on a device. */
     bool (*look)(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
                  uint64_t words[BERTH_LOOK_WORDS]);
+    /* Notes from now on which of these stretches' pages are read, by anybody; they are sorted, and
+     * none overlaps another. false: not here. NULL: it cannot be known. */
+    bool (*watch)(const struct berth_watched *stretches, unsigned count);
+    /* What was read since; ends it. The blocks may have been freed meanwhile. */
+    void (*watched)(struct berth_watched *stretches, unsigned count);
     /* Gives the live block another tag by the classifier's word, unless the block is gone. */
     void (*retag)(uintptr_t address, size_t held, uint32_t number, enum berth_tag tag);
     /* The side tells of every fill that it sees, and has no look. */

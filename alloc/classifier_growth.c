@@ -133,7 +133,9 @@ void berth__class_growth_note(struct berth_judgement *judgement)
         uint32_t count;
         struct berth_class_group *group;
 
-        if (!is_first_of_its_kind(judgement, from, i))
+        /* What is as large as a weight is a gradient, and the next layer's is larger. */
+        if (!is_first_of_its_kind(judgement, from, i) ||
+            berth__class_size(judgement, seen->size)->old > 0)
             continue;
         count = count_equal(judgement, i);
         group = count >= 2 ? find_group(classifier, seen->family, count, seen->size) : NULL;

@@ -69,7 +69,7 @@ static void note_used(struct berth_classifier *classifier, uint32_t at)
 
 static void key_reset(struct berth_class_key *key)
 {
-    key->last_birth = key->first_dead = key->longest = 0;
+    key->last_birth = key->first_dead = key->second_dead = key->longest = 0;
     key->births = key->deaths = key->instant = 0;
     for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++)
         key->finals[tag] = 0;

@@ -31,6 +31,9 @@ enum berth_class_reason {
     BERTH_REASON_LOADED_IDLE, /* filled once; no steps were seen */
     BERTH_REASON_REFILLED,    /* filled again and again */
     BERTH_REASON_DATA,        /* read only, and no number is below zero */
+    BERTH_REASON_PARTS,       /* read only, and by parts */
+    BERTH_REASON_UNTRAINED,   /* read only, where all else is trained */
+    BERTH_REASON_TOUCHED_UP,  /* old, and rewritten in places, by little */
     BERTH_REASON_COUNT
 };
 
@@ -51,7 +54,8 @@ struct berth_class_family {
 struct berth_class_key {
     _Atomic uint64_t id; /* a hash of the key; 0 = free */
     _Atomic uint64_t size;
-    _Atomic uint64_t last_birth, first_dead; /* births' numbers; 0 = none */
+    /* Births' numbers, of the newest and of those that died first and second; 0 = none. */
+    _Atomic uint64_t last_birth, first_dead, second_dead;
     _Atomic uint32_t family;
     _Atomic uint32_t births, deaths, instant; /* instant: died before the next birth */
     _Atomic uint64_t longest; /* births that one of its blocks has outlived, and then died */
@@ -93,8 +97,17 @@ struct berth_class_block {
     _Atomic uint32_t next_free;
     _Atomic uint8_t tag, told, noted, level, reason, changes;
     /* The judge's. */
-    uint8_t looks, compared;
-    bool is_positive;     /* at the last look: numbers that differ, and none below zero */
+    uint8_t looks, compared, reads;
+    bool is_positive; /* at the last look: numbers that differ, and none below zero */
+    bool is_wide;     /* the typical number is as large as inputs are, or the type is not known */
+    bool is_thinned;  /* numbers were struck out one by one */
+    bool is_suspect;  /* at the last judgement: may be inputs, as far as the content tells */
+    bool is_watched;  /* looks would be taken for reads */
+    bool is_pieced;   /* some words, and not most of them, were once seen to change at once */
+    bool is_replaced; /* most words were once seen to change at once */
+    /* Of all words that were seen to change, and were not zero before; of these, with another sign
+     * or exponent. */
+    uint16_t replaced_words, turned_words;
     uint64_t looked_at;   /* births and steps so far, mixed, so that progress is seen */
     uint64_t looked_size; /* the block's at that time: other sizes are looked at in other places */
     uint64_t changed, rewritten;
@@ -120,6 +133,37 @@ struct berth_class_group {
 };
 #define BERTH_CLASS_GROUPS 32u
 
+/* A stretch of a block that is watched. */
+struct berth_class_probe {
+    uint64_t birth; /* of the block, so that one that has gone is told from its heir */
+    uint32_t number;
+    uint16_t kind;
+    bool is_fine; /* of a few pages: it shows how much is read at one place */
+};
+
+/* Blocks of one size that look like inputs, and what was seen of how they are read. */
+struct berth_class_suspects {
+    uint64_t size;
+    uint32_t blocks, watches;
+    /* Of all watches: stretches of which a piece was read; fine ones that were read, or most. */
+    uint32_t pieces, touched, filled;
+    uint8_t reads;
+};
+#define BERTH_CLASS_SUSPECTS 8u
+/* The parts of each kind; each has a fine stretch, and the rest. */
+#define BERTH_CLASS_WATCH_PARTS 64u
+#define BERTH_CLASS_PROBES (BERTH_CLASS_SUSPECTS * BERTH_CLASS_WATCH_PARTS * 2)
+
+struct berth_class_watch {
+    bool is_open;
+    int process; /* whose pages are watched: a child's are others */
+    uint64_t births, steps;
+    uint32_t kind_count, probe_count;
+    struct berth_class_suspects kinds[BERTH_CLASS_SUSPECTS];
+    struct berth_class_probe probes[BERTH_CLASS_PROBES];
+    struct berth_watched stretches[BERTH_CLASS_PROBES]; /* of these probes, by address */
+};
+
 /* What growing caches will ask for next: read without a lock, as a hint. */
 struct berth_class_growth {
     _Atomic uint64_t size, difference;
@@ -142,9 +186,11 @@ struct berth_classifier {
     _Atomic uint32_t used_key_count;
     /* The judge's. */
     uint64_t last_boundary;
+    uint64_t trained_bytes, idle_bytes; /* what the last judgement found */
     uint32_t last_main, same_phase;
     struct berth_class_group groups[BERTH_CLASS_GROUPS];
     struct berth_class_growth growths[BERTH_CLASS_GROUPS];
+    struct berth_class_watch watch;
     _Atomic uint32_t growth_count;
 };
 
@@ -174,6 +220,15 @@ struct berth_class_seen {
     uint32_t number, family;
 };
 
+/* What is known of blocks of one size. */
+struct berth_class_size {
+    uint64_t size; /* 0 = free */
+    /* The birth of the main family's that died first, and second; 0 = none. */
+    uint64_t dead[2];
+    uint32_t old;      /* from before the steps... */
+    uint32_t suspects; /* ...that may be inputs, as far as their content tells */
+};
+
 /* What the judge works with; the arrays are mapped for one judgement. */
 struct berth_judgement {
     struct berth_classifier *classifier;
@@ -192,6 +247,9 @@ struct berth_judgement {
     uint64_t boundary;  /* the last birth before the steps */
     uint64_t old_bytes; /* of the main family, or of all, from before it */
     uint64_t births_per_step, steps_seen;
+    uint64_t trained_bytes;               /* as the last judgement found: rewritten weights... */
+    uint64_t idle_bytes;                  /* ...and what is old, not written, and may be inputs */
+    struct berth_class_size *known_sizes; /* by a hash; as many as the set below has room for */
     /* A set of the sizes that steps make, open addressing; room is a power of two. */
     uint64_t *sizes;
     uint64_t sizes_room;
@@ -200,6 +258,7 @@ struct berth_judgement {
 
 /* classifier_phase.c: fills the phase from `seen` and the keys. */
 void berth__class_phase(struct berth_judgement *judgement);
+struct berth_class_size *berth__class_size(const struct berth_judgement *judgement, uint64_t size);
 /* classifier_growth.c: notes groups of equal young blocks, and says which blocks grow. */
 void berth__class_growth_note(struct berth_judgement *judgement);
 bool berth__class_grows(const struct berth_classifier *classifier, uint32_t family, uint64_t size,
@@ -210,6 +269,31 @@ struct berth_class_verdict {
     enum berth_class_level level; /* UNKNOWN: nothing can be said */
     enum berth_class_reason reason;
 };
+/*
+ * classifier_look.c: looks at the block, if something was done since the last look. False: nothing
+ * can be seen.
+ */
+bool berth__class_look(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                       struct berth_class_block *block);
+/* Of the words of the last look, those that are zero. */
+unsigned berth__class_blank(const struct berth_class_block *block);
+
+/*
+ * classifier_reads.c: how old blocks are read that look like inputs. The judge watches some of them
+ * from one judgement to the next, a few times in the process's life.
+ */
+enum berth_class_reads {
+    BERTH_READS_UNKNOWN,
+    BERTH_READS_PARTS, /* steps read some of it as a whole, and most of it not at all */
+    BERTH_READS_ALL    /* steps read all of it, or here and there in all of it */
+};
+/* Before the blocks are looked at: notes what was read since the watch began. */
+void berth__class_reads_end(struct berth_judgement *judgement);
+/* When all are judged: watches those that are suspect. */
+void berth__class_reads_begin(struct berth_judgement *judgement);
+/* Whether blocks of this size are being watched, or will be. */
+bool berth__class_may_watch(const struct berth_judgement *judgement, uint64_t size);
+
 /* classifier_verdict.c: looks at the block if that may tell, and says what it is. */
 void berth__class_verdict(struct berth_judgement *judgement, const struct berth_class_seen *seen,
                           struct berth_class_verdict *ret);

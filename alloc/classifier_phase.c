@@ -11,6 +11,88 @@
 /* So many judgements that agree with the one before are believed, whatever repeats. */
 #define SAME_PHASE_STABLE 3
 
+/* Of the keys that are in use, the one at this place. */
+static const struct berth_class_key *key_at(const struct berth_judgement *judgement, uint32_t at)
+{
+    struct berth_classifier *classifier = judgement->classifier;
+    uint32_t place =
+        atomic_load_explicit(&classifier->used_keys, memory_order_acquire)[at] % BERTH_CLASS_KEYS;
+    const struct berth_class_key *key =
+        &atomic_load_explicit(&classifier->keys, memory_order_acquire)[place];
+
+    return key->id == 0 ? NULL : key;
+}
+
+/* A free one where nothing is known. */
+struct berth_class_size *berth__class_size(const struct berth_judgement *judgement, uint64_t size)
+{
+    uint64_t at = berth__class_mix(size) & (judgement->sizes_room - 1);
+
+    while (judgement->known_sizes[at].size != 0 && judgement->known_sizes[at].size != size)
+        at = (at + 1) & (judgement->sizes_room - 1);
+    return &judgement->known_sizes[at];
+}
+
+static void note_death(uint64_t *first, uint64_t birth)
+{
+    if (birth != 0 && (*first == 0 || birth < *first))
+        *first = birth;
+}
+
+static void note_deaths(struct berth_judgement *judgement)
+{
+    for (uint32_t i = 0; i < judgement->key_count; i++) {
+        const struct berth_class_key *key = key_at(judgement, i);
+        struct berth_class_size *known;
+
+        if (!key || key->family != judgement->main || key->first_dead == 0)
+            continue;
+        known = berth__class_size(judgement, key->size);
+        known->size = key->size;
+        note_death(&known->dead[0], key->first_dead);
+        note_death(&known->dead[1], key->second_dead);
+    }
+}
+
+#define ANY_FAMILY UINT32_MAX
+#define NO_DEATH UINT32_MAX
+
+/*
+ * Whether another of its size came before it, and has gone. In training, what the first step makes
+ * and keeps (an optimiser's state) is behind the gradients, and as large; weights were there before
+ * them.
+ */
+static bool is_behind_death(const struct berth_judgement *judgement,
+                            const struct berth_class_seen *seen, uint32_t death)
+{
+    uint64_t dead = death == NO_DEATH ? 0 : berth__class_size(judgement, seen->size)->dead[death];
+
+    return dead != 0 && dead < seen->birth;
+}
+
+/* An optimiser keeps a state or two for each weight. Where less is left than that, blocks that were
+ * read while the program loaded have gone, and tell nothing. */
+#define FIRSTS_SHARE 4
+
+/* Those that are behind which death count less: the first; or, where a layer that others were
+ * copied from has gone, the second; or none. */
+static uint32_t choose_death(const struct berth_judgement *judgement, uint32_t family)
+{
+    for (uint32_t death = 0; death < 2 && family != ANY_FAMILY; death++) {
+        uint64_t firsts = 0, all = 0;
+
+        for (uint32_t i = 0; i < judgement->count; i++) {
+            if (judgement->seen[i].family != family)
+                continue;
+            all++;
+            firsts += !is_behind_death(judgement, &judgement->seen[i], death);
+        }
+        if (firsts >= all / FIRSTS_SHARE)
+            return death;
+    }
+    return NO_DEATH;
+}
+
 /*
  * Births of blocks that stay are dense while a program loads, and sparse once it works. The
  * boundary is where the share of all survivors that were born so far is furthest above the share of
@@ -19,22 +101,23 @@
  * Among all families survivors count by their bytes, because a program keeps many small things of
  * its own; in the main family, whose survivors are weights, each counts the same.
  */
-#define ANY_FAMILY UINT32_MAX
-static uint64_t weight_of(const struct berth_class_seen *seen, uint32_t family)
+static uint64_t weight_of(const struct berth_judgement *judgement,
+                          const struct berth_class_seen *seen, uint32_t family, uint32_t death)
 {
     if (family == ANY_FAMILY)
         return seen->size >> 12;
-    return seen->family == family;
+    return seen->family == family && !is_behind_death(judgement, seen, death);
 }
 
 static bool find_boundary(const struct berth_judgement *judgement, uint32_t family, uint64_t all,
                           uint64_t *ret_boundary)
 {
+    uint32_t death = choose_death(judgement, family);
     uint64_t survivors = 0, so_far = 0;
     __int128 best = 0;
 
     for (uint32_t i = 0; i < judgement->count; i++)
-        survivors += weight_of(&judgement->seen[i], family);
+        survivors += weight_of(judgement, &judgement->seen[i], family, death);
     for (uint32_t i = 0; i < judgement->count; i++) {
         const struct berth_class_seen *seen = &judgement->seen[i];
         uint64_t births = family == ANY_FAMILY ? seen->birth : seen->family_birth;
@@ -42,7 +125,7 @@ static bool find_boundary(const struct berth_judgement *judgement, uint32_t fami
 
         if (family != ANY_FAMILY && seen->family != family)
             continue;
-        so_far += weight_of(seen, family);
+        so_far += weight_of(judgement, seen, family, death);
         lead = (__int128)so_far * all - (__int128)births * survivors;
         if (lead > best) {
             best = lead;
@@ -63,18 +146,6 @@ static void extend_boundary(struct berth_judgement *judgement)
         }
 }
 
-/* Of the keys that are in use, the one at this place. */
-static const struct berth_class_key *key_at(const struct berth_judgement *judgement, uint32_t at)
-{
-    struct berth_classifier *classifier = judgement->classifier;
-    uint32_t place =
-        atomic_load_explicit(&classifier->used_keys, memory_order_acquire)[at] % BERTH_CLASS_KEYS;
-    const struct berth_class_key *key =
-        &atomic_load_explicit(&classifier->keys, memory_order_acquire)[place];
-
-    return key->id == 0 ? NULL : key;
-}
-
 /* Whether blocks of this key come in steps, and go. */
 static bool is_stepped(const struct berth_judgement *judgement, const struct berth_class_key *key)
 {
@@ -82,15 +153,16 @@ static bool is_stepped(const struct berth_judgement *judgement, const struct ber
 }
 
 /*
- * The birth with which half of the bytes that were there before the boundary were there. What came
- * and went before it (files that were read, modules that were imported) tells nothing of the steps.
+ * The birth with which half of the bytes that are alive were there. What came and went before it
+ * (files that were read, modules that were imported) tells nothing of the steps, however much it
+ * was: a server that answers one request at a time makes few large blocks in a step.
  */
 static uint64_t find_half(const struct berth_judgement *judgement)
 {
     uint64_t all = 0, so_far = 0;
 
     for (uint32_t i = 0; i < judgement->count; i++)
-        all += judgement->seen[i].birth <= judgement->boundary ? judgement->seen[i].size : 0;
+        all += judgement->seen[i].size;
     for (uint32_t i = 0; i < judgement->count; i++) {
         so_far += judgement->seen[i].size;
         if (so_far >= all / 2)
@@ -251,9 +323,14 @@ static void count_old(struct berth_judgement *judgement)
 {
     for (uint32_t i = 0; i < judgement->count; i++) {
         const struct berth_class_seen *seen = &judgement->seen[i];
+        struct berth_class_size *known;
 
-        if (seen->birth <= judgement->boundary &&
-            (!judgement->only_main || seen->family == judgement->main))
+        if (seen->birth > judgement->boundary)
+            return;
+        known = berth__class_size(judgement, seen->size);
+        known->size = seen->size;
+        known->old++;
+        if (!judgement->only_main || seen->family == judgement->main)
             judgement->old_bytes += seen->size;
     }
 }
@@ -326,6 +403,7 @@ void berth__class_phase(struct berth_judgement *judgement)
         judgement->is_steady = true;
         judgement->steps_seen = judgement->steps;
     } else if (judgement->is_steady) {
+        note_deaths(judgement);
         if (judgement->only_main)
             find_boundary(judgement, judgement->main, families[judgement->main].births,
                           &judgement->boundary);

@@ -11,121 +11,14 @@
 /* So many steps without a fill, and a block that was filled is taken to be read only. */
 #define STEPS_LOADED 3
 
-static void look_offsets(size_t size, size_t offsets[BERTH_LOOK_WORDS])
-{
-    size_t stride = size / BERTH_LOOK_WORDS;
-
-    /* A different place in each part, so that no row of a matrix is hit by all. */
-    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
-        size_t within = stride > 8 ? berth__class_mix(i + 1) % (stride - 7) : 0;
-
-        offsets[i] = ((size_t)i * stride + within) & ~(size_t)7;
-    }
-}
-
 /* Blocks of one size that are such a part of what was there before the steps may be inputs; less
  * of it does not matter, and may be the scales of quantised weights, which are above zero, too. */
 #define DATA_SHARE 16
 
-/* So many of the words that are replaced at once, and a block is written anew as a whole. */
-#define REPLACED_WORDS (BERTH_LOOK_WORDS * 3 / 4)
 /* So many words that nobody has written, and a block is one that is being filled. */
 #define BLANK_WORDS (BERTH_LOOK_WORDS / 4)
 /* A block that was made late, and is full, may be a weight after so many comparisons. */
 #define COMPARISONS_FULL 2
-
-/*
- * Whether the words are numbers above zero, or zero, that differ: images, samples, counts, tokens.
- * Weights are of both signs, of any type: this is the sign of floats of 32 and 64 bits, of every
- * second one of 16 bits, and of every fourth byte.
- */
-static bool are_positive(const uint64_t words[BERTH_LOOK_WORDS])
-{
-    const uint64_t signs = 0x8000000080000000u;
-    bool differ = false;
-
-    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
-        if (words[i] & signs)
-            return false;
-        differ = differ || (words[i] != 0 && words[i] != words[0]);
-    }
-    return differ;
-}
-
-/* 0 for zero alone. */
-static uint16_t fold(uint64_t word)
-{
-    return word == 0 ? 0 : (uint16_t)(berth__class_mix(word) >> 40) | 1;
-}
-
-/*
- * Whether what was just read was the block's own: what dies gets no other address, and its number
- * is not used again during this judgement.
- */
-static bool is_unchanged(const struct berth_class_seen *seen, const struct berth_class_block *block)
-{
-    return atomic_load_explicit(&block->address, memory_order_acquire) != 0 &&
-           berth__class_load(&block->size) == seen->size;
-}
-
-/* Looks at the block, if something was done since the last look. False: nothing can be seen. */
-static bool look(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
-                 struct berth_class_block *block)
-{
-    const struct berth_classifier_ops *ops =
-        atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed);
-    uint64_t now = berth__class_now(judgement->classifier);
-    uint64_t words[BERTH_LOOK_WORDS], changed = 0, replaced = 0;
-    size_t offsets[BERTH_LOOK_WORDS];
-    uintptr_t address;
-
-    if (block->looks > 0 && block->looked_at == now)
-        return true;
-    address = atomic_load_explicit(&block->address, memory_order_acquire);
-    if (!ops->look || seen->size < BERTH_LOOK_WORDS * sizeof(uint64_t) || address == 0)
-        return false;
-    look_offsets(seen->size, offsets);
-    if (!ops->look(address, offsets, words) || !is_unchanged(seen, block))
-        return false;
-    if (block->looked_size != seen->size)
-        block->looks = 0;
-    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
-        uint16_t folded = fold(words[i]);
-
-        if (folded != block->words[i])
-            changed |= (uint64_t)1 << i;
-        if (folded != block->words[i] && block->words[i] != 0)
-            replaced |= (uint64_t)1 << i;
-        block->words[i] = folded;
-    }
-    block->is_positive = are_positive(words);
-    if (block->looks > 0) {
-        block->rewritten |= changed & block->changed;
-        /* What is appended to has words that nobody wrote before, or few that change. */
-        if (__builtin_popcountll(replaced) >= REPLACED_WORDS)
-            block->rewritten |= replaced;
-        block->changed |= changed;
-        block->compared += block->compared < UINT8_MAX;
-    }
-    block->looks = 1;
-    block->looked_at = now;
-    block->looked_size = seen->size;
-    return true;
-}
-
-static unsigned count_blank(const struct berth_class_block *block)
-{
-    unsigned blank = 0;
-
-    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
-        blank += block->words[i] == 0;
-    return blank;
-}
-
-static bool is_blank(const struct berth_class_block *block)
-{
-    return count_blank(block) == BERTH_LOOK_WORDS;
-}
 
 /* Whether the block and those of its size may be inputs that the program keeps. */
 static bool is_data(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
@@ -159,28 +52,105 @@ static enum berth_class_level final_if(bool is_final)
     return is_final ? BERTH_CLASS_FINAL : BERTH_CLASS_FIRM;
 }
 
+/*
+ * Words that were seen to change, and most of them by so little that sign and exponent stay: what
+ * is trained changes like that, and what is written anew does not.
+ */
+static bool is_steady(const struct berth_class_block *block)
+{
+    return block->replaced_words > 1 && block->turned_words < block->replaced_words / 2;
+}
+
+/* Whether it has room that nobody has written yet; words that were struck out are no room. */
+static bool has_room(const struct berth_class_block *block)
+{
+    return berth__class_blank(block) >= BLANK_WORDS && !block->is_thinned;
+}
+
+/* Whether a steadier block of its size was there before it, whose gradient or state it may be. */
+static bool is_state_of_older(const struct berth_judgement *judgement,
+                              const struct berth_class_seen *seen,
+                              const struct berth_class_block *block)
+{
+    if (is_steady(block) && !block->is_positive)
+        return false;
+    for (uint32_t i = 0; i < judgement->count && judgement->seen[i].birth < seen->birth; i++) {
+        const struct berth_class_block *other;
+
+        if (judgement->seen[i].size != seen->size || judgement->seen[i].family != seen->family)
+            continue;
+        other = berth__class_block(judgement->classifier, judgement->seen[i].number);
+        if (is_steady(other) && !other->is_positive)
+            return true;
+    }
+    return false;
+}
+
+/* Whether most of what was there before the steps is trained, but for what may be inputs. */
+static bool is_training(const struct berth_judgement *judgement)
+{
+    return judgement->trained_bytes > 0 &&
+           judgement->trained_bytes >=
+               (judgement->old_bytes - (judgement->idle_bytes < judgement->old_bytes
+                                            ? judgement->idle_bytes
+                                            : judgement->old_bytes)) /
+                   2;
+}
+
+/* A block from before the boundary whose content was not seen to change. */
+static void judge_unwritten(const struct berth_judgement *judgement,
+                            const struct berth_class_seen *seen, struct berth_class_block *block,
+                            bool can_see, struct berth_class_verdict *ret)
+{
+    enum berth_class_level level = final_if(!can_see || block->compared >= COMPARISONS_FINAL);
+
+    block->is_suspect = can_see && block->is_wide && !berth__class_has_size(judgement, seen->size);
+    if (can_see && is_data(judgement, seen, block))
+        say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_DATA);
+    else if (block->is_suspect && is_training(judgement))
+        say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_UNTRAINED);
+    else if (block->is_suspect && block->reads == BERTH_READS_PARTS)
+        say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_PARTS);
+    else if (block->is_suspect && block->reads == BERTH_READS_UNKNOWN &&
+             berth__class_may_watch(judgement, seen->size))
+        /* It is known soon; who asks before has an answer that may change. */
+        say(judgement, ret, BERTH_TAG_WEIGHT,
+            judgement->is_asked ? BERTH_CLASS_TENTATIVE : BERTH_CLASS_UNKNOWN,
+            BERTH_REASON_READ_ONLY);
+    else
+        say(judgement, ret, BERTH_TAG_WEIGHT, level, BERTH_REASON_READ_ONLY);
+}
+
 /* A block from before the boundary. */
 static void judge_old(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
-                      const struct berth_class_block *block, bool can_see,
+                      struct berth_class_block *block, bool can_see,
                       struct berth_class_verdict *ret)
 {
     struct berth_class_key *key = berth__class_key(judgement->classifier, block->key, false);
     enum berth_class_level level = final_if(!can_see || block->compared >= COMPARISONS_FINAL);
     bool has_gradient = berth__class_has_size(judgement, seen->size);
-    bool is_appended = block->changed != 0 && block->rewritten == 0 && !has_gradient;
+    bool is_appended = block->is_pieced && block->rewritten == 0 && !has_gradient;
 
+    block->is_suspect = false;
     /* Reserved, and not filled yet or filled from its start on: it may become anything. */
-    if (can_see && count_blank(block) >= BLANK_WORDS && block->changed == 0)
+    if (can_see && has_room(block) && block->changed == 0)
+        return;
+    if (block->changed != 0 && !block->is_replaced && is_steady(block)) {
+        say(judgement, ret, BERTH_TAG_WEIGHT, level, BERTH_REASON_TOUCHED_UP);
+        return;
+    }
+    /* One word may have been struck by either. */
+    if (is_appended && block->replaced_words == 1 && block->turned_words == 0)
         return;
     if (key && is_appended)
         key->appended = 1;
     if (is_appended || (block->changed == 0 && key && key->appended))
         say(judgement, ret, BERTH_TAG_KV, final_if(block->compared >= COMPARISONS_LATE),
             BERTH_REASON_APPENDED);
-    else if (block->changed == 0 && can_see && is_data(judgement, seen, block))
-        say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_DATA);
     else if (block->changed == 0)
-        say(judgement, ret, BERTH_TAG_WEIGHT, level, BERTH_REASON_READ_ONLY);
+        judge_unwritten(judgement, seen, block, can_see, ret);
+    else if (has_gradient && is_state_of_older(judgement, seen, block))
+        say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_STATE);
     else if (has_gradient)
         say(judgement, ret, BERTH_TAG_WEIGHT, level, BERTH_REASON_TRAINED);
     else
@@ -208,13 +178,7 @@ static uint64_t steps_lived(const struct berth_judgement *judgement,
 static bool has_older_twin(const struct berth_judgement *judgement,
                            const struct berth_class_seen *seen)
 {
-    for (uint32_t i = 0; i < judgement->count; i++) {
-        if (judgement->seen[i].birth > judgement->boundary)
-            return false;
-        if (judgement->seen[i].size == seen->size)
-            return true;
-    }
-    return false;
+    return berth__class_size(judgement, seen->size)->old > 0;
 }
 
 /* Whether steps add blocks of this key, and have not ceased to: a pool would at some time. */
@@ -235,9 +199,10 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
 {
     bool is_final = block->compared >= COMPARISONS_LATE;
 
-    if (block->changed && !block->rewritten)
+    if (block->is_pieced && !block->rewritten)
         key->appended = 1;
-    if (block->rewritten && has_older_twin(judgement, seen))
+    /* The gradient of a table is written in the rows that a step has read. */
+    if ((block->rewritten || is_training(judgement)) && has_older_twin(judgement, seen))
         say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(is_final), BERTH_REASON_STATE);
     else if (block->rewritten)
         say(judgement, ret, BERTH_TAG_ACTIVATION, final_if(is_final), BERTH_REASON_REUSED);
@@ -245,7 +210,7 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
         say(judgement, ret, BERTH_TAG_KV, final_if(is_final), BERTH_REASON_APPENDED);
     else if (is_collected(judgement, seen, key))
         say(judgement, ret, BERTH_TAG_KV, final_if(is_final), BERTH_REASON_COLLECTED);
-    else if (count_blank(block) >= BLANK_WORDS)
+    else if (has_room(block))
         say(judgement, ret, BERTH_TAG_KV, BERTH_CLASS_TENTATIVE, BERTH_REASON_KEPT);
     else if (is_final)
         say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_FINAL, BERTH_REASON_LATE);
@@ -260,7 +225,8 @@ static bool judge_growing(const struct berth_judgement *judgement,
 {
     unsigned growths;
 
-    if (!berth__class_grows(judgement->classifier, seen->family, seen->size, &growths) ||
+    if (has_older_twin(judgement, seen) ||
+        !berth__class_grows(judgement->classifier, seen->family, seen->size, &growths) ||
         growths == 0)
         return false;
     say(judgement, ret, BERTH_TAG_KV, growths >= 2 ? BERTH_CLASS_FIRM : BERTH_CLASS_TENTATIVE,
@@ -295,7 +261,7 @@ static void judge_young(const struct berth_judgement *judgement,
     /* What grows in each step is gone after two. */
     if ((lived < 2 && judge_growing(judgement, seen, ret)) || !key)
         return;
-    can_see = lived >= 1 && look(judgement, seen, block);
+    can_see = lived >= 1 && berth__class_look(judgement, seen, block);
     if (lived < 2)
         judge_passing(judgement, seen, key, ret);
     else if (can_see)
@@ -390,7 +356,8 @@ static void judge_quiet(const struct berth_judgement *judgement,
                         const struct berth_class_seen *seen, struct berth_class_block *block,
                         struct berth_class_verdict *ret)
 {
-    if (seen->family != judgement->largest || !look(judgement, seen, block) || is_blank(block))
+    if (seen->family != judgement->largest || !berth__class_look(judgement, seen, block) ||
+        berth__class_blank(block) == BERTH_LOOK_WORDS)
         return;
     say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_TENTATIVE, BERTH_REASON_QUIET);
 }
@@ -410,12 +377,14 @@ void berth__class_verdict(struct berth_judgement *judgement, const struct berth_
         return;
     }
     if (judgement->only_main && seen->family != judgement->main) {
-        say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(seen->birth <= judgement->boundary),
+        /* Where another has more, that may turn out to be the main one. */
+        say(judgement, ret, BERTH_TAG_UNTAGGED,
+            final_if(seen->birth <= judgement->boundary && judgement->main == judgement->largest),
             BERTH_REASON_ELSEWHERE);
         return;
     }
     if (seen->birth > judgement->boundary)
         judge_young(judgement, seen, block, ret);
     else
-        judge_old(judgement, seen, block, look(judgement, seen, block), ret);
+        judge_old(judgement, seen, block, berth__class_look(judgement, seen, block), ret);
 }

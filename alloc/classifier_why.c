@@ -38,6 +38,12 @@ static const char *const reasons[BERTH_REASON_COUNT] = {
     [BERTH_REASON_REFILLED] = "filled from the host again and again",
     [BERTH_REASON_DATA] = ("there before the first step, and not written since, but none of its "
                            "numbers is below zero: inputs, and no weights"),
+    [BERTH_REASON_PARTS] = "there before the first step, and not written since, but steps read it "
+                           "part by part: inputs, and no weights",
+    [BERTH_REASON_UNTRAINED] = "there before the first step, and not written since, while the "
+                               "others are trained: inputs, and no weights",
+    [BERTH_REASON_TOUCHED_UP] =
+        "there before the first step, and since changed in some places, by little",
 };
 
 const char *berth__class_level_name(enum berth_class_level level)

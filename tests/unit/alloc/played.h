@@ -26,6 +26,7 @@ struct played {
     unsigned changes;
     enum berth_class_level level; /* when it was asked for last */
     bool is_positive;
+    bool is_small;                      /* its numbers are floats of the size that weights have */
     uint32_t version[BERTH_LOOK_WORDS]; /* of its content; 0 = blank */
 };
 
@@ -46,6 +47,8 @@ static bool look(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
         words[i] = (at(address)->version[i] + i) * 0x9e3779b97f4a7c15u;
         if (at(address)->is_positive)
             words[i] &= ~0x8000000080000000u;
+        if (at(address)->is_small)
+            words[i] = (words[i] & 0x80ffffff80ffffffu) | 0x3c0000003c000000u;
         if (at(address)->version[i] == 0)
             words[i] = 0;
     }
@@ -80,7 +83,7 @@ static int begin(void **state)
     return berth__classifier_is_on(host()) ? 0 : -1;
 }
 
-static void write_all(struct played *block)
+static inline void write_all(struct played *block)
 {
     for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
         block->version[i]++;
@@ -121,7 +124,7 @@ static void died(struct played *block)
     berth__classifier_died(host(), block->number);
 }
 
-static enum berth_class_level level(const struct played *block)
+static inline enum berth_class_level level(const struct played *block)
 {
     struct berth_class_view view;
     char why[BERTH_CLASS_WHY_MAX];

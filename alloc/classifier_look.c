@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a block's content tells: 64 of its words, spread over it, and what became of them since the
+ * last look. Of a word three things are kept: whether it is zero, its nine top bits (the sign and
+ * the exponent of a number with a point), and six bits of a hash of all of it.
+ */
+#include "alloc/classifier_parts.h"
+
+/* Of fewer words that change it is not known whether all do. */
+#define REPLACED_WORDS_MIN 8
+/* So many of the words of what was blank, and it was filled by its maker. */
+#define MADE_WORDS (BERTH_LOOK_WORDS / 4)
+
+#define NOT_ZERO 1u
+#define TOP_SHIFT 7
+
+static void look_offsets(size_t size, size_t offsets[BERTH_LOOK_WORDS])
+{
+    size_t stride = size / BERTH_LOOK_WORDS;
+
+    /* A different place in each part, so that no row of a matrix is hit by all. */
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
+        size_t within = stride > 8 ? berth__class_mix(i + 1) % (stride - 7) : 0;
+
+        offsets[i] = ((size_t)i * stride + within) & ~(size_t)7;
+    }
+}
+
+static uint16_t fold(uint64_t word)
+{
+    if (word == 0)
+        return 0;
+    return (uint16_t)(word >> 55 << TOP_SHIFT | (berth__class_mix(word) >> 40 & 0x7e) | NOT_ZERO);
+}
+
+/*
+ * Whether the words are numbers above zero, or zero, that differ: images, samples, counts, tokens.
+ * Weights are of both signs, of any type: this is the sign of floats of 32 and 64 bits, of every
+ * second one of 16 bits, and of every fourth byte.
+ */
+static bool are_positive(const uint64_t words[BERTH_LOOK_WORDS])
+{
+    const uint64_t signs = 0x8000000080000000u;
+    bool differ = false;
+
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
+        if (words[i] & signs)
+            return false;
+        differ = differ || (words[i] != 0 && words[i] != words[0]);
+    }
+    return differ;
+}
+
+/*
+ * Whether so many words have a zero half or quarter beside one that is not, that the words that are
+ * all zero are so by the same chance: numbers were struck out one by one. Memory that nobody has
+ * written yet has whole pages of zeros, and none of these.
+ */
+static bool is_thinned(const uint64_t words[BERTH_LOOK_WORDS])
+{
+    unsigned blank = 0, part = 0;
+
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
+        blank += words[i] == 0;
+        part += words[i] != 0 && ((uint32_t)words[i] == 0 || words[i] >> 32 == 0 ||
+                                  (words[i] & 0xffff) == 0 || (words[i] >> 16 & 0xffff) == 0);
+    }
+    return blank > 0 && part >= blank / 4 + 1;
+}
+
+/* Where a number with a point has its exponent in a word, and which one it has from 1 to 2. */
+struct format {
+    unsigned shift, bits, one;
+};
+static const struct format single = {55, 8, 127};       /* also where 16 bits have such exponents */
+static const struct format single_below = {23, 8, 127}; /* the other one of the word */
+static const struct format half = {58, 5, 15};
+static const struct format twice = {52, 11, 1023};
+
+/* The exponents of the words that are not zero: the typical one, and which a tenth reach. */
+struct exponents {
+    int typical, high; /* to that from 1 to 2 */
+};
+
+static struct exponents find_exponents(const uint64_t words[BERTH_LOOK_WORDS],
+                                       const struct format *format)
+{
+    uint8_t counts[2048] = {0};
+    unsigned mask = (1u << format->bits) - 1, count = 0, below = 0;
+    struct exponents found = {0};
+
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
+        counts[words[i] >> format->shift & mask] += words[i] != 0;
+        count += words[i] != 0;
+    }
+    for (unsigned exponent = 0; exponent <= mask && below < count - count / 10; exponent++) {
+        int relative = (int)exponent - (int)format->one;
+
+        if (counts[exponent] == 0)
+            continue;
+        if (below <= count / 2)
+            found.typical = relative;
+        below += counts[exponent];
+        found.high = relative;
+    }
+    return found;
+}
+
+/* The typical number of large layers' weights is below 1/16; of what is scaled to 1 it is not. */
+#define EXPONENT_WIDE (-4)
+/* What a tenth of the numbers of a usual distribution reach is not so much larger than half of it;
+ * where it is, they are no numbers of this format. */
+#define EXPONENT_SPREAD 4
+
+static bool fits(struct exponents found)
+{
+    return found.high - found.typical <= EXPONENT_SPREAD;
+}
+
+/* Whether bytes are all over their range: weights of 8 bits are seldom far from zero. */
+static bool are_flat_bytes(const uint64_t words[BERTH_LOOK_WORDS])
+{
+    unsigned far = 0;
+
+    /* Far from zero are those whose two top bits differ. */
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
+        far += (unsigned)__builtin_popcountll((words[i] ^ words[i] << 1) & 0x8080808080808080u);
+    return far >= BERTH_LOOK_WORDS * sizeof(uint64_t) / 3;
+}
+
+/* Whether the typical number is as large as inputs are, and weights of large layers are not. */
+static bool are_wide(const uint64_t words[BERTH_LOOK_WORDS])
+{
+    struct exponents found = find_exponents(words, &single);
+
+    if (fits(found) && !fits(find_exponents(words, &single_below)))
+        found = find_exponents(words, &twice);
+    else if (!fits(found))
+        found = find_exponents(words, &half);
+    return fits(found) ? found.typical >= EXPONENT_WIDE : are_flat_bytes(words);
+}
+
+/* What became of the words since the last look. */
+struct changes {
+    uint64_t changed, replaced; /* of which these were not zero before */
+    unsigned filled;            /* words that were not zero before */
+    unsigned turned;            /* of the replaced, have another sign or exponent */
+};
+
+static struct changes compare(struct berth_class_block *block,
+                              const uint64_t words[BERTH_LOOK_WORDS])
+{
+    struct changes changes = {0};
+
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
+        uint16_t was = block->words[i], is = fold(words[i]);
+
+        block->words[i] = is;
+        changes.filled += was != 0;
+        if (is == was)
+            continue;
+        changes.changed |= (uint64_t)1 << i;
+        if (was == 0)
+            continue;
+        changes.replaced |= (uint64_t)1 << i;
+        changes.turned += is == 0 || (was ^ is) >> TOP_SHIFT != 0;
+    }
+    return changes;
+}
+
+/* So many of the words that were not zero change at once, and what was there is written anew. */
+static bool is_whole(const struct changes *changes)
+{
+    unsigned replaced = (unsigned)__builtin_popcountll(changes->replaced);
+
+    return replaced >= REPLACED_WORDS_MIN && replaced >= changes->filled * 3 / 4;
+}
+
+static void note(struct berth_class_block *block, const struct changes *changes)
+{
+    unsigned replaced = (unsigned)__builtin_popcountll(changes->replaced);
+
+    block->rewritten |= changes->changed & block->changed;
+    /* What is appended to has words that nobody wrote before, or few that change. */
+    if (is_whole(changes)) {
+        block->rewritten |= changes->replaced;
+        block->is_replaced = true;
+    } else if (changes->changed != 0) {
+        block->is_pieced = true;
+    }
+    block->changed |= changes->changed;
+    if (block->replaced_words < UINT16_MAX / 2) {
+        block->replaced_words += (uint16_t)replaced;
+        block->turned_words += (uint16_t)changes->turned;
+    }
+    block->compared += block->compared < UINT8_MAX;
+}
+
+/*
+ * Whether what was just read was the block's own: what dies gets no other address, and its number
+ * is not used again during this judgement.
+ */
+static bool is_unchanged(const struct berth_class_seen *seen, const struct berth_class_block *block)
+{
+    return atomic_load_explicit(&block->address, memory_order_acquire) != 0 &&
+           berth__class_load(&block->size) == seen->size;
+}
+
+bool berth__class_look(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                       struct berth_class_block *block)
+{
+    const struct berth_classifier_ops *ops =
+        atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed);
+    uint64_t now = berth__class_now(judgement->classifier);
+    uint64_t words[BERTH_LOOK_WORDS];
+    size_t offsets[BERTH_LOOK_WORDS];
+    struct changes changes;
+    uintptr_t address;
+
+    if (block->looks > 0 && (block->looked_at == now || block->is_watched))
+        return true;
+    address = atomic_load_explicit(&block->address, memory_order_acquire);
+    if (!ops->look || seen->size < BERTH_LOOK_WORDS * sizeof(uint64_t) || address == 0)
+        return false;
+    look_offsets(seen->size, offsets);
+    if (!ops->look(address, offsets, words) || !is_unchanged(seen, block))
+        return false;
+    changes = compare(block, words);
+    /* What was blank was filled by its maker meanwhile: it is looked at as if for the first time.
+     */
+    if (block->looks > 0 && block->looked_size == seen->size &&
+        !(changes.filled == 0 && __builtin_popcountll(changes.changed) >= MADE_WORDS))
+        note(block, &changes);
+    if (block->looks == 0 || changes.changed != 0) {
+        block->is_positive = are_positive(words);
+        block->is_wide = are_wide(words);
+        block->is_thinned = is_thinned(words);
+    }
+    block->looks = 1;
+    block->looked_at = now;
+    block->looked_size = seen->size;
+    return true;
+}
+
+unsigned berth__class_blank(const struct berth_class_block *block)
+{
+    unsigned blank = 0;
+
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
+        blank += block->words[i] == 0;
+    return blank;
+}

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How blocks are read that were there before the steps, are not written, and have numbers as large
+ * as inputs have. Of weights each step reads all, or, of a table of which it takes rows, pages all
+ * over it. Of inputs that are kept, a step reads one piece and leaves the rest alone.
+ *
+ * What is watched are 64 parts of one block, or 4 parts of each of 16 blocks of a size. It begins
+ * at the end of one judgement and ends at the begin of a later one, and what is watched is not
+ * looked at meanwhile: looks read, too.
+ */
+#include "alloc/classifier_parts.h"
+
+#include "alloc/log.h"
+
+#include <unistd.h>
+
+/* So often, each kind; what is not known by then will not be known. */
+#define WATCHES_MAX 6
+/* Blocks of one size that are such a part of what was there before the steps. */
+#define SUSPECT_SHARE 16
+/* Less than so many pages of a stretch, and rows of a table were taken, and no piece of inputs. */
+#define PIECE_PAGES 16u
+#define FINE_PAGES 8u
+#define PART_BYTES ((uint64_t)(2 * PIECE_PAGES + FINE_PAGES) * BERTH_WATCH_PAGE)
+/* Parts of fewer blocks or of fewer places tell nothing. */
+#define BLOCKS_MAX 16u
+#define FEWEST_PARTS 4u
+/* So many equal blocks that no step reads, and they are no weights. */
+#define IDLE_BLOCKS 4u
+
+static struct berth_class_suspects *find_kind(struct berth_class_watch *watch, uint64_t size)
+{
+    for (uint32_t i = 0; i < watch->kind_count; i++)
+        if (watch->kinds[i].size == size)
+            return &watch->kinds[i];
+    return NULL;
+}
+
+bool berth__class_may_watch(const struct berth_judgement *judgement, uint64_t size)
+{
+    const struct berth_classifier_ops *ops =
+        atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed);
+    struct berth_class_watch *watch = &judgement->classifier->watch;
+    const struct berth_class_suspects *kind = find_kind(watch, size);
+
+    return ops->watch && size >= PART_BYTES &&
+           (kind ? kind->reads == BERTH_READS_UNKNOWN && kind->watches < WATCHES_MAX
+                 : watch->kind_count < BERTH_CLASS_SUSPECTS);
+}
+
+/* What one watch has seen of a kind. */
+struct reads {
+    uint64_t bytes, all;          /* that were read, and that were watched */
+    uint32_t known, none, pieces; /* parts; of which nothing was read, or a piece */
+    uint32_t touched, filled;     /* fine stretches; of which most was read */
+};
+
+static void add_reads(struct reads *reads, const struct berth_watched *stretch, bool is_fine)
+{
+    if (stretch->read == BERTH_READ_UNKNOWN)
+        return;
+    reads->bytes += stretch->read;
+    reads->all += stretch->to - stretch->from;
+    if (is_fine) {
+        reads->touched += stretch->read > 0;
+        reads->filled += stretch->read >= FINE_PAGES / 2 * BERTH_WATCH_PAGE;
+        return;
+    }
+    reads->known++;
+    reads->none += stretch->read == 0;
+    reads->pieces += stretch->read >= (uint64_t)PIECE_PAGES * BERTH_WATCH_PAGE;
+}
+
+/* Most of it, and it is what steps work with. */
+static bool is_most(const struct reads *reads)
+{
+    return reads->known > 0 && reads->bytes > reads->all / 2;
+}
+
+static void sum_reads(struct reads *to, const struct reads *reads)
+{
+    to->bytes += reads->bytes;
+    to->all += reads->all;
+    to->known += reads->known;
+    to->none += reads->none;
+    to->pieces += reads->pieces;
+    to->touched += reads->touched;
+    to->filled += reads->filled;
+}
+
+/* Of a few equal blocks, one that is read as a whole speaks for itself alone: a model's head is as
+ * large as its embedding. False: all do. */
+static bool count_reads(const struct berth_judgement *judgement, uint32_t kind, struct reads *ret)
+{
+    const struct berth_class_watch *watch = &judgement->classifier->watch;
+    bool are_alike = watch->kinds[kind].blocks >= IDLE_BLOCKS;
+
+    for (uint32_t i = 0, next; i < watch->probe_count; i = next) {
+        struct reads reads = {0};
+
+        for (next = i;
+             next < watch->probe_count && watch->probes[next].number == watch->probes[i].number;
+             next++)
+            add_reads(&reads, &watch->stretches[next], watch->probes[next].is_fine);
+        if (watch->probes[i].kind != kind)
+            continue;
+        if (!are_alike && is_most(&reads))
+            berth__class_block(judgement->classifier, watch->probes[i].number)->reads =
+                BERTH_READS_ALL;
+        else
+            sum_reads(ret, &reads);
+    }
+    return ret->known > 0;
+}
+
+/*
+ * Pieces here, and nothing elsewhere: inputs. Something
+ * everywhere: rows of a table, or, where each is of some pages, inputs in any order.
+ */
+static enum berth_class_reads judge_reads(const struct berth_class_suspects *kind,
+                                          const struct reads *reads)
+{
+    if (is_most(reads))
+        return BERTH_READS_ALL;
+    if (reads->none >= reads->known / 2)
+        return kind->pieces > 0 || kind->blocks >= IDLE_BLOCKS ? BERTH_READS_PARTS
+                                                               : BERTH_READS_UNKNOWN;
+    if (kind->touched < FEWEST_PARTS)
+        return BERTH_READS_UNKNOWN;
+    return kind->filled >= kind->touched / 2 ? BERTH_READS_PARTS : BERTH_READS_ALL;
+}
+
+static void note_reads(const struct berth_judgement *judgement, uint32_t at)
+{
+    struct berth_class_suspects *kind = &judgement->classifier->watch.kinds[at];
+    struct reads reads = {0};
+
+    if (!count_reads(judgement, at, &reads) || reads.known < FEWEST_PARTS ||
+        kind->reads != BERTH_READS_UNKNOWN)
+        return;
+    kind->watches++;
+    kind->pieces += reads.pieces;
+    kind->touched += reads.touched;
+    kind->filled += reads.filled;
+    kind->reads = (uint8_t)judge_reads(kind, &reads);
+    if (berth__log_enabled(BERTH_LOG_DEBUG, BERTH_TOPIC_CLASSIFIER))
+        berth__log(BERTH_LOG_DEBUG, BERTH_TOPIC_CLASSIFIER,
+                   "%u blocks of %llu bytes: steps read %llu bytes of %llu that were watched, "
+                   "nothing of %u parts of %u, most of %u stretches of %u",
+                   kind->blocks, (unsigned long long)kind->size, (unsigned long long)reads.bytes,
+                   (unsigned long long)reads.all, reads.none, reads.known, kind->filled,
+                   kind->touched);
+}
+
+/* The blocks are what their kind is. */
+static void tell_blocks(const struct berth_judgement *judgement)
+{
+    struct berth_class_watch *watch = &judgement->classifier->watch;
+
+    for (uint32_t i = 0; i < judgement->count; i++) {
+        struct berth_class_block *block =
+            berth__class_block(judgement->classifier, judgement->seen[i].number);
+        const struct berth_class_suspects *kind =
+            block->is_suspect ? find_kind(watch, judgement->seen[i].size) : NULL;
+
+        if (kind && block->reads == BERTH_READS_UNKNOWN)
+            block->reads = kind->reads;
+    }
+}
+
+/* Whether a step went by, or as much of it as can be waited for. */
+static bool is_over(const struct berth_judgement *judgement)
+{
+    const struct berth_class_watch *watch = &judgement->classifier->watch;
+    uint64_t births = judgement->births - watch->births;
+
+    if (judgement->steps > 0)
+        return judgement->steps > watch->steps;
+    return births >=
+           (judgement->is_asked ? judgement->births_per_step / 2 : judgement->births_per_step);
+}
+
+/* Of each stretch: its block may be looked at again; where it has died, what was read is of
+ * others. */
+static void leave_blocks(struct berth_judgement *judgement)
+{
+    struct berth_class_watch *watch = &judgement->classifier->watch;
+
+    for (uint32_t i = 0; i < watch->probe_count; i++) {
+        struct berth_class_block *block =
+            berth__class_block(judgement->classifier, watch->probes[i].number);
+
+        if (atomic_load_explicit(&block->address, memory_order_acquire) == 0 ||
+            berth__class_load(&block->birth) != watch->probes[i].birth)
+            watch->stretches[i].read = BERTH_READ_UNKNOWN;
+        else
+            block->is_watched = false;
+    }
+}
+
+void berth__class_reads_end(struct berth_judgement *judgement)
+{
+    const struct berth_classifier_ops *ops =
+        atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed);
+    struct berth_class_watch *watch = &judgement->classifier->watch;
+    bool is_ours = watch->process == (int)getpid();
+
+    if (!watch->is_open || (is_ours && !is_over(judgement)))
+        return;
+    watch->is_open = false;
+    if (is_ours)
+        ops->watched(watch->stretches, watch->probe_count);
+    leave_blocks(judgement);
+    for (uint32_t i = 0; i < watch->kind_count && is_ours; i++)
+        note_reads(judgement, i);
+    tell_blocks(judgement);
+}
+
+static void count_sizes(const struct berth_judgement *judgement)
+{
+    for (uint32_t i = 0; i < judgement->count; i++) {
+        const struct berth_class_seen *seen = &judgement->seen[i];
+
+        if (seen->birth > judgement->boundary)
+            return;
+        berth__class_size(judgement, seen->size)->suspects +=
+            berth__class_block(judgement->classifier, seen->number)->is_suspect;
+    }
+}
+
+/* The suspects of this size: how many, or 0 where they do not matter, or others of it are none:
+ * weights of the other kind are as large, an embedding beside the head of a model. */
+static uint32_t suspects_of(const struct berth_judgement *judgement, uint64_t size)
+{
+    const struct berth_class_size *known = berth__class_size(judgement, size);
+
+    return known->old == known->suspects &&
+                   known->suspects * size >= judgement->old_bytes / SUSPECT_SHARE
+               ? known->suspects
+               : 0;
+}
+
+static void add_probe(struct berth_class_watch *watch, const struct berth_class_seen *seen,
+                      uintptr_t from, uintptr_t to, uint32_t kind, bool is_fine)
+{
+    uint32_t at = watch->probe_count++;
+
+    watch->probes[at] =
+        (struct berth_class_probe){seen->birth, seen->number, (uint16_t)kind, is_fine};
+    watch->stretches[at] = (struct berth_watched){from, to, BERTH_READ_UNKNOWN};
+}
+
+/* Parts the block; each part ends with a fine stretch. */
+static void add_probes(struct berth_class_watch *watch, const struct berth_class_seen *seen,
+                       uintptr_t address, uint32_t kind, unsigned parts)
+{
+    const uintptr_t mask = ~(uintptr_t)(BERTH_WATCH_PAGE - 1);
+    uintptr_t from = (address + BERTH_WATCH_PAGE - 1) & mask;
+
+    for (unsigned part = 1; part <= parts; part++) {
+        uintptr_t to = (address + (uintptr_t)(seen->size / parts * part)) & mask;
+        uintptr_t fine = to - (uintptr_t)FINE_PAGES * BERTH_WATCH_PAGE;
+
+        add_probe(watch, seen, from, fine, kind, false);
+        add_probe(watch, seen, fine, to, kind, true);
+        from = to;
+    }
+}
+
+/* Some of the suspects of this size, evenly. */
+static void watch_kind(const struct berth_judgement *judgement, uint32_t kind, uint32_t suspects)
+{
+    struct berth_class_watch *watch = &judgement->classifier->watch;
+    uint64_t size = watch->kinds[kind].size;
+    uint64_t taken = suspects < BLOCKS_MAX ? suspects : BLOCKS_MAX;
+    uint64_t parts = BERTH_CLASS_WATCH_PARTS / taken;
+    uint64_t at = 0;
+
+    if (parts > size / PART_BYTES)
+        parts = size / PART_BYTES;
+    watch->kinds[kind].blocks = suspects;
+    for (uint32_t i = 0; i < judgement->count; i++) {
+        const struct berth_class_seen *seen = &judgement->seen[i];
+        struct berth_class_block *block = berth__class_block(judgement->classifier, seen->number);
+        uintptr_t address;
+
+        if (seen->birth > judgement->boundary)
+            return;
+        if (seen->size != size || !block->is_suspect)
+            continue;
+        address = atomic_load_explicit(&block->address, memory_order_acquire);
+        if (at * taken / suspects != (at + 1) * taken / suspects && address) {
+            add_probes(watch, seen, address, kind, (unsigned)parts);
+            block->is_watched = true;
+        }
+        at++;
+    }
+}
+
+/* A heap's order, by address. */
+static void sift_stretch(struct berth_class_watch *watch, uint32_t at, uint32_t end)
+{
+    for (uint32_t child = 2 * at + 1; child < end; at = child, child = 2 * at + 1) {
+        struct berth_watched *stretches = watch->stretches, stretch;
+        struct berth_class_probe probe;
+
+        if (child + 1 < end && stretches[child].from < stretches[child + 1].from)
+            child++;
+        if (stretches[at].from >= stretches[child].from)
+            return;
+        stretch = stretches[at];
+        stretches[at] = stretches[child];
+        stretches[child] = stretch;
+        probe = watch->probes[at];
+        watch->probes[at] = watch->probes[child];
+        watch->probes[child] = probe;
+    }
+}
+
+static void sort_stretches(struct berth_class_watch *watch)
+{
+    for (uint32_t i = watch->probe_count / 2; i-- > 0;)
+        sift_stretch(watch, i, watch->probe_count);
+    for (uint32_t end = watch->probe_count; end > 1; end--) {
+        struct berth_watched stretch = watch->stretches[0];
+        struct berth_class_probe probe = watch->probes[0];
+
+        watch->stretches[0] = watch->stretches[end - 1];
+        watch->stretches[end - 1] = stretch;
+        watch->probes[0] = watch->probes[end - 1];
+        watch->probes[end - 1] = probe;
+        sift_stretch(watch, 0, end - 1);
+    }
+}
+
+/* Adds the kinds that were not seen before. */
+static void list_kinds(const struct berth_judgement *judgement)
+{
+    struct berth_class_watch *watch = &judgement->classifier->watch;
+
+    for (uint32_t i = 0; i < judgement->count && watch->kind_count < BERTH_CLASS_SUSPECTS; i++) {
+        const struct berth_class_seen *seen = &judgement->seen[i];
+
+        if (seen->birth > judgement->boundary)
+            return;
+        if (berth__class_block(judgement->classifier, seen->number)->is_suspect &&
+            seen->size >= PART_BYTES && !find_kind(watch, seen->size) &&
+            suspects_of(judgement, seen->size) > 0)
+            watch->kinds[watch->kind_count++] = (struct berth_class_suspects){.size = seen->size};
+    }
+}
+
+void berth__class_reads_begin(struct berth_judgement *judgement)
+{
+    const struct berth_classifier_ops *ops =
+        atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed);
+    struct berth_class_watch *watch = &judgement->classifier->watch;
+
+    if (!ops->watch || watch->is_open || !judgement->is_steady)
+        return;
+    count_sizes(judgement);
+    list_kinds(judgement);
+    watch->probe_count = 0;
+    for (uint32_t i = 0; i < watch->kind_count; i++) {
+        uint32_t suspects = berth__class_may_watch(judgement, watch->kinds[i].size)
+                                ? suspects_of(judgement, watch->kinds[i].size)
+                                : 0;
+
+        if (suspects > 0)
+            watch_kind(judgement, i, suspects);
+    }
+    if (watch->probe_count == 0)
+        return;
+    sort_stretches(watch);
+    watch->is_open = ops->watch(watch->stretches, watch->probe_count);
+    watch->process = (int)getpid();
+    watch->births = judgement->births;
+    watch->steps = judgement->steps;
+    if (watch->is_open)
+        return;
+    /* Where it cannot be done it is not tried again. */
+    leave_blocks(judgement);
+    for (uint32_t i = 0; i < watch->kind_count; i++)
+        watch->kinds[i].watches = WATCHES_MAX;
+}

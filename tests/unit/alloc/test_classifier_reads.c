@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inputs that a program keeps, told from weights by how steps read them. */
+#include "alloc/classifier.h"
+
+#include "alloc/classifier_parts.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "played.h"
+
+#define LAYERS 8
+#define PAGE ((uint64_t)BERTH_WATCH_PAGE)
+
+static struct played *weights[LAYERS];
+static unsigned step;
+
+/* How much of a stretch the steps read since the watch began. */
+enum way { NOTHING, ALL, PIECE, ROWS, PIECES_ANYWHERE };
+static enum way ways[BLOCKS_MAX]; /* of each block */
+static unsigned watches, watched_count;
+static bool can_watch;
+
+static bool is_under_watch(uintptr_t address)
+{
+    return watched_count > 0 && host()->watch.is_open &&
+           berth__class_block(host(), at(address)->number)->is_watched;
+}
+
+/* A look would be taken for a read. */
+static bool look_aside(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
+                       uint64_t words[BERTH_LOOK_WORDS])
+{
+    assert_false(is_under_watch(address));
+    return look(address, offsets, words);
+}
+
+static bool watch(const struct berth_watched *stretches, unsigned count)
+{
+    watches++;
+    watched_count = count;
+    for (unsigned i = 0; i < count; i++) {
+        const struct played *block = at(stretches[i].from);
+        uintptr_t base = stretches[i].from >> 32 << 32;
+
+        assert_true(stretches[i].from % PAGE == 0 && stretches[i].to % PAGE == 0);
+        assert_true(stretches[i].from < stretches[i].to);
+        assert_true(stretches[i].to - base <= block->size);
+        assert_true(i == 0 || stretches[i].from >= stretches[i - 1].to);
+    }
+    return can_watch;
+}
+
+static uint64_t read_of(const struct berth_watched *stretch)
+{
+    const struct played *block = at(stretch->from);
+    uint64_t from = stretch->from & UINT32_MAX, all = stretch->to - stretch->from;
+
+    switch (ways[block - played]) {
+    case ALL:
+        return all;
+    case PIECE: /* the eighth that is this step's */
+        return from * 8 / block->size == step % 8 ? all : 0;
+    case ROWS:
+        return all <= 8 * PAGE ? PAGE : all / PAGE / 16 * PAGE;
+    case PIECES_ANYWHERE:
+        return all > 8 * PAGE ? 12 * PAGE : from / all % 4 == step % 4 ? all : 0;
+    default:
+        return 0;
+    }
+}
+
+static void watched(struct berth_watched *stretches, unsigned count)
+{
+    assert_int_equal(count, watched_count);
+    for (unsigned i = 0; i < count; i++)
+        stretches[i].read = read_of(&stretches[i]);
+    watched_count = 0;
+}
+
+static const struct berth_classifier_ops watching = {
+    .look = look_aside, .watch = watch, .watched = watched, .retag = retag};
+
+static int begin_watching(void **state)
+{
+    watches = watched_count = step = 0;
+    can_watch = true;
+    memset(ways, 0, sizeof(ways));
+    if (begin(state) != 0)
+        return -1;
+    atomic_store(&host()->ops, &watching);
+    for (unsigned i = 0; i < LAYERS; i++) {
+        weights[i] = born((i + 1) * 256 * KIB, TENSORS);
+        weights[i]->is_small = true;
+        ways[weights[i] - played] = ALL;
+    }
+    return 0;
+}
+
+static struct played *keep(size_t size, enum way way)
+{
+    struct played *block = born(size, TENSORS);
+
+    ways[block - played] = way;
+    return block;
+}
+
+static void infer(unsigned steps, bool is_declared)
+{
+    for (unsigned end = step + steps; step < end; step++) {
+        struct played *x = born(65 * KIB, TENSORS);
+
+        if (is_declared)
+            berth__classifier_step();
+        for (unsigned i = 0; i < LAYERS; i++) {
+            struct played *y = born((68 + i % 3) * KIB, TENSORS);
+
+            died(x);
+            x = y;
+        }
+        died(x);
+    }
+    berth__classifier_refresh();
+}
+
+static void expect_weights(void)
+{
+    for (unsigned i = 0; i < LAYERS; i++)
+        assert_int_equal(weights[i]->tag, BERTH_TAG_WEIGHT);
+}
+
+static void expect_kept(enum way way, enum berth_tag tag)
+{
+    struct played *data = keep(20000 * KIB, way);
+
+    infer(4, false);
+    assert_int_equal(data->tag, tag);
+    infer(40, false);
+    assert_int_equal(data->tag, tag);
+    assert_true(data->changes <= 1);
+    assert_true(watches > 0);
+    expect_weights();
+}
+
+static void inputs_that_are_read_in_order_are_no_weights(void **state)
+{
+    (void)state;
+    expect_kept(PIECE, BERTH_TAG_UNTAGGED);
+}
+
+static void inputs_that_are_read_anyhow_are_no_weights(void **state)
+{
+    (void)state;
+    expect_kept(PIECES_ANYWHERE, BERTH_TAG_UNTAGGED);
+}
+
+static void a_table_of_which_rows_are_read_is_a_weight(void **state)
+{
+    (void)state;
+    expect_kept(ROWS, BERTH_TAG_WEIGHT);
+}
+
+static void what_each_step_reads_is_a_weight(void **state)
+{
+    (void)state;
+    expect_kept(ALL, BERTH_TAG_WEIGHT);
+}
+
+static void a_list_of_batches_is_no_weight(void **state)
+{
+    struct played *batches[40];
+
+    (void)state;
+    for (unsigned i = 0; i < 40; i++)
+        batches[i] = keep(700 * KIB, i == 7 ? ALL : NOTHING);
+    infer(12, false);
+    for (unsigned i = 0; i < 40; i++)
+        assert_int_equal(batches[i]->tag, BERTH_TAG_UNTAGGED);
+    expect_weights();
+}
+
+/* A model's head is as large as its embedding. */
+static void a_head_speaks_for_itself(void **state)
+{
+    struct played *head, *embedding;
+
+    (void)state;
+    embedding = keep(9000 * KIB, ROWS);
+    head = keep(9000 * KIB, ALL);
+    infer(12, false);
+    assert_int_equal(embedding->tag, BERTH_TAG_WEIGHT);
+    assert_int_equal(head->tag, BERTH_TAG_WEIGHT);
+}
+
+static void declared_steps_are_heeded(void **state)
+{
+    struct played *data;
+
+    (void)state;
+    data = keep(20000 * KIB, PIECE);
+    infer(6, true);
+    assert_int_equal(data->tag, BERTH_TAG_UNTAGGED);
+    expect_weights();
+}
+
+/* The kernel may not tell: then it is not asked again. */
+static void without_it_content_decides(void **state)
+{
+    struct played *data;
+
+    (void)state;
+    can_watch = false;
+    data = keep(20000 * KIB, PIECE);
+    infer(12, false);
+    assert_int_equal(watches, 1);
+    assert_int_equal(data->tag, BERTH_TAG_WEIGHT);
+    expect_weights();
+}
+
+/* What takes a dead block's place is not taken for it. */
+static void what_dies_under_watch_is_forgotten(void **state)
+{
+    struct played *data;
+
+    (void)state;
+    data = keep(20000 * KIB, PIECE);
+    for (unsigned i = 0; i < 20 && !is_under_watch((uintptr_t)(data - played) << 32); i++)
+        infer(1, false);
+    assert_true(is_under_watch((uintptr_t)(data - played) << 32));
+    died(data);
+    infer(12, false);
+    expect_weights();
+}
+
+#define WATCHING(test) cmocka_unit_test_setup(test, begin_watching)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WATCHING(inputs_that_are_read_in_order_are_no_weights),
+        WATCHING(inputs_that_are_read_anyhow_are_no_weights),
+        WATCHING(a_table_of_which_rows_are_read_is_a_weight),
+        WATCHING(what_each_step_reads_is_a_weight),
+        WATCHING(a_list_of_batches_is_no_weight),
+        WATCHING(a_head_speaks_for_itself),
+        WATCHING(declared_steps_are_heeded),
+        WATCHING(without_it_content_decides),
+        WATCHING(what_dies_under_watch_is_forgotten),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
