@@ -7,6 +7,7 @@
 #include "alloc/stats.h"
 #include "alloc/thread.h"
 #include "pmem/gate.h"
+#include "pmem/host_reads.h"
 #include "pmem/movable.h"
 #include "pmem/table.h"
 #include "pmem/window.h"
@@ -85,7 +86,12 @@ static void retag(uintptr_t address, size_t held, uint32_t number, enum berth_ta
 
 void berth__host_class_start(void)
 {
-    static const struct berth_classifier_ops ops = {.look = look, .retag = retag};
+    static const struct berth_classifier_ops ops = {
+        .look = look,
+        .watch = berth__host_reads_watch,
+        .watched = berth__host_reads_end,
+        .retag = retag,
+    };
 
     if (berth__option(BERTH_OPTION_CLASSIFIER) == BERTH_CLASSIFIER_OFF)
         return;
