@@ -34,7 +34,8 @@ RUNS = [
     ("quantised", 2, []), ("quantised", 2, ["alone"]), ("quantised", 8, []),
     ("traced", 2, []), ("traced", 3, ["frozen"]), ("several", 4, []), ("swapped", 12, []),
     ("vit-data", 2, []), ("vit-data", 8, ["views"]), ("vit-data", 4, ["uniform"]),
-    ("vit-data", 4, ["parts4"]), ("mlp-data", 8, []), ("mlp-data", 8, ["views"]),
+    ("vit-data", 4, ["parts4"]), ("vit-data", 4, ["shuffled"]), ("vit-batches", 6, []),
+    ("mlp-data", 8, []), ("mlp-data", 30, []), ("mlp-data", 8, ["views"]),
     ("gpt-data", 4, ["tokens"]),
 ]
 

@@ -264,9 +264,17 @@ def sliced(make, shape, count, batch, kind="normal"):
             part = data[step % len(data)]
             at = step * batch % (len(part) - batch)
             x = part[at:at + batch]
+            if "shuffled" in ways:
+                x = part[torch.randperm(len(part))[:batch]]
             return model(x if "views" in ways else x.clone())
         return [model], step_of
     return make_it
+
+
+def batches(ways):
+    """The inputs are kept as a list of what steps take."""
+    data, model = [torch.randn(8, 3, 128, 128) for _ in range(40)], Vit()
+    return [model], lambda step: model(data[step % len(data)])
 
 
 def quantised(ways):
@@ -364,6 +372,7 @@ PROGRAMS = {
     "several": several,
     "swapped": swapped,
     "vit-data": sliced(Vit, (3, 128, 128), 1000, 4),
+    "vit-batches": batches,
     "mlp-data": sliced(lambda: nn.Sequential(nn.Linear(1024, 2048), nn.ReLU(),
                                              nn.Linear(2048, 2048), nn.ReLU(),
                                              nn.Linear(2048, 10)), (1024,), 40000, 64),
