@@ -32,6 +32,7 @@ struct berth_block *berth__block_new(struct berth_slab *slab, struct berth_pool 
     block->requested = 0;
     block->id = 0;
     block->is_whole = false;
+    block->rounding = 0;
     atomic_store_explicit(&block->class_number, 0, memory_order_relaxed);
     atomic_store_explicit(&block->flags, 0, memory_order_relaxed);
     return block;

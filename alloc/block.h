@@ -77,7 +77,8 @@ struct berth_block {
     uint8_t tagged_by; /* enum berth_tag_source */
     bool is_whole;     /* in a segment of kind WHOLE */
     atomic_uchar flags;
-    uint32_t birth; /* of a block whose site is known: berth__birth_short() */
+    uint16_t rounding; /* granules and marks; 0 unless in use; see alloc/pool_alone.h */
+    uint32_t birth;    /* of a block whose site is known: berth__birth_short() */
     _Atomic uint32_t
         class_number; /* of a LIVE one that the classifier follows; alloc/pool_class.h */
 };

@@ -6,6 +6,7 @@
 #include "alloc/options.h"
 #include "alloc/order.h"
 #include "alloc/page_map.h"
+#include "alloc/pool_alone.h"
 #include "alloc/pool_claim.h"
 #include "alloc/pool_class.h"
 #include "alloc/pool_expand.h"
@@ -84,6 +85,8 @@ static struct berth_pool *pool_make(berth_cu_context context, int device, berth_
     /* What lived in the context before is no measure for this one. */
     pool->live_max = 0;
     pool->misses = 0;
+    berth__alone_begin(pool);
+    berth__step_begin(pool);
     atomic_store_explicit(&pool->context, context, memory_order_release);
     berth__pool_unlock(pool);
     if (is_new)
@@ -178,17 +181,18 @@ void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
         berth__stats_alloc(pool->tier, request->tag, request->size, block->size);
     }
     describe(block, request, id);
+    berth__alone_enter(pool, block);
 }
 
 static struct berth_block *take_block(struct berth_pool *pool, struct berth_block *block,
-                                      uint64_t size, bool is_whole)
+                                      uint64_t size)
 {
-    struct berth_free_set *set = is_whole ? &pool->whole : &pool->shared;
+    struct berth_free_set *set = berth__pool_set(pool, block->segment);
     struct berth_block *rest;
 
     berth__free_set_remove(set, block);
     berth__idle_leave(pool, block);
-    if (is_whole || block->size == size)
+    if (block->is_whole || block->size == size)
         return block;
     /* Without a record for the remainder the program gets all of it. */
     rest = berth__block_new(&pool->block_slab, pool);
@@ -199,14 +203,39 @@ static struct berth_block *take_block(struct berth_pool *pool, struct berth_bloc
     return block;
 }
 
+/*
+ * For a block that is to be alone: a gap in a segment that it shares, only if others live there, so
+ * that it cannot go back to the driver anyhow.
+ */
+static struct berth_block *find_gap(struct berth_pool *pool, uint64_t size)
+{
+    struct berth_block *block = berth__free_set_fit(&pool->shared, size);
+
+    while (block && berth__idle_is(block))
+        block = berth__free_set_fit(&pool->shared, block->size + BERTH_GRANULE);
+    return block;
+}
+
+/* One that holds not much more than `size`, which has a segment alone. */
+static struct berth_block *find_whole(struct berth_pool *pool, uint64_t size)
+{
+    struct berth_block *block = berth__free_set_fit(&pool->whole, size);
+
+    return block && (block->size <= berth__pool_driver_size(size) ||
+                     block->size - size <= size >> WHOLE_WASTE_SHIFT)
+               ? block
+               : NULL;
+}
+
 struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, bool is_whole)
 {
-    struct berth_block *block = berth__free_set_fit(is_whole ? &pool->whole : &pool->shared, size);
+    struct berth_block *block = berth__free_set_fit(is_whole ? &pool->arena : &pool->shared, size);
 
-    if (!block || (is_whole && block->size > berth__pool_driver_size(size) &&
-                   block->size - size > size >> WHOLE_WASTE_SHIFT))
-        return NULL;
-    return take_block(pool, block, size, is_whole);
+    if (!block && is_whole)
+        block = find_whole(pool, size);
+    if (!block && is_whole && berth__option(BERTH_OPTION_SEGMENTS) == BERTH_SEGMENTS_SHARED)
+        block = find_gap(pool, size);
+    return block ? take_block(pool, block, size) : NULL;
 }
 
 /* The same, but for what is better put where memory is to move to. */
@@ -217,7 +246,7 @@ static struct berth_block *take_fit(struct berth_pool *pool, uint64_t size, bool
     if (is_whole || !pool->range)
         return berth__pool_take(pool, size, is_whole);
     block = berth__place_fit(pool, size);
-    return block ? take_block(pool, block, size, false) : NULL;
+    return block ? take_block(pool, block, size) : NULL;
 }
 
 /* `next` goes into `block`, which is in no free set. */
@@ -230,11 +259,11 @@ static void absorb(struct berth_pool *pool, struct berth_block *block, struct be
 void berth__pool_put(struct berth_pool *pool, struct berth_block *block)
 {
     struct berth_segment *segment = block->segment;
-    bool is_whole = segment->kind == BERTH_SEGMENT_WHOLE;
-    struct berth_free_set *set = is_whole ? &pool->whole : &pool->shared;
+    struct berth_free_set *set = berth__pool_set(pool, segment);
     struct berth_block *prev = block->prev;
 
     berth__pool_count_cached(pool, block->size);
+    berth__alone_leave(pool, block);
     segment->used_blocks--;
     berth__block_set_state(block, BERTH_BLOCK_FREE);
     if (block->next && berth__block_state(block->next) == BERTH_BLOCK_FREE) {
@@ -362,11 +391,14 @@ static int alloc_slowly(const struct berth_pool_request *request, bool is_whole,
     pool = pool_find_or_make(context, request->tier);
     if (!pool)
         return BERTH_POOL_FORWARD;
+    is_whole |= berth__alone_is(pool, size);
     if (!is_captured && berth__lazy_look_own(pool) && alloc_cached(request, is_whole, ret_address))
         return 0;
     if (BERTH_UNLIKELY(atomic_load_explicit(&pool->is_scattered, memory_order_relaxed)) &&
-        !is_captured)
+        !is_captured) {
+        berth__step_act(pool);
         berth__pool_gather(pool);
+    }
     if (!is_captured && alloc_from_pool(pool, request, size, is_whole, ret_address))
         return 0;
     return berth__pool_grow(pool, request, size, is_whole || is_captured, is_captured, ret_address);

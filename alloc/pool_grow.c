@@ -3,6 +3,7 @@
 #include "alloc/options.h"
 #include "alloc/order.h"
 #include "alloc/page_map.h"
+#include "alloc/pool_alone.h"
 #include "alloc/pool_claim.h"
 #include "alloc/pool_class.h"
 #include "alloc/pool_expand.h"
@@ -70,6 +71,10 @@ void berth__pool_list_add(struct berth_pool *pool, struct berth_segment *segment
     pool->segments = segment;
     if (segment->kind == BERTH_SEGMENT_SHARED)
         pool->shared_reserved += segment->size;
+    if (segment->is_arena)
+        pool->arena_reserved += segment->size;
+    if (berth__pool_is_for_large(segment))
+        pool->large_reserved += segment->size;
     if (segment->kind != BERTH_SEGMENT_RANGE)
         pool->reserved += segment->size;
 }
@@ -84,6 +89,10 @@ void berth__pool_list_remove(struct berth_pool *pool, struct berth_segment *segm
         segment->next->prev = segment->prev;
     if (segment->kind == BERTH_SEGMENT_SHARED)
         pool->shared_reserved -= segment->size;
+    if (segment->is_arena)
+        pool->arena_reserved -= segment->size;
+    if (berth__pool_is_for_large(segment))
+        pool->large_reserved -= segment->size;
     if (segment->kind != BERTH_SEGMENT_RANGE)
         pool->reserved -= segment->size;
 }
@@ -129,8 +138,7 @@ void berth__pool_delete_segment(struct berth_pool *pool, struct berth_segment *s
 /* No block of it is in a thread's cache: those are shut. */
 void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *segment)
 {
-    struct berth_free_set *set =
-        segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared;
+    struct berth_free_set *set = berth__pool_set(pool, segment);
 
     if (segment->is_mapped)
         berth__segment_unmap(segment);
@@ -142,6 +150,7 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
             berth__pool_count_cached(pool, -block->size);
             break;
         case BERTH_BLOCK_WAITING:
+            berth__alone_leave(pool, block);
             berth__lazy_remove(pool, block);
             break;
         case BERTH_BLOCK_HOLE:
@@ -150,6 +159,7 @@ void berth__pool_forget_segment(struct berth_pool *pool, struct berth_segment *s
         case BERTH_BLOCK_MOVING:
             break;
         default:
+            berth__alone_leave(pool, block);
             berth__pool_class_leave(block);
             berth__stats_free(pool->tier, (enum berth_tag)block->tag, block->requested,
                               block->size);
@@ -309,7 +319,7 @@ undo_prepare:
     return r;
 }
 
-int berth__pool_add_segment(struct berth_pool *pool, uint64_t size)
+int berth__pool_add_segment(struct berth_pool *pool, uint64_t size, bool is_arena)
 {
     struct berth_growth growth;
     uintptr_t base = 0;
@@ -317,6 +327,7 @@ int berth__pool_add_segment(struct berth_pool *pool, uint64_t size)
 
     if (r < 0)
         return r;
+    growth.segment->is_arena = is_arena;
     r = berth__tier_reserve(pool->tier, size);
     if (r < 0)
         goto undo_prepare;
@@ -353,7 +364,7 @@ uint64_t berth__pool_reserved(const struct berth_pool *pool)
 
 uint64_t berth__pool_live_max(struct berth_pool *pool, uint64_t size)
 {
-    uint64_t live = berth__pool_reserved(pool) - pool->cached + size;
+    uint64_t live = berth__pool_reserved(pool) - pool->cached - pool->overhead + size;
 
     if (pool->live_max < live)
         pool->live_max = live;
@@ -399,13 +410,14 @@ static uint64_t shared_segment_size(struct berth_pool *pool, uint64_t block_size
  * turn; from there on, just large enough for the request, or for some like it: see tile().
  */
 #define PART_SHIFT 6
+#define PART_SHIFT_SMALL 7 /* where large blocks have segments alone, those of all others */
 
 /*
  * How much more it may have: a 10240th for each time that it had to grow although less lived than
- * once before, up to a 16th, so that a program that never repeats itself asks ever more seldom.
+ * once before, up to a 64th, so that a program that never repeats itself asks a little more seldom.
  */
-#define MISSES_MAX 640
-#define MISSES_SHIFT 4 /* the share at MISSES_MAX */
+#define MISSES_MAX 160
+#define MISSES_SHIFT 6 /* the share at MISSES_MAX */
 
 /*
  * The smallest segment for some blocks of `size` bytes that leaves nearly nothing over, with as few
@@ -476,10 +488,12 @@ static uint64_t shared_cap(struct berth_pool *pool, uint64_t size)
 {
     uint64_t before = pool->live_max, live_max = berth__pool_live_max(pool, size);
 
-    if (live_max > before)
+    if (live_max > before) {
         pool->misses = 0;
-    else if (pool->misses < MISSES_MAX)
+        berth__alone_note_peak(pool, size);
+    } else if (pool->misses < MISSES_MAX) {
         pool->misses++;
+    }
     return live_max + (live_max >> MISSES_SHIFT) / MISSES_MAX * pool->misses;
 }
 
@@ -490,20 +504,28 @@ static uint64_t shared_cap(struct berth_pool *pool, uint64_t size)
 static void make_room(struct request *request)
 {
     struct berth_pool *pool = request->pool;
-    uint64_t cap, reserved, part, room;
+    uint64_t cap, live_max, reserved, part, room;
 
     berth__pool_lock(pool);
+    if (request->is_whole)
+        berth__step_ask(pool);
     cap = shared_cap(pool, request->size);
+    live_max = pool->live_max;
     reserved = berth__pool_reserved(pool);
     berth__pool_unlock(pool);
-    part = cap >> PART_SHIFT;
-    request->target = tile(request->size, part);
+    part = cap >> (berth__alone_is_on(pool) ? PART_SHIFT_SMALL : PART_SHIFT);
+    if (!request->is_whole)
+        request->target = tile(request->size, part);
     if (reserved + request->target > cap) {
         berth__pool_release_all(pool);
         berth__pool_lock(pool);
         reserved = berth__pool_reserved(pool);
+        if (!request->is_whole && reserved + request->target > live_max)
+            berth__alone_note_excess(pool, request->size, reserved + request->target - live_max);
         berth__pool_unlock(pool);
     }
+    if (request->is_whole)
+        return;
     room = cap > reserved ? cap - reserved : 0;
     if (part > room)
         part = room;

@@ -2,6 +2,7 @@
 #include "alloc/pool_idle.h"
 
 #include "alloc/options.h"
+#include "alloc/pool_alone.h"
 
 /*
  * At rest: a 32nd less lives than did at most. Worth it: a 128th of what is reserved is idle.
@@ -19,7 +20,8 @@ static bool gather_is_due(struct berth_pool *pool)
     if (reserved - pool->cached > rest)
         return false;
     atomic_store_explicit(&pool->is_scattered, false, memory_order_relaxed);
-    return pool->idle_segments > 1 && pool->idle_bytes >= reserved >> WORTH_SHIFT;
+    return !berth__alone_is_on(pool) && pool->idle_segments > 1 &&
+           pool->idle_bytes >= reserved >> WORTH_SHIFT;
 }
 
 /*
@@ -32,10 +34,10 @@ static bool gather_is_due(struct berth_pool *pool)
 static void gather(struct berth_pool *pool)
 {
     struct berth_device_mode mode = berth__device_relax();
-    uint64_t bytes = berth__pool_release_idle(pool);
+    uint64_t bytes = berth__pool_release_idle(pool, false) + berth__pool_release_idle(pool, true);
 
     if (bytes > 0)
-        berth__pool_add_segment(pool, bytes);
+        berth__pool_add_segment(pool, bytes, false);
     berth__device_restore(mode);
 }
 

@@ -7,6 +7,8 @@
  *  pool_lazy.c    keeps blocks that were freed until the device is done with them, in the batches
  *                 of pool_lazy_batch.c
  *  pool_release.c gives them back, pool_tend.c unasked
+ *  pool_alone.c   says which blocks have a segment alone where they could share one
+ *  pool_step.c    learns which of them would do with one segment together
  *  pool_idle.c    makes one segment of those in which nothing lives
  *  pool_borrow.c  makes segments of memory that belongs to somebody else
  *  pool_expand.c  grows and shrinks a range of GPU pages, pool_claim.c owns pieces of it meanwhile
@@ -23,6 +25,7 @@
 #include "alloc/options.h"
 #include "alloc/pool.h"
 #include "alloc/pool_lazy.h"
+#include "alloc/pool_step.h"
 #include "alloc/segment.h"
 
 #include <pthread.h>
@@ -45,7 +48,8 @@ struct berth_pool {
     _Alignas(64) pthread_mutex_t lock;
     struct berth_cache *caches;
     uint64_t generation;                 /* of contexts that this pool has served */
-    struct berth_free_set shared, whole; /* free blocks */
+    struct berth_free_set shared, whole; /* free blocks; of the arena, see pool_step.h: */
+    struct berth_free_set arena;
     struct berth_segment *segments;
     /* Freed during a capture, see block.h; newest first. Written under `lock`. */
     struct berth_block *_Atomic waiting;
@@ -54,14 +58,22 @@ struct berth_pool {
     uint64_t cached;             /* derived: bytes in the free sets */
     uint64_t shared_reserved;    /* derived: bytes of SHARED segments */
     uint64_t reserved;           /* derived: bytes of all segments but the range's */
+    uint64_t large_reserved;     /* derived: bytes of WHOLE ones and of the arena */
+    uint64_t arena_reserved;     /* derived: bytes of the arena */
     uint64_t live_max;           /* the largest sum of blocks in use when the pool had to grow */
     uint64_t misses;             /* times that it had to since, with less in use */
+    uint64_t rounding;           /* derived: granules, see pool_alone.h */
+    uint64_t overhead;           /* derived: bytes of blocks in use, likewise */
+    uint64_t rounding_max;       /* bytes, when the most blocks were in use */
+    uint64_t excess_max;         /* see pool_alone.h */
+    _Atomic uint64_t alone_min;  /* the smallest block that has a segment alone; UINT64_MAX: none */
     uint64_t idle_segments;      /* derived: SHARED ones that are one free block, see pool_idle.h */
     uint64_t idle_bytes;         /* derived: of those */
     atomic_bool is_scattered;    /* there may be work for berth__pool_gather() */
     struct berth_segment *range; /* of kind RANGE; NULL */
     struct berth_block *holes;   /* of the range, linked through left and right */
     struct berth_range *forsaken; /* ranges that wait for berth__pool_bury_ranges() */
+    struct berth_steps steps;
     struct berth_slab block_slab, segment_slab, starts_slab;
     _Atomic uint64_t releasing; /* bytes on their way to the driver, by any thread */
 };
@@ -163,6 +175,21 @@ static inline bool berth__pool_is_exact(const struct berth_block *block)
 bool berth__pool_alloc_passed(struct berth_pool *pool, const struct berth_pool_request *request,
                               uint64_t size, bool is_whole, uintptr_t *ret_address);
 
+/* Whether no small block comes into the segment, where large ones have theirs alone. */
+static inline bool berth__pool_is_for_large(const struct berth_segment *segment)
+{
+    return segment->kind == BERTH_SEGMENT_WHOLE || segment->is_arena;
+}
+
+/* Where the free blocks of a segment are. */
+static inline struct berth_free_set *berth__pool_set(struct berth_pool *pool,
+                                                     const struct berth_segment *segment)
+{
+    if (BERTH_UNLIKELY(segment->is_arena))
+        return &pool->arena;
+    return segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared;
+}
+
 /* A block of at least `size` bytes out of the free sets, cut to size; or NULL. */
 struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, bool is_whole);
 /* A block that is nobody's any more joins the free set, with its free neighbours. */
@@ -195,10 +222,11 @@ uint64_t berth__pool_reserved(const struct berth_pool *pool);
 /* Called with the lock held: the largest sum of blocks in use, with one more of `size`. */
 uint64_t berth__pool_live_max(struct berth_pool *pool, uint64_t size);
 /*
- * Called without the lock, in the pool's context: a segment of `size` bytes, all free. An error of
+ * Called without the lock, in the pool's context: a segment of `size` bytes, all free, which is the
+ * arena or one that all blocks share. An error of
  * the driver's, -ENOSPC, -EDQUOT or -ENOBUFS; -ENOTSUP where the driver's address is of no use.
  */
-int berth__pool_add_segment(struct berth_pool *pool, uint64_t size);
+int berth__pool_add_segment(struct berth_pool *pool, uint64_t size, bool is_arena);
 
 /*
  * Called without the lock, in the pool's context: a block from a new segment. Without `is_captured`
@@ -212,8 +240,11 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *r
  * capture which another thread begins meanwhile.
  */
 uint64_t berth__pool_release_all(struct berth_pool *pool);
-/* The same with the idle segments alone, and nothing of what threads keep or what waits. */
-uint64_t berth__pool_release_idle(struct berth_pool *pool);
+/*
+ * The same with the idle segments alone, and nothing of what threads keep or what waits: those that
+ * all blocks share, or those for large ones.
+ */
+uint64_t berth__pool_release_idle(struct berth_pool *pool, bool is_for_large);
 /* Called without the lock: `size` bytes that were added to `releasing` are done. */
 void berth__pool_count_released(struct berth_pool *pool, uint64_t size);
 

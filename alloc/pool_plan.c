@@ -94,7 +94,7 @@ static struct berth_pool *plan_begin(struct berth_pool_plan *plan, berth_cu_cont
     pool = berth__pool_make_planned(context, device, BERTH_TIER_DEVICE);
     if (!pool)
         return NULL;
-    r = berth__pool_add_segment(pool, plan->size);
+    r = berth__pool_add_segment(pool, plan->size, false);
     if (r < 0) {
         give_up(plan, r);
         return NULL;
@@ -140,7 +140,7 @@ static void plan_refill(struct berth_pool_plan *plan, struct berth_pool *pool)
         atomic_load_explicit(&pool->releasing, memory_order_relaxed) > 0 ||
         atomic_flag_test_and_set_explicit(&plan->is_reserving, memory_order_acquire))
         return;
-    berth__pool_add_segment(pool, plan->size);
+    berth__pool_add_segment(pool, plan->size, false);
     atomic_flag_clear_explicit(&plan->is_reserving, memory_order_release);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/birth.h"
 #include "alloc/page_map.h"
+#include "alloc/pool_alone.h"
 #include "alloc/pool_parts.h"
 #include "alloc/range.h"
 #include "alloc/tier_ops.h"
@@ -213,12 +214,36 @@ static bool range_is_valid(const struct berth_pool *pool)
     return holes == 0;
 }
 
+/* What is derived for large blocks; see pool_alone.h and pool_step.h. */
+static bool large_is_valid(const struct berth_pool *pool)
+{
+    uint64_t rounding = 0, overhead = 0, large = 0, arena = 0, live = 0;
+
+    for (const struct berth_segment *segment = pool->segments; segment; segment = segment->next) {
+        large += berth__pool_is_for_large(segment) ? segment->size : 0;
+        arena += segment->is_arena ? segment->size : 0;
+        for (const struct berth_block *block = segment->first; block; block = block->next) {
+            if (block->rounding == 0)
+                continue;
+            if (berth__block_state(block) == BERTH_BLOCK_FREE)
+                return false;
+            rounding += block->rounding & ~BERTH_ALONE_COUNTED;
+            overhead += berth__alone_overhead(block);
+            live += berth__size_round(block->requested);
+        }
+    }
+    return rounding == pool->rounding && overhead == pool->overhead &&
+           large == pool->large_reserved && arena == pool->arena_reserved &&
+           live == pool->steps.live;
+}
+
 static bool is_valid_frozen(const struct berth_pool *pool)
 {
     struct berth_pool_audit audit = {0};
     uint64_t shared = 0, reserved = 0, idle = 0, idle_bytes = 0;
 
-    if (!berth__free_set_is_valid(&pool->shared) || !berth__free_set_is_valid(&pool->whole))
+    if (!berth__free_set_is_valid(&pool->shared) || !berth__free_set_is_valid(&pool->whole) ||
+        !berth__free_set_is_valid(&pool->arena))
         return false;
     for (const struct berth_segment *segment = pool->segments; segment; segment = segment->next) {
         if (segment->pool != pool || (segment->next && segment->next->prev != segment) ||
@@ -238,7 +263,7 @@ static bool is_valid_frozen(const struct berth_pool *pool)
     return audit.cached == pool->cached + berth__cache_bytes(pool) &&
            audit.waiting == waiting_bytes(pool) && shared == pool->shared_reserved &&
            reserved == pool->reserved && idle == pool->idle_segments &&
-           idle_bytes == pool->idle_bytes && range_is_valid(pool);
+           idle_bytes == pool->idle_bytes && large_is_valid(pool) && range_is_valid(pool);
 }
 
 bool berth__pool_is_valid(struct berth_pool *pool)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/pool_alone.h"
 #include "alloc/pool_expand.h"
 #include "alloc/pool_idle.h"
 #include "alloc/pool_stream.h"
@@ -19,9 +20,9 @@
 
 /* Takes the segment of a free block that fills it out of all books but the account's `reserved`. */
 static void detach(struct berth_pool *pool, struct berth_segment *segment,
-                   struct berth_free_set *set, struct berth_segment **list)
+                   struct berth_segment **list)
 {
-    berth__free_set_remove(set, segment->first);
+    berth__free_set_remove(berth__pool_set(pool, segment), segment->first);
     berth__idle_leave(pool, segment->first);
     berth__pool_count_cached(pool, -segment->size);
     berth__segment_unmap(segment);
@@ -43,7 +44,7 @@ static struct berth_segment *detach_cached(struct berth_pool *pool, uint64_t nee
     struct berth_segment *segment = pool->segments, *prev;
 
     if (enough) {
-        detach(pool, enough->segment, &pool->whole, &list);
+        detach(pool, enough->segment, &list);
         return list;
     }
     while (segment && segment->next)
@@ -53,20 +54,14 @@ static struct berth_segment *detach_cached(struct berth_pool *pool, uint64_t nee
         if (segment->used_blocks > 0 || segment->kind == BERTH_SEGMENT_RANGE)
             continue;
         bytes += segment->size;
-        detach(pool, segment, segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared,
-               &list);
+        detach(pool, segment, &list);
     }
     return list;
 }
 
-static struct berth_free_set *set_of(struct berth_pool *pool, const struct berth_segment *segment)
-{
-    return segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared;
-}
-
 static void attach_free(struct berth_pool *pool, struct berth_segment *segment)
 {
-    berth__free_set_insert(set_of(pool, segment), segment->first);
+    berth__free_set_insert(berth__pool_set(pool, segment), segment->first);
     berth__idle_enter(pool, segment->first);
     berth__pool_count_cached(pool, segment->size);
 }
@@ -144,7 +139,7 @@ static uint64_t release_detached(struct berth_pool *pool, const struct detached 
     return released;
 }
 
-uint64_t berth__pool_release_idle(struct berth_pool *pool)
+uint64_t berth__pool_release_idle(struct berth_pool *pool, bool is_for_large)
 {
     struct berth_segment *segment, *next;
     struct detached detached;
@@ -153,8 +148,9 @@ uint64_t berth__pool_release_idle(struct berth_pool *pool)
     detached = detached_of(pool);
     for (segment = pool->segments; segment && !pool->is_ending; segment = next) {
         next = segment->next;
-        if (segment->kind == BERTH_SEGMENT_SHARED && segment->used_blocks == 0)
-            detach(pool, segment, &pool->shared, &detached.list);
+        if (segment->used_blocks == 0 && segment->kind <= BERTH_SEGMENT_WHOLE &&
+            berth__pool_is_for_large(segment) == is_for_large)
+            detach(pool, segment, &detached.list);
     }
     berth__pool_unlock(pool);
     return release_detached(pool, &detached, attach_free);
@@ -183,9 +179,10 @@ static void detach_waiting(struct berth_pool *pool, struct berth_segment *segmen
     for (struct berth_block *block = segment->first; block; block = block->next) {
         if (berth__block_state(block) == BERTH_BLOCK_WAITING) {
             berth__lazy_remove(pool, block);
+            berth__alone_leave(pool, block);
             continue;
         }
-        berth__free_set_remove(set_of(pool, segment), block);
+        berth__free_set_remove(berth__pool_set(pool, segment), block);
         berth__pool_count_cached(pool, -block->size);
     }
     berth__segment_unmap(segment);
@@ -205,7 +202,7 @@ static void attach_waiting(struct berth_pool *pool, struct berth_segment *segmen
             pool->waiting = block;
             continue;
         }
-        berth__free_set_insert(set_of(pool, segment), block);
+        berth__free_set_insert(berth__pool_set(pool, segment), block);
         berth__pool_count_cached(pool, block->size);
     }
 }

@@ -105,8 +105,9 @@ void berth__segment_merge(struct berth_block *block, struct berth_block *next)
 {
     struct berth_segment *segment = block->segment;
 
-    berth__start_map_clear(segment->starts, granules_of(segment),
-                           granule_of(segment, berth__block_address(next)));
+    if (segment->starts)
+        berth__start_map_clear(segment->starts, granules_of(segment),
+                               granule_of(segment, berth__block_address(next)));
     if (segment->is_mapped)
         berth__block_index_remove(next);
     block->size += next->size;

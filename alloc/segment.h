@@ -32,6 +32,12 @@ enum berth_segment_kind {
 struct berth_pool;
 struct berth_range;
 
+/* A block's place in the sketch of a turn; see alloc/pool_step.h. */
+struct berth_step_place {
+    struct berth_block *block;
+    uint32_t turn;
+};
+
 struct berth_segment {
     uintptr_t base;
     uint64_t size;
@@ -41,6 +47,8 @@ struct berth_segment {
     struct berth_block *first;         /* the block at `base`; NULL for FOREIGN */
     uint64_t *starts;                  /* SHARED, BORROWED: the granules where blocks start */
     struct berth_range *range;         /* RANGE only */
+    struct berth_step_place places[2]; /* WHOLE only: where it is sketched */
+    bool is_arena;                     /* SHARED only: for large blocks alone; likewise */
     uint64_t used_blocks;              /* blocks that are not FREE */
     uint64_t sync_memops_blocks;       /* blocks that carry BERTH_BLOCK_SYNC_MEMOPS */
     bool is_mapped;                    /* in the page map, and its blocks in the index */

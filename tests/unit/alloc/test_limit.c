@@ -7,6 +7,7 @@
 #include "alloc/limit.h"
 #include "alloc/options.h"
 #include "alloc/pool.h"
+#include "alloc/pool_alone.h"
 #include "alloc/pool_foreign.h"
 #include "alloc/pool_tend.h"
 #include "alloc/stats.h"
@@ -54,6 +55,7 @@ static int tear_down(void **state)
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         pool_set_option(names[i], "0");
     pool_set_option("segments", "own");
+    berth__alone_is_allowed = true;
     return pool_tear_down(state);
 }
 
@@ -248,6 +250,7 @@ static void shared_segments_serve_all_sizes(void **state)
     uintptr_t a, b, c;
     struct berth_block_view view;
 
+    berth__alone_is_allowed = false;
     pool_set_option("segments", "shared");
     a = pool_get(MIB(20));
     b = pool_get(MIB(5));

@@ -10,6 +10,7 @@
 
 #include "alloc/options.h"
 #include "alloc/pool.h"
+#include "alloc/pool_alone.h"
 #include "alloc/tier_ops.h"
 
 #include <pthread.h>
@@ -27,6 +28,8 @@
 
 static int set_up(void **state)
 {
+    /* Else large blocks have segments alone: test_pool_alone.c. */
+    berth__alone_is_allowed = false;
     pool_set_up(state);
     pool_set_thread_cache("0");
     pool_set_option("segments", "shared");
@@ -36,6 +39,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     pool_set_option("segments", "own");
+    berth__alone_is_allowed = true;
     return pool_tear_down(state);
 }
 

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which blocks share a segment where the option segments = shared lets all of them.
+ *
+ * A segment goes back to the driver only when nothing lives in it, so that a large block's place is
+ * lost to the next large one for as long as any small block lives beside it. A block that has a
+ * segment alone leaves nothing behind: what its kind needs is then what lives of it at once, and
+ * what the driver rounds up. So large blocks are alone, unless rounding would cost more than
+ * sharing does: both are measured.
+ *
+ *  rounding   what rounding all large blocks would have cost when the pool was fullest, whether
+ *             they are alone or not; a 20th of what lived then is always worth it
+ *  excess     the most that the pool had to have beyond what ever lived, because a large block
+ *             found its memory in use in parts
+ *
+ * While large blocks are alone, a program that repeats itself may go on asking the driver; where
+ * they are not, it does not (alloc/pool_idle.h).
+ *
+ * Synchronization: the pool's lock, but for berth__alone_is().
+ */
+#ifndef BERTH_ALLOC_POOL_ALONE_H
+#define BERTH_ALLOC_POOL_ALONE_H
+
+#include "alloc/pool_parts.h"
+
+/* What the driver takes whole pieces for: smaller blocks share one in any case. */
+#define BERTH_ALONE_LEAST (BERTH_DRIVER_PIECE / 2 + 1)
+
+/* Whether it may be. */
+static inline bool berth__alone_is_large(uint64_t size)
+{
+    return size >= BERTH_ALONE_LEAST &&
+           berth__option(BERTH_OPTION_SEGMENTS) == BERTH_SEGMENTS_SHARED;
+}
+
+/* Without the lock: whether a block of `size` bytes is to have a segment alone. */
+static inline bool berth__alone_is(const struct berth_pool *pool, uint64_t size)
+{
+    return berth__alone_is_large(size) &&
+           size >= atomic_load_explicit(&pool->alone_min, memory_order_relaxed);
+}
+
+/* Whether large blocks are. */
+static inline bool berth__alone_is_on(const struct berth_pool *pool)
+{
+    return atomic_load_explicit(&pool->alone_min, memory_order_relaxed) != UINT64_MAX;
+}
+
+void berth__alone_enter_slowly(struct berth_pool *pool, struct berth_block *block);
+void berth__alone_leave_slowly(struct berth_pool *pool, struct berth_block *block);
+
+/* What a block with a segment alone holds beyond what it was asked for. */
+static inline uint64_t berth__alone_overhead(const struct berth_block *block)
+{
+    return block->is_whole ? block->size - berth__size_round(block->requested) : 0;
+}
+
+/* In the `rounding` of a block that is counted; else it is 0. */
+#define BERTH_ALONE_COUNTED 0x8000u
+
+/* With the lock held: a block is about to become the program's, and all but that is written. */
+static inline void berth__alone_enter(struct berth_pool *pool, struct berth_block *block)
+{
+    if (BERTH_UNLIKELY(berth__alone_is_large(block->size)))
+        berth__alone_enter_slowly(pool, block);
+}
+
+/* It is nobody's any more, and its segment still that. */
+static inline void berth__alone_leave(struct berth_pool *pool, struct berth_block *block)
+{
+    if (BERTH_UNLIKELY(block->rounding != 0))
+        berth__alone_leave_slowly(pool, block);
+}
+
+/* Tests of what shares a segment forbid that any is alone. */
+extern bool berth__alone_is_allowed;
+
+/* A context's pool begins. */
+void berth__alone_begin(struct berth_pool *pool);
+/* More lives than ever before, with a block of `size` bytes that is about to. */
+void berth__alone_note_peak(struct berth_pool *pool, uint64_t size);
+/* A block of `size` bytes that is not alone makes the pool larger than all that ever lived. */
+void berth__alone_note_excess(struct berth_pool *pool, uint64_t size, uint64_t excess);
+
+#endif

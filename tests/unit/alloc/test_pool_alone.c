@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: with segments = shared, a pool has hardly more than lived in it at once, whatever sizes
+ * come and go; and a program whose steps are all alike asks the driver for nothing.
+ *
+ * Expectations follow from alloc/pool_alone.h and alloc/pool_step.h.
+ */
+#include "device_mock.h"
+#include "pool_fixture.h"
+
+#include "alloc/block_slab.h"
+#include "alloc/pool.h"
+#include "alloc/pool_alone.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define OUT_OF_MEMORY 2
+
+static int set_up(void **state)
+{
+    pool_set_up(state);
+    pool_set_thread_cache("0");
+    pool_set_option("segments", "shared");
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    pool_set_option("segments", "own");
+    return pool_tear_down(state);
+}
+
+#define ALONE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+static struct berth_pool_audit audit(void)
+{
+    struct berth_pool_audit answer;
+
+    berth__pool_audit(&answer);
+    return answer;
+}
+
+static uint64_t driver_calls(void)
+{
+    return mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE);
+}
+
+/* A small block that came into a large one's place would keep it from the next large one. */
+static void a_small_block_is_in_no_large_ones_way(void **state)
+{
+    uintptr_t large = pool_get(MIB(400)), small;
+
+    pool_put(large);
+    small = pool_get(KIB(64));
+    large = pool_get(MIB(402));
+    assert_in_range(audit().reserved, MIB(402), MIB(402) + MIB(8));
+    pool_put(large);
+    pool_put(small);
+}
+
+static void what_is_alone_can_be_exported(void **state)
+{
+    uintptr_t large = pool_get(MIB(40));
+    struct berth_block_view view;
+    uint64_t calls;
+
+    assert_int_equal(berth__pool_find(large, &view), 0);
+    assert_true(view.is_whole);
+    berth__pool_set_exported(large);
+    calls = mock_calls(MOCK_FREE);
+    pool_put(large);
+    assert_int_equal(mock_calls(MOCK_FREE), calls + 1);
+}
+
+/* Hardly larger than what it is for: the same segment, and no more of the driver. */
+static void what_is_alone_serves_the_like(void **state)
+{
+    uintptr_t large = pool_get(MIB(90));
+    uint64_t calls;
+
+    pool_put(large);
+    calls = driver_calls();
+    assert_int_equal(pool_get(MIB(84)), large);
+    assert_int_equal(driver_calls(), calls);
+    pool_put(large);
+}
+
+#define BLOCKS 200
+
+/* Where rounding costs more than a 20th of what lives, blocks share segments. */
+static void rounding_has_its_limit(void **state)
+{
+    uintptr_t large = pool_get(MIB(300)), block[BLOCKS];
+    uint64_t live = MIB(300) + BLOCKS * KIB(1200);
+
+    for (unsigned i = 0; i < BLOCKS; i++)
+        block[i] = pool_get(KIB(1200));
+    /* Each alone would take 2 MiB. */
+    assert_in_range(audit().reserved, live, live * 106 / 100);
+    for (unsigned i = 0; i < BLOCKS; i++)
+        pool_put(block[i]);
+    pool_put(large);
+}
+
+/* Everything comes and goes in sizes of its own, and no order. */
+static void a_program_that_never_repeats_itself_has_little_more_than_lives(void **state)
+{
+    uintptr_t block[24] = {0};
+    uint64_t size[24] = {0}, live = 0, most = 0, reserved = 0;
+
+    srandom(7);
+    for (unsigned i = 0; i < 800; i++) {
+        unsigned at = (unsigned)random() % 24;
+
+        if (block[at]) {
+            pool_put(block[at]);
+            live -= size[at];
+            block[at] = 0;
+            continue;
+        }
+        size[at] = KIB(4) << random() % 13;
+        size[at] += (uint64_t)random() % size[at];
+        block[at] = pool_get(size[at]);
+        live += size[at];
+        most = most < live ? live : most;
+        reserved = reserved < audit().reserved ? audit().reserved : reserved;
+    }
+    assert_in_range(reserved, most, most * 110 / 100 + MIB(8));
+    for (unsigned at = 0; at < 24; at++)
+        if (block[at])
+            pool_put(block[at]);
+}
+
+#define LAYERS 12
+
+static uint64_t layer_size(uint64_t unit, unsigned i)
+{
+    return unit * (2 + i * 7 % 5);
+}
+
+/* One step: what works between the layers fits nowhere where layers were in the last step. */
+static void step(uint64_t unit)
+{
+    uintptr_t layer[LAYERS];
+
+    for (unsigned i = 0; i < LAYERS; i++) {
+        layer[i] = pool_get(layer_size(unit, i));
+        pool_put(pool_get(unit * (2 + i) / 2));
+    }
+    for (unsigned i = LAYERS; i-- > 0;)
+        pool_put(layer[i]);
+}
+
+/* The most that lives of it at once, at its last layer. */
+static uint64_t need_of_step(uint64_t unit)
+{
+    uint64_t need = unit * (1 + LAYERS) / 2;
+
+    for (unsigned i = 0; i < LAYERS; i++)
+        need += layer_size(unit, i);
+    return need;
+}
+
+static void repeat(unsigned count, uint64_t unit)
+{
+    while (count-- > 0)
+        step(unit);
+}
+
+static void steps_that_are_alike_need_no_driver(void **state)
+{
+    uintptr_t weight = pool_get(MIB(200));
+    uint64_t calls = driver_calls(), most = MIB(200) + need_of_step(MIB(4));
+
+    step(MIB(4));
+    assert_true(driver_calls() > calls);
+    repeat(20, MIB(4));
+    calls = driver_calls();
+    repeat(3, MIB(4));
+    assert_int_equal(driver_calls(), calls);
+    assert_in_range(audit().reserved, most - MIB(4), most * 104 / 100);
+    pool_assert_adds_up();
+    pool_put(weight);
+}
+
+/* The arena goes when the program does something else, and comes again for that. */
+static void the_arena_is_for_what_is_done_now(void **state)
+{
+    uint64_t calls, most = 0;
+
+    repeat(20, MIB(2));
+    for (unsigned i = 0; i < 14; i++) {
+        uint64_t unit = MIB(2) + KIB(512) * (i % 7);
+
+        step(unit);
+        most = most < need_of_step(unit) ? need_of_step(unit) : most;
+        assert_in_range(audit().reserved, 0, most * 115 / 100);
+        pool_assert_adds_up();
+    }
+    repeat(20, MIB(3));
+    calls = driver_calls();
+    repeat(3, MIB(3));
+    assert_int_equal(driver_calls(), calls);
+}
+
+/* Wherever the driver refuses, the pool serves on and the account adds up. */
+static void a_driver_that_refuses_costs_only_calls(void **state)
+{
+    static const enum mock_call calls[] = {MOCK_ALLOC, MOCK_FREE};
+
+    for (unsigned which = 0; which < 2; which++) {
+        for (unsigned nth = 1; nth < 8; nth++) {
+            uintptr_t block;
+
+            repeat(14, MIB(1));
+            mock_fail(calls[which], nth, OUT_OF_MEMORY);
+            for (unsigned i = 0; i < 24; i++)
+                if (pool_try_alloc(MIB(3 + i), &block) == 0)
+                    pool_put(block);
+            mock_fail_none();
+            pool_assert_adds_up();
+            repeat(2, MIB(1));
+        }
+    }
+    berth__pool_release_cached(0);
+    assert_int_equal(audit().segments, 0);
+}
+
+static void *(*map_before)(size_t);
+static unsigned maps_left;
+
+static void *map_some(size_t size)
+{
+    return maps_left > 0 ? maps_left--, map_before(size) : NULL;
+}
+
+/* As high as what is placed in it at once, if nothing is in the way; given up without memory. */
+static void a_sketch_is_as_high_as_it_must_be(void **state)
+{
+    static struct berth_sketch sketch;
+    struct berth_block *a, *b, *c;
+    unsigned placed = 0;
+
+    assert_int_equal(berth__sketch_begin(&sketch), 0);
+    a = berth__sketch_add(&sketch, MIB(3));
+    b = berth__sketch_add(&sketch, MIB(2));
+    berth__sketch_remove(&sketch, a);
+    c = berth__sketch_add(&sketch, MIB(1));
+    a = berth__sketch_add(&sketch, MIB(2));
+    assert_int_equal(sketch.height, MIB(5));
+    berth__sketch_remove(&sketch, c);
+    berth__sketch_remove(&sketch, b);
+    berth__sketch_remove(&sketch, a);
+    assert_non_null(berth__sketch_add(&sketch, MIB(6)));
+    assert_int_equal(sketch.height, MIB(6));
+    map_before = berth__slab_map;
+    maps_left = 1;
+    berth__slab_map = map_some;
+    while (placed < 100000 && berth__sketch_add(&sketch, MIB(1)))
+        placed++;
+    berth__slab_map = map_before;
+    assert_in_range(placed, 1, 99999);
+    assert_false(berth__sketch_is_on(&sketch));
+    assert_int_equal(berth__sketch_begin(&sketch), 0);
+    assert_non_null(berth__sketch_add(&sketch, MIB(1)));
+    berth__sketch_end(&sketch);
+}
+
+/* A context's end takes what was learned of it along. */
+static void a_new_context_starts_afresh(void **state)
+{
+    uintptr_t block[8];
+
+    repeat(16, MIB(2));
+    for (unsigned i = 0; i < 8; i++)
+        block[i] = pool_get(MIB(10 + i));
+    mock_destroy(mock_context(0));
+    berth__pool_drop(mock_context(0));
+    assert_true(berth__pools_are_valid());
+    (void)block;
+    mock_set_current(mock_context(1));
+    repeat(16, MIB(2));
+    pool_assert_adds_up();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ALONE(a_small_block_is_in_no_large_ones_way),
+        ALONE(what_is_alone_can_be_exported),
+        ALONE(what_is_alone_serves_the_like),
+        ALONE(rounding_has_its_limit),
+        ALONE(a_program_that_never_repeats_itself_has_little_more_than_lives),
+        ALONE(steps_that_are_alike_need_no_driver),
+        ALONE(the_arena_is_for_what_is_done_now),
+        ALONE(a_driver_that_refuses_costs_only_calls),
+        ALONE(a_new_context_starts_afresh),
+        ALONE(a_sketch_is_as_high_as_it_must_be),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
