@@ -229,7 +229,7 @@ static struct berth_block *find_whole(struct berth_pool *pool, uint64_t size)
 
 struct berth_block *berth__pool_take(struct berth_pool *pool, uint64_t size, bool is_whole)
 {
-    struct berth_block *block = berth__free_set_fit(is_whole ? &pool->arena : &pool->shared, size);
+    struct berth_block *block = berth__free_set_fit(is_whole ? &pool->joint : &pool->shared, size);
 
     if (!block && is_whole)
         block = find_whole(pool, size);

@@ -71,8 +71,8 @@ void berth__pool_list_add(struct berth_pool *pool, struct berth_segment *segment
     pool->segments = segment;
     if (segment->kind == BERTH_SEGMENT_SHARED)
         pool->shared_reserved += segment->size;
-    if (segment->is_arena)
-        pool->arena_reserved += segment->size;
+    if (segment->is_joint)
+        pool->joint_reserved += segment->size;
     if (berth__pool_is_for_large(segment))
         pool->large_reserved += segment->size;
     if (segment->kind != BERTH_SEGMENT_RANGE)
@@ -89,8 +89,8 @@ void berth__pool_list_remove(struct berth_pool *pool, struct berth_segment *segm
         segment->next->prev = segment->prev;
     if (segment->kind == BERTH_SEGMENT_SHARED)
         pool->shared_reserved -= segment->size;
-    if (segment->is_arena)
-        pool->arena_reserved -= segment->size;
+    if (segment->is_joint)
+        pool->joint_reserved -= segment->size;
     if (berth__pool_is_for_large(segment))
         pool->large_reserved -= segment->size;
     if (segment->kind != BERTH_SEGMENT_RANGE)
@@ -319,7 +319,7 @@ undo_prepare:
     return r;
 }
 
-int berth__pool_add_segment(struct berth_pool *pool, uint64_t size, bool is_arena)
+int berth__pool_add_segment(struct berth_pool *pool, uint64_t size, bool is_joint)
 {
     struct berth_growth growth;
     uintptr_t base = 0;
@@ -327,7 +327,7 @@ int berth__pool_add_segment(struct berth_pool *pool, uint64_t size, bool is_aren
 
     if (r < 0)
         return r;
-    growth.segment->is_arena = is_arena;
+    growth.segment->is_joint = is_joint;
     r = berth__tier_reserve(pool->tier, size);
     if (r < 0)
         goto undo_prepare;

@@ -48,8 +48,8 @@ struct berth_pool {
     _Alignas(64) pthread_mutex_t lock;
     struct berth_cache *caches;
     uint64_t generation;                 /* of contexts that this pool has served */
-    struct berth_free_set shared, whole; /* free blocks; of the arena, see pool_step.h: */
-    struct berth_free_set arena;
+    struct berth_free_set shared, whole; /* free blocks; of the joint segment, see pool_step.h: */
+    struct berth_free_set joint;
     struct berth_segment *segments;
     /* Freed during a capture, see block.h; newest first. Written under `lock`. */
     struct berth_block *_Atomic waiting;
@@ -58,8 +58,8 @@ struct berth_pool {
     uint64_t cached;             /* derived: bytes in the free sets */
     uint64_t shared_reserved;    /* derived: bytes of SHARED segments */
     uint64_t reserved;           /* derived: bytes of all segments but the range's */
-    uint64_t large_reserved;     /* derived: bytes of WHOLE ones and of the arena */
-    uint64_t arena_reserved;     /* derived: bytes of the arena */
+    uint64_t large_reserved;     /* derived: bytes of WHOLE ones and of the joint segment */
+    uint64_t joint_reserved;     /* derived: bytes of the joint segment */
     uint64_t live_max;           /* the largest sum of blocks in use when the pool had to grow */
     uint64_t misses;             /* times that it had to since, with less in use */
     uint64_t rounding;           /* derived: granules, see pool_alone.h */
@@ -178,15 +178,15 @@ bool berth__pool_alloc_passed(struct berth_pool *pool, const struct berth_pool_r
 /* Whether no small block comes into the segment, where large ones have theirs alone. */
 static inline bool berth__pool_is_for_large(const struct berth_segment *segment)
 {
-    return segment->kind == BERTH_SEGMENT_WHOLE || segment->is_arena;
+    return segment->kind == BERTH_SEGMENT_WHOLE || segment->is_joint;
 }
 
 /* Where the free blocks of a segment are. */
 static inline struct berth_free_set *berth__pool_set(struct berth_pool *pool,
                                                      const struct berth_segment *segment)
 {
-    if (BERTH_UNLIKELY(segment->is_arena))
-        return &pool->arena;
+    if (BERTH_UNLIKELY(segment->is_joint))
+        return &pool->joint;
     return segment->kind == BERTH_SEGMENT_WHOLE ? &pool->whole : &pool->shared;
 }
 
@@ -223,10 +223,10 @@ uint64_t berth__pool_reserved(const struct berth_pool *pool);
 uint64_t berth__pool_live_max(struct berth_pool *pool, uint64_t size);
 /*
  * Called without the lock, in the pool's context: a segment of `size` bytes, all free, which is the
- * arena or one that all blocks share. An error of
+ * joint one or one that all blocks share. An error of
  * the driver's, -ENOSPC, -EDQUOT or -ENOBUFS; -ENOTSUP where the driver's address is of no use.
  */
-int berth__pool_add_segment(struct berth_pool *pool, uint64_t size, bool is_arena);
+int berth__pool_add_segment(struct berth_pool *pool, uint64_t size, bool is_joint);
 
 /*
  * Called without the lock, in the pool's context: a block from a new segment. Without `is_captured`

@@ -217,11 +217,11 @@ static bool range_is_valid(const struct berth_pool *pool)
 /* What is derived for large blocks; see pool_alone.h and pool_step.h. */
 static bool large_is_valid(const struct berth_pool *pool)
 {
-    uint64_t rounding = 0, overhead = 0, large = 0, arena = 0, live = 0;
+    uint64_t rounding = 0, overhead = 0, large = 0, joint = 0, live = 0;
 
     for (const struct berth_segment *segment = pool->segments; segment; segment = segment->next) {
         large += berth__pool_is_for_large(segment) ? segment->size : 0;
-        arena += segment->is_arena ? segment->size : 0;
+        joint += segment->is_joint ? segment->size : 0;
         for (const struct berth_block *block = segment->first; block; block = block->next) {
             if (block->rounding == 0)
                 continue;
@@ -233,7 +233,7 @@ static bool large_is_valid(const struct berth_pool *pool)
         }
     }
     return rounding == pool->rounding && overhead == pool->overhead &&
-           large == pool->large_reserved && arena == pool->arena_reserved &&
+           large == pool->large_reserved && joint == pool->joint_reserved &&
            live == pool->steps.live;
 }
 
@@ -243,7 +243,7 @@ static bool is_valid_frozen(const struct berth_pool *pool)
     uint64_t shared = 0, reserved = 0, idle = 0, idle_bytes = 0;
 
     if (!berth__free_set_is_valid(&pool->shared) || !berth__free_set_is_valid(&pool->whole) ||
-        !berth__free_set_is_valid(&pool->arena))
+        !berth__free_set_is_valid(&pool->joint))
         return false;
     for (const struct berth_segment *segment = pool->segments; segment; segment = segment->next) {
         if (segment->pool != pool || (segment->next && segment->next->prev != segment) ||

@@ -7,8 +7,8 @@
 /* A fall is one of an 8th of what ever lived; what is left may be a 64th more than last time. */
 #define FALL_SHIFT 3
 #define NEAR_SHIFT 6
-/* With the arena the pool may have a 32nd more than ever lived. */
-#define ARENA_SHIFT 5
+/* With the joint segment the pool may have a 32nd more than ever lived. */
+#define JOINT_SHIFT 5
 
 void berth__step_begin(struct berth_pool *pool)
 {
@@ -29,7 +29,7 @@ void berth__step_begin(struct berth_pool *pool)
 
 /*
  * Short steps come again so often before they are believed: a program may do the same a few times,
- * and then something else, for which the arena is in the way.
+ * and then something else, for which the joint segment is in the way.
  */
 #define BELIEF 12
 
@@ -46,15 +46,15 @@ static bool came_again(const struct berth_rhythm *rhythm, uint64_t count, uint64
     return true;
 }
 
-static void act_later(struct berth_pool *pool, unsigned level, uint64_t arena_size)
+static void act_later(struct berth_pool *pool, unsigned level, uint64_t joint_size)
 {
     pool->steps.level = level;
-    pool->steps.arena_size = arena_size;
+    pool->steps.joint_size = joint_size;
     pool->steps.is_due = true;
     atomic_store_explicit(&pool->is_scattered, true, memory_order_relaxed);
 }
 
-/* The driver was asked for memory in one of the last steps, and there is no arena. */
+/* The driver was asked for memory in one of the last steps, and there is no joint segment. */
 static void look_at_step(struct berth_pool *pool, unsigned level)
 {
     struct berth_rhythm *rhythm = &pool->steps.rhythms[level];
@@ -87,7 +87,7 @@ static void step_end(struct berth_pool *pool, unsigned level)
     rhythm->asked = 0;
     rhythm->has_ended = true;
     rhythm->quiet = asked == 0 ? rhythm->quiet + 1 : 0;
-    if (!berth__alone_is_on(pool) || rhythm->quiet >= BELIEF || pool->arena_reserved > 0)
+    if (!berth__alone_is_on(pool) || rhythm->quiet >= BELIEF || pool->joint_reserved > 0)
         berth__sketch_end(&rhythm->sketch);
     else
         look_at_step(pool, level);
@@ -98,7 +98,7 @@ static void step_end(struct berth_pool *pool, unsigned level)
     } else {
         rhythm->tries = 0;
     }
-    if (pool->arena_reserved == 0)
+    if (pool->joint_reserved == 0)
         return;
     rhythm->tries = 0;
     if (asked > 0 && pool->steps.level == level)
@@ -248,7 +248,7 @@ static bool has_room(const struct berth_pool *pool, uint64_t size)
     uint64_t others_max = pool->steps.rhythms[pool->steps.level].others_max;
     uint64_t busy = pool->reserved - others(pool) +
                     (others_max > others(pool) ? others_max : others(pool)),
-             cap = pool->live_max + (pool->live_max >> ARENA_SHIFT);
+             cap = pool->live_max + (pool->live_max >> JOINT_SHIFT);
 
     for (const struct berth_segment *segment = pool->segments; segment; segment = segment->next)
         if (segment->used_blocks == 0 && berth__pool_is_for_large(segment))
@@ -269,7 +269,7 @@ void berth__step_act(struct berth_pool *pool)
     is_due = pool->steps.is_due && !atomic_load_explicit(&pool->is_ending, memory_order_relaxed);
     pool->steps.is_due = false;
     if (is_due) {
-        size = pool->steps.arena_size;
+        size = pool->steps.joint_size;
         is_due = size == 0 || has_room(pool, size);
     }
     if (is_due)

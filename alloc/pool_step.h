@@ -7,9 +7,9 @@
  * nothing asks the driver for the same segments again and again. So the large blocks of each step
  * are counted and sketched (alloc/sketch.h); once as many steps as were sketched have come again in
  * just the same order, the height of the sketch is what one segment for all of them needs. Unless
- * that is too much, it is asked for, in place of all idle ones: the *arena*. Large blocks are then
- * cut from it as they were in the sketch, and the driver is left alone. When the program turns to
- * something else, the arena goes back as soon as nothing lives in it.
+ * that is too much, it is asked for, in place of all idle ones: the *joint segment*. Large blocks
+ * are then cut from it as they were in the sketch, and the driver is left alone. When the program
+ * turns to something else, the joint segment goes back as soon as nothing lives in it.
  *
  * Synchronization: the pool's lock.
  */
@@ -38,7 +38,7 @@ struct berth_rhythm {
     uint32_t turn;                    /* of sketches; segments remember theirs */
     uint64_t hashes[BERTH_STEPS_MAX]; /* by the number of the step */
     uint64_t period;                  /* what came again, in steps */
-    uint64_t tries;  /* how many of its ends are still to be tried for an arena... */
+    uint64_t tries;  /* how many of its ends are still to be tried for a joint segment... */
     uint64_t height; /* ...of that size */
     struct berth_sketch sketch;
     uint64_t others_max;         /* the most that was reserved for others while it was sketched */
@@ -51,8 +51,8 @@ struct berth_steps {
     uint64_t live, most; /* bytes of large blocks; the most so far */
     bool is_falling;
     bool is_due;         /* berth__step_act() has something to do */
-    unsigned level;      /* whose steps the arena is for */
-    uint64_t arena_size; /* what is to be asked for; 0: nothing */
+    unsigned level;      /* whose steps the joint segment is for */
+    uint64_t joint_size; /* what is to be asked for; 0: nothing */
     struct berth_rhythm rhythms[BERTH_STEP_LEVELS];
 };
 
@@ -65,7 +65,8 @@ void berth__step_ask(struct berth_pool *pool);
 /* With the lock held: a large block has become the program's, or is about to be nobody's. */
 void berth__step_enter(struct berth_pool *pool, struct berth_block *block);
 void berth__step_leave(struct berth_pool *pool, struct berth_block *block);
-/* Without it, in the pool's context, while nothing is captured: changes the arena if that is due.
+/* Without it, in the pool's context, while nothing is captured: changes the joint segment if that
+ * is due.
  */
 void berth__step_act(struct berth_pool *pool);
 

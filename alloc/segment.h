@@ -48,7 +48,7 @@ struct berth_segment {
     uint64_t *starts;                  /* SHARED, BORROWED: the granules where blocks start */
     struct berth_range *range;         /* RANGE only */
     struct berth_step_place places[2]; /* WHOLE only: where it is sketched */
-    bool is_arena;                     /* SHARED only: for large blocks alone; likewise */
+    bool is_joint;                     /* SHARED only: for large blocks alone; likewise */
     uint64_t used_blocks;              /* blocks that are not FREE */
     uint64_t sync_memops_blocks;       /* blocks that carry BERTH_BLOCK_SYNC_MEMOPS */
     bool is_mapped;                    /* in the page map, and its blocks in the index */

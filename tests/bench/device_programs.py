@@ -543,11 +543,119 @@ def fine_tuning(seed=19):
     return program.events
 
 
+def multigrid(seed=31):
+    """A solver on grids of halving sides, refined anew every few cycles."""
+    program = Program(seed)
+    for _ in range(30):
+        side = program.chance.randrange(180, 330)
+        levels = []
+        while side > 8:
+            levels.append([program.take(side ** 3 * 4) for _ in range(4)])
+            side //= 2
+        for _ in range(6):
+            for level, grids in enumerate(levels):
+                program.touch(program.chance.randrange(1, 5) * 2 ** 20 >> level)
+        for grids in levels:
+            program.give(*grids)
+    return program.events
+
+
+def model_switching(seed=32):
+    """A few models of different sizes, of which as many are loaded as fit."""
+    program, loaded = Program(seed), []
+    models = [(program.chance.randrange(8, 40), program.chance.choice((768, 1024, 1536, 2048)))
+              for _ in range(9)]
+    for _ in range(80):
+        layers, width = program.chance.choice(models)
+        parts = [program.take(k * width * width * 2) for k in (3, 1, 4, 4) * layers]
+        loaded.append(parts)
+        for _ in range(6):
+            tokens = program.chance.randrange(16, 4096)
+            program.touch(tokens * width * 8)
+            program.touch(tokens * 32000 * 2)
+        while len(loaded) > 3:
+            program.give(*loaded.pop(program.chance.randrange(len(loaded) - 1)))
+    return program.events
+
+
+def video(seed=33):
+    """Streams of frames in rings, whose resolutions change when a new one begins."""
+    program, streams = Program(seed), []
+    for _ in range(900):
+        if len(streams) < 12:
+            width, height = program.chance.choice(((3840, 2160), (1920, 1080), (1280, 720)))
+            ring = [program.take(width * height * 3 // 2) for _ in range(16)]
+            streams.append([program.chance.randrange(20, 400), width * height, ring])
+        for stream in streams:
+            stream[0] -= 1
+            decoded = program.take(stream[1] * 12)
+            program.touch(stream[1] * 3 + program.chance.randrange(stream[1]))
+            program.give(decoded)
+        for stream in [s for s in streams if s[0] <= 0]:
+            streams.remove(stream)
+            program.give(*stream[2])
+    return program.events
+
+
+def segmentation_volumes(seed=34):
+    """Volumes of any shape through a network that goes down and up again, a batch of one."""
+    program = Program(seed)
+    for _ in range(20):
+        program.take(program.log_uniform(256 * KIB, 24 * MIB))
+    for _ in range(40):
+        voxels = program.chance.randrange(96, 200) ** 2 * program.chance.randrange(48, 160)
+        skips = []
+        for level in range(5):
+            size = voxels * 16 * 2 ** level // 8 ** level
+            out = [program.take(size * 2), program.take(size * 2)]
+            program.give(out.pop(0))
+            skips += out
+        for level in reversed(range(5)):
+            joined = program.take(voxels * 32 * 2 ** level // 8 ** level * 2)
+            program.give(skips.pop(), joined)
+    return program.events
+
+
+def training_growing(seed=35):
+    """Steps that are all alike until the batch is doubled, four times."""
+    program, layers, width = Program(seed), 16, 1024
+    weights(program, layers, width)
+    for doubled in range(4):
+        tokens = 2048 << doubled
+        for _ in range(10):
+            kept = [program.take(tokens * width * 2 * k)
+                    for _ in range(layers) for k in (3, 1, 4, 1)]
+            while kept:
+                gradient = program.take(tokens * width * 2)
+                program.give(kept.pop(), gradient)
+    return program.events
+
+
+def joins(seed=36):
+    """Hash joins: a table built, probed in pieces, results of any length that are kept a while."""
+    program, results = Program(seed), []
+    for _ in range(200):
+        rows = program.log_uniform(100000, 20000000)
+        table = program.take(rows * 16)
+        for _ in range(program.chance.randrange(2, 12)):
+            keys = program.take(4000000 * 8)
+            found = program.take(program.log_uniform(1000, 4000000) * 12)
+            program.give(keys)
+            results.append(found)
+        program.give(table)
+        while len(results) > 60:
+            program.give(results.pop(program.chance.randrange(len(results))))
+    return program.events
+
+
 GENERATED = [inference_growing_kv, training_varying_batch, training_same_steps, two_streams,
              training_varying_length, serving_small_blocks, training_cnn, training_moe,
              training_gan, training_checkpointed, training_pipeline, serving_paged,
              serving_mixed_images, training_replay, diffusion, data_frames, graph_sampling,
              recommender, speech_beams, four_streams, fine_tuning]
+
+# Not looked at while the pool was made: what it does with them is no result of trying.
+HELD_OUT = [multigrid, model_switching, video, segmentation_volumes, training_growing, joins]
 
 
 def write(path, events):
@@ -567,7 +675,7 @@ def main():
     parser.add_argument("names", nargs="*")
     parser.add_argument("--seed", type=int)
     arguments = parser.parse_args()
-    for generate in GENERATED:
+    for generate in GENERATED + HELD_OUT:
         name = generate.__name__
         if not arguments.names or name in arguments.names:
             events = generate() if arguments.seed is None else generate(arguments.seed)

@@ -42,7 +42,7 @@ import subprocess
 import sys
 import tempfile
 
-from device_programs import GENERATED, GIB, MIB, write
+from device_programs import GENERATED, GIB, HELD_OUT, MIB, write
 
 
 def up(size, to):
@@ -409,7 +409,8 @@ def main():
             name = os.path.basename(trace)
             compare(arguments, name + (f" x {arguments.scale}" if arguments.scale > 1 else ""),
                     path, events, folder)
-        for generate in GENERATED if arguments.generated or not arguments.traces else []:
+        for generate in (GENERATED + HELD_OUT if arguments.generated or not arguments.traces
+                         else []):
             path = os.path.join(folder, "trace.csv")
             events = generate() if arguments.seed is None else generate(arguments.seed)
             write(path, events)

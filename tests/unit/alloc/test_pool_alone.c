@@ -188,8 +188,8 @@ static void steps_that_are_alike_need_no_driver(void **state)
     pool_put(weight);
 }
 
-/* The arena goes when the program does something else, and comes again for that. */
-static void the_arena_is_for_what_is_done_now(void **state)
+/* The joint segment goes when the program does something else, and comes again for that. */
+static void the_joint_segment_is_for_what_is_done_now(void **state)
 {
     uint64_t calls, most = 0;
 
@@ -297,7 +297,7 @@ int main(void)
         ALONE(rounding_has_its_limit),
         ALONE(a_program_that_never_repeats_itself_has_little_more_than_lives),
         ALONE(steps_that_are_alike_need_no_driver),
-        ALONE(the_arena_is_for_what_is_done_now),
+        ALONE(the_joint_segment_is_for_what_is_done_now),
         ALONE(a_driver_that_refuses_costs_only_calls),
         ALONE(a_new_context_starts_afresh),
         ALONE(a_sketch_is_as_high_as_it_must_be),
