@@ -74,23 +74,20 @@ static bool is_behind_death(const struct berth_judgement *judgement,
  * read while the program loaded have gone, and tell nothing. */
 #define FIRSTS_SHARE 4
 
-/* Those that are behind which death count less: the first; or, where a layer that others were
- * copied from has gone, the second; or none. */
+/* Behind which death those count less: the second, because the first may be that of a layer that
+ * others were copied from; or none. */
 static uint32_t choose_death(const struct berth_judgement *judgement, uint32_t family)
 {
-    for (uint32_t death = 0; death < 2 && family != ANY_FAMILY; death++) {
-        uint64_t firsts = 0, all = 0;
+    const uint32_t second = 1;
+    uint64_t firsts = 0, all = 0;
 
-        for (uint32_t i = 0; i < judgement->count; i++) {
-            if (judgement->seen[i].family != family)
-                continue;
-            all++;
-            firsts += !is_behind_death(judgement, &judgement->seen[i], death);
-        }
-        if (firsts >= all / FIRSTS_SHARE)
-            return death;
+    for (uint32_t i = 0; i < judgement->count; i++) {
+        if (judgement->seen[i].family != family)
+            continue;
+        all++;
+        firsts += !is_behind_death(judgement, &judgement->seen[i], second);
     }
-    return NO_DEATH;
+    return family != ANY_FAMILY && firsts >= all / FIRSTS_SHARE ? second : NO_DEATH;
 }
 
 /*
