@@ -83,11 +83,15 @@ static bool is_of_tasks(const char *path)
            memcmp(path + length - (sizeof(name) - 1), name, sizeof(name) - 1) == 0;
 }
 
-/* Whether an answer counts threads of Berth's, which are ended then: it is to be asked for again.
+/*
+ * Whether an answer counts threads of Berth's, which are ended then: it is to be asked for again.
+ * <sys/stat.h> promises the compiler a path; Linux 6.11 and later answer without one, of the
+ * descriptor (AT_EMPTY_PATH).
  */
 static __attribute__((noinline, cold)) bool counts_ours(const char *path)
 {
-    return is_of_tasks(path) && berth__control_pause();
+    __asm__("" : "+r"(path));
+    return path && is_of_tasks(path) && berth__control_pause();
 }
 
 /* Where the threads are wanted in any case. */

@@ -106,6 +106,8 @@ static void count_by_files(void)
     for (int i = 2; field && i < 20; i++)
         field = strchr(field + 1, ' ');
     show("threads", field ? strtol(field, NULL, 10) : -1);
+    /* Of the descriptor, which newer kernels answer. */
+    show("descriptor", fstatat(proc, nowhere, &st, AT_EMPTY_PATH));
     close(proc);
     /* What is asked is the kernel's to answer otherwise. */
     show("no path", stat(nowhere, &st));
