@@ -103,6 +103,8 @@ struct control {
 /* How long a call waits for the threads to end that fails, or worse, while there are any. */
 #define PAUSE_WAIT_MS 3000
 #define PAUSE_STEP_US 50
+/* A signal that waits is lost where the program chooses to ignore it just then. */
+#define STEPS_PER_RING 256
 /*
  * The kernel makes no thread (EAGAIN) while another one of the process is in execve(). If that
  * succeeds, nobody is left to tell; if not, the next occasion starts anew, this many times.
@@ -569,15 +571,16 @@ static bool await_end(struct control *control)
 {
     const struct timespec pause = {.tv_nsec = PAUSE_STEP_US * 1000L};
     uint64_t end = now_ms() + PAUSE_WAIT_MS;
-    bool rung = false;
+    unsigned steps_after_ring = 0;
 
     while (control->threads > 0 || !is_gone(control->control_thread) ||
            !is_gone(control->socket_thread)) {
         if (now_ms() > end)
             return false;
         /* A bell that is not there yet belongs to a thread that looks before it waits. */
-        if (!rung && control->inode != 0)
-            rung = berth__doorbell_ring(&control->server.bell) == 0;
+        if (control->inode != 0 &&
+            (steps_after_ring > 0 || berth__doorbell_ring(&control->server.bell) == 0))
+            steps_after_ring = (steps_after_ring + 1) % STEPS_PER_RING;
         nanosleep(&pause, NULL);
     }
     return true;

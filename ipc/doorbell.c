@@ -33,14 +33,6 @@ void berth__doorbell_close(struct berth_doorbell *bell)
     bell->fd = -1;
 }
 
-void berth__doorbell_hear(const struct berth_doorbell *bell)
-{
-    struct signalfd_siginfo info;
-
-    while (read(bell->fd, &info, sizeof(info)) > 0)
-        ;
-}
-
 int berth__doorbell_ring(const struct berth_doorbell *bell)
 {
     pid_t thread = bell->thread;

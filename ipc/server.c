@@ -386,8 +386,6 @@ int berth__server_step(struct berth_server *server, int timeout_ms)
     }
     if (events[BERTH_SERVER_CLIENTS_MAX])
         accept_one(server);
-    if (events[EVENT_BELL])
-        berth__doorbell_hear(&server->bell);
     return 0;
 }
 
@@ -456,6 +454,7 @@ static int watch_listener(struct berth_server *server)
     server->listening = true;
     /* Without one, whoever rings waits longer. */
     event.data.u32 = EVENT_BELL;
+    event.events = BERTH_DOORBELL_EVENTS;
     if (berth__doorbell_open(&server->bell) == 0 &&
         epoll_ctl(server->epoll, EPOLL_CTL_ADD, server->bell.fd, &event) < 0)
         berth__doorbell_close(&server->bell);

@@ -28,6 +28,7 @@ struct subject {
  *   'F'  forks 200 children one after the other that exit at once
  *   'o'  whether a new descriptor gets the lowest number, and none of its own is a socket
  *   'r'  chroots to an empty directory
+ *   'u'  sends itself every signal, which it waits for, and gets them all
  *   'x'  calls exit(0) (no answer)
  *   'z'  ends its control threads, all descriptors in use, is alone then, and starts them again
  *   'Z'  does so 30 times from two threads at once, while a third one starts and wakes them

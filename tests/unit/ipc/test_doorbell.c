@@ -7,7 +7,6 @@
 #include "ipc/doorbell.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -16,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,26 +29,29 @@ struct waiting {
     pthread_t thread;
     struct berth_doorbell bell;
     pthread_barrier_t ready;
+    int epoll;
     bool heard, quiet_after;
 };
 
-static bool rings(int fd, int timeout_ms)
+static bool rings(const struct waiting *waiting, int timeout_ms)
 {
-    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    struct epoll_event event;
 
-    return poll(&ready, 1, timeout_ms) == 1;
+    return epoll_wait(waiting->epoll, &event, 1, timeout_ms) == 1;
 }
 
 static void *wait_for_bell(void *context)
 {
     struct waiting *waiting = context;
+    struct epoll_event event = {.events = BERTH_DOORBELL_EVENTS};
 
-    if (berth__doorbell_open(&waiting->bell) < 0)
+    waiting->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (waiting->epoll < 0 || berth__doorbell_open(&waiting->bell) < 0 ||
+        epoll_ctl(waiting->epoll, EPOLL_CTL_ADD, waiting->bell.fd, &event) < 0)
         _exit(2);
     pthread_barrier_wait(&waiting->ready);
-    waiting->heard = rings(waiting->bell.fd, PATIENCE_MS);
-    berth__doorbell_hear(&waiting->bell);
-    waiting->quiet_after = !rings(waiting->bell.fd, 0);
+    waiting->heard = rings(waiting, PATIENCE_MS);
+    waiting->quiet_after = !rings(waiting, 0);
     return NULL;
 }
 

@@ -355,6 +355,16 @@ static void the_threads_end_and_start_again_without_a_descriptor(void **state)
     expect_service();
 }
 
+static void the_program_gets_all_of_its_signals(void **state)
+{
+    struct berth_client client;
+
+    subject_connect(&subject, &client);
+    assert_true(subject_tell(&subject, 'u'));
+    berth__client_close(&client);
+    expect_service();
+}
+
 static void the_threads_end_and_start_amid_others(void **state)
 {
     assert_true(subject_tell(&subject, 'Z'));
@@ -421,6 +431,7 @@ int main(void)
         WITH_SUBJECT(exit_takes_the_name_away_and_kill_leaves_it),
         WITH_SUBJECT(a_program_whose_first_thread_ends_still_ends),
         WITH_SUBJECT(the_threads_end_and_start_again_without_a_descriptor),
+        WITH_SUBJECT(the_program_gets_all_of_its_signals),
         WITH_SUBJECT(the_threads_end_and_start_amid_others),
         WITH_SUBJECT(without_descriptors_the_server_waits_for_some),
         WITH_SUBJECT(without_jansson_the_answer_says_so),
