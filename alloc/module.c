@@ -60,7 +60,7 @@ struct named {
 struct module_registry {
     _Atomic(struct berth_module *) modules;
     _Atomic uint64_t passes;
-    /* dlpi_adds + dlpi_subs when the modules were last compared with the loader's list. */
+    /* The list's state when the modules were last compared with the loader's list. */
     _Atomic uint64_t changes;
     _Atomic uint64_t gone;
     struct berth_site_trie named;
@@ -551,7 +551,7 @@ static bool is_mapped(const struct dl_phdr_info *info)
 static void pass_begin(struct pass *pass, const struct dl_phdr_info *info)
 {
     pass->number = atomic_fetch_add_explicit(&registry->passes, 1, memory_order_relaxed) + 1;
-    pass->changes = (uint64_t)info->dlpi_adds + (uint64_t)info->dlpi_subs;
+    pass->changes = berth__module_list_state(info);
     pass->compare = pass->changes != atomic_load_explicit(&registry->changes, memory_order_relaxed);
 }
 
@@ -744,7 +744,7 @@ static int search_visit(struct dl_phdr_info *info, size_t size, void *context)
     struct berth_module *m = search->module;
     struct loaded loaded;
 
-    if ((uint64_t)info->dlpi_adds + (uint64_t)info->dlpi_subs !=
+    if (berth__module_list_state(info) !=
             atomic_load_explicit(&registry->changes, memory_order_relaxed) ||
         atomic_load_explicit(&m->gone, memory_order_relaxed))
         return 1;

@@ -13,13 +13,24 @@
 #ifndef BERTH_ALLOC_MODULE_WALK_H
 #define BERTH_ALLOC_MODULE_WALK_H
 
+#include <link.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #define BERTH_MODULE_WALK_WAIT_MS 200
 
 /* False in a child that must not walk; otherwise berth__module_walk_end() is to follow. */
 bool berth__module_walk_begin(void);
 void berth__module_walk_end(void);
+
+/*
+ * Another number each time that something was opened or closed, in any namespace. Not the sum of
+ * the two: glibc has dlpi_subs fall where dlmopen() adds more than one library to a namespace.
+ */
+static inline uint64_t berth__module_list_state(const struct dl_phdr_info *info)
+{
+    return (uint64_t)info->dlpi_adds << 32 | (uint32_t)info->dlpi_subs;
+}
 
 /*
  * Has fork() wait for walks, once per process; before threads exist, or on the
