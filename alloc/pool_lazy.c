@@ -28,8 +28,12 @@
 /* Beyond this part of what a pool has reserved an allocation waits for the device. */
 #define WAIT_LEAST_SHIFT 6
 
-/* So long may others be asking the driver, who are in the way of a thread that needs memory. */
+/*
+ * So long may others be asking the driver, who are in the way of a thread that needs memory; and
+ * so long if one of them waits, which is a little longer than it does.
+ */
 #define OTHERS_MAX_NS 100000000
+#define OTHERS_WAIT_MAX_NS 1500000000
 
 /* Keeps a pool's context from being destroyed, like bytes on their way to the driver. */
 #define HOLD_BYTES 1
@@ -241,6 +245,9 @@ static bool wait_oldest(struct berth_pool *pool)
 
     if (!batch)
         return false;
+    berth__pool_lock(pool);
+    batch->is_awaited = true;
+    berth__pool_unlock(pool);
     atomic_fetch_add_explicit(&berth__lazy_counts.waits, 1, memory_order_relaxed);
     if (berth__order_wait(batch->point) == 0)
         return berth__lazy_batch_settle(pool, batch);
@@ -448,35 +455,39 @@ static bool reclaim_all(struct berth_pool *pool)
     return any;
 }
 
-/* Whether other threads are asking about what waits, which nobody else can have meanwhile. */
-static bool others_ask(struct berth_pool *pool)
+/*
+ * How long other threads that ask about what waits, which nobody else can have meanwhile, may take
+ * for it; 0: none asks.
+ */
+static int64_t others_patience(struct berth_pool *pool)
 {
-    bool any = false;
+    int64_t patience = 0;
 
     berth__pool_lock(pool);
     for (const struct berth_lazy_batch *batch = pool->lazy.batches; batch; batch = batch->next)
-        any |= batch->is_busy;
-    for (struct berth_cache *cache = pool->caches; cache && !any; cache = cache->next) {
+        if (batch->is_busy && patience < OTHERS_WAIT_MAX_NS)
+            patience = batch->is_awaited ? OTHERS_WAIT_MAX_NS : OTHERS_MAX_NS;
+    for (struct berth_cache *cache = pool->caches; cache && patience == 0; cache = cache->next) {
         berth__cache_lock(cache);
-        any = cache->lazy.closing_bytes > 0;
+        patience = cache->lazy.closing_bytes > 0 ? OTHERS_MAX_NS : 0;
         berth__cache_unlock(cache);
     }
     berth__pool_unlock(pool);
-    return any;
+    return patience;
 }
 
 bool berth__lazy_await_others(struct berth_pool *pool)
 {
+    int64_t begin = 0, waited = 0, patience;
     struct timespec now;
-    int64_t end = 0;
     bool any = false;
 
-    while (others_ask(pool)) {
+    while ((patience = others_patience(pool)) > waited) {
         clock_gettime(CLOCK_MONOTONIC, &now);
-        if (end == 0)
-            end = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec + OTHERS_MAX_NS;
-        else if ((int64_t)now.tv_sec * 1000000000 + now.tv_nsec >= end)
-            break;
+        waited = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+        if (begin == 0)
+            begin = waited;
+        waited -= begin;
         any = true;
         sched_yield();
     }

@@ -34,6 +34,7 @@ struct berth_lazy_batch {
     struct berth_order_point *point; /* NULL: none could be recorded yet */
     struct berth_cache *owner;       /* whose blocks they were; NULL: of several threads */
     bool is_busy;
+    bool is_awaited; /* while it is busy: until the point passes, not for one question */
 };
 
 /* A thread's open batch. */
@@ -106,7 +107,8 @@ bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step);
 bool berth__lazy_reclaim_all(struct berth_pool *pool);
 /*
  * Lets other threads find out about what they are asking about; the device may be waiting for this
- * very thread, so not for long. True if any was asking: something may have come free.
+ * very thread, so no longer than it would wait itself. True if any was asking: something may have
+ * come free.
  */
 bool berth__lazy_await_others(struct berth_pool *pool);
 /*

@@ -177,6 +177,7 @@ struct berth_lazy_batch *berth__lazy_batch_begin(struct berth_pool *pool, struct
     batch = berth__slab_new(&pool->lazy.slab, sizeof(*batch));
     if (batch) {
         batch->is_busy = true;
+        batch->is_awaited = false;
         batch->owner = only;
         for (link = &pool->lazy.batches; *link; link = &(*link)->next)
             ;
@@ -286,8 +287,10 @@ struct berth_lazy_batch *berth__lazy_batch_take_oldest(struct berth_pool *pool,
     batch = pool->lazy.batches;
     while (batch && (batch->is_busy || !batch->point || (owner && batch->owner != owner)))
         batch = batch->next;
-    if (batch)
+    if (batch) {
         batch->is_busy = true;
+        batch->is_awaited = false;
+    }
     berth__pool_unlock(pool);
     return batch;
 }

@@ -160,8 +160,6 @@ static void a_point_that_fails_loses_nothing(void **state)
     assert_true(audit.reserved <= 256 * BERTH_MIB);
 }
 
-/* The context goes, by another thread, while this one asks: nothing of it is left or used. */
-
 /* What another thread is asking about is not what a third is refused. */
 static atomic_bool is_out, is_needed;
 static berth_cu_result (*mem_alloc)(berth_cu_address *address, size_t size);
@@ -220,6 +218,56 @@ static void what_another_thread_asks_about_is_waited_for(void **state)
     assert_int_equal(berth__pool_free(needed), 0);
 }
 
+#define PART (448 * BERTH_MIB) /* of which the device has two */
+#define BEFORE_OTHERS 100      /* questions */
+#define AFTER_OTHERS 1000      /* with pauses of up to a fifth of a millisecond */
+
+static void *need_part(void *argument)
+{
+    use_context(context);
+    *(uintptr_t *)argument = alloc(PART);
+    return NULL;
+}
+
+/* The work goes on long after the other thread was refused. */
+static berth_cu_result query_for_long(berth_cu_event event)
+{
+    berth_cu_result result = event_query(event);
+    unsigned asked = __atomic_add_fetch(&queries, 1, __ATOMIC_RELAXED);
+
+    if (asked == BEFORE_OTHERS)
+        pthread_create(&needy, NULL, need_part, &needed);
+    else if (asked >= BEFORE_OTHERS + AFTER_OTHERS)
+        atomic_store(&may_go_on, true);
+    return result;
+}
+
+/* A thread that waits for all that was freed does not have others refused, however long. */
+static void what_another_thread_waits_for_is_waited_for(void **state)
+{
+    uintptr_t block = alloc(PART), other = alloc(PART);
+    CUstream busy = busy_stream();
+
+    set_option("waiting-max", "1G");
+    /* So that the first thread waits before it asks the driver. */
+    atomic_store(&pool_of_test()->lazy.allowance, 0);
+    needed = 0;
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_int_equal(berth__pool_free(other), 0);
+    queries = 0;
+    event_query = berth__driver.cuEventQuery;
+    berth__driver.cuEventQuery = query_for_long;
+    block = alloc(PART);
+    pthread_join(needy, NULL);
+    berth__driver.cuEventQuery = event_query;
+    go_on();
+    stream_delete(busy);
+    assert_int_not_equal(needed, 0);
+    assert_int_equal(berth__pool_free(needed), 0);
+    assert_int_equal(berth__pool_free(block), 0);
+}
+
+/* The context goes, by another thread, while this one asks: nothing of it is left or used. */
 static CUcontext dying;
 
 static berth_cu_result record_and_drop(berth_cu_context where, berth_cu_event event)
@@ -265,6 +313,7 @@ int main(void)
         CASE(nothing_is_closed_while_a_capture_is_open),
         CASE(a_point_that_fails_loses_nothing),
         CASE(what_another_thread_asks_about_is_waited_for),
+        CASE(what_another_thread_waits_for_is_waited_for),
         CASE(what_is_closed_goes_with_its_context),
     };
 
