@@ -24,6 +24,7 @@
 #define FILE_GRANULE_MIN ((uint64_t)4096)
 /* A signal interrupts an allocation and undoes it: pieces, so that it ends. */
 #define PIECE_MAX ((uint64_t)64 << 20)
+#define PIECE_MIN ((uint64_t)64 << 10)
 
 #define refuse(r, ...) (snprintf(why, why_size, __VA_ARGS__), (r))
 
@@ -369,18 +370,24 @@ static bool has_space(int fd, uint64_t size)
     return fstatvfs(fd, &fs) < 0 || fs.f_blocks == 0 || size / fs.f_frsize <= fs.f_bfree;
 }
 
+/* A piece that a signal interrupts begins anew: a program's timer may be faster than a large one.
+ */
 static int allocate(int fd, uint64_t offset, uint64_t size)
 {
-    while (size > 0) {
-        uint64_t piece = size < PIECE_MAX ? size : PIECE_MAX;
+    uint64_t piece = PIECE_MAX;
 
-        if (fallocate(fd, 0, (off_t)offset, (off_t)piece) == 0) {
-            offset += piece;
-            size -= piece;
+    while (size > 0) {
+        uint64_t now = size < piece ? size : piece;
+
+        if (fallocate(fd, 0, (off_t)offset, (off_t)now) == 0) {
+            offset += now;
+            size -= now;
         } else if (errno == EOPNOTSUPP) {
             return write_zeros(fd, offset, size);
         } else if (errno != EINTR) {
             return -errno;
+        } else if (piece > PIECE_MIN) {
+            piece >>= 1;
         }
     }
     return 0;

@@ -219,6 +219,7 @@ static void names_that_cannot_be_are_refused(void **state)
 
 /* How often space was asked for: the linker puts this in the place of the C library's. */
 static unsigned allocations;
+static off_t interrupted_from; /* larger ones are, by a signal; 0: none is */
 
 int __wrap_fallocate64(int fd, int mode, off_t offset, off_t size);
 int __real_fallocate64(int fd, int mode, off_t offset, off_t size);
@@ -226,6 +227,10 @@ int __real_fallocate64(int fd, int mode, off_t offset, off_t size);
 int __wrap_fallocate64(int fd, int mode, off_t offset, off_t size)
 {
     allocations += mode == 0;
+    if (mode == 0 && interrupted_from > 0 && size > interrupted_from) {
+        errno = EINTR;
+        return -1;
+    }
     return __real_fallocate64(fd, mode, offset, size);
 }
 
@@ -283,6 +288,21 @@ static void what_is_larger_than_the_filesystem_takes_nothing_of_it(void **state)
                      -ENOSPC);
     assert_int_equal(allocations, 0);
     fixture_expect(store, "a", MIB, 1);
+    berth__persist_store_close(store);
+}
+
+/* Some filesystems begin anew after each signal. */
+static void space_is_had_in_a_program_with_a_fast_timer(void **state)
+{
+    struct berth_persist_store *store = fixture_open(true, 0);
+
+    (void)state;
+    interrupted_from = 256 << 10;
+    alarm(60); /* rather than try for ever */
+    fixture_put(store, "a", 3 * MIB, 1);
+    alarm(0);
+    interrupted_from = 0;
+    fixture_expect(store, "a", 3 * MIB, 1);
     berth__persist_store_close(store);
 }
 
@@ -555,6 +575,7 @@ int main(void)
         TEST(names_that_cannot_be_are_refused),
         TEST(what_is_larger_than_the_filesystem_takes_nothing_of_it),
         TEST(a_store_has_its_name_when_it_is_durable),
+        TEST(space_is_had_in_a_program_with_a_fast_timer),
         TEST(a_full_filesystem_is_told_when_a_block_is_created),
         TEST(processes_share_what_is_there),
         TEST(a_lock_outlives_the_programs_descriptors_and_not_the_process),
