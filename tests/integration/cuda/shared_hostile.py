@@ -222,14 +222,19 @@ class Faults(Case):
                     log = os.path.join(self.directory, f"log-{call}-{code}")
                     program = self.borrower(keeper, settings={
                         "BERTH_FAKE_FAIL": f"{call}:1={code}", "BERTH_FAKE_LOG": log})
-                    program.alloc(MIB, "device")
                     self.assertIn("tier hot stays empty: ", program.said())
                     self.assertEqual(program.account()["reserved"], 0)
-                    program.pool("attach", "hot")
+                    program.alloc(MIB, "device")
+                    self.attach_or_find(program)
                     program.tell(f"free {program.alloc(MIB, 'hot')}")
                     program.pool("detach", "hot")
                     self.check_given_back(log)
                     program.end()
+
+    def attach_or_find(self, program):
+        """A block that missed the tier a second after the first attempt has it tried again."""
+        done = self.try_berth("pool", "attach", str(program.pid), "hot")
+        self.assertTrue(done.returncode == 0 or "is attached already" in done.stderr, done.stderr)
 
     def check_given_back(self, log):
         with open(log, encoding="ascii") as file:
@@ -267,7 +272,7 @@ class Faults(Case):
         program = self.borrower(keeper)
         program.alloc(MIB, "device")
         self.assertIn("gave no descriptor of the segment: CUDA error 999", program.said())
-        program.pool("attach", "hot")
+        self.attach_or_find(program)
         program.alloc(MIB, "hot")
         self.refuses("the driver kept the segment: CUDA error 999", keeper, "drop", "w")
         keeper.pool("drop", "w")
