@@ -10,6 +10,7 @@
 /* Each name has the structure of its own width here, and is not renamed to the other. */
 #undef _FILE_OFFSET_BITS
 #include "alloc/options.h"
+#include "alloc/sandbox.h"
 #include "hooks/real_module.h"
 #include "ipc/control.h"
 
@@ -126,14 +127,30 @@ static void start_again(void)
 STATS(X)
 #undef X
 
+/* Whether the program has threads of its own: then it is not alone without Berth's two, either. */
+static bool has_others(void)
+{
+    int saved_errno = errno;
+    struct stat st;
+    int (*function)(const char *, struct stat *);
+    bool has;
+
+    *(void **)&function = find(&next.stat, "stat");
+    has = function && function("/proc/self/task", &st) == 0 && st.st_nlink > LINKS_OF_ONE + 2;
+    errno = saved_errno;
+    return has;
+}
+
 /*
  * What the file says is made when it is read. Until then the threads stay away, unless they were
- * asked for in any case: nothing tells when it was read.
+ * asked for in any case: nothing tells when it was read. A program with threads of its own reads it
+ * again and again, to watch itself, and keeps what they do for it.
  */
 static void leave_out_ours(const char *path)
 {
     if (path[0] == '/' && strcmp(path, "/proc/self/stat") == 0 &&
-        berth__option(BERTH_OPTION_CONTROL) != BERTH_CONTROL_ALWAYS)
+        berth__option(BERTH_OPTION_CONTROL) != BERTH_CONTROL_ALWAYS && !berth__sandbox_is_on() &&
+        !has_others())
         berth__control_pause();
 }
 

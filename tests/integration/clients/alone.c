@@ -4,9 +4,9 @@
  * begins a user namespace. Prints each answer. With "-t" it waits first until it is no longer
  * alone, and prints how many threads there are at the end. "forked": a child does it, made while
  * another thread has the lock of the loader's list. "count": it asks how many threads it has.
- * "limits": it allows all its threads few system calls.
+ * "watch": one of several threads does. "limits": it allows all its threads few system calls.
  *
- * usage: alone [-t] rights|user|mounts|forked|count|limits
+ * usage: alone [-t] rights|user|mounts|forked|count|watch|limits
  */
 #include <dirent.h>
 #include <errno.h>
@@ -112,6 +112,34 @@ static void count_by_files(void)
     /* What is asked is the kernel's to answer otherwise. */
     show("no path", stat(nowhere, &st));
     show("no structure", stat("/proc/self/task", nowhere));
+}
+
+static void *wait_twice(void *context)
+{
+    pthread_barrier_wait(context);
+    pthread_barrier_wait(context);
+    return NULL;
+}
+
+/* The more there are, the less it matters who they are: all stay. */
+static void watch_itself(void)
+{
+    pthread_barrier_t barrier;
+    pthread_t threads[2];
+    FILE *file;
+    int before;
+
+    pthread_barrier_init(&barrier, NULL, 3);
+    for (int i = 0; i < 2; i++)
+        pthread_create(&threads[i], NULL, wait_twice, &barrier);
+    pthread_barrier_wait(&barrier);
+    before = count_threads();
+    file = fopen("/proc/self/stat", "r");
+    show("went", before - count_threads());
+    fclose(file);
+    pthread_barrier_wait(&barrier);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
 }
 
 /* What a thread that serves a socket does is forbidden to all. */
@@ -224,6 +252,8 @@ int main(int argc, char **argv)
         change_in_child();
     } else if (strcmp(what, "count") == 0) {
         count_by_files();
+    } else if (strcmp(what, "watch") == 0) {
+        watch_itself();
     } else if (strcmp(what, "limits") == 0) {
         limit_calls();
     } else if (strcmp(what, "user") == 0) {
