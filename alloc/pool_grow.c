@@ -15,6 +15,7 @@
 #include "alloc/unseen.h"
 
 #include <errno.h>
+#include <time.h>
 
 /* A smaller segment would waste device memory: the driver takes that much for it. */
 #define SEGMENT_SIZE_MIN BERTH_DRIVER_PIECE
@@ -552,10 +553,38 @@ static void set_sizes(struct request *request)
     request->target = request->is_whole ? request->least : shared_segment_size(request->pool, size);
 }
 
+/*
+ * A thread that waited so long gave up a wait, and waits again, so often: the driver's own free
+ * would have waited for the work for ever, but what was queued since may wait for this very thread.
+ */
+#define RECLAIM_LONG_NS 900000000
+#define RECLAIMS_MAX 8
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static bool reclaim_all(const struct request *request)
+{
+    for (unsigned i = 0; i < RECLAIMS_MAX; i++) {
+        int64_t begin = now_ns();
+
+        if (berth__lazy_reclaim_all(request->pool) && take_cached(request))
+            return true;
+        if (now_ns() - begin < RECLAIM_LONG_NS)
+            break;
+    }
+    return false;
+}
+
 /* Whether what waits, some of it or all, was enough. */
 static bool reclaim(const struct request *request)
 {
-    return (berth__lazy_reclaim_all(request->pool) && take_cached(request)) ||
+    return reclaim_all(request) ||
            (berth__lazy_await_others(request->pool) && take_cached(request)) ||
            (berth__lazy_settle(request->pool) && take_cached(request));
 }

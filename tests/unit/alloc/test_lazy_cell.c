@@ -16,6 +16,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -267,6 +268,41 @@ static void what_another_thread_waits_for_is_waited_for(void **state)
     assert_int_equal(berth__pool_free(block), 0);
 }
 
+#define LONG_S 6 /* more than one wait takes, or some */
+
+/* The work takes long. */
+static berth_cu_result query_for_seconds(berth_cu_event event)
+{
+    static time_t begin;
+    berth_cu_result result = event_query(event);
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (begin == 0)
+        begin = now.tv_sec;
+    else if (now.tv_sec >= begin + LONG_S)
+        atomic_store(&may_go_on, true);
+    return result;
+}
+
+/* The driver's own free would have waited. */
+static void long_work_is_waited_for(void **state)
+{
+    uintptr_t block = alloc(2 * PART);
+    CUstream busy = busy_stream();
+
+    set_option("waiting-max", "2G");
+    assert_int_equal(berth__pool_free(block), 0);
+    event_query = berth__driver.cuEventQuery;
+    berth__driver.cuEventQuery = query_for_seconds;
+    block = alloc(2 * PART);
+    berth__driver.cuEventQuery = event_query;
+    go_on();
+    stream_delete(busy);
+    assert_int_not_equal(block, 0);
+    assert_int_equal(berth__pool_free(block), 0);
+}
+
 /* The context goes, by another thread, while this one asks: nothing of it is left or used. */
 static CUcontext dying;
 
@@ -314,6 +350,7 @@ int main(void)
         CASE(a_point_that_fails_loses_nothing),
         CASE(what_another_thread_asks_about_is_waited_for),
         CASE(what_another_thread_waits_for_is_waited_for),
+        CASE(long_work_is_waited_for),
         CASE(what_is_closed_goes_with_its_context),
     };
 
