@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -44,23 +45,42 @@ _Static_assert(sizeof(struct stat) == sizeof(struct stat64), "sizes have 64 bits
     X(fopen, (const char *path, const char *mode), (path, mode))                                   \
     X(fopen64, (const char *path, const char *mode), (path, mode))
 
-/* The C library's, or those of another library that comes after this one. */
+/* What comes after this library. */
+struct function {
+    _Atomic(void *) address;
+    /* The same where it is not the C library's: a library may mean something else by the name. */
+    _Atomic(void *) strange;
+};
+
 static struct {
-#define X(name, parameters, arguments) _Atomic(void *) name;
+#define X(name, parameters, arguments) struct function name;
     STATS(X)
     OPENS(X)
 #undef X
 } next;
 
-static void *find(_Atomic(void *) *found, const char *name)
+static __attribute__((noinline, cold)) void *look_up(struct function *function, const char *name)
 {
-    void *function = atomic_load_explicit(found, memory_order_relaxed);
+    void *address = berth__real_module_next_own(name);
+    void *usual;
 
-    if (BERTH_UNLIKELY(!function)) {
-        function = berth__real_module_next_own(name);
-        atomic_store_explicit(found, function, memory_order_relaxed);
-    }
-    return function;
+    berth__real_module_symbols("libc.so.", &name, &usual, 1);
+    if (address != usual)
+        atomic_store_explicit(&function->strange, address, memory_order_relaxed);
+    atomic_store_explicit(&function->address, address, memory_order_release);
+    return address;
+}
+
+static inline void *find(struct function *function, const char *name)
+{
+    void *address = atomic_load_explicit(&function->address, memory_order_acquire);
+
+    return BERTH_LIKELY(address != NULL) ? address : look_up(function, name);
+}
+
+static inline void *strange(const struct function *function)
+{
+    return atomic_load_explicit(&function->strange, memory_order_relaxed);
 }
 
 /* In a forked child the loader's list may be locked for ever. */
@@ -105,6 +125,8 @@ static void start_again(void)
     errno = saved_errno;
 }
 
+/* Where it is another's, all is as if this library were not there: that may have more parameters.
+ */
 #define X(name, parameters, arguments)                                                             \
     BERTH_EXPORT int name parameters;                                                              \
     int name parameters                                                                            \
@@ -112,7 +134,12 @@ static void start_again(void)
         int(*function) parameters;                                                                 \
         int r;                                                                                     \
                                                                                                    \
+        *(void **)&function = strange(&next.name);                                                 \
+        if (BERTH_UNLIKELY(function != NULL))                                                      \
+            return function arguments;                                                             \
         *(void **)&function = find(&next.name, #name);                                             \
+        if (strange(&next.name))                                                                   \
+            return function arguments;                                                             \
         if (!function) {                                                                           \
             errno = ENOSYS;                                                                        \
             return -1;                                                                             \
@@ -136,7 +163,8 @@ static bool has_others(void)
     bool has;
 
     *(void **)&function = find(&next.stat, "stat");
-    has = function && function("/proc/self/task", &st) == 0 && st.st_nlink > LINKS_OF_ONE + 2;
+    has = function && !strange(&next.stat) && function("/proc/self/task", &st) == 0 &&
+          st.st_nlink > LINKS_OF_ONE + 2;
     errno = saved_errno;
     return has;
 }
@@ -161,7 +189,12 @@ static void leave_out_ours(const char *path)
         FILE *(*function)parameters;                                                               \
         FILE *file;                                                                                \
                                                                                                    \
+        *(void **)&function = strange(&next.name);                                                 \
+        if (BERTH_UNLIKELY(function != NULL))                                                      \
+            return function arguments;                                                             \
         *(void **)&function = find(&next.name, #name);                                             \
+        if (strange(&next.name))                                                                   \
+            return function arguments;                                                             \
         if (!function) {                                                                           \
             errno = ENOSYS;                                                                        \
             return NULL;                                                                           \

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "own_names.h"
+
+int stat(int a, int b, int c, int d, int e, int f, int g)
+{
+    return a + b + c + d + e + f + g;
+}
+
+int fopen(int a, int b, int c)
+{
+    return a * b + c;
+}
+
+double fstatat(double x, double y)
+{
+    return x * y;
+}
