@@ -2,6 +2,7 @@
 #include "pmem/file_pages.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <sys/ioctl.h>
@@ -22,10 +23,17 @@ void berth__file_pages_in_place(int fd)
     errno = saved_errno;
 }
 
-void berth__file_pages_single(void *address, size_t size)
+void berth__file_pages_single(int fd)
+{
+    posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM); /* returns its error */
+}
+
+void berth__file_pages_read_ahead(void *address, size_t size)
 {
     int saved_errno = errno;
 
-    madvise(address, size, MADV_RANDOM);
+    /* With this the kernel reads ahead as it would for read(), which knows how the file is opened;
+     * what it reads around a fault otherwise, it keeps in large pieces. */
+    madvise(address, size, MADV_SEQUENTIAL);
     errno = saved_errno;
 }

@@ -18,9 +18,16 @@ void berth__file_pages_in_place(int fd);
 /*
  * What the kernel reads ahead it may keep in large pieces of its cache (xfs since Linux 5.18, ext4
  * since 6.16), and the first write to one page of a piece asks for space for all of it: for what
- * beside the block was never allocated, too. So such a mapping is to be read by single pages.
- * Keeps errno.
+ * beside the block was never allocated, too. What is opened for random reads has single pages
+ * alone, however many are read at once. That is for what is mapped or read by this descriptor, or
+ * by another one of the same opening. Keeps errno.
  */
-void berth__file_pages_single(void *address, size_t size);
+void berth__file_pages_single(int fd);
+
+/*
+ * A mapping of such a descriptor, of which the kernel would read one page at each fault: a disk
+ * gives far more in the same time. Keeps errno.
+ */
+void berth__file_pages_read_ahead(void *address, size_t size);
 
 #endif

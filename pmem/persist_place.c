@@ -82,6 +82,8 @@ static int find_kind(struct berth_persist_place *place, char *why, size_t why_si
         if (place->granule < FILE_GRANULE_MIN)
             place->granule = FILE_GRANULE_MIN;
         place->is_direct = has_map_sync(place);
+        if (!place->is_direct)
+            berth__file_pages_single(place->fd);
         return 0;
     }
     if (!S_ISCHR(st.st_mode))
@@ -302,10 +304,12 @@ int berth__persist_place_map(const struct berth_persist_place *place, uint64_t o
     if (place->is_direct && !place->is_device)
         flags = MAP_SHARED_VALIDATE | MAP_SYNC | MAP_FIXED;
 #endif
+    if (!place->is_direct)
+        berth__file_pages_single(fd);
     if (mmap(address, size, protection, flags, fd, (off_t)offset) == MAP_FAILED)
         r = -errno;
-    else if (!place->is_direct && (protection & PROT_WRITE))
-        berth__file_pages_single(address, size);
+    else if (!place->is_direct)
+        berth__file_pages_read_ahead(address, size);
     close(fd);
     return r;
 }

@@ -167,6 +167,8 @@ int berth__tier_file_adopt(struct berth_tier_file *file, int fd)
      */
     file->map_flags = S_ISCHR(st.st_mode) ? MAP_SHARED : find_map_flags(fd);
     file->is_on_disk = S_ISREG(st.st_mode) && !file->asks_room && file->map_flags == MAP_SHARED;
+    if (file->is_on_disk)
+        berth__file_pages_single(fd);
     return 0;
 }
 
@@ -181,7 +183,7 @@ int berth__tier_file_map(const struct berth_tier_file *file, void *address, size
     if (r < 0 && !berth__window_mend(address, size))
         r = -ESTALE;
     if (r == 0 && file->is_on_disk)
-        berth__file_pages_single(address, size);
+        berth__file_pages_read_ahead(address, size);
     return r;
 }
 

@@ -306,6 +306,56 @@ static void space_is_had_in_a_program_with_a_fast_timer(void **state)
     berth__persist_store_close(store);
 }
 
+#define COLD_SIZE ((size_t)4 * MIB)
+
+/* How many pages of the block are in memory. */
+static unsigned count_resident(const void *block)
+{
+    static unsigned char resident[COLD_SIZE / 4096];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    unsigned count = 0;
+
+    assert_int_equal(mincore((void *)((uintptr_t)block & ~(page - 1)), COLD_SIZE / 2, resident), 0);
+    for (size_t i = 0; i < COLD_SIZE / 2 / page; i++)
+        count += resident[i] & 1;
+    return count;
+}
+
+static void forget_pages(void)
+{
+    int fd = open(fixture_path, O_RDWR | O_CLOEXEC);
+
+    assert_true(fd >= 0);
+    assert_int_equal(__real_fsync(fd), 0);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
+}
+
+/* A page for each wait would be a small share of what a disk gives. */
+static void a_block_on_a_disk_is_read_ahead(void **state)
+{
+    struct berth_persist_store *store = fixture_open(true, 0);
+    struct berth_persist_block *block = NULL;
+    unsigned before, after;
+
+    (void)state;
+    fixture_put(store, "a", COLD_SIZE, 1);
+    berth__persist_store_close(store);
+    forget_pages();
+    store = fixture_open(false, 0);
+    assert_int_equal(berth__persist_store_find(store, "a", false, &block), 0);
+    before = count_resident(block->p);
+    *(volatile char *)block->p;
+    after = count_resident(block->p);
+    berth__persist_store_detach(store, block);
+    berth__persist_store_close(store);
+    if (before > 0) {
+        print_message("what is in memory already is not read from a disk\n");
+        skip();
+    }
+    assert_true(after > 4);
+}
+
 static void a_full_filesystem_is_told_when_a_block_is_created(void **state)
 {
     char path[80], directory[] = "/tmp/berth-persist-full-XXXXXX";
@@ -576,6 +626,7 @@ int main(void)
         TEST(what_is_larger_than_the_filesystem_takes_nothing_of_it),
         TEST(a_store_has_its_name_when_it_is_durable),
         TEST(space_is_had_in_a_program_with_a_fast_timer),
+        TEST(a_block_on_a_disk_is_read_ahead),
         TEST(a_full_filesystem_is_told_when_a_block_is_created),
         TEST(processes_share_what_is_there),
         TEST(a_lock_outlives_the_programs_descriptors_and_not_the_process),
