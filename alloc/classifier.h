@@ -51,6 +51,7 @@ enum berth_class_level {
 struct berth_watched {
     uintptr_t from, to; /* whole OS pages */
     uint64_t read;      /* bytes, in OS pages at least; BERTH_READ_UNKNOWN: it cannot be told */
+    bool is_shared;     /* of a file, when it was last looked at: of memory that others may map */
 };
 #define BERTH_READ_UNKNOWN UINT64_MAX
 #define BERTH_WATCH_PAGE 4096u /* the smallest OS page there is */

@@ -35,10 +35,12 @@ static void advise(const struct berth_watched *stretches, unsigned count)
                 i % 2 ? MADV_SEQUENTIAL : MADV_RANDOM);
 }
 
+/* What is of a file is to be mapped as its tier maps it (file_pages.h). */
 static void advise_no_more(const struct berth_watched *stretches, unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
-        madvise((void *)stretches[i].from, stretches[i].to - stretches[i].from, MADV_NORMAL);
+        madvise((void *)stretches[i].from, stretches[i].to - stretches[i].from,
+                stretches[i].is_shared ? MADV_SEQUENTIAL : MADV_NORMAL);
 }
 
 /* A file of /proc, read through a buffer. */
@@ -93,8 +95,8 @@ static uint64_t parse_number(const char **at, unsigned base)
     }
 }
 
-/* "from-to ...", as a mapping's first line begins; its other lines begin with a capital. */
-static bool parse_mapping(const char *line, uint64_t *ret_from, uint64_t *ret_to)
+/* "from-to rw-s ...", as a mapping's first line begins; its other lines begin with a capital. */
+static bool parse_mapping(const char *line, uint64_t *ret_from, uint64_t *ret_to, bool *ret_shared)
 {
     const char *at = line;
     uint64_t from = parse_number(&at, 16);
@@ -103,6 +105,7 @@ static bool parse_mapping(const char *line, uint64_t *ret_from, uint64_t *ret_to
         return false;
     *ret_from = from;
     *ret_to = parse_number(&at, 16);
+    *ret_shared = strncmp(at, " rw-s", 5) == 0;
     return true;
 }
 
@@ -151,10 +154,13 @@ static void match(struct reader *reader, struct berth_watched *stretches, unsign
 {
     uint64_t from = 0, to = 0, read;
     unsigned at = 0;
+    bool shared;
     char line[128];
 
     while (at < count && next_line(reader, line, sizeof(line))) {
-        if (parse_mapping(line, &from, &to)) {
+        if (parse_mapping(line, &from, &to, &shared)) {
+            for (unsigned i = at; i < count && stretches[i].from < to; i++)
+                stretches[i].is_shared |= shared && stretches[i].to > from;
             while (at < count && stretches[at].from < from)
                 at++;
         } else if (at < count && stretches[at].from == from && stretches[at].to == to &&
@@ -168,8 +174,10 @@ void berth__host_reads_end(struct berth_watched *stretches, unsigned count)
 {
     struct reader reader = {.fd = open("/proc/self/smaps", O_RDONLY | O_CLOEXEC)};
 
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
         stretches[i].read = BERTH_READ_UNKNOWN;
+        stretches[i].is_shared = reader.fd < 0; /* or may be */
+    }
     if (reader.fd >= 0) {
         match(&reader, stretches, count);
         close(reader.fd);

@@ -104,10 +104,50 @@ static void what_is_gone_is_unknown(void **state)
     assert_true(stretches[7].read == STRETCH);
 }
 
+/* Of the mapping that begins at `p`: "sr", read in order. */
+static bool is_read_in_order(const void *p)
+{
+    FILE *smaps = fopen("/proc/self/smaps", "r");
+    char line[512], start[32];
+    bool found = false, in_order = false;
+
+    assert_non_null(smaps);
+    snprintf(start, sizeof(start), "%lx-", (unsigned long)p);
+    while (fgets(line, sizeof(line), smaps) && !(found && strncmp(line, "VmFlags:", 8) == 0))
+        found = found || strncmp(line, start, strlen(start)) == 0;
+    in_order = found && strstr(line, " sr") != NULL;
+    fclose(smaps);
+    return in_order;
+}
+
+/* A file's tier has a reason for what it has told the kernel (pmem/file_pages.h). */
+static void files_are_read_as_before(void **state)
+{
+    struct berth_watched stretches[2];
+    int fd = memfd_create("reads", MFD_CLOEXEC);
+    char *p;
+
+    (void)state;
+    assert_int_equal(ftruncate(fd, (off_t)(4 * STRETCH)), 0);
+    p = mmap(NULL, 4 * STRETCH, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_ptr_not_equal(p, MAP_FAILED);
+    memset(p, 1, 4 * STRETCH);
+    assert_int_equal(madvise(p, 4 * STRETCH, MADV_SEQUENTIAL), 0);
+    for (unsigned i = 0; i < 2; i++)
+        stretches[i] =
+            (struct berth_watched){(uintptr_t)p + i * STRETCH, (uintptr_t)p + (i + 1) * STRETCH, 0};
+    assert_true(berth__host_reads_watch(stretches, 2));
+    berth__host_reads_end(stretches, 2);
+    assert_true(is_read_in_order(p));
+    munmap(p, 4 * STRETCH);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_read_is_told),
+        cmocka_unit_test(files_are_read_as_before),
         cmocka_unit_test(what_is_gone_is_unknown),
     };
 
