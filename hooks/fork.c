@@ -20,10 +20,16 @@ extern pid_t __fork(void);
 extern int __clone(int (*run)(void *), void *stack, int flags, void *argument, ...);
 
 static pid_t (*next_fork)(void);
+/* A library's function of this name that is not the C library's, and may mean something else. */
+static int (*strange_clone)(int (*run)(void *), void *stack, int flags, void *argument);
 
 /* _Fork() may be called in a signal handler, where nothing can be looked up. */
 __attribute__((constructor)) static void find_next(void)
 {
+    void *next_clone = dlsym(RTLD_NEXT, "clone");
+
+    if (next_clone != (void *)__clone)
+        *(void **)&strange_clone = next_clone;
     *(void **)&next_fork = dlsym(RTLD_NEXT, "_Fork");
 }
 
@@ -138,6 +144,8 @@ BERTH_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argumen
     va_list list;
     int pid = -1;
 
+    if (BERTH_UNLIKELY(strange_clone != NULL))
+        return strange_clone(run, stack, flags, argument);
     va_start(list, argument);
     for (int i = 0; i < 3; i++)
         extra[i] = va_arg(list, void *);

@@ -8,5 +8,7 @@ int main(void)
         return 1;
     if (fopen(3, 4, 5) != 17)
         return 2;
+    if (clone("\3", 4) != 34)
+        return 3;
     return fstatat(1.5, 4) != 6;
 }

@@ -5,6 +5,7 @@
 
 int stat(int a, int b, int c, int d, int e, int f, int g);
 int fopen(int a, int b, int c);
+int clone(const char *a, int b);
 double fstatat(double x, double y);
 
 #endif
