@@ -6,6 +6,11 @@
  * more is beyond 1.05 of what lives.
  */
 #define ROUNDING_DIVISOR 20
+/*
+ * Sharing may cost as much before any block is alone. Replayed: at a 28th, two traces more go on
+ * asking the driver in each repetition.
+ */
+#define SHARING_DIVISOR 20
 /* Large is a 1024th of what lives at most; at a 256th, one trace in seven more is beyond it. */
 #define LARGE_SHIFT 10
 /* What a block of less than a 32nd had to have beyond is no sign: others like it will use it. */
@@ -16,12 +21,13 @@ bool berth__alone_is_allowed = true;
 static void decide(struct berth_pool *pool)
 {
     uint64_t worth = pool->live_max / ROUNDING_DIVISOR, least = pool->live_max >> LARGE_SHIFT;
+    bool is_cheap = pool->excess_max <= pool->live_max / SHARING_DIVISOR;
 
     if (worth < pool->excess_max)
         worth = pool->excess_max;
     if (least < BERTH_ALONE_LEAST)
         least = BERTH_ALONE_LEAST;
-    if (pool->rounding_max > worth || !berth__alone_is_allowed)
+    if (is_cheap || pool->rounding_max > worth || !berth__alone_is_allowed)
         least = UINT64_MAX;
     atomic_store_explicit(&pool->alone_min, least, memory_order_relaxed);
 }
