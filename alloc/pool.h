@@ -7,8 +7,9 @@
  * With the option segments = own, a block below the option ipc-min shares a segment with others; a
  * larger one has a driver allocation of its own, in multiples of the 2 MiB that the driver takes
  * anyway, which is cached whole and reused for requests that waste at most an eighth of it. With
- * segments = shared, blocks of all sizes share segments; with expandable, they share one range of
- * addresses (alloc/pool_expand.h). Those have no IPC handle of their own. Memory is asked of the
+ * segments = shared, blocks of all sizes share segments, until large ones are better off alone
+ * (alloc/pool_alone.h); with expandable, they share one range of addresses (alloc/pool_expand.h).
+ * Those have no IPC handle of their own. Memory is asked of the
  * driver in this order: the cache; the driver; and when the driver has no more, as much as is
  * needed of what is cached on the device is given back, or of what is cached in the tier when its
  * capacity is full, and the driver is asked again, until nothing is cached. Its answer is then the

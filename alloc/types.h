@@ -12,6 +12,9 @@
  *             in either, and ready for reuse.
  *  page map   address -> segment, for device memory; the block index: first address -> block.
  *  idle       of a segment: one free block, in which nothing lives; see pool_idle.h.
+ *  alone      of a block: it has a segment for itself where others share; see pool_alone.h.
+ *  joint      of a segment: it has what a repeating step's large blocks need; see pool_step.h.
+ *  sketch     a heap without memory, which shows how high those would lie; see sketch.h.
  *  range      one reservation of device addresses, behind which memory comes page by page.
  *  hole       a block of a range without memory. A claim is a piece of one that a thread owns.
  *  plan       where each allocation of a recorded run is to lie; made by a tool, and followed.
