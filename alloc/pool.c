@@ -299,14 +299,13 @@ void berth__pool_settle(struct berth_pool *pool, uint64_t epoch)
 /* The calling thread's cache of the pool that serves the context and tier, if it has one. */
 static inline struct berth_cache *cache_for(berth_cu_context context, berth_tier_id tier)
 {
-    struct berth_cache_thread *thread = &berth__cache_thread;
-    struct berth_cache *cache = thread->last;
+    struct berth_cache *cache = berth__cache_thread.last;
 
     if (BERTH_LIKELY(cache && pool_serves(cache->pool, context, tier)))
         return cache;
-    for (cache = thread->first; cache; cache = cache->next_of_thread) {
+    for (cache = berth__cache_thread.first; cache; cache = cache->next_of_thread) {
         if (pool_serves(cache->pool, context, tier)) {
-            thread->last = cache;
+            berth__cache_thread.last = cache;
             return cache;
         }
     }
