@@ -24,6 +24,9 @@ void pool_set_thread_cache(const char *size);
 
 /* Whether the account, the walk over the pools and the driver say the same. */
 void pool_assert_adds_up(void);
+/* After how many calls that is looked at, until the test ends: walking over large blocks takes
+ * long. */
+extern unsigned pool_calls_to_a_check;
 
 /* berth__pool_alloc() of a weight, and the check; the other one in a given tier, without. */
 int pool_try_alloc(uint64_t size, uintptr_t *ret);
