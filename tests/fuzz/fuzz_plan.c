@@ -9,20 +9,13 @@
  */
 #include "alloc/plan_follow.h"
 #include "alloc/size_class.h"
+#include "tests/random_numbers.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static uint64_t random_state = 1;
-
-static uint32_t random_below(uint32_t limit)
-{
-    random_state = random_state * UINT64_C(6364136223846793005) + 1442695040888963407;
-    return (uint32_t)(random_state >> 33) % limit;
-}
 
 static bool take(void *context, uint64_t offset, uint64_t size)
 {

@@ -6,6 +6,7 @@
  * libFuzzer's entry; built with -DBERTH_LIBFUZZER, main is left to it.
  */
 #include "pmem/table_build.h"
+#include "tests/random_numbers.h"
 #include "tools/berth/policy_file.h"
 #include "tools/berth/policy_show.h"
 #include "tools/berth/policy_text.h"
@@ -90,17 +91,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 #ifndef BERTH_LIBFUZZER
 
-static uint64_t random_state;
-
-/* xorshift64*: the same numbers for the same seed, on every machine. */
-static uint64_t random_next(void)
-{
-    random_state ^= random_state >> 12;
-    random_state ^= random_state << 25;
-    random_state ^= random_state >> 27;
-    return random_state * UINT64_C(0x2545f4914f6cdd1d);
-}
-
 /* Room for what one round inserts. */
 #define INSERT_MAX 64
 
@@ -175,7 +165,7 @@ int main(int argc, char **argv)
     const uint64_t seed = 20260726;
 
     setenv("BERTH_TIER_DIR", "/tmp", 1);
-    random_state = seed | 1;
+    random_start(seed);
     printf("seed %llu\n", (unsigned long long)seed);
     for (int i = 2; i < argc; i++)
         fuzz_file(argv[i], (unsigned)strtoul(argv[1], NULL, 10));

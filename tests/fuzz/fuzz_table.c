@@ -9,6 +9,7 @@
 #include "alloc/site.h"
 #include "pmem/table.h"
 #include "pmem/table_build.h"
+#include "tests/random_numbers.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -151,17 +152,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 #ifndef BERTH_LIBFUZZER
 
-static uint64_t random_state;
-
-/* xorshift64*: the same numbers for the same seed, on every machine. */
-static uint64_t random_next(void)
-{
-    random_state ^= random_state >> 12;
-    random_state ^= random_state << 25;
-    random_state ^= random_state >> 27;
-    return random_state * UINT64_C(0x2545f4914f6cdd1d);
-}
-
 static void make_seed(unsigned which, void **ret_bytes, size_t *ret_size)
 {
     static const char *const places[] = {"slow", "absent", "dram", "device"};
@@ -262,7 +252,7 @@ int main(int argc, char **argv)
     uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 20260726;
 
     printf("seed %llu, %u rounds\n", (unsigned long long)seed, rounds);
-    random_state = seed | 1;
+    random_start(seed);
     for (unsigned round = 0; round < rounds; round++) {
         void *bytes;
         size_t size;

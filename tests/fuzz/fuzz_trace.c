@@ -6,6 +6,7 @@
  * once more. LLVMFuzzerTestOneInput is libFuzzer's entry; built with -DBERTH_LIBFUZZER, main is
  * left to it. `fuzz_trace ROUNDS [SEED]`.
  */
+#include "tests/random_numbers.h"
 #include "tools/berth/snapshot_pickle.h"
 #include "tools/berth/trace_file.h"
 
@@ -134,22 +135,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 #ifndef BERTH_LIBFUZZER
 
-static uint64_t random_state;
-
-/* xorshift64*: the same numbers for the same seed, on every machine. */
-static uint64_t random_next(void)
-{
-    random_state ^= random_state >> 12;
-    random_state ^= random_state << 25;
-    random_state ^= random_state >> 27;
-    return random_state * UINT64_C(2685821657736338717);
-}
-
-static size_t below(size_t limit)
-{
-    return limit ? (size_t)(random_next() % limit) : 0;
-}
-
 #define ROOM 131072
 
 static size_t put(uint8_t *to, size_t at, const void *bytes, size_t size)
@@ -164,15 +149,16 @@ static size_t make_text(uint8_t *to)
     static const char *const heads[] = {
         "Thread,Time,Action,Pointer,Size,Stream,Tag,Site,Device,Kind\n",
         "thread,time_us,action,pointer,size,stream,tag,site,device,kind\n"};
-    size_t at = 0, head = below(2);
+    size_t at = 0, head = random_below(2);
     char line[256];
 
     at = put(to, at, heads[head], strlen(heads[head]));
     for (size_t i = 0; i < 12; i++) {
         int n = snprintf(line, sizeof(line),
                          "%zu,%zu.%zu,%s,0x%zx,%zu,0x%zx,weight,\"a,b\"\"%zu\",%zu,async\r\n",
-                         below(3), i, below(1000), below(3) ? "allocate" : "free",
-                         1 + below(6) * 4096, 1 + below(9999), below(4), below(3), below(2));
+                         random_below(3), i, random_below(1000),
+                         random_below(3) ? "allocate" : "free", 1 + random_below(6) * 4096,
+                         1 + random_below(9999), random_below(4), random_below(3), random_below(2));
 
         at = put(to, at, line, (size_t)n);
     }
@@ -184,18 +170,18 @@ static struct berth_trace_record make_record(uint64_t number)
     struct berth_trace_record record = {
         .stamp = number + 1,
         .time_ns = number * 1000,
-        .address = 4096 * (1 + below(8)),
-        .requested = 1 + below(5000),
+        .address = 4096 * (1 + random_below(8)),
+        .requested = 1 + random_below(5000),
         .held = 8192,
-        .site = (uint32_t)below(4),
-        .action = (uint8_t)(1 + below(BERTH_TRACE_ACTION_COUNT - 1)),
-        .tag = (uint8_t)below(BERTH_TAG_COUNT),
-        .kind = (uint8_t)below(BERTH_TRACE_KIND_COUNT),
+        .site = (uint32_t)random_below(4),
+        .action = (uint8_t)(1 + random_below(BERTH_TRACE_ACTION_COUNT - 1)),
+        .tag = (uint8_t)random_below(BERTH_TAG_COUNT),
+        .kind = (uint8_t)random_below(BERTH_TRACE_KIND_COUNT),
     };
 
     if (record.action == BERTH_TRACE_SITE) {
         memcpy(record.text, "module!function+0x12>mo", 24);
-        record.address = below(3) * 24;
+        record.address = random_below(3) * 24;
     }
     return record;
 }
@@ -231,7 +217,7 @@ static size_t make_snapshot(uint8_t *to)
     struct {
         struct berth_segment_row row;
         struct berth_block_row block[3];
-    } segment = {.row = {.blocks = 3, .size = 3072, .device = (int)below(3) - 1}};
+    } segment = {.row = {.blocks = 3, .size = 3072, .device = (int)random_below(3) - 1}};
     struct {
         struct berth_snapshot_site site;
         struct berth_snapshot_frame frame;
@@ -241,13 +227,13 @@ static size_t make_snapshot(uint8_t *to)
 
     for (uint64_t s = 0; s < 2; s++) {
         segment.row.base = 65536 * (s + 1);
-        segment.row.use = (uint8_t)below(4);
+        segment.row.use = (uint8_t)random_below(4);
         for (uint64_t i = 0; i < 3; i++)
             segment.block[i] = (struct berth_block_row){.address = segment.row.base + 1024 * i,
                                                         .size = 1024,
-                                                        .requested = below(1024),
-                                                        .site = (uint32_t)below(3),
-                                                        .use = (uint8_t)below(3)};
+                                                        .requested = random_below(1024),
+                                                        .site = (uint32_t)random_below(3),
+                                                        .use = (uint8_t)random_below(3)};
         at = put_chunk(to, at, BERTH_SNAPSHOT_SEGMENT, &segment, sizeof(segment));
     }
     for (uint64_t i = 0; i < 9; i++) {
@@ -263,14 +249,14 @@ static size_t make_snapshot(uint8_t *to)
 /* One damage behind `first`; the new size. */
 static size_t damage(uint8_t *bytes, size_t first, size_t size)
 {
-    size_t at = first + below(size - first), n = below(32);
+    size_t at = first + random_below(size - first), n = random_below(32);
 
-    switch (below(5)) {
+    switch (random_below(5)) {
     case 0:
         bytes[at] = (uint8_t)random_next();
         return size;
     case 1:
-        bytes[at] ^= (uint8_t)(1U << below(8));
+        bytes[at] ^= (uint8_t)(1U << random_below(8));
         return size;
     case 2:
         return at;
@@ -279,7 +265,7 @@ static size_t damage(uint8_t *bytes, size_t first, size_t size)
         memmove(bytes + at, bytes + at + n, size - at - n);
         return size - n;
     default:
-        memset(bytes + at, below(2) ? 0xff : ',', n < size - at ? n : size - at);
+        memset(bytes + at, random_below(2) ? 0xff : ',', n < size - at ? n : size - at);
         return size;
     }
 }
@@ -293,13 +279,13 @@ int main(int argc, char **argv)
 
     must(bytes);
     printf("seed %llu, %lu rounds\n", (unsigned long long)seed, rounds);
-    random_state = seed ? seed : 1;
+    random_start(seed);
     for (unsigned long i = 0; i < rounds; i++) {
         size_t size = makers[i % 3](bytes);
         /* A recording's header is mostly not looked at. */
-        size_t first = i % 3 == 1 && below(20) ? BERTH_TRACE_HEADER_SIZE : 0;
+        size_t first = i % 3 == 1 && random_below(20) ? BERTH_TRACE_HEADER_SIZE : 0;
 
-        for (size_t n = below(4); n > 0 && size > first + 1; n--)
+        for (size_t n = random_below(4); n > 0 && size > first + 1; n--)
             size = damage(bytes, first, size);
         LLVMFuzzerTestOneInput(bytes, size);
     }

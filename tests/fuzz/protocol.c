@@ -13,6 +13,7 @@
 #include "ipc/wire.h"
 #include "pmem/table.h"
 #include "pmem/table_build.h"
+#include "tests/random_numbers.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -51,36 +52,20 @@ static const char *const corpus[] = {
     "\"max_size\":18446744073709551615}]}",
 };
 
-static uint64_t random_state;
-
-/* xorshift64*: the same numbers on every machine. */
-static uint64_t next_random(void)
-{
-    random_state ^= random_state >> 12;
-    random_state ^= random_state << 25;
-    random_state ^= random_state >> 27;
-    return random_state * UINT64_C(2685821657736338717);
-}
-
-static size_t below(size_t limit)
-{
-    return limit ? (size_t)(next_random() % limit) : 0;
-}
-
 /* One damage; returns the new length. */
 static size_t damage(char *frame, size_t length)
 {
-    size_t at = below(length + 1), n = below(16);
-    const char *other = corpus[below(sizeof(corpus) / sizeof(corpus[0]))];
+    size_t at = random_below(length + 1), n = random_below(16);
+    const char *other = corpus[random_below(sizeof(corpus) / sizeof(corpus[0]))];
 
-    switch (below(6)) {
+    switch (random_below(6)) {
     case 0: /* a byte changes */
         if (at < length)
-            frame[at] = (char)next_random();
+            frame[at] = (char)random_next();
         return length;
     case 1: /* a bit changes */
         if (at < length)
-            frame[at] ^= (char)(1 << below(8));
+            frame[at] ^= (char)(1 << random_below(8));
         return length;
     case 2: /* the end is missing */
         return at;
@@ -95,7 +80,7 @@ static size_t damage(char *frame, size_t length)
         memmove(frame + at + n, frame + at, length - at);
         return length + n;
     default: /* the end is another request's */
-        n = below(strlen(other));
+        n = random_below(strlen(other));
         if (at + strlen(other) - n > FRAME_ROOM)
             return length;
         memcpy(frame + at, other + n, strlen(other) - n);
@@ -134,7 +119,7 @@ static unsigned feed(struct berth_wire *wire, const struct berth_identity *ident
     unsigned count = 0;
 
     while (length > 0) {
-        size_t n = 1 + below(length), frame_length = 0;
+        size_t n = 1 + random_below(length), frame_length = 0;
         const char *frame = NULL;
         int r;
 
@@ -191,7 +176,7 @@ int main(int argc, char **argv)
     char frame[FRAME_ROOM + 1];
 
     printf("seed %llu, %lu rounds\n", (unsigned long long)seed, rounds);
-    random_state = seed ? seed : 1;
+    random_start(seed);
     berth__log_configure("none");
     if (berth__identity_read(&identity) < 0)
         die("no /proc", "", 0);
@@ -201,11 +186,11 @@ int main(int argc, char **argv)
     install_table();
     berth__wire_init(&wire);
     for (unsigned long i = 0; i < rounds; i++) {
-        const char *from = corpus[below(sizeof(corpus) / sizeof(corpus[0]))];
+        const char *from = corpus[random_below(sizeof(corpus) / sizeof(corpus[0]))];
         size_t length = strlen(from);
 
         memcpy(frame, from, length);
-        for (size_t n = below(4); n > 0; n--)
+        for (size_t n = random_below(4); n > 0; n--)
             length = damage(frame, length);
         frame[length++] = '\n';
         answered += feed(&wire, &identity, frame, length);

@@ -5,6 +5,7 @@
  */
 #include "alloc/site.h"
 #include "pmem/table_match.h"
+#include "tests/random_numbers.h"
 #include "tests/unit/pmem/table_fixture.h"
 
 #include <dlfcn.h>
@@ -18,16 +19,6 @@
 #include <cmocka.h>
 
 #define SEED UINT64_C(20260726)
-
-static uint64_t random_state;
-
-static uint64_t random_below(uint64_t limit)
-{
-    random_state ^= random_state >> 12;
-    random_state ^= random_state << 25;
-    random_state ^= random_state >> 27;
-    return (random_state * UINT64_C(0x2545f4914f6cdd1d) >> 16) % limit;
-}
 
 static berth_site_id site_in(const char *function)
 {
@@ -121,7 +112,7 @@ static void plans_answer_as_rules_tried_in_turn(void **state)
 {
     const berth_site_id sites[] = {0, site_in("qsort"), site_in("getenv"), UINT32_MAX};
 
-    random_state = SEED;
+    random_start(SEED);
     for (unsigned round = 0; round < 300; round++) {
         struct berth_loaded_table *table =
             load_random((unsigned)random_below(40), (unsigned)random_below(80));
@@ -175,7 +166,7 @@ static void threads_that_meet_new_sites_agree(void **state)
     const char *libc = dlsym(dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD), "qsort");
     pthread_t thread[THREADS];
 
-    random_state = SEED;
+    random_start(SEED);
     meeting.table = load_random(100, 100);
     for (unsigned i = 0; i < SITES; i++) {
         const void *frame = libc + i * 8;
