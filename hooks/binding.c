@@ -5,6 +5,7 @@
 #include "alloc/module_walk.h"
 #include "alloc/unseen.h"
 #include "hooks/cuda_driver.h"
+#include "hooks/elf_table.h"
 #include "hooks/real_module.h"
 
 #include <elf.h>

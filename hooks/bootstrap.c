@@ -3,10 +3,12 @@
 
 #include "alloc/log.h"
 #include "alloc/options.h"
+#include "alloc/private_library.h"
 #include "alloc/stats.h"
 #include "alloc/thread.h"
 #include "alloc/tier_ops.h"
 #include "hooks/callsite.h"
+#include "hooks/shadow.h"
 #include "ipc/control.h"
 #include "pmem/gate.h"
 #include "pmem/table.h"
@@ -214,6 +216,7 @@ static bool bootstrap_common(void)
 {
     struct shared_layout *bound = &berth__shared_layout;
 
+    berth__private_library_lift = berth__shadow_lift;
     if (bound->sizes == 0)
         *bound = own_layout;
     if (bound->sizes != own_layout.sizes || strcmp(bound->version, own_layout.version) != 0) {

@@ -6,15 +6,12 @@
 #include "hooks/real_module.h"
 
 #include "alloc/module_walk.h"
+#include "hooks/elf_table.h"
 
-#include <elf.h>
 #include <link.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-
-/* This library's ELF header, where it is mapped. */
-extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 
 typedef int (*iterate_function)(int (*)(struct dl_phdr_info *, size_t, void *), void *);
 
@@ -28,133 +25,6 @@ struct search {
     const char *prefix; /* of the file name, or NULL for any */
 };
 
-/* glibc relocates these pointers in place; other loaders leave them relative to the module. */
-static const void *table_at(const struct dl_phdr_info *info, ElfW(Addr) value)
-{
-    return (const void *)(value < info->dlpi_addr ? value + info->dlpi_addr : value);
-}
-
-static void read_entry(const struct dl_phdr_info *info, const ElfW(Dyn) * entry,
-                       struct berth_elf *elf)
-{
-    switch (entry->d_tag) {
-    case DT_SYMTAB:
-        elf->symbols = table_at(info, entry->d_un.d_ptr);
-        break;
-    case DT_STRTAB:
-        elf->strings = table_at(info, entry->d_un.d_ptr);
-        break;
-    case DT_GNU_HASH:
-        elf->hash = table_at(info, entry->d_un.d_ptr);
-        break;
-    case DT_RELA:
-        elf->relocations = table_at(info, entry->d_un.d_ptr);
-        break;
-    case DT_RELASZ:
-        elf->relocation_count = entry->d_un.d_val / sizeof(ElfW(Rela));
-        break;
-    case DT_RELACOUNT:
-        elf->relative_count = entry->d_un.d_val;
-        break;
-    case DT_JMPREL:
-        elf->jumps = table_at(info, entry->d_un.d_ptr);
-        break;
-    case DT_PLTRELSZ:
-        elf->jump_count = entry->d_un.d_val / sizeof(ElfW(Rela));
-        break;
-    default:
-        break;
-    }
-}
-
-static bool read_entries(const struct dl_phdr_info *info, const ElfW(Dyn) * entry,
-                         struct berth_elf *ret)
-{
-    *ret = (struct berth_elf){0};
-    for (; entry && entry->d_tag != DT_NULL; entry++)
-        read_entry(info, entry, ret);
-    if (!ret->relocations)
-        ret->relocation_count = 0;
-    if (!ret->jumps)
-        ret->jump_count = 0;
-    return ret->symbols && ret->strings;
-}
-
-bool berth__elf_read(const struct dl_phdr_info *info, struct berth_elf *ret)
-{
-    const ElfW(Dyn) *entry = NULL;
-
-    for (unsigned i = 0; i < info->dlpi_phnum; i++)
-        if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
-            entry = (const ElfW(Dyn) *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
-    return read_entries(info, entry, ret);
-}
-
-static uint32_t gnu_hash(const char *name)
-{
-    uint32_t hash = 5381;
-
-    for (; *name; name++)
-        hash = hash * 33 + (unsigned char)*name;
-    return hash;
-}
-
-/*
- * No function of the C library's is called here: AddressSanitizer looks dlsym() up before it has
- * found the originals of the functions that it replaces, strcmp() among them.
- */
-static bool is_equal(const char *a, const char *b)
-{
-    while (*a && *a == *b) {
-        a++;
-        b++;
-    }
-    return *a == *b;
-}
-
-static bool is_function(const ElfW(Sym) * symbol)
-{
-    return ELF64_ST_TYPE(symbol->st_info) == STT_FUNC && symbol->st_shndx != SHN_UNDEF;
-}
-
-/* The table: buckets, first symbol, bloom words, shift; then bloom, buckets, chains. */
-const ElfW(Sym) * berth__elf_find(const struct berth_elf *tables, const char *name)
-{
-    uint32_t bucket_count, first, hash = gnu_hash(name), at;
-    const uint32_t *buckets, *chains;
-
-    if (!tables->hash)
-        return NULL;
-    bucket_count = tables->hash[0];
-    first = tables->hash[1];
-    buckets = tables->hash + 4 + tables->hash[2] * (sizeof(ElfW(Addr)) / sizeof(uint32_t));
-    chains = buckets + bucket_count;
-    at = bucket_count ? buckets[hash % bucket_count] : 0;
-    if (at < first)
-        return NULL;
-    for (;; at++) {
-        const ElfW(Sym) *symbol = &tables->symbols[at];
-        uint32_t link = chains[at - first];
-
-        if ((link | 1) == (hash | 1) && is_function(symbol) &&
-            is_equal(tables->strings + symbol->st_name, name))
-            return symbol;
-        if (link & 1)
-            return NULL;
-    }
-}
-
-bool berth__elf_contains(const struct dl_phdr_info *info, uintptr_t address)
-{
-    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
-
-        if (part->p_type == PT_LOAD && address - (info->dlpi_addr + part->p_vaddr) < part->p_memsz)
-            return true;
-    }
-    return false;
-}
-
 static bool is_named(const struct dl_phdr_info *info, const char *prefix)
 {
     const char *name = info->dlpi_name;
@@ -167,11 +37,6 @@ static bool is_named(const struct dl_phdr_info *info, const char *prefix)
         name++;
     }
     return !*prefix;
-}
-
-bool berth__elf_is_own(const struct dl_phdr_info *info)
-{
-    return info->dlpi_addr == (ElfW(Addr))__ehdr_start;
 }
 
 static bool is_skipped(const struct dl_phdr_info *info, const struct search *search)
@@ -219,7 +84,7 @@ static iterate_function find_iterate(void)
         const ElfW(Sym) * symbol;
         struct berth_elf tables;
 
-        if (!is_named(&info, "libc.so.") || !read_entries(&info, map->l_ld, &tables))
+        if (!is_named(&info, "libc.so.") || !berth__elf_read_map(map, &tables))
             continue;
         symbol = berth__elf_find(&tables, "dl_iterate_phdr");
         if (symbol)

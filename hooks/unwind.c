@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hooks/unwind.h"
 
+#include "alloc/private_library.h"
 #include "alloc/types.h"
 #include "hooks/unwind_probe.h"
 
@@ -96,7 +97,7 @@ static void *library_open(char *why, size_t why_size)
 
         if (library)
             return library;
-        library = dlopen(sonames[i], RTLD_LOCAL | RTLD_NOW | RTLD_NODELETE);
+        library = berth__private_library_open(sonames[i], RTLD_NODELETE);
         if (!library)
             continue;
         if (library_prepare(library) == 0)

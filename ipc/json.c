@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/json.h"
 
+#include "alloc/private_library.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -86,7 +88,7 @@ static const struct {
 
 static int load_once(char *why, size_t why_size)
 {
-    void *handle = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    void *handle = berth__private_library_open(LIBRARY, 0);
 
     if (!handle) {
         const char *reason = dlerror();

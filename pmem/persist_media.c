@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/persist_media.h"
 
+#include "alloc/private_library.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdatomic.h>
@@ -66,10 +68,9 @@ static const struct berth_persist_media pmem_media = {
 static const struct berth_persist_media msync_media = {
     .name = "msync", .store = copy_store, .flush = msync_flush, .drain = msync_drain};
 
-/* RTLD_LOCAL: none of its names may come to serve the program. */
 static void load_pmem(void)
 {
-    void *library = dlopen("libpmem.so.1", RTLD_NOW | RTLD_LOCAL);
+    void *library = berth__private_library_open("libpmem.so.1", 0);
     void (*flush)(const void *, size_t) = NULL;
     void (*drain)(void) = NULL;
 

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Goal: a program may have functions and variables of its own by the names of the C library's that
+Berth calls.
+
+Method: programs are made that have one of every name that the preload libraries import, as a
+function that ends the program, and as a variable. They run natively first. Under Berth they use
+tiers, full call sites, the classifier, a persistent block and the control thread, all of it asked
+for its state from outside.
+usage: shadow.py BERTH MAIN.C LIBRARY... -- COMPILER...
+"""
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+split = sys.argv.index("--")
+BERTH, MAIN, *LIBRARIES = sys.argv[1:split]
+COMPILER = sys.argv[split + 1:]
+DEADLINE_S = 120
+
+# The C library calls these by name itself: a program that has some serves all.
+HEAP = {"malloc", "calloc", "realloc", "free", "memalign", "aligned_alloc", "posix_memalign"}
+# How a program without any name of the C library's comes by threads.
+LOOKUP = {"dlsym"}
+
+POLICY = """
+options {{ record-threshold = 4K  site-depth = 32  classifier = on }}
+tier near {{ kind = file  path = "{0}"  decay = 1s }}
+tier kept {{ kind = file  path = "{1}"  name = kept }}
+rule large {{ side = host  min-size = 96K  place = {{ near, dram }} }}
+rule by_path {{ side = host  min-size = 8K  site = "**>shadow*"  place = {{ near, dram }} }}
+"""
+
+
+def imports():
+    """The names that a program may have: the others are the C library's by the C standard."""
+    names = set()
+    for library in LIBRARIES:
+        listed = subprocess.run(["nm", "-D", "--undefined-only", library], check=True,
+                                stdout=subprocess.PIPE, text=True).stdout
+        names |= {re.split("@", line.split()[1])[0] for line in listed.splitlines()}
+    return sorted(name for name in names if name[0] != "_" and not name.startswith("berth_"))
+
+
+def header(names, kind):
+    if kind == "variables":
+        return "".join(f"char {name}[64] = {{1}};\n" for name in names)
+    return "void shadow_called(const char *name);\n" + "".join(
+        f'void {name}(void) {{ shadow_called("{name}"); }}\n' for name in names)
+
+
+class Shadow(unittest.TestCase):
+    def setUp(self):
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="berth-shadow-"))
+        self.addCleanup(shutil.rmtree, self.root, True)
+        for name in ("runtime", "kept"):
+            (self.root / name).mkdir(0o700)
+        self.env = {k: v for k, v in os.environ.items()
+                    if not k.startswith("BERTH_") and k != "LD_PRELOAD"}
+        self.env["XDG_RUNTIME_DIR"] = str(self.root / "runtime")
+
+    def make(self, names, kind, *more):
+        (self.root / "shadow_names.h").write_text(header(names, kind), encoding="utf-8")
+        program = self.root / "shadow"
+        subprocess.run([*COMPILER, "-O1", "-w", "-fno-builtin", "-fno-stack-protector", *more,
+                        f"-I{self.root}", "-o", str(program), MAIN, "-ldl"], check=True)
+        return str(program)
+
+    def run_natively(self, program):
+        done = subprocess.run([program], input="x", env=self.env, capture_output=True, text=True,
+                              timeout=DEADLINE_S, check=False)
+        self.assertEqual((done.stdout, done.stderr, done.returncode), ("ready\ndone\n", "", 0))
+
+    def ask(self, process, *command):
+        done = subprocess.run([BERTH, *command], env=self.env, capture_output=True, text=True,
+                              timeout=DEADLINE_S, check=False)
+        if done.returncode != 0:
+            process.kill()
+            self.fail(done.stderr + process.communicate()[1])
+        return done.stdout
+
+    def run_under_berth(self, program):
+        policy = self.root / "policy"
+        policy.write_text(POLICY.format("/dev/shm", self.root / "kept"), encoding="utf-8")
+        with subprocess.Popen([BERTH, "run", "--policy", str(policy), "--", program],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True,
+                              env={**self.env, "BERTH_CONTROL": "always"}) as process:
+            try:
+                said = process.stdout.readline()
+                if said == "ready\n":
+                    self.talk(process, str(policy))
+                out, errors = process.communicate("x", timeout=DEADLINE_S)
+            finally:
+                process.kill()
+        self.assertEqual((said + out, errors, process.returncode), ("ready\ndone\n", "", 0))
+
+    def talk(self, process, policy):
+        pid = str(process.pid)
+        self.assertRegex(self.ask(process, "stat", pid), r"(?m)near .*")
+        self.assertIn("shadow!", self.ask(process, "sites", pid))
+        self.ask(process, "doctor", pid)
+        self.ask(process, "policy", "apply", pid, policy)
+        self.ask(process, "trim", pid)
+        process.stdin.write("go on")
+        process.stdin.flush()
+        self.ask(process, "snapshot", pid, "-o", str(self.root / "snapshot"))
+
+    def goes_well(self, names, kind, *more):
+        program = self.make(names, kind, *more)
+        self.run_natively(program)
+        self.run_under_berth(program)
+
+    def names(self, but):
+        return [name for name in imports() if name not in but]
+
+    def test_functions_of_all_names_are_left_alone(self):
+        self.goes_well(self.names(HEAP), "functions")
+
+    def test_so_they_are_by_threads(self):
+        self.goes_well(self.names(HEAP | LOOKUP), "functions", "-DHAS_DLSYM")
+
+    def test_variables_of_all_names_are_left_alone(self):
+        self.goes_well(self.names(HEAP), "variables", "-rdynamic")
+
+    def test_so_they_are_in_a_program_at_a_fixed_address(self):
+        self.goes_well(self.names(HEAP | LOOKUP), "variables", "-rdynamic", "-no-pie",
+                       "-DHAS_DLSYM")
+
+    def test_functions_are_left_alone_that_only_an_old_table_names(self):
+        self.goes_well(self.names(HEAP), "functions", "-Wl,--hash-style=sysv")
+
+
+if __name__ == "__main__":
+    if not shutil.which("nm"):
+        print("binutils' nm is not installed")
+        sys.exit(77)
+    unittest.main(argv=sys.argv[:1], verbosity=2)
