@@ -176,6 +176,7 @@ int berth__mapping_check(const void *address, size_t size, bool is_shared)
     int r = berth__move_fault(BERTH_CALL_LOOK);
 
     if (r == 0)
-        r = check_locked(address, size);
-    return r < 0 ? r : look(&search);
+        r = look(&search);
+    /* Last, because a lock is the quickest to come. */
+    return r < 0 ? r : check_locked(address, size);
 }

@@ -287,31 +287,56 @@ static bool is_shared_with_child(const struct move *move)
            berth__fork_has_sharers();
 }
 
+/* Whether it is mapped as it was allocated. */
+static enum berth_move_result check_mapping(struct move *move)
+{
+    int r = berth__mapping_check(move->p, move->held, move->old_twin != NULL);
+
+    if (r == -EPERM)
+        return BERTH_MOVE_LOCKED;
+    if (r == -EINVAL)
+        return BERTH_MOVE_MAPPING;
+    return r < 0 ? failed(move, "/proc/self/maps", r) : BERTH_MOVE_MOVED;
+}
+
+/* Puts the new memory in the block's place, unless something has come that speaks against it. */
+static enum berth_move_result remap(struct move *move)
+{
+    enum berth_move_result result;
+
+    if (berth__held_range_overlaps(move->p, move->held))
+        return BERTH_MOVE_PINNED;
+    if (is_shared_with_child(move))
+        return BERTH_MOVE_SHARED;
+    /* A protection or a lock of the program's would be lost. */
+    result = check_mapping(move);
+    if (result != BERTH_MOVE_MOVED)
+        return result;
+    if (mremap(move->scratch, move->held, move->held, MREMAP_MAYMOVE | MREMAP_FIXED, move->p) ==
+        MAP_FAILED)
+        return failed(move, "mremap", -errno);
+    return BERTH_MOVE_MOVED;
+}
+
 /*
  * The one step that changes what is mapped. The kernel does it under one lock, for which faults
  * wait that find no mapping. A child that is forked before or after finds what the map says.
  */
-static int swap(struct move *move, bool holds_forks, uint32_t *ret_word)
+static enum berth_move_result swap(struct move *move, bool holds_forks, uint32_t *ret_word)
 {
     int r = berth__move_fault(BERTH_CALL_SWAP);
+    enum berth_move_result result;
 
     if (r < 0)
-        return r;
+        return failed(move, "mremap", r);
     if (!holds_forks)
         pthread_mutex_lock(&movers.swap);
-    /* Those that came since check(). */
-    if (berth__held_range_overlaps(move->p, move->held))
-        r = -EBUSY;
-    else if (is_shared_with_child(move))
-        r = -EXDEV;
-    else if (mremap(move->scratch, move->held, move->held, MREMAP_MAYMOVE | MREMAP_FIXED,
-                    move->p) == MAP_FAILED)
-        r = -errno;
-    else
+    result = remap(move);
+    if (result == BERTH_MOVE_MOVED)
         *ret_word = enter(move, BERTH_RESIDENCE_REMAPPED);
     if (!holds_forks)
         pthread_mutex_unlock(&movers.swap);
-    return r;
+    return result;
 }
 
 /* Copies, holding writers back unless there are none, and swaps. */
@@ -327,18 +352,13 @@ static enum berth_move_result copy_and_swap(struct move *move, uint32_t *ret_wor
     enum berth_move_result result =
         quiet ? berth__move_copy_quiet(live.mover, live.to, live.from, live.size)
               : berth__move_live_copy(&live, move->old_twin != NULL);
-    int r;
 
     if (result != BERTH_MOVE_MOVED)
         return result;
-    r = swap(move, live.holds_forks, ret_word);
+    result = swap(move, live.holds_forks, ret_word);
     if (!quiet)
-        berth__move_live_end(&live, r == 0);
-    if (r == -EBUSY)
-        return BERTH_MOVE_PINNED;
-    if (r == -EXDEV)
-        return BERTH_MOVE_SHARED;
-    return r < 0 ? failed(move, "mremap", r) : BERTH_MOVE_MOVED;
+        berth__move_live_end(&live, result == BERTH_MOVE_MOVED);
+    return result;
 }
 
 /* What the mover's second thread does of it. */
@@ -386,7 +406,6 @@ static enum berth_move_result check(struct move *move)
 {
     const struct berth_tier *from = berth__tier(move->from);
     size_t granule = berth__movable_granule(move->to);
-    int r;
 
     if (((uintptr_t)move->p | move->held) & (granule - 1))
         return BERTH_MOVE_ALIGNMENT;
@@ -402,12 +421,7 @@ static enum berth_move_result check(struct move *move)
         return BERTH_MOVE_SHARED;
     if (!move->mover->quiet && !can_hold_back(from))
         return BERTH_MOVE_QUIET;
-    r = berth__mapping_check(move->p, move->held, move->old_twin != NULL);
-    if (r == -EPERM)
-        return BERTH_MOVE_LOCKED;
-    if (r == -EINVAL)
-        return BERTH_MOVE_MAPPING;
-    return r < 0 ? failed(move, "/proc/self/maps", r) : BERTH_MOVE_MOVED;
+    return check_mapping(move);
 }
 
 enum berth_move_result berth__move_block(struct berth_mover *mover, void *p, berth_tier_id to)

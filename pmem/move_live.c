@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/move_live.h"
 
+#include "pmem/mapping.h"
 #include "pmem/move_fault.h"
 #include "pmem/pin_source.h"
 #include "pmem/window.h"
@@ -313,6 +314,9 @@ static enum berth_move_result take_once(struct berth_move_live *live)
     let_forks_go(live);
     if (r == -EAGAIN)
         return BERTH_MOVE_BUSY;
+    /* The kernel's word for pages of a mapping that is protected, or locked, by now. */
+    if (r == -EINVAL && berth__mapping_check(live->from, live->size, false) < 0)
+        return BERTH_MOVE_MAPPING;
     return r == -EBUSY ? BERTH_MOVE_PINNED : system_failed(live->mover, "UFFDIO_MOVE", r);
 }
 

@@ -2,6 +2,7 @@
 #include "pmem/uffd.h"
 
 #include "pmem/move_fault.h"
+#include "pmem/window.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -260,17 +261,23 @@ int berth__uffd_read(const struct berth_uffd *uffd, struct berth_uffd_where *ret
     return BERTH_UFFD_WRITE;
 }
 
+/* Half of it, in OS pages. */
+static size_t half_of(size_t size)
+{
+    return (size / BERTH_OS_PAGE + 1) / 2 * BERTH_OS_PAGE;
+}
+
 int berth__uffd_take_pages(const struct berth_uffd *uffd, void *to, void *from, size_t size,
                            size_t *ret_done)
 {
-    size_t done = 0;
+    size_t done = 0, part = size;
     int r = berth__move_fault(BERTH_CALL_UFFD_TAKE);
 
     while (r == 0 && done < size) {
         struct move_request request = {
             .to = (uintptr_t)to + done,
             .from = (uintptr_t)from + done,
-            .size = size - done,
+            .size = part < size - done ? part : size - done,
             .mode = MOVE_ALLOW_HOLES,
         };
 
@@ -281,6 +288,13 @@ int berth__uffd_take_pages(const struct berth_uffd *uffd, void *to, void *from, 
         /* A part was moved, and the kernel wants to be asked for the rest. */
         if (r == -EAGAIN && request.done > 0)
             r = 0;
+        /* It moves pages of one mapping at a time; advice (madvise(2)) for some makes several. */
+        if (r == 0)
+            part = size - done;
+        if (r == -EINVAL && request.size > BERTH_OS_PAGE) {
+            part = half_of(request.size);
+            r = 0;
+        }
     }
     *ret_done = done;
     return r;

@@ -257,6 +257,64 @@ static void locked_and_protected_blocks_are_refused(void **state)
     berth__host_free(p);
 }
 
+/* The kernel then keeps the block as several mappings. */
+static void a_block_whose_parts_have_advice_moves(void **state)
+{
+    unsigned char *p = fixture_get(8 * MIB);
+
+    (void)state;
+    fixture_needs_live();
+    fixture_fill(p, 8 * MIB, 21);
+    assert_int_equal(madvise(p + 16 * KIB, 3 * MIB, MADV_NOHUGEPAGE), 0);
+    assert_int_equal(madvise(p + 5 * MIB + 4 * KIB, 4 * KIB, MADV_RANDOM), 0);
+    assert_int_equal(madvise(p + 7 * MIB, 1 * MIB - 12 * KIB, MADV_SEQUENTIAL), 0);
+    assert_int_equal(fixture_move(p, tier_shm, false), BERTH_MOVE_MOVED);
+    assert_true(fixture_is_filled(p, 8 * MIB, 21));
+    berth__host_free(p);
+}
+
+/* What the program does at the last moment. */
+static struct {
+    unsigned char *p;
+    bool locks, old_kernel;
+    int status;
+} late;
+
+static int change_late(enum berth_move_call call)
+{
+    if (call == BERTH_CALL_UFFD_OFFER && late.old_kernel)
+        return -1;
+    if (call == BERTH_CALL_SWAP)
+        late.status = late.locks ? (int)syscall(SYS_mlock2, late.p, 4 * KIB, 1 /* on fault */)
+                                 : mprotect(late.p, 4 * KIB, PROT_READ);
+    return 0;
+}
+
+static void what_is_protected_or_locked_meanwhile_stays(void **state)
+{
+    (void)state;
+    fixture_needs_live();
+    for (int i = 0; i < 4; i++) {
+        unsigned char *p = fixture_get(1 * MIB);
+        enum berth_move_result result;
+
+        fixture_fill(p, 1 * MIB, 22);
+        late.p = p + 64 * KIB;
+        late.locks = i % 2;
+        late.old_kernel = i / 2;
+        berth__move_inject = change_late;
+        result = fixture_move(p, tier_shm, false);
+        berth__move_inject = NULL;
+        if (late.status == 0)
+            assert_int_equal(result, late.locks ? BERTH_MOVE_LOCKED : BERTH_MOVE_MAPPING);
+        assert_true(fixture_is_filled(p, 1 * MIB, 22));
+        syscall(SYS_munlock, late.p, 4 * KIB);
+        assert_int_equal(mprotect(late.p, 4 * KIB, PROT_READ | PROT_WRITE), 0);
+        fixture_fill(p, 1 * MIB, 23);
+        berth__host_free(p);
+    }
+}
+
 static void a_file_on_disk_is_left_only_quietly(void **state)
 {
     unsigned char *p = fixture_get(1 * MIB);
@@ -710,6 +768,8 @@ int main(void)
         cmocka_unit_test(a_moved_block_is_resized_by_a_copy),
         cmocka_unit_test(a_full_tier_refuses),
         cmocka_unit_test(locked_and_protected_blocks_are_refused),
+        cmocka_unit_test(a_block_whose_parts_have_advice_moves),
+        cmocka_unit_test(what_is_protected_or_locked_meanwhile_stays),
         cmocka_unit_test(blocks_that_have_moved_leave_the_program_mappings),
         cmocka_unit_test(a_file_on_disk_is_left_only_quietly),
         cmocka_unit_test(pinned_pages_are_seen),
