@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #define RING_TRIES_MAX 100
 
 struct search {
+    pid_t thread;
     int list, details;  /* the folders fd and fdinfo of the thread */
     const char *number; /* of the descriptor that is looked at */
     uintptr_t start, end;
@@ -195,41 +197,86 @@ static int look_at(struct search *search, const char *number)
     return target[0] == '/' ? look_at_file(search) : 0;
 }
 
-static int look_at_all(struct search *search)
+/* Calls `look` with each name of the folder, until it answers something else than 0. */
+static int for_each_name(int folder, int (*look)(struct search *search, const char *name),
+                         struct search *search)
 {
     _Alignas(struct dirent64) char list[TEXT_SIZE];
     ssize_t n;
     int r = 0;
 
     /* Not readdir(), which allocates. */
-    while (r == 0 && (n = syscall(SYS_getdents64, search->list, list, sizeof(list))) != 0) {
+    while (r == 0 && (n = syscall(SYS_getdents64, folder, list, sizeof(list))) != 0) {
         if (n < 0)
-            return -errno;
+            return errno == ENOENT || errno == ESRCH ? 0 : -errno; /* of a thread that has ended */
         for (ssize_t at = 0; at < n && r == 0;) {
             const struct dirent64 *entry = (const void *)(list + at);
 
             if (entry->d_name[0] != '.')
-                r = look_at(search, entry->d_name);
+                r = look(search, entry->d_name);
             at += entry->d_reclen;
         }
     }
     return r;
 }
 
-static int open_folder(pid_t thread, const char *name)
+static int open_folder(const char *thread, const char *name)
 {
     char path[64];
     int fd;
 
-    snprintf(path, sizeof(path), "/proc/self/task/%d/%s", (int)thread, name);
+    snprintf(path, sizeof(path), "/proc/self/task/%.12s/%s", thread, name);
     fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
+}
+
+/* The descriptors of one thread. */
+static int look_at_thread(struct search *search, const char *thread)
+{
+    int r = search->list = open_folder(thread, "fd");
+
+    if (search->list < 0)
+        return r;
+    r = search->details = open_folder(thread, "fdinfo");
+    if (search->details >= 0) {
+        r = for_each_name(search->list, look_at, search);
+        close(search->details);
+    }
+    close(search->list);
+    return r;
+}
+
+/* Those of a thread that has a table of its own (unshare(CLONE_FILES)). */
+static int look_at_other_thread(struct search *search, const char *thread)
+{
+    long number = strtol(thread, NULL, 10);
+    int r;
+
+    /* Where the kernel, or a filter, does not compare them, they are looked at. */
+    if (number == search->thread ||
+        syscall(SYS_kcmp, number, search->thread, KCMP_FILES, 0, 0) == 0)
+        return 0;
+    r = look_at_thread(search, thread);
+    return r == -ENOENT || r == -ESRCH ? 0 : r;
+}
+
+static int look_at_other_threads(struct search *search)
+{
+    int folder = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r;
+
+    if (folder < 0)
+        return -errno;
+    r = for_each_name(folder, look_at_other_thread, search);
+    close(folder);
+    return r;
 }
 
 int berth__pin_source_find(pid_t thread, const void *p, size_t size, enum berth_pins pins,
                            char *why, size_t why_size)
 {
     struct search search = {
+        .thread = thread,
         .start = (uintptr_t)p,
         .end = (uintptr_t)p + size,
         .pins = pins,
@@ -237,16 +284,13 @@ int berth__pin_source_find(pid_t thread, const void *p, size_t size, enum berth_
         .why_size = why_size,
     };
     int saved_errno = errno;
-    int r = search.list = open_folder(thread, "fd");
+    char number[16];
+    int r;
 
-    if (search.list >= 0) {
-        r = search.details = open_folder(thread, "fdinfo");
-        if (search.details >= 0) {
-            r = look_at_all(&search);
-            close(search.details);
-        }
-        close(search.list);
-    }
+    snprintf(number, sizeof(number), "%d", (int)thread);
+    r = look_at_thread(&search, number);
+    if (r == 0)
+        r = look_at_other_threads(&search);
     errno = saved_errno;
     return r;
 }

@@ -400,6 +400,52 @@ static void files_without_a_device_may_write_unseen(void **state)
     berth__host_free(p);
 }
 
+/* A thread with descriptors of its own, which has a file open with O_DIRECT. */
+static struct {
+    pthread_t thread;
+    pthread_barrier_t step;
+    int file;
+} apart;
+
+static void *open_apart(void *context)
+{
+    apart.file =
+        unshare(CLONE_FILES) == 0 ? open(context, O_TMPFILE | O_RDWR | O_DIRECT, 0600) : -1;
+    pthread_barrier_wait(&apart.step);
+    pthread_barrier_wait(&apart.step);
+    return NULL;
+}
+
+static void files_of_a_thread_with_its_own_table_are_seen(void **state)
+{
+    bool is_open;
+
+    (void)state;
+    fixture_needs_live();
+    if (!fixture_disk())
+        skip();
+    for (size_t i = 0; i < WAYS; i++) {
+        bool is_seen = !ways[i].in_file && !ways[i].old_kernel && fixture_sees_pins;
+        unsigned char *p = get(&ways[i]);
+
+        pthread_barrier_init(&apart.step, NULL, 2);
+        assert_int_equal(pthread_create(&apart.thread, NULL, open_apart, (void *)fixture_disk()),
+                         0);
+        pthread_barrier_wait(&apart.step);
+        is_open = apart.file >= 0;
+        if (is_open)
+            assert_int_equal(move(&ways[i], p), is_seen ? BERTH_MOVE_MOVED : BERTH_MOVE_PINNED);
+        pthread_barrier_wait(&apart.step);
+        pthread_join(apart.thread, NULL);
+        pthread_barrier_destroy(&apart.step);
+        if (is_open && is_seen)
+            move_home(&ways[i], p);
+        assert_int_equal(move(&ways[i], p), BERTH_MOVE_MOVED);
+        assert_true(fixture_is_filled(p, SIZE, 1));
+        berth__host_free(p);
+    }
+}
+
 /* Nobody writes at a quiescent step; but what is registered is written to later. */
 static void registered_memory_stays_at_quiescent_steps(void **state)
 {
@@ -670,6 +716,7 @@ int main(void)
         cmocka_unit_test(what_a_disk_writes_is_there),
         cmocka_unit_test(io_without_a_descriptor_may_write_unseen),
         cmocka_unit_test(files_without_a_device_may_write_unseen),
+        cmocka_unit_test(files_of_a_thread_with_its_own_table_are_seen),
         cmocka_unit_test(registered_memory_stays_at_quiescent_steps),
         cmocka_unit_test(pages_in_a_pipe_keep_their_bytes),
         cmocka_unit_test(what_the_program_watches_itself_stays),
