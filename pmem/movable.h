@@ -37,9 +37,9 @@ void berth__movable_resized(const void *p, size_t held);
 /* Gives the capacity of the tier back, or the twin. */
 void berth__movable_leave_tier(berth_tier_id tier, void *twin, size_t held);
 /*
- * Gives a twin on tmpfs whose block has moved other pages: those that the program has put into a
- * pipe, or into a socket with MSG_ZEROCOPY, are read there later, and must not get the bytes of the
- * next block. False: there is no room for others by now, and the twin cannot be used again.
+ * Gives a twin on tmpfs or a disk whose block has moved other pages: those that the program has put
+ * into a pipe, or into a socket with MSG_ZEROCOPY, are read there later, and must not get the bytes
+ * of the next block. False: there is no room for others by now, and the twin cannot be used again.
  */
 bool berth__movable_renew_twin(berth_tier_id tier, void *twin, size_t held);
 /* The rest of freeing: of a block that is in the tier `word` says, when nobody moves it. */

@@ -15,6 +15,7 @@
 #include "pmem/node_bind.h"
 #include "pmem/record.h"
 #include "pmem/table.h"
+#include "pmem/tier_file.h"
 
 #include <errno.h>
 #include <linux/magic.h>
@@ -157,10 +158,18 @@ static bool is_on_tmpfs(const struct berth_tier *tier)
            fs.f_type == TMPFS_MAGIC;
 }
 
+/* Whether the tier's pages can be given up for others: those of a device are where they are. */
+static bool can_renew(berth_tier_id tier)
+{
+    const struct berth_tier_file *file = berth__tier_file(tier);
+
+    return is_on_tmpfs(berth__tier(tier)) || (file && file->is_on_disk);
+}
+
 /* What is left behind goes back; without a lock, because jemalloc takes its own. */
 static enum berth_move_result leave(struct move *move, uint32_t word)
 {
-    if (!move->old_twin || !is_on_tmpfs(berth__tier(move->from)) ||
+    if (!move->old_twin || !can_renew(move->from) ||
         berth__movable_renew_twin(move->from, move->old_twin, move->held))
         berth__movable_leave_tier(move->from, move->old_twin, move->held);
     if (word & BERTH_RESIDENCE_LIVE)

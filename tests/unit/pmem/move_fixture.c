@@ -46,7 +46,8 @@ void fixture_policy(const char *first)
     draft_tier(draft, TIER(.name = "small", .kind = BERTH_KIND_FILE, .path = "/dev/shm",
                            .capacity = 1 * MIB));
     if (fixture_disk())
-        draft_tier(draft, TIER(.name = "disk", .kind = BERTH_KIND_FILE, .path = fixture_disk()));
+        draft_tier(draft, TIER(.name = "disk", .kind = BERTH_KIND_FILE, .path = fixture_disk(),
+                               .decay_ms = 10000));
     draft_rule(draft, RULE(.name = "rule", .side = BERTH_SIDE_HOST, .movable = true), first, NULL);
     draft_install(draft);
 }

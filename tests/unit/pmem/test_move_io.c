@@ -504,6 +504,38 @@ static void pages_in_a_pipe_keep_their_bytes(void **state)
     }
 }
 
+/* The same of a block that leaves a disk, when nobody writes. */
+static void pages_of_a_disk_in_a_pipe_keep_their_bytes(void **state)
+{
+    unsigned char *p, *next[NEXT];
+    unsigned char bytes[4 * PAGE];
+    struct iovec range;
+    int ends[2];
+
+    (void)state;
+    if (!fixture_disk())
+        skip();
+    fixture_policy("disk");
+    p = fixture_get(SIZE);
+    fixture_fill(p, SIZE, 1);
+    range = (struct iovec){p + 16 * PAGE, sizeof(bytes)};
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(vmsplice(ends[1], &range, 1, 0), sizeof(bytes));
+    assert_int_equal(fixture_move(p, BERTH_TIER_DRAM, true), BERTH_MOVE_MOVED);
+    for (int i = 0; i < NEXT; i++) {
+        next[i] = fixture_get(SIZE);
+        fixture_fill(next[i], SIZE, 3);
+    }
+    assert_int_equal(read(ends[0], bytes, sizeof(bytes)), sizeof(bytes));
+    assert_memory_equal(bytes, range.iov_base, sizeof(bytes));
+    close(ends[0]);
+    close(ends[1]);
+    berth__host_free(p);
+    for (int i = 0; i < NEXT; i++)
+        berth__host_free(next[i]);
+    fixture_policy("dram");
+}
+
 /* Pages that are missing are the program's to give, and it gives none. */
 static void what_the_program_watches_itself_stays(void **state)
 {
@@ -719,6 +751,7 @@ int main(void)
         cmocka_unit_test(files_of_a_thread_with_its_own_table_are_seen),
         cmocka_unit_test(registered_memory_stays_at_quiescent_steps),
         cmocka_unit_test(pages_in_a_pipe_keep_their_bytes),
+        cmocka_unit_test(pages_of_a_disk_in_a_pipe_keep_their_bytes),
         cmocka_unit_test(what_the_program_watches_itself_stays),
         cmocka_unit_test(a_traced_process_is_let_alone),
         cmocka_unit_test(a_process_ends_amid_a_move),
