@@ -157,20 +157,6 @@ char *berth__source_line(struct berth_source_lines *lines, const char *path, uin
     return place_text(file, number);
 }
 
-char *berth__source_function(struct berth_source_lines *lines, const char *path, uint64_t build,
-                             uint64_t address)
-{
-    struct module *module = lines ? module_get(lines, path, build) : NULL;
-    GElf_Addr bias = 0;
-    const char *name;
-
-    if (!module || !module->dwarf)
-        return NULL;
-    dwfl_module_getelf(module->dwarf, &bias);
-    name = dwfl_module_addrname(module->dwarf, address - 1 + bias);
-    return name ? berth__symbol_name(name) : NULL;
-}
-
 static uint64_t attribute_number(Dwarf_Die *die, unsigned name)
 {
     Dwarf_Attribute attribute;
@@ -186,6 +172,65 @@ static const char *function_name(Dwarf_Die *die)
     const char *name = dwarf_formstring(dwarf_attr_integrate(die, DW_AT_linkage_name, &attribute));
 
     return name ? name : dwarf_diename(die);
+}
+
+/* By the symbols: a label without a size may be any other function's neighbour. */
+static const char *symbol_at(Dwfl_Module *dwarf, GElf_Addr address)
+{
+    GElf_Off offset;
+    GElf_Sym symbol;
+    const char *name = dwfl_module_addrinfo(dwarf, address, &offset, &symbol, NULL, NULL, NULL);
+
+    return name && symbol.st_size > 0 && offset < symbol.st_size ? name : NULL;
+}
+
+/*
+ * What encloses the innermost scope of `address` where the code is, not where it was written: how
+ * many, and *ret_chain, which the caller frees.
+ */
+static int scopes_at(Dwfl_Module *dwarf, GElf_Addr address, Dwarf_Die **ret_unit,
+                     Dwarf_Die **ret_chain)
+{
+    GElf_Addr bias = 0;
+    Dwarf_Die *scopes = NULL;
+    int count;
+
+    *ret_chain = NULL;
+    *ret_unit = dwfl_module_addrdie(dwarf, address, &bias);
+    count = *ret_unit ? dwarf_getscopes(*ret_unit, address - bias, &scopes) : 0;
+    count = count > 0 ? dwarf_getscopes_die(&scopes[0], ret_chain) : 0;
+    free(scopes);
+    return count;
+}
+
+/* By the debug information: the function that the code is in, without those inlined there. */
+static const char *subprogram_at(Dwfl_Module *dwarf, GElf_Addr address)
+{
+    Dwarf_Die *unit, *chain;
+    const char *name = NULL;
+    int count = scopes_at(dwarf, address, &unit, &chain);
+
+    for (int i = 0; i < count && !name; i++)
+        if (dwarf_tag(&chain[i]) == DW_TAG_subprogram)
+            name = function_name(&chain[i]);
+    free(chain);
+    return name;
+}
+
+char *berth__source_function(struct berth_source_lines *lines, const char *path, uint64_t build,
+                             uint64_t address)
+{
+    struct module *module = lines ? module_get(lines, path, build) : NULL;
+    GElf_Addr bias = 0;
+    const char *name;
+
+    if (!module || !module->dwarf)
+        return NULL;
+    dwfl_module_getelf(module->dwarf, &bias);
+    name = symbol_at(module->dwarf, address - 1 + bias);
+    if (!name)
+        name = subprogram_at(module->dwarf, address - 1 + bias);
+    return name ? berth__symbol_name(name) : NULL;
 }
 
 /* One function that was inlined: its name, and where it was called. */
@@ -214,21 +259,17 @@ json_t *berth__source_inlined(struct berth_source_lines *lines, const char *path
 {
     struct module *module = lines ? module_get(lines, path, build) : NULL;
     json_t *array = json_array();
-    GElf_Addr elf_bias = 0, bias = 0;
-    Dwarf_Die *unit, *scopes = NULL, *chain = NULL;
+    GElf_Addr bias = 0;
+    Dwarf_Die *unit, *chain;
     int count;
 
     if (!module || !module->dwarf)
         return array;
-    dwfl_module_getelf(module->dwarf, &elf_bias);
-    unit = dwfl_module_addrdie(module->dwarf, address - 1 + elf_bias, &bias);
-    count = unit ? dwarf_getscopes(unit, address - 1 + elf_bias - bias, &scopes) : 0;
-    /* What encloses the innermost scope where the code is, not where it was written. */
-    count = count > 0 ? dwarf_getscopes_die(&scopes[0], &chain) : 0;
+    dwfl_module_getelf(module->dwarf, &bias);
+    count = scopes_at(module->dwarf, address - 1 + bias, &unit, &chain);
     for (int i = 0; i < count && dwarf_tag(&chain[i]) != DW_TAG_subprogram; i++)
         if (dwarf_tag(&chain[i]) == DW_TAG_inlined_subroutine)
             json_array_append_new(array, inlined_json(unit, &chain[i]));
-    free(scopes);
     free(chain);
     return array;
 }

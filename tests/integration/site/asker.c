@@ -2,7 +2,7 @@
 /*
  * Asks for blocks by known paths, and says "ready" and the addresses of two of them; ends when its
  * stdin does. Built with debug information, without, as a position-dependent program, and with
- * UNRELATED code in front, which moves every function.
+ * UNRELATED code in front, which moves every function, or a LABEL, which is no function.
  *
  *   asker [PLUGIN]...  opens each library, has it ask, and closes it again
  */
@@ -25,6 +25,10 @@ QUIET int unrelated(int n)
     }
     return n;
 }
+#endif
+
+#ifdef LABEL
+__asm__(".text\n.globl a_label\n.type a_label, @function\na_label:\n");
 #endif
 
 /* Two callers of equal depth through one wrapper, which stack depth does not tell apart. */

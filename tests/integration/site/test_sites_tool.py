@@ -211,6 +211,13 @@ class Sites(unittest.TestCase):
         self.assertIn([(None, "wrapper"), (None, "keep_weights")], frames)
         self.assertRegex(text, r"asker\+0x[0-9a-f]+ \(keep_weights, asker\.c:\d+\)")
 
+    def test_a_label_without_a_size_names_nothing(self):
+        with self.running(self.as_asker("labelled")) as (pid, _):
+            frames = [f for s in self.sites(pid)["sites"] for f in s["frames"]]
+        self.assertIn("run_forward", [f["symbol"] for f in frames])
+        self.assertTrue(any(f["module"] == "asker" and f["symbol"] is None for f in frames))
+        self.assertNotIn("a_label", [f["symbol"] for f in frames] + [f["function"] for f in frames])
+
     def test_a_closed_library_keeps_its_names(self):
         # Named while it is open, because a policy looks at the path; and its block outlives it.
         policy = os.path.join(self.root, "p.policy")
