@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/module.h"
 
-#include "alloc/build_hash.h"
 #include "alloc/module_file.h"
+#include "alloc/module_identity.h"
 #include "alloc/module_lock.h"
 #include "alloc/module_symbols.h"
 #include "alloc/module_walk.h"
@@ -42,9 +42,6 @@ struct berth_module {
 
 /* Modules beyond so many are not told apart once they are closed. */
 #define MODULE_NUMBERS ((unsigned)1 << 16)
-
-/* So much of a table of functions tells libraries without a build id apart. */
-#define FUNCTIONS_SEEN ((size_t)4 << 10)
 
 /* The file of the module cannot be had, or names no functions. */
 #define NO_FILE ((struct berth_module_file *)1)
@@ -162,54 +159,14 @@ static const char *module_name(const struct loaded *loaded)
     return loaded->first ? program_name() : "?";
 }
 
-/* Two builds of one plug-in may follow each other at one address: only this tells them apart. */
 static uint64_t build_id(const struct loaded *loaded)
 {
-    const struct dl_phdr_info *info = loaded->info;
-    uint64_t build = 0;
-
-    for (unsigned i = 0; i < info->dlpi_phnum && build == 0; i++) {
-        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
-        uintptr_t at = (uintptr_t)(info->dlpi_addr + p->p_vaddr);
-
-        if (p->p_type == PT_NOTE && at >= loaded->start && at < loaded->end &&
-            p->p_memsz <= loaded->end - at)
-            build = berth__build_hash_at(at, at + (uintptr_t)p->p_memsz);
-    }
-    return build;
+    return berth__module_identity_build(loaded->info, loaded->start, loaded->end);
 }
 
-static uint64_t mix(uint64_t hash, const void *bytes, size_t size)
-{
-    const unsigned char *at = bytes;
-
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ at[i]) * 0x100000001b3u;
-    return hash;
-}
-
-/*
- * Tells a library that is opened again from another one at its address where neither has a build
- * id: by its segments, and by where its first functions are.
- */
 static uint64_t identity_of(const struct loaded *loaded, uint64_t build)
 {
-    const struct dl_phdr_info *info = loaded->info;
-    uint64_t hash = 0xcbf29ce484222325u;
-
-    if (build != 0)
-        return build;
-    hash = mix(hash, info->dlpi_phdr, info->dlpi_phnum * sizeof(info->dlpi_phdr[0]));
-    for (unsigned i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
-        uintptr_t at = (uintptr_t)(info->dlpi_addr + p->p_vaddr);
-
-        if (p->p_type == PT_GNU_EH_FRAME && at >= loaded->start && at < loaded->end &&
-            p->p_memsz <= loaded->end - at)
-            hash = mix(hash, (const void *)at,
-                       p->p_memsz < FUNCTIONS_SEEN ? p->p_memsz : FUNCTIONS_SEEN);
-    }
-    return hash;
+    return berth__module_identity(loaded->info, loaded->start, loaded->end, build);
 }
 
 /* The module that this is. One that was gone is back, and its names are right again. */
@@ -760,7 +717,7 @@ bool berth__module_may_have(uint16_t number, const char *symbol, size_t length)
 {
     struct berth_module *m = module_by_number(number);
     struct search search = {m, symbol, length, false};
-    uint64_t hash = mix(0xcbf29ce484222325u, symbol, length);
+    uint64_t hash = berth__module_identity_hash(symbol, length);
     _Atomic uint64_t *kept;
 
     /* Once the symbols are ordered, to find a name takes no longer. */

@@ -4,7 +4,8 @@
  * stdin does. Built with debug information, without, as a position-dependent program, and with
  * UNRELATED code in front, which moves every function, or a LABEL, which is no function.
  *
- *   asker [PLUGIN]...  opens each library, has it ask, and closes it again
+ *   asker [[FILE=]PLUGIN]...  opens each library, has it ask, and closes it again; a FILE takes the
+ *                             library's place first
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -71,10 +72,19 @@ QUIET void *run_forward(void)
     return p;
 }
 
-static int use_plugin(const char *path)
+static int use_plugin(char *path)
 {
-    void *library = dlopen(path, RTLD_NOW);
+    char *next = strchr(path, '=');
     void *(*ask)(size_t);
+    void *library;
+
+    if (next) {
+        *next++ = '\0';
+        if (rename(path, next) < 0)
+            return 1;
+        path = next;
+    }
+    library = dlopen(path, RTLD_NOW);
 
     if (!library)
         return 1;

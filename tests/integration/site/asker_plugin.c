@@ -4,7 +4,18 @@
 
 void *plugin_ask(size_t size);
 
-static __attribute__((noinline)) void *plugin_inside(size_t size)
+/* In a library without a build id, the name alone may tell a build from the next. */
+#ifdef OTHER
+#define plugin_inside plugin_other_
+#define SEEN __attribute__((visibility("default")))
+#elif defined(ONE)
+#define SEEN __attribute__((visibility("default")))
+#else
+#define SEEN static
+#endif
+
+SEEN __attribute__((noinline)) void *plugin_inside(size_t size);
+SEEN __attribute__((noinline)) void *plugin_inside(size_t size)
 {
     void *p = malloc(size);
 

@@ -251,6 +251,24 @@ class Sites(unittest.TestCase):
         # One that is back at its address has the site that it had.
         self.assertEqual(counts, {f"plug{i}.so": (3,) for i in range(4)})
 
+    def test_a_library_that_is_rebuilt_where_it_is_has_its_own_names(self):
+        policy = os.path.join(self.root, "p.policy")
+        with open(policy, "w", encoding="utf-8") as file:
+            file.write('site one { path = "*!plugin_inside>**" tag = kv }\n'
+                       'site other { path = "*!plugin_other_>**" tag = weight }\n'
+                       "rule r { tag = kv place = { dram } }\n")
+        path = os.path.join(self.root, "plug.so")
+        steps = []
+        for i, key in enumerate(("plugin_one", "plugin_other", "plugin_one")):
+            shutil.copy2(PROGRAM[key], f"{path}.{i}")
+            steps.append(f"{path}.{i}={path}")
+        with self.running(self.as_asker("asker"), *steps,
+                          options=("--policy", policy, *READ)) as (pid, _):
+            counts = {s["frames"][0]["symbol"]: (s["blocks"], s["cells"][0]["tag"])
+                      for s in self.sites(pid)["sites"]}
+        self.assertEqual(counts["plugin_inside"], (2, "kv"))
+        self.assertEqual(counts["plugin_other_"], (1, "weight"))
+
     @unittest.skipUnless("cpp" in PROGRAM or sys.argv[-1].count("cpp="), "no C++ compiler")
     def test_cpp_names_are_demangled(self):
         with self.running(PROGRAM["cpp"]) as (pid, said):
