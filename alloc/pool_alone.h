@@ -51,7 +51,7 @@ static inline bool berth__alone_is_on(const struct berth_pool *pool)
 void berth__alone_enter_slowly(struct berth_pool *pool, struct berth_block *block);
 void berth__alone_leave_slowly(struct berth_pool *pool, struct berth_block *block);
 
-/* What a block with a segment alone holds beyond what it was asked for. */
+/* What a block with a segment alone, where it could share one, holds beyond its size. */
 static inline uint64_t berth__alone_overhead(const struct berth_block *block)
 {
     return block->is_whole ? block->size - berth__size_round(block->requested) : 0;
@@ -63,7 +63,8 @@ static inline uint64_t berth__alone_overhead(const struct berth_block *block)
 /* With the lock held: a block is about to become the program's, and all but that is written. */
 static inline void berth__alone_enter(struct berth_pool *pool, struct berth_block *block)
 {
-    if (BERTH_UNLIKELY(berth__alone_is_large(block->size)))
+    if (BERTH_UNLIKELY(berth__alone_is_large(block->size) ||
+                       (block->is_whole && !berth__pool_is_exact(block))))
         berth__alone_enter_slowly(pool, block);
 }
 

@@ -9,6 +9,7 @@
 #include "alloc/pool_expand.h"
 #include "alloc/pool_foreign.h"
 #include "alloc/pool_idle.h"
+#include "alloc/pool_own.h"
 #include "alloc/pool_plan.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
@@ -685,6 +686,10 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *p
     berth__pool_unlock(pool);
     if (segments == BERTH_SEGMENTS_SHARED && !is_captured)
         make_room(&request);
+    if (segments == BERTH_SEGMENTS_OWN && !is_captured &&
+        berth__own_make_room(pool, pool_request, size, is_whole ? request.least : request.target,
+                             is_whole, ret_address))
+        return 0;
     r = climb(&request);
     if (request.is_expandable && r < 0 && r != -EAGAIN && !is_out_of_memory(r))
         r = climb_without_range(&request, r);

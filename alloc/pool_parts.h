@@ -7,6 +7,7 @@
  *  pool_lazy.c    keeps blocks that were freed until the device is done with them, in the batches
  *                 of pool_lazy_batch.c
  *  pool_release.c gives them back, pool_tend.c unasked
+ *  pool_own.c     says what is kept where large blocks have segments of their own
  *  pool_alone.c   says which blocks have a segment alone where they could share one
  *  pool_step.c    learns which of them would do with one segment together
  *  pool_idle.c    makes one segment of those in which nothing lives
@@ -63,7 +64,7 @@ struct berth_pool {
     uint64_t live_max;           /* the largest sum of blocks in use when the pool had to grow */
     uint64_t misses;             /* times that it had to since, with less in use */
     uint64_t rounding;           /* derived: granules, see pool_alone.h */
-    uint64_t overhead;           /* derived: bytes of blocks in use, likewise */
+    uint64_t overhead;           /* derived: bytes of blocks in use, likewise, and pool_own.h */
     uint64_t rounding_max;       /* bytes, when the most blocks were in use */
     uint64_t excess_max;         /* see pool_alone.h */
     _Atomic uint64_t alone_min;  /* the smallest block that has a segment alone; UINT64_MAX: none */
@@ -245,6 +246,11 @@ uint64_t berth__pool_release_all(struct berth_pool *pool);
  * all blocks share, or those for large ones.
  */
 uint64_t berth__pool_release_idle(struct berth_pool *pool, bool is_for_large);
+/*
+ * Called without the lock: gives idle segments of at least `need` bytes back if there are so many,
+ * from the one that was in use least recently on, and nothing of what threads keep or what waits.
+ */
+uint64_t berth__pool_release_oldest(struct berth_pool *pool, uint64_t need);
 /* Called without the lock: `size` bytes that were added to `releasing` are done. */
 void berth__pool_count_released(struct berth_pool *pool, uint64_t size);
 

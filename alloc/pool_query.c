@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/birth.h"
 #include "alloc/page_map.h"
-#include "alloc/pool_alone.h"
+#include "alloc/pool_own.h"
 #include "alloc/pool_parts.h"
 #include "alloc/range.h"
 #include "alloc/tier_ops.h"
@@ -227,6 +227,10 @@ static bool large_is_valid(const struct berth_pool *pool)
                 continue;
             if (berth__block_state(block) == BERTH_BLOCK_FREE)
                 return false;
+            if (block->rounding == BERTH_OWN_LARGER) {
+                overhead += berth__own_overhead(block);
+                continue;
+            }
             rounding += block->rounding & ~BERTH_ALONE_COUNTED;
             overhead += berth__alone_overhead(block);
             live += berth__size_round(block->requested);

@@ -156,6 +156,38 @@ uint64_t berth__pool_release_idle(struct berth_pool *pool, bool is_for_large)
     return release_detached(pool, &detached, attach_free);
 }
 
+/* The idle segment that was in use least recently, or NULL. */
+static struct berth_segment *find_oldest(const struct berth_pool *pool)
+{
+    struct berth_segment *oldest = NULL;
+
+    for (struct berth_segment *segment = pool->segments; segment; segment = segment->next)
+        if (segment->used_blocks == 0 && segment->kind <= BERTH_SEGMENT_WHOLE &&
+            (!oldest || segment->first->id < oldest->first->id))
+            oldest = segment;
+    return oldest;
+}
+
+uint64_t berth__pool_release_oldest(struct berth_pool *pool, uint64_t need)
+{
+    struct berth_device_mode mode = berth__device_relax();
+    struct berth_segment *segment;
+    struct detached detached;
+    uint64_t bytes = 0, released;
+
+    berth__pool_lock(pool);
+    detached = detached_of(pool);
+    while (bytes < need && !atomic_load_explicit(&pool->is_ending, memory_order_relaxed) &&
+           (segment = find_oldest(pool))) {
+        bytes += segment->size;
+        detach(pool, segment, &detached.list);
+    }
+    berth__pool_unlock(pool);
+    released = release_detached(pool, &detached, attach_free);
+    berth__device_restore(mode);
+    return released;
+}
+
 static bool segment_waits(const struct berth_segment *segment)
 {
     bool any = false;

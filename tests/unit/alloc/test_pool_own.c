@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: where large blocks have driver allocations of their own, a pool keeps not much more than
+ * lived, every such block can still be exported, and a program that repeats itself is left alone by
+ * the driver. Expectations follow from alloc/pool_own.h.
+ */
+#include "device_mock.h"
+#include "pool_fixture.h"
+
+#include "alloc/pool.h"
+
+#include <errno.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static int set_up(void **state)
+{
+    pool_set_up(state);
+    mock_set_capacity(GIB(64));
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    pool_set_option("spare", "25");
+    return pool_tear_down(state);
+}
+
+#define OWN(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+static uint64_t reserved(void)
+{
+    struct berth_pool_audit audit;
+
+    berth__pool_audit(&audit);
+    return audit.reserved;
+}
+
+static void touch(uint64_t size)
+{
+    pool_put(pool_get(size));
+}
+
+/* Two large blocks at once, of any sizes; the most that was reserved over the most that lived. */
+static double reserved_over_live(unsigned steps)
+{
+    uint64_t most_reserved = 0, most_live = 0;
+    unsigned seed = 1;
+
+    for (unsigned i = 0; i < steps; i++) {
+        uint64_t a = MIB(500) + MIB(4) * (uint64_t)(rand_r(&seed) % 400),
+                 b = MIB(100) + MIB(4) * (uint64_t)(rand_r(&seed) % 100);
+        uintptr_t first = pool_get(a), second = pool_get(b);
+
+        if (most_live < a + b)
+            most_live = a + b;
+        if (most_reserved < reserved())
+            most_reserved = reserved();
+        pool_put(first);
+        pool_put(second);
+    }
+    return (double)most_reserved / (double)most_live;
+}
+
+static void sizes_that_vary_leave_little_behind(void **state)
+{
+    assert_true(reserved_over_live(200) <= 1.3);
+}
+
+static void the_option_says_how_much(void **state)
+{
+    pool_set_option("spare", "1000000");
+    assert_true(reserved_over_live(200) > 4);
+}
+
+static void what_is_large_enough_serves_again(void **state)
+{
+    uintptr_t a = pool_get(MIB(400)), b;
+    struct berth_block_view view;
+
+    pool_put(a);
+    b = pool_get(MIB(300));
+    assert_int_equal(b, a);
+    assert_int_equal(mock_calls(MOCK_ALLOC), 1);
+    assert_int_equal(berth__pool_find(b, &view), 0);
+    assert_true(view.is_whole);
+    assert_int_equal(view.requested, MIB(300));
+    assert_int_equal(view.held, MIB(400));
+    assert_int_equal(berth__pool_find(b + MIB(300), &view), -EFAULT);
+    /* Exported, it goes back as one that was made for its size. */
+    berth__pool_set_exported(b);
+    pool_put(b);
+    assert_int_equal(mock_calls(MOCK_FREE), 1);
+    assert_int_equal(reserved(), 0);
+}
+
+/* It would hold more than twice what it needs. */
+static void what_is_much_too_large_does_not(void **state)
+{
+    uintptr_t a = pool_get(MIB(500)), b;
+
+    pool_put(a);
+    touch(MIB(220));
+    b = pool_get(MIB(240));
+    assert_int_not_equal(b, a);
+    pool_put(b);
+}
+
+static void what_was_used_last_stays(void **state)
+{
+    for (unsigned is_first = 0; is_first < 2; is_first++) {
+        uint64_t frees;
+
+        mock_set_current(mock_context(is_first));
+        frees = mock_calls(MOCK_FREE);
+        touch(MIB(200));
+        touch(MIB(150));
+        touch(is_first ? MIB(200) : MIB(150));
+        assert_int_equal(reserved(), MIB(350));
+        touch(MIB(260));
+        assert_int_equal(reserved(), is_first ? MIB(460) : MIB(410));
+        assert_int_equal(mock_calls(MOCK_FREE), frees + 1);
+        berth__pool_release_cached(0);
+    }
+}
+
+/* Each step needs 400 MiB, and the pool 600. */
+static void steps_that_are_alike_need_no_driver(void **state)
+{
+    uint64_t calls = 0;
+
+    for (unsigned i = 0; i < 50; i++) {
+        uintptr_t a = pool_get(MIB(300)), b = pool_get(MIB(100));
+
+        pool_put(a);
+        pool_put(b);
+        a = pool_get(MIB(200));
+        pool_put(a);
+        if (i == 0)
+            calls = mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE);
+    }
+    assert_int_equal(mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE), calls);
+    assert_int_equal(reserved(), MIB(600));
+}
+
+static void a_driver_that_keeps_memory_costs_only_that(void **state)
+{
+    touch(MIB(200));
+    touch(MIB(150));
+    mock_fail(MOCK_FREE, 1, 719);
+    touch(MIB(260));
+    assert_int_equal(reserved(), MIB(610));
+    touch(MIB(270)); /* 354 MiB are too much then, and nothing in use */
+    assert_int_equal(reserved(), MIB(270));
+}
+
+/* What was asked for in vain never lived. */
+static void what_is_refused_is_no_measure(void **state)
+{
+    uintptr_t address = 0;
+
+    touch(MIB(200));
+    mock_set_capacity(GIB(1));
+    assert_int_equal(pool_try_alloc(GIB(2), &address), -ENOMEM);
+    mock_set_capacity(GIB(64));
+    touch(MIB(200));
+    touch(MIB(150));
+    touch(MIB(100));
+    assert_in_range(reserved(), MIB(200), MIB(456));
+    touch(MIB(260));
+    assert_in_range(reserved(), MIB(260), MIB(516));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        OWN(sizes_that_vary_leave_little_behind),
+        OWN(the_option_says_how_much),
+        OWN(what_is_large_enough_serves_again),
+        OWN(what_is_much_too_large_does_not),
+        OWN(what_was_used_last_stays),
+        OWN(steps_that_are_alike_need_no_driver),
+        OWN(a_driver_that_keeps_memory_costs_only_that),
+        OWN(what_is_refused_is_no_measure),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
