@@ -330,9 +330,9 @@ static void note_training(struct berth_judgement *judgement)
 
         if (seen->birth > judgement->boundary)
             return;
-        if (block->reason == BERTH_REASON_TRAINED)
+        if (block->reason == BERTH_REASON_TRAINED || block->reason == BERTH_REASON_TOUCHED_UP)
             classifier->trained_bytes += seen->size;
-        else if (block->is_suspect)
+        else if (block->is_suspect || (block->is_positive && block->changed == 0))
             classifier->idle_bytes += seen->size;
     }
 }
@@ -361,27 +361,48 @@ static void judge_all(struct berth_judgement *judgement, uint32_t blocks)
                           judgement->births + births_until_next(judgement), memory_order_relaxed);
 }
 
-/* One mapping for all that a judgement works with. */
+/* What a judgement works with, in one mapping. */
+struct scratch {
+    char *at;
+    size_t size, numbers_size, seen_size;
+    uint64_t room; /* of the sets of sizes */
+};
+
+/* False: there is no memory. */
+static bool scratch_map(uint32_t blocks, uint32_t keys, struct scratch *ret)
+{
+    struct scratch scratch = {
+        .room = 64,
+        .seen_size = (size_t)blocks * sizeof(struct berth_class_seen),
+        /* It serves the families, too. */
+        .numbers_size = (keys + 4 * (size_t)BERTH_CLASS_FAMILIES) * sizeof(uint64_t),
+    };
+
+    while (scratch.room < 2 * ((uint64_t)blocks + keys))
+        scratch.room *= 2;
+    scratch.size = scratch.numbers_size +
+                   scratch.room * (sizeof(uint64_t) + sizeof(struct berth_class_size)) +
+                   scratch.seen_size;
+    scratch.at = mmap(NULL, scratch.size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (scratch.at == MAP_FAILED)
+        return false;
+    *ret = scratch;
+    return true;
+}
+
 static void judge(struct berth_classifier *classifier, bool is_asked)
 {
     uint64_t now = berth__class_now(classifier);
     uint64_t births = berth__class_load(&classifier->births);
     uint32_t blocks = count(&classifier->block_count);
     uint32_t keys = count(&classifier->used_key_count);
-    uint64_t room = 64;
-    size_t seen_size = (size_t)blocks * sizeof(struct berth_class_seen);
-    /* It serves the families, too. */
-    size_t numbers_size = (keys + 4 * (size_t)BERTH_CLASS_FAMILIES) * sizeof(uint64_t);
-    size_t size;
-    char *scratch;
+    struct scratch scratch;
+    char *sizes;
 
-    while (room < 2 * ((uint64_t)blocks + keys))
-        room *= 2;
-    size = numbers_size + room * (sizeof(uint64_t) + sizeof(struct berth_class_size)) + seen_size;
-    scratch = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                   -1, 0);
-    if (scratch == MAP_FAILED)
+    if (!scratch_map(blocks, keys, &scratch))
         return;
+    sizes = scratch.at + scratch.numbers_size;
     atomic_store_explicit(&classifier->judged_to, births, memory_order_seq_cst);
     judge_all(
         &(struct berth_judgement){
@@ -390,12 +411,13 @@ static void judge(struct berth_classifier *classifier, bool is_asked)
             .key_count = keys,
             .trained_bytes = classifier->trained_bytes,
             .idle_bytes = classifier->idle_bytes,
-            .numbers = (uint64_t *)(void *)scratch,
-            .sizes = (uint64_t *)(void *)(scratch + numbers_size),
-            .sizes_room = room,
-            .known_sizes = (struct berth_class_size *)(void *)(scratch + numbers_size +
-                                                               room * sizeof(uint64_t)),
-            .seen = (struct berth_class_seen *)(void *)(scratch + size - seen_size),
+            .numbers = (uint64_t *)(void *)scratch.at,
+            .sizes = (uint64_t *)(void *)sizes,
+            .sizes_room = scratch.room,
+            .known_sizes =
+                (struct berth_class_size *)(void *)(sizes + scratch.room * sizeof(uint64_t)),
+            .seen =
+                (struct berth_class_seen *)(void *)(scratch.at + scratch.size - scratch.seen_size),
             .births = births,
             .steps = berth__class_load(&classifier->steps),
         },
@@ -404,7 +426,7 @@ static void judge(struct berth_classifier *classifier, bool is_asked)
     /* A death that has still seen the judgement may come behind this, and waits for the next. */
     berth__class_block_give_held(classifier);
     atomic_store_explicit(&classifier->judged_at, now, memory_order_relaxed);
-    munmap(scratch, size);
+    munmap(scratch.at, scratch.size);
 }
 
 static void judge_alone(struct berth_classifier *classifier, bool is_asked)

@@ -237,15 +237,17 @@ struct berth_judgement {
     uint32_t key_count;
     uint64_t births, steps;
     /* The phase. */
-    bool is_steady;     /* steps have begun */
-    bool is_firm;       /* the last judgement has found the same */
-    bool is_settled;    /* several have, and more was born since the boundary than is alive */
-    bool is_asked;      /* somebody waits for the answer, however little is known */
-    bool only_main;     /* weights come from the main family */
-    uint32_t main;      /* the main family */
-    uint32_t largest;   /* the family of which most is alive */
-    uint64_t boundary;  /* the last birth before the steps */
-    uint64_t old_bytes; /* of the main family, or of all, from before it */
+    bool is_steady;          /* steps have begun */
+    bool is_firm;            /* the last judgement has found the same */
+    bool is_settled;         /* several have, and more was born since the boundary than is alive */
+    bool is_asked;           /* somebody waits for the answer, however little is known */
+    bool only_main;          /* weights come from the main family */
+    uint32_t main;           /* the main family */
+    uint32_t largest;        /* the family of which most is alive */
+    uint64_t boundary;       /* the last birth before the steps */
+    uint64_t old_bytes;      /* of the main family, or of all, from before it */
+    uint64_t mirrored_bytes; /* of these, those of whose size the steps make blocks... */
+    uint32_t mirrored_sizes; /* ...and how many sizes that are */
     uint64_t births_per_step, steps_seen;
     uint64_t trained_bytes;               /* as the last judgement found: rewritten weights... */
     uint64_t idle_bytes;                  /* ...and what is old, not written, and may be inputs */

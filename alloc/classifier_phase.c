@@ -326,9 +326,14 @@ static void count_old(struct berth_judgement *judgement)
             return;
         known = berth__class_size(judgement, seen->size);
         known->size = seen->size;
-        known->old++;
-        if (!judgement->only_main || seen->family == judgement->main)
+        if (!judgement->only_main || seen->family == judgement->main) {
+            bool is_mirrored = berth__class_has_size(judgement, seen->size);
+
             judgement->old_bytes += seen->size;
+            judgement->mirrored_bytes += is_mirrored ? seen->size : 0;
+            judgement->mirrored_sizes += is_mirrored && known->old == 0;
+        }
+        known->old++;
     }
 }
 

@@ -15,6 +15,9 @@
  * of it does not matter, and may be the scales of quantised weights, which are above zero, too. */
 #define DATA_SHARE 16
 
+/* Of one size, activations may be by chance. */
+#define MIRRORED_SIZES 2
+
 /* So many words that nobody has written, and a block is one that is being filled. */
 #define BLANK_WORDS (BERTH_LOOK_WORDS / 4)
 /* A block that was made late, and is full, may be a weight after so many comparisons. */
@@ -86,15 +89,28 @@ static bool is_state_of_older(const struct berth_judgement *judgement,
     return false;
 }
 
-/* Whether most of what was there before the steps is trained, but for what may be inputs. */
-static bool is_training(const struct berth_judgement *judgement)
+/* What was there before the steps, but for what may be inputs. */
+static uint64_t trainable_bytes(const struct berth_judgement *judgement)
+{
+    return judgement->old_bytes - (judgement->idle_bytes < judgement->old_bytes
+                                       ? judgement->idle_bytes
+                                       : judgement->old_bytes);
+}
+
+/* Whether most of what was there before the steps is seen to be trained. */
+static bool is_trained(const struct berth_judgement *judgement)
 {
     return judgement->trained_bytes > 0 &&
-           judgement->trained_bytes >=
-               (judgement->old_bytes - (judgement->idle_bytes < judgement->old_bytes
-                                            ? judgement->idle_bytes
-                                            : judgement->old_bytes)) /
-                   2;
+           judgement->trained_bytes >= trainable_bytes(judgement) / 2;
+}
+
+/* Whether the program trains: that, or steps make blocks as large as most of it, its gradients.
+ * The first step has made these for some weights before it makes them for all. */
+static bool is_training(const struct berth_judgement *judgement)
+{
+    return is_trained(judgement) ||
+           (judgement->mirrored_sizes >= MIRRORED_SIZES &&
+            judgement->mirrored_bytes >= trainable_bytes(judgement) / 4 * 3);
 }
 
 /* A block from before the boundary whose content was not seen to change. */
@@ -107,7 +123,7 @@ static void judge_unwritten(const struct berth_judgement *judgement,
     block->is_suspect = can_see && block->is_wide && !berth__class_has_size(judgement, seen->size);
     if (can_see && is_data(judgement, seen, block))
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_DATA);
-    else if (block->is_suspect && is_training(judgement))
+    else if (block->is_suspect && is_trained(judgement))
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_UNTRAINED);
     else if (block->is_suspect && block->reads == BERTH_READS_PARTS)
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_PARTS);
@@ -121,6 +137,20 @@ static void judge_unwritten(const struct berth_judgement *judgement,
         say(judgement, ret, BERTH_TAG_WEIGHT, level, BERTH_REASON_READ_ONLY);
 }
 
+/*
+ * Whether the block was written piece by piece, no place twice: a cache. Of what has the size of a
+ * gradient, that may be the rows of a table that is trained: then numbers change that were there,
+ * by little.
+ */
+static bool is_appended(const struct berth_judgement *judgement,
+                        const struct berth_class_seen *seen, const struct berth_class_block *block)
+{
+    if (!block->is_pieced || block->rewritten != 0)
+        return false;
+    return !berth__class_has_size(judgement, seen->size) ||
+           (!is_training(judgement) && block->replaced_words != 1);
+}
+
 /* A block from before the boundary. */
 static void judge_old(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
                       struct berth_class_block *block, bool can_see,
@@ -129,7 +159,7 @@ static void judge_old(const struct berth_judgement *judgement, const struct bert
     struct berth_class_key *key = berth__class_key(judgement->classifier, block->key, false);
     enum berth_class_level level = final_if(!can_see || block->compared >= COMPARISONS_FINAL);
     bool has_gradient = berth__class_has_size(judgement, seen->size);
-    bool is_appended = block->is_pieced && block->rewritten == 0 && !has_gradient;
+    bool appended = is_appended(judgement, seen, block);
 
     block->is_suspect = false;
     /* Reserved, and not filled yet or filled from its start on: it may become anything. */
@@ -140,11 +170,12 @@ static void judge_old(const struct berth_judgement *judgement, const struct bert
         return;
     }
     /* One word may have been struck by either. */
-    if (is_appended && block->replaced_words == 1 && block->turned_words == 0)
+    if (block->is_pieced && block->replaced_words == 1 &&
+        (has_gradient ? !is_training(judgement) : appended && block->turned_words == 0))
         return;
-    if (key && is_appended)
+    if (key && appended)
         key->appended = 1;
-    if (is_appended || (block->changed == 0 && key && key->appended))
+    if (appended || (block->changed == 0 && key && key->appended))
         say(judgement, ret, BERTH_TAG_KV, final_if(block->compared >= COMPARISONS_LATE),
             BERTH_REASON_APPENDED);
     else if (block->changed == 0)

@@ -96,7 +96,7 @@ void berth__class_log_phase(const struct berth_judgement *judgement)
     berth__log(
         BERTH_LOG_DEBUG, BERTH_TOPIC_CLASSIFIER,
         "%llu births, %u alive: %s; boundary %llu, main family 0x%llx%s, %llu steps of %llu "
-        "births",
+        "births, which make the sizes of %llu bytes of %llu from before them",
         (unsigned long long)judgement->births, judgement->count,
         !judgement->is_steady   ? "no steps"
         : judgement->is_settled ? "settled"
@@ -104,5 +104,6 @@ void berth__class_log_phase(const struct berth_judgement *judgement)
                                 : "steps begin",
         (unsigned long long)judgement->boundary, (unsigned long long)families[judgement->main].id,
         judgement->only_main ? ", which has the weights" : "",
-        (unsigned long long)judgement->steps_seen, (unsigned long long)judgement->births_per_step);
+        (unsigned long long)judgement->steps_seen, (unsigned long long)judgement->births_per_step,
+        (unsigned long long)judgement->mirrored_bytes, (unsigned long long)judgement->old_bytes);
 }

@@ -26,9 +26,12 @@ struct played {
     unsigned changes;
     enum berth_class_level level; /* when it was asked for last */
     bool is_positive;
-    bool is_small;                      /* its numbers are floats of the size that weights have */
+    bool is_small;  /* its numbers are floats of the size that weights have */
+    bool is_steady; /* its numbers change by little, as those that are trained */
     uint32_t version[BERTH_LOOK_WORDS]; /* of its content; 0 = blank */
 };
+
+#define STEADY_BITS ((uint64_t)0x1ff << 55) /* sign and exponent */
 
 static struct played played[BLOCKS_MAX];
 static unsigned played_count;
@@ -45,6 +48,8 @@ static bool look(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
     for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
         assert_true(offsets[i] % 8 == 0 && offsets[i] + 8 <= at(address)->size);
         words[i] = (at(address)->version[i] + i) * 0x9e3779b97f4a7c15u;
+        if (at(address)->is_steady)
+            words[i] = (words[i] & ~STEADY_BITS) | ((i + 1) * 0x9e3779b97f4a7c15u & STEADY_BITS);
         if (at(address)->is_positive)
             words[i] &= ~0x8000000080000000u;
         if (at(address)->is_small)

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Programs that train, or look as if they did, played to the classifier: what it takes weights,
+ * gradients, optimisers' state, inputs and caches for. */
+#include "alloc/classifier.h"
+
+#include "alloc/classifier_parts.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "played.h"
+
+#define LAYERS 8
+
+static struct played *weights[LAYERS], *moments[LAYERS], *table;
+static bool is_dense; /* the table's gradient is as large as the table */
+
+static struct played *weight(size_t size)
+{
+    struct played *block = born(size, TENSORS);
+
+    block->is_small = block->is_steady = true;
+    return block;
+}
+
+static size_t size_of(unsigned layer)
+{
+    return (1 + layer % 4) * 256 * KIB;
+}
+
+static void load(void)
+{
+    table = NULL;
+    is_dense = true;
+    for (unsigned i = 0; i < LAYERS; i++) {
+        weights[i] = weight(size_of(i));
+        moments[i] = NULL;
+    }
+}
+
+/* Rows of a table, of which each step takes others. */
+static void touch_rows(struct played *block, unsigned step)
+{
+    for (unsigned i = 0; i < 3; i++)
+        block->version[(step * 3 + i) % BERTH_LOOK_WORDS]++;
+}
+
+/* A step; `has_state`: the optimiser keeps what is as large as a weight, from the first on. */
+static void train(unsigned step, bool has_state)
+{
+    struct played *kept[LAYERS], *gradients[LAYERS], *rows = NULL;
+
+    for (unsigned i = 0; i < LAYERS; i++) {
+        kept[i] = born((68 + i) * KIB, TENSORS);
+        died(born(500 * KIB, TENSORS));
+    }
+    for (unsigned i = LAYERS; i-- > 0;) {
+        gradients[i] = born(weights[i]->size, TENSORS);
+        died(kept[i]);
+    }
+    if (table)
+        rows = born(is_dense ? table->size : 80 * KIB, TENSORS);
+    for (unsigned i = 0; i < LAYERS; i++) {
+        if (has_state && !moments[i])
+            moments[i] = born(weights[i]->size, TENSORS);
+        if (moments[i])
+            write_all(moments[i]);
+        write_all(weights[i]);
+        died(gradients[i]);
+    }
+    if (table) {
+        touch_rows(table, step);
+        died(rows);
+    }
+}
+
+static void infer(void)
+{
+    struct played *kept[LAYERS];
+
+    for (unsigned i = 0; i < LAYERS; i++)
+        kept[i] = born((68 + i) * KIB, TENSORS);
+    for (unsigned i = 0; i < LAYERS; i++)
+        died(kept[i]);
+}
+
+static void expect(struct played *const *blocks, enum berth_tag tag)
+{
+    for (unsigned i = 0; i < LAYERS; i++)
+        assert_int_equal(blocks[i]->tag, tag);
+}
+
+static void run(unsigned steps, bool has_state)
+{
+    for (unsigned step = 0; step < steps; step++)
+        train(step, has_state);
+    berth__classifier_refresh();
+}
+
+static void what_is_trained_is_a_weight(void **state)
+{
+    (void)state;
+    load();
+    run(2, false);
+    expect(weights, BERTH_TAG_WEIGHT);
+    run(8, false);
+    expect(weights, BERTH_TAG_WEIGHT);
+    assert_int_equal(level(weights[0]), BERTH_CLASS_FINAL);
+}
+
+/* In the first step an optimiser makes what stays, and is as large: it is behind the gradients. */
+static void state_that_the_first_step_makes_is_no_weight(void **state)
+{
+    (void)state;
+    load();
+    run(2, true);
+    expect(weights, BERTH_TAG_WEIGHT);
+    for (unsigned i = 0; i < LAYERS; i++)
+        assert_int_not_equal(moments[i]->tag, BERTH_TAG_WEIGHT);
+    run(8, true);
+    expect(weights, BERTH_TAG_WEIGHT);
+    expect(moments, BERTH_TAG_UNTAGGED);
+}
+
+/* It is all rewritten, and changes more than what it is for. */
+static void state_that_was_there_before_is_no_weight(void **state)
+{
+    (void)state;
+    load();
+    for (unsigned i = 0; i < LAYERS; i++)
+        moments[i] = born(size_of(i), TENSORS);
+    run(10, true);
+    expect(weights, BERTH_TAG_WEIGHT);
+    expect(moments, BERTH_TAG_UNTAGGED);
+}
+
+/* All layers are copies of one, which has gone before the steps. */
+static void layers_that_one_was_copied_into_are_weights(void **state)
+{
+    struct played *model[4], *others[LAYERS];
+
+    (void)state;
+    table = NULL;
+    for (unsigned i = 0; i < LAYERS; i++)
+        others[i] = weight((3000 + i) * KIB);
+    for (unsigned i = 0; i < 4; i++)
+        model[i] = weight(size_of(i));
+    for (unsigned i = 0; i < LAYERS; i++) {
+        weights[i] = weight(size_of(i));
+        moments[i] = NULL;
+    }
+    for (unsigned i = 0; i < 4; i++)
+        died(model[i]);
+    run(8, true);
+    expect(others, BERTH_TAG_WEIGHT);
+    expect(weights, BERTH_TAG_WEIGHT);
+    expect(moments, BERTH_TAG_UNTAGGED);
+}
+
+/* Of a table, only the rows that a step has read change: those of a cache do, too. */
+static void train_a_table(bool dense)
+{
+    load();
+    is_dense = dense;
+    table = born(4000 * KIB, TENSORS);
+    table->is_steady = true;
+    for (unsigned step = 0; step < 12; step++) {
+        train(step, false);
+        berth__classifier_refresh();
+        assert_int_not_equal(table->tag, BERTH_TAG_KV);
+    }
+    expect(weights, BERTH_TAG_WEIGHT);
+    assert_int_equal(table->tag, BERTH_TAG_WEIGHT);
+}
+
+static void a_table_that_is_trained_is_a_weight(void **state)
+{
+    (void)state;
+    train_a_table(true);
+}
+
+static void a_table_with_gradients_of_rows_is_a_weight(void **state)
+{
+    (void)state;
+    train_a_table(false);
+}
+
+/* Its optimiser's state is written in these rows, too. What the program does first, and does not
+ * train by, has made sure that weights are weights. */
+static void keep_state_of_a_table(unsigned inferred)
+{
+    struct played *sparse = NULL;
+
+    load();
+    table = born(4000 * KIB, TENSORS);
+    table->is_steady = true;
+    for (unsigned step = 0; step < inferred; step++)
+        infer();
+    for (unsigned step = 0; step < 12; step++) {
+        train(step, true);
+        if (!sparse) {
+            sparse = born(table->size, TENSORS);
+            memset(sparse->version, 0, sizeof(sparse->version));
+        }
+        touch_rows(sparse, step);
+        berth__classifier_refresh();
+        assert_int_not_equal(sparse->tag, BERTH_TAG_KV);
+        assert_int_not_equal(sparse->tag, BERTH_TAG_WEIGHT);
+    }
+    expect(weights, BERTH_TAG_WEIGHT);
+}
+
+static void state_of_a_table_is_no_cache(void **state)
+{
+    (void)state;
+    keep_state_of_a_table(0);
+}
+
+static void state_of_a_table_that_was_final_is_no_cache(void **state)
+{
+    (void)state;
+    keep_state_of_a_table(30);
+}
+
+static bool watch_all(const struct berth_watched *stretches, unsigned count)
+{
+    (void)stretches, (void)count;
+    return true;
+}
+
+static void was_not_read(struct berth_watched *stretches, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        stretches[i].read = 0;
+}
+
+/* Large numbers that nobody writes while all else is trained; nobody has read them yet, either. */
+static void inputs_are_not_trained(void **state)
+{
+    static const struct berth_classifier_ops ops = {
+        .look = look, .watch = watch_all, .watched = was_not_read, .retag = retag};
+    struct played *data;
+
+    (void)state;
+    atomic_store(&host()->ops, &ops);
+    data = born(20000 * KIB, TENSORS);
+    load();
+    run(10, true);
+    assert_int_equal(data->tag, BERTH_TAG_UNTAGGED);
+    expect(weights, BERTH_TAG_WEIGHT);
+}
+
+/* A layer that is left as it is has numbers of a weight's size. */
+static void what_is_frozen_is_a_weight(void **state)
+{
+    struct played *frozen;
+
+    (void)state;
+    frozen = weight(2000 * KIB);
+    load();
+    run(12, true);
+    assert_int_equal(frozen->tag, BERTH_TAG_WEIGHT);
+}
+
+/*
+ * A cache that was reserved at once, and is as large as what a step makes: it is no weight with
+ * gradients. The prompt makes more than a token does, so that the steps seem to begin behind it.
+ */
+static void a_cache_as_large_as_an_activation_is_no_weight(void **state)
+{
+    struct played *cache[LAYERS], *kept[LAYERS];
+
+    (void)state;
+    load();
+    for (unsigned i = 0; i < LAYERS; i++) {
+        cache[i] = born(640 * KIB, TENSORS);
+        memset(cache[i]->version, 0, sizeof(cache[i]->version));
+    }
+    for (unsigned step = 0; step < 20; step++) {
+        for (unsigned i = 0; i < LAYERS; i++) {
+            died(born(640 * KIB, TENSORS));
+            kept[i] = born((68 + i) * KIB, TENSORS);
+        }
+        for (unsigned i = 0; i < LAYERS; i++) {
+            touch_rows(cache[i], step);
+            died(kept[i]);
+        }
+        berth__classifier_refresh();
+        for (unsigned i = 0; i < LAYERS; i++)
+            assert_int_not_equal(cache[i]->tag, BERTH_TAG_WEIGHT);
+    }
+    expect(cache, BERTH_TAG_KV);
+    expect(weights, BERTH_TAG_WEIGHT);
+}
+
+#define PLAYED(test) cmocka_unit_test_setup(test, begin)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        PLAYED(what_is_trained_is_a_weight),
+        PLAYED(state_that_the_first_step_makes_is_no_weight),
+        PLAYED(state_that_was_there_before_is_no_weight),
+        PLAYED(layers_that_one_was_copied_into_are_weights),
+        PLAYED(a_table_that_is_trained_is_a_weight),
+        PLAYED(a_table_with_gradients_of_rows_is_a_weight),
+        PLAYED(state_of_a_table_is_no_cache),
+        PLAYED(state_of_a_table_that_was_final_is_no_cache),
+        PLAYED(inputs_are_not_trained),
+        PLAYED(what_is_frozen_is_a_weight),
+        PLAYED(a_cache_as_large_as_an_activation_is_no_weight),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
