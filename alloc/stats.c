@@ -133,6 +133,12 @@ void berth__stats_spill(berth_tier_id tier, uint64_t requested)
     add(&berth__tier_stats[tier].spilled_bytes, requested);
 }
 
+void berth__stats_refusal(berth_tier_id tier, int error)
+{
+    add(&berth__tier_stats[tier].refusals, 1);
+    atomic_store_explicit(&berth__tier_stats[tier].last_refusal, error, memory_order_relaxed);
+}
+
 static const struct berth_stats_part *first_part(void)
 {
     return atomic_load_explicit(&berth__stats_parts, memory_order_acquire);

@@ -37,6 +37,9 @@ struct berth_tier_stats {
     _Atomic uint64_t cached;         /* of these, ready to be handed out */
     _Atomic uint64_t spilled_blocks; /* requests that named this tier and found no room */
     _Atomic uint64_t spilled_bytes;
+    _Atomic uint64_t refusals; /* times that a filesystem gave no space for the tier to grow */
+    _Atomic int last_refusal;  /* and why: an errno, 0 = never */
+    _Atomic int refusal_told;  /* the user has read of it */
     _Atomic uint64_t backend_allocs; /* segments asked of the backend; for device, driver calls */
     _Atomic uint64_t backend_frees;
     struct berth_cell cell[BERTH_TAG_COUNT];
@@ -146,6 +149,7 @@ void berth__stats_retag_in(berth_tier_id tier, enum berth_tag tag, uint64_t requ
 void berth__stats_retag_out(berth_tier_id tier, enum berth_tag tag, uint64_t requested,
                             uint64_t held);
 void berth__stats_spill(berth_tier_id tier, uint64_t requested);
+void berth__stats_refusal(berth_tier_id tier, int error);
 
 /* What is ready to be handed out in the tier. */
 uint64_t berth__stats_cached(berth_tier_id tier);

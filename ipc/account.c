@@ -9,11 +9,13 @@
 #include "ipc/json.h"
 
 #include <errno.h>
+#include <string.h>
 
 struct tier_reading {
     struct berth_cell_reading cell[BERTH_TAG_COUNT], sum;
     uint64_t reserved, cached, overhead;
-    uint64_t spilled_blocks, spilled_bytes, backend_allocs, backend_frees;
+    uint64_t spilled_blocks, spilled_bytes, refusals, backend_allocs, backend_frees;
+    int last_refusal;
 };
 
 static uint64_t load(const _Atomic uint64_t *counter)
@@ -59,6 +61,8 @@ static void read_tier(berth_tier_id id, struct tier_reading *ret)
     make_consistent(ret);
     ret->spilled_blocks = load(&stats->spilled_blocks);
     ret->spilled_bytes = load(&stats->spilled_bytes);
+    ret->refusals = load(&stats->refusals);
+    ret->last_refusal = atomic_load_explicit(&stats->last_refusal, memory_order_relaxed);
     ret->backend_allocs = load(&stats->backend_allocs);
     ret->backend_frees = load(&stats->backend_frees);
 }
@@ -91,6 +95,13 @@ static json_t *tags_json(const struct tier_reading *reading)
     return array;
 }
 
+static json_t *refusal_json(int error)
+{
+    const char *text = error ? strerrordesc_np(error) : NULL;
+
+    return text ? json_string(text) : json_null();
+}
+
 static json_t *tier_json(const struct berth_tier *tier, const struct tier_reading *reading)
 {
     uint64_t capacity = atomic_load_explicit(&tier->capacity, memory_order_relaxed);
@@ -98,7 +109,8 @@ static json_t *tier_json(const struct berth_tier *tier, const struct tier_readin
 
     if (tier->ops && tier->ops->describe)
         tier->ops->describe(tier, description, sizeof(description));
-    return json_pack("{s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o}",
+    return json_pack("{s:s,s:s,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:I,"
+                     "s:o}",
                      "name", tier->name, "kind", berth__kind_name(tier->kind), "path",
                      berth__json_text(tier->path), "description", berth__json_text(description),
                      "capacity", capacity ? json_integer(number(capacity)) : json_null(),
@@ -107,8 +119,9 @@ static json_t *tier_json(const struct berth_tier *tier, const struct tier_readin
                      number(reading->sum.requested), "held", number(reading->sum.held), "blocks",
                      number(reading->sum.blocks), "allocs", number(reading->sum.allocs), "frees",
                      number(reading->sum.frees), "spilled_blocks", number(reading->spilled_blocks),
-                     "spilled_bytes", number(reading->spilled_bytes), "backend_allocs",
-                     number(reading->backend_allocs), "backend_frees",
+                     "spilled_bytes", number(reading->spilled_bytes), "refusals",
+                     number(reading->refusals), "last_refusal", refusal_json(reading->last_refusal),
+                     "backend_allocs", number(reading->backend_allocs), "backend_frees",
                      number(reading->backend_frees), "tags", tags_json(reading));
 }
 

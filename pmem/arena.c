@@ -99,7 +99,14 @@ struct arena_thread {
     struct berth_keep keep;            /* of ordinary memory */
 };
 
+/* What the control thread saw when it looked after a home, and since when that is so. */
+struct quiet {
+    uint64_t frees, reserved;
+    int64_t since_ms;
+};
+
 static struct home_arenas homes[BERTH_HOME_MAX];
+static struct quiet quiets[BERTH_HOME_MAX]; /* the control thread's own */
 static __thread struct arena_thread thread_state;
 static _Atomic unsigned threads_in[ARENAS_PER_TIER_MAX]; /* living threads that use the slot */
 static _Atomic unsigned arenas_per_tier;
@@ -603,20 +610,45 @@ static void decay(berth_home_id home)
     }
 }
 
+/*
+ * When the home is to be looked after next. A short decay would wake an idle program for ever: the
+ * longer nothing was freed, nor given back, the later.
+ */
+static int64_t next_tend(berth_home_id home, int64_t decay_ms)
+{
+    struct quiet *quiet = &quiets[home];
+    berth_tier_id id = berth__home_tier(home);
+    int64_t now_ms = (int64_t)(berth__birth_now() / 1000000);
+    uint64_t reserved = atomic_load_explicit(&berth__tier_stats[id].reserved, memory_order_relaxed);
+    int64_t interval =
+        decay_ms < TEND_MIN_MS * TENDS_PER_DECAY ? TEND_MIN_MS : decay_ms / TENDS_PER_DECAY;
+    uint64_t frees;
+
+    (void)tier_held(id, &frees);
+    if (frees != quiet->frees || reserved != quiet->reserved || quiet->since_ms == 0)
+        *quiet = (struct quiet){.frees = frees, .reserved = reserved, .since_ms = now_ms};
+    if (now_ms - quiet->since_ms > 2 * decay_ms &&
+        interval < (now_ms - quiet->since_ms) / TENDS_PER_DECAY)
+        interval = (now_ms - quiet->since_ms) / TENDS_PER_DECAY;
+    return interval;
+}
+
 int berth__arena_tend(void)
 {
     int64_t next_ms = TEND_MAX_MS;
 
     for (unsigned id = 0; id < BERTH_HOME_MAX; id++) {
         int64_t decay_ms = decay_of((berth_home_id)id);
+        int64_t interval;
 
         if (berth__window_base((berth_home_id)id) == 0 || decay_ms <= 0)
             continue;
         decay((berth_home_id)id);
-        if (decay_ms / TENDS_PER_DECAY < next_ms)
-            next_ms = decay_ms / TENDS_PER_DECAY;
+        interval = next_tend((berth_home_id)id, decay_ms);
+        if (interval < next_ms)
+            next_ms = interval;
     }
-    return next_ms < TEND_MIN_MS ? TEND_MIN_MS : (int)next_ms;
+    return (int)next_ms;
 }
 
 /* The tier had no room: what another thread has freed may be kept in its arena. */

@@ -16,10 +16,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-/*
- * A shared block needs space at the first write after all, and a lack of it would be a SIGBUS: the
- * filesystem must have room for every page, now.
- */
+/* A shared block needs space at the first write after all: the filesystem must have room for every
+ * page, now. */
 static bool has_room(const struct berth_tier_file *file, uint64_t size)
 {
     struct statvfs fs;
@@ -54,7 +52,36 @@ static int allocate_all(const struct berth_tier_file *file, int fd)
     return 0;
 }
 
-/* A copy beside the original. */
+/* Others may have the space when it is wanted; a child that could not be made at all is worse. */
+static void say_shared(const struct berth_tier_file *file)
+{
+    static _Atomic int said;
+
+    berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_FORK,
+                    "the child's copy of tier %s, which is over its fork-copy-max, shares blocks "
+                    "with its parent's: should the filesystem fill up before they are written to, "
+                    "the kernel ends the one that writes (SIGBUS)",
+                    file->tier->name);
+}
+
+/* A copy that costs nothing yet. */
+static int begin_sharing(const struct berth_tier_file *file, uint64_t size,
+                         struct berth_file_copy *copy)
+{
+    if (!berth__tier_file_has_descriptor(file) || ioctl(copy->fd, FICLONE, file->fd) < 0)
+        return -EFBIG;
+    if (!has_room(file, size))
+        return -ENOSPC;
+    copy->clone = true;
+    say_shared(file);
+    return 0;
+}
+
+/*
+ * A copy beside the original. Blocks that the two share would be written elsewhere by whoever is
+ * first, the parent too, and a filesystem that is full by then is a SIGBUS: only what may not be
+ * copied is shared.
+ */
 static int begin_in_directory(const struct berth_tier_file *file, uint64_t size,
                               struct berth_file_copy *ret)
 {
@@ -63,11 +90,8 @@ static int begin_in_directory(const struct berth_tier_file *file, uint64_t size,
 
     if (copy.fd < 0)
         return copy.fd;
-    copy.clone = berth__tier_file_has_descriptor(file) && ioctl(copy.fd, FICLONE, file->fd) == 0;
-    if (copy.clone)
-        r = has_room(file, size) ? 0 : -ENOSPC;
-    else if (size > file->fork_copy_max)
-        r = -EFBIG;
+    if (size > file->fork_copy_max)
+        r = begin_sharing(file, size, &copy);
     else if (file->asks_room && !berth__memory_room_for(size))
         r = -ENOMEM;
     else

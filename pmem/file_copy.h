@@ -5,8 +5,8 @@
  *
  * It is begun before the fork, when it can still be refused, and takes its space then; it is filled
  * at the last moment, while jemalloc is locked; the child takes it, the parent drops it.
- * Where the filesystem can (xfs, btrfs), the copy shares the original's blocks until one side
- * writes. Where the directory has no room for a copy, or is gone, the copy is in ordinary memory: a
+ * What is too large to be copied shares the original's blocks until one side writes, where the
+ * filesystem can (xfs, btrfs). Where the directory has no room for a copy, or is gone, the copy is in ordinary memory: a
  * full tier must not keep a program from forking. Nor must a program that has no descriptor left,
  * or may write no large file: its child's copy is a mapping without a file, in which the tier grows
  * no more; a tier that holds nothing begins anew in the child instead. No function here calls

@@ -7,13 +7,15 @@
 #ifndef BERTH_PMEM_FILE_PAGES_H
 #define BERTH_PMEM_FILE_PAGES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /*
  * For a file that is empty: what is written over is to stay where it is. Filesystems that write
- * everything anew elsewhere (btrfs) need space for that again and again. Keeps errno.
+ * everything anew elsewhere (btrfs) need space for that again and again. False where that cannot be
+ * had, as far as is known: what was allocated may find no space when it is written. Keeps errno.
  */
-void berth__file_pages_in_place(int fd);
+bool berth__file_pages_in_place(int fd);
 
 /*
  * What the kernel reads ahead it may keep in large pieces of its cache (xfs since Linux 5.18, ext4

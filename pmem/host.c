@@ -3,6 +3,7 @@
 
 #include "alloc/birth.h"
 #include "alloc/describe.h"
+#include "alloc/log.h"
 #include "alloc/options.h"
 #include "alloc/site_account.h"
 #include "alloc/stats.h"
@@ -197,6 +198,31 @@ static void *alloc_last(const struct berth_host_request *request)
     return p || !berth__window_shed(request->size) ? p : berth__host_plain(request);
 }
 
+/* Once for each tier: what was to lie in it goes on, for no reason that the policy knows of. */
+static __attribute__((noinline)) void tell_refusal(berth_tier_id id, int error)
+{
+    const struct berth_tier *tier = berth__tier(id);
+    int saved_errno = errno;
+
+    berth__log_once(&berth__tier_stats[id].refusal_told,
+                    berth__table_was_told(tier->name) ? BERTH_LOG_INFO : BERTH_LOG_WARNING,
+                    BERTH_TOPIC_TIER,
+                    "tier %s: %s gave no more space: %s; blocks go to the next place while that is "
+                    "so",
+                    tier->name, tier->path, strerrordesc_np(error));
+    errno = saved_errno;
+}
+
+static void count_spill(const struct berth_decision *decision, berth_tier_id tier, size_t size)
+{
+    int error = atomic_load_explicit(&berth__tier_stats[tier].last_refusal, memory_order_relaxed);
+
+    berth__table_count_spill(decision, tier, size);
+    berth__stats_spill(tier, size);
+    if (BERTH_UNLIKELY(error != 0))
+        tell_refusal(tier, error);
+}
+
 /* The places in order, then dram, then the plain path. `skip` was found full already. */
 static void *alloc_decided(const struct berth_host_request *request,
                            const struct berth_decision *decision, berth_tier_id skip)
@@ -211,8 +237,7 @@ static void *alloc_decided(const struct berth_host_request *request,
         p = tier == skip ? NULL : alloc_in(tier, request, decision);
         if (p)
             return p;
-        berth__table_count_spill(decision, tier, request->size);
-        berth__stats_spill(tier, request->size);
+        count_spill(decision, tier, request->size);
     }
     p = dram_tried ? NULL : alloc_in(BERTH_TIER_DRAM, request, decision);
     return p ? p : alloc_last(request);

@@ -161,7 +161,7 @@ int berth__persist_place_make(const char *path, struct berth_persist_place *ret,
         free(place.temporary);
         return refuse(r, "no file can be made in its directory: %s", strerrordesc_np(-r));
     }
-    berth__file_pages_in_place(place.fd);
+    (void)berth__file_pages_in_place(place.fd);
     place.fd = move_out_of_the_way(place.fd);
     r = find_kind(&place, why, why_size);
     if (r == 0 && !(place.path = strdup(path)))
@@ -253,11 +253,36 @@ int berth__persist_place_measure(struct berth_persist_place *place)
     return 0;
 }
 
+/*
+ * Blocks that the file shares with a copy of it (cp --reflink, a snapshot of one file) are written
+ * elsewhere, for which a full filesystem has no space: a SIGBUS. They are made the file's own while
+ * an error can still be told. Most filesystems share none, and do not know of it.
+ */
+static int unshare_blocks(const struct berth_persist_place *place, int fd, uint64_t offset,
+                          uint64_t size)
+{
+    if (place->is_device || place->read_only)
+        return 0;
+    while (fallocate(fd, FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+                     (off_t)size) < 0) {
+        if (errno == ENOSPC || errno == EDQUOT || errno == EIO)
+            return -errno;
+        if (errno != EINTR)
+            break;
+    }
+    return 0;
+}
+
 void *berth__persist_place_map_head(const struct berth_persist_place *place, size_t size)
 {
     int flags = MAP_SHARED;
+    int r = unshare_blocks(place, place->fd, 0, size);
     void *p;
 
+    if (r < 0) {
+        errno = -r;
+        return NULL;
+    }
 #ifdef MAP_SYNC
     if (place->is_direct && !place->is_device)
         flags = MAP_SHARED_VALIDATE | MAP_SYNC;
@@ -306,9 +331,11 @@ int berth__persist_place_map(const struct berth_persist_place *place, uint64_t o
 #endif
     if (!place->is_direct)
         berth__file_pages_single(fd);
-    if (mmap(address, size, protection, flags, fd, (off_t)offset) == MAP_FAILED)
+    if (protection & PROT_WRITE)
+        r = unshare_blocks(place, fd, offset, size);
+    if (r == 0 && mmap(address, size, protection, flags, fd, (off_t)offset) == MAP_FAILED)
         r = -errno;
-    else if (!place->is_direct)
+    else if (r == 0 && !place->is_direct)
         berth__file_pages_read_ahead(address, size);
     close(fd);
     return r;

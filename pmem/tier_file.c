@@ -3,6 +3,7 @@
 
 #include "alloc/log.h"
 #include "alloc/quantity.h"
+#include "alloc/stats.h"
 #include "pmem/arena.h"
 #include "pmem/file_pages.h"
 #include "pmem/fork.h"
@@ -88,7 +89,7 @@ int berth__tier_file_open(const char *directory)
         fd = -errno;
     if (fd < 0)
         return fd;
-    berth__file_pages_in_place(fd);
+    (void)berth__file_pages_in_place(fd);
     return berth__tier_file_move(fd);
 }
 
@@ -288,13 +289,15 @@ static int file_commit(struct berth_tier *tier, void *address, size_t size)
         return -EBADF;
     }
     if (file->asks_room && !berth__memory_room_for(size)) {
+        berth__stats_refusal(file->id, ENOMEM);
         errno = saved_errno;
         return -ENOMEM;
     }
     r = allocate_uncancelled(file->fd, offset, size);
-    if (r < 0)
+    if (r < 0) {
         punch(address, size);
-    else
+        berth__stats_refusal(file->id, -r);
+    } else
         berth__page_set_add(&file->committed, offset, size);
     errno = saved_errno;
     return r;
@@ -333,12 +336,24 @@ static const struct berth_tier_ops file_ops = {
 };
 
 /* Others may make room: a full filesystem is a tier whose blocks go on to the next place. */
-static void say_full(const struct berth_tier *tier, const struct berth_tier_config *config)
+static void say_full(const struct berth_tier *tier, berth_tier_id id,
+                     const struct berth_tier_config *config)
 {
+    atomic_store_explicit(&berth__tier_stats[id].refusal_told, 1, memory_order_relaxed);
     berth__log(berth__table_was_told(tier->name) ? BERTH_LOG_INFO : BERTH_LOG_WARNING,
                BERTH_TOPIC_TIER,
                "tier %s: the filesystem of %s has no space left; blocks go to the next place while "
                "that is so",
+               tier->name, config->path);
+}
+
+/* It is served: space may never be short. */
+static void say_elsewhere(const struct berth_tier *tier, const struct berth_tier_config *config)
+{
+    berth__log(berth__table_was_told(tier->name) ? BERTH_LOG_INFO : BERTH_LOG_WARNING,
+               BERTH_TOPIC_TIER,
+               "tier %s: the filesystem of %s may want space again for what was allocated before; "
+               "should it be full then, the kernel ends the program (SIGBUS)",
                tier->name, config->path);
 }
 
@@ -362,8 +377,9 @@ static int make_named_alone(struct berth_tier *tier, int error)
 }
 
 /* How much may come to lie in the tier. */
-static int find_room(const struct berth_tier *tier, const struct berth_tier_config *config,
-                     uint64_t *ret_room, char *why, size_t why_size)
+static int find_room(const struct berth_tier *tier, berth_tier_id id,
+                     const struct berth_tier_config *config, uint64_t *ret_room, char *why,
+                     size_t why_size)
 {
     struct statvfs fs;
 
@@ -376,7 +392,7 @@ static int find_room(const struct berth_tier *tier, const struct berth_tier_conf
     /* A filesystem without a notion of size (ramfs) reports 0 blocks in all. What a named tier
      * keeps is found in a full one too. */
     if (fs.f_blocks > 0 && fs.f_bavail == 0 && !(config->segment && *config->segment))
-        say_full(tier, config);
+        say_full(tier, id, config);
     *ret_room = config->capacity ? config->capacity : (uint64_t)fs.f_blocks * fs.f_frsize;
     return 0;
 }
@@ -469,7 +485,7 @@ static int make_file(struct berth_tier *tier, berth_tier_id id,
         return berth__tier_huge_make(tier, id, config, NULL, why, why_size);
     if (config->huge_pages == BERTH_HUGE_ALWAYS)
         berth__tier_huge_say_without(tier, "its directory is no hugetlbfs");
-    r = find_room(tier, config, &room, why, why_size);
+    r = find_room(tier, id, config, &room, why, why_size);
     if (r < 0)
         return r;
     fd = berth__tier_file_open(config->path);
@@ -489,6 +505,8 @@ static int make_file(struct berth_tier *tier, berth_tier_id id,
         close(fd);
         return r;
     }
+    if (!berth__file_pages_in_place(fd))
+        say_elsewhere(tier, config);
     say_window_is_small(tier, id, config->capacity);
     berth__arena_set_decay(id, config->decay_ms);
     tier->sides = BERTH_SIDE_HOST;

@@ -59,18 +59,32 @@ static char *told_by_policy(const json_t *named)
     return kept;
 }
 
+/* What the tier was asked for in vain. */
+static char *told_of_spills(const json_t *tier)
+{
+    uint64_t spills = number(tier, "spilled_blocks"), refusals = number(tier, "refusals");
+    char bytes[BERTH_QUANTITY_TEXT_MAX];
+    char *refused =
+        refusals ? berth__tool_format("; space refused %llu times, the last time: %s",
+                                      (unsigned long long)refusals, string(tier, "last_refusal"))
+                 : berth__tool_strdup("");
+    char *text = spills ? berth__tool_format(
+                              "; %llu blocks (%s) found no room%s", (unsigned long long)spills,
+                              berth__quantity_format(number(tier, "spilled_bytes"), bytes), refused)
+                        : berth__tool_strdup(refused);
+
+    free(refused);
+    return text;
+}
+
 static void tier_row(struct berth_grid *grid, const json_t *tier, const json_t *named)
 {
     char *what = berth__tool_format("tier %s", string(tier, "name"));
     char used[BERTH_QUANTITY_TEXT_MAX], limit[BERTH_QUANTITY_TEXT_MAX];
-    char spilled[BERTH_QUANTITY_TEXT_MAX];
-    uint64_t capacity = number(tier, "capacity"), spills = number(tier, "spilled_blocks");
+    uint64_t capacity = number(tier, "capacity");
     char *of = capacity ? berth__tool_format(" of %s", berth__quantity_format(capacity, limit))
                         : berth__tool_strdup("");
-    char *spill =
-        spills ? berth__tool_format("; %llu blocks (%s) found no room", (unsigned long long)spills,
-                                    berth__quantity_format(number(tier, "spilled_bytes"), spilled))
-               : berth__tool_strdup("");
+    char *spill = told_of_spills(tier);
     char *policy = told_by_policy(named);
 
     berth__doctor_row(grid, BERTH_FINDING_OK, what, "%s: %s%s; %s%s in use%s", string(tier, "kind"),

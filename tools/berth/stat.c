@@ -170,6 +170,20 @@ static void print_tiers(const json_t *stat)
     berth__grid_finish(&grid, stdout);
 }
 
+/* Where a tier could not grow although its capacity would let it. */
+static void print_refusals(const json_t *stat)
+{
+    size_t i;
+    json_t *tier;
+
+    json_array_foreach(json_object_get(stat, "tiers"), i, tier)
+    {
+        if (number(tier, "refusals") > 0)
+            printf("tier %s: space refused %llu times, the last time: %s\n", string(tier, "name"),
+                   (unsigned long long)number(tier, "refusals"), string(tier, "last_refusal"));
+    }
+}
+
 /* What waits for the device, and which stream got whose memory; nothing where that never happened.
  */
 static void print_order(const json_t *order)
@@ -252,6 +266,7 @@ static void print_people(const json_t *stat, const struct berth_process *process
     print_tags(stat);
     putchar('\n');
     print_tiers(stat);
+    print_refusals(stat);
     print_device(json_object_get(stat, "device"));
     print_order(json_object_get(stat, "order"));
     if (json_is_object(json_object_get(stat, "plan"))) {

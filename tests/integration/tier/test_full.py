@@ -3,11 +3,13 @@
 on to the next place and are counted, and come back when there is room again.
 
 Method: a program whose threads write and verify every byte, on a small tmpfs of the test's own
-(root, or a user namespace), which this test fills and empties. What happens in the program is waited
-for by asking `berth stat`. Arguments: berth, the program, one that tells how much
-stack its allocations took.
+(root, or a user namespace), which this test fills and empties, and on disks in files. What happens
+in the program is waited for by asking `berth stat`. Arguments: berth, the program, one that tells
+how much stack its allocations took, a library that has files refused space, and a program that
+forks.
 """
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -22,8 +24,13 @@ BERTH = ""
 CHURN = ""
 DEADLINE_S = 60
 STACK = ""
+REFUSING = ""
+SHARING = ""
 SIZE = 40 << 20
 DISK_SIZE = 64 << 20 # less than the program's blocks want
+XFS_SIZE = 300 << 20 # the least that it can be made of
+BTRFS_SIZE = 110 << 20
+QUOTA = 30 << 20
 # A thread of 16 KiB has 8 KiB of them for itself.
 STACK_MAX = 7 << 10
 
@@ -59,11 +66,11 @@ class Full(unittest.TestCase):
         self.addCleanup(subprocess.run, ["umount", "-l", self.tmpfs], check=False)
 
     @contextlib.contextmanager
-    def churning(self, decay="0", huge="never"):
+    def churning(self, decay="0", huge="never", program=None):
         policy = os.path.join(self.root, "policy")
         with open(policy, "w", encoding="utf-8") as file:
             file.write(POLICY % (self.tmpfs, decay, huge))
-        with subprocess.Popen([BERTH, "run", "--policy", policy, "--", CHURN],
+        with subprocess.Popen([BERTH, "run", "--policy", policy, "--", program or CHURN],
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True, env=self.env) as process:
             try:
@@ -79,7 +86,8 @@ class Full(unittest.TestCase):
         stat = json.loads(done.stdout)
         tier = [tier for tier in stat["tiers"] if tier["name"] == "small"][0]
         return {"spilled": stat["rules"][0]["spilled_blocks"], "placed": tier["allocs"],
-                "tier_spilled": tier["spilled_blocks"], "reserved": tier["reserved"]}
+                "tier_spilled": tier["spilled_blocks"], "reserved": tier["reserved"],
+                "refusals": tier["refusals"], "why": tier["last_refusal"]}
 
     def until(self, process, check):
         end = time.monotonic() + DEADLINE_S
@@ -101,9 +109,16 @@ class Full(unittest.TestCase):
     def empty(self):
         os.unlink(os.path.join(self.tmpfs, "filler"))
 
-    def ends_well(self, process):
+    def ends_well(self, process, why="No space left on device"):
+        """With one line on what was refused, unless nothing was."""
+        refused = self.stat(process)["refusals"] > 0
         said, errors = process.communicate(timeout=DEADLINE_S)
-        self.assertEqual((process.returncode, errors), (0, ""))
+        self.assertEqual(process.returncode, 0, errors)
+        if refused:
+            self.assertRegex(errors, rf"^berth\[\d+\]: tier: tier small: {self.tmpfs} gave no more "
+                             rf"space: {why}; blocks go to the next place while that is so\n$")
+        else:
+            self.assertEqual(errors, "")
         self.assertRegex(said, r"^\d+ blocks, all right\n$")
 
     def fills_and_empties(self, **policy):
@@ -154,18 +169,22 @@ class Full(unittest.TestCase):
                 self.until(process, lambda now: self.remount(now["reserved"] + (1 << 20)))
             self.ends_well(process)
 
-    def test_a_disk_that_is_full_sends_no_signal(self):
-        """The kernel may want space for more than the page that is written (pmem/file_pages.h)."""
+    def mount_disk(self, *make, size=DISK_SIZE, options="loop"):
+        """A filesystem of the test's own, made by this command."""
         image = os.path.join(self.root, "image")
         with open(image, "wb") as file:
-            file.truncate(DISK_SIZE)
+            file.truncate(size)
         try:
-            subprocess.run(["mkfs.ext4", "-q", image], check=True)
-            subprocess.run(["mount", "-o", "loop", image, self.tmpfs], check=True)
+            subprocess.run([*make, image], check=True, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL)
+            subprocess.run(["mount", "-o", options, image, self.tmpfs], check=True,
+                           stderr=subprocess.DEVNULL)
         except (OSError, subprocess.CalledProcessError):
-            self.skipTest("no filesystem in a file can be mounted here")
+            self.skipTest(f"no filesystem of {make[0]} can be mounted here")
         self.addCleanup(subprocess.run, ["umount", "-l", self.tmpfs], check=False)
-        with self.churning() as process:
+
+    def fills_a_disk(self, **policy):
+        with self.churning(**policy) as process:
             # What is in the cache now was read while there was room, or beside free blocks.
             self.until(process, lambda now: now["placed"] > 150)
             for _ in range(2):
@@ -174,6 +193,70 @@ class Full(unittest.TestCase):
                 self.until(process, lambda now, then=then: now["placed"] > then["placed"] + 300)
                 self.empty()
             self.ends_well(process)
+
+    def test_a_disk_that_is_full_sends_no_signal(self):
+        """The kernel may want space for more than the page that is written (pmem/file_pages.h)."""
+        self.mount_disk("mkfs.ext4", "-q")
+        self.fills_a_disk()
+
+    def test_nor_does_one_that_compresses_and_writes_elsewhere(self):
+        self.mount_disk("mkfs.btrfs", "-q", size=BTRFS_SIZE, options="loop,compress-force=zstd")
+        self.fills_a_disk()
+
+    def shares(self):
+        with self.churning(program=SHARING) as process:
+            self.fill()
+            out, errors = process.communicate("\n", timeout=DEADLINE_S)
+            self.assertEqual((out, errors, process.returncode), ("all right\n", "", 0))
+
+    def test_a_child_shares_no_blocks_for_which_a_full_disk_has_no_other_place(self):
+        self.mount_disk("mkfs.xfs", "-q", "-m", "reflink=1", size=XFS_SIZE)
+        self.shares()
+
+    def test_nor_does_it_on_another_filesystem_that_could(self):
+        self.mount_disk("mkfs.ext4", "-q", size=XFS_SIZE)
+        self.shares()
+
+    def test_a_quota_is_told_and_borne(self):
+        self.mount_disk("mkfs.btrfs", "-q", size=2 * BTRFS_SIZE)
+        for command in (["quota", "enable", self.tmpfs],
+                        ["qgroup", "limit", str(QUOTA), "0/5", self.tmpfs]):
+            try:
+                subprocess.run(["btrfs", *command], check=True, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+            except (OSError, subprocess.CalledProcessError):
+                self.skipTest("btrfs has no quotas here")
+        with self.churning() as process:
+            self.until(process, lambda now: now["spilled"] > 50)
+            self.ends_well(process, why="Disk quota exceeded")
+
+    def refused(self, error):
+        self.mount()
+        self.assertTrue(self.remount(4 * SIZE))
+        flag = os.path.join(self.root, "flag")
+        self.env.update(LD_PRELOAD=REFUSING, REFUSING_WHILE=flag, REFUSING_WITH=str(error))
+        why = os.strerror(error)
+        with self.churning() as process:
+            before = self.stat(process)
+            self.assertEqual((before["refusals"], before["why"]), (0, None))
+            with open(flag, "wb"):
+                pass
+            full = self.until(process, lambda now: now["spilled"] > before["spilled"] + 50)
+            self.assertEqual(full["why"], why)
+            told = rf"space refused \d+ times, the last time: {why}"
+            for command in ("doctor", "stat"):
+                done = subprocess.run([BERTH, command, str(process.pid)], env=self.env, text=True,
+                                      stdout=subprocess.PIPE, check=False)
+                self.assertRegex(done.stdout, told)
+            os.unlink(flag)
+            self.until(process, lambda now: now["placed"] > full["placed"] + 50)
+            self.ends_well(process, why=why)
+
+    def test_an_error_of_the_disk_is_told_and_borne(self):
+        self.refused(errno.EIO)
+
+    def test_so_is_a_quota_that_is_used_up(self):
+        self.refused(errno.EDQUOT)
 
     def test_a_block_needs_little_stack(self):
         self.mount()
@@ -258,7 +341,7 @@ def can_mount():
 
 
 def main():
-    global BERTH, CHURN, STACK
+    global BERTH, CHURN, STACK, REFUSING, SHARING
     if not can_mount():
         if "BERTH_TEST_NAMESPACE" in os.environ or not shutil.which("unshare"):
             print("no tmpfs can be mounted here, nor in a user namespace")
@@ -269,8 +352,8 @@ def main():
             print("no tmpfs can be mounted here, and there are no user namespaces")
             sys.exit(77)
         os.execvp("unshare", ["unshare", "-rm", sys.executable, *sys.argv])
-    BERTH, CHURN, STACK = sys.argv[1:4]
-    unittest.main(argv=[sys.argv[0], *sys.argv[4:]], verbosity=2)
+    BERTH, CHURN, STACK, REFUSING, SHARING = sys.argv[1:6]
+    unittest.main(argv=[sys.argv[0], *sys.argv[6:]], verbosity=2)
 
 
 if __name__ == "__main__":

@@ -122,6 +122,25 @@ static void memory_of_an_idle_program_goes_back(void **state)
     assert_true(reserved(kept) >= 32 * MIB);
 }
 
+/* A short decay is no reason to wake a program that does nothing ten times a second. */
+static void an_idle_program_is_looked_at_less_and_less(void **state)
+{
+    time_t end = time(NULL) + 60;
+    int often, seldom;
+
+    (void)state;
+    use_tier("short", 0, 100);
+    berth__host_free(get(MIB));
+    often = berth__arena_tend();
+    assert_in_range(often, 1, 100);
+    do
+        seldom = berth__arena_tend();
+    while (seldom < 2 * often && time(NULL) < end);
+    assert_in_range(seldom, 2 * often, 10000);
+    berth__host_free(get(MIB));
+    assert_int_equal(berth__arena_tend(), often);
+}
+
 /* Free neighbours become one piece, whatever was asked for before. */
 static void small_pieces_serve_a_large_block(void **state)
 {
@@ -256,6 +275,7 @@ int main(void)
         cmocka_unit_test(an_endless_decay_keeps_what_is_freed),
         cmocka_unit_test(the_usual_decay_keeps_no_large_piece),
         cmocka_unit_test(memory_of_an_idle_program_goes_back),
+        cmocka_unit_test(an_idle_program_is_looked_at_less_and_less),
         cmocka_unit_test(small_pieces_serve_a_large_block),
         cmocka_unit_test(large_pieces_are_kept_for_who_needs_them_again),
         cmocka_unit_test(pieces_that_do_not_suit_go_back),
