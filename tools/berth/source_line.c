@@ -137,22 +137,54 @@ static json_t *text_json(const char *text)
     return json ? json : json_null();
 }
 
+/* A place in the code of a module, as its debug information counts addresses. */
+struct place {
+    Dwarf_Die *unit; /* NULL: it is in none */
+    GElf_Addr address;
+};
+
+/*
+ * The unit that the code is in. The table of addresses of a file (.debug_aranges) may have some
+ * units only, or none: clang writes no such table, and Go none for its own.
+ */
+static struct place place_at(Dwfl_Module *dwarf, GElf_Addr address)
+{
+    GElf_Addr bias = 0;
+    Dwarf_Die *unit = dwfl_module_addrdie(dwarf, address, &bias);
+
+    if (unit && dwarf_haspc(unit, address - bias) == 1)
+        return (struct place){unit, address - bias};
+    unit = NULL;
+    while ((unit = dwfl_module_nextcu(dwarf, unit, &bias)))
+        if (dwarf_haspc(unit, address - bias) == 1)
+            return (struct place){unit, address - bias};
+    return (struct place){0};
+}
+
+/* The place of the call that returns to `address`, which is before it. */
+static struct place call_at(struct module *module, uint64_t address)
+{
+    GElf_Addr bias = 0;
+
+    dwfl_module_getelf(module->dwarf, &bias);
+    return place_at(module->dwarf, address - 1 + bias);
+}
+
 char *berth__source_line(struct berth_source_lines *lines, const char *path, uint64_t build,
                          uint64_t address)
 {
     struct module *module = lines ? module_get(lines, path, build) : NULL;
-    GElf_Addr bias = 0;
-    Dwfl_Line *line;
+    struct place place;
+    Dwarf_Line *line;
     const char *file;
     int number = 0;
 
     if (!module || !module->dwarf)
         return NULL;
-    dwfl_module_getelf(module->dwarf, &bias);
-    /* The call is before the address that it returns to. */
-    line = dwfl_module_getsrc(module->dwarf, address - 1 + bias);
-    file = line ? dwfl_lineinfo(line, NULL, &number, NULL, NULL, NULL) : NULL;
-    if (!file || number <= 0)
+    place = call_at(module, address);
+    line = place.unit ? dwarf_getsrc_die(place.unit, place.address) : NULL;
+    file = line ? dwarf_linesrc(line, NULL, NULL) : NULL;
+    if (!file || dwarf_lineno(line, &number) != 0 || number <= 0)
         return NULL;
     return place_text(file, number);
 }
@@ -165,13 +197,15 @@ static uint64_t attribute_number(Dwarf_Die *die, unsigned name)
     return dwarf_formudata(dwarf_attr(die, name, &attribute), &value) == 0 ? value : 0;
 }
 
-/* Its mangled name where it has one. */
+/* Its mangled name where it has one that can be read: Rust's newer ones are nobody's here. */
 static const char *function_name(Dwarf_Die *die)
 {
     Dwarf_Attribute attribute;
-    const char *name = dwarf_formstring(dwarf_attr_integrate(die, DW_AT_linkage_name, &attribute));
+    const char *mangled =
+        dwarf_formstring(dwarf_attr_integrate(die, DW_AT_linkage_name, &attribute));
+    const char *plain = mangled && strncmp(mangled, "_R", 2) != 0 ? NULL : dwarf_diename(die);
 
-    return name ? name : dwarf_diename(die);
+    return plain ? plain : mangled;
 }
 
 /* By the symbols: a label without a size may be any other function's neighbour. */
@@ -184,36 +218,82 @@ static const char *symbol_at(Dwfl_Module *dwarf, GElf_Addr address)
     return name && symbol.st_size > 0 && offset < symbol.st_size ? name : NULL;
 }
 
-/*
- * What encloses the innermost scope of `address` where the code is, not where it was written: how
- * many, and *ret_chain, which the caller frees.
- */
-static int scopes_at(Dwfl_Module *dwarf, GElf_Addr address, Dwarf_Die **ret_unit,
-                     Dwarf_Die **ret_chain)
-{
-    GElf_Addr bias = 0;
-    Dwarf_Die *scopes = NULL;
-    int count;
+/* What encloses a place, outermost first. */
+struct scopes {
+    Dwarf_Die *scope;
+    size_t count, room;
+};
 
-    *ret_chain = NULL;
-    *ret_unit = dwfl_module_addrdie(dwarf, address, &bias);
-    count = *ret_unit ? dwarf_getscopes(*ret_unit, address - bias, &scopes) : 0;
-    count = count > 0 ? dwarf_getscopes_die(&scopes[0], ret_chain) : 0;
-    free(scopes);
-    return count;
+static void scopes_add(struct scopes *scopes, const Dwarf_Die *scope)
+{
+    if (scopes->count == scopes->room) {
+        scopes->room = scopes->room ? 2 * scopes->room : 16;
+        scopes->scope = berth__tool_realloc(scopes->scope, scopes->room * sizeof(scopes->scope[0]));
+    }
+    scopes->scope[scopes->count++] = *scope;
+}
+
+/* Whether what it has inside may be code that its own addresses do not cover. */
+static int is_container(int tag, int deep)
+{
+    return tag == DW_TAG_namespace || tag == DW_TAG_module || tag == DW_TAG_structure_type ||
+           tag == DW_TAG_class_type || tag == DW_TAG_union_type ||
+           (deep && tag == DW_TAG_subprogram);
+}
+
+static int is_code(int tag)
+{
+    return tag == DW_TAG_subprogram || tag == DW_TAG_inlined_subroutine ||
+           tag == DW_TAG_lexical_block || tag == DW_TAG_try_block || tag == DW_TAG_catch_block;
+}
+
+/* Adds what of `parent` has the address; whether there is any. `deep`: in nested functions, too. */
+static int scopes_find(struct scopes *scopes, Dwarf_Die *parent, GElf_Addr address, int deep)
+{
+    Dwarf_Die child;
+
+    if (dwarf_child(parent, &child) != 0)
+        return 0;
+    do {
+        int tag = dwarf_tag(&child);
+
+        /* Not dwarf_getscopes(), which gives up at a scope whose addresses it cannot read. */
+        if (is_code(tag) && dwarf_haspc(&child, address) == 1) {
+            scopes_add(scopes, &child);
+            scopes_find(scopes, &child, address, deep);
+            return 1;
+        }
+        if (is_container(tag, deep) && scopes_find(scopes, &child, address, deep))
+            return 1;
+    } while (dwarf_siblingof(&child, &child) == 0);
+    return 0;
+}
+
+/* The caller frees .scope. */
+static struct scopes scopes_at(struct place place)
+{
+    struct scopes scopes = {0};
+    Dwarf_Die split = {0};
+
+    if (!place.unit)
+        return scopes;
+    /* What is inside may be in a file of its own (-gsplit-dwarf). */
+    dwarf_cu_info(place.unit->cu, NULL, NULL, NULL, &split, NULL, NULL, NULL);
+    for (int deep = 0; deep < 2 && scopes.count == 0; deep++)
+        scopes_find(&scopes, split.addr ? &split : place.unit, place.address, deep);
+    return scopes;
 }
 
 /* By the debug information: the function that the code is in, without those inlined there. */
-static const char *subprogram_at(Dwfl_Module *dwarf, GElf_Addr address)
+static const char *subprogram_at(struct place place)
 {
-    Dwarf_Die *unit, *chain;
+    struct scopes scopes = scopes_at(place);
     const char *name = NULL;
-    int count = scopes_at(dwarf, address, &unit, &chain);
 
-    for (int i = 0; i < count && !name; i++)
-        if (dwarf_tag(&chain[i]) == DW_TAG_subprogram)
-            name = function_name(&chain[i]);
-    free(chain);
+    for (size_t i = scopes.count; i > 0 && !name; i--)
+        if (dwarf_tag(&scopes.scope[i - 1]) == DW_TAG_subprogram)
+            name = function_name(&scopes.scope[i - 1]);
+    free(scopes.scope);
     return name;
 }
 
@@ -229,7 +309,7 @@ char *berth__source_function(struct berth_source_lines *lines, const char *path,
     dwfl_module_getelf(module->dwarf, &bias);
     name = symbol_at(module->dwarf, address - 1 + bias);
     if (!name)
-        name = subprogram_at(module->dwarf, address - 1 + bias);
+        name = subprogram_at(call_at(module, address));
     return name ? berth__symbol_name(name) : NULL;
 }
 
@@ -259,17 +339,21 @@ json_t *berth__source_inlined(struct berth_source_lines *lines, const char *path
 {
     struct module *module = lines ? module_get(lines, path, build) : NULL;
     json_t *array = json_array();
-    GElf_Addr bias = 0;
-    Dwarf_Die *unit, *chain;
-    int count;
+    struct scopes scopes;
+    struct place place;
 
     if (!module || !module->dwarf)
         return array;
-    dwfl_module_getelf(module->dwarf, &bias);
-    count = scopes_at(module->dwarf, address - 1 + bias, &unit, &chain);
-    for (int i = 0; i < count && dwarf_tag(&chain[i]) != DW_TAG_subprogram; i++)
-        if (dwarf_tag(&chain[i]) == DW_TAG_inlined_subroutine)
-            json_array_append_new(array, inlined_json(unit, &chain[i]));
-    free(chain);
+    place = call_at(module, address);
+    scopes = scopes_at(place);
+    for (size_t i = scopes.count; i > 0; i--) {
+        Dwarf_Die *scope = &scopes.scope[i - 1];
+
+        if (dwarf_tag(scope) == DW_TAG_subprogram)
+            break;
+        if (dwarf_tag(scope) == DW_TAG_inlined_subroutine)
+            json_array_append_new(array, inlined_json(place.unit, scope));
+    }
+    free(scopes.scope);
     return array;
 }
