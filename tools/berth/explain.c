@@ -4,6 +4,7 @@
 #include "alloc/types.h"
 #include "tools/berth/process.h"
 #include "tools/berth/site_path.h"
+#include "tools/berth/site_search.h"
 #include "tools/berth/tool.h"
 
 #include <getopt.h>
@@ -11,7 +12,7 @@
 #include <string.h>
 
 struct explain_arguments {
-    const char *pid, *address, *tag, *side;
+    const char *pid, *address, *path, *tag, *side;
     uint64_t site, size;
     int has_size, json;
 };
@@ -321,15 +322,16 @@ static void print_answer(const json_t *answer)
     print_list(json_object_get(answer, "rules"), "rule", answer);
 }
 
-static int explain(const struct berth_process *process, const struct explain_arguments *arguments)
+static int explain(const struct berth_process *process, struct explain_arguments *arguments)
 {
     struct berth_source_lines *lines;
     struct berth_session session;
-    json_t *answer;
+    json_t *answer = NULL;
 
     if (berth__session_open(&session, process, 0) < 0)
         return BERTH_EXIT_FAILURE;
-    answer = fetch(&session, arguments);
+    if (!arguments->path || berth__site_search(&session, arguments->path, &arguments->site) == 0)
+        answer = fetch(&session, arguments);
     berth__session_close(&session);
     if (!answer)
         return BERTH_EXIT_FAILURE;
@@ -346,7 +348,7 @@ static int explain(const struct berth_process *process, const struct explain_arg
     return 0;
 }
 
-/* An address, as 0x7f..., or a site, as #12 or 12. */
+/* An address, as 0x7f..., or a site, as #12 or 12, or by its path. */
 static int read_subject(const char *text, struct explain_arguments *ret)
 {
     const char *digits = text + (*text == '#');
@@ -357,10 +359,13 @@ static int read_subject(const char *text, struct explain_arguments *ret)
         return 0;
     }
     ret->site = strtoull(digits, &end, 10);
-    if (*digits < '0' || *digits > '9' || *end)
+    if (*digits >= '0' && *digits <= '9' && !*end)
+        return 0;
+    if (!berth__site_search_is_path(text))
         return berth__tool_misuse("explain: '%s' is neither an address nor a site; expected as "
-                                  "0x7f0012345000, or as #12 of `berth sites`",
+                                  "0x7f0012345000, or as #12 or app!load of `berth sites`",
                                   text);
+    ret->path = text;
     return 0;
 }
 

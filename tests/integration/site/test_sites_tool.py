@@ -345,6 +345,21 @@ class Sites(unittest.TestCase):
                 weights = self.good("explain", str(pid), said["weights"])
             self.assertRegex(weights, r"decided +by rule cold, in table version 1\n", key)
 
+    def test_a_site_is_known_by_its_path(self):
+        with self.running(self.as_asker("asker")) as (pid, _):
+            sites = self.by_path(self.sites(pid), 3)
+            weights = sites["wrapper", "keep_weights", "main"]
+            inner, outer = weights["frames"][:2]
+            exact = f"asker!keep_weights+{outer['offset']:#x}"
+            for path in ("asker!wrapper > asker!keep_weights", "asker!wrapper>asker!keep*>**",
+                         "asker!keep_weights", exact, f"** > {exact} > asker!main",
+                         f"asker!wrapper+{inner['offset']:#x}>{exact}"):
+                self.assertIn(f"site     #{weights['site']},", self.good("explain", str(pid), path))
+            self.refused("call sites: #", "explain", str(pid), "asker!run_forward")
+            for path in ("asker!nobody", "asker!keep_weights+0x0", "asker!wrapper > asker!wrapper",
+                         "other!wrapper"):
+                self.refused("no call site is", "explain", str(pid), path)
+
     def test_questions_that_cannot_be_answered(self):
         with self.running(self.as_asker("asker")) as (pid, said):
             directory = os.path.join(self.env["XDG_RUNTIME_DIR"], "berth")
