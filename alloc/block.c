@@ -15,11 +15,18 @@ uint64_t berth__block_ids(uint64_t count)
 
 struct berth_block *berth__block_new(struct berth_slab *slab, struct berth_pool *pool)
 {
+    return berth__block_new_near(slab, pool, NULL);
+}
+
+struct berth_block *berth__block_new_near(struct berth_slab *slab, struct berth_pool *pool,
+                                          struct berth_slab_run *run)
+{
     struct berth_block *block;
 
     if (berth__block_index_promise() < 0)
         return NULL;
-    block = berth__slab_take(slab, sizeof(*block));
+    block = run ? berth__slab_take_near(slab, run, sizeof(*block))
+                : berth__slab_take(slab, sizeof(*block));
     if (!block) {
         berth__block_index_unpromise();
         return NULL;

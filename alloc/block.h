@@ -123,6 +123,9 @@ uint64_t berth__block_ids(uint64_t count);
 
 /* A record of the pool's, with room in the index, or NULL without memory; the lock is held. */
 struct berth_block *berth__block_new(struct berth_slab *slab, struct berth_pool *pool);
+/* The same, beside others of the run's user, if there is any. */
+struct berth_block *berth__block_new_near(struct berth_slab *slab, struct berth_pool *pool,
+                                          struct berth_slab_run *run);
 /* Returns a record that is in no index, or whose key says that it is nobody's any more. */
 void berth__block_delete(struct berth_slab *slab, struct berth_block *block);
 

@@ -12,8 +12,11 @@
 /* Read at each free; what is behind it is written with each record. */
 _Alignas(64) struct berth_block_table *_Atomic berth__block_table;
 
-static _Alignas(64) pthread_mutex_t index_lock = PTHREAD_MUTEX_INITIALIZER;
-static size_t promised; /* never more than three quarters of the slots. Synchronization: the lock */
+/* Synchronization of writers; in one piece, which no linker puts beside what is read. */
+static struct {
+    _Alignas(64) pthread_mutex_t lock;
+    size_t promised; /* never more than three quarters of the slots. Synchronization: `lock` */
+} writers = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static struct berth_block *slot_load(struct berth_block_table *table, size_t at)
 {
@@ -78,38 +81,38 @@ int berth__block_index_promise(void)
     const struct berth_block_table *table;
     int r = 0;
 
-    pthread_mutex_lock(&index_lock);
+    pthread_mutex_lock(&writers.lock);
     table = table_current();
-    if (!table || promised + 1 > (table->mask + 1) / 4 * 3)
+    if (!table || writers.promised + 1 > (table->mask + 1) / 4 * 3)
         r = table_grow();
     if (r == 0)
-        promised++;
-    pthread_mutex_unlock(&index_lock);
+        writers.promised++;
+    pthread_mutex_unlock(&writers.lock);
     return r;
 }
 
 void berth__block_index_unpromise(void)
 {
-    pthread_mutex_lock(&index_lock);
-    promised--;
-    pthread_mutex_unlock(&index_lock);
+    pthread_mutex_lock(&writers.lock);
+    writers.promised--;
+    pthread_mutex_unlock(&writers.lock);
 }
 
 struct berth_block *berth__block_index_find(uintptr_t address)
 {
     struct berth_block *block;
 
-    pthread_mutex_lock(&index_lock);
+    pthread_mutex_lock(&writers.lock);
     block = berth__block_index_peek(address);
-    pthread_mutex_unlock(&index_lock);
+    pthread_mutex_unlock(&writers.lock);
     return block;
 }
 
 void berth__block_index_insert(struct berth_block *block)
 {
-    pthread_mutex_lock(&index_lock);
+    pthread_mutex_lock(&writers.lock);
     table_insert(table_current(), block);
-    pthread_mutex_unlock(&index_lock);
+    pthread_mutex_unlock(&writers.lock);
 }
 
 /* Whether the entry at `at`, whose place is `home`, may move back to the hole. */
@@ -123,7 +126,7 @@ void berth__block_index_remove(struct berth_block *block)
     struct berth_block_table *table;
     size_t hole, at;
 
-    pthread_mutex_lock(&index_lock);
+    pthread_mutex_lock(&writers.lock);
     table = table_current();
     hole = berth__block_slot(table, berth__block_address(block));
     while (slot_load(table, hole) != block)
@@ -138,5 +141,5 @@ void berth__block_index_remove(struct berth_block *block)
         hole = at;
     }
     slot_store(table, hole, NULL);
-    pthread_mutex_unlock(&index_lock);
+    pthread_mutex_unlock(&writers.lock);
 }

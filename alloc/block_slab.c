@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/block_slab.h"
 
+#include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #define SLAB_CHUNK_SIZE ((size_t)1 << 16) /* 64 KiB */
+#define SLAB_RUN_SIZE ((size_t)1 << 12)   /* an OS page; the size of an object is less */
 
 static void *map_pages(size_t size)
 {
@@ -31,6 +33,21 @@ void *berth__slab_new(struct berth_slab *slab, size_t size)
     return object;
 }
 
+/* Whether there is room in [*fresh, *end) for `size` bytes more, in another chunk if need be. */
+static bool refill(char **fresh, char **end, size_t size)
+{
+    char *chunk;
+
+    if ((size_t)(*end - *fresh) >= size)
+        return true;
+    chunk = berth__slab_map(SLAB_CHUNK_SIZE);
+    if (!chunk)
+        return false;
+    *fresh = chunk;
+    *end = chunk + SLAB_CHUNK_SIZE;
+    return true;
+}
+
 void *berth__slab_take(struct berth_slab *slab, size_t size)
 {
     void *object = slab->spare;
@@ -39,16 +56,28 @@ void *berth__slab_take(struct berth_slab *slab, size_t size)
         memcpy(&slab->spare, object, sizeof(slab->spare));
         return object;
     }
-    if ((size_t)(slab->fresh_end - slab->fresh) < size) {
-        char *chunk = berth__slab_map(SLAB_CHUNK_SIZE);
-
-        if (!chunk)
-            return NULL;
-        slab->fresh = chunk;
-        slab->fresh_end = chunk + SLAB_CHUNK_SIZE;
-    }
+    if (!refill(&slab->fresh, &slab->fresh_end, size))
+        return NULL;
     object = slab->fresh;
     slab->fresh += size;
+    return object;
+}
+
+void *berth__slab_take_near(struct berth_slab *slab, struct berth_slab_run *run, size_t size)
+{
+    void *object;
+
+    if (run->next == run->end) {
+        if (slab->spare)
+            return berth__slab_take(slab, size);
+        if (!refill(&slab->pages, &slab->pages_end, SLAB_RUN_SIZE))
+            return NULL;
+        run->next = slab->pages;
+        run->end = slab->pages + SLAB_RUN_SIZE / size * size;
+        slab->pages += SLAB_RUN_SIZE;
+    }
+    object = run->next;
+    run->next += size;
     return object;
 }
 

@@ -280,6 +280,51 @@ bool berth__cache_flush(struct berth_pool *pool)
 }
 
 /*
+ * So often threads take from each other before the pool may be larger for it, and how much larger.
+ * Seldom, because records that have gone from thread to thread lie among the other one's for good.
+ */
+#define COLLECTIONS_MAX 2
+#define APART_GROWTH 4
+#define APART_LEAST (64 * BERTH_MIB)
+
+bool berth__cache_is_apart(const struct berth_pool *pool, uint64_t size)
+{
+    uint64_t room = berth__lazy_room(), apart;
+
+    apart = atomic_load_explicit(&pool->apart, memory_order_relaxed);
+    if (apart < APART_LEAST)
+        apart = APART_LEAST;
+    room = room < apart ? room : apart;
+    return size <= room && berth__pool_reserved(pool) <= room - size;
+}
+
+void berth__cache_count_collection(struct berth_pool *pool)
+{
+    uint64_t apart;
+
+    if (++pool->collections < COLLECTIONS_MAX)
+        return;
+    pool->collections = 0;
+    apart = atomic_load_explicit(&pool->apart, memory_order_relaxed) * APART_GROWTH;
+    if (apart < APART_LEAST * APART_GROWTH)
+        apart = APART_LEAST * APART_GROWTH;
+    if (apart <= berth__lazy_room())
+        atomic_store_explicit(&pool->apart, apart, memory_order_relaxed);
+}
+
+bool berth__cache_collect(struct berth_pool *pool, uint64_t size)
+{
+    struct berth_cache *own = berth__cache_peek(pool);
+
+    if (own && berth__cache_trim(own, 0))
+        return true;
+    if (berth__cache_is_apart(pool, size) || !berth__cache_flush(pool))
+        return false;
+    berth__cache_count_collection(pool);
+    return true;
+}
+
+/*
  * Whoever takes a cache's lock after the flush sees that it is shut: then no block of the pool is
  * CACHED, and none becomes so.
  */

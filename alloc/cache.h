@@ -10,9 +10,12 @@
  * threads keep is never what the program lacks. At a thread's end the cache is emptied; it serves
  * the next thread that needs one.
  *
+ * What threads keep is not taken from them again and again while the pool is small: see
+ * berth__cache_collect().
+ *
  * Synchronization: all fields by the cache's own lock, one word that its thread takes by an
- * exchange and that others want seldom. It ranks below the pool's lock. `next` and `is_owned` by
- * the pool's lock.
+ * exchange and that others want seldom. It ranks below the pool's lock. `next`, `is_owned` and
+ * `records` by the pool's lock.
  */
 #ifndef BERTH_ALLOC_CACHE_H
 #define BERTH_ALLOC_CACHE_H
@@ -46,6 +49,7 @@ struct berth_cache {
     struct berth_stats_part part;
     struct berth_lazy_cell lazy; /* freed, and not known to be idle: see pool_lazy.h */
     struct berth_cache_bin bin[BERTH_CACHE_BINS];
+    struct berth_slab_run records; /* for blocks that are cut for the thread */
 };
 
 /* The calling thread's caches; only the thread itself reads or writes it. */
@@ -151,6 +155,19 @@ void berth__cache_count_free(struct berth_pool *pool, enum berth_tag tag, uint64
 bool berth__cache_trim(struct berth_cache *cache, uint64_t bytes);
 /* The same for all caches of a pool, to nothing. */
 bool berth__cache_flush(struct berth_pool *pool);
+/*
+ * With the pool's lock held, for a request of `size` bytes that the pool has nothing for: the same
+ * with the calling thread's own cache, or else with the others'. Whether any.
+ *
+ * Threads that need as much as each other and find the pool empty would take it away from each
+ * other for ever. So after some times the pool may ask the driver for more instead, each time for
+ * up to some times as much as before, as long as it is with this no larger than what may wait for
+ * the sake of few points.
+ */
+bool berth__cache_collect(struct berth_pool *pool, uint64_t size);
+/* The same for what waits in others' open batches: whether it is theirs; and that it was taken. */
+bool berth__cache_is_apart(const struct berth_pool *pool, uint64_t size);
+void berth__cache_count_collection(struct berth_pool *pool);
 /*
  * With the pool's lock held: no cache of the pool keeps anything until they are opened as often.
  * Who looks, by berth__cache_is_open(), holds the lock of a cache; what was done to the pool while

@@ -188,19 +188,20 @@ static struct berth_block *take_block(struct berth_pool *pool, struct berth_bloc
                                       uint64_t size)
 {
     struct berth_free_set *set = berth__pool_set(pool, block->segment);
-    struct berth_block *rest;
+    struct berth_cache *cache = berth__cache_peek(pool);
+    struct berth_block *front;
 
     berth__free_set_remove(set, block);
     berth__idle_leave(pool, block);
     if (block->is_whole || block->size == size)
         return block;
-    /* Without a record for the remainder the program gets all of it. */
-    rest = berth__block_new(&pool->block_slab, pool);
-    if (rest) {
-        berth__segment_split(block, size, rest);
-        berth__free_set_insert(set, rest);
-    }
-    return block;
+    /* Without a record for it the program gets the remainder, too. */
+    front = berth__block_new_near(&pool->block_slab, pool, cache ? &cache->records : NULL);
+    if (!front)
+        return block;
+    berth__segment_split_front(block, size, front);
+    berth__free_set_insert(set, block);
+    return front;
 }
 
 /*
@@ -346,7 +347,7 @@ static bool alloc_from_pool(struct berth_pool *pool, const struct berth_pool_req
     berth__cache_of(pool);
     berth__pool_lock(pool);
     block = take_fit(pool, size, is_whole);
-    if (!block && berth__cache_flush(pool))
+    for (unsigned i = 0; !block && i < 2 && berth__cache_collect(pool, size); i++)
         block = take_fit(pool, size, is_whole);
     if (block) {
         berth__pool_hand_out(pool, block, request);

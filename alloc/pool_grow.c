@@ -36,6 +36,7 @@ void berth__growth_undo(struct berth_pool *pool, struct berth_growth *growth)
 int berth__growth_prepare(struct berth_pool *pool, uint64_t size, enum berth_segment_kind kind,
                           struct berth_growth *growth)
 {
+    struct berth_cache *cache = berth__cache_peek(pool);
     struct berth_segment *segment;
 
     berth__pool_lock(pool);
@@ -46,7 +47,7 @@ int berth__growth_prepare(struct berth_pool *pool, uint64_t size, enum berth_seg
     }
     *growth = (struct berth_growth){
         .segment = berth__segment_new(&pool->segment_slab, pool),
-        .block = berth__block_new(&pool->block_slab, pool),
+        .block = berth__block_new_near(&pool->block_slab, pool, cache ? &cache->records : NULL),
         .size = size,
         .generation = pool->generation,
     };

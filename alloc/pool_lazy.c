@@ -95,15 +95,16 @@ static berth_cu_context context_of(const struct berth_pool *pool)
 }
 
 /*
- * Whether threads may close what they have freed themselves: where the driver was asked for as much
- * as may be for the sake of few points.
+ * Whether a thread may close what it has freed itself: where that is many blocks, or the driver was
+ * asked for as much as may be for the sake of few points.
  */
-static bool may_close_own(const struct berth_pool *pool)
+static bool may_close_own(const struct berth_cache *cache)
 {
     uint64_t room = berth__lazy_room();
 
     return room > 0 && berth__option(BERTH_OPTION_THREAD_CACHE) > 0 &&
-           atomic_load_explicit(&pool->lazy.allowance, memory_order_relaxed) >= room;
+           (cache->lazy.count >= BERTH_LAZY_BLOCKS_FEW ||
+            atomic_load_explicit(&cache->pool->lazy.allowance, memory_order_relaxed) >= room);
 }
 
 static void set_prompt(struct berth_pool *pool, bool is_prompt)
@@ -133,7 +134,7 @@ static bool close_cell(struct berth_cache *cache, uint64_t least)
 
 bool berth__lazy_close_own(struct berth_cache *cache)
 {
-    return cache->lazy.enough > 0 && batch_bytes(cache->pool) == 0 && may_close_own(cache->pool) &&
+    return cache->lazy.enough > 0 && batch_bytes(cache->pool) == 0 && may_close_own(cache) &&
            close_cell(cache, cache->lazy.enough);
 }
 
@@ -146,14 +147,14 @@ static bool close_full(struct berth_cache *cache)
 }
 
 /*
- * Closes what is open, for an allocation: often nothing is at work, and the point has passed when
- * it is asked the first time. True if blocks came free.
+ * Closes what is open, or only that of `only`, for an allocation: often nothing is at work, and the
+ * point has passed when it is asked the first time. True if blocks came free.
  */
-static bool close_open(struct berth_pool *pool)
+static bool close_open(struct berth_pool *pool, struct berth_cache *only)
 {
     struct berth_cache *cache = berth__cache_peek(pool);
-    uint64_t enough = cache && may_close_own(pool) ? cell_bytes(&cache->lazy) : 0;
-    struct berth_lazy_batch *batch = berth__lazy_batch_begin(pool, NULL, false);
+    uint64_t enough = cache && may_close_own(cache) ? cell_bytes(&cache->lazy) : 0;
+    struct berth_lazy_batch *batch = berth__lazy_batch_begin(pool, only, false);
     struct berth_order_point *point = NULL;
     bool has_passed;
     int r;
@@ -378,7 +379,7 @@ bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
     case BERTH_LAZY_CLOSE:
         if (berth__device_capturing())
             return false;
-        any = berth__order_is_known(context_of(pool)) ? close_open(pool) : pass_open(pool);
+        any = berth__order_is_known(context_of(pool)) ? close_open(pool, NULL) : pass_open(pool);
         return settle_passed(pool) || any;
     default:
         return wait_oldest(pool);
@@ -414,6 +415,36 @@ static bool is_saving_points(struct berth_pool *pool, uint64_t size)
     return is_saving;
 }
 
+/* Whether what waits is others' as much as the calling thread's, which is rather to have its own.
+ */
+static bool is_apart(struct berth_pool *pool, uint64_t size)
+{
+    const struct berth_cache *own = berth__cache_peek(pool);
+    uint64_t others = 0;
+    bool is;
+
+    berth__pool_lock(pool);
+    for (const struct berth_cache *cache = pool->caches; cache; cache = cache->next)
+        if (cache != own)
+            others += cell_bytes(&cache->lazy);
+    is = own && others > 0 && berth__cache_is_apart(pool, size);
+    if (others > 0 && !is)
+        berth__cache_count_collection(pool);
+    berth__pool_unlock(pool);
+    return is;
+}
+
+/* Closes what is open, for a request of `size` bytes. */
+static bool close_for(struct berth_pool *pool, uint64_t size)
+{
+    if (!something_waits(pool))
+        return false;
+    if (berth__device_capturing() || !berth__order_is_known(context_of(pool)) ||
+        !is_apart(pool, size))
+        return berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE);
+    return close_open(pool, berth__cache_peek(pool)) || settle_passed(pool);
+}
+
 bool berth__lazy_take(struct berth_pool *pool, uint64_t size, enum berth_lazy_elsewhere elsewhere,
                       bool (*take)(struct berth_pool *pool, void *argument), void *argument)
 {
@@ -423,7 +454,7 @@ bool berth__lazy_take(struct berth_pool *pool, uint64_t size, enum berth_lazy_el
         return false;
     if (elsewhere != BERTH_LAZY_NOWHERE && is_saving_points(pool, size))
         return false;
-    if (berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE) && take(pool, argument))
+    if (close_for(pool, size) && take(pool, argument))
         return true;
     while (is_worth_waiting(pool, size, elsewhere) && berth__lazy_reclaim(pool, BERTH_LAZY_WAIT))
         if (take(pool, argument))
@@ -504,6 +535,7 @@ bool berth__lazy_reclaim_all(struct berth_pool *pool)
      * anew.
      */
     atomic_store_explicit(&pool->lazy.allowance, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->apart, 0, memory_order_relaxed);
     any = reclaim_all(pool);
     berth__pool_count_released(pool, HOLD_BYTES);
     return any;
@@ -598,6 +630,7 @@ void berth__lazy_drop(struct berth_pool *pool)
         berth__cache_unlock(cache);
     }
     atomic_store_explicit(&pool->lazy.allowance, 0, memory_order_relaxed);
+    atomic_store_explicit(&pool->apart, 0, memory_order_relaxed);
     pool->lazy.small_closes = 0;
     for (struct berth_lazy_batch *batch = pool->lazy.batches; batch; batch = next) {
         next = batch->next;

@@ -55,6 +55,8 @@ struct berth_pool {
     /* Freed during a capture, see block.h; newest first. Written under `lock`. */
     struct berth_block *_Atomic waiting;
     struct berth_lazy lazy;      /* freed, and waiting in batches */
+    _Atomic uint64_t apart;      /* so large a pool may be before threads take from each other... */
+    unsigned collections;        /* ...and how often they did since it was set */
     uint64_t wait_epoch;         /* counts synchronisations; WAITING blocks keep it in `id` */
     uint64_t cached;             /* derived: bytes in the free sets */
     uint64_t shared_reserved;    /* derived: bytes of SHARED segments */

@@ -101,6 +101,23 @@ void berth__segment_split(struct berth_block *block, uint64_t size, struct berth
                          rest_size);
 }
 
+void berth__segment_split_front(struct berth_block *block, uint64_t size, struct berth_block *front)
+{
+    struct berth_segment *segment = block->segment;
+    uintptr_t address = berth__block_address(block);
+
+    if (segment->is_mapped)
+        berth__block_index_remove(block);
+    block->size -= size;
+    berth__block_set(block, address + size, berth__block_state(block));
+    if (segment->starts)
+        berth__start_map_set(segment->starts, granules_of(segment),
+                             granule_of(segment, address + size));
+    if (segment->is_mapped)
+        berth__block_index_insert(block);
+    berth__segment_place(segment, front, block->prev, address, size);
+}
+
 void berth__segment_merge(struct berth_block *block, struct berth_block *next)
 {
     struct berth_segment *segment = block->segment;

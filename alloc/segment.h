@@ -87,6 +87,10 @@ void berth__segment_place(struct berth_segment *segment, struct berth_block *blo
 /* Cuts `block` to `size` bytes; `rest`, a fresh record, becomes its next neighbour. */
 void berth__segment_split(struct berth_block *block, uint64_t size, struct berth_block *rest);
 
+/* The same the other way round: `front`, a fresh record, is the first `size` bytes of `block`. */
+void berth__segment_split_front(struct berth_block *block, uint64_t size,
+                                struct berth_block *front);
+
 /* Takes `next`, the neighbour after `block`, into it. The record of `next` is the caller's again.
  */
 void berth__segment_merge(struct berth_block *block, struct berth_block *next);
