@@ -648,6 +648,129 @@ def joins(seed=36):
     return program.events
 
 
+def adapters(seed=41):
+    """One model, and small adapters that come and go with those who ask."""
+    program, layers, width, loaded = Program(seed), 28, 1536, []
+    weights(program, layers, width)
+    for _ in range(400):
+        if len(loaded) < 40 or program.chance.random() < 0.3:
+            rank = program.chance.choice((8, 16, 32, 64, 128))
+            loaded.append([program.take(rank * width * 2 * k) for k in (4, 2, 5, 5) * layers])
+        if len(loaded) > 60:
+            program.give(*loaded.pop(program.chance.randrange(len(loaded))))
+        tokens = program.chance.randrange(16, 3000)
+        work = [program.take(tokens * width * 2 * k) for k in (1, 3, 4)]
+        program.touch(tokens * 32000 * 2)
+        program.give(*work)
+    return program.events
+
+
+def speculation(seed=42):
+    """A small model guesses and a large one checks; both keep keys and values, by doubling."""
+    program, running = Program(seed), []
+    weights(program, 24, 1536)
+    weights(program, 8, 768)
+    for _ in range(700):
+        while len(running) < 10:
+            tokens = program.chance.randrange(32, 800)
+            running.append([tokens, 0, []])
+        for sequence in running:
+            sequence[0] += program.chance.randrange(1, 6)
+            if sequence[0] > sequence[1]:
+                old, sequence[1] = sequence[2], max(128, sequence[1] * 2)
+                sequence[2] = [program.take(sequence[1] * w * 4) for w in [1536] * 24 + [768] * 8]
+                program.give(*old)
+            program.touch(program.chance.randrange(1, 6) * 32000 * 4)
+        running = [s for s in running if (s[0] < 1800 and program.chance.random() > 0.01)
+                   or program.give(*s[2])]
+    return program.events
+
+
+def particles(seed=43):
+    """Particles in cells: lists of neighbours made anew, each a little larger or smaller."""
+    program, count = Program(seed), 6000000
+    for parts in (3, 3, 3, 1, 1):
+        program.take(count * 4 * parts)
+    neighbours = program.take(count * 4 * 30)
+    for _ in range(150):
+        keys = [program.take(count * 4), program.take(count * 4)]
+        program.touch(count * 8 + program.chance.randrange(1 << 22))
+        program.give(*keys)
+        for _ in range(program.chance.randrange(3, 9)):
+            program.touch(program.chance.randrange(1, 64) * 65536)
+        new = program.take(int(count * 4 * program.chance.uniform(28, 34)))
+        program.give(neighbours)
+        neighbours = new
+    return program.events
+
+
+def upscaling(seed=44):
+    """Pictures cut into tiles, whose results are put together at the end."""
+    program = Program(seed)
+    for _ in range(180):
+        program.take(program.log_uniform(64 * KIB, 12 * MIB))
+    for _ in range(24):
+        wide, high = program.chance.randrange(2, 9), program.chance.randrange(2, 7)
+        whole = program.take(wide * high * 512 * 512 * 3 * 16 * 2)
+        parts = []
+        for _ in range(wide * high):
+            last = program.take(512 * 512 * 64 * 2)
+            for _ in range(8):
+                out = program.take(512 * 512 * 64 * 2)
+                program.touch(program.chance.choice((8, 16, 24)) * MIB)
+                program.give(last)
+                last = out
+            large = program.take(2048 * 2048 * 64 * 2 // 4)
+            program.give(last)
+            parts.append(program.take(2048 * 2048 * 3 * 2))
+            program.give(large)
+        program.give(*parts, whole)
+    return program.events
+
+
+def boosting(seed=45):
+    """Trees grown level by level: histograms of each node, rows moved from one to its children."""
+    program, rows = Program(seed), 13000000
+    program.take(rows * 64)
+    program.take(rows * 8)
+    for _ in range(60):
+        nodes, histograms = [rows], []
+        gradients = program.take(rows * 8)
+        for level in range(7):
+            now = [program.take(64 * 256 * 16) for _ in nodes]
+            lists = [program.take(max(1, count) * 4) for count in nodes]
+            nodes = [int(part) for count in nodes
+                     for share in [program.chance.uniform(0.1, 0.9)]
+                     for part in (count * share, count * (1 - share))]
+            program.touch(rows * 4 + level)
+            program.give(*lists, *histograms)
+            histograms = now
+        program.give(gradients, *histograms)
+    return program.events
+
+
+def reinforcement(seed=46):
+    """Games played by one network and learned by another, with a memory that is full soon."""
+    program, memory = Program(seed), []
+    weights(program, 8, 1024)
+    weights(program, 8, 1024)
+    for step in range(160):
+        length = program.chance.randrange(40, 600)
+        for _ in range(12):
+            program.touch(256 * 84 * 84 * 4 * 4)
+        memory.append([program.take(length * 84 * 84 * 4), program.take(length * 64 * 4)])
+        if len(memory) > 60:
+            program.give(*memory.pop(program.chance.randrange(len(memory))))
+        if step % 4 == 3:
+            batch, kept = program.chance.choice((512, 1024)), []
+            for channels, side in ((32, 41), (64, 19), (64, 17), (512, 1)):
+                kept += [program.take(batch * channels * side * side * 4) for _ in (0, 1)]
+            while kept:
+                program.touch(program.log_uniform(MIB, 32 * MIB))
+                program.give(kept.pop())
+    return program.events
+
+
 GENERATED = [inference_growing_kv, training_varying_batch, training_same_steps, two_streams,
              training_varying_length, serving_small_blocks, training_cnn, training_moe,
              training_gan, training_checkpointed, training_pipeline, serving_paged,
@@ -655,7 +778,8 @@ GENERATED = [inference_growing_kv, training_varying_batch, training_same_steps, 
              recommender, speech_beams, four_streams, fine_tuning]
 
 # Not looked at while the pool was made: what it does with them is no result of trying.
-HELD_OUT = [multigrid, model_switching, video, segmentation_volumes, training_growing, joins]
+HELD_OUT = [multigrid, model_switching, video, segmentation_volumes, training_growing, joins,
+            adapters, speculation, particles, upscaling, boosting, reinforcement]
 
 
 def write(path, events):

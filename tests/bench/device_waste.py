@@ -3,7 +3,7 @@
 simulations of other allocators' policies.
 
     device_waste.py BERTH [--repeat N] [--time-limit S] [--scale N] [--generated] [--seed N]
-                    [--losses] [TRACE.csv...]
+                    [--losses] [--infer BERTH-INFER RECORDER] [TRACE.csv...]
 
 Prints, for each trace and policy, the most bytes that were reserved over the most that lived at
 once, and the driver calls of the first and the last repetition. Berth's rows are `berth trace
@@ -26,6 +26,9 @@ and reduced to one thread, without streams and without a limit of memory:
 the one given; --scale multiplies all sizes of the given ones (for traces of host memory; they are
 then replayed as if it were the device's).
 
+--infer adds what berth-infer allocates on the host, recorded while it answers on a model with random
+weights (host_trace.c) and scaled up until 1 GiB lives at once, which the names say.
+
 --losses says where the bytes are that Berth has beyond what lives, in per cent of max-live:
 
   rounding      to multiples of 512 bytes, at the fullest moment
@@ -38,10 +41,13 @@ import bisect
 import csv
 import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 import tempfile
 
+import infer_decode
 from device_programs import GENERATED, GIB, HELD_OUT, MIB, write
 
 
@@ -387,6 +393,42 @@ def compare(arguments, name, path, events, folder):
         losses(arguments.berth, path, events, arguments.repeat, most)
 
 
+TOKENIZER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "infer",
+                         "model", "tokenizer.json")
+# Two of berth-infer's ways: a prompt after the other, and sessions that are kept to the end.
+INFER_RUNS = [("in turn", []), ("sessions", ["--keep-sessions"])]
+
+
+def infer_events(infer, recorder, model, folder, extra):
+    """What one run allocates on the host."""
+    chance, path = random.Random(1), os.path.join(folder, "host.csv")
+    command = [infer, "--model", model, "--threads", "1", "--max-tokens", "16", "--ignore-eos",
+               "--ids", *extra]
+    for _ in range(24):
+        words = [str(chance.randrange(1000)) for _ in range(chance.randrange(4, 300))]
+        command += ["--prompt", " ".join(words)]
+    if os.path.exists(path):
+        os.unlink(path)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL,
+                   env={**os.environ, "LD_PRELOAD": recorder, "HOST_TRACE": path})
+    return read(path, 1)
+
+
+def infer_compare(arguments, folder):
+    infer, recorder = map(os.path.abspath, arguments.infer)
+    model = os.path.join(folder, "model")
+    os.mkdir(model)
+    infer_decode.model_write(model, 32)
+    shutil.copy(TOKENIZER, model)
+    for name, extra in INFER_RUNS:
+        events = infer_events(infer, recorder, model, folder, extra)
+        scale = -(-GIB // max_live(events))
+        events = [(pointer, size * scale) for pointer, size in events]
+        path = os.path.join(folder, "trace.csv")
+        write(path, events)
+        compare(arguments, f"berth-infer on the host, {name}, x {scale}", path, events, folder)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("berth")
@@ -397,6 +439,7 @@ def main():
     parser.add_argument("--generated", action="store_true")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--losses", action="store_true")
+    parser.add_argument("--infer", nargs=2, metavar=("BERTH-INFER", "RECORDER"))
     arguments = parser.parse_intermixed_args()
     print("reserved over max-live, and driver calls; berth on the virtual driver, all else is "
           "simulated here")
@@ -409,7 +452,10 @@ def main():
             name = os.path.basename(trace)
             compare(arguments, name + (f" x {arguments.scale}" if arguments.scale > 1 else ""),
                     path, events, folder)
-        for generate in (GENERATED + HELD_OUT if arguments.generated or not arguments.traces
+        if arguments.infer:
+            infer_compare(arguments, folder)
+        for generate in (GENERATED + HELD_OUT if arguments.generated or not (arguments.traces or
+                                                                             arguments.infer)
                          else []):
             path = os.path.join(folder, "trace.csv")
             events = generate() if arguments.seed is None else generate(arguments.seed)
