@@ -6,6 +6,7 @@
  */
 #include "pmem/fork.h"
 #include "hooks/side_stack.h"
+#include "ipc/control.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -14,6 +15,9 @@
 #include <stdint.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+/* libberth.so's, when that is preloaded. */
+#pragma weak berth__control_unwanted
 
 /* The C library's own names for fork() and clone(). */
 extern pid_t __fork(void);
@@ -100,15 +104,22 @@ static void run_clone(void *context)
     start->answer = start->run(start->argument);
 }
 
+/*
+ * What the child's function returns ends its thread, and is the process's exit status only where
+ * that is the last one: Berth's own must not outlive it.
+ */
 static int start_clone(void *context)
 {
     struct clone_start *start = context;
 
     berth__fork_take(&start->attempt);
     berth__fork_end(&start->attempt, 0);
-    if (!start->first)
-        return start->run(start->argument);
-    berth__side_stack_enter(run_clone, start, start->stack - (uintptr_t)start->stack % 16);
+    if (start->first)
+        berth__side_stack_enter(run_clone, start, start->stack - (uintptr_t)start->stack % 16);
+    else
+        run_clone(start);
+    if (&berth__control_unwanted && berth__control_unwanted)
+        berth__control_unwanted();
     return start->answer;
 }
 

@@ -5,8 +5,9 @@
  * alone, and prints how many threads there are at the end. "forked": a child does it, made while
  * another thread has the lock of the loader's list. "count": it asks how many threads it has.
  * "watch": one of several threads does. "limits": it allows all its threads few system calls.
+ * "cloned": the function of a child made by clone() returns.
  *
- * usage: alone [-t] rights|user|mounts|forked|count|watch|limits
+ * usage: alone [-t] rights|user|mounts|forked|cloned|count|watch|limits
  */
 #include <dirent.h>
 #include <errno.h>
@@ -233,6 +234,25 @@ static void change_in_child(void)
     pthread_join(thread, NULL);
 }
 
+static int allocate_as_child(void *context)
+{
+    (void)context;
+    invite();
+    return 3;
+}
+
+/* What it returns is the child's exit status, and what the parent has yet to print stays its. */
+static void return_from_child(void)
+{
+    char *stack = malloc(BLOCK);
+    int status = -1;
+    pid_t child = clone(allocate_as_child, stack + BLOCK, SIGCHLD, NULL);
+
+    waitpid(child, &status, 0);
+    show("cloned", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    free(stack);
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argv[argc - 1];
@@ -250,6 +270,9 @@ int main(int argc, char **argv)
         change_rights();
     } else if (strcmp(what, "forked") == 0) {
         change_in_child();
+    } else if (strcmp(what, "cloned") == 0) {
+        puts("once");
+        return_from_child();
     } else if (strcmp(what, "count") == 0) {
         count_by_files();
     } else if (strcmp(what, "watch") == 0) {
