@@ -116,16 +116,20 @@ static void (*jemalloc_cleanup)(void *);
 static pthread_key_t jemalloc_key;
 
 /* `next` is what the thread has from then on. */
+static void destroy_tcache(struct arena_thread *thread, berth_home_id home, int next)
+{
+    int flag = thread->tcache_flag[home];
+    unsigned tcache = ((unsigned)flag >> 8) - 2;
+
+    thread->tcache_flag[home] = next;
+    if (flag != TCACHE_NEW && flag != MALLOCX_TCACHE_NONE)
+        berth_je_mallctl("tcache.destroy", NULL, NULL, &tcache, sizeof(tcache));
+}
+
 static void destroy_tcaches(struct arena_thread *thread, int next)
 {
-    for (int i = 0; i < BERTH_HOME_MAX; i++) {
-        int flag = thread->tcache_flag[i];
-        unsigned tcache = ((unsigned)flag >> 8) - 2;
-
-        thread->tcache_flag[i] = next;
-        if (flag != TCACHE_NEW && flag != MALLOCX_TCACHE_NONE)
-            berth_je_mallctl("tcache.destroy", NULL, NULL, &tcache, sizeof(tcache));
-    }
+    for (int i = 0; i < BERTH_HOME_MAX; i++)
+        destroy_tcache(thread, (berth_home_id)i, next);
 }
 
 /*
@@ -418,15 +422,15 @@ static int make_tcache(berth_home_id home)
     return flag;
 }
 
-/* Empties what this thread caches: the tier is short of memory. */
+/*
+ * Empties what this thread caches: the tier is short of memory. By "tcache.flush" jemalloc would
+ * make the cache anew when it is next used, and abort where there is no memory for that.
+ */
 static void flush_tcache(berth_home_id home)
 {
-    int flag = thread_state.tcache_flag[home];
-    unsigned tcache = ((unsigned)flag >> 8) - 2;
-
     thread_state.shortage[home] = atomic_load_explicit(&homes[home].shortage, memory_order_relaxed);
-    if (flag != TCACHE_NEW && flag != MALLOCX_TCACHE_NONE)
-        berth_je_mallctl("tcache.flush", NULL, NULL, &tcache, sizeof(tcache));
+    if (thread_state.tcache_flag[home] != MALLOCX_TCACHE_NONE)
+        destroy_tcache(&thread_state, home, TCACHE_NEW);
     if (home == BERTH_TIER_DRAM)
         berth__keep_empty(&thread_state.keep, false, drop_kept);
 }
@@ -475,9 +479,9 @@ static int tcache_flag(berth_home_id home, size_t held)
 
     if (held > TCACHE_SIZE_MAX)
         return MALLOCX_TCACHE_NONE;
-    flag = thread_state.tcache_flag[home];
     if (is_short(home))
         flush_tcache(home);
+    flag = thread_state.tcache_flag[home];
     return BERTH_LIKELY(flag != TCACHE_NEW) ? flag : make_tcache(home);
 }
 

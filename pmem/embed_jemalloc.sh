@@ -15,8 +15,9 @@
 #                   may fail while a block is freed, and free() keeps errno (pmem/keep_errno.c);
 #   mmap            must be refused what the C library's is (pmem/overcommit.c).
 #
-# Of its inside, one table is named, where the archive has it: berth_je_size_classes
-# (pmem/tiny_class.c).
+# Of its inside, two are named, where the archive has them: the table berth_je_size_classes
+# (pmem/tiny_class.c), and the function by which a thread begins, which its other objects call by
+# way of pmem/spare.c.
 #
 # usage: embed_jemalloc.sh AR LD OBJCOPY ARCHIVE OUTPUT
 set -eu
@@ -31,7 +32,9 @@ public="calloc dallocx free mallctl mallctlbymib mallctlnametomib malloc malloc_
 # Public too, but Berth makes them of the others.
 unused="aligned_alloc posix_memalign valloc"
 seen="pthread_atfork pthread_key_create madvise munmap mprotect mmap"
-inside="je_sz_size2index_tab berth_je_size_classes"
+inside="je_sz_size2index_tab berth_je_size_classes
+je_tsd_fetch_slow berth_je_tsd_fetch_slow"
+begin="je_tsd_fetch_slow berth_je_tsd_fetch"
 kept="malloc_conf malloc_conf_2_conf_harder malloc_message"
 
 for name in $public; do
@@ -42,13 +45,19 @@ for name in $seen $unused; do
     echo "$name berth_je_$name" >>"$work/rename"
 done
 echo "$inside" >>"$work/rename"
-echo "${inside#* }" >>"$work/keep"
+echo "$inside" | cut -d ' ' -f 2 >>"$work/keep"
 for name in $kept; do
     echo "$name" >>"$work/keep"
 done
 
 mkdir "$work/o"
 (cd "$work/o" && "$ar" x "$archive" && rm -f jemalloc_cpp.*)
+for object in "$work"/o/*.o; do
+    case ${object##*/} in
+    tsd.*) ;;
+    *) "$objcopy" --redefine-sym "${begin% *}=${begin#* }" "$object" ;;
+    esac
+done
 "$ld" -r -o "$work/whole.o" "$work"/o/*.o
 "$objcopy" --redefine-syms="$work/rename" "$work/whole.o" "$work/renamed.o"
 "$objcopy" --keep-global-symbols="$work/keep" "$work/renamed.o" "$output"

@@ -2,6 +2,7 @@
 #include "pmem/overcommit.h"
 
 #include "pmem/jemalloc.h"
+#include "pmem/spare.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -41,5 +42,10 @@ void *berth_je_mmap(void *address, size_t size, int protection, int flags, int f
     p = mmap(address, size, protection, flags, fd, offset);
     if (p == MAP_FAILED && size <= STEP_SMALL && !(flags & MAP_FIXED) && berth__window_shed(size))
         p = mmap(address, size, protection, flags, fd, offset);
+    if (p == MAP_FAILED && !address) {
+        void *cut = berth__spare_cut(size);
+
+        p = cut ? cut : MAP_FAILED;
+    }
     return p;
 }

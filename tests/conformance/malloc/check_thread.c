@@ -3,11 +3,13 @@
 #include "check.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static size_t resident_kib(void)
 {
@@ -255,6 +257,101 @@ static void threads_do_not_disturb_each_other(void)
 
 static atomic_int progress;
 
+enum { BEGINNERS = 40, BEGINNERS_BLOCKS = 200 };
+
+static pthread_barrier_t memory_changes;
+
+/* Whatever the answer, it is a block or ENOMEM; once there is memory again, it is a block. */
+static void *begin_without_memory(void *argument)
+{
+    unsigned seed = (unsigned)(uintptr_t)argument;
+    char *blocks[BEGINNERS_BLOCKS];
+
+    pthread_barrier_wait(&memory_changes);
+    for (int i = 0; i < BEGINNERS_BLOCKS; i++) {
+        size_t size = (size_t)i * 37 + 1;
+
+        errno = 0;
+        blocks[i] = check_hide((i + seed) % 3 == 0 ? calloc(1, size) : malloc(size));
+        CHECK(blocks[i] || errno == ENOMEM);
+        if (blocks[i])
+            check_fill(blocks[i], size, seed);
+    }
+    pthread_barrier_wait(&memory_changes);
+    pthread_barrier_wait(&memory_changes);
+    for (int i = 0; i < BEGINNERS_BLOCKS; i++) {
+        size_t size = (size_t)i * 37 + 1;
+
+        CHECK(!blocks[i] || check_filled(blocks[i], size, seed));
+        blocks[i] = check_hide(realloc(blocks[i], size + 3000));
+        CHECK(blocks[i]);
+        check_fill(blocks[i], size + 3000, seed + 1);
+    }
+    for (int i = 0; i < BEGINNERS_BLOCKS; i++) {
+        CHECK(check_filled(blocks[i], (size_t)i * 37 + 3001, seed + 1));
+        free(blocks[i]);
+    }
+    return NULL;
+}
+
+/* Until nothing more is given. */
+static void use_up_memory(void **list)
+{
+    for (size_t size = (size_t)64 << 20; size >= sizeof(void *); size /= 2) {
+        void **p;
+
+        while ((p = check_hide(malloc(size)))) {
+            *p = *list;
+            *list = p;
+        }
+    }
+}
+
+/* Where rules have blocks of files, which no limit of data is about, there is always more. */
+static bool is_limited(void)
+{
+    struct rlimit limit;
+    void *p;
+
+    CHECK(getrlimit(RLIMIT_DATA, &limit) == 0);
+    p = check_hide(malloc(limit.rlim_cur));
+    free(p);
+    return !p;
+}
+
+static void threads_may_begin_when_memory_is_used_up(void)
+{
+    struct rlimit limit, none;
+    pthread_t threads[BEGINNERS];
+    pthread_attr_t attributes;
+    void *list = NULL;
+
+    pthread_barrier_init(&memory_changes, NULL, BEGINNERS + 1);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, (size_t)128 << 10);
+    for (int i = 0; i < BEGINNERS; i++)
+        CHECK(pthread_create(&threads[i], &attributes, begin_without_memory,
+                             (void *)(uintptr_t)i) == 0);
+    CHECK(getrlimit(RLIMIT_DATA, &none) == 0);
+    limit = none;
+    limit.rlim_cur = (rlim_t)64 << 20;
+    CHECK(setrlimit(RLIMIT_DATA, &limit) == 0);
+    if (is_limited())
+        use_up_memory(&list);
+    pthread_barrier_wait(&memory_changes);
+    pthread_barrier_wait(&memory_changes);
+    CHECK(setrlimit(RLIMIT_DATA, &none) == 0);
+    pthread_barrier_wait(&memory_changes);
+    for (int i = 0; i < BEGINNERS; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    while (list) {
+        void *next = *(void **)list;
+
+        free(list);
+        list = next;
+    }
+}
+
 static void *cancelled(void *argument)
 {
     void *p[64];
@@ -303,6 +400,7 @@ const struct check thread_checks[] = {
     ENTRY(a_thread_may_have_many_keys),
     ENTRY(blocks_may_be_freed_by_another_thread),
     ENTRY(threads_do_not_disturb_each_other),
+    ENTRY(threads_may_begin_when_memory_is_used_up),
     ENTRY(malloc_is_no_cancellation_point),
     {NULL, NULL},
 };

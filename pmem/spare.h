@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The spare: addresses that a thread's first call of malloc can count on.
+ *
+ * jemalloc makes an arena and a cache for a new thread, and crashes where it cannot: a program that
+ * has used up its memory, or its limit of it, ended with its next thread, where the C library's
+ * malloc would have answered NULL. So what jemalloc maps for that comes from the spare where the
+ * kernel has no more. A thread for which none can be had makes do with what other threads have,
+ * without a cache of its own, until it calls when there is one.
+ *
+ * One is kept for the next thread; taken by exchange, so that any number of threads may begin.
+ */
+#ifndef BERTH_PMEM_SPARE_H
+#define BERTH_PMEM_SPARE_H
+
+#include <stddef.h>
+
+/* `size` bytes of this thread's spare, as jemalloc maps them; NULL: it has none, or too little. */
+void *berth__spare_cut(size_t size);
+
+#endif
