@@ -23,6 +23,9 @@
 /* So many media of one instant are all tried; else so many are drawn. */
 #define CHOICES_ALL 9
 #define CHOICES_DRAWN 60
+/* Where whole pages are open: the first words of each, and so many of the others. */
+#define PAGE_WORDS 16
+#define SINGLES_DRAWN 16
 
 enum entry_kind { STORE, FLUSH, DRAIN };
 /* What a flush is for; what may be left out. */
@@ -289,28 +292,75 @@ static bool recovers(const struct state *before, const struct state *after)
     return good;
 }
 
-/* The media of one instant: all, or none, each alone, each left out, and some at random. */
+/* The words of which each is tried alone, and left out alone: all, or those that say most. */
+static size_t singles[IMAGE_SIZE / 8];
+static size_t single_count;
+
+static void find_singles(void)
+{
+    size_t others = 0;
+
+    single_count = 0;
+    for (size_t i = 0; i < choice_count; i++)
+        others += choices[i].offset % BERTH_PERSIST_PAGE >= PAGE_WORDS * 8;
+    for (size_t i = 0; i < choice_count; i++) {
+        bool is_first = choices[i].offset % BERTH_PERSIST_PAGE < PAGE_WORDS * 8;
+
+        if (is_first || others <= 4 * SINGLES_DRAWN || draw() % others < SINGLES_DRAWN)
+            singles[single_count++] = i;
+    }
+}
+
+/* Of the head's four pages, those in `pages` as they were stored, the others as they were. */
+static size_t pick_page(const struct choice *choice, size_t pages)
+{
+    uint64_t page = choice->offset / BERTH_PERSIST_PAGE;
+
+    return pages >> (page < 4 ? page : 4) & 1 ? choice->count : 0;
+}
+#define PAGE_ROUNDS ((size_t)1 << 5)
+
+static size_t rounds_of_instant(void)
+{
+    find_singles();
+    return choice_count <= CHOICES_ALL ? (size_t)1 << choice_count
+                                       : 2 * single_count + PAGE_ROUNDS + CHOICES_DRAWN;
+}
+
+/* What is only flushed may be what it might have been before; it takes a drain. */
+static bool is_new_instant(size_t end)
+{
+    return end == 0 || end == log_.count || log_.entries[end - 1].kind != FLUSH;
+}
+
+/* The media of one instant: all, or none, each alone, each left out, by pages, some at random. */
+static void pick(size_t round, size_t *picks)
+{
+    for (size_t i = 0; i < choice_count; i++) {
+        size_t all = choices[i].count;
+
+        if (choice_count <= CHOICES_ALL)
+            picks[i] = round >> i & 1 ? all : 0;
+        else if (round < single_count)
+            picks[i] = i == singles[round] ? all : 0;
+        else if (round < 2 * single_count)
+            picks[i] = i == singles[round - single_count] ? 0 : all;
+        else if (round < 2 * single_count + PAGE_ROUNDS)
+            picks[i] = pick_page(&choices[i], round - 2 * single_count);
+        else
+            picks[i] = draw() % (all + 1);
+    }
+}
+
 static size_t try_instant(size_t end, const struct state *before, const struct state *after)
 {
     static size_t picks[IMAGE_SIZE / 8];
     size_t bad = 0, rounds;
 
     find_choices(end);
-    rounds = choice_count <= CHOICES_ALL ? (size_t)1 << choice_count
-                                         : 2 * (choice_count + 1) + CHOICES_DRAWN;
+    rounds = rounds_of_instant();
     for (size_t round = 0; round < rounds; round++) {
-        for (size_t i = 0; i < choice_count; i++) {
-            size_t all = choices[i].count;
-
-            if (choice_count <= CHOICES_ALL)
-                picks[i] = round >> i & 1 ? all : 0;
-            else if (round <= choice_count)
-                picks[i] = i == round ? all : 0;
-            else if (round <= 2 * choice_count + 1)
-                picks[i] = i == round - choice_count - 1 ? 0 : all;
-            else
-                picks[i] = draw() % (all + 1);
-        }
+        pick(round, picks);
         write_image(picks);
         bad += !recovers(before, after);
     }
@@ -323,7 +373,8 @@ static size_t try_call(const struct state *before, const struct state *after)
     size_t bad = 0;
 
     for (size_t end = 0; end < log_.count; end++)
-        bad += try_instant(end, before, after);
+        if (is_new_instant(end))
+            bad += try_instant(end, before, after);
     return bad + try_instant(log_.count, before ? after : NULL, after);
 }
 
@@ -393,7 +444,13 @@ static void close_logged(void)
     unlink(crash_path);
 }
 
-/* All that a store can be asked to change; how many media held neither state. */
+/* All that a store can be asked to change. */
+static const struct change {
+    int name;
+    uint64_t contents; /* 0 = taken away */
+} changes[] = {{0, 1}, {1, 2}, {0, 3}, {1, 0}, {2, 4}, {1, 5}};
+
+/* How many media held neither state. One is enough where something is left out. */
 static size_t run(unsigned left_out)
 {
     struct state state = {{0}};
@@ -402,12 +459,9 @@ static size_t run(unsigned left_out)
     log_.left_out = 0;
     open_logged();
     log_.left_out = left_out;
-    bad += put(0, 1, &state);
-    bad += put(1, 2, &state);
-    bad += put(0, 3, &state);
-    bad += take_away(1, &state);
-    bad += put(2, 4, &state);
-    bad += put(1, 5, &state);
+    for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]) && (!left_out || bad == 0); i++)
+        bad += changes[i].contents ? put(changes[i].name, changes[i].contents, &state)
+                                   : take_away(changes[i].name, &state);
     close_logged();
     return bad;
 }
@@ -524,19 +578,14 @@ static size_t try_overwriting(const struct state *before)
 
     for (size_t end = 0; end <= log_.count; end++) {
         static size_t picks[IMAGE_SIZE / 8];
+        size_t rounds;
 
+        if (!is_new_instant(end))
+            continue;
         find_choices(end);
-        for (size_t round = 0; round < 2 * choice_count + 2 + CHOICES_DRAWN; round++) {
-            for (size_t i = 0; i < choice_count; i++) {
-                size_t all = choices[i].count;
-
-                if (round <= choice_count)
-                    picks[i] = i == round ? all : 0;
-                else if (round <= 2 * choice_count + 1)
-                    picks[i] = i == round - choice_count - 1 ? 0 : all;
-                else
-                    picks[i] = draw() % (all + 1);
-            }
+        rounds = rounds_of_instant();
+        for (size_t round = 0; round < rounds; round++) {
+            pick(round, picks);
             write_image(picks);
             bad += !(end < log_.count && is_no_store()) &&
                    !recovers(end < log_.count ? before : &empty, &empty);
