@@ -4,7 +4,8 @@
  * others capture graphs: two at once, ended in either order, with a stream that joins, and begun at
  * any moment of the first ones' calls. Goal: what the program does is allowed, so no call fails and
  * no capture is spoilt by a call that Berth makes for itself (cuCtxSynchronize, cuEventQuery);
- * graphs do what was captured. Seeded; prints the seed.
+ * graphs do what was captured; and the memory that a graph allocates and frees itself is nobody
+ * else's, before it is launched and after. Seeded; prints the seed.
  *
  * Usage: device_capture SEED GRAPHS FREERS CAPTURERS. Nothing here depends on the simulated driver.
  *
@@ -16,6 +17,7 @@
 #include "cuda_api.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,8 +28,8 @@
 
 static CUcontext context;
 static uint64_t seed_base, graphs_wanted;
-static bool is_global; /* the round */
-static atomic_int capturing;
+static bool is_global;                /* the round */
+static atomic_int capturing, unready; /* threads that capture, or are to */
 static atomic_ullong pairs, graphs;
 
 #define CALL(call)                                                                                 \
@@ -54,6 +56,7 @@ struct capture {
     CUstream origin, joined;
     CUevent fork, join;
     CUdeviceptr block;
+    CUdeviceptr inner; /* allocated and freed by the graph */
     unsigned char value;
 };
 
@@ -67,7 +70,10 @@ static void capture_begin(struct capture *capture, uint64_t *seed)
     CALL(cuStreamBeginCapture_v2(capture->origin, mode));
     CALL(cuEventRecord(capture->fork, capture->origin));
     CALL(cuStreamWaitEvent(capture->joined, capture->fork, 0));
-    CALL(cuMemsetD8Async(capture->block, capture->value, SIZE / 2, capture->origin));
+    CALL(cuMemAllocAsync(&capture->inner, SIZE, capture->origin));
+    CALL(cuMemsetD8Async(capture->inner, capture->value, SIZE, capture->origin));
+    CALL(cuMemcpyDtoDAsync_v2(capture->block, capture->inner, SIZE / 2, capture->origin));
+    CALL(cuMemFreeAsync(capture->inner, capture->origin));
     CALL(cuMemsetD8Async(capture->block + SIZE / 2, (unsigned char)(capture->value + 1), SIZE / 2,
                          capture->joined));
     CALL(cuEventRecord(capture->join, capture->joined));
@@ -92,18 +98,36 @@ static CUgraphExec capture_end(const struct capture *capture)
     return exec;
 }
 
-static void check_fill(const struct capture *capture, CUgraphExec exec, unsigned char *host)
+static void check_bytes(const unsigned char *host, size_t size, unsigned char value,
+                        const char *what)
 {
-    CALL(cuGraphLaunch(exec, capture->origin));
-    CALL(cuMemcpyDtoHAsync_v2(host, capture->block, SIZE, capture->origin));
-    CALL(cuStreamSynchronize(capture->origin));
-    CALL(cuGraphExecDestroy(exec));
-    for (size_t i = 0; i < SIZE; i++) {
-        if (host[i] == (unsigned char)(capture->value + (i >= SIZE / 2)))
+    for (size_t i = 0; i < size; i++) {
+        if (host[i] == value)
             continue;
-        fprintf(stderr, "byte %zu is wrong (seed %llu)\n", i, (unsigned long long)seed_base);
+        fprintf(stderr, "byte %zu of %s is wrong (seed %llu, %s captures)\n", i, what,
+                (unsigned long long)seed_base, is_global ? "global" : "other");
         exit(1);
     }
+}
+
+/* Beside a block of the size that the graph allocates, in the same stream. */
+static void check_fill(const struct capture *capture, CUgraphExec exec, unsigned char *host)
+{
+    unsigned char other = (unsigned char)(capture->value + 2);
+    CUdeviceptr mine;
+
+    CALL(cuMemAllocAsync(&mine, SIZE, capture->origin));
+    CALL(cuMemsetD8Async(mine, other, SIZE, capture->origin));
+    CALL(cuGraphLaunch(exec, capture->origin));
+    CALL(cuMemcpyDtoHAsync_v2(host, capture->block, SIZE, capture->origin));
+    CALL(cuMemcpyDtoHAsync_v2(host + SIZE, mine, SIZE, capture->origin));
+    CALL(cuMemFreeAsync(mine, capture->origin));
+    CALL(cuStreamSynchronize(capture->origin));
+    CALL(cuGraphExecDestroy(exec));
+    check_bytes(host, SIZE / 2, capture->value, "what a graph filled");
+    check_bytes(host + SIZE / 2, SIZE / 2, (unsigned char)(capture->value + 1),
+                "what a graph's second stream filled");
+    check_bytes(host + SIZE, SIZE, other, "what no graph knows of");
 }
 
 /* Between the two, and between captures, there are moments without any: then frees synchronise. */
@@ -115,7 +139,7 @@ static void *capture_all(void *argument)
     unsigned char *host;
 
     CALL(cuCtxSetCurrent(context));
-    CALL(cuMemAllocHost_v2((void **)&host, SIZE));
+    CALL(cuMemAllocHost_v2((void **)&host, 2 * SIZE));
     for (unsigned i = 0; i < 2; i++) {
         CALL(cuStreamCreate(&captures[i].origin, CU_STREAM_NON_BLOCKING));
         CALL(cuStreamCreate(&captures[i].joined, CU_STREAM_NON_BLOCKING));
@@ -124,6 +148,10 @@ static void *capture_all(void *argument)
         CALL(cuMemAllocAsync(&captures[i].block, SIZE, captures[i].origin));
         CALL(cuStreamSynchronize(captures[i].origin));
     }
+    /* What is allocated above may not be while another one captures. */
+    atomic_fetch_sub(&unready, 1);
+    while (atomic_load(&unready) > 0)
+        sched_yield();
     while (atomic_fetch_add(&graphs, 2) < graphs_wanted) {
         unsigned first = (unsigned)draw(&seed, 2);
 
@@ -187,6 +215,7 @@ static void round_of(unsigned freers, unsigned capturers, uint64_t seed)
         exit(1);
     atomic_store(&graphs, 0);
     atomic_store(&capturing, (int)capturers);
+    atomic_store(&unready, (int)capturers);
     for (unsigned i = 0; i < capturers; i++)
         pthread_create(&threads[i], NULL, capture_all, (void *)(uintptr_t)(seed + i));
     for (unsigned i = 0; i < freers; i++)

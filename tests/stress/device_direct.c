@@ -12,6 +12,7 @@
 #include "alloc/pool_lazy.h"
 #include "alloc/pool_stream.h"
 #include "cuda_api.h"
+#include "device_order.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -149,6 +150,18 @@ CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph)
 
     atomic_fetch_sub(&berth__device_captures, 1);
     return result;
+}
+
+void device_order_checkpoint(void)
+{
+    uint64_t waiting = berth__lazy_waiting(BERTH_POOL_ALL_DEVICES);
+    uint64_t most = berth__option(BERTH_OPTION_WAITING_MAX);
+
+    if (waiting <= most)
+        return;
+    fprintf(stderr, "%llu bytes wait of %llu that may\n", (unsigned long long)waiting,
+            (unsigned long long)most);
+    exit(1);
 }
 
 /* The last call of the program: everything was freed, and what waited has passed. */

@@ -10,6 +10,7 @@
  *
  * Usage: device_order SEED STEPS THREADS. Nothing here depends on the simulated driver.
  */
+#include "device_order.h"
 #include "cuda_api.h"
 
 #include <pthread.h>
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define SLOTS 96
 #define STREAMS 6 /* two of them are default streams, the others are made anew now and then */
@@ -31,8 +33,15 @@
 #define QUIET_PAIRS 400
 #define PAIR_BLOCKS 32
 #define SMALL_PAIRS 40
-#define BALLAST ((size_t)1 << 20)
-#define BALLAST_FILLS 24
+#define BALLAST ((size_t)256 << 10)
+#define BALLAST_FILLS 72
+#define MANY 320 /* more than wait for one event of the driver */
+#define MANY_SIZE 512
+#define CAP_BLOCKS 48
+#define CAP_SIZE ((size_t)64 << 10)
+#define GATE_MS 50
+#define THREAD_ROUNDS 3 /* by all threads at once, with blocks of one size */
+#define THREAD_SIZE ((size_t)1 << 15)
 
 struct slot {
     pthread_mutex_t lock;
@@ -54,8 +63,12 @@ struct check {
 static struct slot slots[SLOTS];
 static struct check checks[CHECKS];
 static CUcontext context;
-static CUdeviceptr ballast; /* a piece for each stream, which nobody looks at */
+static CUdeviceptr ballast; /* a piece for each stream of each thread, which nobody looks at */
+static unsigned threads_count;
+static unsigned char *many_copy;
+static atomic_bool is_gate_open;
 static uint64_t seed_base, steps;
+static atomic_uint threads_begun;
 static atomic_ullong wrong_bytes, checked, refused;
 
 #define CALL(call)                                                                                 \
@@ -70,6 +83,7 @@ static atomic_ullong wrong_bytes, checked, refused;
 
 struct thread {
     uint64_t seed;
+    unsigned number;
     CUstream stream[STREAMS];
 };
 
@@ -228,47 +242,75 @@ static void step(struct thread *thread)
     touch(thread);
 }
 
-static void *run(void *argument)
+/* Beside captures, which hold back what is freed, memory may be out: then 0. */
+static CUdeviceptr alloc(size_t size)
 {
-    struct thread thread = {.seed = (uint64_t)(uintptr_t)argument};
+    CUdeviceptr address = 0;
+    CUresult result = cuMemAlloc_v2(&address, size);
 
-    CALL(cuCtxSetCurrent(context));
-    thread.stream[0] = CU_STREAM_LEGACY;
-    thread.stream[1] = CU_STREAM_PER_THREAD;
-    for (unsigned i = 2; i < STREAMS; i++)
-        CALL(cuStreamCreate(&thread.stream[i], i % 2 ? CU_STREAM_NON_BLOCKING : 0));
-    for (uint64_t i = 0; i < steps; i++)
-        step(&thread);
-    for (unsigned i = 2; i < STREAMS; i++)
-        CALL(cuStreamDestroy_v2(thread.stream[i]));
-    return NULL;
+    if (result == CUDA_ERROR_OUT_OF_MEMORY) {
+        atomic_fetch_add(&refused, 1);
+        return 0;
+    }
+    CALL(result);
+    return address;
+}
+
+/* Work for the stream, of which only the time counts. */
+static void hold_up(struct thread *thread, unsigned at)
+{
+    CUdeviceptr piece = ballast + (thread->number * STREAMS + at) * BALLAST;
+
+    for (unsigned i = 0; i < BALLAST_FILLS; i++)
+        CALL(cuMemsetD8Async(piece, (unsigned char)i, BALLAST, thread->stream[at]));
+}
+
+/* Runs in the stream, until it is told to end; not for ever, for who frees may wait for it. */
+static void wait_at_gate(void *argument)
+{
+    struct timespec begin, now;
+
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    do {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while (!atomic_load(&is_gate_open) &&
+             (now.tv_sec - begin.tv_sec) * 1000 + (now.tv_nsec - begin.tv_nsec) / 1000000 <
+                 GATE_MS);
+}
+
+static void shut_gate(CUstream stream)
+{
+    atomic_store(&is_gate_open, false);
+    CALL(cuLaunchHostFunc(stream, wait_at_gate, NULL));
 }
 
 /*
  * A block of `size` bytes that the thread's stream `at` fills, looks at only after a while, and
  * that is still to be freed.
  */
-static void allocate_pair(struct thread *thread, struct slot *slot, size_t size, unsigned at)
+static bool allocate_pair(struct thread *thread, struct slot *slot, size_t size, unsigned at)
 {
     CUstream stream = thread->stream[at];
 
     slot->size = size;
-    CALL(cuMemAlloc_v2(&slot->address, size));
+    slot->address = alloc(size);
+    if (!slot->address)
+        return false;
     slot->fill = (unsigned char)draw(thread, 256);
     CALL(cuMemsetD8Async(slot->address, slot->fill, size, stream));
-    for (unsigned i = 0; i < BALLAST_FILLS; i++)
-        CALL(cuMemsetD8Async(ballast + at * BALLAST, (unsigned char)i, BALLAST, stream));
+    hold_up(thread, at);
     submit_check(slot, stream);
+    return true;
 }
 
 /* Of which no work knows. */
 static void quiet_pairs(unsigned count, size_t size)
 {
-    CUdeviceptr address;
-
     for (unsigned i = 0; i < count; i++) {
-        CALL(cuMemAlloc_v2(&address, size));
-        CALL(cuMemFree_v2(address));
+        CUdeviceptr address = alloc(size);
+
+        if (address)
+            CALL(cuMemFree_v2(address));
     }
 }
 
@@ -282,13 +324,27 @@ static void pairs_round(struct thread *thread, size_t size)
 {
     struct slot slot = {.size = size};
 
-    CALL(cuCtxSynchronize());
     quiet_pairs(QUIET_PAIRS, size);
     for (unsigned i = 0; i < PAIR_BLOCKS; i++) {
-        allocate_pair(thread, &slot, size, 2 + i % (STREAMS - 2));
-        CALL(cuMemFree_v2(slot.address));
+        if (allocate_pair(thread, &slot, size, 2 + i % (STREAMS - 2)))
+            CALL(cuMemFree_v2(slot.address));
         quiet_pairs(SMALL_PAIRS, 1);
     }
+}
+
+/* As many blocks as there may be free, all written to by a stream that is behind nothing. */
+static void use_up(size_t size, unsigned count, unsigned char fill, CUstream stream)
+{
+    static __thread CUdeviceptr block[2 * MANY];
+
+    for (unsigned i = 0; i < count; i++) {
+        block[i] = alloc(size);
+        if (block[i])
+            CALL(cuMemsetD8Async(block[i], (unsigned char)(fill + 1 + i % 255), size, stream));
+    }
+    for (unsigned i = 0; i < count; i++)
+        if (block[i])
+            CALL(cuMemFree_v2(block[i]));
 }
 
 /*
@@ -297,27 +353,139 @@ static void pairs_round(struct thread *thread, size_t size)
  */
 static void capture_round(struct thread *thread, size_t size)
 {
-    CUdeviceptr later[PAIR_BLOCKS];
     struct slot slot[STREAMS - 2];
     CUgraph graph = NULL;
     CUstream stream;
 
-    CALL(cuCtxSynchronize());
     CALL(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     for (unsigned i = 0; i + 2 < STREAMS; i++)
         allocate_pair(thread, &slot[i], size, 2 + i);
     CALL(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED));
     for (unsigned i = 0; i + 2 < STREAMS; i++)
-        CALL(cuMemFree_v2(slot[i].address));
+        if (slot[i].address)
+            CALL(cuMemFree_v2(slot[i].address));
     CALL(cuStreamEndCapture(stream, &graph));
-    for (unsigned i = 0; i < PAIR_BLOCKS; i++) {
-        CALL(cuMemAlloc_v2(&later[i], size));
-        CALL(cuMemsetD8Async(later[i], (unsigned char)(slot[0].fill + 1 + i), size, stream));
-    }
     CALL(cuGraphDestroy(graph));
-    for (unsigned i = 0; i < PAIR_BLOCKS; i++)
-        CALL(cuMemFree_v2(later[i]));
+    use_up(size, PAIR_BLOCKS, slot[0].fill, stream);
     CALL(cuStreamDestroy_v2(stream));
+}
+
+/*
+ * A stream is destroyed while its work goes on, with or without a capture beside it; the driver may
+ * know nothing of it any more when the block is freed.
+ */
+static void departed_round(struct thread *thread, size_t size, bool is_captured)
+{
+    CUstream gone, later = thread->stream[3], captured = thread->stream[4];
+    CUgraph graph = NULL;
+    struct slot slot = {0};
+
+    quiet_pairs(QUIET_PAIRS, size);
+    CALL(cuStreamCreate(&gone, CU_STREAM_NON_BLOCKING));
+    slot.size = size;
+    slot.fill = (unsigned char)draw(thread, 256);
+    CALL(cuMemAlloc_v2(&slot.address, size));
+    CALL(cuMemsetD8Async(slot.address, slot.fill, size, gone));
+    shut_gate(gone);
+    submit_check(&slot, gone);
+    if (is_captured)
+        CALL(cuStreamBeginCapture_v2(captured, CU_STREAM_CAPTURE_MODE_RELAXED));
+    CALL(cuStreamDestroy_v2(gone));
+    if (is_captured) {
+        CALL(cuStreamEndCapture(captured, &graph));
+        CALL(cuGraphDestroy(graph));
+    }
+    CALL(cuMemFree_v2(slot.address));
+    use_up(size, 2 * MANY, slot.fill, later);
+    atomic_store(&is_gate_open, true);
+    CALL(cuCtxSynchronize());
+}
+
+static void look_at_many(void *argument)
+{
+    const unsigned char *fill = argument;
+
+    for (size_t i = 0; i < (size_t)MANY * MANY_SIZE; i++)
+        if (many_copy[i] != *fill)
+            atomic_fetch_add(&wrong_bytes, 1);
+    atomic_fetch_add(&checked, MANY);
+}
+
+/*
+ * Blocks that no work uses are freed behind other work, which ends; then many are freed that work
+ * uses. No one of these is served with the first ones.
+ */
+static void batches_round(struct thread *thread)
+{
+    static CUdeviceptr idle[MANY], used[MANY];
+    unsigned char fill = (unsigned char)draw(thread, 256);
+
+    for (unsigned i = 0; i < MANY; i++) {
+        CALL(cuMemAlloc_v2(&idle[i], MANY_SIZE));
+        CALL(cuMemAlloc_v2(&used[i], MANY_SIZE));
+    }
+    hold_up(thread, 2);
+    for (unsigned i = 0; i < MANY; i++)
+        CALL(cuMemFree_v2(idle[i]));
+    CALL(cuStreamSynchronize(thread->stream[2]));
+    for (unsigned i = 0; i < MANY; i++)
+        CALL(cuMemsetD8Async(used[i], fill, MANY_SIZE, thread->stream[3]));
+    shut_gate(thread->stream[3]);
+    for (unsigned i = 0; i < MANY; i++)
+        CALL(cuMemcpyDtoHAsync_v2(many_copy + (size_t)i * MANY_SIZE, used[i], MANY_SIZE,
+                                  thread->stream[3]));
+    CALL(cuLaunchHostFunc(thread->stream[3], look_at_many, &fill));
+    for (unsigned i = 0; i < MANY; i++)
+        CALL(cuMemFree_v2(used[i]));
+    use_up(MANY_SIZE, 2 * MANY, fill, thread->stream[4]);
+    atomic_store(&is_gate_open, true);
+    CALL(cuCtxSynchronize());
+}
+
+/* What waits is never more than whoever serves us was told. */
+static void cap_round(struct thread *thread)
+{
+    CUdeviceptr block[CAP_BLOCKS];
+
+    for (unsigned i = 0; i < CAP_BLOCKS; i++)
+        CALL(cuMemAlloc_v2(&block[i], CAP_SIZE));
+    for (unsigned i = 0; i < CAP_BLOCKS; i++) {
+        if (i % 8 == 0)
+            hold_up(thread, 2);
+        CALL(cuMemFree_v2(block[i]));
+        if (device_order_checkpoint)
+            device_order_checkpoint();
+    }
+    CALL(cuCtxSynchronize());
+}
+
+/* Frees that synchronise, frees in captures and events of one thread beside those of others. */
+static void thread_rounds(struct thread *thread)
+{
+    for (unsigned i = 0; i < THREAD_ROUNDS; i++) {
+        if (draw(thread, 2))
+            pairs_round(thread, THREAD_SIZE);
+        else
+            capture_round(thread, THREAD_SIZE);
+    }
+}
+
+static void *run(void *argument)
+{
+    struct thread thread = {.seed = (uint64_t)(uintptr_t)argument,
+                            .number = atomic_fetch_add(&threads_begun, 1)};
+
+    CALL(cuCtxSetCurrent(context));
+    thread.stream[0] = CU_STREAM_LEGACY;
+    thread.stream[1] = CU_STREAM_PER_THREAD;
+    for (unsigned i = 2; i < STREAMS; i++)
+        CALL(cuStreamCreate(&thread.stream[i], i % 2 ? CU_STREAM_NON_BLOCKING : 0));
+    thread_rounds(&thread);
+    for (uint64_t i = 0; i < steps; i++)
+        step(&thread);
+    for (unsigned i = 2; i < STREAMS; i++)
+        CALL(cuStreamDestroy_v2(thread.stream[i]));
+    return NULL;
 }
 
 static void rounds(void)
@@ -327,8 +495,14 @@ static void rounds(void)
     for (unsigned i = 2; i < STREAMS; i++)
         CALL(cuStreamCreate(&thread.stream[i], CU_STREAM_NON_BLOCKING));
     for (unsigned i = 0; i < ROUNDS; i++) {
+        CALL(cuCtxSynchronize());
         pairs_round(&thread, (size_t)1 << (12 + draw(&thread, 7)));
+        CALL(cuCtxSynchronize());
         capture_round(&thread, (size_t)1 << (12 + draw(&thread, 7)));
+        CALL(cuCtxSynchronize());
+        departed_round(&thread, (size_t)1 << (9 + draw(&thread, 6)), i % 2);
+        batches_round(&thread);
+        cap_round(&thread);
     }
     CALL(cuCtxSynchronize());
     for (unsigned i = 2; i < STREAMS; i++)
@@ -346,7 +520,8 @@ static void begin(void)
     }
     for (unsigned i = 0; i < CHECKS; i++)
         CALL(cuMemAllocHost_v2((void **)&checks[i].copy, SIZE_MOST));
-    CALL(cuMemAlloc_v2(&ballast, STREAMS * BALLAST));
+    CALL(cuMemAllocHost_v2((void **)&many_copy, (size_t)MANY * MANY_SIZE));
+    CALL(cuMemAlloc_v2(&ballast, threads_count * STREAMS * BALLAST));
 }
 
 static void end(void)
@@ -363,18 +538,20 @@ static void end(void)
         CALL(cuEventDestroy_v2(slots[i].done));
     for (unsigned i = 0; i < CHECKS; i++)
         CALL(cuMemFreeHost(checks[i].copy));
+    CALL(cuMemFreeHost(many_copy));
     CALL(cuMemFree_v2(ballast));
 }
 
 int main(int argc, char **argv)
 {
     unsigned count = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 4;
-    pthread_t *threads = calloc(count ? count : 1, sizeof(*threads));
+    pthread_t *threads = calloc(count + 1, sizeof(*threads));
 
     seed_base = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     steps = argc > 2 ? strtoull(argv[2], NULL, 10) : 2000;
     if (!threads)
         return 1;
+    threads_count = count + 1;
     begin();
     rounds();
     for (unsigned i = 0; i < count; i++)

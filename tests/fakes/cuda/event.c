@@ -6,6 +6,7 @@
 #include "context.h"
 #include "device.h"
 #include "handle.h"
+#include "settings.h"
 #include "stream.h"
 
 #include <stdlib.h>
@@ -277,10 +278,16 @@ FAKE_STREAM_CALL(cuStreamWaitEvent, _ptsz, CALL_INIT,
     return result;
 }
 
+/* Whether an event of the context concerns the stream. QUESTION(gpu): one that was destroyed? */
+static bool stream_counts(const struct stream *stream)
+{
+    return !stream->is_closing || !settings_record_live();
+}
+
 static bool streams_are_idle(const struct context *context)
 {
     for (const struct stream *stream = context->streams; stream; stream = stream->next)
-        if (stream->last && !stream->last->done)
+        if (stream_counts(stream) && stream->last && !stream->last->done)
             return false;
     return true;
 }
@@ -323,7 +330,7 @@ static CUresult marker_submit(struct context *context, struct fence *need, struc
     if (need)
         r = op_need(op, need);
     for (struct stream *stream = context->streams; !need && stream && r == 0; stream = stream->next)
-        if (stream != context->marker_stream)
+        if (stream != context->marker_stream && stream_counts(stream))
             r = op_need(op, stream->last);
     for (struct context *green = need || !context->is_primary ? NULL : context->device->greens;
          green && r == 0; green = green->next_green)

@@ -30,6 +30,7 @@ static uint64_t memory_size = 4ULL << 30;
 static const char *log_path;
 static int private_entries;
 static int free_without_wait;
+static int record_live;
 static char *latency_text, *failure_text;
 static struct latency *latencies;
 static size_t latencies_count;
@@ -196,6 +197,7 @@ static void settings_read(void)
               "cuMemAlloc_v2:3=2,… (an exported name; N from 1, or N+; 1 to 999, or 700!)");
     integer_read("BERTH_FAKE_PRIVATE", 1, &private_entries, "0 or 1");
     integer_read("BERTH_FAKE_FREE_WITHOUT_WAIT", INT32_MAX, &free_without_wait, "bytes");
+    integer_read("BERTH_FAKE_RECORD_LIVE", 1, &record_live, "0 or 1");
     log_path = getenv("BERTH_FAKE_LOG");
 }
 
@@ -261,6 +263,12 @@ size_t settings_free_without_wait(void)
 {
     settings_are_valid();
     return (size_t)free_without_wait;
+}
+
+bool settings_record_live(void)
+{
+    settings_are_valid();
+    return record_live != 0;
 }
 
 bool settings_name(const char *call)

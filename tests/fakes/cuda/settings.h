@@ -9,6 +9,7 @@
  *   BERTH_FAKE_LATENCY=cuMemAlloc_v2=50us,…  time added to each call (ns, us, ms, s)
  *   BERTH_FAKE_FAIL=cuMemAlloc_v2:3=2,…      the 3rd call answers 2; ":3+" from the 3rd on
  *   BERTH_FAKE_FREE_WITHOUT_WAIT=512         cuMemFree of so many bytes waits for nothing (0)
+ *   BERTH_FAKE_RECORD_LIVE=1                 cuCtxRecordEvent waits for no destroyed stream (0)
  *   BERTH_FAKE_LOG=path                      one line per call, appended
  */
 #ifndef BERTH_FAKE_SETTINGS_H
@@ -30,6 +31,7 @@ const char *settings_log_path(void);
 bool settings_private_entries(void);
 /* How large an allocation may be that cuMemFree takes back without waiting for the context. */
 size_t settings_free_without_wait(void);
+bool settings_record_live(void);
 /* Whether any latency or failure names this call. */
 bool settings_name(const char *call);
 int64_t settings_latency_ns(const char *call);

@@ -101,6 +101,7 @@ static void a_point_is_waited_for_in_a_capture(void **state)
     berth__driver.cuEventQuery = count_query;
     block = alloc_relaxed(most);
     berth__driver.cuEventQuery = event_query;
+    assert_true(atomic_load(&may_go_on));
     end_capture(stream);
     assert_int_equal(berth__pool_free(block), 0);
     stream_delete(busy);
