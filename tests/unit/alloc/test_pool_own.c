@@ -86,6 +86,19 @@ static void the_option_says_how_much(void **state)
     assert_true(reserved_over_live(200) > 4);
 }
 
+/* Nor are blocks in use to hold much more than they need, all together. */
+static void few_blocks_are_too_large(void **state)
+{
+    uintptr_t a = pool_get(MIB(700)), b;
+    struct berth_block_view view;
+
+    pool_put(a);
+    b = pool_get(MIB(400));
+    assert_int_equal(berth__pool_find(b, &view), 0);
+    assert_int_equal(view.held, MIB(400));
+    pool_put(b);
+}
+
 static void what_is_large_enough_serves_again(void **state)
 {
     uintptr_t a = pool_get(MIB(400)), b;
@@ -107,16 +120,19 @@ static void what_is_large_enough_serves_again(void **state)
     assert_int_equal(reserved(), 0);
 }
 
-/* It would hold more than twice what it needs. */
+/* It would hold more than twice what it needs; so much lives that this alone is the reason. */
 static void what_is_much_too_large_does_not(void **state)
 {
-    uintptr_t a = pool_get(MIB(500)), b;
+    uintptr_t most = pool_get(GIB(1)), a = pool_get(MIB(500)), b;
+    struct berth_block_view view;
 
     pool_put(a);
     touch(MIB(220));
     b = pool_get(MIB(240));
-    assert_int_not_equal(b, a);
+    assert_int_equal(berth__pool_find(b, &view), 0);
+    assert_int_equal(view.held, MIB(240));
     pool_put(b);
+    pool_put(most);
 }
 
 static void what_was_used_last_stays(void **state)
@@ -189,6 +205,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         OWN(sizes_that_vary_leave_little_behind),
         OWN(the_option_says_how_much),
+        OWN(few_blocks_are_too_large),
         OWN(what_is_large_enough_serves_again),
         OWN(what_is_much_too_large_does_not),
         OWN(what_was_used_last_stays),
