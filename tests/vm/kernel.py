@@ -11,6 +11,8 @@ import re
 # table driver finds the devices, so that all that serve them must be there before it.
 STORAGE = ["libnvdimm", "nd_btt", "nd_pmem", "dax_pmem", "device_dax", "nfit"]
 HOTPLUG = ["kmem"]
+# What tests need that make a file system in a file.
+LOOP = ["loop"]
 # What the machine with a CXL device needs besides; not every kernel has them.
 CXL = ["cxl_port", "cxl_pmem", "cxl_pci", "cxl_mem", "cxl_acpi"]
 

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the tests that need a real kernel's memory devices, in a virtual machine.
 
-usage: run.py NAME WORK BUILD=FOLDER BERTH=PROGRAM VARIABLE=PROGRAM...
+usage: run.py NAME WORK BUILD=FOLDER BERTH=PROGRAM VARIABLE=PROGRAM... [TEST_NAME=COMMAND...]
 
 Boots the machine NAME with the programs of the build in its root file system, and tells its cases
 in the Test Anything Protocol. In the guest's scripts each program is known by its variable, and is
-at the path that it has here. WORK is for what is made on the way; console.log there is what the
-guest's kernel said last.
+at the path that it has here. TEST_NAME has the words of a command, with colons between: a test of
+tests/integration, with the programs that it needs, which guest/programs.py runs as it is. WORK is for
+what is made on the way; console.log there is what the guest's kernel said last.
 """
 
 import os
@@ -17,10 +18,12 @@ import resource
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 
 import initramfs
+import interpreter
 import kernel
 import machine
 
@@ -29,16 +32,23 @@ SLOW_SECONDS = 2
 
 # Programs of Debian packages that guests use.
 TOOLS = ["ndctl", "daxctl", "mkfs.ext4", "fsck.ext4"]
+# What tests of tests/integration start, by names; such as are not installed are not tested. A test
+# of what is preloaded needs programs that are linked dynamically, which busybox need not be.
+STARTED = ["sh", "cat", "echo", "env", "ls", "printf", "setpriv", "test", "true", "perl", "sqlite3"]
 # What the guest's programs open by name.
 OPENED = ["libjansson.so.4", "libunwind.so.8", "libgcc_s.so.1", "libpmem.so.1"]
 
 # For each machine: the memory of its nodes and of its NVDIMMs, in MiB, and for each time that it
 # boots the scripts that it runs, one after the other. Each makes what it needs anew.
 MACHINES = {
+    # Those with Python run tests of tests/integration too.
+    "programs": {"memory": [1536], "dimms": [512], "boots": ["programs-fsdax"], "python": True},
+    "moves": {"memory": [1536], "dimms": [512, 128], "boots": ["programs-moves"], "python": True},
     "fsdax": {"memory": [1536], "dimms": [256], "boots": ["fsdax,malloc-fsdax"]},
-    "dax": {"memory": [1536], "dimms": [256], "boots": ["dax,malloc-dax"]},
+    "dax": {"memory": [1536], "dimms": [256], "boots": ["dax,malloc-dax,programs-dax"],
+            "python": True},
     "numa": {"memory": [1536, 384], "dimms": [384, 128],
-             "boots": ["move,move-around,malloc-numa,numa"]},
+             "boots": ["move,move-around,malloc-numa,programs-node,numa"], "python": True},
     "persist": {"memory": [1024], "dimms": [256, 256], "boots": ["persist-write", "persist-read"]},
     "power": {"memory": [768], "dimms": [256, 256],
               "boots": ["power-first", "power-again", "power-last"]},
@@ -189,7 +199,25 @@ def add_program(tree, source, work):
         tree.file(source)
 
 
-def make_tree(work, tools, found, variables, more):
+def add_python(tree, work):
+    """Python, and what tests need that are written in it."""
+    python = interpreter.add(tree, work)
+    tree.add("/usr/bin/python3", stat.S_IFLNK | 0o777, python.encode())
+    tree.data("/etc/passwd", b"root:x:0:0:root:/tmp:/bin/sh\n")
+    for name in STARTED:
+        program = initramfs.find_program(name)
+        if program:
+            tree.program(program, f"/usr/bin/{name}")
+
+
+def add_words(tree, words, work):
+    """Those of the words of a command that are paths here."""
+    for word in words:
+        if word.startswith("/") and os.path.exists(word):
+            add_program(tree, word, work)
+
+
+def make_tree(work, tools, found, variables, shape):
     tree = initramfs.Tree()
     scripts = pathlib.Path(__file__).parent / "guest"
     for path in scripts.iterdir():
@@ -206,9 +234,17 @@ def make_tree(work, tools, found, variables, more):
         library = initramfs.find_library(name)
         if library:
             tree.program(library)
+    python = shape.get("python", False)
+    more = kernel.CXL if "cxl" in shape else kernel.LOOP if python and found.has(kernel.LOOP) else []
     lines = add_modules(tree, found, more)
+    if python:
+        add_python(tree, work)
     for name, value in variables.items():
         paths = value.split(":")
+        if name.startswith("TEST_"):
+            lines.append(f"export {name}={shlex.quote(value)}")
+            add_words(tree, paths, work)
+            continue
         lines.append(f"export {name}={shlex.quote(paths[0])}")
         for path in paths:
             if name != "BUILD":
@@ -254,7 +290,7 @@ def main():
 
 def run(shape, work, archive, tools, found, variables, cxl):
     try:
-        make_tree(work, tools, found, variables, kernel.CXL if cxl else []).write(archive)
+        make_tree(work, tools, found, variables, shape).write(archive)
     except LookupError as error:
         skip(str(error))
     host = machine.Machine(tools["qemu-system-x86_64"], found, work, shape["memory"], shape["dimms"],

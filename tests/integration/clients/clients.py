@@ -6,6 +6,8 @@ usage: clients.py BERTH CLIENT MODE
 
 BERTH is the command line tool. MODE says where the policy puts host blocks: `dram` (no far tier),
 `far` (every block on a file tier), `mixed` (size classes alternate between DRAM and two file tiers).
+BERTH_TEST_TIER in the environment may say of which kind the first of these tiers is instead, as a
+policy does; TMPDIR, where the files are.
 Each client is a function that runs the same work with a given command prefix and returns what must
 not differ. Exits 77 with the reason where the client is not installed.
 """
@@ -25,11 +27,11 @@ POLICIES = {
 rule all { side = host  min-size = 64K  place = { dram } }
 """,
     "far": """
-tier far { kind = file  path = "@DIR@"  capacity = 2G }
+tier far { @FAR@  capacity = 2G }
 rule all { side = host  place = { far } }
 """,
     "mixed": """
-tier far { kind = file  path = "@DIR@"  capacity = 2G }
+tier far { @FAR@  capacity = 2G }
 tier other { kind = file  path = "@DIR@"  capacity = 16M }
 rule tiny { side = host  max-size = 128  place = { other, far } }
 rule small { side = host  min-size = 1K  max-size = 4K  place = { far } }
@@ -377,10 +379,12 @@ def probe(prefix, folder, mode):
 
 def main(berth, client, mode):
     """Runs one client in one mode and compares."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as name:
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") and "TMPDIR" not in os.environ else None
+    with tempfile.TemporaryDirectory(dir=memory) as name:
         folder = pathlib.Path(name)
         policy = folder / "test.policy"
-        policy.write_text(POLICIES[mode].replace("@DIR@", name))
+        far = os.environ.get("BERTH_TEST_TIER", 'kind = file  path = "@DIR@"')
+        policy.write_text(POLICIES[mode].replace("@FAR@", far).replace("@DIR@", name))
         prefix = [os.path.abspath(berth), "run", "--policy", str(policy), "--"]
         probe(prefix, folder, mode)
         native = CLIENTS[client]([], folder)

@@ -4,9 +4,10 @@ on to the next place and are counted, and come back when there is room again.
 
 Method: a program whose threads write and verify every byte, on a small tmpfs of the test's own
 (root, or a user namespace), which this test fills and empties, and on disks in files. What happens
-in the program is waited for by asking `berth stat`. Arguments: berth, the program, one that tells
-how much stack its allocations took, a library that has files refused space, and a program that
-forks.
+in the program is waited for by asking `berth stat`. BERTH_TEST_DEVICE in the environment may name a
+block device of persistent memory: a file system on it, mounted with dax=always, is in the place of
+tmpfs then. Arguments: berth, the program, one that tells how much stack its allocations took, a
+library that has files refused space, and a program that forks.
 """
 import contextlib
 import errno
@@ -61,9 +62,21 @@ class Full(unittest.TestCase):
         self.env["XDG_RUNTIME_DIR"] = self.runtime
 
     def mount(self, options=""):
+        device = os.environ.get("BERTH_TEST_DEVICE")
+        if device:
+            if options:
+                self.skipTest("this is for tmpfs alone")
+            self.mount_device(device)
+            return
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}{options}", "berth", self.tmpfs],
                        check=True)
         self.addCleanup(subprocess.run, ["umount", "-l", self.tmpfs], check=False)
+
+    def mount_device(self, device):
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-b", "4096", "-O", "^has_journal", device,
+                        f"{SIZE >> 10}K"], check=True)
+        subprocess.run(["mount", "-t", "ext4", "-o", "dax=always", device, self.tmpfs], check=True)
+        self.addCleanup(subprocess.run, ["umount", self.tmpfs], check=False)
 
     @contextlib.contextmanager
     def churning(self, decay="0", huge="never", program=None):

@@ -12,3 +12,9 @@ rule everything {
 }
 END
 checks "malloc on a node:" 40 under /tmp/node.table "$CONFORM"
+
+# The same, mixed at random.
+check "a policy is drawn" mixed 4 numa:1
+export CHECK_RANDOM=1
+checks "malloc on a node and elsewhere:" 40 under /tmp/mixed.table "$CONFORM"
+unset CHECK_RANDOM
