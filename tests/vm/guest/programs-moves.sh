@@ -5,5 +5,4 @@ device=$(make_fsdax 1) && make_plain_ext4 "$device"
 check "ext4 is mounted with dax=always" mount_dax "$device" /mnt/pmem
 BERTH_TEST_DEVICE=$(make_fsdax 2)
 export BERTH_TEST_DEVICE
-mount -t cgroup2 none /sys/fs/cgroup && echo +memory >/sys/fs/cgroup/cgroup.subtree_control
 TMPDIR=/mnt/pmem programs moves

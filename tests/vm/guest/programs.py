@@ -53,6 +53,8 @@ THREADS = "a single processor is not enough for so many threads that never wait"
 STARTS = "starts hundreds of processes, and places no memory"
 LONG = "takes long on an emulated processor"
 MODEL = "is about the program's files: where the weights are kept is the same"
+TMPFS = "is about tmpfs, which every kernel has"
+OTHERS = "is about a file system that guests do not have"
 DRIVER = "needs the simulated driver of devices"
 
 CLI_LEFT = {
@@ -68,9 +70,16 @@ MOVE_LEFT = {
     "test_a_program_is_stopped_amid_a_move": MANY,
 }
 FULL_LEFT = {
-    "test_so_they_do_in_huge_pages": MANY,
+    "test_so_they_do_in_huge_pages": TMPFS,
+    "test_a_filesystem_that_is_made_larger_and_smaller_is_used_as_far_as_it_goes": TMPFS,
+    "test_an_error_of_the_disk_is_told_and_borne": TMPFS,
+    "test_so_is_a_quota_that_is_used_up": TMPFS,
+    "test_a_group_that_may_have_less_than_the_filesystem_ends_no_program": TMPFS,
+    "test_nor_does_one_that_compresses_and_writes_elsewhere": OTHERS,
+    "test_a_child_shares_no_blocks_for_which_a_full_disk_has_no_other_place": OTHERS,
+    "test_a_quota_is_told_and_borne": OTHERS,
+    "test_nor_does_it_on_another_filesystem_that_could": LONG,
     "test_so_they_do_where_freed_memory_is_kept": MANY,
-    "test_a_filesystem_that_is_made_larger_and_smaller_is_used_as_far_as_it_goes": MANY,
 }
 INFER_LEFT = {
     "test_shards_are_looked_at_one_by_one": MODEL,
