@@ -10,7 +10,9 @@
  * memory moves to where it is needed, and a program that repeats itself soon finds everything in
  * its place.
  *
- * What it costs: no block has a legacy IPC handle.
+ * What it costs: no block has a legacy IPC handle; and what is freed while a capture is open can be
+ * had again only when it has ended, because no call of the driver takes pages away that waits for
+ * the work that uses them.
  */
 #ifndef BERTH_ALLOC_POOL_EXPAND_H
 #define BERTH_ALLOC_POOL_EXPAND_H

@@ -242,6 +242,9 @@ static void attach_waiting(struct berth_pool *pool, struct berth_segment *segmen
 /*
  * While a capture is open: segments in which nothing lives, but something waits of which nobody may
  * ask. The driver knows what it takes to have them back; it was asked for as much by the program.
+ * Of pages of a range it does not: cuMemUnmap() waits for no work that uses them, and what
+ * cuMemFree waits for cannot be asked for them. So what was freed in a range during a capture is
+ * had after it.
  */
 static uint64_t release_waiting(struct berth_pool *pool, uint64_t need)
 {
