@@ -77,7 +77,6 @@ FULL_LEFT = {
     "test_a_group_that_may_have_less_than_the_filesystem_ends_no_program": TMPFS,
     "test_nor_does_one_that_compresses_and_writes_elsewhere": OTHERS,
     "test_a_child_shares_no_blocks_for_which_a_full_disk_has_no_other_place": OTHERS,
-    "test_a_quota_is_told_and_borne": OTHERS,
     "test_nor_does_it_on_another_filesystem_that_could": LONG,
     "test_so_they_do_where_freed_memory_is_kept": MANY,
 }
@@ -200,9 +199,8 @@ def run_cases(test, teller):
         module.DEADLINE_S *= PATIENCE
     found = list(cases_of(unittest.defaultTestLoader.loadTestsFromModule(module)))
     names = {case.id().rpartition(".")[2] for case in found}
-    gone = set(test.left) - names
-    if gone:
-        teller.case(False, f"{test.name} has all the cases that are not run here", str(sorted(gone)))
+    for name in sorted(set(test.left) - names):
+        teller.say(f"# {test.name} has no case {name} any more")
     if not names - set(test.left):
         teller.case(False, f"{test.name} has cases")
     result = Result(test, teller)
