@@ -7,6 +7,7 @@
  */
 /* Each name has the structure of its own width here, and is not renamed to the other. */
 #undef _FILE_OFFSET_BITS
+#include "pmem/overcommit.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -25,6 +26,8 @@ static int limit_change(pid_t pid, int resource, const struct rlimit64 *to, stru
     if (r == 0 && to && resource == RLIMIT_AS && (pid == 0 || pid == getpid()) &&
         to->rlim_cur != RLIM64_INFINITY)
         berth__window_limit(to->rlim_cur);
+    if (r == 0 && to && (resource == RLIMIT_AS || resource == RLIMIT_DATA))
+        berth__overcommit_see_limits();
     return r;
 }
 

@@ -9,6 +9,7 @@
 #include "pmem/fork.h"
 #include "pmem/jemalloc.h"
 #include "pmem/keep.h"
+#include "pmem/overcommit.h"
 #include "pmem/tier_file.h"
 #include "pmem/window.h"
 
@@ -298,10 +299,20 @@ static void configure(unsigned arena, berth_home_id home)
         set_decay(arena, "dirty", (ssize_t)(decay_ms - 2));
 }
 
+/* What the arenas of a home may take before they need it. */
+static size_t room_of(berth_home_id home)
+{
+    size_t room = berth__window_size(home);
+    size_t limit = berth__overcommit_data_limit();
+
+    /* The kernel counts what can be written, used or not. */
+    return limit < room ? limit : room;
+}
+
 /* Lets a new arena take its first step. Nothing is lost if there is no room for it. */
 static void take_first_step(unsigned arena, berth_home_id home)
 {
-    size_t room = berth__window_size(home) / arena_count() >> STEP_SHARE_SHIFT;
+    size_t room = room_of(home) / arena_count() >> STEP_SHARE_SHIFT;
     size_t step = STEP;
     void *p;
 

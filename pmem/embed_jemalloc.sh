@@ -15,9 +15,9 @@
 #                   may fail while a block is freed, and free() keeps errno (pmem/keep_errno.c);
 #   mmap            must be refused what the C library's is (pmem/overcommit.c).
 #
-# Of its inside, two are named, where the archive has them: the table berth_je_size_classes
-# (pmem/tiny_class.c), and the function by which a thread begins, which its other objects call by
-# way of pmem/spare.c.
+# Of its inside, three are named, where the archive has them: the table berth_je_size_classes
+# (pmem/plain.c), the option berth_je_opt_retain (pmem/overcommit.c), and the function by which a
+# thread begins, which its other objects call by way of pmem/spare.c.
 #
 # usage: embed_jemalloc.sh AR LD OBJCOPY ARCHIVE OUTPUT
 set -eu
@@ -33,6 +33,7 @@ public="calloc dallocx free mallctl mallctlbymib mallctlnametomib malloc malloc_
 unused="aligned_alloc posix_memalign valloc"
 seen="pthread_atfork pthread_key_create madvise munmap mprotect mmap"
 inside="je_sz_size2index_tab berth_je_size_classes
+je_opt_retain berth_je_opt_retain
 je_tsd_fetch_slow berth_je_tsd_fetch_slow"
 begin="je_tsd_fetch_slow berth_je_tsd_fetch"
 kept="malloc_conf malloc_conf_2_conf_harder malloc_message"

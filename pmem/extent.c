@@ -6,6 +6,7 @@
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 #include "pmem/huge_advice.h"
+#include "pmem/residency.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -106,6 +107,11 @@ static size_t step_alignment(const struct berth_tier *tier, size_t alignment)
     return alignment < least ? least : alignment;
 }
 
+static bool is_reached(extent_hooks_t *hooks, const void *p, size_t size)
+{
+    return home_of(hooks) != BERTH_HOME_MOVABLE || berth__residency_reach(p, size);
+}
+
 static void *extent_alloc(extent_hooks_t *hooks, void *new_address, size_t size, size_t alignment,
                           bool *zero, bool *commit, unsigned arena)
 {
@@ -123,7 +129,7 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_address, size_t size,
     p = berth__window_carve(home_of(hooks), size, step_alignment(tier, alignment));
     if (!p)
         return NULL;
-    r = tier->ops->map(tier, p, size);
+    r = is_reached(hooks, p, size) ? tier->ops->map(tier, p, size) : -ENOMEM;
     if (r < 0 || (*commit && commit_range(id, p, size))) {
         if (r != -ESTALE)
             berth__window_uncarve(home_of(hooks), p, size);

@@ -16,6 +16,7 @@
 #include "pmem/jemalloc.h"
 #include "pmem/movable.h"
 #include "pmem/move_job.h"
+#include "pmem/overcommit.h"
 #include "pmem/persist.h"
 #include "pmem/record.h"
 #include "pmem/table.h"
@@ -46,6 +47,7 @@ static void use_allocator(void)
 void berth__host_register(void)
 {
     use_allocator();
+    berth__overcommit_see_limits();
     berth__arena_register();
     berth__tier_dram_register();
     berth__tier_file_register();

@@ -6,7 +6,10 @@
 #include "pmem/window.h"
 
 #include <errno.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 /* Less than this, 1 GiB, is not asked about: any machine has it, in swap if not in memory. */
 #define ASKED_MIN ((size_t)1 << 30)
@@ -28,6 +31,35 @@ bool berth__overcommit_allows(size_t size)
         munmap(p, size);
     errno = saved_errno;
     return p != MAP_FAILED;
+}
+
+/* jemalloc's, read whenever it gives memory back; where its archive has it (embed_jemalloc.sh). */
+extern bool berth_je_opt_retain __attribute__((weak, visibility("hidden")));
+
+/* What RLIMIT_DATA was when it was last looked at: sandboxed programs may not ask. */
+static _Atomic size_t data_limit = SIZE_MAX;
+
+static size_t limit_of(__rlimit_resource_t resource)
+{
+    struct rlimit limit;
+
+    return getrlimit(resource, &limit) == 0 && limit.rlim_cur < SIZE_MAX ? limit.rlim_cur
+                                                                         : SIZE_MAX;
+}
+
+void berth__overcommit_see_limits(void)
+{
+    size_t data = limit_of(RLIMIT_DATA);
+
+    atomic_store_explicit(&data_limit, data, memory_order_relaxed);
+    if (&berth_je_opt_retain && berth_je_opt_retain &&
+        (data != SIZE_MAX || limit_of(RLIMIT_AS) != SIZE_MAX))
+        berth_je_opt_retain = false;
+}
+
+size_t berth__overcommit_data_limit(void)
+{
+    return atomic_load_explicit(&data_limit, memory_order_relaxed);
 }
 
 /* What jemalloc calls as mmap (embed_jemalloc.sh). */

@@ -14,4 +14,14 @@
 /* Whether the kernel would map `size` bytes of ordinary memory now. Keeps errno. */
 bool berth__overcommit_allows(size_t size);
 
+/*
+ * Where the process's addresses or its data are limited (RLIMIT_AS, RLIMIT_DATA), what jemalloc
+ * keeps mapped for later blocks counts against the program: from now on it keeps nothing. Called
+ * at the start, and when limits have changed.
+ */
+void berth__overcommit_see_limits(void);
+
+/* RLIMIT_DATA as it was then; SIZE_MAX: there is none. */
+size_t berth__overcommit_data_limit(void);
+
 #endif

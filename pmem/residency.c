@@ -54,8 +54,10 @@ static bool make(void)
         return false;
     size = berth__window_size(BERTH_HOME_MOVABLE);
     map.base = berth__window_base(BERTH_HOME_MOVABLE);
-    entries = mmap(NULL, (size >> BERTH_OS_PAGE_SHIFT) * sizeof(struct berth_residence),
-                   PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    /* Addresses alone: of a window's entries most are never used, and limits of memory count all
+     * that can be written. */
+    entries = mmap(NULL, (size >> BERTH_OS_PAGE_SHIFT) * sizeof(struct berth_residence), PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (entries == MAP_FAILED)
         return false;
     map.entries = entries;
@@ -98,6 +100,14 @@ bool berth__residency_open(void)
     for (int i = 0; i < OPEN_YIELDS_MAX && map.state == OPENING; i++)
         sched_yield();
     return berth__residency_is_open();
+}
+
+bool berth__residency_reach(const void *p, size_t size)
+{
+    uintptr_t first = (uintptr_t)berth__residence(p) & ~(uintptr_t)(BERTH_OS_PAGE - 1);
+    uintptr_t end = (uintptr_t)berth__residence((const char *)p + size);
+
+    return mprotect((void *)first, end - first, PROT_READ | PROT_WRITE) == 0;
 }
 
 struct berth_residence *berth__residence(const void *p)

@@ -42,6 +42,12 @@ struct berth_residence {
 
 /* Makes the movable home, once. False: it cannot be had, and blocks are placed as without it. */
 bool berth__residency_open(void);
+
+/*
+ * Makes the map's entries for [p, p + size) usable, of the window's addresses that were just given
+ * out. False: there is no memory for them.
+ */
+bool berth__residency_reach(const void *p, size_t size);
 bool berth__residency_is_open(void);
 
 /* Whether `p`, which lies in a window, is of the movable home. */

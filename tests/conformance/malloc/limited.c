@@ -31,5 +31,12 @@ int main(void)
         CHECK(check_filled(blocks[i], 100, (unsigned)i));
         free(blocks[i]);
     }
+    /* What one size has given back, a larger one can have. */
+    for (size_t size = (size_t)1 << 20; size >> 20 < (size_t)count * 3 / 4; size += size / 8) {
+        blocks[0] = check_hide(malloc(size));
+        CHECK(blocks[0]);
+        check_fill(blocks[0], 100, 1);
+        free(blocks[0]);
+    }
     return 0;
 }
