@@ -11,6 +11,10 @@
 /* However many births there were, so many are enough for another look at the live blocks. */
 #define JUDGEMENT_BIRTHS_MAX 4096
 
+/* So large a part of what is alive, and at least so many bytes, may be inputs that are kept. */
+#define LARGE_SHARE 8
+#define LARGE_MIN ((uint64_t)4 << 20)
+
 extern BERTH_SHARED struct berth_classifier berth__classifiers[2];
 struct berth_classifier berth__classifiers[2];
 
@@ -33,6 +37,8 @@ void berth__classifier_start(enum berth_side side, const struct berth_classifier
     atomic_store_explicit(&classifier->next_judgement, BERTH_CLASS_JUDGEMENT_BIRTHS,
                           memory_order_relaxed);
     atomic_store_explicit(&classifier->next_step, 1, memory_order_relaxed);
+    atomic_store_explicit(&classifier->large_from, ops->watch ? LARGE_MIN : 0,
+                          memory_order_relaxed);
     atomic_store_explicit(&classifier->ops, ops, memory_order_release);
 }
 
@@ -98,6 +104,18 @@ static void block_fill(struct berth_class_block *block, const struct berth_class
     block->looked_at = block->looked_size = block->changed = block->rewritten = 0;
 }
 
+/* The next births come when what is large now is filled, and before much of it is read. */
+#define BIRTHS_TO_FILL 2
+
+static void judge_soon(struct berth_classifier *classifier, uint64_t size, uint64_t number)
+{
+    uint64_t large = berth__class_load(&classifier->large_from);
+
+    if (BERTH_UNLIKELY(large != 0 && size >= large) &&
+        berth__class_load(&classifier->next_judgement) > number + BIRTHS_TO_FILL)
+        berth__class_set(&classifier->next_judgement, number + BIRTHS_TO_FILL);
+}
+
 uint32_t berth__classifier_born(struct berth_classifier *classifier,
                                 const struct berth_class_birth *birth)
 {
@@ -118,6 +136,7 @@ uint32_t berth__classifier_born(struct berth_classifier *classifier,
     berth__class_set(&key->family, family);
     berth__class_set(&key->last_birth, number);
     atomic_fetch_add_explicit(&key->births, 1, memory_order_relaxed);
+    judge_soon(classifier, birth->size, number);
     if (!block_number)
         return 0;
     block = berth__class_block(classifier, block_number);
@@ -230,6 +249,19 @@ void berth__classifier_filled(struct berth_classifier *classifier, uint32_t numb
         berth__class_set(&block->loaded_step, steps);
     }
     atomic_fetch_add_explicit(&classifier->fills, 1, memory_order_relaxed);
+}
+
+static uint64_t large_from(const struct berth_judgement *judgement)
+{
+    const struct berth_classifier_ops *ops =
+        atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed);
+    uint64_t alive = 0;
+
+    if (judgement->is_steady || judgement->steps > 0 || !ops->watch)
+        return 0;
+    for (uint32_t i = 0; i < judgement->count; i++)
+        alive += judgement->seen[i].size;
+    return alive / LARGE_SHARE > LARGE_MIN ? alive / LARGE_SHARE : LARGE_MIN;
 }
 
 /* How long until the next judgement: judging costs in proportion to the live blocks. */
@@ -357,6 +389,7 @@ static void judge_all(struct berth_judgement *judgement, uint32_t blocks)
     note_training(judgement);
     berth__class_reads_begin(judgement);
     berth__class_growth_note(judgement);
+    berth__class_set(&judgement->classifier->large_from, large_from(judgement));
     atomic_store_explicit(&judgement->classifier->next_judgement,
                           judgement->births + births_until_next(judgement), memory_order_relaxed);
 }
@@ -425,7 +458,9 @@ static void judge(struct berth_classifier *classifier, bool is_asked)
     atomic_store_explicit(&classifier->judged_to, 0, memory_order_seq_cst);
     /* A death that has still seen the judgement may come behind this, and waits for the next. */
     berth__class_block_give_held(classifier);
-    atomic_store_explicit(&classifier->judged_at, now, memory_order_relaxed);
+    /* Who asks is told more than is settled: he waits for no other judgement. */
+    if (is_asked)
+        atomic_store_explicit(&classifier->judged_at, now, memory_order_relaxed);
     munmap(scratch.at, scratch.size);
 }
 

@@ -156,7 +156,9 @@ struct berth_class_suspects {
 
 struct berth_class_watch {
     bool is_open;
-    int process; /* whose pages are watched: a child's are others */
+    bool is_early;   /* begun before steps were seen */
+    bool is_refused; /* the side could not: it is not asked again */
+    int process;     /* whose pages are watched: a child's are others */
     uint64_t births, steps;
     uint32_t kind_count, probe_count;
     struct berth_class_suspects kinds[BERTH_CLASS_SUSPECTS];
@@ -173,9 +175,12 @@ struct berth_class_growth {
 struct berth_classifier {
     const struct berth_classifier_ops *_Atomic ops; /* NULL = off */
     _Atomic uint64_t births, fills, next_judgement;
+    /* Who makes so large a block while no steps are seen is judged soon after it; 0 = nobody. */
+    _Atomic uint64_t large_from;
     _Atomic uint64_t steps, first_step_birth, next_step;
-    _Atomic uint64_t judged_at; /* births and steps, as berth__class_now() has them */
-    _Atomic int judge;          /* the process whose thread judges; 0 = none */
+    _Atomic uint64_t
+        judged_at;     /* for who asked; births and steps, as berth__class_now() has them */
+    _Atomic int judge; /* the process whose thread judges; 0 = none */
     _Atomic uint64_t judged_to; /* births so far when the judgement that goes on began; 0 = none */
     _Atomic uint64_t free_head, held_head;
     _Atomic uint32_t block_count; /* ever made */

@@ -7,6 +7,9 @@
  * What is watched are 64 parts of one block, or 4 parts of each of 16 blocks of a size. It begins
  * at the end of one judgement and ends at the begin of a later one, and what is watched is not
  * looked at meanwhile: looks read, too.
+ *
+ * What is large is watched before steps are seen, too, so that the first ones tell: then only that
+ * pieces were read, and nothing elsewhere, because whoever loads or fills it reads it all.
  */
 #include "alloc/classifier_parts.h"
 
@@ -27,6 +30,14 @@
 #define FEWEST_PARTS 4u
 /* So many equal blocks that no step reads, and they are no weights. */
 #define IDLE_BLOCKS 4u
+/* Of what is watched before steps are seen, all but such a part is not read, and of that so many
+ * pages at least. */
+#define EARLY_SHARE 4
+#define EARLY_PAGES 24
+/* Where no steps come until there were so many times as many births, they will not be waited for.
+ */
+#define EARLY_PATIENCE 4
+#define EARLY_PATIENCE_MIN 1024
 
 static struct berth_class_suspects *find_kind(struct berth_class_watch *watch, uint64_t size)
 {
@@ -43,7 +54,7 @@ bool berth__class_may_watch(const struct berth_judgement *judgement, uint64_t si
     struct berth_class_watch *watch = &judgement->classifier->watch;
     const struct berth_class_suspects *kind = find_kind(watch, size);
 
-    return ops->watch && size >= PART_BYTES &&
+    return ops->watch && !watch->is_refused && size >= PART_BYTES &&
            (kind ? kind->reads == BERTH_READS_UNKNOWN && kind->watches < WATCHES_MAX
                  : watch->kind_count < BERTH_CLASS_SUSPECTS);
 }
@@ -114,6 +125,18 @@ static bool count_reads(const struct berth_judgement *judgement, uint32_t kind, 
 }
 
 /*
+ * Whether most parts were not read, and of the others so much that it was no row here and there:
+ * the words of a language are in few parts of a table, and some in many.
+ */
+static bool are_pieces(const struct reads *reads, unsigned pages)
+{
+    uint32_t read = reads->known - reads->none;
+
+    return reads->none >= reads->known / 2 &&
+           reads->bytes >= (uint64_t)read * pages * BERTH_WATCH_PAGE;
+}
+
+/*
  * Pieces here, and nothing elsewhere: inputs. Something
  * everywhere: rows of a table, or, where each is of some pages, inputs in any order.
  */
@@ -123,11 +146,32 @@ static enum berth_class_reads judge_reads(const struct berth_class_suspects *kin
     if (is_most(reads))
         return BERTH_READS_ALL;
     if (reads->none >= reads->known / 2)
-        return kind->pieces > 0 || kind->blocks >= IDLE_BLOCKS ? BERTH_READS_PARTS
-                                                               : BERTH_READS_UNKNOWN;
+        return kind->blocks >= IDLE_BLOCKS || (kind->pieces > 0 && are_pieces(reads, PIECE_PAGES))
+                   ? BERTH_READS_PARTS
+                   : BERTH_READS_UNKNOWN;
     if (kind->touched < FEWEST_PARTS)
         return BERTH_READS_UNKNOWN;
     return kind->filled >= kind->touched / 2 ? BERTH_READS_PARTS : BERTH_READS_ALL;
+}
+
+/* Of a watch that began before the steps. */
+static enum berth_class_reads judge_early(const struct reads *reads)
+{
+    return reads->pieces > 0 && reads->none >= reads->known / EARLY_SHARE * (EARLY_SHARE - 1) &&
+                   are_pieces(reads, EARLY_PAGES)
+               ? BERTH_READS_PARTS
+               : BERTH_READS_UNKNOWN;
+}
+
+static void log_reads(const struct berth_class_suspects *kind, const struct reads *reads)
+{
+    if (berth__log_enabled(BERTH_LOG_DEBUG, BERTH_TOPIC_CLASSIFIER))
+        berth__log(BERTH_LOG_DEBUG, BERTH_TOPIC_CLASSIFIER,
+                   "%u blocks of %llu bytes: steps read %llu bytes of %llu that were watched, "
+                   "nothing of %u parts of %u, most of %u stretches of %u",
+                   kind->blocks, (unsigned long long)kind->size, (unsigned long long)reads->bytes,
+                   (unsigned long long)reads->all, reads->none, reads->known, kind->filled,
+                   kind->touched);
 }
 
 static void note_reads(const struct berth_judgement *judgement, uint32_t at)
@@ -138,18 +182,27 @@ static void note_reads(const struct berth_judgement *judgement, uint32_t at)
     if (!count_reads(judgement, at, &reads) || reads.known < FEWEST_PARTS ||
         kind->reads != BERTH_READS_UNKNOWN)
         return;
-    kind->watches++;
-    kind->pieces += reads.pieces;
-    kind->touched += reads.touched;
-    kind->filled += reads.filled;
-    kind->reads = (uint8_t)judge_reads(kind, &reads);
-    if (berth__log_enabled(BERTH_LOG_DEBUG, BERTH_TOPIC_CLASSIFIER))
-        berth__log(BERTH_LOG_DEBUG, BERTH_TOPIC_CLASSIFIER,
-                   "%u blocks of %llu bytes: steps read %llu bytes of %llu that were watched, "
-                   "nothing of %u parts of %u, most of %u stretches of %u",
-                   kind->blocks, (unsigned long long)kind->size, (unsigned long long)reads.bytes,
-                   (unsigned long long)reads.all, reads.none, reads.known, kind->filled,
-                   kind->touched);
+    if (judgement->classifier->watch.is_early) {
+        kind->reads = (uint8_t)judge_early(&reads);
+    } else {
+        kind->watches++;
+        kind->pieces += reads.pieces;
+        kind->touched += reads.touched;
+        kind->filled += reads.filled;
+        kind->reads = (uint8_t)judge_reads(kind, &reads);
+    }
+    log_reads(kind, &reads);
+}
+
+/* What was watched early, and did not tell, makes room for what is there when steps are seen. */
+static void drop_kinds(struct berth_class_watch *watch)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < watch->kind_count; i++)
+        if (watch->kinds[i].reads != BERTH_READS_UNKNOWN || watch->kinds[i].watches > 0)
+            watch->kinds[kept++] = watch->kinds[i];
+    watch->kind_count = kept;
 }
 
 /* The blocks are what their kind is. */
@@ -174,8 +227,12 @@ static bool is_over(const struct berth_judgement *judgement)
     const struct berth_class_watch *watch = &judgement->classifier->watch;
     uint64_t births = judgement->births - watch->births;
 
+    if (watch->is_early && !judgement->is_steady)
+        return judgement->births > EARLY_PATIENCE * (watch->births + EARLY_PATIENCE_MIN);
     if (judgement->steps > 0)
         return judgement->steps > watch->steps;
+    if (watch->is_early)
+        births = judgement->births - judgement->boundary;
     return births >=
            (judgement->is_asked ? judgement->births_per_step / 2 : judgement->births_per_step);
 }
@@ -213,6 +270,8 @@ void berth__class_reads_end(struct berth_judgement *judgement)
     leave_blocks(judgement);
     for (uint32_t i = 0; i < watch->kind_count && is_ours; i++)
         note_reads(judgement, i);
+    if (watch->is_early)
+        drop_kinds(watch);
     tell_blocks(judgement);
 }
 
@@ -350,14 +409,72 @@ static void list_kinds(const struct berth_judgement *judgement)
     }
 }
 
-void berth__class_reads_begin(struct berth_judgement *judgement)
+/*
+ * Before steps are seen, what may be inputs is what has such numbers, and is alone of its size, or
+ * nearly. The weights of layers are equal, and of these one is read after the other: that of which
+ * half was read by now would look like inputs.
+ */
+static bool is_early_suspect(const struct berth_judgement *judgement,
+                             const struct berth_class_seen *seen, struct berth_class_block *block)
 {
-    const struct berth_classifier_ops *ops =
-        atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed);
+    if (seen->family != judgement->largest || seen->size < PART_BYTES ||
+        seen->size < judgement->old_bytes / SUSPECT_SHARE ||
+        berth__class_size(judgement, seen->size)->old >= IDLE_BLOCKS ||
+        block->level != BERTH_CLASS_UNKNOWN || block->told != BERTH_TAG_UNTAGGED)
+        return false;
+    if (block->is_watched)
+        return true;
+    if (!berth__class_look(judgement, seen, block))
+        return false;
+    /* It may not be full yet: what changes from this look to the next tells nothing. */
+    block->looks = 0;
+    return block->is_wide && !block->is_positive && berth__class_blank(block) == 0;
+}
+
+/* Marks these; whether one is not watched yet. */
+static bool suspect_early(struct berth_judgement *judgement)
+{
+    bool is_new = false;
+
+    judgement->old_bytes = 0;
+    for (uint32_t i = 0; i < judgement->count; i++) {
+        const struct berth_class_seen *seen = &judgement->seen[i];
+
+        *berth__class_size(judgement, seen->size) = (struct berth_class_size){.size = seen->size};
+        judgement->old_bytes += seen->family == judgement->largest ? seen->size : 0;
+    }
+    for (uint32_t i = 0; i < judgement->count; i++)
+        berth__class_size(judgement, judgement->seen[i].size)->old++;
+    for (uint32_t i = 0; i < judgement->count; i++) {
+        struct berth_class_block *block =
+            berth__class_block(judgement->classifier, judgement->seen[i].number);
+
+        block->is_suspect = is_early_suspect(judgement, &judgement->seen[i], block);
+        is_new |= block->is_suspect && !block->is_watched;
+    }
+    return is_new;
+}
+
+/* What was there is watched anew, with what has come since: nothing that was read so far tells. */
+static void restart_early(struct berth_judgement *judgement)
+{
     struct berth_class_watch *watch = &judgement->classifier->watch;
 
-    if (!ops->watch || watch->is_open || !judgement->is_steady)
-        return;
+    if (watch->is_open && watch->process == (int)getpid())
+        atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed)
+            ->watched(watch->stretches, watch->probe_count);
+    if (watch->is_open)
+        leave_blocks(judgement);
+    watch->is_open = false;
+    drop_kinds(watch);
+    judgement->boundary = judgement->births;
+}
+
+/* Lists what is suspect, and parts it. */
+static void choose_probes(struct berth_judgement *judgement)
+{
+    struct berth_class_watch *watch = &judgement->classifier->watch;
+
     count_sizes(judgement);
     list_kinds(judgement);
     watch->probe_count = 0;
@@ -369,17 +486,34 @@ void berth__class_reads_begin(struct berth_judgement *judgement)
         if (suspects > 0)
             watch_kind(judgement, i, suspects);
     }
+    sort_stretches(watch);
+}
+
+void berth__class_reads_begin(struct berth_judgement *judgement)
+{
+    const struct berth_classifier_ops *ops =
+        atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed);
+    struct berth_class_watch *watch = &judgement->classifier->watch;
+    uint64_t boundary = judgement->boundary;
+
+    if (!ops->watch || watch->is_refused ||
+        (watch->is_open && (!watch->is_early || judgement->is_steady)))
+        return;
+    if (!judgement->is_steady) {
+        if (!suspect_early(judgement))
+            return;
+        restart_early(judgement);
+    }
+    choose_probes(judgement);
+    judgement->boundary = boundary;
     if (watch->probe_count == 0)
         return;
-    sort_stretches(watch);
     watch->is_open = ops->watch(watch->stretches, watch->probe_count);
+    watch->is_refused = !watch->is_open;
+    watch->is_early = !judgement->is_steady;
     watch->process = (int)getpid();
     watch->births = judgement->births;
     watch->steps = judgement->steps;
-    if (watch->is_open)
-        return;
-    /* Where it cannot be done it is not tried again. */
-    leave_blocks(judgement);
-    for (uint32_t i = 0; i < watch->kind_count; i++)
-        watch->kinds[i].watches = WATCHES_MAX;
+    if (watch->is_refused)
+        leave_blocks(judgement);
 }

@@ -387,8 +387,9 @@ static void judge_quiet(const struct berth_judgement *judgement,
                         const struct berth_class_seen *seen, struct berth_class_block *block,
                         struct berth_class_verdict *ret)
 {
-    if (seen->family != judgement->largest || !berth__class_look(judgement, seen, block) ||
-        berth__class_blank(block) == BERTH_LOOK_WORDS)
+    if (seen->family != judgement->largest ||
+        (!block->is_watched && (!berth__class_look(judgement, seen, block) ||
+                                berth__class_blank(block) == BERTH_LOOK_WORDS)))
         return;
     say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_TENTATIVE, BERTH_REASON_QUIET);
 }
@@ -412,6 +413,12 @@ void berth__class_verdict(struct berth_judgement *judgement, const struct berth_
         say(judgement, ret, BERTH_TAG_UNTAGGED,
             final_if(seen->birth <= judgement->boundary && judgement->main == judgement->largest),
             BERTH_REASON_ELSEWHERE);
+        return;
+    }
+    if (block->is_watched && block->looks == 0) {
+        /* Since before the steps: a look would be taken for a read. */
+        if (judgement->is_asked && seen->birth <= judgement->boundary)
+            say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_TENTATIVE, BERTH_REASON_READ_ONLY);
         return;
     }
     if (seen->birth > judgement->boundary)

@@ -17,10 +17,10 @@
 #define PAGE ((uint64_t)BERTH_WATCH_PAGE)
 
 static struct played *weights[LAYERS];
-static unsigned step;
+static unsigned step, births; /* births: of a step, after its input */
 
 /* How much of a stretch the steps read since the watch began. */
-enum way { NOTHING, ALL, PIECE, ROWS, PIECES_ANYWHERE };
+enum way { NOTHING, ALL, PIECE, ROWS, PIECES_ANYWHERE, WORDS };
 static enum way ways[BLOCKS_MAX]; /* of each block */
 static unsigned watches, watched_count;
 static bool can_watch;
@@ -69,6 +69,10 @@ static uint64_t read_of(const struct berth_watched *stretch)
         return all <= 8 * PAGE ? PAGE : all / PAGE / 16 * PAGE;
     case PIECES_ANYWHERE:
         return all > 8 * PAGE ? 12 * PAGE : from / all % 4 == step % 4 ? all : 0;
+    case WORDS: /* of a language: many of the first rows, few of all others */
+        if (from * 64 / block->size == 0)
+            return all > 8 * PAGE ? 40 * PAGE : 4 * PAGE;
+        return from * 64 / block->size % 5 == 1 ? 2 * PAGE : 0;
     default:
         return 0;
     }
@@ -88,6 +92,7 @@ static const struct berth_classifier_ops watching = {
 static int begin_watching(void **state)
 {
     watches = watched_count = step = 0;
+    births = LAYERS;
     can_watch = true;
     memset(ways, 0, sizeof(ways));
     if (begin(state) != 0)
@@ -116,7 +121,7 @@ static void infer(unsigned steps, bool is_declared)
 
         if (is_declared)
             berth__classifier_step();
-        for (unsigned i = 0; i < LAYERS; i++) {
+        for (unsigned i = 0; i < births; i++) {
             struct played *y = born((68 + i % 3) * KIB, TENSORS);
 
             died(x);
@@ -211,12 +216,14 @@ static void declared_steps_are_heeded(void **state)
 static void without_it_content_decides(void **state)
 {
     struct played *data;
+    unsigned before;
 
     (void)state;
     can_watch = false;
+    before = watches;
     data = keep(20000 * KIB, PIECE);
     infer(12, false);
-    assert_int_equal(watches, 1);
+    assert_int_equal(watches, before + 1);
     assert_int_equal(data->tag, BERTH_TAG_WEIGHT);
     expect_weights();
 }
@@ -227,12 +234,89 @@ static void what_dies_under_watch_is_forgotten(void **state)
     struct played *data;
 
     (void)state;
-    data = keep(20000 * KIB, PIECE);
+    data = keep(20000 * KIB, ROWS);
     for (unsigned i = 0; i < 20 && !is_under_watch((uintptr_t)(data - played) << 32); i++)
         infer(1, false);
     assert_true(is_under_watch((uintptr_t)(data - played) << 32));
     died(data);
     infer(12, false);
+    expect_weights();
+}
+
+/* What is large is watched before the steps, so that two of them tell. */
+static struct played *keep_for_two_steps(enum way way, enum berth_tag tag)
+{
+    struct played *data = keep(20000 * KIB, way);
+
+    for (unsigned i = 0; i < LAYERS; i++)
+        keep((1 + i) * 100 * KIB, ALL)->is_small = true;
+    infer(2, false);
+    assert_true(watches > 0);
+    assert_int_equal(data->tag, tag);
+    assert_int_equal(data->changes, tag != BERTH_TAG_UNTAGGED);
+    expect_weights();
+    return data;
+}
+
+static void inputs_are_known_after_two_steps(void **state)
+{
+    (void)state;
+    births = 4;
+    keep_for_two_steps(PIECE, BERTH_TAG_UNTAGGED);
+}
+
+static void a_table_is_a_weight_after_two_steps(void **state)
+{
+    (void)state;
+    keep_for_two_steps(ROWS, BERTH_TAG_WEIGHT);
+}
+
+static void what_steps_read_is_a_weight_after_two(void **state)
+{
+    (void)state;
+    keep_for_two_steps(ALL, BERTH_TAG_WEIGHT);
+}
+
+/* The rows of few words are most of what is read. */
+static void a_table_of_words_is_a_weight(void **state)
+{
+    struct played *table;
+
+    (void)state;
+    table = keep_for_two_steps(WORDS, BERTH_TAG_WEIGHT);
+    infer(40, false);
+    assert_int_equal(table->tag, BERTH_TAG_WEIGHT);
+    assert_int_equal(table->changes, 1);
+}
+
+/* Weights are made with other numbers before they are read from a file: that is no step's work. */
+static void what_is_filled_under_watch_is_a_weight(void **state)
+{
+    struct played *head;
+
+    (void)state;
+    head = keep(20000 * KIB, ALL);
+    for (unsigned i = 0; i < LAYERS; i++)
+        keep((1 + i) * 100 * KIB, ALL)->is_small = true;
+    assert_true(is_under_watch((uintptr_t)(head - played) << 32));
+    write_all(head);
+    infer(12, false);
+    assert_int_equal(head->tag, BERTH_TAG_WEIGHT);
+    expect_weights();
+}
+
+/* Whoever asks before the first step waits for no watch. */
+static void what_is_asked_under_watch_is_answered(void **state)
+{
+    struct played *head;
+
+    (void)state;
+    head = keep(20000 * KIB, ALL);
+    for (unsigned i = 0; i < LAYERS; i++)
+        keep((1 + i) * 100 * KIB, ALL)->is_small = true;
+    assert_true(is_under_watch((uintptr_t)(head - played) << 32));
+    berth__classifier_refresh();
+    assert_int_equal(head->tag, BERTH_TAG_WEIGHT);
     expect_weights();
 }
 
@@ -250,6 +334,12 @@ int main(void)
         WATCHING(declared_steps_are_heeded),
         WATCHING(without_it_content_decides),
         WATCHING(what_dies_under_watch_is_forgotten),
+        WATCHING(inputs_are_known_after_two_steps),
+        WATCHING(a_table_is_a_weight_after_two_steps),
+        WATCHING(what_steps_read_is_a_weight_after_two),
+        WATCHING(a_table_of_words_is_a_weight),
+        WATCHING(what_is_filled_under_watch_is_a_weight),
+        WATCHING(what_is_asked_under_watch_is_answered),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
