@@ -390,8 +390,10 @@ static void judge_all(struct berth_judgement *judgement, uint32_t blocks)
     berth__class_reads_begin(judgement);
     berth__class_growth_note(judgement);
     berth__class_set(&judgement->classifier->large_from, large_from(judgement));
-    atomic_store_explicit(&judgement->classifier->next_judgement,
-                          judgement->births + births_until_next(judgement), memory_order_relaxed);
+    /* One that came between puts off none of those that are due by the number of births. */
+    if (judgement->births >= judgement->classifier->due_judgement)
+        judgement->classifier->due_judgement = judgement->births + births_until_next(judgement);
+    berth__class_set(&judgement->classifier->next_judgement, judgement->classifier->due_judgement);
 }
 
 /* What a judgement works with, in one mapping. */

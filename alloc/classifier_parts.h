@@ -190,6 +190,7 @@ struct berth_classifier {
     _Atomic uint32_t *_Atomic used_keys; /* their places, in the order in which they were taken */
     _Atomic uint32_t used_key_count;
     /* The judge's. */
+    uint64_t due_judgement; /* the births with which it judges whatever comes between */
     uint64_t last_boundary;
     uint64_t trained_bytes, idle_bytes; /* what the last judgement found */
     uint32_t last_main, same_phase;

@@ -233,7 +233,8 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
     if (block->is_pieced && !block->rewritten)
         key->appended = 1;
     /* The gradient of a table is written in the rows that a step has read. */
-    if ((block->rewritten || is_training(judgement)) && has_older_twin(judgement, seen))
+    if (has_older_twin(judgement, seen) && (block->rewritten || is_trained(judgement) ||
+                                            (block->changed != 0 && is_training(judgement))))
         say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(is_final), BERTH_REASON_STATE);
     else if (block->rewritten)
         say(judgement, ret, BERTH_TAG_ACTIVATION, final_if(is_final), BERTH_REASON_REUSED);
@@ -242,7 +243,10 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
     else if (is_collected(judgement, seen, key))
         say(judgement, ret, BERTH_TAG_KV, final_if(is_final), BERTH_REASON_COLLECTED);
     else if (has_room(block))
-        say(judgement, ret, BERTH_TAG_KV, BERTH_CLASS_TENTATIVE, BERTH_REASON_KEPT);
+        say(judgement, ret, BERTH_TAG_KV,
+            has_older_twin(judgement, seen) && is_training(judgement) ? BERTH_CLASS_UNKNOWN
+                                                                      : BERTH_CLASS_TENTATIVE,
+            BERTH_REASON_KEPT);
     else if (is_final)
         say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_FINAL, BERTH_REASON_LATE);
     else if (block->compared >= COMPARISONS_FULL)

@@ -37,6 +37,11 @@ RUNS = [
     ("vit-data", 4, ["parts4"]), ("vit-data", 4, ["shuffled"]), ("vit-batches", 6, []),
     ("mlp-data", 8, []), ("mlp-data", 30, []), ("mlp-data", 8, ["views"]),
     ("gpt-data", 4, ["tokens"]),
+    ("loader", 2, ["large"]), ("loader", 2, ["shuffled"]), ("loader", 2, ["train", "momentum"]),
+    ("listed", 2, []), ("listed", 20, []), ("speech", 2, ["train", "adam"]), ("graph", 4, []),
+    ("graph", 4, ["train", "adam"]), ("language", 2, ["adam"]), ("language", 6, ["adam"]),
+    ("search", 2, []), ("router", 2, []), ("arrays", 2, []), ("threads", 2, []),
+    ("buffers", 2, []), ("buffers", 40, []),
 ]
 
 

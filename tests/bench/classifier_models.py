@@ -7,11 +7,13 @@ the addresses of a model's parameters, and those of the tensors that a step hand
 """
 
 import ctypes
+import gc
 import json
 import os
 import subprocess
 import sys
 
+import classifier_loops
 import classifier_programs
 import torch
 from torch import nn
@@ -247,8 +249,11 @@ def infer(model, name, steps, ways):
 
 
 def run_program(name, steps, ways):
-    """One of classifier_programs.py's."""
-    models, step_of = classifier_programs.make_program(name, ways)
+    """One of classifier_programs.py's or classifier_loops.py's."""
+    programs = {**classifier_programs.PROGRAMS, **classifier_loops.PROGRAMS}
+    models, step_of = programs[name](ways)
+    for model in models:
+        model.eval()
     with torch.no_grad():
         for step in range(steps):
             step_of(step)
@@ -256,10 +261,21 @@ def run_program(name, steps, ways):
     return models, classifier_programs.caches(models)
 
 
-def packed_bytes(models):
-    """Of quantised layers, whose weights are packed where PyTorch tells no address."""
-    return sum(module.weight().numel() for model in models for module in model.modules()
-               if hasattr(module, "_packed_params") and hasattr(module, "weight"))
+def all_parameters(models):
+    """Of these models, and of others that are alive: copies whose modules refer to one another are
+    weights until Python collects them."""
+    found = [t for model in models for t in model.parameters()]
+    return found + [t for t in gc.get_objects() if type(t) is nn.Parameter]
+
+
+def quantised_weights(models):
+    """Of quantised layers: the tensors that some engines keep, and how many bytes are packed, whose
+    address PyTorch does not tell."""
+    layers = [module for model in models for module in model.modules()
+              if hasattr(module, "_packed_params") and hasattr(module, "weight")]
+    kept = [layer.weight() for layer in layers
+            if layer.weight().data_ptr() == layer.weight().data_ptr()]
+    return kept, sum(layer.weight().numel() for layer in layers)
 
 
 def tagged_bytes(berth):
@@ -300,9 +316,9 @@ def main():
     else:
         models, cache = run_program(name, steps, ways)
     by_tag = tagged_bytes(berth)
-    weights = blocks_of(api, [t for model in models for t in model.parameters()])
+    kept, packed = quantised_weights(models)
+    weights = blocks_of(api, all_parameters(models) + kept)
     found = sum(size for size, tag in weights if tag == WEIGHT)
-    packed = packed_bytes(models)
     caches = blocks_of(api, cache)
     print(json.dumps({
         "weights": sum(size for size, _ in weights) + packed,

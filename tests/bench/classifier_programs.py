@@ -380,13 +380,6 @@ PROGRAMS = {
 }
 
 
-def make_program(name, ways):
-    models, step_of = PROGRAMS[name](ways)
-    for model in models:
-        model.eval()
-    return models, step_of
-
-
 def caches(models):
     return [t for model in models for module in model.modules()
             for t in getattr(module, "cache", None) or []]

@@ -297,6 +297,28 @@ static void a_cache_as_large_as_an_activation_is_no_weight(void **state)
     expect(weights, BERTH_TAG_WEIGHT);
 }
 
+/* Weights that are packed late, each into a block of its size, of which none is written: no state.
+ */
+static void packed_copies_are_weights(void **state)
+{
+    struct played *packed[LAYERS];
+
+    (void)state;
+    load();
+    for (unsigned i = 0; i < LAYERS; i++)
+        infer();
+    for (unsigned i = 0; i < LAYERS; i++)
+        packed[i] = weight(size_of(i));
+    for (unsigned step = 0; step < 40; step++) {
+        infer();
+        for (unsigned i = 0; i < LAYERS; i++)
+            assert_int_equal(packed[i]->changes, packed[i]->tag == BERTH_TAG_WEIGHT);
+    }
+    berth__classifier_refresh();
+    expect(packed, BERTH_TAG_WEIGHT);
+    expect(weights, BERTH_TAG_WEIGHT);
+}
+
 #define PLAYED(test) cmocka_unit_test_setup(test, begin)
 
 int main(void)
@@ -311,6 +333,7 @@ int main(void)
         PLAYED(state_of_a_table_is_no_cache),
         PLAYED(state_of_a_table_that_was_final_is_no_cache),
         PLAYED(inputs_are_not_trained),
+        PLAYED(packed_copies_are_weights),
         PLAYED(what_is_frozen_is_a_weight),
         PLAYED(a_cache_as_large_as_an_activation_is_no_weight),
     };
