@@ -220,7 +220,7 @@ def add_words(tree, words, work):
 def make_tree(work, tools, found, variables, shape):
     tree = initramfs.Tree()
     scripts = pathlib.Path(__file__).parent / "guest"
-    for path in scripts.iterdir():
+    for path in filter(pathlib.Path.is_file, scripts.iterdir()):
         tree.data(f"/vm/{path.name}", path.read_bytes())
     tree.data("/init", (scripts / "init").read_bytes(), 0o755)
     tree.device("/dev/console", 5, 1)
