@@ -10,7 +10,9 @@
 #include "pmem/jemalloc.h"
 #include "pmem/keep.h"
 #include "pmem/overcommit.h"
+#include "pmem/tend.h"
 #include "pmem/tier_file.h"
+#include "pmem/tier_use.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -106,7 +108,15 @@ struct quiet {
     int64_t since_ms;
 };
 
+/* What jemalloc can be told to do with one of its arenas; by number, which spares it reading names.
+ */
+struct control {
+    size_t mib[3];
+    size_t length; /* 0 = not known */
+};
+
 static struct home_arenas homes[BERTH_HOME_MAX];
+static struct control purge_control, decay_control;
 static struct quiet quiets[BERTH_HOME_MAX]; /* the control thread's own */
 static __thread struct arena_thread thread_state;
 static _Atomic unsigned threads_in[ARENAS_PER_TIER_MAX]; /* living threads that use the slot */
@@ -152,16 +162,28 @@ static bool is_private(berth_tier_id tier)
     return (kind == BERTH_KIND_DRAM || kind == BERTH_KIND_NUMA) && !berth__tier_file(tier);
 }
 
+static void name_control(struct control *control, const char *name)
+{
+    size_t length = 3;
+
+    if (berth_je_mallctlnametomib(name, control->mib, &length) == 0)
+        control->length = length;
+}
+
+/* To the arena of the slot, if there is one. */
+static void do_control(const struct control *control, berth_home_id home, unsigned slot)
+{
+    unsigned index = atomic_load_explicit(&homes[home].index[slot], memory_order_acquire);
+    size_t mib[3] = {control->mib[0], index - 1, control->mib[2]};
+
+    if (index != 0 && control->length != 0)
+        berth_je_mallctlbymib(mib, control->length, NULL, NULL, NULL, 0);
+}
+
 /* Gives back what the arena of the slot keeps free, if there is one. */
 static void purge(berth_home_id home, unsigned slot)
 {
-    unsigned index = atomic_load_explicit(&homes[home].index[slot], memory_order_acquire);
-    char name[64];
-
-    if (index == 0)
-        return;
-    snprintf(name, sizeof(name), "arena.%u.purge", index - 1);
-    berth_je_mallctl(name, NULL, NULL, NULL, 0);
+    do_control(&purge_control, home, slot);
 }
 
 static void drop_kept(void *p, size_t held)
@@ -231,6 +253,8 @@ void berth__arena_register(void)
         homes[i].hooks.home = (berth_home_id)i;
         homes[i].held_in_vain = UINT64_MAX;
     }
+    name_control(&purge_control, "arena.0.purge");
+    name_control(&decay_control, "arena.0.decay");
 }
 
 void berth__arena_set_decay(berth_home_id home, int64_t decay_ms)
@@ -377,6 +401,7 @@ static unsigned make_arena(berth_home_id home, unsigned slot)
         berth_je_mallctl(name, NULL, NULL, NULL, 0);
         return expected;
     }
+    berth__tend_begin();
     return arena + 1;
 }
 
@@ -496,69 +521,56 @@ static int tcache_flag(berth_home_id home, size_t held)
     return BERTH_LIKELY(flag != TCACHE_NEW) ? flag : make_tcache(home);
 }
 
-/* Bytes of the tier that the program has; `*ret_frees`: how many blocks it ever gave back. */
-static uint64_t tier_held(berth_tier_id id, uint64_t *ret_frees)
-{
-    const struct berth_tier_stats *stats = &berth__tier_stats[id];
-    uint64_t held = 0;
-
-    *ret_frees = 0;
-    for (int tag = 0; tag < BERTH_TAG_COUNT; tag++) {
-        held += atomic_load_explicit(&stats->cell[tag].held, memory_order_relaxed);
-        *ret_frees += atomic_load_explicit(&stats->cell[tag].frees, memory_order_relaxed);
-    }
-    return held;
-}
-
-/* What the tier has besides what the program has, of which `more` bytes are not counted yet. */
-static uint64_t tier_idle(berth_tier_id id, uint64_t more, uint64_t *ret_held)
-{
-    uint64_t frees, held = tier_held(id, &frees);
-    uint64_t reserved = atomic_load_explicit(&berth__tier_stats[id].reserved, memory_order_relaxed);
-
-    *ret_held = held;
-    return reserved > held + more ? reserved - held - more : 0;
-}
-
 static void purge_all(berth_home_id home)
 {
     for (unsigned slot = 0; slot < ARENAS_PER_TIER_MAX; slot++)
         purge(home, slot);
 }
 
+/* Whether it is a while since most of what is kept last went back; the next while begins then. */
+static bool may_drop(berth_home_id home)
+{
+    uint64_t now = berth__birth_now();
+    uint64_t then = atomic_load_explicit(&homes[home].dropped, memory_order_relaxed);
+
+    return now - then >= IDLE_PERIOD_NS &&
+           atomic_compare_exchange_strong(&homes[home].dropped, &then, now);
+}
+
 /*
  * A block, or some, were given much new memory, of which little was touched yet: what is kept and
  * did not suit them goes back now, so that no more is resident than if large pieces were not kept.
- * `more` bytes are not counted yet.
+ * While a program has much, that is not worth it each time for small pieces: of several threads,
+ * one may always ask where the others free. `more` bytes are not counted yet.
  */
 static __attribute__((noinline)) void drop_unsuited(berth_home_id home, uint64_t had, uint64_t more)
 {
-    uint64_t held, idle;
+    struct berth_tier_use use;
 
     if (!atomic_load_explicit(&homes[home].keeps_pieces, memory_order_relaxed) ||
         keeps_longer(home))
         return;
     had += atomic_fetch_add_explicit(&homes[home].grown, had, memory_order_relaxed);
-    if (had < BERTH_EXTENT_PIECE)
+    if (had < BERTH_USE_IDLE_MIN)
+        return;
+    use = berth__tier_use(berth__home_tier(home), more);
+    if (berth__tier_use_is_beyond(&use, more) ||
+        (had >= BERTH_EXTENT_PIECE && use.idle > IDLE_MAX && may_drop(home)))
+        purge_all(home);
+    else if (had < BERTH_EXTENT_PIECE)
         return;
     atomic_store_explicit(&homes[home].grown, 0, memory_order_relaxed);
-    idle = tier_idle(berth__home_tier(home), more, &held);
-    if (idle > (more >= BERTH_EXTENT_PIECE ? BERTH_EXTENT_PIECE : IDLE_MAX))
-        purge_all(home);
 }
 
 /* Once the program has given back nearly all that it had. */
 static __attribute__((noinline)) void drop_most(berth_home_id home)
 {
-    uint64_t held, idle = tier_idle(berth__home_tier(home), 0, &held);
-    uint64_t now, then;
+    struct berth_tier_use use = berth__tier_use(berth__home_tier(home), 0);
 
-    if (BERTH_LIKELY(idle <= IDLE_MAX || held >= idle / IDLE_SHARE) || keeps_longer(home))
+    if (BERTH_LIKELY(use.idle <= IDLE_MAX || use.held >= use.idle / IDLE_SHARE) ||
+        keeps_longer(home))
         return;
-    now = berth__birth_now();
-    then = atomic_load_explicit(&homes[home].dropped, memory_order_relaxed);
-    if (now - then >= IDLE_PERIOD_NS &&
-        atomic_compare_exchange_strong(&homes[home].dropped, &then, now))
+    if (may_drop(home))
         purge_all(home);
 }
 
@@ -578,7 +590,7 @@ static bool worth_a_reclaim(berth_home_id home, size_t size, uint64_t *ret_held,
     const struct berth_tier_stats *stats = &berth__tier_stats[berth__home_tier(home)];
     uint64_t capacity =
         atomic_load_explicit(&berth__tier(berth__home_tier(home))->capacity, memory_order_relaxed);
-    uint64_t held = tier_held(berth__home_tier(home), ret_frees);
+    uint64_t held = berth__tier_held(berth__home_tier(home), ret_frees);
 
     *ret_held = held;
     if (atomic_load_explicit(&stats->reserved, memory_order_relaxed) <= held ||
@@ -613,16 +625,8 @@ static int64_t decay_of(berth_home_id home)
 
 static void decay(berth_home_id home)
 {
-    char name[64];
-
-    for (unsigned slot = 0; slot < ARENAS_PER_TIER_MAX; slot++) {
-        unsigned index = atomic_load_explicit(&homes[home].index[slot], memory_order_acquire);
-
-        if (index == 0)
-            continue;
-        snprintf(name, sizeof(name), "arena.%u.decay", index - 1);
-        berth_je_mallctl(name, NULL, NULL, NULL, 0);
-    }
+    for (unsigned slot = 0; slot < ARENAS_PER_TIER_MAX; slot++)
+        do_control(&decay_control, home, slot);
 }
 
 /*
@@ -639,13 +643,20 @@ static int64_t next_tend(berth_home_id home, int64_t decay_ms)
         decay_ms < TEND_MIN_MS * TENDS_PER_DECAY ? TEND_MIN_MS : decay_ms / TENDS_PER_DECAY;
     uint64_t frees;
 
-    (void)tier_held(id, &frees);
+    (void)berth__tier_held(id, &frees);
     if (frees != quiet->frees || reserved != quiet->reserved || quiet->since_ms == 0)
         *quiet = (struct quiet){.frees = frees, .reserved = reserved, .since_ms = now_ms};
     if (now_ms - quiet->since_ms > 2 * decay_ms &&
         interval < (now_ms - quiet->since_ms) / TENDS_PER_DECAY)
         interval = (now_ms - quiet->since_ms) / TENDS_PER_DECAY;
     return interval;
+}
+
+void berth__arena_decay(void)
+{
+    for (unsigned id = 0; id < BERTH_HOME_MAX; id++)
+        if (berth__window_base((berth_home_id)id) != 0 && decay_of((berth_home_id)id) > 0)
+            decay((berth_home_id)id);
 }
 
 int berth__arena_tend(void)

@@ -58,9 +58,11 @@ void berth__arena_trim(void);
 /*
  * Has every tier give back what its policy does not want kept any longer. jemalloc looks at its
  * clock only when it is called, and not each time: a program that is idle would keep everything.
- * Returns after how many milliseconds to do so again.
+ * Returns after how many milliseconds to do so again. For one thread alone.
  */
 int berth__arena_tend(void);
+/* The same once, for any thread. */
+void berth__arena_decay(void);
 
 /* Resizes where it lies: the new held size is returned, and is less than `size` on failure. */
 size_t berth__arena_resize(void *p, size_t size);

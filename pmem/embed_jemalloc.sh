@@ -15,9 +15,10 @@
 #                   may fail while a block is freed, and free() keeps errno (pmem/keep_errno.c);
 #   mmap            must be refused what the C library's is (pmem/overcommit.c).
 #
-# Of its inside, three are named, where the archive has them: the table berth_je_size_classes
-# (pmem/plain.c), the option berth_je_opt_retain (pmem/overcommit.c), and the function by which a
-# thread begins, which its other objects call by way of pmem/spare.c.
+# Of its inside, where the archive has them, are named: the table berth_je_size_classes
+# (pmem/plain.c); the option berth_je_opt_retain (pmem/overcommit.c); the function by which a thread
+# begins, which its other objects call by way of pmem/spare.c; and what a thread does now and then
+# about its cache, which passes pmem/tend.c.
 #
 # usage: embed_jemalloc.sh AR LD OBJCOPY ARCHIVE OUTPUT
 set -eu
@@ -34,7 +35,8 @@ unused="aligned_alloc posix_memalign valloc"
 seen="pthread_atfork pthread_key_create madvise munmap mprotect mmap"
 inside="je_sz_size2index_tab berth_je_size_classes
 je_opt_retain berth_je_opt_retain
-je_tsd_fetch_slow berth_je_tsd_fetch_slow"
+je_tsd_fetch_slow berth_je_tsd_fetch_slow
+je_tcache_gc_event_handler berth_je_tcache_gc_event_handler"
 begin="je_tsd_fetch_slow berth_je_tsd_fetch"
 kept="malloc_conf malloc_conf_2_conf_harder malloc_message"
 
@@ -58,6 +60,11 @@ for object in "$work"/o/*.o; do
     tsd.*) ;;
     *) "$objcopy" --redefine-sym "${begin% *}=${begin#* }" "$object" ;;
     esac
+done
+for object in "$work"/o/thread_event.*o; do
+    if [ -f "$object" ]; then
+        "$objcopy" --redefine-sym je_tcache_gc_event_handler=berth_je_gc_event "$object"
+    fi
 done
 "$ld" -r -o "$work/whole.o" "$work"/o/*.o
 "$objcopy" --redefine-syms="$work/rename" "$work/whole.o" "$work/renamed.o"

@@ -60,15 +60,12 @@ static void fill_row(const struct berth_site_cache *cache, _Atomic uint64_t *row
 
     /* Word 0 comes last: its lowest bit is what makes the others valid. */
     for (uint32_t word = cache->bit_words; word-- > 0;) {
-        uint64_t bits = 0;
+        uint64_t bits = 0, begin = (uint64_t)word * 64;
+        uint64_t end = site == 0 ? 0 : (uint64_t)cache->pattern_count + 1;
 
-        for (uint32_t bit = 0; bit < 64; bit++) {
-            uint64_t pattern = (uint64_t)word * 64 + bit;
-
-            if (site != 0 && pattern > 0 && pattern <= cache->pattern_count &&
-                berth__site_pattern_match(cache->patterns[pattern - 1], site))
+        for (uint64_t bit = word == 0; bit < 64 && begin + bit < end; bit++)
+            if (berth__site_pattern_match(cache->patterns[begin + bit - 1], site))
                 bits |= UINT64_C(1) << bit;
-        }
         if (word > 0)
             atomic_store_explicit(&row[word], bits, memory_order_relaxed);
         else

@@ -8,6 +8,7 @@
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 #include "pmem/host.h"
+#include "pmem/jemalloc.h"
 #include "pmem/window.h"
 #include "tests/unit/pmem/table_fixture.h"
 
@@ -139,6 +140,51 @@ static void an_idle_program_is_looked_at_less_and_less(void **state)
     assert_in_range(seldom, 2 * often, 10000);
     berth__host_free(get(MIB));
     assert_int_equal(berth__arena_tend(), often);
+}
+
+/* The program goes on with small blocks alone, which no tier sees. */
+static void small_calls_have_memory_go_back(void **state)
+{
+    berth_tier_id tier = use_tier("calls", 0, 100);
+    time_t end = time(NULL) + 60;
+
+    (void)state;
+    berth__host_free(get(32 * MIB));
+    assert_true(reserved(tier) >= 32 * MIB);
+    do
+        berth_je_free(berth_je_malloc(KIB));
+    while (reserved(tier) > MIB && time(NULL) < end);
+    assert_true(reserved(tier) <= MIB);
+}
+
+/* A vector that grows, again and again: what is kept for the next one adds little to the peak. */
+static void kept_pieces_add_little_to_the_peak(void **state)
+{
+    const berth_tier_id tier = BERTH_TIER_DRAM;
+    struct berth_cell *cells = berth__tier_stats[tier].cell;
+    uint64_t most = 0;
+
+    (void)state;
+    draft_install(berth__draft_new());
+    berth__arena_trim();
+    /* What other tests had at once. */
+    for (int tag = 0; tag < BERTH_TAG_COUNT; tag++)
+        atomic_store(&cells[tag].peak_held, 0);
+    for (int round = 0; round < 200; round++) {
+        void *old = get(64 * KIB);
+
+        for (size_t size = 128 * KIB; size <= 16 * MIB; size *= 2) {
+            void *p = get(size);
+
+            if (reserved(tier) > most)
+                most = reserved(tier);
+            berth__host_free(old);
+            old = p;
+        }
+        berth__host_free(old);
+    }
+    assert_true(most >= 24 * MIB);
+    assert_true(most <= 40 * MIB);
 }
 
 /* Free neighbours become one piece, whatever was asked for before. */
@@ -276,6 +322,7 @@ int main(void)
         cmocka_unit_test(the_usual_decay_keeps_no_large_piece),
         cmocka_unit_test(memory_of_an_idle_program_goes_back),
         cmocka_unit_test(an_idle_program_is_looked_at_less_and_less),
+        cmocka_unit_test(small_calls_have_memory_go_back),
         cmocka_unit_test(small_pieces_serve_a_large_block),
         cmocka_unit_test(large_pieces_are_kept_for_who_needs_them_again),
         cmocka_unit_test(pieces_that_do_not_suit_go_back),
@@ -283,6 +330,7 @@ int main(void)
         cmocka_unit_test(addresses_take_no_capacity),
         cmocka_unit_test(what_one_thread_keeps_fills_no_tier_for_another),
         cmocka_unit_test(a_thread_leaves_no_ordinary_memory_behind),
+        cmocka_unit_test(kept_pieces_add_little_to_the_peak),
     };
 
     return cmocka_run_group_tests(tests, start, NULL);
