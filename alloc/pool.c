@@ -217,13 +217,17 @@ static struct berth_block *find_gap(struct berth_pool *pool, uint64_t size)
     return block;
 }
 
-/* One that holds not much more than `size`, which has a segment alone. */
+/*
+ * One that holds not much more than `size`, which has a segment alone; no more than the driver
+ * takes where a limit would be reached earlier for it.
+ */
 static struct berth_block *find_whole(struct berth_pool *pool, uint64_t size)
 {
     struct berth_block *block = berth__free_set_fit(&pool->whole, size);
 
     return block && (block->size <= berth__pool_driver_size(size) ||
-                     block->size - size <= size >> WHOLE_WASTE_SHIFT)
+                     (berth__option_limits() == 0 &&
+                      block->size - size <= size >> WHOLE_WASTE_SHIFT))
                ? block
                : NULL;
 }

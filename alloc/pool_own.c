@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/pool_own.h"
 
+#include "alloc/device_pages.h"
+#include "alloc/limit.h"
 #include "alloc/options.h"
 
 /* A pool may have so much more in any case, unless the option is 0. */
@@ -15,6 +17,11 @@
  * seventh the driver is asked a tenth more often; with a half, no less often.
  */
 #define OVERHEAD_DIVISOR 4
+/*
+ * And none does once so much of the device ever lived: what blocks hold beyond what they need is
+ * lost to a program that comes to need all of it, which is a 16th then at most.
+ */
+#define DEVICE_DIVISOR 4
 
 /* With the lock held: what the pool may have with `need` bytes more. */
 static uint64_t reserved_most(struct berth_pool *pool, uint64_t need)
@@ -43,23 +50,47 @@ static struct berth_block *take_larger(struct berth_pool *pool, uint64_t size)
     return block;
 }
 
-bool berth__own_make_room(struct berth_pool *pool, const struct berth_pool_request *request,
-                          uint64_t size, uint64_t need, bool is_whole, uintptr_t *ret_address)
+/* Without the lock: whether blocks may hold more than they need: nobody is to lack it later on. */
+static bool can_spare(const struct berth_pool *pool, enum berth_tag tag, uint64_t live_max)
 {
-    struct berth_block *block = NULL;
-    uint64_t most, with_need;
+    uint64_t total;
+
+    return !berth__limit_is_set(tag) &&
+           (berth__device_total(atomic_load_explicit(&pool->device, memory_order_relaxed), &total) <
+                0 ||
+            live_max <= total / DEVICE_DIVISOR);
+}
+
+static bool hand_out_larger(struct berth_pool *pool, const struct berth_pool_request *request,
+                            uint64_t size, uintptr_t *ret_address)
+{
+    struct berth_block *block;
 
     berth__pool_lock(pool);
-    most = reserved_most(pool, need);
-    with_need = berth__pool_reserved(pool) + need;
-    if (with_need > most && is_whole)
-        block = take_larger(pool, size);
+    block = take_larger(pool, size);
     if (block) {
         berth__pool_hand_out(pool, block, request);
         *ret_address = berth__block_address(block);
     }
     berth__pool_unlock(pool);
-    if (!block && with_need > most)
-        berth__pool_release_oldest(pool, with_need - most);
     return block != NULL;
+}
+
+bool berth__own_make_room(struct berth_pool *pool, const struct berth_pool_request *request,
+                          uint64_t size, uint64_t need, bool is_whole, uintptr_t *ret_address)
+{
+    uint64_t most, with_need, live_max;
+
+    berth__pool_lock(pool);
+    most = reserved_most(pool, need);
+    with_need = berth__pool_reserved(pool) + need;
+    live_max = pool->live_max;
+    berth__pool_unlock(pool);
+    if (with_need <= most)
+        return false;
+    if (is_whole && can_spare(pool, request->tag, live_max) &&
+        hand_out_larger(pool, request, size, ret_address))
+        return true;
+    berth__pool_release_oldest(pool, with_need - most);
+    return false;
 }

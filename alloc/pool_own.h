@@ -7,7 +7,8 @@
  * program whose sizes vary would have one for each size that it ever asked for, several times what
  * lives. Once the pool has as much more than ever lived as the option `spare` says, a block gets an
  * allocation that is up to twice as large as it asks for, before the driver is asked for another;
- * where there is none, those that were used least recently go back first.
+ * where there is none, or what it holds more may be lacked later on, those that were used least
+ * recently go back first.
  *
  * The option is twice what ever lived by default: replayed, with so much 34 of 36 programs that do
  * all they do again and again ask the driver for nothing then, with as much as ever lived 26, and

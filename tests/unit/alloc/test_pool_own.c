@@ -18,6 +18,8 @@
 
 #include <cmocka.h>
 
+#define TAG_LIMIT "device-limit-weight" /* of the tag that pool_get() gives */
+
 static int set_up(void **state)
 {
     pool_set_up(state);
@@ -28,7 +30,11 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
+    pool_set_option("device-limit", "0");
+    pool_set_option(TAG_LIMIT, "0");
+    pool_set_option("device-limit-kv", "0");
     pool_set_option("spare", "200");
+    berth__driver.cuDeviceTotalMem_v2 = NULL;
     return pool_tear_down(state);
 }
 
@@ -120,6 +126,60 @@ static void what_is_large_enough_serves_again(void **state)
     assert_int_equal(reserved(), 0);
 }
 
+static uint64_t held(uintptr_t address)
+{
+    struct berth_block_view view;
+
+    assert_int_equal(berth__pool_find(address, &view), 0);
+    return view.held;
+}
+
+/* What all blocks of a program ask for is within its limit: so is what they hold. */
+static void where_there_is_a_limit_blocks_hold_what_they_need(void **state)
+{
+    static const char *const limits[] = {"device-limit-kv", "device-limit", TAG_LIMIT};
+
+    for (unsigned i = 0; i < 3; i++) {
+        uintptr_t a, b;
+
+        mock_set_current(mock_context(i));
+        pool_set_option(limits[i], "4G");
+        touch(MIB(400));
+        a = pool_get(MIB(300));
+        assert_int_equal(held(a), i == 0 ? MIB(400) : MIB(300));
+        touch(MIB(112));
+        b = pool_get(MIB(102));
+        assert_int_equal(held(b), MIB(102));
+        pool_put(a);
+        pool_put(b);
+        pool_set_option(limits[i], "0");
+    }
+}
+
+static uint64_t device_total;
+
+static berth_cu_result get_total(size_t *size, berth_cu_device device)
+{
+    *size = device_total;
+    return 0;
+}
+
+/* It may come to need all of it, and what blocks hold beyond what they need is lost to it. */
+static void a_program_that_had_much_of_the_device_may_need_all(void **state)
+{
+    berth__driver.cuDeviceTotalMem_v2 = get_total;
+    for (unsigned is_large = 0; is_large < 2; is_large++) {
+        uintptr_t block;
+
+        mock_set_current(mock_context(is_large));
+        device_total = is_large ? MIB(1600) : MIB(1599);
+        touch(MIB(400));
+        block = pool_get(MIB(300));
+        assert_int_equal(held(block), is_large ? MIB(400) : MIB(300));
+        pool_put(block);
+    }
+}
+
 /* It would hold more than twice what it needs; so much lives that this alone is the reason. */
 static void what_is_much_too_large_does_not(void **state)
 {
@@ -207,6 +267,8 @@ int main(void)
         OWN(the_option_says_how_much),
         OWN(few_blocks_are_too_large),
         OWN(what_is_large_enough_serves_again),
+        OWN(where_there_is_a_limit_blocks_hold_what_they_need),
+        OWN(a_program_that_had_much_of_the_device_may_need_all),
         OWN(what_is_much_too_large_does_not),
         OWN(what_was_used_last_stays),
         OWN(steps_that_are_alike_need_no_driver),
