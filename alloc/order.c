@@ -366,6 +366,18 @@ static int record_streams(berth_cu_context context, struct berth_order_point **r
     return 0;
 }
 
+/* Whether a stream has ended without a point, and nobody has seen its work done. */
+static bool has_lost(const struct berth_order_context *owner)
+{
+    return atomic_load_explicit(&owner->lost, memory_order_relaxed) !=
+           atomic_load_explicit(&owner->found, memory_order_relaxed);
+}
+
+/*
+ * Called inside the door. A stream is lost while that is shut: who asked outside, by
+ * berth__order_is_known(), knows of those before only, and whether the driver's event for a context
+ * is behind the work of one that is no more, its manual does not say.
+ */
 static int record_context(berth_cu_context context, struct berth_order_point **ret)
 {
     struct berth_order_context *owner = context_find_or_make(context);
@@ -374,6 +386,8 @@ static int record_context(berth_cu_context context, struct berth_order_point **r
 
     if (!owner)
         return -ENOMEM;
+    if (has_lost(owner))
+        return -ENOTSUP;
     if (!berth__driver.cuCtxRecordEvent)
         return atomic_load(&owner->is_unsure) ? -ENOTSUP : record_streams(context, ret);
     r = point_new(owner, &point);
@@ -518,6 +532,8 @@ static int record_anew(berth_cu_context context, struct berth_order_point **poin
     if (!berth__driver.cuCtxRecordEvent)
         return -ENOTSUP;
     if (old && old->owner->context == context && point_is_current(old)) {
+        if (has_lost(old->owner))
+            return -ENOTSUP;
         old->departed = atomic_load(&old->owner->departures);
         return berth__device_error(berth__driver.cuCtxRecordEvent(context, old->event));
     }
@@ -649,10 +665,8 @@ bool berth__order_is_known(berth_cu_context context)
     owner = context_find(context);
     if (!owner)
         return true;
-    return atomic_load_explicit(&owner->lost, memory_order_relaxed) ==
-               atomic_load_explicit(&owner->found, memory_order_relaxed) &&
-           (berth__driver.cuCtxRecordEvent ||
-            !atomic_load_explicit(&owner->is_unsure, memory_order_relaxed));
+    return !has_lost(owner) && (berth__driver.cuCtxRecordEvent ||
+                                !atomic_load_explicit(&owner->is_unsure, memory_order_relaxed));
 }
 
 uint64_t berth__order_lost(berth_cu_context context)

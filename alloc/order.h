@@ -54,7 +54,8 @@ struct berth_order_point {
 
 /*
  * A point behind all work that was queued in the context until now. -EBUSY while a capture is open;
- * -ENOTSUP where nobody can know all streams of the context; -ENOMEM; or the driver's error.
+ * -ENOTSUP where nobody can know all streams of the context, or one ended without a point, as
+ * berth__order_is_known() says before; -ENOMEM; or the driver's error.
  */
 int berth__order_record(berth_cu_context context, struct berth_order_point **ret);
 /*

@@ -208,6 +208,29 @@ static void a_stream_that_ends_under_a_capture_is_made_up_for(void **state)
     assert_true(berth__lazy_is_possible((berth_cu_context)context, false));
 }
 
+/*
+ * Who asked whether points can be recorded, and enters the door later, may find that a stream was
+ * lost meanwhile: no point says when its work is done.
+ */
+static void a_stream_that_is_lost_behind_an_answer_is_in_no_point(void **state)
+{
+    struct berth_order_point *point = NULL, *probed = NULL;
+    uintptr_t block = alloc(SIZE);
+
+    assert_int_equal(berth__order_probe((berth_cu_context)context, &probed), 1);
+    assert_true(berth__order_is_known((berth_cu_context)context));
+    atomic_fetch_add(&berth__device_captures, 1);
+    stream_delete(busy_stream());
+    atomic_fetch_sub(&berth__device_captures, 1);
+    assert_int_equal(berth__order_record((berth_cu_context)context, &point), -ENOTSUP);
+    assert_null(point);
+    assert_int_equal(berth__order_probe((berth_cu_context)context, &probed), -ENOTSUP);
+    atomic_store(&may_go_on, true);
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_int_equal(berth__order_probe((berth_cu_context)context, &probed), 1);
+    berth__order_done(probed);
+}
+
 static int count_visit(struct berth_stream *stream, void *argument)
 {
     ++*(unsigned *)argument;
@@ -656,6 +679,7 @@ int main(void)
         CASE(what_waits_is_used_before_the_driver_is_asked),
         CASE(nothing_is_recorded_while_a_capture_is_open),
         CASE(a_stream_that_ends_under_a_capture_is_made_up_for),
+        CASE(a_stream_that_is_lost_behind_an_answer_is_in_no_point),
         CASE(streams_without_cached_blocks_are_passed_over),
         CASE(cached_blocks_are_released_without_a_synchronisation),
         CASE(an_older_driver_records_each_stream),
