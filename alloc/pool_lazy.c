@@ -103,7 +103,7 @@ static bool may_close_own(const struct berth_cache *cache)
     uint64_t room = berth__lazy_room();
 
     return room > 0 && berth__option(BERTH_OPTION_THREAD_CACHE) > 0 &&
-           (cache->lazy.count >= BERTH_LAZY_BLOCKS_FEW ||
+           (berth__lazy_cell_count(cache) >= BERTH_LAZY_BLOCKS_FEW ||
             atomic_load_explicit(&cache->pool->lazy.allowance, memory_order_relaxed) >= room);
 }
 
@@ -284,8 +284,8 @@ static struct berth_cache *full_cell(struct berth_cache *cache)
         return NULL;
     granted = atomic_load_explicit(&cache->pool->lazy.granted, memory_order_relaxed);
     berth__cache_lock(cache);
-    is_starved =
-        cache->lazy.count < BERTH_LAZY_BLOCKS_FEW && cache->lazy.granted < granted / BATCHES_SHARE;
+    is_starved = berth__lazy_cell_count(cache) < BERTH_LAZY_BLOCKS_FEW &&
+                 cache->lazy.granted < granted / BATCHES_SHARE;
     berth__cache_unlock(cache);
     return is_starved ? NULL : cache;
 }

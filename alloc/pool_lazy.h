@@ -40,7 +40,7 @@ struct berth_lazy_batch {
 /* A thread's open batch. */
 struct berth_lazy_cell {
     struct berth_block *blocks;
-    uint32_t count;
+    _Atomic uint32_t count; /* of them; its thread looks at it without the lock, too */
     uint64_t granted;       /* of the pool's `granted`: the bytes may not be more */
     _Atomic uint64_t bytes; /* of both lists */
     /* What its thread is closing by itself; see pool_lazy_cell.h. */

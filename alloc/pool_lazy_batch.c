@@ -108,7 +108,7 @@ static void cell_empty(struct berth_cache *cache, struct berth_lazy_batch *batch
 
     berth__cache_lock(cache);
     bytes = berth__lazy_cell_open(cache);
-    count = cache->lazy.count;
+    count = berth__lazy_cell_count(cache);
     /* Counted twice for a moment: what may wait is then less, and never more. */
     if (!batch->blocks)
         atomic_fetch_add_explicit(&pool->lazy.batch_bytes, bytes, memory_order_relaxed);

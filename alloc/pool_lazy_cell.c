@@ -18,6 +18,11 @@ static void cell_set_bytes(struct berth_lazy_cell *cell, uint64_t bytes)
     atomic_store_explicit(&cell->bytes, bytes, memory_order_relaxed);
 }
 
+static void cell_set_count(struct berth_lazy_cell *cell, uint32_t count)
+{
+    atomic_store_explicit(&cell->count, count, memory_order_relaxed);
+}
+
 /* With the lock of its cache held: lets the cell have `bytes` if all together may have `most`. */
 static bool cell_grant(struct berth_cache *cache, uint64_t bytes, uint64_t most)
 {
@@ -42,10 +47,12 @@ bool berth__lazy_cell_push(struct berth_cache *cache, struct berth_block *block,
     struct berth_lazy_cell *cell = &cache->lazy;
     bool is_taken;
     uint64_t bytes;
+    uint32_t count;
 
     berth__cache_lock(cache);
     bytes = cell_bytes(cell) + block->size;
-    is_taken = cell->count < BERTH_LAZY_CELL_BLOCKS &&
+    count = berth__lazy_cell_count(cache);
+    is_taken = count < BERTH_LAZY_CELL_BLOCKS &&
                (BERTH_LIKELY(bytes <= cell->granted) || cell_grant(cache, bytes, most)) &&
                berth__cache_is_open(cache->pool) &&
                berth__block_state(block) == BERTH_BLOCK_LEAVING;
@@ -57,7 +64,7 @@ bool berth__lazy_cell_push(struct berth_cache *cache, struct berth_block *block,
         block->waiting = cell->blocks;
         berth__block_set_state(block, BERTH_BLOCK_WAITING);
         cell->blocks = block;
-        cell->count++;
+        cell_set_count(cell, count + 1);
         cell_set_bytes(cell, bytes);
     }
     berth__cache_unlock(cache);
@@ -71,7 +78,7 @@ struct berth_block *berth__lazy_cell_clear(struct berth_cache *cache)
     uint64_t kept = cell->closing_bytes < cell->granted ? cell->closing_bytes : cell->granted;
 
     cell->blocks = NULL;
-    cell->count = 0;
+    cell_set_count(cell, 0);
     if (cell->granted > kept)
         atomic_fetch_sub_explicit(&cache->pool->lazy.granted, cell->granted - kept,
                                   memory_order_relaxed);
@@ -107,7 +114,7 @@ bool berth__lazy_cell_remove(struct berth_cache *cache, const struct berth_block
     struct berth_lazy_cell *cell = &cache->lazy;
 
     if (berth__lazy_list_remove(&cell->blocks, block))
-        cell->count--;
+        cell_set_count(cell, berth__lazy_cell_count(cache) - 1);
     else if (berth__lazy_list_remove(&cell->closing, block))
         cell->closing_bytes -= block->size;
     else
@@ -133,9 +140,9 @@ bool berth__lazy_cell_detach(struct berth_cache *cache, uint64_t least)
     if (is_detached) {
         cell->closing = cell->blocks;
         cell->closing_bytes = cell_bytes(cell);
-        cell->closing_count = cell->count;
+        cell->closing_count = berth__lazy_cell_count(cache);
         cell->blocks = NULL;
-        cell->count = 0;
+        cell_set_count(cell, 0);
     }
     berth__cache_unlock(cache);
     return is_detached;
@@ -147,7 +154,7 @@ void berth__lazy_cell_attach(struct berth_cache *cache)
 
     berth__cache_lock(cache);
     cell->blocks = cell->closing;
-    cell->count = cell->closing_count;
+    cell_set_count(cell, cell->blocks ? cell->closing_count : 0);
     cell->closing = NULL;
     cell->closing_bytes = 0;
     berth__cache_unlock(cache);
@@ -165,7 +172,7 @@ bool berth__lazy_cell_pass(struct berth_cache *cache)
     }
     /* What finds no room waits on, for somebody who has the pool take it. */
     cell->blocks = cell->closing;
-    cell->count = cell->blocks ? cell->closing_count : 0;
+    cell_set_count(cell, cell->blocks ? cell->closing_count : 0);
     if (cell->blocks)
         cell->enough = 0;
     cell->closing = NULL;

@@ -23,10 +23,16 @@
  */
 bool berth__lazy_cell_push(struct berth_cache *cache, struct berth_block *block, uint64_t most);
 
-/* By the cache's own thread: whether the cell has as many blocks as it may. */
+/* Open blocks: as of just now, where the lock of its cache is not held. */
+static inline uint32_t berth__lazy_cell_count(const struct berth_cache *cache)
+{
+    return atomic_load_explicit(&cache->lazy.count, memory_order_relaxed);
+}
+
+/* Whether the cell has as many blocks as it may. */
 static inline bool berth__lazy_cell_is_full(const struct berth_cache *cache)
 {
-    return cache->lazy.count == BERTH_LAZY_CELL_BLOCKS;
+    return berth__lazy_cell_count(cache) == BERTH_LAZY_CELL_BLOCKS;
 }
 
 /* With the lock of its cache held: empties the cell; the blocks are the caller's. */
