@@ -603,7 +603,8 @@ static int climb(const struct request *request)
         return 0;
     if (is_out_of_memory(r) && (request->is_expandable || request->least < request->target))
         r = grow(request, request->least, true);
-    if (is_out_of_memory(r) && !request->is_captured && reclaim(request))
+    /* What other threads keep was let alone as long as the driver had something. */
+    if (is_out_of_memory(r) && !request->is_captured && (take_cached(request) || reclaim(request)))
         return 0;
     while (is_out_of_memory(r) &&
            berth__pool_release_for(request->pool, r, request->size, request->least) > 0)

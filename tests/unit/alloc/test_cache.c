@@ -163,6 +163,57 @@ static void a_thread_leaves_nothing_behind(void **state)
     assert_int_equal(berth__pool_free(mine), -EINVAL);
 }
 
+struct keeper {
+    pthread_barrier_t barrier;
+    uint64_t size;
+    uintptr_t address;
+};
+
+static void *keep_until_told(void *argument)
+{
+    struct keeper *keeper = argument;
+    struct berth_pool_request request = {.size = keeper->size};
+
+    mock_set_current(mock_context(0));
+    assert_int_equal(berth__pool_alloc(&request, &keeper->address), 0);
+    assert_int_equal(berth__pool_free(keeper->address), 0);
+    pthread_barrier_wait(&keeper->barrier);
+    pthread_barrier_wait(&keeper->barrier);
+    return NULL;
+}
+
+/*
+ * While the pool is small the driver is asked before another thread's blocks are taken; when it has
+ * nothing they are had as they are, not by giving back and asking anew.
+ */
+static void what_others_keep_is_had_where_memory_is_out(void **state)
+{
+    const uint64_t sizes[] = {MIB(2), MIB(30)};
+
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct keeper keeper = {.size = sizes[i]};
+        struct berth_pool_request request = {.size = sizes[i]};
+        uintptr_t address = 0;
+        pthread_t thread;
+        uint64_t freed;
+
+        pthread_barrier_init(&keeper.barrier, NULL, 2);
+        assert_int_equal(pthread_create(&thread, NULL, keep_until_told, &keeper), 0);
+        pthread_barrier_wait(&keeper.barrier);
+        mock_set_capacity(mock_bytes());
+        freed = mock_calls(MOCK_FREE);
+        assert_int_equal(berth__pool_alloc(&request, &address), 0);
+        assert_int_equal(address, keeper.address);
+        assert_int_equal(mock_calls(MOCK_FREE), freed);
+        mock_set_capacity(GIB(1));
+        pool_put(address);
+        pthread_barrier_wait(&keeper.barrier);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        pthread_barrier_destroy(&keeper.barrier);
+        berth__pool_release_cached(BERTH_POOL_ALL_DEVICES);
+    }
+}
+
 static void a_dead_context_leaves_nothing_to_a_new_one(void **state)
 {
     uintptr_t old = pool_get(KIB(64));
@@ -333,6 +384,7 @@ int main(void)
         TEST(the_option_bounds_what_is_kept),
         TEST(any_number_of_sizes_is_served),
         TEST(a_thread_leaves_nothing_behind),
+        TEST(what_others_keep_is_had_where_memory_is_out),
         TEST(a_dead_context_leaves_nothing_to_a_new_one),
         TEST(each_context_has_its_own),
         TEST(an_unseen_switch_is_noticed),
