@@ -8,11 +8,21 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
-/* An entry is taken by writing its address into `start`, and seen once `size` is not 0. */
+/*
+ * An entry is taken by writing its address into `start`, and seen once its size is not 0. Beside
+ * the size is the number of the range among those that the entry was, so that whoever finds both as
+ * they were knows that `start` was this range's in between.
+ */
 struct held_range {
     _Atomic uintptr_t start;
-    _Atomic size_t size;
+    _Atomic uint64_t numbered_size;
 };
+#define SIZE_BITS 48 /* larger ranges are untold */
+
+static uint64_t size_of(uint64_t numbered_size)
+{
+    return numbered_size & (((uint64_t)1 << SIZE_BITS) - 1);
+}
 
 /* Made when those before it are full; its size is table_size()'s. */
 struct held_table {
@@ -23,7 +33,8 @@ struct held_table {
 };
 
 struct held_ranges {
-    _Atomic unsigned untold; /* ranges for which there was no memory: from then on all is held */
+    _Atomic unsigned untold;  /* ranges for which there was no memory: from then on all is held */
+    _Atomic unsigned entered; /* counts ranges, each once it is seen */
     struct held_table table[BERTH_HELD_TABLES_MAX];
     struct held_range first[BERTH_HELD_RANGES_FIRST];
 };
@@ -63,6 +74,7 @@ static void enter(struct held_table *table, struct held_range *range, unsigned c
     unsigned used = atomic_load(&table->used);
     unsigned i = atomic_load(&table->next) % count;
     uintptr_t none = 0;
+    uint64_t number;
 
     while (!atomic_compare_exchange_strong(&range[i].start, &none, address)) {
         i = (i + 1) % count;
@@ -71,7 +83,8 @@ static void enter(struct held_table *table, struct held_range *range, unsigned c
     while (used <= i && !atomic_compare_exchange_weak(&table->used, &used, i + 1))
         ;
     atomic_store(&table->next, i + 1);
-    atomic_store(&range[i].size, size);
+    number = (atomic_load(&range[i].numbered_size) >> SIZE_BITS) + 1;
+    atomic_store(&range[i].numbered_size, number << SIZE_BITS | size);
 }
 
 void berth__held_range_add(const void *address, size_t size)
@@ -80,7 +93,7 @@ void berth__held_range_add(const void *address, size_t size)
 
     if (!address || size == 0)
         return;
-    for (unsigned k = 0; k < BERTH_HELD_TABLES_MAX; k++) {
+    for (unsigned k = 0; k < BERTH_HELD_TABLES_MAX && size_of(size) == size; k++) {
         struct held_table *table = &berth__held_ranges.table[k];
         struct held_range *range = entries_of(k, true);
 
@@ -88,6 +101,7 @@ void berth__held_range_add(const void *address, size_t size)
             break;
         if (atomic_fetch_add(&table->taken, 1) < table_size(k)) {
             enter(table, range, table_size(k), (uintptr_t)address, size);
+            atomic_fetch_add(&berth__held_ranges.entered, 1);
             errno = saved_errno;
             return;
         }
@@ -98,20 +112,16 @@ void berth__held_range_add(const void *address, size_t size)
 }
 
 /*
- * Takes the entry if it is that range: of two threads that remove it one succeeds. An entry that
- * became another's between the two looks gets its size back.
+ * Takes the entry if it is that range: of two threads that remove it one succeeds. One that became
+ * another's between the two looks, be it of the same size, has another number.
  */
 static bool entry_take(struct held_range *entry, uintptr_t address, size_t size)
 {
-    size_t held = atomic_load(&entry->size);
+    uint64_t held = atomic_load(&entry->numbered_size);
 
-    if (atomic_load(&entry->start) != address || held == 0 || (size != 0 && held != size) ||
-        !atomic_compare_exchange_strong(&entry->size, &held, 0))
-        return false;
-    if (atomic_load(&entry->start) == address)
-        return true;
-    atomic_store(&entry->size, held);
-    return false;
+    return atomic_load(&entry->start) == address && size_of(held) != 0 &&
+           (size == 0 || size_of(held) == size) &&
+           atomic_compare_exchange_strong(&entry->numbered_size, &held, held - size_of(held));
 }
 
 /* `size` 0: of any size. */
@@ -130,14 +140,31 @@ static bool remove_from(struct held_table *table, struct held_range *range, uint
     return false;
 }
 
-static void remove_sized(const void *address, size_t size)
+static bool remove_once(uintptr_t address, size_t size)
 {
-    for (unsigned k = 0; address && k < BERTH_HELD_TABLES_MAX; k++) {
+    for (unsigned k = 0; k < BERTH_HELD_TABLES_MAX; k++) {
         struct held_range *range = entries_of(k, false);
 
-        if (!range || remove_from(&berth__held_ranges.table[k], range, (uintptr_t)address, size))
-            return;
+        if (!range)
+            return false;
+        if (remove_from(&berth__held_ranges.table[k], range, address, size))
+            return true;
     }
+    return false;
+}
+
+/*
+ * Another thread that removes a range like it may have taken ours, and its own have come where we
+ * had looked before: so it is looked for again as long as ranges are entered meanwhile.
+ */
+static void remove_sized(const void *address, size_t size)
+{
+    unsigned entered;
+
+    do
+        entered = atomic_load(&berth__held_ranges.entered);
+    while (address && !remove_once((uintptr_t)address, size) &&
+           atomic_load(&berth__held_ranges.entered) != entered);
 }
 
 void berth__held_range_remove(const void *address)
@@ -157,7 +184,7 @@ static bool overlaps_in(const struct held_table *table, struct held_range *range
     unsigned used = atomic_load(&table->used);
 
     for (unsigned i = 0; i < used; i++) {
-        size_t held_size = atomic_load(&range[i].size);
+        uint64_t held_size = size_of(atomic_load(&range[i].numbered_size));
         uintptr_t start = atomic_load(&range[i].start);
 
         if (held_size > 0 && start < first + size && first < start + held_size)

@@ -13,6 +13,7 @@
 #include "hooks/cuda_driver_trace.h"
 #include "hooks/real.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,6 +22,7 @@
 
 #define SMALL ((size_t)1 << 16)
 #define LARGE ((size_t)4 << 20)
+#define ROUNDS 20000
 
 berth_cu_result berth__hook_cuMemHostRegister_v2(void *pointer, size_t size, unsigned flags);
 berth_cu_result berth__hook_cuMemHostUnregister(void *pointer);
@@ -147,9 +149,47 @@ static void a_refused_registration_takes_nothing_away(void **state)
     check_end();
 }
 
+static char often[SMALL], seldom[SMALL];
+static atomic_bool is_over;
+
+static void *register_often(void *argument)
+{
+    while (!atomic_load(&is_over)) {
+        berth__held_range_add(often, SMALL);
+        berth__held_range_undo(often, SMALL);
+    }
+    return NULL;
+}
+
+/*
+ * Threads that let go of the same range at once look at the same entry, which is another range's by
+ * the time that the slower one of them takes it.
+ */
+static void a_range_that_comes_where_another_one_was_is_held(void **state)
+{
+    pthread_t threads[3];
+    unsigned missed = 0, left = 0;
+
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, register_often, NULL), 0);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        berth__held_range_add(seldom, SMALL);
+        missed += !berth__held_range_overlaps(seldom, SMALL);
+        berth__held_range_undo(seldom, SMALL);
+        left += berth__held_range_overlaps(seldom, SMALL);
+    }
+    atomic_store(&is_over, true);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(missed, 0);
+    assert_int_equal(left, 0);
+    assert_false(berth__held_range_overlaps(often, SMALL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_range_that_comes_where_another_one_was_is_held),
         cmocka_unit_test(what_another_thread_registers_at_once_is_held),
         cmocka_unit_test(a_refused_registration_takes_nothing_away),
     };
