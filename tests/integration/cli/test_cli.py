@@ -503,6 +503,8 @@ rule large {{ side = host  min-size = 64K  place = {{ far, dram }} }}
         with self.holder() as process:
             self.wait_listed(process.pid)
             process.send_signal(signal.SIGSTOP)
+            # Its threads stop one by one; the last one's stop is what the parent is told.
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
             self.refused("is it stopped?", "stat", str(process.pid))
             self.assertFalse(self.listed()[process.pid]["answers"])
             self.assertIn("(does not answer)", self.good("ps"))
