@@ -16,9 +16,10 @@
 #   mmap            must be refused what the C library's is (pmem/overcommit.c).
 #
 # Of its inside, where the archive has them, are named: the table berth_je_size_classes
-# (pmem/plain.c); the option berth_je_opt_retain (pmem/overcommit.c); the function by which a thread
-# begins, which its other objects call by way of pmem/spare.c; and what a thread does now and then
-# about its cache, which passes pmem/tend.c.
+# (pmem/plain.c); the option berth_je_opt_retain (pmem/overcommit.c); the table of its
+# arenas and the functions by which a thread begins and comes by an arena, which its other objects
+# call by way of pmem/spare.c; and what a thread does now and then about its cache, which passes
+# pmem/tend.c.
 #
 # usage: embed_jemalloc.sh AR LD OBJCOPY ARCHIVE OUTPUT
 set -eu
@@ -35,9 +36,11 @@ unused="aligned_alloc posix_memalign valloc"
 seen="pthread_atfork pthread_key_create madvise munmap mprotect mmap"
 inside="je_sz_size2index_tab berth_je_size_classes
 je_opt_retain berth_je_opt_retain
+je_arenas berth_je_arenas
 je_tsd_fetch_slow berth_je_tsd_fetch_slow
 je_tcache_gc_event_handler berth_je_tcache_gc_event_handler"
 begin="je_tsd_fetch_slow berth_je_tsd_fetch"
+choose="je_arena_choose_hard berth_je_arena_choose"
 kept="malloc_conf malloc_conf_2_conf_harder malloc_message"
 
 for name in $public; do
@@ -49,6 +52,10 @@ for name in $seen $unused; do
 done
 echo "$inside" >>"$work/rename"
 echo "$inside" | cut -d ' ' -f 2 >>"$work/keep"
+# The object that has it calls it too: there its name becomes weak, and its code has another.
+echo "$choose" >>"$work/rename"
+echo "${choose#* }" >>"$work/keep"
+echo "${choose#* }_hard" >>"$work/keep"
 for name in $kept; do
     echo "$name" >>"$work/keep"
 done
@@ -66,6 +73,7 @@ for object in "$work"/o/thread_event.*o; do
         "$objcopy" --redefine-sym je_tcache_gc_event_handler=berth_je_gc_event "$object"
     fi
 done
-"$ld" -r -o "$work/whole.o" "$work"/o/*.o
+"$ld" -r --defsym="${choose#* }_hard=${choose% *}" -o "$work/whole.o" "$work"/o/*.o
 "$objcopy" --redefine-syms="$work/rename" "$work/whole.o" "$work/renamed.o"
-"$objcopy" --keep-global-symbols="$work/keep" "$work/renamed.o" "$output"
+"$objcopy" --keep-global-symbols="$work/keep" --weaken-symbol="${choose#* }" \
+    "$work/renamed.o" "$output"

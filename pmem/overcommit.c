@@ -74,6 +74,10 @@ void *berth_je_mmap(void *address, size_t size, int protection, int flags, int f
     p = mmap(address, size, protection, flags, fd, offset);
     if (p == MAP_FAILED && size <= STEP_SMALL && !(flags & MAP_FIXED) && berth__window_shed(size))
         p = mmap(address, size, protection, flags, fd, offset);
+    if (p != MAP_FAILED && !address && berth__spare_is_better(p, size)) {
+        munmap(p, size);
+        p = MAP_FAILED;
+    }
     if (p == MAP_FAILED && !address) {
         void *cut = berth__spare_cut(size);
 

@@ -27,8 +27,12 @@ static __thread struct spare spare;
 
 /* jemalloc's own (embed_jemalloc.sh): with `minimal`, for a thread that need not have a cache. */
 BERTH_HIDDEN void *berth_je_tsd_fetch_slow(void *tsd, bool minimal);
-/* What jemalloc calls by that name. */
+BERTH_HIDDEN void *berth_je_arena_choose_hard(void *tsd, bool internal);
+/* The first of the table. */
+extern _Atomic(void *) berth_je_arenas __attribute__((weak, visibility("hidden")));
+/* What jemalloc calls by those names. */
 BERTH_HIDDEN void *berth_je_tsd_fetch(void *tsd, bool minimal);
+BERTH_HIDDEN void *berth_je_arena_choose(void *tsd, bool internal);
 
 static char *map_spare(void)
 {
@@ -81,6 +85,24 @@ void *berth__spare_cut(size_t size)
     p = spare.start;
     spare.start += size;
     return p;
+}
+
+bool berth__spare_is_better(const void *p, size_t size)
+{
+    return size <= spare.size && size % SPARE_ALIGNMENT == 0 && (uintptr_t)p % SPARE_ALIGNMENT != 0;
+}
+
+/*
+ * A spare may be too little: the first arena's metadata grows in ever larger steps. A thread whose
+ * arena cannot be made uses the first one until it next needs one of its own.
+ */
+void *berth_je_arena_choose(void *tsd, bool internal)
+{
+    void *arena = berth_je_arena_choose_hard(tsd, internal);
+
+    if (!arena && &berth_je_arenas)
+        arena = atomic_load_explicit(&berth_je_arenas, memory_order_acquire);
+    return arena;
 }
 
 void *berth_je_tsd_fetch(void *tsd, bool minimal)

@@ -13,9 +13,15 @@
 #ifndef BERTH_PMEM_SPARE_H
 #define BERTH_PMEM_SPARE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* `size` bytes of this thread's spare, as jemalloc maps them; NULL: it has none, or too little. */
 void *berth__spare_cut(size_t size);
+/*
+ * Whether jemalloc would give the kernel's `p` back, to ask for twice as much in which to align
+ * it, and this thread's spare has such an aligned piece.
+ */
+bool berth__spare_is_better(const void *p, size_t size);
 
 #endif
