@@ -8,6 +8,14 @@
 /* Versions below this one are no names: a symbol that is local, or has none. */
 #define VERSION_FIRST 2
 
+/* Not among the libraries that this one needs: the loader has them, under whatever name. */
+#pragma weak _r_debug
+#pragma weak __libc_stack_end
+extern void *__libc_stack_end;
+
+/* Both lie in the loader, whose variables take less. */
+#define LOADER_SIZE_MAX ((uintptr_t)1 << 20)
+
 /* glibc relocates these pointers in place; other loaders leave them relative to the module. */
 static const void *table_at(uintptr_t base, ElfW(Addr) value)
 {
@@ -94,6 +102,15 @@ bool berth__elf_read_map(const struct link_map *map, struct berth_elf *ret)
     return read_entries(map->l_addr, map->l_ld, ret);
 }
 
+const struct link_map *berth__elf_first_map(void)
+{
+    uintptr_t distance = (uintptr_t)&_r_debug - (uintptr_t)&__libc_stack_end;
+
+    if (!&_r_debug || (distance >= LOADER_SIZE_MAX && -distance >= LOADER_SIZE_MAX))
+        return NULL;
+    return _r_debug.r_map;
+}
+
 static uint32_t gnu_hash(const char *name)
 {
     uint32_t hash = 5381;
@@ -123,9 +140,11 @@ static bool is_code(const ElfW(Sym) * symbol)
     return is_function(symbol) || ELF64_ST_TYPE(symbol->st_info) == STT_GNU_IFUNC;
 }
 
+/* The loader binds calls to a thread's variable, too. */
 static bool is_any(const ElfW(Sym) * symbol)
 {
-    return ELF64_ST_TYPE(symbol->st_info) != STT_TLS;
+    (void)symbol;
+    return true;
 }
 
 /* The name of the version that the module defines under this number, or NULL. */

@@ -33,6 +33,11 @@ struct berth_elf {
 /* False for a module without symbols. */
 bool berth__elf_read(const struct dl_phdr_info *info, struct berth_elf *ret);
 bool berth__elf_read_map(const struct link_map *map, struct berth_elf *ret);
+/*
+ * The first in the loader's list, which is the program. NULL: it cannot be seen, where the program
+ * has a variable by the name of the list, or a copy of it, which is not filled in yet.
+ */
+const struct link_map *berth__elf_first_map(void);
 /* The function that it defines by this name, or NULL. */
 const ElfW(Sym) * berth__elf_find(const struct berth_elf *elf, const char *name);
 /* The same of this version (NULL: the one that is given to whoever asks for none). */

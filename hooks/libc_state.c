@@ -53,7 +53,8 @@ static void find_stream_buffer(void)
 
 void berth__libc_state_learn(void)
 {
-    const struct r_debug *debug = dlsym(RTLD_DEFAULT, "_r_debug");
+    /* Not the first of that name: a program may have a variable of its own. */
+    const struct r_debug *debug = dlsym(RTLD_NEXT, "_r_debug");
 
     /* Not its address here: in a program that is not position-independent that may be a stub. */
     find_code(dlsym(RTLD_NEXT, "fclose"), &berth__libc_code.libc);

@@ -67,9 +67,6 @@ static int visit_module(struct dl_phdr_info *info, size_t size, void *data)
     return 1;
 }
 
-/* Weak, for else the loader would stand among the libraries that this one needs, by its name. */
-#pragma weak _r_debug
-
 /*
  * The C library's own dl_iterate_phdr(). ThreadSanitizer and MemorySanitizer put one in front of
  * it, which they cannot serve before they have looked up, by our dlsym(), what they replace. The C
@@ -79,7 +76,7 @@ static iterate_function find_iterate(void)
 {
     iterate_function found = dl_iterate_phdr;
 
-    for (const struct link_map *map = &_r_debug ? _r_debug.r_map : NULL; map; map = map->l_next) {
+    for (const struct link_map *map = berth__elf_first_map(); map; map = map->l_next) {
         struct dl_phdr_info info = {.dlpi_addr = map->l_addr, .dlpi_name = map->l_name};
         const ElfW(Sym) * symbol;
         struct berth_elf tables;

@@ -11,6 +11,7 @@
  * that could be called: its names are the sanitizer's, which is not initialised.
  */
 #include "alloc/types.h"
+#include "hooks/elf_table.h"
 
 #ifdef __x86_64__
 
@@ -119,15 +120,10 @@ static enum demand demand_of(const char *path)
     return DEMANDS_NOTHING;
 }
 
-/* Not among the libraries that this one needs: the loader has it, under whatever name. */
-#pragma weak _r_debug
-
-extern const char __ehdr_start[] __attribute__((visibility("hidden")));
-
 /* The sanitizer that the loader has put behind this library, and that demands more; or NULL. */
 static const char *find_sanitizer(enum demand *ret_demand)
 {
-    const struct link_map *map = &_r_debug ? _r_debug.r_map : NULL;
+    const struct link_map *map = berth__elf_first_map();
     bool behind = false;
 
     for (; map; map = map->l_next) {
@@ -328,7 +324,7 @@ static bool ask_proc(struct start *ret)
     return ret->argv && ret->envp;
 }
 
-/* Not among the libraries that this one needs, either. */
+/* Not among the libraries that this one needs: the loader has it, under whatever name. */
 #pragma weak __libc_stack_end
 extern void *__libc_stack_end;
 

@@ -9,9 +9,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Not among the libraries that this one needs: the loader has it, under whatever name. */
-#pragma weak _r_debug
-
 /* What the C library calls by these very names, or a program brings with its own heap. */
 static const char *const of_the_heap[] = {
     "malloc",   "calloc",        "realloc",        "free",
@@ -131,7 +128,7 @@ static void lift(struct shadow *shadow, const struct link_map *library)
 /* The first in the loader's list; false where nothing is to be done. */
 static bool find_program(struct shadow *ret)
 {
-    ret->program = &_r_debug ? _r_debug.r_map : NULL;
+    ret->program = berth__elf_first_map();
     if (!ret->program || !berth__elf_read_map(ret->program, &ret->elf))
         return false;
     for (size_t i = 0; i < sizeof(of_sanitizers) / sizeof(of_sanitizers[0]); i++)

@@ -47,8 +47,10 @@ def imports():
 
 
 def header(names, kind):
+    if kind == "threads' variables":
+        return "".join(f"__thread int {name} = 1;\n" for name in names)
     if kind == "variables":
-        return "".join(f"char {name}[64] = {{1}};\n" for name in names)
+        return "".join(f'char {name}[64] = "{"x" * 63}";\n' for name in names)
     return "void shadow_called(const char *name);\n" + "".join(
         f'void {name}(void) {{ shadow_called("{name}"); }}\n' for name in names)
 
@@ -126,6 +128,12 @@ class Shadow(unittest.TestCase):
 
     def test_variables_of_all_names_are_left_alone(self):
         self.goes_well(self.names(HEAP), "variables", "-rdynamic")
+
+    def test_variables_of_threads_are_left_alone(self):
+        self.goes_well(self.names(HEAP), "threads' variables", "-rdynamic")
+
+    def test_the_loaders_list_may_be_a_variable_of_the_program(self):
+        self.goes_well(["_r_debug"], "variables", "-rdynamic")
 
     def test_so_they_are_in_a_program_at_a_fixed_address(self):
         self.goes_well(self.names(HEAP | LOOKUP), "variables", "-rdynamic", "-no-pie",
