@@ -76,6 +76,19 @@ struct berth_cache *berth__cache_peek(const struct berth_pool *pool)
     return cache;
 }
 
+/* A cache has an OS page; the thread's first records lie in what is left of it. */
+#define CACHE_SIZE ((size_t)1 << 12)
+_Static_assert(sizeof(struct berth_cache) < CACHE_SIZE, "there is room for records");
+_Static_assert(sizeof(struct berth_cache) % _Alignof(struct berth_block) == 0, "they are aligned");
+
+static struct berth_slab_run records_of(struct berth_cache *cache)
+{
+    const size_t size = sizeof(struct berth_block);
+    char *begin = (char *)(cache + 1);
+
+    return (struct berth_slab_run){begin, begin + (CACHE_SIZE - sizeof(*cache)) / size * size};
+}
+
 /* One that nobody has, or a new one; the pool is locked. */
 static struct berth_cache *cache_make(struct berth_pool *pool)
 {
@@ -84,9 +97,10 @@ static struct berth_cache *cache_make(struct berth_pool *pool)
     while (cache && cache->is_owned)
         cache = cache->next;
     if (!cache) {
-        cache = berth__slab_map(sizeof(*cache));
+        cache = berth__slab_map(CACHE_SIZE);
         if (!cache)
             return NULL;
+        cache->records = records_of(cache);
         cache->pool = pool;
         cache->next = pool->caches;
         pool->caches = cache;

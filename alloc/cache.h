@@ -49,7 +49,7 @@ struct berth_cache {
     struct berth_stats_part part;
     struct berth_lazy_cell lazy; /* freed, and not known to be idle: see pool_lazy.h */
     struct berth_cache_bin bin[BERTH_CACHE_BINS];
-    struct berth_slab_run records; /* for blocks that are cut for the thread */
+    struct berth_slab_run records; /* for blocks cut for the thread; the first are behind this */
 };
 
 /* The calling thread's caches; only the thread itself reads or writes it. */

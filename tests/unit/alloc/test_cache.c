@@ -20,6 +20,9 @@
 
 #include <cmocka.h>
 
+#define MANY_THREADS 200
+#define FEW 12 /* blocks */
+
 static uint64_t kept(void)
 {
     uint64_t bytes = 0;
@@ -360,6 +363,7 @@ static void records_take_little(void **state)
     static uintptr_t block[16384];
     struct berth_pool_request request = {.size = KIB(32)};
 
+    mapped = 0;
     map_really = berth__slab_map;
     berth__slab_map = map_and_count;
     for (unsigned i = 0; i < 16384; i++)
@@ -375,9 +379,57 @@ static void records_take_little(void **state)
         assert_int_equal(berth__pool_free(block[i]), 0);
 }
 
+struct few {
+    pthread_barrier_t *barrier;
+    uintptr_t block[FEW];
+};
+
+static void *take_few(void *argument)
+{
+    struct few *few = argument;
+    struct berth_pool_request request = {.size = KIB(64)};
+
+    mock_set_current(mock_context(0));
+    for (unsigned i = 0; i < FEW; i++)
+        assert_int_equal(berth__pool_alloc(&request, &few->block[i]), 0);
+    pthread_barrier_wait(few->barrier);
+    for (unsigned i = 0; i < FEW; i++)
+        assert_int_equal(berth__pool_free(few->block[i]), 0);
+    return NULL;
+}
+
+/* Goal: many threads that have few blocks each cost a page each. */
+static void threads_with_few_blocks_take_little(void **state)
+{
+    static struct few few[MANY_THREADS];
+    pthread_t threads[MANY_THREADS];
+    pthread_barrier_t barrier;
+
+    mapped = 0;
+    map_really = berth__slab_map;
+    berth__slab_map = map_and_count;
+    pthread_barrier_init(&barrier, NULL, MANY_THREADS + 1);
+    for (unsigned i = 0; i < MANY_THREADS; i++) {
+        few[i].barrier = &barrier;
+        assert_int_equal(pthread_create(&threads[i], NULL, take_few, &few[i]), 0);
+    }
+    pthread_barrier_wait(&barrier);
+    for (unsigned i = 0; i < MANY_THREADS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    pthread_barrier_destroy(&barrier);
+    berth__slab_map = map_really;
+    print_message("%llu bytes of records for %u threads\n", (unsigned long long)mapped,
+                  (unsigned)MANY_THREADS);
+#ifndef __SANITIZE_THREAD__
+    /* Besides: the segments, and the tables that find them. */
+    assert_true(mapped < (MANY_THREADS << 12) + KIB(768));
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(threads_with_few_blocks_take_little), /* before others leave records */
         TEST(a_block_comes_back_without_a_question_to_the_driver),
         TEST(kinds_are_told_apart),
         TEST(what_a_thread_keeps_is_joined_before_the_driver_is_asked),
