@@ -10,6 +10,7 @@
 #include "pmem/movable.h"
 #include "pmem/move.h"
 #include "pmem/record.h"
+#include "pmem/tend.h"
 #include "pmem/tier_numa.h"
 #include "pmem/window.h"
 
@@ -315,9 +316,23 @@ static void end_child(void)
     _exit(CHILD_ENDED);
 }
 
+static void leave_to_parent(void)
+{
+    unsigned tiers = berth__tier_count();
+
+    for (unsigned id = 0; id < tiers; id++) {
+        struct berth_tier_file *file = berth__tier_file((berth_tier_id)id);
+
+        if (file && file->fork == BERTH_FORK_SHARE)
+            file->is_parents = true;
+    }
+}
+
 static void take_copies(struct berth_fork *attempt)
 {
     attempt->child = true;
+    leave_to_parent();
+    berth__tend_in_child();
     give_up_spare();
     atomic_store(atomic_load(&berth__fork_mark), 1);
     berth__tier_numa_in_child();

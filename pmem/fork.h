@@ -62,11 +62,17 @@ bool berth__fork_is_prepared(void);
 extern _Atomic(_Atomic unsigned *) berth__fork_mark;
 void berth__fork_meet(void);
 
-static inline void berth__fork_look(void)
+/* Whether this is such a child, which must do nothing with its tiers before. */
+static inline bool berth__fork_is_unmet(void)
 {
     _Atomic unsigned *mark = atomic_load_explicit(&berth__fork_mark, memory_order_relaxed);
 
-    if (BERTH_UNLIKELY(atomic_load_explicit(mark, memory_order_relaxed) == 0))
+    return atomic_load_explicit(mark, memory_order_relaxed) == 0;
+}
+
+static inline void berth__fork_look(void)
+{
+    if (BERTH_UNLIKELY(berth__fork_is_unmet()))
         berth__fork_meet();
 }
 

@@ -17,5 +17,7 @@
 
 /* There is an arena whose free memory decays. */
 void berth__tend_begin(void);
+/* In a forked child: the thread of the parent's that was at it is not there. */
+void berth__tend_in_child(void);
 
 #endif

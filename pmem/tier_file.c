@@ -308,7 +308,7 @@ static int file_decommit(struct berth_tier *tier, void *address, size_t size)
     struct berth_tier_file *file = tier->state;
     size_t offset = (uintptr_t)address - file->base;
     int saved_errno = errno;
-    int r = punch(address, size);
+    int r = file->is_parents ? -EPERM : punch(address, size);
 
     if (r == 0)
         berth__page_set_remove(&file->committed, offset, size);

@@ -42,6 +42,9 @@ struct berth_tier_file {
     bool in_memory;  /* this is such a child */
     bool asks_room;  /* the file is in memory, which is asked for before it is taken */
     bool is_on_disk; /* its pages are the kernel's cache of it; see file_pages.h */
+    /* This is a child that shares it (fork = share): it gives back no page, which its parent may
+     * have in use by now, whoever asks. */
+    bool is_parents;
 };
 
 void berth__tier_file_register(void);

@@ -7,6 +7,7 @@
 #include "pmem/fork.h"
 
 #include "alloc/stats.h"
+#include "pmem/arena.h"
 #include "pmem/host.h"
 #include "pmem/tier_file.h"
 #include "tests/unit/pmem/table_fixture.h"
@@ -178,6 +179,38 @@ static void share_leaves_the_memory_shared(void **state)
 {
     (void)state;
     in_child(check_share);
+}
+
+/* What is free when the child begins may be in use in the parent by now. */
+static void check_share_is_kept(void)
+{
+    int begin[2];
+    char *p, go;
+    pid_t pid;
+
+    berth__arena_set_decay(use_tier(BERTH_FORK_SHARE, UINT64_MAX, "/tmp"), 3600 * 1000);
+    berth__host_free(get(4 * MIB, 1));
+    CHECK(pipe(begin) == 0);
+    pid = hooked_fork();
+    if (pid == 0) {
+        CHECK(read(begin[0], &go, 1) == 1);
+        berth__arena_trim();
+        _exit(0);
+    }
+    p = get(4 * MIB, 2);
+    CHECK(write(begin[1], "", 1) == 1);
+    await(pid);
+    for (size_t i = 0; i < 4 * MIB; i++)
+        CHECK(p[i] == 2);
+    berth__host_free(p);
+    berth__arena_trim();
+    CHECK(atomic_load(&berth__tier_stats[berth__tier_find("far")].reserved) < MIB);
+}
+
+static void a_child_that_shares_gives_nothing_back(void **state)
+{
+    (void)state;
+    in_child(check_share_is_kept);
 }
 
 /* One line and ENOMEM; the parent goes on. */
@@ -411,6 +444,7 @@ int main(void)
         cmocka_unit_test(the_child_has_a_copy),
         cmocka_unit_test(a_fork_past_the_hook_has_a_copy_too),
         cmocka_unit_test(share_leaves_the_memory_shared),
+        cmocka_unit_test(a_child_that_shares_gives_nothing_back),
         cmocka_unit_test(over_fork_copy_max_the_fork_is_refused),
         cmocka_unit_test(without_room_in_its_directory_the_copy_is_in_memory),
         cmocka_unit_test(without_its_descriptor_the_copy_is_made_from_memory),
