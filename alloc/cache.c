@@ -305,6 +305,9 @@ bool berth__cache_is_apart(const struct berth_pool *pool, uint64_t size)
 {
     uint64_t room = berth__lazy_room(), apart;
 
+    /* Where each free synchronises, memory would buy nothing. */
+    if (berth__option(BERTH_OPTION_FREE) != BERTH_FREE_LAZY)
+        return false;
     apart = atomic_load_explicit(&pool->apart, memory_order_relaxed);
     if (apart < APART_LEAST)
         apart = APART_LEAST;

@@ -162,7 +162,7 @@ bool berth__cache_flush(struct berth_pool *pool);
  * Threads that need as much as each other and find the pool empty would take it away from each
  * other for ever. So after some times the pool may ask the driver for more instead, each time for
  * up to some times as much as before, as long as it is with this no larger than what may wait for
- * the sake of few points.
+ * the sake of few points. Only where frees are lazy.
  */
 bool berth__cache_collect(struct berth_pool *pool, uint64_t size);
 /* The same for what waits in others' open batches: whether it is theirs; and that it was taken. */

@@ -185,36 +185,52 @@ static void *keep_until_told(void *argument)
     return NULL;
 }
 
+static void take_what_is_kept(uint64_t size, bool is_out)
+{
+    struct keeper keeper = {.size = size};
+    struct berth_pool_request request = {.size = size};
+    uintptr_t address = 0;
+    pthread_t thread;
+    uint64_t freed, asked;
+
+    pthread_barrier_init(&keeper.barrier, NULL, 2);
+    assert_int_equal(pthread_create(&thread, NULL, keep_until_told, &keeper), 0);
+    pthread_barrier_wait(&keeper.barrier);
+    if (is_out)
+        mock_set_capacity(mock_bytes());
+    freed = mock_calls(MOCK_FREE);
+    asked = mock_calls(MOCK_ALLOC);
+    assert_int_equal(berth__pool_alloc(&request, &address), 0);
+    assert_int_equal(address, keeper.address);
+    assert_int_equal(mock_calls(MOCK_FREE), freed);
+    if (!is_out)
+        assert_int_equal(mock_calls(MOCK_ALLOC), asked);
+    mock_set_capacity(GIB(1));
+    pool_put(address);
+    pthread_barrier_wait(&keeper.barrier);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    pthread_barrier_destroy(&keeper.barrier);
+    berth__pool_release_cached(BERTH_POOL_ALL_DEVICES);
+}
+
 /*
- * While the pool is small the driver is asked before another thread's blocks are taken; when it has
- * nothing they are had as they are, not by giving back and asking anew.
+ * Where frees are lazy, and while the pool is small, the driver is asked before another thread's
+ * blocks are taken; when it has nothing they are had as they are, not by giving back and asking
+ * anew.
  */
 static void what_others_keep_is_had_where_memory_is_out(void **state)
 {
-    const uint64_t sizes[] = {MIB(2), MIB(30)};
+    pool_set_option("free", "lazy");
+    take_what_is_kept(MIB(2), true);
+    take_what_is_kept(MIB(30), true);
+    pool_set_option("free", "sync");
+}
 
-    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        struct keeper keeper = {.size = sizes[i]};
-        struct berth_pool_request request = {.size = sizes[i]};
-        uintptr_t address = 0;
-        pthread_t thread;
-        uint64_t freed;
-
-        pthread_barrier_init(&keeper.barrier, NULL, 2);
-        assert_int_equal(pthread_create(&thread, NULL, keep_until_told, &keeper), 0);
-        pthread_barrier_wait(&keeper.barrier);
-        mock_set_capacity(mock_bytes());
-        freed = mock_calls(MOCK_FREE);
-        assert_int_equal(berth__pool_alloc(&request, &address), 0);
-        assert_int_equal(address, keeper.address);
-        assert_int_equal(mock_calls(MOCK_FREE), freed);
-        mock_set_capacity(GIB(1));
-        pool_put(address);
-        pthread_barrier_wait(&keeper.barrier);
-        assert_int_equal(pthread_join(thread, NULL), 0);
-        pthread_barrier_destroy(&keeper.barrier);
-        berth__pool_release_cached(BERTH_POOL_ALL_DEVICES);
-    }
+/* Where each free synchronises a pool is no larger for the sake of its threads. */
+static void what_others_keep_is_had_before_the_driver_is_asked(void **state)
+{
+    take_what_is_kept(MIB(2), false);
+    take_what_is_kept(MIB(30), false);
 }
 
 static void a_dead_context_leaves_nothing_to_a_new_one(void **state)
@@ -437,6 +453,7 @@ int main(void)
         TEST(any_number_of_sizes_is_served),
         TEST(a_thread_leaves_nothing_behind),
         TEST(what_others_keep_is_had_where_memory_is_out),
+        TEST(what_others_keep_is_had_before_the_driver_is_asked),
         TEST(a_dead_context_leaves_nothing_to_a_new_one),
         TEST(each_context_has_its_own),
         TEST(an_unseen_switch_is_noticed),
