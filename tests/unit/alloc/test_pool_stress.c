@@ -5,6 +5,7 @@
  * printed. Goal: contents stay, blocks never overlap, the account adds up whenever nobody is in a
  * call, and what the driver gave is given back.
  */
+#include "alloc/options.h"
 #include "alloc/pool.h"
 #include "alloc/stats.h"
 #include "device_mock.h"
@@ -18,7 +19,7 @@
 
 #define THREADS 4
 #define SLOTS 64
-#define ROUNDS 20
+#define ROUNDS 12
 #define STEPS 1500
 #define CAPACITY ((uint64_t)48 << 20)
 
@@ -61,7 +62,7 @@ static void slot_empty(struct slot *slot)
 static void slot_fill(struct slot *slot, uint64_t *seed)
 {
     struct berth_pool_request request = {
-        .size = 1 + draw(seed) % ((uint64_t)1 << (4 + draw(seed) % 19)),
+        .size = 1 + draw(seed) % ((uint64_t)1 << (4 + draw(seed) % 20)),
         .tag = (enum berth_tag)(draw(seed) % BERTH_TAG_COUNT),
     };
     int r = berth__pool_alloc(&request, &slot->address);
@@ -91,6 +92,15 @@ static void check_account(void)
     CHECK(stats->reserved == held + cached && stats->reserved == mock_bytes());
 }
 
+/* In each other round larger blocks serve again, and the oldest go back, before the pool grows. */
+static void keep_spare(bool is_any)
+{
+    char why[BERTH_OPTION_WHY_MAX];
+
+    CHECK(berth__option_set("spare", 5, is_any ? "200" : "0", is_any ? 3 : 1, BERTH_ORIGIN_COMMAND,
+                            why) == 0);
+}
+
 static void *work(void *argument)
 {
     uint64_t number = (uint64_t)(uintptr_t)argument;
@@ -111,8 +121,10 @@ static void *work(void *argument)
                 berth__pool_release_cached(0);
         }
         pthread_barrier_wait(&barrier);
-        if (number == 0)
+        if (number == 0) {
             check_account();
+            keep_spare(round % 2 == 1);
+        }
         pthread_barrier_wait(&barrier);
     }
     return NULL;
