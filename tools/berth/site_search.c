@@ -49,13 +49,45 @@ static void pattern_add(struct pattern *pattern, const char *text, size_t length
     pattern->frame[pattern->count++] = trimmed(text, length);
 }
 
+/* Of the operator that a name ends in after "operator", as in operator>>(: its length, or 0. */
+static size_t operator_length(const char *start, const char *text)
+{
+    static const char word[] = "operator";
+    size_t length = strlen(word), signs;
+
+    if (strncmp(text, word, length) != 0 || (text > start && !strchr(":! *&", text[-1])))
+        return 0;
+    signs = strspn(text + length, "<>=-*");
+    return signs > 0 && strchr("( <", text[length + signs]) ? length + signs : 0;
+}
+
+/* Up to the '>' that ends a frame: not that of a template's arguments, nor an operator's. */
+static size_t frame_length(const char *text)
+{
+    size_t open = 0, i = 0;
+
+    while (text[i]) {
+        size_t skipped = operator_length(text, text + i);
+
+        if (skipped == 0 && text[i] == '>' && open == 0)
+            return i;
+        if (skipped == 0 && text[i] == '<')
+            open++;
+        else if (skipped == 0 && text[i] == '>')
+            open--;
+        i += skipped > 0 ? skipped : 1;
+    }
+    /* Part of a template's name, as a pattern may have it. */
+    return open > 0 ? strcspn(text, ">") : i;
+}
+
 static struct pattern pattern_read(const char *text)
 {
     struct pattern pattern = {0};
     size_t length;
 
     for (;; text += length + 1) {
-        length = strcspn(text, ">");
+        length = frame_length(text);
         pattern_add(&pattern, text, length);
         if (text[length] == '\0')
             return pattern;
@@ -85,7 +117,8 @@ static int frame_matches(const char *pattern, const json_t *frame)
                                : berth__tool_strdup(module ? module : "?");
         char *exact = berth__tool_format("%s+0x%llx", plain, offset);
 
-        matches = fnmatch(pattern, plain, FNM_NOESCAPE) == 0 || strcmp(pattern, exact) == 0;
+        matches = fnmatch(pattern, plain, FNM_NOESCAPE) == 0 || strcmp(pattern, plain) == 0 ||
+                  strcmp(pattern, exact) == 0;
         free(plain);
         free(exact);
     }
@@ -93,19 +126,28 @@ static int frame_matches(const char *pattern, const json_t *frame)
     return matches;
 }
 
-/* Whether the frames from `at` on are as the pattern says from its frame `i` on. */
-static int matches_from(const struct pattern *pattern, size_t i, const json_t *frames, size_t at)
+/*
+ * Whether the frames from `at` on are as the pattern says. What lies before a '**' needs no second
+ * look when what comes after it does not fit: only the last one tries further frames.
+ */
+static int matches_from(const struct pattern *pattern, const json_t *frames, size_t at)
 {
-    for (; i < pattern->count; i++, at++) {
+    size_t count = json_array_size(frames), i = 0;
+    size_t after_any = 0, tried = 0; /* behind the last '**': the pattern's frame, and the path's */
+
+    while (i < pattern->count) {
         if (strcmp(pattern->frame[i], "**") == 0) {
-            for (; at <= json_array_size(frames); at++)
-                if (matches_from(pattern, i + 1, frames, at))
-                    return 1;
+            after_any = ++i;
+            tried = at;
+        } else if (at < count && frame_matches(pattern->frame[i], json_array_get(frames, at))) {
+            i++;
+            at++;
+        } else if (after_any > 0 && tried < count) {
+            i = after_any;
+            at = ++tried;
+        } else {
             return 0;
         }
-        if (at >= json_array_size(frames) ||
-            !frame_matches(pattern->frame[i], json_array_get(frames, at)))
-            return 0;
     }
     return 1;
 }
@@ -122,12 +164,12 @@ static void look(const struct pattern *pattern, const json_t *path, struct found
     const json_t *frames = json_object_get(path, "frames");
     uint64_t site = (uint64_t)json_integer_value(json_object_get(path, "site"));
 
-    if (matches_from(pattern, 0, frames, 0)) {
+    if (matches_from(pattern, frames, 0)) {
         note(&found[0], site);
         return;
     }
     for (size_t at = 1; at < json_array_size(frames); at++)
-        if (matches_from(pattern, 0, frames, at)) {
+        if (matches_from(pattern, frames, at)) {
             note(&found[1], site);
             return;
         }

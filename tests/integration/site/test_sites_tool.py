@@ -360,6 +360,30 @@ class Sites(unittest.TestCase):
                          "other!wrapper"):
                 self.refused("no call site is", "explain", str(pid), path)
 
+    def test_any_path_is_answered_soon(self):
+        with self.running(self.as_asker("asker")) as (pid, _):
+            # Many ways to divide the frames, none of which fits.
+            for path in (">".join(["**"] * 60) + ">asker!nobody",
+                         ">".join(["**", "*"] * 30) + ">asker!nobody",
+                         "asker!" + "*a" * 200, ">!>", "!", "asker!" + "x" * 70000, "asker![",
+                         "asker!wrapper<", "asker!operator>", "asker!>>>", "+0x"):
+                self.refused("no call site is", "explain", str(pid), path)
+
+    @unittest.skipUnless("cpp" in PROGRAM or sys.argv[-1].count("cpp="), "no C++ compiler")
+    def test_paths_of_cpp_are_taken_as_printed(self):
+        with self.running(PROGRAM["cpp"]) as (pid, said):
+            frames = json.loads(self.good("explain", str(pid), said["forward"], "--json"))["frames"]
+            text = self.good("explain", str(pid), said["forward"])
+            site = re.search(r"site +(#\d+)", text).group(1)
+            named = [f"{frame['module']}!{frame['name']}" for frame in frames[:3]
+                     if frame.get("name")]
+            printed = [f"{frame['module']}!{frame['name']}+{frame['offset']:#x}"
+                       for frame in frames[:3] if frame.get("name")]
+            self.assertTrue(any("<double>" in name for name in named), named)
+            for path in (" > ".join(named), ">".join(named), " > ".join(printed),
+                         "**>" + printed[-1]):
+                self.assertIn(f"site     {site},", self.good("explain", str(pid), path))
+
     def test_questions_that_cannot_be_answered(self):
         with self.running(self.as_asker("asker")) as (pid, said):
             directory = os.path.join(self.env["XDG_RUNTIME_DIR"], "berth")
