@@ -247,6 +247,9 @@ int berth__chunks_commit(struct berth_chunks *chunks, void *address, size_t size
      */
     if (span.end > chunks->count)
         return -ENOSPC;
+    r = berth__page_set_reach(chunks->committed, (uintptr_t)address - chunks->window, size);
+    if (r < 0)
+        return r;
     pthread_mutex_lock(&chunks->lock);
     r = attach_span(chunks, &span, &end);
     if (r == 0) {

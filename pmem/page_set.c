@@ -18,11 +18,31 @@ int berth__page_set_init(struct berth_page_set *set, size_t size)
     void *p;
 
     set->page_count = size >> BERTH_OS_PAGE_SHIFT;
-    p = mmap(NULL, set_bytes(set), PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    p = mmap(NULL, set_bytes(set), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         return -ENOMEM;
     set->words = p;
+    set->reached = 0;
+    return 0;
+}
+
+int berth__page_set_reach(struct berth_page_set *set, size_t offset, size_t size)
+{
+    size_t pages = (offset + size) >> BERTH_OS_PAGE_SHIFT;
+    size_t reached = atomic_load_explicit(&set->reached, memory_order_acquire);
+    size_t bytes;
+
+    if (pages <= reached)
+        return 0;
+    bytes = (pages + WORD_BITS - 1) / WORD_BITS * sizeof(uint64_t);
+    bytes = (bytes + BERTH_OS_PAGE - 1) & ~(size_t)(BERTH_OS_PAGE - 1);
+    if (mprotect((void *)set->words, bytes, PROT_READ | PROT_WRITE) < 0)
+        return -ENOMEM;
+    pages = bytes / sizeof(uint64_t) * WORD_BITS;
+    while (reached < pages &&
+           !atomic_compare_exchange_weak_explicit(&set->reached, &reached, pages,
+                                                  memory_order_acq_rel, memory_order_acquire))
+        ;
     return 0;
 }
 
@@ -86,11 +106,14 @@ static size_t find_page(const struct berth_page_set *set, size_t page, size_t en
 bool berth__page_set_next(const struct berth_page_set *set, size_t limit, size_t *offset,
                           size_t *ret_size)
 {
+    size_t reached = atomic_load_explicit(&set->reached, memory_order_acquire);
     size_t end = limit >> BERTH_OS_PAGE_SHIFT;
     size_t first, last;
 
     if (end > set->page_count)
         end = set->page_count;
+    if (end > reached)
+        end = reached;
     first = find_page(set, *offset >> BERTH_OS_PAGE_SHIFT, end, true);
     if (first >= end)
         return false;

@@ -2,6 +2,8 @@
 /*
  * A set of OS pages of one window: those that a tier has put memory behind. One bit each, in memory
  * that is touched only where pages were added. A fork copies exactly these pages of a shared tier.
+ * Of the bits only those from the first to the last that were needed so far can be touched: limits
+ * of memory count the others as none, and mlockall() puts no memory behind them.
  *
  * Synchronisation: atomic words. Ranges that are added or removed at the same time do not overlap,
  * because jemalloc owns each extent on one thread at a time; they may share a word.
@@ -17,13 +19,16 @@
 struct berth_page_set {
     _Atomic uint64_t *words;
     size_t page_count;
+    _Atomic size_t reached; /* pages, from the first, whose bits can be touched; only grows */
 };
 
 /* For windows of `size` bytes. 0 or -ENOMEM. */
 int berth__page_set_init(struct berth_page_set *set, size_t size);
 void berth__page_set_done(struct berth_page_set *set);
 
-/* Offsets and sizes in bytes, multiples of the OS page, within the window. */
+/* Offsets and sizes in bytes, multiples of the OS page, within the window. What is added or removed
+ * was reached before: 0, or -ENOMEM. */
+int berth__page_set_reach(struct berth_page_set *set, size_t offset, size_t size);
 void berth__page_set_add(struct berth_page_set *set, size_t offset, size_t size);
 void berth__page_set_remove(struct berth_page_set *set, size_t offset, size_t size);
 

@@ -106,7 +106,11 @@ bool berth__residency_reach(const void *p, size_t size)
 {
     uintptr_t first = (uintptr_t)berth__residence(p) & ~(uintptr_t)(BERTH_OS_PAGE - 1);
     uintptr_t end = (uintptr_t)berth__residence((const char *)p + size);
+    size_t offset = (uintptr_t)p - map.base;
 
+    if (berth__page_set_reach(&map.live, offset, size) < 0 ||
+        berth__page_set_reach(&map.with_twin, offset, size) < 0)
+        return false;
     return mprotect((void *)first, end - first, PROT_READ | PROT_WRITE) == 0;
 }
 

@@ -293,7 +293,9 @@ static int file_commit(struct berth_tier *tier, void *address, size_t size)
         errno = saved_errno;
         return -ENOMEM;
     }
-    r = allocate_uncancelled(file->fd, offset, size);
+    r = berth__page_set_reach(&file->committed, offset, size);
+    if (r == 0)
+        r = allocate_uncancelled(file->fd, offset, size);
     if (r < 0) {
         punch(address, size);
         berth__stats_refusal(file->id, -r);

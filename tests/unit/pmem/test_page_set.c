@@ -4,9 +4,12 @@
 #include "pmem/page_set.h"
 #include "pmem/window.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -48,6 +51,7 @@ static void expect_end(size_t page, size_t limit)
 
 static void add(size_t first, size_t count)
 {
+    assert_int_equal(berth__page_set_reach(&set, first * BERTH_OS_PAGE, count * BERTH_OS_PAGE), 0);
     berth__page_set_add(&set, first * BERTH_OS_PAGE, count * BERTH_OS_PAGE);
 }
 
@@ -139,6 +143,51 @@ static void threads_share_words(void **state)
     expect_end(page, SET_PAGES);
 }
 
+/* What the kernel compares with RLIMIT_DATA, in bytes; 0 if it does not tell. */
+static size_t data_size(void)
+{
+    FILE *file = fopen("/proc/self/status", "re");
+    size_t size = 0;
+    char line[256];
+
+    while (file && fgets(line, sizeof(line), file))
+        if (sscanf(line, "VmData: %zu kB", &size) == 1)
+            break;
+    if (file)
+        fclose(file);
+    return size << 10;
+}
+
+/* A window of 1 TiB has 32 MiB of bits. */
+static void bits_that_were_not_needed_are_no_memory(void **state)
+{
+    struct berth_page_set large;
+    struct rlimit before, limit;
+    size_t size = 0, offset = 0;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_DATA, &before), 0);
+    limit = before;
+    limit.rlim_cur = data_size() + ((rlim_t)8 << 20);
+    if (limit.rlim_cur > before.rlim_max || setrlimit(RLIMIT_DATA, &limit) < 0)
+        skip();
+    assert_int_equal(berth__page_set_init(&large, (size_t)1 << 40), 0);
+    assert_int_equal(berth__page_set_reach(&large, 0, (size_t)1 << 30), 0);
+    berth__page_set_add(&large, 0, (size_t)1 << 30);
+    assert_int_equal(berth__page_set_reach(&large, (size_t)1 << 39, BERTH_OS_PAGE), -ENOMEM);
+    assert_int_equal(setrlimit(RLIMIT_DATA, &before), 0);
+    assert_true(berth__page_set_next(&large, (size_t)1 << 40, &offset, &size));
+    assert_int_equal(offset, 0);
+    assert_int_equal(size, (size_t)1 << 30);
+    offset = size;
+    assert_false(berth__page_set_next(&large, (size_t)1 << 40, &offset, &size));
+    assert_int_equal(berth__page_set_reach(&large, (size_t)1 << 39, BERTH_OS_PAGE), 0);
+    berth__page_set_add(&large, (size_t)1 << 39, BERTH_OS_PAGE);
+    assert_true(berth__page_set_next(&large, (size_t)1 << 40, &offset, &size));
+    assert_int_equal(offset, (size_t)1 << 39);
+    berth__page_set_done(&large);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +196,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(neighbours_join_and_part, make_set, drop_set),
         cmocka_unit_test_setup_teardown(a_limit_cuts_the_last_run, make_set, drop_set),
         cmocka_unit_test_setup_teardown(threads_share_words, make_set, drop_set),
+        cmocka_unit_test(bits_that_were_not_needed_are_no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
