@@ -169,10 +169,3 @@ ends() {
 programs() {
     check "$1: the programs came to their end" python3 /vm/programs.py "$1" /dev/ttyS1
 }
-
-# mixed SEED TIER: a policy that draws for each block where it goes, of this tier, a file on tmpfs
-# and ordinary memory.
-mixed() {
-    python3 "$CONFORM_RUN" random --print-policy --seed "$1" --tier "$2" --tier file:/dev/shm \
-        >/tmp/drawn && policy mixed </tmp/drawn
-}

@@ -20,14 +20,3 @@ each() {
     done
 }
 checks "malloc on dax:" 40 each
-
-# The same, mixed at random.
-each_mixed() {
-    local name
-    for name in $("$CONFORM" --list); do
-        CHECK_RANDOM=1 under /tmp/mixed.table "$CONFORM" --alone "$name" ||
-            echo "FAILED $name (status $?)"
-    done
-}
-check "a policy is drawn" mixed 3 "dax:$device"
-checks "malloc on dax and elsewhere:" 40 each_mixed

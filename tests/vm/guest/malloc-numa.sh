@@ -13,8 +13,19 @@ rule everything {
 END
 checks "malloc on a node:" 40 under /tmp/node.table "$CONFORM"
 
-# The same, mixed at random.
-check "a policy is drawn" mixed 4 numa:1
-export CHECK_RANDOM=1
-checks "malloc on a node and elsewhere:" 40 under /tmp/mixed.table "$CONFORM"
-unset CHECK_RANDOM
+# The same, mixed at random: the node, a device-dax device, a file on tmpfs, a little of the node, and
+# ordinary memory. Each check is a process of its own, as a device wants it.
+device=$(make_devdax 3)
+drawn() {
+    python3 "$CONFORM_RUN" random --print-policy --seed 4 --tier numa:1 --tier "dax:$device" \
+        --tier file:/dev/shm >/tmp/drawn && policy mixed </tmp/drawn
+}
+each_mixed() {
+    local name
+    for name in $("$CONFORM" --list); do
+        CHECK_RANDOM=1 under /tmp/mixed.table "$CONFORM" --alone "$name" ||
+            echo "FAILED $name (status $?)"
+    done
+}
+check "a policy is drawn" drawn
+checks "malloc on a node, a device, a file and in memory:" 40 each_mixed
