@@ -394,7 +394,8 @@ static int show(struct berth_session *session, const struct sites_arguments *arg
 
     all = sites.count;
     sorted_by = arguments->by;
-    qsort(sites.site, sites.count, sizeof(*sites.site), compare);
+    if (sites.count > 0)
+        qsort(sites.site, sites.count, sizeof(*sites.site), compare);
     while (arguments->top > 0 && sites.count > arguments->top) {
         struct site *last = &sites.site[--sites.count];
 
