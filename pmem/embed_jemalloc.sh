@@ -17,8 +17,8 @@
 #
 # Of its inside, where the archive has them, are named: the table berth_je_size_classes
 # (pmem/plain.c); the option berth_je_opt_retain (pmem/overcommit.c); the table of its
-# arenas and the functions by which a thread begins and comes by an arena, which its other objects
-# call by way of pmem/spare.c; and what a thread does now and then about its cache, which passes
+# arenas and the functions by which a thread begins, comes by an arena and by a cache, which its
+# other objects call by way of pmem/spare.c; and what a thread does now and then about its cache, which passes
 # pmem/tend.c.
 #
 # usage: embed_jemalloc.sh AR LD OBJCOPY ARCHIVE OUTPUT
@@ -37,6 +37,7 @@ seen="pthread_atfork pthread_key_create madvise munmap mprotect mmap"
 inside="je_sz_size2index_tab berth_je_size_classes
 je_opt_retain berth_je_opt_retain
 je_arenas berth_je_arenas
+je_arena_palloc berth_je_arena_palloc
 je_tsd_fetch_slow berth_je_tsd_fetch_slow
 je_tcache_gc_event_handler berth_je_tcache_gc_event_handler"
 begin="je_tsd_fetch_slow berth_je_tsd_fetch"
@@ -67,6 +68,11 @@ for object in "$work"/o/*.o; do
     tsd.*) ;;
     *) "$objcopy" --redefine-sym "${begin% *}=${begin#* }" "$object" ;;
     esac
+done
+for object in "$work"/o/tcache.*o; do
+    if [ -f "$object" ]; then
+        "$objcopy" --redefine-sym je_arena_palloc=berth_je_cache_palloc "$object"
+    fi
 done
 for object in "$work"/o/thread_event.*o; do
     if [ -f "$object" ]; then

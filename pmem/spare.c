@@ -25,14 +25,31 @@ static _Atomic(char *) kept;
 static atomic_bool has_begun;
 static __thread struct spare spare;
 
+/*
+ * A block of jemalloc's for a thread's cache. It is had before the thread begins, as jemalloc
+ * takes no notice where it comes to none.
+ */
+static _Atomic(void *) kept_cache;
+static _Atomic size_t cache_size, cache_alignment; /* as jemalloc asked first; 0: not yet */
+static __thread struct {
+    void *block;
+    bool has_one;  /* it needs no other */
+    bool is_freed; /* by a call that comes here, too */
+} cache;
+
 /* jemalloc's own (embed_jemalloc.sh): with `minimal`, for a thread that need not have a cache. */
 BERTH_HIDDEN void *berth_je_tsd_fetch_slow(void *tsd, bool minimal);
 BERTH_HIDDEN void *berth_je_arena_choose_hard(void *tsd, bool internal);
 /* The first of the table. */
 extern _Atomic(void *) berth_je_arenas __attribute__((weak, visibility("hidden")));
+BERTH_HIDDEN __attribute__((weak)) void *berth_je_arena_palloc(void *tsd, void *arena, size_t size,
+                                                               size_t alignment, bool zero,
+                                                               void *tcache);
 /* What jemalloc calls by those names. */
 BERTH_HIDDEN void *berth_je_tsd_fetch(void *tsd, bool minimal);
 BERTH_HIDDEN void *berth_je_arena_choose(void *tsd, bool internal);
+BERTH_HIDDEN void *berth_je_cache_palloc(void *tsd, void *arena, size_t size, size_t alignment,
+                                         bool zero, void *tcache);
 
 static char *map_spare(void)
 {
@@ -105,18 +122,61 @@ void *berth_je_arena_choose(void *tsd, bool internal)
     return arena;
 }
 
+/* What is asked for caches is of one size, from the first arena, and all zero. */
+void *berth_je_cache_palloc(void *tsd, void *arena, size_t size, size_t alignment, bool zero,
+                            void *tcache)
+{
+    void *block = cache.block;
+
+    atomic_store_explicit(&cache_alignment, alignment, memory_order_relaxed);
+    atomic_store_explicit(&cache_size, size, memory_order_release);
+    if (!block)
+        return berth_je_arena_palloc(tsd, arena, size, alignment, zero, tcache);
+    cache.block = NULL;
+    cache.has_one = true;
+    return block;
+}
+
+/* Whether this thread can have a cache. */
+static bool prepare_cache(void)
+{
+    size_t size = atomic_load_explicit(&cache_size, memory_order_acquire);
+
+    if (size == 0 || cache.has_one || cache.is_freed)
+        return true;
+    cache.block = atomic_exchange_explicit(&kept_cache, NULL, memory_order_acquire);
+    if (!cache.block)
+        cache.block = berth_je_arena_palloc(
+            NULL, atomic_load_explicit(&berth_je_arenas, memory_order_acquire), size,
+            atomic_load_explicit(&cache_alignment, memory_order_relaxed), true, NULL);
+    return cache.block != NULL;
+}
+
+static void give_cache_back(void)
+{
+    void *block = cache.block, *none = NULL;
+
+    cache.block = NULL;
+    if (!block || atomic_compare_exchange_strong_explicit(
+                      &kept_cache, &none, block, memory_order_release, memory_order_relaxed))
+        return;
+    cache.is_freed = true;
+    berth_je_dallocx(block, 0);
+    cache.is_freed = false;
+}
+
 void *berth_je_tsd_fetch(void *tsd, bool minimal)
 {
     int saved_errno = errno;
-    bool has_spare;
+    bool is_ready;
 
     /* The first of all is jemalloc's own start, and freeing takes nothing. */
     if (minimal || !atomic_exchange_explicit(&has_begun, true, memory_order_relaxed))
         return berth_je_tsd_fetch_slow(tsd, minimal);
-    has_spare = take();
-    tsd = berth_je_tsd_fetch_slow(tsd, !has_spare);
-    if (has_spare)
-        give_back();
+    is_ready = take() && prepare_cache();
+    tsd = berth_je_tsd_fetch_slow(tsd, !is_ready);
+    give_back();
+    give_cache_back();
     errno = saved_errno;
     return tsd;
 }

@@ -8,6 +8,9 @@
  * kernel has no more. A thread for which none can be had makes do with what other threads have,
  * without a cache of its own, until it calls when there is one.
  *
+ * What its cache takes is had before it begins: jemalloc looks at nothing there, and the first call
+ * that the cache should serve would crash.
+ *
  * One is kept for the next thread; taken by exchange, so that any number of threads may begin.
  */
 #ifndef BERTH_PMEM_SPARE_H
