@@ -4,17 +4,35 @@
 #include "pmem/window.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define WORD_BITS 64
+/* Longer than others hold the lock, unless they wait for a processor. */
+#define HOLD_TRIES 1000
+
+/* Those whose lock this thread has, or is about to take or has just given up. */
+static __thread const struct berth_chunks *volatile locked;
 
 /* A part of the window: chunks [first, end), of which [start, stop) is asked for, in bytes. */
 struct span {
     size_t first, end;
     uintptr_t start, stop;
 };
+
+static void lock(struct berth_chunks *chunks)
+{
+    locked = chunks;
+    pthread_mutex_lock(&chunks->lock);
+}
+
+static void unlock(struct berth_chunks *chunks)
+{
+    pthread_mutex_unlock(&chunks->lock);
+    locked = NULL;
+}
 
 static struct span span_of(const struct berth_chunks *chunks, const void *address, size_t size)
 {
@@ -250,7 +268,7 @@ int berth__chunks_commit(struct berth_chunks *chunks, void *address, size_t size
     r = berth__page_set_reach(chunks->committed, (uintptr_t)address - chunks->window, size);
     if (r < 0)
         return r;
-    pthread_mutex_lock(&chunks->lock);
+    lock(chunks);
     r = attach_span(chunks, &span, &end);
     if (r == 0) {
         count_pages(chunks, &span);
@@ -260,7 +278,7 @@ int berth__chunks_commit(struct berth_chunks *chunks, void *address, size_t size
             if (chunks->pages[i] == 0)
                 detach_one(chunks, i);
     }
-    pthread_mutex_unlock(&chunks->lock);
+    unlock(chunks);
     /* Nobody else has these pages: what takes time is done without the lock. */
     if (r == 0 && !chunks->zero)
         memset(address, 0, size);
@@ -273,7 +291,7 @@ int berth__chunks_decommit(struct berth_chunks *chunks, void *address, size_t si
 
     if (getpid() != chunks->owner)
         return -EPERM;
-    pthread_mutex_lock(&chunks->lock);
+    lock(chunks);
     berth__page_set_remove(chunks->committed, (uintptr_t)address - chunks->window, size);
     for (size_t i = span.first; i < span.end; i++) {
         struct span part = part_in(chunks, &span, i);
@@ -282,13 +300,26 @@ int berth__chunks_decommit(struct berth_chunks *chunks, void *address, size_t si
         if (chunks->pages[i] == 0)
             detach_one(chunks, i);
     }
-    pthread_mutex_unlock(&chunks->lock);
+    unlock(chunks);
     return 0;
 }
 
-void berth__chunks_hold(struct berth_chunks *chunks)
+/*
+ * A signal's handler may fork where it has interrupted this thread with the lock. That is no harm:
+ * what is committed is mapped at each instant, as it is added last and removed first.
+ */
+bool berth__chunks_hold(struct berth_chunks *chunks)
 {
-    pthread_mutex_lock(&chunks->lock);
+    if (locked != chunks) {
+        pthread_mutex_lock(&chunks->lock);
+        return true;
+    }
+    for (unsigned i = 0; i < HOLD_TRIES; i++) {
+        if (pthread_mutex_trylock(&chunks->lock) == 0)
+            return true;
+        sched_yield();
+    }
+    return false;
 }
 
 void berth__chunks_let_go(struct berth_chunks *chunks)

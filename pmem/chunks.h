@@ -65,8 +65,11 @@ int berth__chunks_commit(struct berth_chunks *chunks, void *address, size_t size
 /* The opposite, for pages that are all committed. Cannot fail in the process that made them. */
 int berth__chunks_decommit(struct berth_chunks *chunks, void *address, size_t size);
 
-/* What is committed stays, and is mapped, until it is let go. For a fork, which copies it. */
-void berth__chunks_hold(struct berth_chunks *chunks);
+/*
+ * What is committed stays, and is mapped, until it is let go. For a fork, which copies it. False:
+ * nothing is held, as this thread itself was interrupted while it commits or decommits.
+ */
+bool berth__chunks_hold(struct berth_chunks *chunks);
 void berth__chunks_let_go(struct berth_chunks *chunks);
 
 /* How much of the backing is free. */

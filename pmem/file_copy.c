@@ -337,13 +337,11 @@ static int fill_or_replace(const struct berth_tier_file *file, struct berth_file
 
 int berth__file_copy_fill(const struct berth_tier_file *file, struct berth_file_copy *copy)
 {
-    int r;
-
     /* What is committed is read below: no other thread may take it away meanwhile. */
-    if (file->is_foreign)
-        berth__chunks_hold(file->chunks);
-    r = fill_or_replace(file, copy);
-    if (file->is_foreign)
+    bool is_held = file->is_foreign && berth__chunks_hold(file->chunks);
+    int r = fill_or_replace(file, copy);
+
+    if (is_held)
         berth__chunks_let_go(file->chunks);
     return r;
 }
