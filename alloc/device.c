@@ -250,4 +250,5 @@ void berth__device_register(void)
 {
     berth__tier(BERTH_TIER_DEVICE)->ops = &device_ops;
     berth__tier_set_maker(BERTH_KIND_DEVICE, tier_make);
+    berth__context_watch();
 }

@@ -4,6 +4,7 @@
 #include "alloc/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 /* How often at most a context is used without a look at the driver's. */
 #define USES_MAX 256
@@ -22,6 +23,32 @@ static void distrust(void)
     berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_CUDA,
                     "a thread's CUDA context changed in a way that Berth does not see; the driver "
                     "is asked for it at each allocation from now on");
+}
+
+static pthread_key_t key;
+static bool has_key;
+
+static void thread_ends(void *argument)
+{
+    struct berth_context_memory *memory = argument;
+
+    memory->is_ending = true;
+    memory->generation = 0;
+}
+
+void berth__context_watch(void)
+{
+    if (!has_key)
+        has_key = pthread_key_create(&key, thread_ends) == 0;
+}
+
+/* Whether what the driver says of the calling thread holds until a hook sees a change. */
+static bool is_worth_keeping(struct berth_context_memory *memory)
+{
+    if (!memory->is_watched)
+        memory->is_watched = has_key && pthread_setspecific(key, memory) == 0;
+    return memory->is_watched && !memory->is_ending &&
+           !atomic_load_explicit(&is_distrusted, memory_order_relaxed);
 }
 
 int berth__context_ask(berth_cu_context *ret, bool *ret_seen)
@@ -46,8 +73,7 @@ int berth__context_ask(berth_cu_context *ret, bool *ret_seen)
     memory->context = context;
     memory->uses_left = USES_MAX;
     /* A thread without a context gets the driver's answers: there is nothing to be fast for. */
-    memory->generation =
-        context && !atomic_load_explicit(&is_distrusted, memory_order_relaxed) ? generation : 0;
+    memory->generation = context && is_worth_keeping(memory) ? generation : 0;
     *ret = context;
     if (ret_seen)
         *ret_seen = seen;

@@ -18,6 +18,8 @@ struct berth_context_memory {
     berth_cu_context context;
     uint64_t generation; /* berth__context_generation when it was asked; 0: nothing is remembered */
     uint32_t uses_left;  /* before the driver is asked again in any case */
+    bool is_watched;     /* the thread's end will be told; see berth__context_watch() */
+    bool is_ending;
 };
 
 extern __thread struct berth_context_memory berth__context_memory
@@ -52,6 +54,14 @@ static inline void berth__context_changed(void)
     berth__context_memory.generation = 0;
 }
 void berth__context_changed_for_all(void);
+
+/*
+ * A thread's end takes its context from it, in a destructor of the driver's that no hook sees, and
+ * destructors of the program's may allocate and free after that one: nothing is remembered for a
+ * thread from then on. Destructors run in the order in which their keys were made, so this is to be
+ * called before the driver is loaded.
+ */
+void berth__context_watch(void);
 
 /*
  * From now on the driver is asked each time. At exit: the driver may have ended, and then its

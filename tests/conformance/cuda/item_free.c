@@ -307,6 +307,31 @@ static void *free_both(void *user)
     return NULL;
 }
 
+static pthread_key_t end_key;
+
+/* A destructor of a thread's: where the driver has taken the thread's context away by then, too. */
+static void free_at_end(void *user)
+{
+    CUdeviceptr *p = user, q = 0;
+    CUcontext found = NULL;
+
+    SEEN("a thread's end: %d %d", cuMemFree_v2(p[0]), cuMemFree_v2(p[1]));
+    printf(" %d", cuCtxGetCurrent(&found));
+    printf(" %d %d\n", found != NULL, cuMemAlloc_v2(&q, KIB(1)));
+}
+
+static void *allocate_and_end(void *user)
+{
+    CUdeviceptr *p = user;
+
+    EXPECT(cuCtxSetCurrent(check_context) == 0);
+    EXPECT(cuMemFree_v2(check_alloc(KIB(1))) == 0);
+    p[0] = check_alloc(KIB(1));
+    p[1] = check_alloc(MIB(3));
+    EXPECT(pthread_setspecific(end_key, p) == 0);
+    return NULL;
+}
+
 void item_14_free_from_anywhere(void)
 {
     CUdeviceptr p[6], far = 0;
@@ -336,6 +361,9 @@ void item_14_free_from_anywhere(void)
     SEEN("then there is none still: %d", cuCtxGetCurrent(&found));
     printf(" %d\n", found == NULL);
     SEEN("and none to allocate in: %d\n", cuMemAlloc_v2(&p[0], 1));
+    EXPECT(pthread_key_create(&end_key, free_at_end) == 0);
+    EXPECT(pthread_create(&thread, NULL, allocate_and_end, p) == 0);
+    pthread_join(thread, NULL);
 }
 
 static void *allocate_then_open(void *user)
