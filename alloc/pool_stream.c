@@ -196,6 +196,15 @@ static int ask_driver(struct berth_stream_home *home, berth_cu_stream handle, ui
     return r;
 }
 
+static void count_reserved(struct berth_stream_home *home, uint64_t size)
+{
+    uint64_t reserved = atomic_fetch_add(&home->reserved, size) + size;
+    uint64_t high = atomic_load(&home->reserved_high);
+
+    while (reserved > high && !atomic_compare_exchange_weak(&home->reserved_high, &high, reserved))
+        ;
+}
+
 static int grow(struct berth_stream_home *home, struct berth_stream *stream,
                 const struct berth_pool_request *request, uint64_t size, uintptr_t *ret_address)
 {
@@ -215,7 +224,7 @@ static int grow(struct berth_stream_home *home, struct berth_stream *stream,
         *ret_address = block->segment.base;
         goto out_reserve;
     }
-    atomic_fetch_add(&home->reserved, size);
+    count_reserved(home, size);
     *ret_address = block->segment.base;
     berth__stream_set_hand_out(&stream->set, block, request);
     return 0;

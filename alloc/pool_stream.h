@@ -59,8 +59,13 @@ void berth__stream_set_last(uintptr_t base);
 /* The driver gave this block's address to somebody else: it was freed in a way no hook saw. */
 void berth__stream_forget(struct berth_segment *segment);
 
-/* Bytes that are ready for reuse by some stream; and what the driver's pool says of `attribute`. */
+/* Bytes that are ready for reuse by some stream, of a device or of all of them. */
 uint64_t berth__stream_cached(int device);
+/*
+ * What the driver's pool has beyond that only because of what is cached: the driver takes memory
+ * for it in large pieces. 0 while the program has memory of the pool. Asks the driver.
+ */
+uint64_t berth__stream_spare(int device);
 
 /*
  * Gives what is cached on the device, or on BERTH_POOL_ALL_DEVICES, back to the driver, and makes
@@ -77,6 +82,7 @@ enum {
     BERTH_CU_POOL_REUSE_OPPORTUNISTIC = 2,
     BERTH_CU_POOL_REUSE_DEPENDENCIES = 3,
     BERTH_CU_POOL_RELEASE_THRESHOLD = 4,
+    BERTH_CU_POOL_RESERVED_CURRENT = 5,
     BERTH_CU_POOL_USED_CURRENT = 7,
     BERTH_CU_POOL_USED_HIGH = 8
 };

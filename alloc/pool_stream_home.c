@@ -119,29 +119,58 @@ void berth__stream_attribute_set(berth_cu_pool pool, int attribute, const void *
         atomic_store(&home->may_depend, *(const int *)value != 0);
     } else if (attribute == BERTH_CU_POOL_USED_HIGH) {
         uint64_t cached = berth__stream_home_cached(home);
+        uint64_t reserved = atomic_load(&home->reserved);
 
-        atomic_store(&home->live_high, atomic_load(&home->reserved) - cached);
+        atomic_store(&home->live_high, reserved - cached);
+        atomic_store(&home->reserved_high, reserved);
+        atomic_store(&home->told_high, 0);
     }
+}
+
+/* What the program uses of the pool by now, where `used` is what the driver says. */
+static uint64_t used_now(struct berth_stream_home *home, uint64_t used)
+{
+    uint64_t cached = berth__stream_home_cached(home);
+
+    return used > cached ? used - cached : 0;
+}
+
+/*
+ * The same of the most, where `most` is the driver's, to which it counts what is cached, too. Where
+ * that is more than we ever had, the program has the rest by cuMemAllocFromPoolAsync. What is used
+ * at the moment is in it in any case.
+ */
+static uint64_t used_high(struct berth_stream_home *home, uint64_t most)
+{
+    uint64_t now = 0, ours, high, told = atomic_load(&home->told_high);
+
+    now = berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_USED_CURRENT, &now) == 0
+              ? used_now(home, now)
+              : 0;
+    ours = atomic_load(&home->reserved_high);
+    high = atomic_load(&home->live_high);
+    if (most > ours)
+        high += most - ours;
+    else if (high > most)
+        high = most;
+    if (now > high)
+        high = now;
+    while (high > told && !atomic_compare_exchange_weak(&home->told_high, &told, high))
+        ;
+    return high > told ? high : told;
 }
 
 void berth__stream_attribute_correct(berth_cu_pool pool, int attribute, void *value)
 {
     struct berth_stream_home *home = home_of_pool(pool);
-    uint64_t cached, high, reserved, *used = value;
+    uint64_t *used = value;
 
-    if (!home || (attribute != BERTH_CU_POOL_USED_CURRENT && attribute != BERTH_CU_POOL_USED_HIGH))
+    if (!home)
         return;
-    cached = berth__stream_home_cached(home);
-    high = atomic_load(&home->live_high);
-    reserved = atomic_load(&home->reserved);
     if (attribute == BERTH_CU_POOL_USED_CURRENT)
-        *used = *used > cached ? *used - cached : 0;
-    else if (*used > reserved)
-        /* What the program has besides, by cuMemAllocFromPoolAsync, was not live with us for sure.
-         */
-        *used = high + (*used - reserved);
-    else if (*used > high)
-        *used = high;
+        *used = used_now(home, *used);
+    else if (attribute == BERTH_CU_POOL_USED_HIGH)
+        *used = used_high(home, *used);
 }
 
 /* What the walk over streams adds up. */
@@ -192,9 +221,29 @@ uint64_t berth__stream_home_cached(struct berth_stream_home *home)
 
 uint64_t berth__stream_cached(int device)
 {
-    struct berth_stream_home *home = berth__pool_disabled() ? NULL : home_find(device);
+    uint64_t bytes = 0;
 
-    return home ? berth__stream_home_cached(home) : 0;
+    if (berth__pool_disabled())
+        return 0;
+    for (struct berth_stream_home *home = first_home(); home; home = home->next)
+        if (device == BERTH_POOL_ALL_DEVICES || home->device == device)
+            bytes += berth__stream_home_cached(home);
+    return bytes;
+}
+
+uint64_t berth__stream_spare(int device)
+{
+    struct berth_stream_home *home = berth__pool_disabled() ? NULL : home_find(device);
+    uint64_t cached = home ? berth__stream_home_cached(home) : 0, has = 0, used = 0;
+
+    /* Beside live blocks nobody knows which of the driver's pieces have none. */
+    if (cached == 0 || cached != atomic_load(&home->reserved) ||
+        !berth__driver.cuMemPoolGetAttribute ||
+        berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_RESERVED_CURRENT, &has) !=
+            0 ||
+        berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_USED_CURRENT, &used) != 0)
+        return 0;
+    return used == cached && has > cached ? has - cached : 0;
 }
 
 void berth__stream_block_delete(struct berth_stream_block *block)

@@ -54,8 +54,10 @@ struct berth_stream_home {
     berth_cu_pool pool;
     atomic_bool is_chosen; /* the program has not chosen another one */
     atomic_bool may_reuse_idle, may_depend;
-    _Atomic uint64_t reserved;    /* bytes of all its blocks */
-    _Atomic uint64_t live_high;   /* the most that were live at once */
+    _Atomic uint64_t reserved;  /* bytes of all its blocks */
+    _Atomic uint64_t live_high; /* the most that were live at once */
+    /* Since the program began to count the most that it used: of `reserved`, and as it was told. */
+    _Atomic uint64_t reserved_high, told_high;
     struct berth_stream_set idle; /* blocks that no stream uses */
     pthread_mutex_t lock;
     struct berth_stream_retired *retired;  /* Synchronization: `lock` */

@@ -148,7 +148,7 @@ berth_cu_result berth__hook_cuMemGetInfo_v2(size_t *free_size, size_t *total_siz
     if (result != BERTH_CU_SUCCESS || !free_size || !total_size ||
         berth__device_of_current(&device) < 0)
         return result;
-    *free_size += berth__pool_reclaimable(device);
+    *free_size += berth__pool_reclaimable(device) + berth__stream_spare(device);
     if (*free_size > *total_size)
         *free_size = *total_size;
     *total_size = bounded_total(*total_size);

@@ -250,6 +250,10 @@ void item_20_free_memory(void)
     SEEN("a little more cannot: %d\n", cuMemAlloc_v2(&p, after + MIB(4)));
     SEEN("no out arguments: %d %d\n", cuMemGetInfo_v2(NULL, &total),
          cuMemGetInfo_v2(&before, NULL));
+    EXPECT(cuMemGetInfo_v2(&after, &total) == 0);
+    EXPECT(cuMemAllocAsync(&p, KIB(100), NULL) == 0 && cuMemFreeAsync(p, NULL) == 0);
+    EXPECT(cuCtxSynchronize() == 0 && cuMemGetInfo_v2(&during, &total) == 0);
+    SEEN("all again after stream-ordered memory: %d\n", during == after);
 }
 
 static unsigned sync_memops(CUdeviceptr p)

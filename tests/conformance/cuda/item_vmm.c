@@ -191,6 +191,40 @@ static void use_default_pool(CUmemoryPool pool, CUstream stream)
     printf(" reserved %llu\n", (unsigned long long)used);
 }
 
+static unsigned long long used_of(CUmemoryPool pool, CUmemPool_attribute attribute)
+{
+    cuuint64_t used = 0;
+
+    EXPECT(cuMemPoolGetAttribute(pool, attribute, &used) == 0);
+    return used;
+}
+
+/* The most that was used is the program's own, whatever comes back by whatever way. */
+static void use_to_a_peak(CUmemoryPool pool, CUstream stream)
+{
+    cuuint64_t zero = 0;
+    CUdeviceptr p[8];
+
+    for (size_t i = 0; i < COUNT(p); i++)
+        EXPECT(cuMemAllocAsync(&p[i], KIB(64) * (i + 1), stream) == 0);
+    for (size_t i = 0; i < 4; i++)
+        EXPECT(cuMemFreeAsync(p[2 * i], stream) == 0);
+    SEEN("the peak: %llu", used_of(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH));
+    EXPECT(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &zero) == 0);
+    printf(" anew %llu", used_of(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH));
+    EXPECT(cuMemFree_v2(p[1]) == 0);
+    printf(" %llu", used_of(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH));
+    EXPECT(cuMemPoolTrimTo(pool, 0) == 0);
+    printf(" %llu", used_of(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH));
+    EXPECT(cuMemAllocFromPoolAsync(&p[0], MIB(1), pool, stream) == 0);
+    printf(" %llu", used_of(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH));
+    printf(" now %llu\n", used_of(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT));
+    EXPECT(cuMemFreeAsync(p[0], stream) == 0);
+    for (size_t i = 1; i < 4; i++)
+        EXPECT(cuMemFreeAsync(p[2 * i + 1], stream) == 0);
+    EXPECT(cuStreamSynchronize(stream) == 0);
+}
+
 void item_39_memory_pools(void)
 {
     CUmemPoolProps properties = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED, .location = here};
@@ -209,6 +243,7 @@ void item_39_memory_pools(void)
     SEEN("default: %d", cuDeviceGetDefaultMemPool(&standard, 0));
     printf(" current %d", cuDeviceGetMemPool(&found, 0));
     printf(" the same %d\n", found == standard);
+    use_to_a_peak(standard, stream);
     use_default_pool(standard, stream);
     SEEN("set: %d", cuDeviceSetMemPool(0, pool));
     printf(" get %d", cuDeviceGetMemPool(&found, 0));
