@@ -36,6 +36,8 @@ struct capture {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct capture *captures;
 static struct berth_slab slab;
+/* Captures that are open and have no record: there was no memory for one. */
+static atomic_int unrecorded;
 
 /* The record's name of a stream: of the default ones, only a thread's own can be captured. */
 static struct capture key_of(berth_cu_stream stream)
@@ -45,6 +47,28 @@ static struct capture key_of(berth_cu_stream stream)
     if (berth__stream_is_default(stream))
         return (struct capture){.thread = &mine};
     return (struct capture){.stream = stream};
+}
+
+static void thread_ends(void *thread);
+
+static pthread_key_t key;
+static bool has_key;
+
+static void make_key(void)
+{
+    has_key = pthread_key_create(&key, thread_ends) == 0;
+}
+
+/* A thread's default streams end with it, and so do their captures. */
+static void watch_thread(const struct capture *capture)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    if (!capture->thread)
+        return;
+    pthread_once(&once, make_key);
+    if (has_key)
+        pthread_setspecific(key, capture->thread);
 }
 
 /*
@@ -65,7 +89,7 @@ static void prepare(void)
  */
 static berth_cu_result begin(berth_cu_result result, berth_cu_stream stream)
 {
-    struct capture *capture, key;
+    struct capture *capture, fresh;
 
     if (result == BERTH_CU_SUCCESS)
         atomic_fetch_add(&berth__device_captures, 1);
@@ -73,21 +97,24 @@ static berth_cu_result begin(berth_cu_result result, berth_cu_stream stream)
     berth__order_open();
     if (result != BERTH_CU_SUCCESS)
         return result;
-    key = key_of(stream);
-    berth__device_current(&key.context);
+    fresh = key_of(stream);
+    berth__device_current(&fresh.context);
+    watch_thread(&fresh);
     pthread_mutex_lock(&lock);
     capture = berth__slab_new(&slab, sizeof(*capture));
     if (capture) {
-        *capture = key;
+        *capture = fresh;
         capture->next = captures;
         captures = capture;
+    } else {
+        atomic_fetch_add(&unrecorded, 1);
     }
     pthread_mutex_unlock(&lock);
     return result;
 }
 
 /* Takes the records of the context out, or those of a stream; how many there were. */
-static int take_records(berth_cu_context context, const struct capture *key)
+static int take_records(berth_cu_context context, const struct capture *of)
 {
     struct capture **link = &captures;
     int taken = 0;
@@ -96,8 +123,8 @@ static int take_records(berth_cu_context context, const struct capture *key)
     while (*link) {
         struct capture *capture = *link;
 
-        if (key ? capture->stream == key->stream && capture->thread == key->thread
-                : capture->context == context) {
+        if (of ? capture->stream == of->stream && capture->thread == of->thread
+               : capture->context == context) {
             *link = capture->next;
             berth__slab_delete(&slab, capture);
             taken++;
@@ -109,15 +136,26 @@ static int take_records(berth_cu_context context, const struct capture *key)
     return taken;
 }
 
+static void forget(berth_cu_context context, const struct capture *of)
+{
+    int taken = take_records(context, of);
+
+    atomic_fetch_sub_explicit(&berth__device_captures, taken, memory_order_relaxed);
+}
+
 void berth__capture_forget(berth_cu_context context, berth_cu_stream stream)
 {
-    struct capture key = key_of(stream);
-    int taken;
+    struct capture of = key_of(stream);
 
-    if (!berth__device_capturing())
-        return;
-    taken = take_records(context, stream ? &key : NULL);
-    atomic_fetch_sub_explicit(&berth__device_captures, taken, memory_order_relaxed);
+    if (berth__device_capturing())
+        forget(context, stream ? &of : NULL);
+}
+
+static void thread_ends(void *thread)
+{
+    struct capture of = {.thread = thread};
+
+    forget(NULL, &of);
 }
 
 /*
@@ -187,6 +225,20 @@ static bool is_capturing(status_function function, berth_cu_stream stream, bool 
 }
 
 /*
+ * It was counted if it has a record, or when there was no memory for one. Not where its thread is
+ * ending, whose captures were forgotten.
+ */
+static void forget_ended(const struct capture *of)
+{
+    int taken = take_records(NULL, of), left = atomic_load(&unrecorded);
+
+    while (taken == 0 && left > 0)
+        if (atomic_compare_exchange_weak(&unrecorded, &left, left - 1))
+            taken = 1;
+    atomic_fetch_sub_explicit(&berth__device_captures, taken, memory_order_relaxed);
+}
+
+/*
  * An invalid capture ends too, with an error; one that the caller may not end goes on. So the
  * stream is asked before and after.
  */
@@ -197,11 +249,9 @@ static berth_cu_result end_capture(end_function function, status_function status
     berth_cu_result result = function(stream, graph);
 
     if (was_capturing && !is_capturing(status, stream, result != BERTH_CU_SUCCESS)) {
-        struct capture key = key_of(stream);
+        struct capture of = key_of(stream);
 
-        /* It was counted, be there a record or not. */
-        take_records(NULL, &key);
-        atomic_fetch_sub_explicit(&berth__device_captures, 1, memory_order_relaxed);
+        forget_ended(&of);
     }
     return result;
 }

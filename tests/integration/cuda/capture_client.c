@@ -294,6 +294,65 @@ static void context_destroyed(void)
     }
 }
 
+static pthread_key_t end_key;
+
+/* Captures in the thread's own stream, and ends with that open. */
+static void *capture_and_end(void *argument)
+{
+    CALL(cuCtxSetCurrent(context));
+    begin(argument ? stream : CU_STREAM_PER_THREAD, CU_STREAM_CAPTURE_MODE_RELAXED);
+    return NULL;
+}
+
+static void thread_ended(void)
+{
+    pthread_t thread;
+
+    for (int i = 0; i < 3; i++) {
+        pthread_create(&thread, NULL, capture_and_end, NULL);
+        pthread_join(thread, NULL);
+    }
+    default_stream();
+    /* One in another stream goes on, and can be ended by any thread. */
+    pthread_create(&thread, NULL, capture_and_end, &calls);
+    pthread_join(thread, NULL);
+    launch(end(stream), 1);
+}
+
+/* In a destructor of the thread's, behind those of all keys made before: too late, or in time. */
+static void end_in_destructor(void *argument)
+{
+    CUgraph graph;
+    CUresult result;
+
+    CALL(cuCtxSetCurrent(context));
+    result = cuStreamEndCapture(CU_STREAM_PER_THREAD, &graph);
+    if (result == CUDA_SUCCESS)
+        CALL(cuGraphDestroy(graph));
+    else
+        IS(CUDA_ERROR_ILLEGAL_STATE, result);
+}
+
+static void *capture_then_destructor(void *argument)
+{
+    pthread_setspecific(end_key, &end_key);
+    return capture_and_end(NULL);
+}
+
+static void ended_in_destructor(void)
+{
+    pthread_t thread;
+
+    pthread_create(&thread, NULL, capture_and_end, NULL);
+    pthread_join(thread, NULL);
+    pthread_key_create(&end_key, end_in_destructor);
+    for (int i = 0; i < 3; i++) {
+        pthread_create(&thread, NULL, capture_then_destructor, NULL);
+        pthread_join(thread, NULL);
+    }
+    ended();
+}
+
 static void pairs(void)
 {
     CUdeviceptr pointer;
@@ -321,7 +380,9 @@ static const struct {
             {"other-thread", other_thread},
             {"mode-exchanged", mode_exchanged},
             {"default-stream", default_stream},
-            {"context-destroyed", context_destroyed}};
+            {"context-destroyed", context_destroyed},
+            {"thread-ended", thread_ended},
+            {"ended-in-destructor", ended_in_destructor}};
 
 int main(int argc, char **argv)
 {
