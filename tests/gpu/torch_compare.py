@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 SKIPPED = 77
+TIMEOUT_S = 240
 MODELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "torch_models.py")
 
 
@@ -20,17 +21,26 @@ def need_cuda():
 
 
 def run(mode, environment, *arguments):
-    done = subprocess.run([sys.executable, MODELS, mode, "cuda:0", *arguments], text=True,
-                          capture_output=True, timeout=1200, check=False,
-                          env={**os.environ, **environment})
-    if done.returncode != 0:
-        raise SystemExit(f"{mode}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    """What the models say; None, and why on standard output, where they end otherwise."""
+    try:
+        done = subprocess.run([sys.executable, MODELS, mode, "cuda:0", *arguments], text=True,
+                              capture_output=True, timeout=TIMEOUT_S, check=False,
+                              env={**os.environ, **environment})
+    except subprocess.TimeoutExpired:
+        print(f"{mode} {environment}: ended after {TIMEOUT_S} seconds", flush=True)
+        return None
     sys.stderr.write(done.stderr)
+    if done.returncode != 0:
+        print(f"{mode} {environment}: exit code {done.returncode}\n{done.stdout}", flush=True)
+        return None
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def compare(native, other, name):
-    """Digests must be the same; what memory and time cost is only said."""
+    """Whether anything differs. Digests must be the same; memory and time are only said."""
+    if not native or not other:
+        print(f"DIFFERENT: {name}: it did not run to its end", flush=True)
+        return True
     wrong = [f"{key}: native {value}, {name} {other.get(key)}" for key, value in native.items()
              if key.endswith(("train", "ask", "replay")) and other.get(key) != value]
     for part, seconds in native["seconds"].items():
@@ -39,5 +49,5 @@ def compare(native, other, name):
         print(f"{key}: {native.get(key)} native, {other.get(key)} {name}")
     print(f"berth: {other['berth']}")
     for line in wrong:
-        print(f"DIFFERENT: {line}")
+        print(f"DIFFERENT: {line}", flush=True)
     return bool(wrong)

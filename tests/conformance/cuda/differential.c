@@ -15,7 +15,11 @@
 #include <string.h>
 
 #define SLOTS 48
-#define CONTEXTS 3 /* primary contexts of devices 0 and 1, and one that comes and goes */
+/*
+ * Primary contexts of devices 0 and 1, and one that comes and goes. Where there is one device only,
+ * the second is another one of it.
+ */
+#define CONTEXTS 3
 
 enum kind { NONE, DEVICE, PITCHED, MANAGED, PINNED, ASYNC };
 
@@ -29,6 +33,7 @@ struct slot {
 
 static struct slot slots[SLOTS];
 static CUcontext contexts[CONTEXTS];
+static int last_device;
 static CUstream stream;
 static int current;
 static uint64_t seed;
@@ -224,18 +229,25 @@ static void renew_context(void)
     use_context(0);
     if (stale)
         printf(" stale: %d", cuMemFree_v2(stale));
-    printf(" create: %d", cuCtxCreate_v2(&contexts[CONTEXTS - 1], 0, 1));
+    printf(" create: %d", cuCtxCreate_v2(&contexts[CONTEXTS - 1], 0, last_device));
     use_context(CONTEXTS - 1);
 }
 
 static int start(void)
 {
     CUresult result = cuInit(0);
+    int count = 0;
 
-    for (int i = 0; i < 2 && result == 0; i++)
-        result = cuDevicePrimaryCtxRetain(&contexts[i], i);
     if (result == 0)
-        result = cuCtxCreate_v2(&contexts[2], 0, 1);
+        result = cuDeviceGetCount(&count);
+    last_device = count > 1;
+    if (result == 0)
+        result = cuDevicePrimaryCtxRetain(&contexts[0], 0);
+    if (result == 0)
+        result = count > 1 ? cuDevicePrimaryCtxRetain(&contexts[1], 1)
+                           : cuCtxCreate_v2(&contexts[1], 0, 0);
+    if (result == 0)
+        result = cuCtxCreate_v2(&contexts[2], 0, last_device);
     if (result == 0)
         result = cuCtxSetCurrent(contexts[0]);
     return result == 0 ? (int)cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING) : (int)result;

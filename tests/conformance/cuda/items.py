@@ -5,11 +5,16 @@
 Output, exit status and standard error must be the same; a line of Berth's own on standard error is
 accepted where libberth(7) promises it. One line for each variant is printed.
 
-Usage: items.py [--berth BERTH] [--malloc LIBBERTH_MALLOC] [-e NAME=VALUE]... \
-DRIVER_DIR LIBBERTH PROGRAM ITEM...
+Usage: items.py [--berth BERTH] [--malloc LIBBERTH_MALLOC] [-e NAME=VALUE]... [--jobs N] \
+[--timeout SECONDS] DRIVER_DIR LIBBERTH PROGRAM ITEM...
        with no ITEM: all that the program lists
+
+With --jobs, items run at the same time, but for those that look at or need all of the device's
+memory; what is not the same then is run again by itself, and that counts. A process that takes
+longer than the timeout is ended, and is a difference.
 """
 import argparse
+import concurrent.futures
 import difflib
 import os
 import re
@@ -71,6 +76,11 @@ STATED = {
 }
 
 
+# What looks at the device's free memory, or takes all of it: other processes would be in its way.
+ALONE = ("item_04", "item_05", "item_20", "item_28", "item_29", "item_31", "item_35", "item_37",
+         "item_44", "item_47")
+
+
 class Runner:
     def __init__(self, options, directory):
         self.options = options
@@ -98,8 +108,12 @@ class Runner:
             env["BERTH_OPTIONS"] = options
             if policy:
                 env["BERTH_POLICY"] = self.policy
-        done = subprocess.run([self.options.program, item], env=env, capture_output=True,
-                              text=True, timeout=240, check=False)
+        try:
+            done = subprocess.run([self.options.program, item], env=env, capture_output=True,
+                                  text=True, timeout=self.options.timeout, check=False)
+        except subprocess.TimeoutExpired as late:
+            said = (late.stdout or b"").decode(errors="replace")
+            return said, f"ended after {self.options.timeout} seconds", -1
         return done.stdout, done.stderr, done.returncode
 
     def variants(self, item):
@@ -122,19 +136,39 @@ def differences(item, native, berth):
 
 
 def check(runner, item):
-    """The variants in which the item was not as natively."""
+    """The variants in which the item was not as natively, and the lines that say so."""
     native = runner.run(item, None)
-    bad = []
+    bad, lines = [], []
     if native[2] != 0:
-        print(f"{item}: FAIL natively: status {native[2]}\n{native[0]}{native[1]}")
+        lines.append(f"{item}: FAIL natively: status {native[2]}\n{native[0]}{native[1]}")
         bad.append("native")
     for variant in runner.variants(item):
         wrong = differences(item, native, runner.run(item, variant))
-        print(f"{item}: {'DIFFERENT' if wrong else 'same'}: {variant}")
-        for line in wrong:
-            print("   ", line)
+        lines.append(f"{item}: {'DIFFERENT' if wrong else 'same'}: {variant}")
+        lines += ["    " + line for line in wrong]
         if wrong:
             bad.append(variant)
+    return bad, lines
+
+
+def check_all(runner, items, jobs):
+    """{item: the variants in which it was not as natively}"""
+    bad, alone = {}, items
+    if jobs > 1:
+        together = [item for item in items if item[:7] not in ALONE]
+        alone = [item for item in items if item[:7] in ALONE]
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            for item, (wrong, lines) in zip(together, pool.map(lambda item: check(runner, item),
+                                                               together)):
+                if wrong:
+                    alone.append(item)
+                else:
+                    print("\n".join(lines), flush=True)
+    for item in alone:
+        wrong, lines = check(runner, item)
+        print("\n".join(lines), flush=True)
+        if wrong:
+            bad[item] = wrong
     return bad
 
 
@@ -143,6 +177,8 @@ def main():
     parser.add_argument("--berth")
     parser.add_argument("--malloc")
     parser.add_argument("-e", action="append", default=[])
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--timeout", type=int, default=240)
     parser.add_argument("driver_dir")
     parser.add_argument("libberth")
     parser.add_argument("program")
@@ -156,7 +192,7 @@ def main():
                                ).stdout.split()
     with tempfile.TemporaryDirectory() as directory:
         runner = Runner(options, directory)
-        bad = {item: wrong for item in items if (wrong := check(runner, item))}
+        bad = check_all(runner, items, options.jobs)
     if len(items) > 1:
         print(f"{len(items) - len(bad)} items as natively, {len(bad)} not", *sorted(bad))
     return 1 if bad else 0

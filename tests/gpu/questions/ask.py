@@ -10,6 +10,9 @@ import re
 import subprocess
 import sys
 
+# For one question; a driver that waits for ever is an answer as well.
+TIMEOUT_S = 60
+
 
 def by_question(text):
     """{name: lines}"""
@@ -31,6 +34,16 @@ def full_name(names, wanted):
     raise SystemExit(f"no question is named {wanted}")
 
 
+def ask(program, name):
+    """(what the question printed, what it said on standard error)"""
+    try:
+        done = subprocess.run([program, name], capture_output=True, text=True, timeout=TIMEOUT_S,
+                              check=False)
+    except subprocess.TimeoutExpired as late:
+        return (late.stdout or b"").decode(errors="replace"), f"ended after {TIMEOUT_S} seconds"
+    return done.stdout, done.stderr
+
+
 def main():
     program, answers = sys.argv[1:3]
     with open(answers, encoding="utf-8") as file:
@@ -40,16 +53,16 @@ def main():
     wanted = [full_name(names, text) for text in sys.argv[3:]] or names
     otherwise = 0
     for name in wanted:
-        done = subprocess.run([program, name], capture_output=True, text=True, timeout=120,
-                              check=False)
-        seen = by_question(done.stdout).get(name, [])
+        said, errors = ask(program, name)
+        seen = by_question(said).get(name, [])
         lines = list(difflib.unified_diff(written.get(name, []), seen, lineterm="", n=0))[2:]
-        otherwise += bool(lines or done.stderr)
+        otherwise += bool(lines or errors)
         print(f"{name}: {'OTHERWISE' if lines else 'as written'}")
         for line in lines or (seen if len(sys.argv) > 3 else []):
             print("   ", line)
-        if done.stderr:
-            print("    standard error:", done.stderr.strip())
+        if errors:
+            print("    standard error:", errors.strip())
+        sys.stdout.flush()
     missing = sorted(set(written) ^ set(names))
     if missing:
         print("in one list only:", *missing)

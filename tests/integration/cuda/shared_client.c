@@ -17,13 +17,15 @@
  *   descriptors         how many descriptors it has open
  *   fork                "ok" if a child that does nothing comes back
  *   exec                becomes itself again
- *   quit
+ *   load STEPS SEED     "begun"; then, once two threads have allocated, filled, checked and freed
+ * so often, "done WRONG REFUSED": bytes that were not as filled, and allocations quit
  */
 #include "alloc/berth.h"
 #include "cuda_api.h"
 
 #include <dirent.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +33,9 @@
 #include <unistd.h>
 
 #define BLOCKS_MAX 256
+#define LOAD_THREADS 2
+#define LOAD_BLOCKS 24
+#define LOAD_SIZE_MOST ((size_t)1 << 20)
 
 static CUdeviceptr blocks[BLOCKS_MAX];
 static size_t sizes[BLOCKS_MAX];
@@ -154,6 +159,89 @@ static CUresult end_capture(void)
     return cuStreamEndCapture(stream, &graph);
 }
 
+struct load {
+    pthread_t thread;
+    uint64_t seed;
+    unsigned steps, refused;
+    size_t wrong;
+    CUdeviceptr block[LOAD_BLOCKS];
+    size_t size[LOAD_BLOCKS];
+    unsigned char fill[LOAD_BLOCKS];
+    unsigned char copy[LOAD_SIZE_MOST];
+};
+
+static uint64_t load_draw(struct load *load, uint64_t below)
+{
+    load->seed ^= load->seed << 13;
+    load->seed ^= load->seed >> 7;
+    load->seed ^= load->seed << 17;
+    return (load->seed >> 11) % below;
+}
+
+static void load_take(struct load *load, unsigned i)
+{
+    load->size[i] = load_draw(load, 8) == 0 ? 1 + load_draw(load, 4096)
+                                            : 65536 + load_draw(load, LOAD_SIZE_MOST - 65536);
+    load->fill[i] = (unsigned char)load_draw(load, 256);
+    if (cuMemAlloc_v2(&load->block[i], load->size[i]) != CUDA_SUCCESS ||
+        cuMemsetD8_v2(load->block[i], load->fill[i], load->size[i]) != CUDA_SUCCESS) {
+        load->refused++;
+        load->block[i] = 0;
+    }
+}
+
+static void load_give(struct load *load, unsigned i)
+{
+    if (cuMemcpyDtoH_v2(load->copy, load->block[i], load->size[i]) != CUDA_SUCCESS)
+        load->refused++;
+    for (size_t at = 0; at < load->size[i]; at++)
+        load->wrong += load->copy[at] != load->fill[i];
+    if (cuMemFree_v2(load->block[i]) != CUDA_SUCCESS)
+        load->refused++;
+    load->block[i] = 0;
+}
+
+static void *load_run(void *argument)
+{
+    struct load *load = argument;
+
+    if (cuCtxSetCurrent(context) != CUDA_SUCCESS)
+        load->refused++;
+    for (unsigned step = 0; step < load->steps; step++) {
+        unsigned i = (unsigned)load_draw(load, LOAD_BLOCKS);
+
+        if (load->block[i])
+            load_give(load, i);
+        else
+            load_take(load, i);
+    }
+    for (unsigned i = 0; i < LOAD_BLOCKS; i++)
+        if (load->block[i])
+            load_give(load, i);
+    return NULL;
+}
+
+static void answer_load(unsigned steps, unsigned seed)
+{
+    static struct load loads[LOAD_THREADS];
+    unsigned refused = 0;
+    size_t wrong = 0;
+
+    puts("begun");
+    fflush(stdout);
+    for (unsigned i = 0; i < LOAD_THREADS; i++) {
+        loads[i] = (struct load){.steps = steps, .seed = seed * 0x9e3779b97f4a7c15u + i + 1};
+        if (pthread_create(&loads[i].thread, NULL, load_run, &loads[i]) != 0)
+            abort();
+    }
+    for (unsigned i = 0; i < LOAD_THREADS; i++) {
+        pthread_join(loads[i].thread, NULL);
+        refused += loads[i].refused;
+        wrong += loads[i].wrong;
+    }
+    printf("done %zu %u\n", wrong, refused);
+}
+
 static void obey(const char *line, char **argv)
 {
     char text[256] = "";
@@ -191,6 +279,8 @@ static void obey(const char *line, char **argv)
         answer_descriptors();
     else if (strcmp(line, "fork\n") == 0)
         answer_fork();
+    else if (sscanf(line, "load %u %u", &block, &value) == 2)
+        answer_load(block, value);
     else if (strcmp(line, "exec\n") == 0)
         execv("/proc/self/exe", argv);
     else
