@@ -236,8 +236,11 @@ uint64_t berth__stream_spare(int device)
     struct berth_stream_home *home = berth__pool_disabled() ? NULL : home_find(device);
     uint64_t cached = home ? berth__stream_home_cached(home) : 0, has = 0, used = 0;
 
-    /* Beside live blocks nobody knows which of the driver's pieces have none. */
-    if (cached == 0 || cached != atomic_load(&home->reserved) ||
+    /*
+     * Beside live blocks nobody knows which of the driver's pieces have none; and a program that is
+     * capturing did not ask for calls of which nobody says that they are safe then.
+     */
+    if (cached == 0 || cached != atomic_load(&home->reserved) || berth__device_capturing() ||
         !berth__driver.cuMemPoolGetAttribute ||
         berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_RESERVED_CURRENT, &has) !=
             0 ||

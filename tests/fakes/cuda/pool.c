@@ -333,6 +333,7 @@ CUresult pool_alloc(struct pool *pool, struct stream *stream, uint64_t size,
         segment_free(&pool->segments, mem.segment, mem.base, true);
         return CUDA_ERROR_OUT_OF_MEMORY;
     }
+    /* QUESTION(gpu): as it was asked for, or rounded up? */
     pool->used += size;
     pool_note_high(pool);
     call_note_result("m%u", added->serial);

@@ -52,7 +52,8 @@
     X(question_39_wrong_free_in_capture)                                                           \
     X(question_40_copy_past_the_end)                                                               \
     X(question_41_memory_of_green_contexts)                                                        \
-    X(question_42_context_event_waits_for)
+    X(question_42_context_event_waits_for)                                                         \
+    X(question_47_pool_counts)
 
 #define X(name) void name(void);
 QUESTIONS(X)

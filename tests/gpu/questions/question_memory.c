@@ -121,6 +121,27 @@ void question_07_alloc_takes_from_pools(void)
     SEEN("cuMemAlloc of half: %d\n", cuMemAlloc_v2(&p, room / 2));
 }
 
+void question_47_pool_counts(void)
+{
+    static const size_t sizes[] = {1, 513, 30001, 100000, (size_t)2097152 + 1};
+    cuuint64_t used = 0, has = 0;
+    CUmemoryPool pool = NULL;
+    CUdeviceptr p = 0;
+    CUstream stream;
+
+    check_up();
+    stream = check_stream();
+    EXPECT(cuDeviceGetDefaultMemPool(&pool, 0) == 0);
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        EXPECT(cuMemAllocAsync(&p, sizes[i], stream) == 0 && cuStreamSynchronize(stream) == 0);
+        EXPECT(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used) == 0);
+        EXPECT(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &has) == 0);
+        SEEN("%zu: used %llu reserved %llu\n", sizes[i], (unsigned long long)used,
+             (unsigned long long)has);
+        EXPECT(cuMemFreeAsync(p, stream) == 0 && cuStreamSynchronize(stream) == 0);
+    }
+}
+
 void question_28_error_of_no_memory(void)
 {
     CUdeviceptr freed, base = 0, list[2];
