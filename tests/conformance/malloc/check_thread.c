@@ -11,17 +11,22 @@
 #include <string.h>
 #include <sys/resource.h>
 
+/* Counted page by page where the kernel does so: VmRSS leaves out what each processor has not yet
+ * told. */
 static size_t resident_kib(void)
 {
-    FILE *file = fopen("/proc/self/status", "r");
+    FILE *file = fopen("/proc/self/smaps_rollup", "r");
     char line[256];
     size_t kib = 0;
 
+    if (!file)
+        file = fopen("/proc/self/status", "r");
     CHECK(file);
     while (fgets(line, sizeof(line), file))
-        if (sscanf(line, "VmRSS: %zu", &kib) == 1)
+        if (sscanf(line, "Rss: %zu", &kib) == 1 || sscanf(line, "VmRSS: %zu", &kib) == 1)
             break;
     fclose(file);
+    CHECK(kib > 0);
     return kib;
 }
 
@@ -67,7 +72,11 @@ static size_t metadata(void)
     return value;
 }
 
-/* jemalloc has room for 4093 of the tcaches that tiers need, each of 28 KiB. */
+/*
+ * A thread's caches, of which jemalloc has room for 4093, take 28 KiB each. What may be added once
+ * is a leaf of the tree of its extents: 2 MiB for each 1 GiB of addresses that is entered, of which
+ * the kernel's choice of addresses may lay the border anywhere.
+ */
 static void finding_4_ten_thousand_threads_leak_nothing(void)
 {
     size_t before, after, own_before;
@@ -78,7 +87,7 @@ static void finding_4_ten_thousand_threads_leak_nothing(void)
     run_threads(check_rounds(10000));
     after = resident_kib();
     CHECK(after < before + 8192);
-    CHECK(metadata() < own_before + (1 << 20));
+    CHECK(metadata() < own_before + (6 << 20));
 }
 
 enum { CROWD = 200 };
