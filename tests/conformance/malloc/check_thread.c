@@ -81,7 +81,7 @@ static void finding_4_ten_thousand_threads_leak_nothing(void)
 {
     size_t before, after, own_before;
 
-    run_threads(500);
+    run_threads(check_rounds(500));
     before = resident_kib();
     own_before = metadata();
     run_threads(check_rounds(10000));
@@ -156,13 +156,13 @@ static void destructors_of_threads_may_allocate(void)
 {
     for (int i = 0; i < 4; i++)
         CHECK(pthread_key_create(&keys[i], destroy) == 0);
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < check_rounds(200); i++) {
         pthread_t thread;
 
         CHECK(pthread_create(&thread, NULL, with_destructors, NULL) == 0);
         pthread_join(thread, NULL);
     }
-    CHECK(atomic_load(&destructions) >= 800);
+    CHECK(atomic_load(&destructions) >= 4 * check_rounds(200));
 }
 
 /* From the 33rd key on, pthread_setspecific() itself allocates. */
@@ -182,7 +182,7 @@ static void a_thread_may_have_many_keys(void)
 
     for (int i = 0; i < 200; i++)
         CHECK(pthread_key_create(&many[i], free) == 0);
-    for (int i = 0; i < 50; i++) {
+    for (int i = 0; i < check_rounds(50); i++) {
         CHECK(pthread_create(&thread, NULL, set_many_keys, many) == 0);
         pthread_join(thread, NULL);
     }
@@ -233,7 +233,7 @@ static void *churn(void *argument)
     void *block[64] = {NULL};
     size_t size[64];
 
-    for (int step = 0; step < 20000; step++) {
+    for (int step = 0; step < check_rounds(20000); step++) {
         unsigned slot;
 
         state = state * 1103515245 + 12345;
