@@ -16,13 +16,25 @@ static const char *const of_the_heap[] = {
 /* One of them is in every runtime of a sanitizer. */
 static const char *const of_sanitizers[] = {"__sanitizer_set_death_callback",
                                             "__sanitizer_print_stack_trace"};
+/*
+ * What Berth and jemalloc call amid their work. A preloaded library may allocate where it is called
+ * for one of these the first time (libfaketime), which is as the heap begins, under its locks; and
+ * the time that it tells a program is none for the kernel's waits.
+ */
+static const char *const of_work[] = {
+    "clock_gettime",          "clock_nanosleep",        "nanosleep",
+    "pthread_cond_broadcast", "pthread_cond_clockwait", "pthread_cond_destroy",
+    "pthread_cond_init",      "pthread_cond_signal",    "pthread_cond_timedwait",
+    "pthread_cond_wait",      "pthread_mutex_destroy",  "pthread_mutex_init",
+    "pthread_mutex_lock",     "pthread_mutex_trylock",  "pthread_mutex_unlock"};
 
 struct shadow {
     const struct link_map *program;
-    struct berth_elf elf;     /* the program's */
-    struct berth_elf library; /* whose imports are looked at */
-    bool is_relocated;        /* and its slots may be read-only */
-    bool is_private;          /* what it exports is for nobody but itself */
+    const struct link_map *libc; /* whose of_work are to be called; or NULL */
+    struct berth_elf elf;        /* the program's */
+    struct berth_elf library;    /* whose imports are looked at */
+    bool is_relocated;           /* and its slots may be read-only */
+    bool is_private;             /* what it exports is for nobody but itself */
 };
 
 /* No loop here may become a call of the C library's: its names are not bound yet. */
@@ -43,6 +55,14 @@ static bool is_of_the_heap(const char *name)
     return false;
 }
 
+static bool is_of_work(const char *name)
+{
+    for (size_t i = 0; i < sizeof(of_work) / sizeof(of_work[0]); i++)
+        if (is_equal(name, of_work[i]))
+            return true;
+    return false;
+}
+
 /* Where the function is; in place of some the loader has a choice, which is made by calling them.
  */
 static uintptr_t address_of(const struct berth_elf *elf, const ElfW(Sym) * symbol)
@@ -58,10 +78,10 @@ static uintptr_t address_of(const struct berth_elf *elf, const ElfW(Sym) * symbo
 #endif
 }
 
-/* What the loader would find, were there no program: all that it has loaded before is in order. */
-static uintptr_t find_behind(const struct shadow *shadow, const char *name, const char *version)
+/* What the loader would find, were `first` the first of all that it has loaded before, in order. */
+static uintptr_t find_from(const struct link_map *first, const char *name, const char *version)
 {
-    for (const struct link_map *map = shadow->program->l_next; map; map = map->l_next) {
+    for (const struct link_map *map = first; map; map = map->l_next) {
         const ElfW(Sym) * symbol;
         struct berth_elf elf;
 
@@ -96,17 +116,19 @@ static void lift_one(const struct shadow *shadow, const ElfW(Rela) * relocation)
 {
     const struct berth_elf *library = &shadow->library;
     const ElfW(Sym) *symbol = &library->symbols[ELF64_R_SYM(relocation->r_info)];
+    const char *name = library->strings + symbol->st_name;
+    bool is_work = shadow->libc && symbol->st_shndx == SHN_UNDEF && is_of_work(name);
     uintptr_t slot = library->base + relocation->r_offset;
     uintptr_t address;
 
-    if (ELF64_R_SYM(relocation->r_info) == 0 || !is_shadowed(shadow, symbol))
+    if (ELF64_R_SYM(relocation->r_info) == 0 || (!is_work && !is_shadowed(shadow, symbol)))
         return;
     /* What the preload libraries export may be meant for each other; nobody else's is. */
     if (symbol->st_shndx != SHN_UNDEF && shadow->is_private)
         address = address_of(library, symbol);
     else
-        address = find_behind(shadow, library->strings + symbol->st_name,
-                              berth__elf_wanted_version(library, symbol));
+        address = find_from(is_work ? shadow->libc : shadow->program->l_next, name,
+                            berth__elf_wanted_version(library, symbol));
     if (address == 0 || (shadow->is_relocated && !make_writable(slot)))
         return;
     __atomic_store_n((uintptr_t *)slot, address + (uintptr_t)relocation->r_addend,
@@ -137,6 +159,23 @@ static bool find_program(struct shadow *ret)
     return true;
 }
 
+/* NULL also where a sanitizer's runtime is a library: it must see whoever waits. */
+static const struct link_map *find_libc(const struct shadow *shadow)
+{
+    const struct link_map *found = NULL;
+    struct berth_elf elf;
+
+    for (const struct link_map *map = shadow->program->l_next; map; map = map->l_next) {
+        if (!berth__elf_read_map(map, &elf))
+            continue;
+        if (berth__elf_defines(&elf, of_sanitizers[1]))
+            return NULL;
+        if (!found && berth__elf_defines(&elf, "gnu_get_libc_version"))
+            found = map;
+    }
+    return found;
+}
+
 void berth__shadow_lift(void *library)
 {
     int saved_errno = errno;
@@ -145,6 +184,7 @@ void berth__shadow_lift(void *library)
 
     shadow.is_relocated = true;
     shadow.is_private = true;
+    shadow.libc = NULL;
     if (find_program(&shadow) && dlinfo(library, RTLD_DI_LINKMAP, &map) == 0)
         lift(&shadow, map);
     errno = saved_errno;
@@ -159,6 +199,7 @@ static void lift_own(bool is_relocated)
     shadow.is_private = false;
     if (!find_program(&shadow))
         return;
+    shadow.libc = find_libc(&shadow);
     for (map = shadow.program; map; map = map->l_next)
         if (map->l_addr == (ElfW(Addr))__ehdr_start)
             lift(&shadow, map);

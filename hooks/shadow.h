@@ -6,9 +6,10 @@
  *
  * The preload libraries' imports are bound again while they are relocated: to what they would be
  * had the program no such symbol. Other libraries keep their turn (wrappers that were preloaded on
- * purpose), and so does a program that contains a sanitizer's runtime, which must see all calls.
- * malloc() and its like are the program's where it has them, as for the C library, whose strdup()
- * calls them, too.
+ * purpose), except for locks and clocks, which are the C library's: a wrapper that allocates would
+ * wait for the very heap that called it. A program that contains a sanitizer's runtime has its turn,
+ * too: it must see all calls. malloc() and its like are the program's where it has them, as for the
+ * C library, whose strdup() calls them, too.
  */
 #ifndef BERTH_HOOKS_SHADOW_H
 #define BERTH_HOOKS_SHADOW_H

@@ -18,8 +18,8 @@
 # Of its inside, where the archive has them, are named: the table berth_je_size_classes
 # (pmem/plain.c); the option berth_je_opt_retain (pmem/overcommit.c); the table of its
 # arenas and the functions by which a thread begins, comes by an arena and by a cache, which its
-# other objects call by way of pmem/spare.c; and what a thread does now and then about its cache, which passes
-# pmem/tend.c.
+# other objects call by way of pmem/spare.c; and what a thread does now and then about its cache,
+# which passes pmem/tend.c.
 #
 # usage: embed_jemalloc.sh AR LD OBJCOPY ARCHIVE OUTPUT
 set -eu

@@ -8,6 +8,7 @@ tiers, full call sites, the classifier, a persistent block and the control threa
 for its state from outside.
 usage: shadow.py BERTH MAIN.C LIBRARY... -- COMPILER...
 """
+import glob
 import os
 import pathlib
 import re
@@ -53,6 +54,51 @@ def header(names, kind):
         return "".join(f'char {name}[64] = "{"x" * 63}";\n' for name in names)
     return "void shadow_called(const char *name);\n" + "".join(
         f'void {name}(void) {{ shadow_called("{name}"); }}\n' for name in names)
+
+
+# As libfaketime's: each allocates while it is called, and the clock tells another time.
+WRAPPERS = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+static void *real_of(const char *name)
+{
+    void *volatile block = malloc(80);
+
+    free(block);
+    return dlsym(RTLD_NEXT, name);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    int (*real)(clockid_t, struct timespec *) = real_of("clock_gettime");
+    int r = real(clock, now);
+
+    now->tv_sec /= 2;
+    return r;
+}
+
+int pthread_cond_init(pthread_cond_t *cond, const pthread_condattr_t *attributes)
+{
+    int (*real)(pthread_cond_t *, const pthread_condattr_t *) = real_of("pthread_cond_init");
+    return real(cond, attributes);
+}
+
+int pthread_mutex_lock(pthread_mutex_t *mutex)
+{
+    int (*real)(pthread_mutex_t *) = real_of("pthread_mutex_lock");
+    return real(mutex);
+}
+
+int pthread_mutex_unlock(pthread_mutex_t *mutex)
+{
+    int (*real)(pthread_mutex_t *) = real_of("pthread_mutex_unlock");
+    return real(mutex);
+}
+"""
 
 
 class Shadow(unittest.TestCase):
@@ -138,6 +184,29 @@ class Shadow(unittest.TestCase):
     def test_so_they_are_in_a_program_at_a_fixed_address(self):
         self.goes_well(self.names(HEAP | LOOKUP), "variables", "-rdynamic", "-no-pie",
                        "-DHAS_DLSYM")
+
+    def test_preloaded_locks_and_clocks_that_allocate_are_the_programs_alone(self):
+        (self.root / "wrappers.c").write_text(WRAPPERS, encoding="utf-8")
+        library = str(self.root / "wrappers.so")
+        subprocess.run([*COMPILER, "-O1", "-shared", "-fPIC", "-o", library,
+                        str(self.root / "wrappers.c"), "-ldl"], check=True)
+        self.env["LD_PRELOAD"] = library
+        program = self.make([], "functions")
+        self.run_natively(program)
+        self.run_under_berth(program)
+
+    def test_libfaketime_may_be_preloaded(self):
+        found = glob.glob("/usr/lib/*/faketime/libfaketime*.so.1")
+        if not found:
+            self.skipTest("libfaketime is not installed")
+        policy = self.root / "policy"
+        policy.write_text(POLICY.format("/dev/shm", self.root / "kept"), encoding="utf-8")
+        for library in found:
+            done = subprocess.run([BERTH, "run", "--policy", str(policy), "--", "date", "+%Y"],
+                                  env={**self.env, "LD_PRELOAD": library, "TZ": "UTC",
+                                       "FAKETIME": "2001-02-03 04:05:06"},
+                                  capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+            self.assertEqual((done.stdout, done.stderr, done.returncode), ("2001\n", "", 0))
 
     def test_functions_are_left_alone_that_only_an_old_table_names(self):
         self.goes_well(self.names(HEAP), "functions", "-Wl,--hash-style=sysv")
