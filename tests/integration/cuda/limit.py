@@ -155,6 +155,13 @@ class Limit(Case):
                 self.assertLessEqual(self.device()["reserved"], 8 * MIB)
                 self.stop()
 
+    def test_what_is_cached_in_stream_order_is_free_within_a_limit(self):
+        self.start(device_limit="64M")
+        self.assertEqual(self.info(), [64 * MIB, 64 * MIB])
+        self.assertEqual(self.tell(f"ordered {40 * MIB}"), "ok")
+        self.assertEqual(self.info(), [64 * MIB, 64 * MIB])
+        self.alloc(48 * MIB)
+
     def test_a_tag_is_bounded_by_what_it_holds(self):
         for segments in SEGMENTS:
             with self.subTest(segments=segments):

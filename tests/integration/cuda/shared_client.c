@@ -17,6 +17,7 @@
  *   descriptors         how many descriptors it has open
  *   fork                "ok" if a child that does nothing comes back
  *   exec                becomes itself again
+ *   ordered SIZE        "ok" if stream-ordered memory could be allocated, and was freed
  *   load STEPS SEED     "begun"; then, once two threads have allocated, filled, checked and freed
  * so often, "done WRONG REFUSED": bytes that were not as filled, and allocations quit
  */
@@ -159,6 +160,16 @@ static CUresult end_capture(void)
     return cuStreamEndCapture(stream, &graph);
 }
 
+static CUresult use_in_order(size_t size)
+{
+    CUdeviceptr p = 0;
+    CUresult result = cuMemAllocAsync(&p, size, NULL);
+
+    if (result == CUDA_SUCCESS)
+        result = cuMemFreeAsync(p, NULL);
+    return result == CUDA_SUCCESS ? cuCtxSynchronize() : result;
+}
+
 struct load {
     pthread_t thread;
     uint64_t seed;
@@ -279,6 +290,8 @@ static void obey(const char *line, char **argv)
         answer_descriptors();
     else if (strcmp(line, "fork\n") == 0)
         answer_fork();
+    else if (sscanf(line, "ordered %u", &value) == 1)
+        answer_result(use_in_order(value));
     else if (sscanf(line, "load %u %u", &block, &value) == 2)
         answer_load(block, value);
     else if (strcmp(line, "exec\n") == 0)
