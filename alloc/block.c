@@ -200,6 +200,22 @@ struct berth_block *berth__free_set_before(const struct berth_free_set *set,
     return best ? best : last_below(set, class);
 }
 
+struct berth_block *berth__free_set_below(const struct berth_free_set *set, uint64_t size)
+{
+    unsigned class = berth__size_class(size);
+    struct berth_block *at = set->root[class], *best = NULL;
+
+    while (at) {
+        if (at->size < size) {
+            best = at;
+            at = at->right;
+        } else {
+            at = at->left;
+        }
+    }
+    return best ? best : last_below(set, class);
+}
+
 static bool tree_is_valid(const struct berth_block *block, unsigned class)
 {
     if (!block)

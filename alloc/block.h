@@ -144,6 +144,8 @@ void berth__free_set_remove(struct berth_free_set *set, struct berth_block *bloc
 struct berth_block *berth__free_set_last(const struct berth_free_set *set);
 struct berth_block *berth__free_set_before(const struct berth_free_set *set,
                                            const struct berth_block *block);
+/* The largest block of less than `size` bytes, or NULL. It stays in the set. */
+struct berth_block *berth__free_set_below(const struct berth_free_set *set, uint64_t size);
 /* The smallest block of at least `size` bytes, or NULL. It stays in the set. */
 struct berth_block *berth__free_set_fit(const struct berth_free_set *set, uint64_t size);
 bool berth__free_set_is_valid(const struct berth_free_set *set);

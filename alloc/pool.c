@@ -19,7 +19,7 @@
 #include <assert.h>
 #include <errno.h>
 
-/* A cached whole block may be larger than the request by this fraction of it: an eighth. */
+/* A cached whole block may be larger than the request by this fraction of it in any case. */
 #define WHOLE_WASTE_SHIFT 3
 
 _Atomic(struct berth_pool *) berth__pool_first;
@@ -85,6 +85,7 @@ static struct berth_pool *pool_make(berth_cu_context context, int device, berth_
     /* What lived in the context before is no measure for this one. */
     pool->live_max = 0;
     pool->misses = 0;
+    berth__own_begin(pool);
     berth__alone_begin(pool);
     berth__step_begin(pool);
     atomic_store_explicit(&pool->context, context, memory_order_release);
@@ -227,7 +228,8 @@ static struct berth_block *find_whole(struct berth_pool *pool, uint64_t size)
 
     return block && (block->size <= berth__pool_driver_size(size) ||
                      (berth__option_limits() == 0 &&
-                      block->size - size <= size >> WHOLE_WASTE_SHIFT))
+                      (block->size - size <= size >> WHOLE_WASTE_SHIFT ||
+                       berth__own_may_hold(pool, block, size))))
                ? block
                : NULL;
 }

@@ -6,8 +6,8 @@
  *
  * With the option segments = own, a block below the option ipc-min shares a segment with others; a
  * larger one has a driver allocation of its own, in multiples of the 2 MiB that the driver takes
- * anyway, which is cached whole and reused for requests that waste at most an eighth of it, or half
- * of it where the pool has all that it may have (alloc/pool_own.h). With
+ * anyway, which is cached whole and reused for requests that need less, within bounds
+ * (alloc/pool_own.h). With
  * segments = shared, blocks of all sizes share segments, until large ones are better off alone
  * (alloc/pool_alone.h); with expandable, they share one range of addresses (alloc/pool_expand.h).
  * Those have no IPC handle of their own. Memory is asked of the

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/pool_alone.h"
 
-#include "alloc/pool_own.h"
-
 /*
  * Rounding may cost a 20th of what lives. Replayed: at a 30th and at a 16th one trace in twenty
  * more is beyond 1.05 of what lives.

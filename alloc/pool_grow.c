@@ -688,10 +688,8 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *p
     berth__pool_unlock(pool);
     if (segments == BERTH_SEGMENTS_SHARED && !is_captured)
         make_room(&request);
-    if (segments == BERTH_SEGMENTS_OWN && !is_captured &&
-        berth__own_make_room(pool, pool_request, size, is_whole ? request.least : request.target,
-                             is_whole, ret_address))
-        return 0;
+    if (segments == BERTH_SEGMENTS_OWN && !is_captured)
+        berth__own_make_room(pool, is_whole ? request.least : request.target, is_whole);
     r = climb(&request);
     if (request.is_expandable && r < 0 && r != -EAGAIN && !is_out_of_memory(r))
         r = climb_without_range(&request, r);

@@ -2,95 +2,119 @@
 #include "alloc/pool_own.h"
 
 #include "alloc/device_pages.h"
-#include "alloc/limit.h"
-#include "alloc/options.h"
+#include "alloc/pool_parts.h"
+
+#include <string.h>
 
 /* A pool may have so much more in any case, unless the option is 0. */
-#define SPARE_LEAST (256 * BERTH_MIB)
+#define SPARE_LEAST (128 * BERTH_MIB)
 /*
- * It earns all that the option allows by so many times that it had to grow although less lived than
- * once before. Replayed: with all of it from the beginning, it keeps up to a 50th more in the end.
+ * What it earns each time: a quarter of what it has to ask for again, but a 50th of what ever lived
+ * at least, so that a program of small blocks is left alone soon. Replayed: with a half and a 25th
+ * it has a 50th more in the end, and asks as often.
  */
-#define MISSES_MAX 50
+#define EARN_DIVISOR 4
+#define EARN_LEAST_DIVISOR 50
 /*
- * Blocks in use may hold so much, of what ever lived, beyond what they need. Replayed: with a
- * seventh the driver is asked a tenth more often; with a half, no less often.
+ * A block holds at most so many times what it needs, and all in use together so much, of what ever
+ * lived, more than they need. Replayed: with twice at most the driver is asked for a tenth more;
+ * without a bound, large blocks so often find small ones in their places that the pool gets larger.
  */
-#define OVERHEAD_DIVISOR 4
+#define TIMES_MAX 4
+#define LARGER_DIVISOR 2
 /*
- * And none does once so much of the device ever lived: what blocks hold beyond what they need is
- * lost to a program that comes to need all of it, which is a 16th then at most.
+ * But only so much of what else the device has: it is lost to a program that comes to need all of
+ * it.
  */
-#define DEVICE_DIVISOR 4
+#define DEVICE_DIVISOR 16
+
+uint64_t berth__own_overhead(const struct berth_block *block)
+{
+    uint64_t held = berth__pool_held_for(block->requested, true);
+
+    return block->size > held ? block->size - held : 0;
+}
+
+void berth__own_begin(struct berth_pool *pool)
+{
+    memset(&pool->own, 0, sizeof(pool->own));
+}
+
+void berth__own_note_gone(struct berth_pool *pool, uint64_t size)
+{
+    struct berth_own *own = &pool->own;
+
+    own->gone[own->gone_count++ % BERTH_OWN_GONE_MAX] = size;
+}
+
+bool berth__own_may_hold(const struct berth_pool *pool, const struct berth_block *block,
+                         uint64_t size)
+{
+    return berth__option(BERTH_OPTION_SEGMENTS) == BERTH_SEGMENTS_OWN &&
+           block->size / TIMES_MAX <= size &&
+           pool->overhead + block->size - berth__pool_driver_size(size) <= pool->own.larger_max;
+}
+
+/* Whether one that would have served was given back; it is forgotten, as another comes for it. */
+static bool was_there(struct berth_own *own, uint64_t size)
+{
+    for (unsigned i = 0; i < BERTH_OWN_GONE_MAX; i++) {
+        if (own->gone[i] >= size && own->gone[i] / 2 <= size) {
+            own->gone[i] = 0;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void earn(struct berth_pool *pool, uint64_t size)
+{
+    uint64_t bytes = size / EARN_DIVISOR, least = pool->live_max / EARN_LEAST_DIVISOR;
+
+    if (was_there(&pool->own, size))
+        pool->own.earned += bytes > least ? bytes : least;
+}
 
 /* With the lock held: what the pool may have with `need` bytes more. */
-static uint64_t reserved_most(struct berth_pool *pool, uint64_t need)
+static uint64_t reserved_most(struct berth_pool *pool, uint64_t need, bool is_whole)
 {
-    uint64_t before = pool->live_max, live_max = berth__pool_live_max(pool, need), spare;
-    uint64_t percent = berth__option(BERTH_OPTION_SPARE);
+    uint64_t before = pool->live_max, live_max = berth__pool_live_max(pool, need);
+    uint64_t most = live_max / 100 * berth__option(BERTH_OPTION_SPARE), spare;
 
-    if (live_max == before && pool->misses < MISSES_MAX)
-        pool->misses++;
-    spare = live_max / 100 * percent / MISSES_MAX * pool->misses;
-    if (percent > 0 && spare < SPARE_LEAST)
+    if (live_max == before && is_whole)
+        earn(pool, need);
+    if (pool->own.earned > most)
+        pool->own.earned = most;
+    spare = pool->own.earned;
+    if (most > 0 && spare < SPARE_LEAST)
         spare = SPARE_LEAST;
     return live_max + spare;
 }
 
-/* With the lock held: one that is larger than is good for anything but to be in use again. */
-static struct berth_block *take_larger(struct berth_pool *pool, uint64_t size)
+/* Without the lock: nobody is to lack what blocks hold beyond what they need. */
+static uint64_t larger_most(const struct berth_pool *pool, uint64_t live_max)
 {
-    struct berth_block *block = berth__free_set_fit(&pool->whole, size);
-    uint64_t more = block ? block->size - berth__pool_driver_size(size) : 0;
+    uint64_t most = live_max / LARGER_DIVISOR, total;
 
-    if (!block || block->size / 2 > size ||
-        pool->overhead + more > pool->live_max / OVERHEAD_DIVISOR)
-        return NULL;
-    berth__free_set_remove(&pool->whole, block);
-    return block;
+    if (berth__device_total(atomic_load_explicit(&pool->device, memory_order_relaxed), &total) < 0)
+        return most;
+    total = total > live_max ? (total - live_max) / DEVICE_DIVISOR : 0;
+    return most < total ? most : total;
 }
 
-/* Without the lock: whether blocks may hold more than they need: nobody is to lack it later on. */
-static bool can_spare(const struct berth_pool *pool, enum berth_tag tag, uint64_t live_max)
+void berth__own_make_room(struct berth_pool *pool, uint64_t need, bool is_whole)
 {
-    uint64_t total;
-
-    return !berth__limit_is_set(tag) &&
-           (berth__device_total(atomic_load_explicit(&pool->device, memory_order_relaxed), &total) <
-                0 ||
-            live_max <= total / DEVICE_DIVISOR);
-}
-
-static bool hand_out_larger(struct berth_pool *pool, const struct berth_pool_request *request,
-                            uint64_t size, uintptr_t *ret_address)
-{
-    struct berth_block *block;
+    uint64_t most, with_need, live_max, larger_max;
 
     berth__pool_lock(pool);
-    block = take_larger(pool, size);
-    if (block) {
-        berth__pool_hand_out(pool, block, request);
-        *ret_address = berth__block_address(block);
-    }
-    berth__pool_unlock(pool);
-    return block != NULL;
-}
-
-bool berth__own_make_room(struct berth_pool *pool, const struct berth_pool_request *request,
-                          uint64_t size, uint64_t need, bool is_whole, uintptr_t *ret_address)
-{
-    uint64_t most, with_need, live_max;
-
-    berth__pool_lock(pool);
-    most = reserved_most(pool, need);
+    most = reserved_most(pool, need, is_whole);
     with_need = berth__pool_reserved(pool) + need;
     live_max = pool->live_max;
     berth__pool_unlock(pool);
-    if (with_need <= most)
-        return false;
-    if (is_whole && can_spare(pool, request->tag, live_max) &&
-        hand_out_larger(pool, request, size, ret_address))
-        return true;
-    berth__pool_release_oldest(pool, with_need - most);
-    return false;
+    larger_max = larger_most(pool, live_max);
+    berth__pool_lock(pool);
+    pool->own.larger_max = larger_max;
+    berth__pool_unlock(pool);
+    if (with_need > most)
+        berth__pool_replace(pool, is_whole ? need : 0, with_need - most);
 }

@@ -26,6 +26,7 @@
 #include "alloc/options.h"
 #include "alloc/pool.h"
 #include "alloc/pool_lazy.h"
+#include "alloc/pool_own.h"
 #include "alloc/pool_step.h"
 #include "alloc/segment.h"
 
@@ -54,17 +55,18 @@ struct berth_pool {
     struct berth_segment *segments;
     /* Freed during a capture, see block.h; newest first. Written under `lock`. */
     struct berth_block *_Atomic waiting;
-    struct berth_lazy lazy;      /* freed, and waiting in batches */
-    _Atomic uint64_t apart;      /* so large a pool may be before threads take from each other... */
-    unsigned collections;        /* ...and how often they did since it was set */
-    uint64_t wait_epoch;         /* counts synchronisations; WAITING blocks keep it in `id` */
-    uint64_t cached;             /* derived: bytes in the free sets */
-    uint64_t shared_reserved;    /* derived: bytes of SHARED segments */
-    uint64_t reserved;           /* derived: bytes of all segments but the range's */
-    uint64_t large_reserved;     /* derived: bytes of WHOLE ones and of the joint segment */
-    uint64_t joint_reserved;     /* derived: bytes of the joint segment */
-    uint64_t live_max;           /* the largest sum of blocks in use when the pool had to grow */
-    uint64_t misses;             /* times that it had to since, with less in use */
+    struct berth_lazy lazy;   /* freed, and waiting in batches */
+    _Atomic uint64_t apart;   /* so large a pool may be before threads take from each other... */
+    unsigned collections;     /* ...and how often they did since it was set */
+    uint64_t wait_epoch;      /* counts synchronisations; WAITING blocks keep it in `id` */
+    uint64_t cached;          /* derived: bytes in the free sets */
+    uint64_t shared_reserved; /* derived: bytes of SHARED segments */
+    uint64_t reserved;        /* derived: bytes of all segments but the range's */
+    uint64_t large_reserved;  /* derived: bytes of WHOLE ones and of the joint segment */
+    uint64_t joint_reserved;  /* derived: bytes of the joint segment */
+    uint64_t live_max;        /* the largest sum of blocks in use when the pool had to grow */
+    uint64_t misses;          /* times that it had to since, with less in use */
+    struct berth_own own;
     uint64_t rounding;           /* derived: granules, see pool_alone.h */
     uint64_t overhead;           /* derived: bytes of blocks in use, likewise, and pool_own.h */
     uint64_t rounding_max;       /* bytes, when the most blocks were in use */
@@ -249,10 +251,12 @@ uint64_t berth__pool_release_all(struct berth_pool *pool);
  */
 uint64_t berth__pool_release_idle(struct berth_pool *pool, bool is_for_large);
 /*
- * Called without the lock: gives idle segments of at least `need` bytes back if there are so many,
- * from the one that was in use least recently on, and nothing of what threads keep or what waits.
+ * Called without the lock, where large blocks have segments of their own, for a new one of `size`
+ * bytes, or 0: gives idle segments of at least `need` bytes back if there are so many, and nothing
+ * of what threads keep or what waits. First those of large blocks that are smaller, from the
+ * largest on: what they serve the new one does, too. Then those in use least recently.
  */
-uint64_t berth__pool_release_oldest(struct berth_pool *pool, uint64_t need);
+uint64_t berth__pool_replace(struct berth_pool *pool, uint64_t size, uint64_t need);
 /* Called without the lock: `size` bytes that were added to `releasing` are done. */
 void berth__pool_count_released(struct berth_pool *pool, uint64_t size);
 

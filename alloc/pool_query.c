@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/birth.h"
 #include "alloc/page_map.h"
-#include "alloc/pool_own.h"
+#include "alloc/pool_alone.h"
 #include "alloc/pool_parts.h"
 #include "alloc/range.h"
 #include "alloc/tier_ops.h"

@@ -168,7 +168,18 @@ static struct berth_segment *find_oldest(const struct berth_pool *pool)
     return oldest;
 }
 
-uint64_t berth__pool_release_oldest(struct berth_pool *pool, uint64_t need)
+/*
+ * What is nearest below `size`: a request of that size would not find it, and for what it serves
+ * there is the new one.
+ */
+static struct berth_segment *find_victim(const struct berth_pool *pool, uint64_t size)
+{
+    struct berth_block *block = berth__free_set_below(&pool->whole, size);
+
+    return block ? block->segment : find_oldest(pool);
+}
+
+uint64_t berth__pool_replace(struct berth_pool *pool, uint64_t size, uint64_t need)
 {
     struct berth_device_mode mode = berth__device_relax();
     struct berth_segment *segment;
@@ -178,8 +189,9 @@ uint64_t berth__pool_release_oldest(struct berth_pool *pool, uint64_t need)
     berth__pool_lock(pool);
     detached = detached_of(pool);
     while (bytes < need && !atomic_load_explicit(&pool->is_ending, memory_order_relaxed) &&
-           (segment = find_oldest(pool))) {
+           (segment = find_victim(pool, size))) {
         bytes += segment->size;
+        berth__own_note_gone(pool, segment->size);
         detach(pool, segment, &detached.list);
     }
     berth__pool_unlock(pool);

@@ -771,6 +771,160 @@ def reinforcement(seed=46):
     return program.events
 
 
+def retrieval(seed=51):
+    """Shards of an index come and go; queries in batches of all sizes search those that are there."""
+    program, shards = Program(seed), []
+    for step in range(420):
+        if len(shards) < 9 or step % 12 == 0:
+            rows = program.chance.randrange(100, 400) * 1024
+            raw = program.take(rows * 768 * 2)
+            shards.append([program.take(rows * 96), program.take(rows * 8),
+                           program.take(program.chance.randrange(1, 5) * MIB)])
+            program.give(raw)
+        while len(shards) > 14:
+            program.give(*shards.pop(program.chance.randrange(len(shards))))
+        queries = program.chance.choice((1, 8, 32, 256, 1024))
+        asked, best = program.take(queries * 768 * 4), []
+        for _ in shards:
+            scores = program.take(queries * program.chance.randrange(16, 96) * 1024)
+            best.append(program.take(queries * 100 * 8))
+            program.give(scores)
+        program.touch(len(best) * queries * 100 * 8)
+        program.give(asked, *best)
+    return program.events
+
+
+def adaptive_mesh(seed=52):
+    """Patches of a mesh are refined and made coarse again; a few times all are put together anew."""
+    program = Program(seed)
+    patches = [[program.take(program.chance.randrange(4, 12) * MIB), 0] for _ in range(60)]
+    for step in range(240):
+        ghosts = [program.take(program.log_uniform(16 * KIB, MIB)) for _ in patches]
+        for _ in range(3):
+            program.touch(program.log_uniform(8 * MIB, 48 * MIB))
+        program.give(*ghosts)
+        for _ in range(program.chance.randrange(1, 6)):
+            n = program.chance.randrange(len(patches))
+            pointer, level = patches.pop(n)
+            if level < 3 and len(patches) < 150 and program.chance.random() < 0.6:
+                patches += [[program.take(program.chance.randrange(2, 9) * MIB + 64 * KIB),
+                             level + 1] for _ in range(4)]
+            program.give(pointer)
+        while len(patches) < 50:
+            patches.append([program.take(program.chance.randrange(4, 24) * MIB), 0])
+        if step % 60 == 59:
+            fresh = [[program.take(program.chance.randrange(4, 24) * MIB), 0] for _ in patches]
+            program.give(*[pointer for pointer, _ in patches])
+            patches = fresh
+    return program.events
+
+
+def serving_chunked(seed=53):
+    """Prompts in chunks of 512 tokens beside decoding, in one batch; pages of keys are fixed."""
+    program, width, layers = Program(seed), 4096, 8
+    weights(program, layers, 2048)
+    program.take(512 * MIB)
+    waiting, decoding = 0, 0
+    for _ in range(500):
+        if waiting == 0 and program.chance.random() < 0.3:
+            waiting = program.chance.randrange(20, 3000)
+        chunk = min(waiting, 512)
+        waiting -= chunk
+        if chunk and not waiting:
+            decoding += 1
+        if decoding and program.chance.random() < 0.1:
+            decoding -= 1
+        tokens = chunk + decoding
+        if not tokens:
+            continue
+        hidden = program.take(tokens * width * 2)
+        for _ in range(layers):
+            qkv = program.take(tokens * width * 3 * 2)
+            out = program.take(tokens * width * 2)
+            program.give(qkv)
+            gate = program.take(tokens * width * 7)
+            up = program.take(tokens * width * 7)
+            program.give(out, gate, up, hidden)
+            hidden = program.take(tokens * width * 2)
+        logits = program.take((decoding + 1) * 128256 * 4)
+        program.give(hidden, logits)
+    return program.events
+
+
+def rendering(seed=54):
+    """Frames of a film: geometry and textures of each shot, an acceleration structure per frame."""
+    program = Program(seed)
+    frame_buffers = [program.take(3840 * 2160 * 16) for _ in range(3)]
+    textures = []
+    for _ in range(9):
+        program.give(*textures[:len(textures) * 2 // 3])
+        textures = textures[len(textures) * 2 // 3:]
+        while len(textures) < 90:
+            side = 1 << program.chance.randrange(9, 13)
+            textures.append(program.take(side * side * 4 * 4 // 3))
+        meshes = [program.take(program.log_uniform(256 * KIB, 40 * MIB)) for _ in range(50)]
+        for _ in range(14):
+            size = program.chance.randrange(80, 200) * MIB
+            scratch, built = program.take(size // 3), program.take(size)
+            compact = program.take(size * program.chance.randrange(40, 70) // 100)
+            program.give(scratch, built)
+            rays = [program.take(1920 * 1080 * part) for part in (32, 16, 8, 8)]
+            for _ in range(6):
+                program.touch(program.log_uniform(64 * KIB, 16 * MIB))
+            program.give(compact, *rays)
+        program.give(*meshes)
+    program.give(*frame_buffers)
+    return program.events
+
+
+def distillation(seed=55):
+    """A large teacher looks at crops of two sizes, a small student learns from several of them."""
+    program = Program(seed)
+    weights(program, 24, 1024)
+    weights(program, 12, 768)
+    for step in range(70):
+        batch = 48 if step % 10 else program.chance.randrange(8, 48)
+        targets = []
+        for crops, tokens in ((2, 256), (program.chance.randrange(4, 9), 49)):
+            hidden = program.take(batch * crops * tokens * 1024 * 2)
+            for _ in range(12):
+                wide = program.take(batch * crops * tokens * 4096 * 2)
+                program.give(wide, hidden)
+                hidden = program.take(batch * crops * tokens * 1024 * 2)
+            targets.append(program.take(batch * crops * 8192 * 4))
+            program.give(hidden)
+            kept = [program.take(batch * crops * tokens * 768 * part)
+                    for _ in range(12) for part in (2, 6, 8)]
+            while kept:
+                gradient = program.take(batch * crops * tokens * 768 * 2)
+                program.give(kept.pop(), gradient)
+        program.give(*targets)
+    return program.events
+
+
+def genomes(seed=56):
+    """Reads of all lengths are sorted by length, aligned in batches and thrown away; seeds grow."""
+    program = Program(seed)
+    program.take(420 * MIB)
+    table = program.take(40 * MIB)
+    for step in range(150):
+        reads = [program.take(program.log_uniform(64 * KIB, 6 * MIB)) for _ in range(40)]
+        if step % 15 == 14:
+            larger = program.take((40 + step * 2) * MIB)
+            program.give(table)
+            table = larger
+        keys = [program.take(24 * MIB), program.take(24 * MIB)]
+        program.touch(program.chance.randrange(1, 9) * MIB)
+        program.give(keys[0])
+        for first in range(0, 40, 8):
+            cells = program.take(program.log_uniform(32 * MIB, 320 * MIB))
+            paths = program.take(program.log_uniform(MIB, 16 * MIB))
+            program.give(cells, *reads[first:first + 8])
+            program.give(paths)
+        program.give(keys[1])
+    return program.events
+
+
 GENERATED = [inference_growing_kv, training_varying_batch, training_same_steps, two_streams,
              training_varying_length, serving_small_blocks, training_cnn, training_moe,
              training_gan, training_checkpointed, training_pipeline, serving_paged,
@@ -779,7 +933,8 @@ GENERATED = [inference_growing_kv, training_varying_batch, training_same_steps, 
 
 # Not looked at while the pool was made: what it does with them is no result of trying.
 HELD_OUT = [multigrid, model_switching, video, segmentation_volumes, training_growing, joins,
-            adapters, speculation, particles, upscaling, boosting, reinforcement]
+            adapters, speculation, particles, upscaling, boosting, reinforcement, retrieval, adaptive_mesh, serving_chunked, rendering,
+            distillation, genomes]
 
 
 def write(path, events):

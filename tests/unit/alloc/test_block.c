@@ -69,6 +69,23 @@ static struct berth_block *linear_fit(struct berth_block *blocks, const bool *pr
     return best;
 }
 
+static struct berth_block *linear_below(struct berth_block *blocks, const bool *present,
+                                        uint64_t size)
+{
+    struct berth_block *best = NULL;
+
+    for (int i = 0; i < BLOCKS; i++) {
+        struct berth_block *block = &blocks[i];
+
+        if (present[i] && block->size < size &&
+            (!best || block->size > best->size ||
+             (block->size == best->size &&
+              berth__block_address(block) > berth__block_address(best))))
+            best = block;
+    }
+    return best;
+}
+
 static void best_fit_agrees_with_a_linear_search(void **state)
 {
     static struct berth_free_set set;
@@ -88,6 +105,7 @@ static void best_fit_agrees_with_a_linear_search(void **state)
         }
         present[i] = !present[i];
         assert_ptr_equal(berth__free_set_fit(&set, size), linear_fit(blocks, present, size));
+        assert_ptr_equal(berth__free_set_below(&set, size), linear_below(blocks, present, size));
         if (round % 100 == 0)
             assert_true(berth__free_set_is_valid(&set));
     }

@@ -33,7 +33,7 @@ static int tear_down(void **state)
     pool_set_option("device-limit", "0");
     pool_set_option(TAG_LIMIT, "0");
     pool_set_option("device-limit-kv", "0");
-    pool_set_option("spare", "200");
+    pool_set_option("spare", "100");
     berth__driver.cuDeviceTotalMem_v2 = NULL;
     return pool_tear_down(state);
 }
@@ -81,27 +81,29 @@ static void sizes_that_vary_leave_little_behind(void **state)
 
 static void the_option_says_how_much(void **state)
 {
-    double usual;
+    static const char *const options[] = {"0", "25", "100"};
+    double shares[3];
 
-    pool_set_option("spare", "200");
-    usual = reserved_over_live(200);
-    berth__pool_release_cached(0);
-    assert_in_range((uint64_t)(usual * 100), 200, 310);
-    mock_set_current(mock_context(1));
-    pool_set_option("spare", "1000000");
-    assert_true(reserved_over_live(200) > 4);
+    for (unsigned i = 0; i < 3; i++) {
+        mock_set_current(mock_context(i));
+        pool_set_option("spare", options[i]);
+        shares[i] = reserved_over_live(200);
+        berth__pool_release_cached(0);
+    }
+    assert_true(shares[0] <= 1.1 && shares[1] <= 1.3 && shares[1] > shares[0]);
+    assert_true(shares[2] <= 2 && shares[2] > shares[1]);
 }
 
-/* Nor are blocks in use to hold much more than they need, all together. */
+/* Blocks in use hold, all together, half of what ever lived beyond what they need. */
 static void few_blocks_are_too_large(void **state)
 {
     uintptr_t a = pool_get(MIB(700)), b;
     struct berth_block_view view;
 
     pool_put(a);
-    b = pool_get(MIB(400));
+    b = pool_get(MIB(300));
     assert_int_equal(berth__pool_find(b, &view), 0);
-    assert_int_equal(view.held, MIB(400));
+    assert_int_equal(view.held, MIB(300));
     pool_put(b);
 }
 
@@ -146,7 +148,7 @@ static void where_there_is_a_limit_blocks_hold_what_they_need(void **state)
         pool_set_option(limits[i], "4G");
         touch(MIB(400));
         a = pool_get(MIB(300));
-        assert_int_equal(held(a), i == 0 ? MIB(400) : MIB(300));
+        assert_int_equal(held(a), MIB(300));
         touch(MIB(112));
         b = pool_get(MIB(102));
         assert_int_equal(held(b), MIB(102));
@@ -172,7 +174,7 @@ static void a_program_that_had_much_of_the_device_may_need_all(void **state)
         uintptr_t block;
 
         mock_set_current(mock_context(is_large));
-        device_total = is_large ? MIB(1600) : MIB(1599);
+        device_total = is_large ? MIB(2000) : MIB(1999);
         touch(MIB(400));
         block = pool_get(MIB(300));
         assert_int_equal(held(block), is_large ? MIB(400) : MIB(300));
@@ -180,18 +182,18 @@ static void a_program_that_had_much_of_the_device_may_need_all(void **state)
     }
 }
 
-/* It would hold more than twice what it needs; so much lives that this alone is the reason. */
+/* It would hold more than four times what it needs; so much lives that this alone is the reason. */
 static void what_is_much_too_large_does_not(void **state)
 {
-    uintptr_t most = pool_get(GIB(1)), a = pool_get(MIB(500)), b;
-    struct berth_block_view view;
+    uintptr_t most = pool_get(GIB(4)), a = pool_get(MIB(1000)), b, c;
 
     pool_put(a);
-    touch(MIB(220));
-    b = pool_get(MIB(240));
-    assert_int_equal(berth__pool_find(b, &view), 0);
-    assert_int_equal(view.held, MIB(240));
+    b = pool_get(MIB(100));
+    assert_int_equal(held(b), MIB(100));
+    c = pool_get(MIB(250));
+    assert_int_equal(held(c), MIB(1000));
     pool_put(b);
+    pool_put(c);
     pool_put(most);
 }
 
@@ -199,48 +201,89 @@ static void what_was_used_last_stays(void **state)
 {
     for (unsigned is_first = 0; is_first < 2; is_first++) {
         uint64_t frees;
+        uintptr_t a, b;
 
         mock_set_current(mock_context(is_first));
         frees = mock_calls(MOCK_FREE);
-        touch(MIB(200));
-        touch(MIB(150));
-        touch(is_first ? MIB(200) : MIB(150));
-        assert_int_equal(reserved(), MIB(350));
-        touch(MIB(260));
-        assert_int_equal(reserved(), is_first ? MIB(460) : MIB(410));
+        touch(MIB(100));
+        touch(MIB(110));
+        touch(is_first ? MIB(100) : MIB(110));
+        assert_int_equal(reserved(), MIB(210));
+        a = pool_get(MIB(24));
+        b = pool_get(MIB(24));
+        assert_int_equal(reserved(), is_first ? MIB(148) : MIB(158));
         assert_int_equal(mock_calls(MOCK_FREE), frees + 1);
+        pool_put(a);
+        pool_put(b);
         berth__pool_release_cached(0);
     }
 }
 
-/* Each step needs 400 MiB, and the pool 600. */
+/* What the 120 MiB would serve, the 140 do, too. */
+static void what_the_new_one_serves_as_well_goes_first(void **state)
+{
+    touch(MIB(100));
+    touch(MIB(120));
+    assert_int_equal(reserved(), MIB(220));
+    touch(MIB(140));
+    assert_int_equal(reserved(), MIB(240));
+}
+
+static void step(void)
+{
+    uintptr_t blocks[8];
+
+    touch(MIB(1000));
+    for (unsigned i = 0; i < 8; i++)
+        blocks[i] = pool_get(MIB(120));
+    for (unsigned i = 0; i < 8; i++)
+        pool_put(blocks[i]);
+}
+
+/* Each step needs 1000 MiB, and the pool 1960; the option allows 1250, or 2000. */
 static void steps_that_are_alike_need_no_driver(void **state)
 {
-    uint64_t calls = 0;
+    for (unsigned is_enough = 0; is_enough < 2; is_enough++) {
+        uint64_t calls;
 
-    for (unsigned i = 0; i < 50; i++) {
-        uintptr_t a = pool_get(MIB(300)), b = pool_get(MIB(100));
+        mock_set_current(mock_context(is_enough));
+        pool_set_option("spare", is_enough ? "100" : "25");
+        for (unsigned i = 0; i < 20; i++)
+            step();
+        calls = mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE);
+        for (unsigned i = 0; i < 5; i++)
+            step();
+        if (is_enough)
+            assert_int_equal(mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE), calls);
+        else
+            assert_true(mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE) >= calls + 5);
+        assert_in_range(reserved(), 1, is_enough ? MIB(1960) : MIB(1250));
+        berth__pool_release_cached(0);
+    }
+}
 
+/* What never went back is no reason for more: 600 MiB of new sizes, and then of others. */
+static void what_is_new_earns_nothing(void **state)
+{
+    pool_set_option("spare", "100");
+    for (unsigned i = 0; i < 40; i++) {
+        uintptr_t a = pool_get(MIB(400) + i * MIB(4)), b = pool_get(MIB(600) - i * MIB(4));
+
+        assert_in_range(reserved(), MIB(1000), MIB(1400));
         pool_put(a);
         pool_put(b);
-        a = pool_get(MIB(200));
-        pool_put(a);
-        if (i == 0)
-            calls = mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE);
     }
-    assert_int_equal(mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE), calls);
-    assert_int_equal(reserved(), MIB(600));
 }
 
 static void a_driver_that_keeps_memory_costs_only_that(void **state)
 {
-    touch(MIB(200));
-    touch(MIB(150));
+    touch(MIB(100));
+    touch(MIB(120));
     mock_fail(MOCK_FREE, 1, 719);
-    touch(MIB(260));
-    assert_int_equal(reserved(), MIB(610));
-    touch(MIB(270)); /* 354 MiB are too much then, and nothing in use */
-    assert_int_equal(reserved(), MIB(270));
+    touch(MIB(140));
+    assert_int_equal(reserved(), MIB(360));
+    touch(MIB(150)); /* 232 MiB are too much then: 140, and 120 */
+    assert_int_equal(reserved(), MIB(250));
 }
 
 /* What was asked for in vain never lived. */
@@ -271,7 +314,9 @@ int main(void)
         OWN(a_program_that_had_much_of_the_device_may_need_all),
         OWN(what_is_much_too_large_does_not),
         OWN(what_was_used_last_stays),
+        OWN(what_the_new_one_serves_as_well_goes_first),
         OWN(steps_that_are_alike_need_no_driver),
+        OWN(what_is_new_earns_nothing),
         OWN(a_driver_that_keeps_memory_costs_only_that),
         OWN(what_is_refused_is_no_measure),
     };

@@ -48,6 +48,7 @@ static void no_more_is_given_back_than_is_needed(void **state)
     static const uint64_t sizes[] = {MIB(4), MIB(8), MIB(2), MIB(16)};
     uintptr_t blocks[4], a;
 
+    pool_set_option("device-limit", "1G"); /* so that none takes one that is too large */
     mock_set_capacity(MIB(30));
     for (int i = 0; i < 4; i++)
         blocks[i] = pool_get(sizes[i]);
@@ -72,6 +73,7 @@ static void no_more_is_given_back_than_is_needed(void **state)
     pool_put(pool_get(MIB(2)));
     pool_put(pool_get(MIB(5)));
     assert_int_equal(mock_bytes(), MIB(5));
+    pool_set_option("device-limit", "0");
 }
 
 static void other_contexts_of_the_device_give_back_too(void **state)
@@ -123,7 +125,7 @@ static void memory_on_its_way_back_is_waited_for(void **state)
     atomic_store(&release_may_end, false);
     mock_during = stay_in_free;
     for (uintptr_t i = 0; i < 2; i++)
-        pthread_create(&threads[i], NULL, alloc_in_thread, (void *)MIB(4));
+        pthread_create(&threads[i], NULL, alloc_in_thread, (void *)MIB(2));
     while (atomic_load(&allocations_refused) < 2)
         sched_yield();
     for (int i = 0; i < 400000; i++)
