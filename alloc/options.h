@@ -79,7 +79,7 @@ enum berth_free { BERTH_FREE_SYNC, BERTH_FREE_LAZY };
       "Whether large device blocks own a driver allocation, share some, or lie in a growing "      \
       "range.")                                                                                    \
     X(SPARE, "spare", COUNT_TYPE, 100, 0, 1000000, "", "per cent",                                 \
-      "With segments = own: so much more than ever lived at once may be kept, and 256 MiB in any " \
+      "With segments = own: so much more than ever lived at once may be kept, and 128 MiB in any " \
       "case; 0: nothing.")                                                                         \
     X(DEVICE_FLOOR, "device-floor", SIZE, 0, 0, BERTH_OPTION_DEVICE_MAX, "", "bytes",              \
       "When a device has less free memory than this, what is cached on it is given back; 0: "      \

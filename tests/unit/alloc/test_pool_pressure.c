@@ -26,9 +26,9 @@ static void cache_is_given_back_before_out_of_memory(void **state)
     uintptr_t a, b = 0;
 
     mock_set_capacity(MIB(16));
-    a = pool_get(MIB(6));
-    pool_put(a);
     a = pool_get(MIB(3));
+    pool_put(a);
+    a = pool_get(MIB(6));
     pool_put(a);
     a = pool_get(KIB(1));
     pool_put(a);
