@@ -15,6 +15,7 @@
 #include "alloc/log.h"
 #include "alloc/unseen.h"
 #include "hooks/cuda_driver_export.h"
+#include "hooks/dlsym_next.h"
 #include "hooks/real_module.h"
 
 #include <dlfcn.h>
@@ -187,14 +188,7 @@ static int answer_default(const char *name, const char *version, void **ret)
     return 1;
 }
 
-/*
- * Answers a look-up of a driver's name in place of dlsym (`version` NULL) or dlvsym, for a caller
- * at `caller`; 0: the caller's request is to be passed to the original by a jump.
- */
-__attribute__((visibility("hidden"))) int berth__dlsym_answer(void *handle, const char *name,
-                                                              const char *version, void **ret,
-                                                              const void *caller);
-
+/* See dlsym_next.h: a look-up of a driver's name. */
 int berth__dlsym_answer(void *handle, const char *name, const char *version, void **ret,
                         const void *caller)
 {

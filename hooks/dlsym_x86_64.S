@@ -2,10 +2,11 @@
 /*
  * dlsym() and dlvsym() as the program sees them.
  *
- * Whatever is not one of the driver's names goes on to the original by a jump with all registers as
- * they were: RTLD_NEXT and RTLD_DEFAULT depend on the return address, so a C function in between
- * would give callers their own symbols back. Names that begin with "cu" are first offered to
- * berth__dlsym_answer(handle, name, version, &result, return address), which returns 0 to decline.
+ * Most go on to the original by a jump with all registers as they were: RTLD_NEXT and RTLD_DEFAULT
+ * depend on the return address, so a C function in between would give callers their own symbols
+ * back. Some are first offered to berth__dlsym_answer(handle, name, version, &result, return
+ * address), which returns 0 to decline: by libberth.so, names that begin with "cu", as the driver's
+ * do; by libberth-malloc.so, what is asked of a library's handle. Compiled once for each of them.
  *
  * Both have the versions under which glibc exports them (libberth.map): programs are bound without,
  * but another wrapper that comes first looks for dlsym by dlvsym, which insists on a version.
@@ -26,10 +27,16 @@
         endbr64
         testq   %rsi, %rsi
         je      1f
+#ifdef BERTH_MALLOC_SIDE
+        leaq    1(%rdi), %rax           /* RTLD_NEXT is -1, RTLD_DEFAULT 0 */
+        cmpq    $1, %rax
+        ja      2f
+#else
         cmpb    $'c', (%rsi)
         jne     1f
         cmpb    $'u', 1(%rsi)
         je      2f
+#endif
 1:      movq    \next(%rip), %rax
         testq   %rax, %rax
         je      3f

@@ -130,17 +130,15 @@ struct mallinfo __libc_mallinfo(void)
 
 /*
  * glibc's document, for one heap. It counts free blocks by list; here what is free is one number.
- * glibc returns the error, whatever malloc_info(3) says; errno is for those who believed that.
+ * glibc returns the error and leaves errno alone, whatever malloc_info(3) says.
  */
 BERTH_EXPORT int malloc_info(int options, FILE *file)
 {
     struct mallinfo2 info;
     size_t most;
 
-    if (options != 0) {
-        errno = EINVAL;
+    if (options != 0)
         return EINVAL;
-    }
     info = mallinfo2();
     most = seen_most(info.arena);
     fprintf(file,

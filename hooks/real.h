@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The originals: the loader's dlsym and dlvsym, and the driver's own functions.
- *
- * Berth exports dlsym and dlvsym itself, so it cannot reach the originals by name: they are read
- * from the symbol tables of the libraries that come after it in the search order. The first of them
- * may be another wrapper, which is then called as the program would have.
+ * The originals of what libberth.so replaces: the driver's own functions.
  *
  * The driver is looked for only once the program itself has loaded it. Its own symbol table says
  * where its functions are. A program that opened it, and may close it, asks dlsym for them: then
@@ -16,16 +12,6 @@
 #include "alloc/device.h"
 
 #include <stdbool.h>
-
-/* For the jumps in dlsym_*.S: NULL until found. Threads that race store the same address. */
-extern void *berth__dlsym_next;
-extern void *berth__dlvsym_next;
-void *berth__dlsym_resolve(void);
-void *berth__dlvsym_resolve(void);
-
-/* The originals as functions; their caller is this library. */
-void *berth__real_dlsym(void *handle, const char *name);
-void *berth__real_dlvsym(void *handle, const char *name, const char *version);
 
 /*
  * Binds the driver's functions if the program has loaded the driver, without the loader's lock: the

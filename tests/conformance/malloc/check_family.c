@@ -188,6 +188,48 @@ static bool is_on_device(void)
     return found;
 }
 
+/*
+ * As foreign function interfaces call the C library, by its handle: Python's ctypes and cffi, the
+ * Fiddle of Ruby, P/Invoke of .NET.
+ */
+static void the_c_librarys_handle_has_the_same_heap(void)
+{
+    void *libc = dlopen("libc.so.6", RTLD_LAZY);
+    void *(*get)(size_t), *(*resize)(void *, size_t), *(*zeroed)(size_t, size_t);
+    char *(*duplicate)(const char *);
+    size_t (*usable)(void *);
+    void (*give)(void *);
+    char *p;
+
+    CHECK(libc);
+    *(void **)&get = dlsym(libc, "malloc");
+    *(void **)&give = dlsym(libc, "free");
+    *(void **)&resize = dlvsym(libc, "realloc", "GLIBC_2.2.5");
+    *(void **)&zeroed = dlsym(libc, "calloc");
+    *(void **)&usable = dlsym(libc, "malloc_usable_size");
+    *(void **)&duplicate = dlsym(libc, "strdup");
+    CHECK(get && give && zeroed && usable && duplicate);
+    if (!resize) /* another architecture's first version */
+        *(void **)&resize = dlsym(libc, "realloc");
+    for (size_t size = 1; size < 4 * MIB; size = size * 5 + 3) {
+        p = check_hide(malloc(size));
+        check_fill(p, size, 1);
+        CHECK(usable(p) >= size);
+        p = check_hide(resize(p, 2 * size));
+        CHECK(p && check_filled(p, size, 1));
+        give(p);
+        p = check_hide(get(size));
+        CHECK(p && malloc_usable_size(p) >= size);
+        p = check_hide(realloc(p, 3 * size));
+        CHECK(p);
+        free(p);
+        free(check_hide(zeroed(3, size)));
+    }
+    give(duplicate("a block that the C library asked for"));
+    CHECK(dlsym(libc, "no_such_function") == NULL && dlerror());
+    CHECK(dlclose(libc) == 0);
+}
+
 static void malloc_trim_gives_memory_back(void)
 {
     static const size_t sizes[] = {2000, 5000, 100000, 4 * MIB};
@@ -286,7 +328,8 @@ static void malloc_info_is_a_document(void)
     CHECK(strstr(text, "<heap nr=\"0\">") && strstr(text, "<system type=\"current\" size=\""));
     CHECK(strcmp(text + size - 10, "</malloc>\n") == 0);
     free(text);
-    CHECK(malloc_info(1, stderr) == EINVAL && malloc_info(-1, stderr) == EINVAL);
+    errno = 0;
+    CHECK(malloc_info(1, stderr) == EINVAL && malloc_info(-1, stderr) == EINVAL && errno == 0);
 }
 
 static void mallopt_answers_as_ever(void)
@@ -362,6 +405,7 @@ const struct check family_checks[] = {
     ENTRY(zero_sizes_are_as_documented),
     ENTRY(the_c_librarys_own_names_are_the_same_heap),
     ENTRY(free_by_other_names_frees),
+    ENTRY(the_c_librarys_handle_has_the_same_heap),
     ENTRY(malloc_trim_gives_memory_back),
     ENTRY(mallinfo2_adds_up),
     ENTRY(malloc_stats_tells_what_is_in_use),
