@@ -66,14 +66,27 @@ size_t berth__overcommit_data_limit(void)
 BERTH_HIDDEN void *berth_je_mmap(void *address, size_t size, int protection, int flags, int fd,
                                  off_t offset);
 
+/*
+ * With MAP_NORESERVE as jemalloc asks, once the kernel has said that it would give so much:
+ * without, a fork would have to be given all that lies together again, and jemalloc keeps what was
+ * freed.
+ */
+static void *map(void *address, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    if ((flags & MAP_NORESERVE) && !berth__overcommit_allows(size)) {
+        errno = ENOMEM;
+        return MAP_FAILED;
+    }
+    return mmap(address, size, protection, flags, fd, offset);
+}
+
 void *berth_je_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset)
 {
     void *p;
 
-    flags &= ~MAP_NORESERVE;
-    p = mmap(address, size, protection, flags, fd, offset);
+    p = map(address, size, protection, flags, fd, offset);
     if (p == MAP_FAILED && size <= STEP_SMALL && !(flags & MAP_FIXED) && berth__window_shed(size))
-        p = mmap(address, size, protection, flags, fd, offset);
+        p = map(address, size, protection, flags, fd, offset);
     if (p != MAP_FAILED && !address && berth__spare_is_better(p, size)) {
         munmap(p, size);
         p = MAP_FAILED;

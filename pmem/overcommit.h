@@ -3,7 +3,7 @@
  * What the kernel would refuse to the C library's malloc: more ordinary memory at once than there
  * is, under the usual rule (vm.overcommit_memory = 0). jemalloc maps with MAP_NORESERVE, and
  * windows are reserved with it, which switches the rule off: a program would get the address, and
- * be killed when it writes there, where it would have got NULL.
+ * be killed when it writes there, where it would have got NULL. So the kernel is asked before.
  */
 #ifndef BERTH_PMEM_OVERCOMMIT_H
 #define BERTH_PMEM_OVERCOMMIT_H

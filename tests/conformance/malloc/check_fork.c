@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -564,6 +565,30 @@ static void what_the_loader_keeps_is_on_no_tier(void)
     CHECK(dlclose(map) == 0);
 }
 
+/*
+ * The addresses that were asked for are more together than the machine has memory, but all were
+ * given back: a fork need not be granted them again. (The C library gives back whatever is large;
+ * where MALLOC_PERTURB_ is set, as by meson, it would first write to all of it.)
+ */
+static void a_program_may_fork_after_large_alignments(void)
+{
+    size_t memory = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    size_t alignment = (size_t)1 << 20;
+    int pid;
+
+    if (!check_tier(block))
+        return;
+    while (alignment < memory / 16)
+        alignment *= 2;
+    for (size_t i = 0; i < 64; i++)
+        free(check_hide(memalign(alignment, 1000 + i * 900)));
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0)
+        _exit(0);
+    check_child(pid);
+}
+
 #define ENTRY(name)                                                                                \
     {                                                                                              \
 #name, name                                                                                \
@@ -587,6 +612,7 @@ const struct check fork_checks[] = {
     ENTRY(raw_forks_have_memory_of_their_own),
     ENTRY(a_program_may_limit_its_addresses),
     ENTRY(a_thread_may_run_on_memory_of_malloc),
+    ENTRY(a_program_may_fork_after_large_alignments),
     ENTRY(a_stream_is_on_no_tier),
     ENTRY(what_the_loader_keeps_is_on_no_tier),
     {NULL, NULL},
