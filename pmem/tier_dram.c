@@ -8,32 +8,186 @@
 #include "pmem/window.h"
 
 #include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 /*
- * One growth step becomes readable and writable at once, so that neighbours stay one kernel
- * mapping however they are committed and decommitted. Its blocks belong in a core dump.
+ * What an arena takes of addresses becomes readable and writable part by part, as it is first
+ * needed: whatever can be written is made resident by mlockall(), used or not, and counts against
+ * RLIMIT_DATA. A part is 2 MiB at least, and a 16th of all that can be written: few system calls
+ * and few kernel mappings for a program that has much.
  */
+#define PART_SHIFT 21
+#define PART_MAX ((size_t)64 << 20)
+#define PART_SHARE_SHIFT 4
+#define WORD_BITS 64
+
+/*
+ * One bit for each part of a window, by address: set once it can be written, never cleared. Any
+ * thread; two may open the same part at once, which is as good as once.
+ */
+struct parts {
+    _Atomic(_Atomic uint64_t *) words; /* NULL: none could be had, and steps are opened whole */
+    _Atomic size_t open;               /* bytes */
+};
+
+static struct parts dram_parts, movable_parts;
+
+static struct parts *parts_of(berth_home_id home)
+{
+    return home == BERTH_HOME_MOVABLE ? &movable_parts : &dram_parts;
+}
+
+/* The part of an address, counted from that in which the window begins. */
+static size_t part_number(berth_home_id home, uintptr_t address)
+{
+    return (address >> PART_SHIFT) - (berth__window_base(home) >> PART_SHIFT);
+}
+
+/* The words of a window, made at its first step. */
+static _Atomic uint64_t *words_of(berth_home_id home)
+{
+    struct parts *parts = parts_of(home);
+    size_t bits = part_number(home, berth__window_base(home) + berth__window_size(home)) + 1;
+    size_t size = (bits + WORD_BITS - 1) / WORD_BITS * sizeof(uint64_t);
+    _Atomic uint64_t *words = atomic_load_explicit(&parts->words, memory_order_acquire);
+    void *p;
+
+    if (words)
+        return words;
+    p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+             0);
+    if (p == MAP_FAILED)
+        return NULL;
+    if (atomic_compare_exchange_strong(&parts->words, &words, p))
+        return p;
+    munmap(p, size);
+    return words;
+}
+
+static bool is_open(_Atomic uint64_t *words, size_t part)
+{
+    return atomic_load_explicit(&words[part / WORD_BITS], memory_order_acquire) >>
+               (part % WORD_BITS) &
+           1;
+}
+
+/* Its blocks belong in a core dump. */
+static int open_range(const struct berth_tier *tier, uintptr_t address, size_t size)
+{
+    void *p = (void *)address;
+
+    if (mprotect(p, size, PROT_READ | PROT_WRITE) < 0)
+        return -errno;
+    madvise(p, size, MADV_DODUMP);
+    if (tier->huge_pages != BERTH_HUGE_NEVER)
+        berth__huge_advise(p, size);
+    return 0;
+}
+
+static size_t part_size(const struct parts *parts)
+{
+    size_t most = atomic_load_explicit(&parts->open, memory_order_relaxed) >> PART_SHARE_SHIFT;
+    size_t size = (size_t)1 << PART_SHIFT;
+
+    while (size < PART_MAX && size < most)
+        size <<= 1;
+    return size;
+}
+
+/* Where a part begins; the window's end, or the window's begin, if that lies within. */
+static uintptr_t part_start(berth_home_id home, size_t part, uintptr_t window_end)
+{
+    uintptr_t base = berth__window_base(home);
+    uintptr_t start = ((base >> PART_SHIFT) + part) << PART_SHIFT;
+
+    return start < base ? base : start > window_end ? window_end : start;
+}
+
+/*
+ * Opens the parts [first, end), which are closed, as far as the window is carved: beyond, addresses
+ * may be given back and become somebody else's. What is carved only in part is opened again when
+ * more of it is needed.
+ */
+static int open_parts(const struct berth_tier *tier, berth_home_id home, size_t first, size_t end)
+{
+    struct parts *parts = parts_of(home);
+    _Atomic uint64_t *words = atomic_load_explicit(&parts->words, memory_order_acquire);
+    uintptr_t carved = berth__window_base(home) + berth__window_used(home);
+    uintptr_t low = part_start(home, first, carved);
+    uintptr_t high = part_start(home, end, carved);
+    int r = open_range(tier, low, high - low);
+
+    if (r < 0)
+        return r;
+    if ((high & (((uintptr_t)1 << PART_SHIFT) - 1)) != 0)
+        end--;
+    for (size_t part = first; part < end; part++)
+        atomic_fetch_or_explicit(&words[part / WORD_BITS], (uint64_t)1 << part % WORD_BITS,
+                                 memory_order_release);
+    atomic_fetch_add_explicit(&parts->open, (end - first) << PART_SHIFT, memory_order_relaxed);
+    return 0;
+}
+
+/*
+ * Parts that are open are left alone: blocks that have moved may lie there, with other memory
+ * behind them.
+ */
+static int open_around(const struct berth_tier *tier, berth_home_id home, uintptr_t address,
+                       size_t size)
+{
+    const struct parts *parts = parts_of(home);
+    _Atomic uint64_t *words = atomic_load_explicit(&parts->words, memory_order_acquire);
+    size_t several = part_size(parts) >> PART_SHIFT;
+    size_t part = part_number(home, address) & ~(several - 1);
+    size_t end = (part_number(home, address + size - 1) | (several - 1)) + 1;
+    size_t last = part_number(home, berth__window_base(home) + berth__window_used(home) - 1);
+    int r = 0;
+
+    if (end > last + 1)
+        end = last + 1;
+    while (part < end && r == 0) {
+        size_t first = part;
+
+        while (part < end && !is_open(words, part))
+            part++;
+        if (part > first)
+            r = open_parts(tier, home, first, part);
+        while (part < end && is_open(words, part))
+            part++;
+    }
+    return r;
+}
+
 static int dram_map(struct berth_tier *tier, void *address, size_t size)
 {
     if (!berth__overcommit_allows(size))
         return -ENOMEM;
-    if (mprotect(address, size, PROT_READ | PROT_WRITE) < 0)
-        return -errno;
-    madvise(address, size, MADV_DODUMP);
-    if (tier->huge_pages != BERTH_HUGE_NEVER)
-        berth__huge_advise(address, size);
-    return 0;
+    /* A huge page is had where all its addresses can be written. */
+    if (tier->huge_pages == BERTH_HUGE_NEVER && words_of(berth__window_home(address)))
+        return 0;
+    return open_range(tier, (uintptr_t)address, size);
 }
 
 static int dram_commit(struct berth_tier *tier, void *address, size_t size)
 {
-    (void)tier;
-    (void)address;
-    (void)size;
-    return 0;
+    berth_home_id home = berth__window_home(address);
+    _Atomic uint64_t *words = atomic_load_explicit(&parts_of(home)->words, memory_order_acquire);
+    size_t part = part_number(home, (uintptr_t)address);
+    size_t end = part_number(home, (uintptr_t)address + size - 1) + 1;
+
+    if (tier->huge_pages != BERTH_HUGE_NEVER || !words)
+        return 0;
+    for (; part < end; part++)
+        if (!is_open(words, part))
+            break;
+    if (part == end || open_around(tier, home, (uintptr_t)address, size) == 0)
+        return 0;
+    /* Near a limit there may be room for this, and not for all of a part. */
+    return open_range(tier, (uintptr_t)address, size);
 }
 
 static int dram_decommit(struct berth_tier *tier, void *address, size_t size)
