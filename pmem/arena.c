@@ -5,6 +5,7 @@
 #include "alloc/log.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
+#include "pmem/arena_control.h"
 #include "pmem/extent.h"
 #include "pmem/fork.h"
 #include "pmem/jemalloc.h"
@@ -20,7 +21,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 
 /* More arenas than this per tier would only spread its free memory. */
@@ -55,7 +55,7 @@
 #define DECAY_MAX_MS ((int64_t)(UINT64_MAX / 1000000000) * 1000)
 
 /* A program that gets and gives back large pieces so often within seconds will do it again. */
-#define ROUNDS_MAX 3
+#define ROUNDS_MAX 2
 
 /*
  * Where large pieces are kept, a program that holds nearly nothing any more is left no more than
@@ -65,6 +65,9 @@
 #define IDLE_SHARE 8
 /* One that does so all the time would pay for its memory each time. */
 #define IDLE_PERIOD_NS ((uint64_t)1000 * 1000 * 1000)
+
+/* For each OS page that goes back because it did not suit; see may_drop_unsuited(). */
+#define UNSUITED_PAGE_NS 50000
 
 /* After this many frees a tier that had nothing to give back is asked again. */
 #define FREES_BETWEEN_RECLAIMS 64
@@ -86,6 +89,7 @@ struct home_arenas {
     _Atomic bool keeps_pieces;                   /* see purge_at_once() */
     _Atomic size_t grown;                        /* new memory since kept pieces were looked at */
     _Atomic uint64_t dropped;                    /* when most of what is kept last went back */
+    _Atomic uint64_t unsuited_until;             /* see may_drop_unsuited() */
     /* Live bytes (at first: no bound) and frees of the tier when that last gave nothing. */
     _Atomic uint64_t held_in_vain, frees_in_vain;
 };
@@ -108,15 +112,7 @@ struct quiet {
     int64_t since_ms;
 };
 
-/* What jemalloc can be told to do with one of its arenas; by number, which spares it reading names.
- */
-struct control {
-    size_t mib[3];
-    size_t length; /* 0 = not known */
-};
-
 static struct home_arenas homes[BERTH_HOME_MAX];
-static struct control purge_control, decay_control;
 static struct quiet quiets[BERTH_HOME_MAX]; /* the control thread's own */
 static __thread struct arena_thread thread_state;
 static _Atomic unsigned threads_in[ARENAS_PER_TIER_MAX]; /* living threads that use the slot */
@@ -162,28 +158,13 @@ static bool is_private(berth_tier_id tier)
     return (kind == BERTH_KIND_DRAM || kind == BERTH_KIND_NUMA) && !berth__tier_file(tier);
 }
 
-static void name_control(struct control *control, const char *name)
-{
-    size_t length = 3;
-
-    if (berth_je_mallctlnametomib(name, control->mib, &length) == 0)
-        control->length = length;
-}
-
-/* To the arena of the slot, if there is one. */
-static void do_control(const struct control *control, berth_home_id home, unsigned slot)
-{
-    unsigned index = atomic_load_explicit(&homes[home].index[slot], memory_order_acquire);
-    size_t mib[3] = {control->mib[0], index - 1, control->mib[2]};
-
-    if (index != 0 && control->length != 0)
-        berth_je_mallctlbymib(mib, control->length, NULL, NULL, NULL, 0);
-}
-
 /* Gives back what the arena of the slot keeps free, if there is one. */
 static void purge(berth_home_id home, unsigned slot)
 {
-    do_control(&purge_control, home, slot);
+    unsigned index = atomic_load_explicit(&homes[home].index[slot], memory_order_acquire);
+
+    if (index != 0)
+        berth__arena_control_purge(index - 1);
 }
 
 static void drop_kept(void *p, size_t held)
@@ -253,8 +234,7 @@ void berth__arena_register(void)
         homes[i].hooks.home = (berth_home_id)i;
         homes[i].held_in_vain = UINT64_MAX;
     }
-    name_control(&purge_control, "arena.0.purge");
-    name_control(&decay_control, "arena.0.decay");
+    berth__arena_control_start();
 }
 
 void berth__arena_set_decay(berth_home_id home, int64_t decay_ms)
@@ -279,14 +259,6 @@ static unsigned arena_count(void)
     return count;
 }
 
-static void set_decay(unsigned arena, const char *which, ssize_t decay_ms)
-{
-    char name[64];
-
-    snprintf(name, sizeof(name), "arena.%u.%s_decay_ms", arena, which);
-    berth_je_mallctl(name, NULL, NULL, &decay_ms, sizeof(decay_ms));
-}
-
 /*
  * From which size on a free extent goes back at once. jemalloc has 8 MiB, so that a program which
  * uses large buffers again and again pays for their memory each time: once it is seen to do so,
@@ -303,24 +275,16 @@ static size_t purge_at_once(berth_home_id home)
     return (size_t)64 << 20;
 }
 
-static void set_size(unsigned arena, const char *which, size_t value)
-{
-    char name[64];
-
-    snprintf(name, sizeof(name), "arena.%u.%s", arena, which);
-    berth_je_mallctl(name, NULL, NULL, &value, sizeof(value));
-}
-
 static void configure(unsigned arena, berth_home_id home)
 {
     int64_t decay_ms = atomic_load(&homes[home].decay_ms);
 
-    set_size(arena, "retain_grow_limit", STEP);
-    set_size(arena, "oversize_threshold", purge_at_once(home));
+    berth__arena_control_set(arena, "retain_grow_limit", STEP);
+    berth__arena_control_set(arena, "oversize_threshold", purge_at_once(home));
     /* No lazy purging: pages that are not needed go back, and read as zero. */
-    set_decay(arena, "muzzy", 0);
+    berth__arena_control_set_decay(arena, "muzzy_decay_ms", 0);
     if (decay_ms)
-        set_decay(arena, "dirty", (ssize_t)(decay_ms - 2));
+        berth__arena_control_set_decay(arena, "dirty_decay_ms", decay_ms - 2);
 }
 
 /* What the arenas of a home may take before they need it. */
@@ -345,7 +309,7 @@ static void take_first_step(unsigned arena, berth_home_id home)
     if (step < STEP_MIN)
         return;
     /* So that the block's addresses are free again at once, and not "dirty". */
-    set_size(arena, "oversize_threshold", STEP_MIN);
+    berth__arena_control_set(arena, "oversize_threshold", STEP_MIN);
     berth__extent_begin();
     berth__extent_take_addresses(true);
     p = berth_je_mallocx(step, MALLOCX_ARENA(arena) | MALLOCX_TCACHE_NONE);
@@ -364,7 +328,7 @@ static __attribute__((noinline)) void see_pieces(berth_home_id home)
         unsigned index = atomic_load_explicit(&homes[home].index[slot], memory_order_acquire);
 
         if (index != 0)
-            set_size(index - 1, "oversize_threshold", purge_at_once(home));
+            berth__arena_control_set(index - 1, "oversize_threshold", purge_at_once(home));
     }
 }
 
@@ -376,13 +340,9 @@ static unsigned make_arena(berth_home_id home, unsigned slot)
 {
     static _Atomic int said;
     struct home_arenas *arenas = &homes[home];
-    struct berth_je_arena_config config = {&arenas->hooks.hooks, false};
     unsigned arena, expected = 0;
-    size_t size = sizeof(arena);
-    char name[64];
 
-    if (berth_je_mallctl("experimental.arenas_create_ext", &arena, &size, &config,
-                         sizeof(config)) != 0) {
+    if (berth__arena_control_make(&arenas->hooks.hooks, &arena) < 0) {
         berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
                         "jemalloc can make no arena more for tier %u: there is no memory, or "
                         "this process has 4095 of them",
@@ -397,8 +357,7 @@ static unsigned make_arena(berth_home_id home, unsigned slot)
         take_first_step(arena, home);
     configure(arena, home);
     if (!atomic_compare_exchange_strong(&arenas->index[slot], &expected, arena + 1)) {
-        snprintf(name, sizeof(name), "arena.%u.destroy", arena);
-        berth_je_mallctl(name, NULL, NULL, NULL, 0);
+        berth__arena_control_destroy(arena);
         return expected;
     }
     berth__tend_begin();
@@ -538,6 +497,22 @@ static bool may_drop(berth_home_id home)
 }
 
 /*
+ * To have `idle` bytes again costs about 1 us for each page: what did not suit goes back no sooner
+ * after the last time than makes that a 50th of all time. Threads that get and free blocks of many
+ * sizes would otherwise have the same memory again and again, because sizes that do not suit are
+ * idle all the time.
+ */
+static bool may_drop_unsuited(berth_home_id home, uint64_t idle)
+{
+    uint64_t now = berth__birth_now();
+    uint64_t until = atomic_load_explicit(&homes[home].unsuited_until, memory_order_relaxed);
+
+    return now >= until &&
+           atomic_compare_exchange_strong(&homes[home].unsuited_until, &until,
+                                          now + (idle >> BERTH_OS_PAGE_SHIFT) * UNSUITED_PAGE_NS);
+}
+
+/*
  * A block, or some, were given much new memory, of which little was touched yet: what is kept and
  * did not suit them goes back now, so that no more is resident than if large pieces were not kept.
  * While a program has much, that is not worth it each time for small pieces: of several threads,
@@ -554,7 +529,8 @@ static __attribute__((noinline)) void drop_unsuited(berth_home_id home, uint64_t
     if (had < BERTH_USE_IDLE_MIN)
         return;
     use = berth__tier_use(berth__home_tier(home), more);
-    if (berth__tier_use_is_beyond(&use, more) ||
+    if ((berth__tier_use_is_beyond(&use, more) &&
+         (more >= BERTH_EXTENT_PIECE || may_drop_unsuited(home, use.idle))) ||
         (had >= BERTH_EXTENT_PIECE && use.idle > IDLE_MAX && may_drop(home)))
         purge_all(home);
     else if (had < BERTH_EXTENT_PIECE)
@@ -625,8 +601,12 @@ static int64_t decay_of(berth_home_id home)
 
 static void decay(berth_home_id home)
 {
-    for (unsigned slot = 0; slot < ARENAS_PER_TIER_MAX; slot++)
-        do_control(&decay_control, home, slot);
+    for (unsigned slot = 0; slot < ARENAS_PER_TIER_MAX; slot++) {
+        unsigned index = atomic_load_explicit(&homes[home].index[slot], memory_order_acquire);
+
+        if (index != 0)
+            berth__arena_control_decay(index - 1);
+    }
 }
 
 /*
@@ -769,17 +749,6 @@ size_t berth__arena_held(const void *p)
     return berth_je_sallocx(p, 0);
 }
 
-static uint64_t read_stat(unsigned arena, const char *what)
-{
-    char name[80];
-    size_t value = 0;
-    size_t size = sizeof(value);
-
-    snprintf(name, sizeof(name), "stats.arenas.%u.%s", arena, what);
-    berth_je_mallctl(name, &value, &size, NULL, 0);
-    return value;
-}
-
 void berth__arena_totals(berth_home_id home, struct berth_arena_totals *ret)
 {
     *ret = (struct berth_arena_totals){0};
@@ -788,9 +757,9 @@ void berth__arena_totals(berth_home_id home, struct berth_arena_totals *ret)
 
         if (index == 0)
             continue;
-        ret->allocated += read_stat(index - 1, "small.allocated");
-        ret->allocated += read_stat(index - 1, "large.allocated");
-        ret->resident += read_stat(index - 1, "resident");
-        ret->dirty += read_stat(index - 1, "pdirty") << BERTH_OS_PAGE_SHIFT;
+        ret->allocated += berth__arena_control_read(index - 1, "small.allocated");
+        ret->allocated += berth__arena_control_read(index - 1, "large.allocated");
+        ret->resident += berth__arena_control_read(index - 1, "resident");
+        ret->dirty += berth__arena_control_read(index - 1, "pdirty") << BERTH_OS_PAGE_SHIFT;
     }
 }

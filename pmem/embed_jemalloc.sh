@@ -16,10 +16,10 @@
 #   mmap            must be refused what the C library's is (pmem/overcommit.c).
 #
 # Of its inside, where the archive has them, are named: the table berth_je_size_classes
-# (pmem/plain.c); the option berth_je_opt_retain (pmem/overcommit.c); the table of its
-# arenas and the functions by which a thread begins, comes by an arena and by a cache, which its
-# other objects call by way of pmem/spare.c; and what a thread does now and then about its cache,
-# which passes pmem/tend.c.
+# (pmem/plain.c); the options berth_je_opt_retain (pmem/overcommit.c) and berth_je_opt_fit
+# (pmem/arena_control.c); the table of its arenas and the functions by which a thread begins, comes
+# by an arena and by a cache, which its other objects call by way of pmem/spare.c; and what a thread
+# does now and then about its cache, which passes pmem/tend.c.
 #
 # usage: embed_jemalloc.sh AR LD OBJCOPY ARCHIVE OUTPUT
 set -eu
@@ -36,6 +36,7 @@ unused="aligned_alloc posix_memalign valloc"
 seen="pthread_atfork pthread_key_create madvise munmap mprotect mmap"
 inside="je_sz_size2index_tab berth_je_size_classes
 je_opt_retain berth_je_opt_retain
+je_opt_lg_extent_max_active_fit berth_je_opt_fit
 je_arenas berth_je_arenas
 je_arena_palloc berth_je_arena_palloc
 je_tsd_fetch_slow berth_je_tsd_fetch_slow

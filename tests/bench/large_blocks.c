@@ -19,6 +19,7 @@
 #define MIB ((size_t)1 << 20)
 #define PAGE ((size_t)4096)
 #define LIVE 24
+#define MIXED_LIVE 400
 /* Each pattern is repeated inside one round, so that a round is long against the clock. */
 #define CHURN_STEPS 400
 #define STEP_LAYERS 12
@@ -204,6 +205,24 @@ static void same(struct worker *worker)
     }
 }
 
+/* As most programs: many small blocks and now and then a large one, some of each live for long. */
+static void mixed(struct worker *worker)
+{
+    char *live[MIXED_LIVE] = {NULL};
+
+    for (unsigned i = 0; i < CHURN_STEPS * 50; i++) {
+        uint64_t random = next(worker);
+        char **slot = &live[random % MIXED_LIVE];
+        size_t size = random >> 32 & 15 ? 16 + (random >> 40) % 1000 : draw_size(worker) / 4;
+
+        free(*slot);
+        *slot = must(malloc(size));
+        touch(*slot, size);
+    }
+    for (unsigned i = 0; i < MIXED_LIVE; i++)
+        free(live[i]);
+}
+
 static const struct {
     const char *name;
     void (*run)(struct worker *worker);
@@ -211,6 +230,7 @@ static const struct {
     {"pairs", pairs},   {"churn", churn},       {"steps", steps},
     {"huge", huge},     {"doubling", doubling}, {"eighths", eighths},
     {"zeroed", zeroed}, {"phases", phases},     {"same", same},
+    {"mixed", mixed},
 };
 
 static void *work(void *argument)

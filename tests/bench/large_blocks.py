@@ -25,7 +25,7 @@ import interleave as il
 POLICIES = pathlib.Path(__file__).resolve().parents[2] / "tools/policies"
 CLIENTS = pathlib.Path(__file__).resolve().parents[1] / "integration/clients"
 ROUNDS_INSIDE = {"pairs": 16, "churn": 8, "steps": 8, "huge": 8, "doubling": 6, "eighths": 3,
-                 "zeroed": 8, "phases": 1, "same": 16}
+                 "zeroed": 8, "phases": 1, "same": 16, "mixed": 6}
 COLUMNS = ("CPU ms", "faults", "peak KiB", "left KiB")
 
 STEP = """

@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -65,6 +66,45 @@ static void *get(size_t size)
 static uint64_t reserved(berth_tier_id tier)
 {
     return atomic_load(&berth__tier_stats[tier].reserved);
+}
+
+/* Bytes of the window of ordinary memory that can be written: what mlockall() makes resident. */
+static size_t writable(void)
+{
+    uintptr_t base = berth__window_base(BERTH_TIER_DRAM);
+    uintptr_t end = base + berth__window_used(BERTH_TIER_DRAM);
+    FILE *maps = fopen("/proc/self/maps", "r");
+    size_t sum = 0;
+    char line[512];
+
+    assert_non_null(maps);
+    while (fgets(line, sizeof(line), maps)) {
+        uintptr_t first, last;
+        char mode[5];
+
+        if (sscanf(line, "%lx-%lx %4s", &first, &last, mode) != 3 || mode[1] != 'w')
+            continue;
+        first = first < base ? base : first;
+        last = last > end ? end : last;
+        sum += last > first ? last - first : 0;
+    }
+    fclose(maps);
+    return sum;
+}
+
+/* The first blocks: no other test has used the window yet. */
+static void little_more_can_be_written_than_is_used(void **state)
+{
+    char *p, *q;
+
+    (void)state;
+    draft_install(berth__draft_new());
+    p = memset(get(MIB), 1, MIB);
+    q = memset(get(64 * KIB), 2, 64 * KIB);
+    assert_true(writable() >= MIB + 64 * KIB);
+    assert_true(writable() <= 8 * MIB);
+    berth__host_free(p);
+    berth__host_free(q);
 }
 
 static void decay_never_keeps_what_is_freed(void **state)
@@ -316,15 +356,16 @@ static void a_thread_leaves_no_ordinary_memory_behind(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(little_more_can_be_written_than_is_used),
         cmocka_unit_test(decay_never_keeps_what_is_freed),
         cmocka_unit_test(a_long_decay_keeps_what_is_freed),
         cmocka_unit_test(an_endless_decay_keeps_what_is_freed),
         cmocka_unit_test(the_usual_decay_keeps_no_large_piece),
         cmocka_unit_test(memory_of_an_idle_program_goes_back),
         cmocka_unit_test(an_idle_program_is_looked_at_less_and_less),
+        cmocka_unit_test(large_pieces_are_kept_for_who_needs_them_again),
         cmocka_unit_test(small_calls_have_memory_go_back),
         cmocka_unit_test(small_pieces_serve_a_large_block),
-        cmocka_unit_test(large_pieces_are_kept_for_who_needs_them_again),
         cmocka_unit_test(pieces_that_do_not_suit_go_back),
         cmocka_unit_test(who_gives_nearly_all_back_is_left_little),
         cmocka_unit_test(addresses_take_no_capacity),

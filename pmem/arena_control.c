@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/arena_control.h"
+
+#include "alloc/types.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+/* A command by number, which spares jemalloc reading its name. */
+struct command {
+    size_t mib[3];
+    size_t length; /* 0 = not known */
+};
+
+static struct command purge, decay;
+
+static void name_command(struct command *command, const char *name)
+{
+    size_t length = 3;
+
+    if (berth_je_mallctlnametomib(name, command->mib, &length) == 0)
+        command->length = length;
+}
+
+/*
+ * jemalloc's: from a free extent that is this power of two times as large, no block is cut, lest a
+ * small one that lives for long divides it. By its usual 64 a block of 64 KiB would have new memory
+ * beside 5 MiB that are free; and only large blocks lie in arenas of ours, so that their free
+ * neighbours become one. Where the archive has no such name, it stays as it is.
+ */
+extern size_t berth_je_opt_fit __attribute__((weak, visibility("hidden")));
+
+#define FIT_USUAL 6
+#define FIT_SHIFT 10
+
+/* Unless the program or its user (MALLOC_CONF) has chosen otherwise. */
+static void widen_fit(void)
+{
+    if (&berth_je_opt_fit && berth_je_opt_fit == FIT_USUAL)
+        berth_je_opt_fit = FIT_SHIFT;
+}
+
+void berth__arena_control_start(void)
+{
+    widen_fit();
+    name_command(&purge, "arena.0.purge");
+    name_command(&decay, "arena.0.decay");
+}
+
+int berth__arena_control_make(extent_hooks_t *hooks, unsigned *ret_arena)
+{
+    struct berth_je_arena_config config = {hooks, false};
+    size_t size = sizeof(*ret_arena);
+
+    return berth_je_mallctl("experimental.arenas_create_ext", ret_arena, &size, &config,
+                            sizeof(config)) == 0
+               ? 0
+               : -ENOMEM;
+}
+
+static void call(unsigned arena, const char *what, void *value, size_t size)
+{
+    char name[64];
+
+    snprintf(name, sizeof(name), "arena.%u.%s", arena, what);
+    berth_je_mallctl(name, NULL, NULL, value, size);
+}
+
+void berth__arena_control_destroy(unsigned arena)
+{
+    call(arena, "destroy", NULL, 0);
+}
+
+static void give(const struct command *command, unsigned arena)
+{
+    size_t mib[3] = {command->mib[0], arena, command->mib[2]};
+
+    if (command->length != 0)
+        berth_je_mallctlbymib(mib, command->length, NULL, NULL, NULL, 0);
+}
+
+void berth__arena_control_purge(unsigned arena)
+{
+    give(&purge, arena);
+}
+
+void berth__arena_control_decay(unsigned arena)
+{
+    give(&decay, arena);
+}
+
+void berth__arena_control_set_decay(unsigned arena, const char *which, int64_t decay_ms)
+{
+    ssize_t value = (ssize_t)decay_ms;
+
+    call(arena, which, &value, sizeof(value));
+}
+
+void berth__arena_control_set(unsigned arena, const char *which, size_t value)
+{
+    call(arena, which, &value, sizeof(value));
+}
+
+uint64_t berth__arena_control_read(unsigned arena, const char *what)
+{
+    char name[80];
+    size_t value = 0;
+    size_t size = sizeof(value);
+
+    snprintf(name, sizeof(name), "stats.arenas.%u.%s", arena, what);
+    berth_je_mallctl(name, &value, &size, NULL, 0);
+    return value;
+}

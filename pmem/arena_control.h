@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control of an arena: what jemalloc can be told to do with one of its arenas, and asked of it.
+ *
+ * `arena` is jemalloc's number. jemalloc takes locks of its own in each of these, so the caller
+ * holds none that they may wait for. Any thread.
+ */
+#ifndef BERTH_PMEM_ARENA_CONTROL_H
+#define BERTH_PMEM_ARENA_CONTROL_H
+
+#include "pmem/jemalloc.h"
+
+#include <stdint.h>
+
+/* Before the first arena is made. */
+void berth__arena_control_start(void);
+
+/* A new arena whose memory comes by these hooks. 0 or -ENOMEM: there is no memory, or there are
+ * 4095 of them. */
+int berth__arena_control_make(extent_hooks_t *hooks, unsigned *ret_arena);
+/* One that nobody has used. */
+void berth__arena_control_destroy(unsigned arena);
+
+/* Gives back all that it keeps free; what it has kept for long enough. */
+void berth__arena_control_purge(unsigned arena);
+void berth__arena_control_decay(unsigned arena);
+
+/* How long it keeps what is free, and other sizes, by jemalloc's names ("dirty_decay_ms"). */
+void berth__arena_control_set_decay(unsigned arena, const char *which, int64_t decay_ms);
+void berth__arena_control_set(unsigned arena, const char *which, size_t value);
+
+/* One of its statistics, by jemalloc's name, as of jemalloc's last epoch. */
+uint64_t berth__arena_control_read(unsigned arena, const char *what);
+
+#endif
