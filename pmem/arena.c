@@ -54,9 +54,6 @@
 /* The longest that jemalloc takes, 584 years; it would keep to its own for a longer one. */
 #define DECAY_MAX_MS ((int64_t)(UINT64_MAX / 1000000000) * 1000)
 
-/* A program that gets and gives back large pieces so often within seconds will do it again. */
-#define ROUNDS_MAX 2
-
 /*
  * Where large pieces are kept, a program that holds nearly nothing any more is left no more than
  * this in all: so much jemalloc may keep, too, in pieces of less than 8 MiB.
@@ -318,7 +315,15 @@ static void take_first_step(unsigned arena, berth_home_id home)
     berth__extent_take_addresses(false);
 }
 
-/* Large pieces go back all the time, to be asked for again. By a thread that holds no lock. */
+/* Whether as much as a large piece was had again since one went back, within seconds. */
+static bool has_again(const struct berth_extent_hooks *hooks)
+{
+    return atomic_load_explicit(&hooks->rounds, memory_order_relaxed) != 0 &&
+           atomic_load_explicit(&hooks->had, memory_order_relaxed) >= BERTH_EXTENT_PIECE;
+}
+
+/* Large pieces go back, to be asked for again, and will be once more. By a thread that holds no
+ * lock. */
 static __attribute__((noinline)) void see_pieces(berth_home_id home)
 {
     atomic_store_explicit(&homes[home].hooks.rounds, 0, memory_order_relaxed);
@@ -697,8 +702,7 @@ void *berth__arena_alloc(berth_home_id home, size_t size, size_t alignment, bool
     berth__extent_begin();
     flags |= alignment_flag(alignment) | (zero ? MALLOCX_ZERO : 0);
     p = berth_je_mallocx(size, flags | tcache_flag(home, size));
-    if (BERTH_UNLIKELY(atomic_load_explicit(&homes[home].hooks.rounds, memory_order_relaxed) >=
-                       ROUNDS_MAX))
+    if (BERTH_UNLIKELY(has_again(&homes[home].hooks)))
         see_pieces(home);
     if (BERTH_UNLIKELY(berth__extent_had() != 0))
         drop_unsuited(home, berth__extent_had(), p ? size : 0);
