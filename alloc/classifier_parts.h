@@ -231,6 +231,7 @@ struct berth_class_size {
     uint64_t size; /* 0 = free */
     /* The birth of the main family's that died first, and second; 0 = none. */
     uint64_t dead[2];
+    bool has_died;     /* one of the main family's, at any time */
     uint32_t old;      /* from before the steps... */
     uint32_t suspects; /* ...that may be inputs, as far as their content tells */
 };
@@ -244,6 +245,7 @@ struct berth_judgement {
     uint64_t births, steps;
     /* The phase. */
     bool is_steady;          /* steps have begun */
+    bool is_doubtful;        /* more stays of what they made than a step keeps: may be loading */
     bool is_firm;            /* the last judgement has found the same */
     bool is_settled;         /* several have, and more was born since the boundary than is alive */
     bool is_asked;           /* somebody waits for the answer, however little is known */

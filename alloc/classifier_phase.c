@@ -39,6 +39,16 @@ static void note_death(uint64_t *first, uint64_t birth)
         *first = birth;
 }
 
+/*
+ * Whether blocks of this kind still come: since the boundary was taken to be there, in the later
+ * half of all births. What was made in order to be copied, while the program loaded, comes no more.
+ */
+static bool is_current(const struct berth_judgement *judgement, const struct berth_class_key *key,
+                       uint64_t boundary)
+{
+    return key->last_birth > boundary + (judgement->births - boundary) / 2;
+}
+
 static void note_deaths(struct berth_judgement *judgement)
 {
     for (uint32_t i = 0; i < judgement->key_count; i++) {
@@ -49,6 +59,9 @@ static void note_deaths(struct berth_judgement *judgement)
             continue;
         known = berth__class_size(judgement, key->size);
         known->size = key->size;
+        known->has_died = true;
+        if (!is_current(judgement, key, key->first_dead))
+            continue;
         note_death(&known->dead[0], key->first_dead);
         note_death(&known->dead[1], key->second_dead);
     }
@@ -252,11 +265,58 @@ static uint32_t list_repeated(struct berth_judgement *judgement, bool firsts)
         const struct berth_class_key *key = key_at(judgement, i);
 
         if (key && key->births >= 2 && is_stepped(judgement, key) &&
+            is_current(judgement, key, firsts ? key->first_dead : judgement->boundary) &&
             (!judgement->only_main || key->family == judgement->main))
             judgement->numbers[length++] = firsts ? key->first_dead : key->births;
     }
     sort(judgement->numbers, length);
     return length;
+}
+
+/* What stays, of what was born behind `from`, up to `to`: of what goes, none was there so long. */
+struct kept {
+    uint64_t bytes, mirrored; /* of a size of which others went */
+    uint64_t blocks;
+};
+
+static struct kept sum_kept(const struct berth_judgement *judgement, uint64_t from, uint64_t to)
+{
+    /* Where another family has more, the weights may be its. */
+    bool is_alone = judgement->only_main && judgement->main == judgement->largest;
+    struct kept kept = {0};
+
+    for (uint32_t i = 0; i < judgement->count; i++) {
+        const struct berth_class_seen *seen = &judgement->seen[i];
+        const struct berth_class_key *key;
+
+        if (seen->birth <= from || seen->birth > to ||
+            (is_alone && seen->family != judgement->main))
+            continue;
+        key = berth__class_key(judgement->classifier,
+                               berth__class_block(judgement->classifier, seen->number)->key, false);
+        if (key && key->deaths > 0 && judgement->births - seen->birth <= 2 * key->longest)
+            continue;
+        kept.bytes += seen->size;
+        kept.blocks++;
+        kept.mirrored += berth__class_size(judgement, seen->size)->has_died ? seen->size : 0;
+    }
+    return kept;
+}
+
+/* For each weight, a step of training keeps a gradient and two states, or three. */
+#define KEPT_BY_TRAINING 4
+
+/*
+ * Whether one step may have kept what was made between these births and is there. Layers that are
+ * loaded one like the other, with something that goes beside each, look like steps, too; but they
+ * are more than what was there before, and no gradients of its sizes have gone.
+ */
+static bool is_of_a_step(const struct berth_judgement *judgement, uint64_t from, uint64_t to)
+{
+    struct kept before = sum_kept(judgement, 0, from), between = sum_kept(judgement, from, to);
+
+    return between.bytes / (before.mirrored > before.bytes / 2 ? KEPT_BY_TRAINING : 1) <=
+           before.bytes;
 }
 
 /*
@@ -268,7 +328,8 @@ static void pull_boundary(struct berth_judgement *judgement)
 {
     uint32_t length = list_repeated(judgement, true);
 
-    if (length > 0 && judgement->numbers[length / 2] < judgement->boundary)
+    if (length > 0 && judgement->numbers[length / 2] < judgement->boundary &&
+        is_of_a_step(judgement, judgement->numbers[length / 2], judgement->boundary))
         judgement->boundary = judgement->numbers[length / 2];
 }
 
@@ -366,6 +427,19 @@ static bool is_credible(const struct berth_judgement *judgement, bool repeats, b
            judgement->births - judgement->boundary >= 2 * judgement->boundary;
 }
 
+/* Of what is born while a program loads, so much at least stays. */
+#define LOADED_SHARE 4
+
+/* Whether what is taken for steps may be loading: much stays of it, and more than steps keep. */
+static bool is_doubtful(const struct berth_judgement *judgement)
+{
+    uint64_t since = judgement->births - judgement->boundary;
+
+    return sum_kept(judgement, judgement->boundary, judgement->births).blocks >=
+               since / LOADED_SHARE &&
+           !is_of_a_step(judgement, judgement->boundary, judgement->births);
+}
+
 static void note_credit(struct berth_judgement *judgement)
 {
     struct berth_classifier *classifier = judgement->classifier;
@@ -384,7 +458,8 @@ static void note_credit(struct berth_judgement *judgement)
         return;
     }
     judgement->is_steady = judgement->is_steady && is_credible(judgement, repeats, is_stable);
-    judgement->is_firm = judgement->is_steady && is_same;
+    judgement->is_doubtful = is_doubtful(judgement);
+    judgement->is_firm = judgement->is_steady && is_same && !judgement->is_doubtful;
     judgement->is_settled = judgement->is_firm && repeats && is_stable &&
                             judgement->births - judgement->boundary >= judgement->count;
 }

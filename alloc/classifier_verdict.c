@@ -241,11 +241,14 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
     else if (key->appended)
         say(judgement, ret, BERTH_TAG_KV, final_if(is_final), BERTH_REASON_APPENDED);
     else if (is_collected(judgement, seen, key))
-        say(judgement, ret, BERTH_TAG_KV, final_if(is_final), BERTH_REASON_COLLECTED);
+        say(judgement, ret, BERTH_TAG_KV,
+            judgement->is_doubtful ? BERTH_CLASS_UNKNOWN : final_if(is_final),
+            BERTH_REASON_COLLECTED);
     else if (has_room(block))
         say(judgement, ret, BERTH_TAG_KV,
-            has_older_twin(judgement, seen) && is_training(judgement) ? BERTH_CLASS_UNKNOWN
-                                                                      : BERTH_CLASS_TENTATIVE,
+            judgement->is_doubtful || (has_older_twin(judgement, seen) && is_training(judgement))
+                ? BERTH_CLASS_UNKNOWN
+                : BERTH_CLASS_TENTATIVE,
             BERTH_REASON_KEPT);
     else if (is_final)
         say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_FINAL, BERTH_REASON_LATE);

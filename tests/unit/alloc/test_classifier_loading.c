@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ways of loading a model that look like steps, played to the classifier: what is made beside the
+ * weights, in order to be copied, comes and goes as well. */
+#include "alloc/classifier.h"
+
+#include "alloc/classifier_parts.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "played.h"
+
+#define LAYERS 4
+#define ALL_MAX 64
+
+static struct played *all[ALL_MAX]; /* the weights */
+static unsigned count;
+
+static struct played *weight(size_t size)
+{
+    struct played *block = born(size, TENSORS);
+
+    block->is_small = true;
+    return block;
+}
+
+static void keep(struct played *block)
+{
+    assert_true(count < ALL_MAX);
+    all[count++] = block;
+}
+
+/* A step that makes blocks of this size, and needs another allocator's beside each. */
+static void infer(size_t size)
+{
+    struct played *x = born(size, TENSORS), *last = born(size, TENSORS);
+
+    for (unsigned i = 0; i < LAYERS; i++) {
+        struct played *y;
+
+        died(born(512 * KIB, OTHERS));
+        y = born(size, TENSORS);
+        died(last);
+        last = y;
+    }
+    died(last);
+    died(x);
+}
+
+/* All, or all but a hundredth of their bytes. */
+static void expect_weights(bool but_a_few)
+{
+    uint64_t known = 0, bytes = 0;
+
+    berth__classifier_refresh();
+    for (unsigned i = 0; i < count; i++) {
+        assert_int_not_equal(all[i]->tag, BERTH_TAG_KV);
+        known += all[i]->tag == BERTH_TAG_WEIGHT ? all[i]->size : 0;
+        bytes += all[i]->size;
+    }
+    assert_true(known >= bytes - (but_a_few ? bytes / 100 : 0));
+}
+
+static int begin_loading(void **state)
+{
+    count = 0;
+    return begin(state);
+}
+
+static void make_model(struct played *model[LAYERS])
+{
+    for (unsigned i = 0; i < LAYERS; i++)
+        model[i] = weight(i + 1 < LAYERS ? 9216 * KIB : 6000 * KIB);
+}
+
+static void drop_model(struct played *const model[LAYERS])
+{
+    for (unsigned i = 0; i < LAYERS; i++)
+        died(model[i]);
+}
+
+/* A model that is written to a file, another that is made, and the file's content, which is copied
+ * into it: what went has the weights' sizes, and went for good. */
+static void a_model_that_a_file_is_copied_into_is_weights(void **state)
+{
+    struct played *model[LAYERS], *file, *content[LAYERS];
+
+    (void)state;
+    for (unsigned i = 0; i < 100; i++)
+        died(born(70 * KIB, OTHERS));
+    make_model(model);
+    file = born(34000 * KIB, OTHERS);
+    drop_model(model);
+    make_model(model);
+    make_model(content);
+    died(file);
+    drop_model(content);
+    for (unsigned i = 0; i < LAYERS; i++)
+        keep(model[i]);
+    for (unsigned step = 0; step < 2; step++)
+        infer(96 * KIB);
+    expect_weights(false);
+    for (unsigned step = 0; step < 8; step++)
+        infer(96 * KIB);
+    expect_weights(false);
+}
+
+/* Layers that are made one like the other, each with a helper. */
+static void load_layers(unsigned layers)
+{
+    for (unsigned i = 0; i < layers; i++) {
+        struct played *helper;
+
+        keep(weight(4096 * KIB));
+        helper = born(128 * KIB, TENSORS);
+        keep(weight(128 * KIB));
+        died(helper);
+        keep(weight(128 * KIB));
+        for (unsigned j = 0; j < count; j++)
+            assert_int_not_equal(berth__class_block(host(), all[j]->number)->level,
+                                 BERTH_CLASS_FINAL);
+    }
+}
+
+static void check_layers(unsigned layers)
+{
+    load_layers(layers);
+    infer(160 * KIB);
+    infer(160 * KIB);
+    expect_weights(true);
+    for (unsigned step = 0; step < 8; step++)
+        infer(160 * KIB);
+    expect_weights(true);
+}
+
+static void layers_with_a_helper_are_no_steps(void **state)
+{
+    (void)state;
+    check_layers(6);
+}
+
+static void many_layers_with_a_helper_are_no_steps(void **state)
+{
+    (void)state;
+    check_layers(20);
+}
+
+/* A weight that is blank when it is made, beside these, is no cache. */
+static void blank_weights_of_layers_are_no_cache(void **state)
+{
+    struct played *blank[12];
+
+    (void)state;
+    for (unsigned i = 0; i < 12; i++) {
+        load_layers(1);
+        blank[i] = born(144 * KIB, TENSORS);
+        memset(blank[i]->version, 0, sizeof(blank[i]->version));
+        for (unsigned j = 0; j <= i; j++)
+            assert_int_not_equal(blank[j]->tag, BERTH_TAG_KV);
+    }
+    berth__classifier_refresh();
+    for (unsigned i = 0; i < 12; i++)
+        assert_int_not_equal(blank[i]->tag, BERTH_TAG_KV);
+}
+
+#define PLAYED(test) cmocka_unit_test_setup(test, begin_loading)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        PLAYED(a_model_that_a_file_is_copied_into_is_weights),
+        PLAYED(layers_with_a_helper_are_no_steps),
+        PLAYED(many_layers_with_a_helper_are_no_steps),
+        PLAYED(blank_weights_of_layers_are_no_cache),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
