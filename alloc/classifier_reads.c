@@ -28,8 +28,13 @@
 /* Parts of fewer blocks or of fewer places tell nothing. */
 #define BLOCKS_MAX 16u
 #define FEWEST_PARTS 4u
-/* So many equal blocks that no step reads, and they are no weights. */
+/* So many equal blocks of which steps leave so much alone, and they are no weights. */
 #define IDLE_BLOCKS 4u
+#define idle_share(known) ((known) / 4 * 3)
+/* The kind of all that is alone of its size, or nearly, and little: such inputs differ in length.
+ */
+#define MIXED 0
+#define MIXED_BLOCKS 8u
 /* Of what is watched before steps are seen, all but such a part is not read, and of that so many
  * pages at least. */
 #define EARLY_SHARE 4
@@ -39,6 +44,13 @@
 #define EARLY_PATIENCE 4
 #define EARLY_PATIENCE_MIN 1024
 
+static bool is_mixed(const struct berth_judgement *judgement, uint64_t size)
+{
+    uint32_t old = berth__class_size(judgement, size)->old;
+
+    return old < IDLE_BLOCKS && old * size < judgement->old_bytes / SUSPECT_SHARE;
+}
+
 static struct berth_class_suspects *find_kind(struct berth_class_watch *watch, uint64_t size)
 {
     for (uint32_t i = 0; i < watch->kind_count; i++)
@@ -47,16 +59,25 @@ static struct berth_class_suspects *find_kind(struct berth_class_watch *watch, u
     return NULL;
 }
 
+static struct berth_class_suspects *find_kind_of(const struct berth_judgement *judgement,
+                                                 uint64_t size)
+{
+    struct berth_class_suspects *kind = find_kind(&judgement->classifier->watch, size);
+
+    return kind || !is_mixed(judgement, size) ? kind
+                                              : find_kind(&judgement->classifier->watch, MIXED);
+}
+
 bool berth__class_may_watch(const struct berth_judgement *judgement, uint64_t size)
 {
     const struct berth_classifier_ops *ops =
         atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed);
     struct berth_class_watch *watch = &judgement->classifier->watch;
-    const struct berth_class_suspects *kind = find_kind(watch, size);
+    const struct berth_class_suspects *kind = find_kind_of(judgement, size);
 
-    return ops->watch && !watch->is_refused && size >= PART_BYTES &&
+    return ops->watch && !watch->is_refused &&
            (kind ? kind->reads == BERTH_READS_UNKNOWN && kind->watches < WATCHES_MAX
-                 : watch->kind_count < BERTH_CLASS_SUSPECTS);
+                 : size >= PART_BYTES && watch->kind_count < BERTH_CLASS_SUSPECTS);
 }
 
 /* What one watch has seen of a kind. */
@@ -145,8 +166,10 @@ static enum berth_class_reads judge_reads(const struct berth_class_suspects *kin
 {
     if (is_most(reads))
         return BERTH_READS_ALL;
+    if (kind->blocks >= IDLE_BLOCKS && reads->none >= idle_share(reads->known))
+        return BERTH_READS_PARTS;
     if (reads->none >= reads->known / 2)
-        return kind->blocks >= IDLE_BLOCKS || (kind->pieces > 0 && are_pieces(reads, PIECE_PAGES))
+        return kind->blocks < IDLE_BLOCKS && kind->pieces > 0 && are_pieces(reads, PIECE_PAGES)
                    ? BERTH_READS_PARTS
                    : BERTH_READS_UNKNOWN;
     if (kind->touched < FEWEST_PARTS)
@@ -208,13 +231,11 @@ static void drop_kinds(struct berth_class_watch *watch)
 /* The blocks are what their kind is. */
 static void tell_blocks(const struct berth_judgement *judgement)
 {
-    struct berth_class_watch *watch = &judgement->classifier->watch;
-
     for (uint32_t i = 0; i < judgement->count; i++) {
         struct berth_class_block *block =
             berth__class_block(judgement->classifier, judgement->seen[i].number);
         const struct berth_class_suspects *kind =
-            block->is_suspect ? find_kind(watch, judgement->seen[i].size) : NULL;
+            block->is_suspect ? find_kind_of(judgement, judgement->seen[i].size) : NULL;
 
         if (kind && block->reads == BERTH_READS_UNKNOWN)
             block->reads = kind->reads;
@@ -287,12 +308,38 @@ static void count_sizes(const struct berth_judgement *judgement)
     }
 }
 
+static bool is_of_kind(const struct berth_judgement *judgement, uint64_t kind,
+                       const struct berth_class_seen *seen)
+{
+    return berth__class_block(judgement->classifier, seen->number)->is_suspect &&
+           (kind == MIXED ? is_mixed(judgement, seen->size) : seen->size == kind);
+}
+
+/* How many of these there are, or 0 where they do not matter. */
+static uint32_t count_mixed(const struct berth_judgement *judgement)
+{
+    uint32_t blocks = 0;
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < judgement->count; i++) {
+        if (judgement->seen[i].birth > judgement->boundary)
+            break;
+        if (is_of_kind(judgement, MIXED, &judgement->seen[i])) {
+            blocks++;
+            bytes += judgement->seen[i].size;
+        }
+    }
+    return blocks >= MIXED_BLOCKS && bytes >= judgement->old_bytes / SUSPECT_SHARE ? blocks : 0;
+}
+
 /* The suspects of this size: how many, or 0 where they do not matter, or others of it are none:
  * weights of the other kind are as large, an embedding beside the head of a model. */
 static uint32_t suspects_of(const struct berth_judgement *judgement, uint64_t size)
 {
     const struct berth_class_size *known = berth__class_size(judgement, size);
 
+    if (size == MIXED)
+        return count_mixed(judgement);
     return known->old == known->suspects &&
                    known->suspects * size >= judgement->old_bytes / SUSPECT_SHARE
                ? known->suspects
@@ -309,13 +356,15 @@ static void add_probe(struct berth_class_watch *watch, const struct berth_class_
     watch->stretches[at] = (struct berth_watched){from, to, BERTH_READ_UNKNOWN};
 }
 
-/* Parts the block; each part ends with a fine stretch. */
+/* Parts the block; each part ends with a fine stretch. No parts: it is watched as a whole. */
 static void add_probes(struct berth_class_watch *watch, const struct berth_class_seen *seen,
                        uintptr_t address, uint32_t kind, unsigned parts)
 {
     const uintptr_t mask = ~(uintptr_t)(BERTH_WATCH_PAGE - 1);
     uintptr_t from = (address + BERTH_WATCH_PAGE - 1) & mask;
 
+    if (parts == 0)
+        add_probe(watch, seen, from, (address + (uintptr_t)seen->size) & mask, kind, false);
     for (unsigned part = 1; part <= parts; part++) {
         uintptr_t to = (address + (uintptr_t)(seen->size / parts * part)) & mask;
         uintptr_t fine = to - (uintptr_t)FINE_PAGES * BERTH_WATCH_PAGE;
@@ -331,7 +380,8 @@ static void watch_kind(const struct berth_judgement *judgement, uint32_t kind, u
 {
     struct berth_class_watch *watch = &judgement->classifier->watch;
     uint64_t size = watch->kinds[kind].size;
-    uint64_t taken = suspects < BLOCKS_MAX ? suspects : BLOCKS_MAX;
+    uint32_t most = size == MIXED ? BERTH_CLASS_WATCH_PARTS : BLOCKS_MAX;
+    uint64_t taken = suspects < most ? suspects : most;
     uint64_t parts = BERTH_CLASS_WATCH_PARTS / taken;
     uint64_t at = 0;
 
@@ -345,7 +395,7 @@ static void watch_kind(const struct berth_judgement *judgement, uint32_t kind, u
 
         if (seen->birth > judgement->boundary)
             return;
-        if (seen->size != size || !block->is_suspect)
+        if (!is_of_kind(judgement, size, seen))
             continue;
         address = atomic_load_explicit(&block->address, memory_order_acquire);
         if (at * taken / suspects != (at + 1) * taken / suspects && address) {
@@ -401,12 +451,15 @@ static void list_kinds(const struct berth_judgement *judgement)
         const struct berth_class_seen *seen = &judgement->seen[i];
 
         if (seen->birth > judgement->boundary)
-            return;
+            break;
         if (berth__class_block(judgement->classifier, seen->number)->is_suspect &&
             seen->size >= PART_BYTES && !find_kind(watch, seen->size) &&
             suspects_of(judgement, seen->size) > 0)
             watch->kinds[watch->kind_count++] = (struct berth_class_suspects){.size = seen->size};
     }
+    if (watch->kind_count < BERTH_CLASS_SUSPECTS && !find_kind(watch, MIXED) &&
+        count_mixed(judgement) > 0)
+        watch->kinds[watch->kind_count++] = (struct berth_class_suspects){.size = MIXED};
 }
 
 /*

@@ -120,7 +120,10 @@ static void judge_unwritten(const struct berth_judgement *judgement,
 {
     enum berth_class_level level = final_if(!can_see || block->compared >= COMPARISONS_FINAL);
 
-    block->is_suspect = can_see && block->is_wide && !berth__class_has_size(judgement, seen->size);
+    /* What is trained has gradients of its size; else that of what steps make tells nothing. */
+    block->is_suspect =
+        can_see && block->is_wide &&
+        !(berth__class_has_size(judgement, seen->size) && is_training(judgement));
     if (can_see && is_data(judgement, seen, block))
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_DATA);
     else if (block->is_suspect && is_trained(judgement))

@@ -188,6 +188,68 @@ static void a_list_of_batches_is_no_weight(void **state)
     expect_weights();
 }
 
+/* Blocks of a list that differ in size are too small, each, to matter. */
+static void a_list_of_waves_is_no_weight(void **state)
+{
+    struct played *waves[40];
+
+    (void)state;
+    for (unsigned i = 0; i < 40; i++)
+        waves[i] = keep((70 + i) * KIB, i % 8 == 7 ? ALL : NOTHING);
+    infer(12, false);
+    for (unsigned i = 0; i < 40; i++) {
+        assert_int_equal(waves[i]->tag, BERTH_TAG_UNTAGGED);
+        assert_true(waves[i]->changes <= 2);
+    }
+    expect_weights();
+}
+
+/* A few such blocks may be of layers that are not in use now. */
+static void few_blocks_of_different_sizes_are_weights(void **state)
+{
+    struct played *others[7];
+
+    (void)state;
+    for (unsigned i = 0; i < 7; i++)
+        others[i] = keep((100 + i) * KIB, NOTHING);
+    infer(12, false);
+    for (unsigned i = 0; i < 7; i++)
+        assert_int_equal(others[i]->tag, BERTH_TAG_WEIGHT);
+    expect_weights();
+}
+
+/* What steps make, and no gradient, may be as large as what they take: a layer as wide as its
+ * input. */
+static void a_list_of_batches_as_large_as_activations_is_no_weight(void **state)
+{
+    struct played *batches[40];
+
+    (void)state;
+    for (unsigned i = 0; i < 40; i++)
+        batches[i] = keep(700 * KIB, i == 7 ? ALL : NOTHING);
+    for (unsigned i = 0; i < 12; i++) {
+        died(born(700 * KIB, TENSORS));
+        infer(1, false);
+    }
+    for (unsigned i = 0; i < 40; i++)
+        assert_int_equal(batches[i]->tag, BERTH_TAG_UNTAGGED);
+    expect_weights();
+}
+
+/* Of ten equal layers, half were not read when the watch was over: its step was none. */
+static void layers_of_which_half_are_read_are_weights(void **state)
+{
+    struct played *layers[10];
+
+    (void)state;
+    for (unsigned i = 0; i < 10; i++)
+        layers[i] = keep(700 * KIB, i % 2 ? ALL : NOTHING);
+    infer(30, false);
+    for (unsigned i = 0; i < 10; i++)
+        assert_int_equal(layers[i]->tag, BERTH_TAG_WEIGHT);
+    expect_weights();
+}
+
 /* A model's head is as large as its embedding. */
 static void a_head_speaks_for_itself(void **state)
 {
@@ -330,6 +392,10 @@ int main(void)
         WATCHING(a_table_of_which_rows_are_read_is_a_weight),
         WATCHING(what_each_step_reads_is_a_weight),
         WATCHING(a_list_of_batches_is_no_weight),
+        WATCHING(a_list_of_waves_is_no_weight),
+        WATCHING(few_blocks_of_different_sizes_are_weights),
+        WATCHING(a_list_of_batches_as_large_as_activations_is_no_weight),
+        WATCHING(layers_of_which_half_are_read_are_weights),
         WATCHING(a_head_speaks_for_itself),
         WATCHING(declared_steps_are_heeded),
         WATCHING(without_it_content_decides),
