@@ -245,7 +245,8 @@ struct berth_judgement {
     uint64_t births, steps;
     /* The phase. */
     bool is_steady;          /* steps have begun */
-    bool is_doubtful;        /* more stays of what they made than a step keeps: may be loading */
+    bool is_filling;         /* of what the steps make, so much stays that they may be loading... */
+    bool is_doubtful;        /* ...and it is more than steps keep */
     bool is_firm;            /* the last judgement has found the same */
     bool is_settled;         /* several have, and more was born since the boundary than is alive */
     bool is_asked;           /* somebody waits for the answer, however little is known */

@@ -430,14 +430,14 @@ static bool is_credible(const struct berth_judgement *judgement, bool repeats, b
 /* Of what is born while a program loads, so much at least stays. */
 #define LOADED_SHARE 4
 
-/* Whether what is taken for steps may be loading: much stays of it, and more than steps keep. */
-static bool is_doubtful(const struct berth_judgement *judgement)
+/* Whether what is taken for steps may be loading: much stays of it... */
+static bool is_filling(const struct berth_judgement *judgement)
 {
     uint64_t since = judgement->births - judgement->boundary;
 
-    return sum_kept(judgement, judgement->boundary, judgement->births).blocks >=
-               since / LOADED_SHARE &&
-           !is_of_a_step(judgement, judgement->boundary, judgement->births);
+    return judgement->steps == 0 &&
+           sum_kept(judgement, judgement->boundary, judgement->births).blocks >=
+               since / LOADED_SHARE;
 }
 
 static void note_credit(struct berth_judgement *judgement)
@@ -458,7 +458,10 @@ static void note_credit(struct berth_judgement *judgement)
         return;
     }
     judgement->is_steady = judgement->is_steady && is_credible(judgement, repeats, is_stable);
-    judgement->is_doubtful = is_doubtful(judgement);
+    judgement->is_filling = is_filling(judgement);
+    /* ...and more than steps keep. */
+    judgement->is_doubtful =
+        judgement->is_filling && !is_of_a_step(judgement, judgement->boundary, judgement->births);
     judgement->is_firm = judgement->is_steady && is_same && !judgement->is_doubtful;
     judgement->is_settled = judgement->is_firm && repeats && is_stable &&
                             judgement->births - judgement->boundary >= judgement->count;

@@ -121,9 +121,8 @@ static void judge_unwritten(const struct berth_judgement *judgement,
     enum berth_class_level level = final_if(!can_see || block->compared >= COMPARISONS_FINAL);
 
     /* What is trained has gradients of its size; else that of what steps make tells nothing. */
-    block->is_suspect =
-        can_see && block->is_wide &&
-        !(berth__class_has_size(judgement, seen->size) && is_training(judgement));
+    block->is_suspect = can_see && block->is_wide &&
+                        !(berth__class_has_size(judgement, seen->size) && is_training(judgement));
     if (can_see && is_data(judgement, seen, block))
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_DATA);
     else if (block->is_suspect && is_trained(judgement))
@@ -235,9 +234,11 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
 
     if (block->is_pieced && !block->rewritten)
         key->appended = 1;
-    /* The gradient of a table is written in the rows that a step has read. */
-    if (has_older_twin(judgement, seen) && (block->rewritten || is_trained(judgement) ||
-                                            (block->changed != 0 && is_training(judgement))))
+    /* The gradient of a table, and what follows it, is written in the rows that a step has read. */
+    if (has_older_twin(judgement, seen) &&
+        (block->rewritten || is_trained(judgement) ||
+         (block->changed != 0 && is_training(judgement)) ||
+         (key->deaths > 0 && (block->changed != 0 || key->appended))))
         say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(is_final), BERTH_REASON_STATE);
     else if (block->rewritten)
         say(judgement, ret, BERTH_TAG_ACTIVATION, final_if(is_final), BERTH_REASON_REUSED);
@@ -245,7 +246,7 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
         say(judgement, ret, BERTH_TAG_KV, final_if(is_final), BERTH_REASON_APPENDED);
     else if (is_collected(judgement, seen, key))
         say(judgement, ret, BERTH_TAG_KV,
-            judgement->is_doubtful ? BERTH_CLASS_UNKNOWN : final_if(is_final),
+            judgement->is_filling ? BERTH_CLASS_UNKNOWN : final_if(is_final),
             BERTH_REASON_COLLECTED);
     else if (has_room(block))
         say(judgement, ret, BERTH_TAG_KV,

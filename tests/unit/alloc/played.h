@@ -24,6 +24,7 @@ struct played {
     size_t size;
     enum berth_tag tag;
     unsigned changes;
+    unsigned had;                 /* a bit for each tag that it had */
     enum berth_class_level level; /* when it was asked for last */
     bool is_positive;
     bool is_small;  /* its numbers are floats of the size that weights have */
@@ -36,6 +37,7 @@ struct played {
 static struct played played[BLOCKS_MAX];
 static unsigned played_count;
 static bool can_look;
+static unsigned taken_back; /* tags that a block had before */
 
 static struct played *at(uintptr_t address)
 {
@@ -67,6 +69,8 @@ static void retag(uintptr_t address, size_t held, uint32_t number, enum berth_ta
     assert_int_not_equal(at(address)->tag, tag);
     assert_int_not_equal(at(address)->level, BERTH_CLASS_FINAL);
     at(address)->tag = tag;
+    taken_back += at(address)->had >> tag & 1;
+    at(address)->had |= 1u << tag;
     assert_true(++at(address)->changes <= BERTH_CLASS_CHANGES_MAX);
 }
 
@@ -83,6 +87,7 @@ static int begin(void **state)
     memset(host(), 0, sizeof(*host()));
     memset(played, 0, sizeof(played));
     played_count = 1;
+    taken_back = 0;
     can_look = true;
     berth__classifier_start(BERTH_SIDE_HOST, &ops);
     return berth__classifier_is_on(host()) ? 0 : -1;
@@ -102,6 +107,7 @@ static struct played *born_as(size_t size, const void *caller, enum berth_tag ta
     assert_true(played_count < BLOCKS_MAX);
     block->size = size;
     block->tag = tag;
+    block->had = 1u << tag;
     write_all(block);
     block->number = berth__classifier_born(
         host(), &(struct berth_class_birth){.address = (uintptr_t)played_count++ << 32,

@@ -167,6 +167,52 @@ static void blank_weights_of_layers_are_no_cache(void **state)
         assert_int_not_equal(blank[i]->tag, BERTH_TAG_KV);
 }
 
+/* What is before them is so much that they may be what a step keeps. */
+static void layers_behind_a_large_table_are_no_cache(void **state)
+{
+    (void)state;
+    keep(weight(32768 * KIB));
+    for (unsigned i = 0; i < 8; i++) {
+        load_layers(1);
+        for (unsigned j = 0; j < count; j++)
+            assert_int_not_equal(all[j]->tag, BERTH_TAG_KV);
+    }
+    infer(160 * KIB);
+    infer(160 * KIB);
+    expect_weights(true);
+}
+
+/* Of 40 steps, all that is judged is judged in the first; and no block has a tag for a second time.
+ */
+static void nothing_changes_back(unsigned layers)
+{
+    unsigned changes[ALL_MAX];
+
+    load_layers(layers);
+    for (unsigned step = 0; step < 40; step++) {
+        infer((160 + step % 3 * 16) * KIB);
+        berth__classifier_refresh();
+        for (unsigned i = 0; i < count; i++) {
+            assert_true(step < 10 || all[i]->changes == changes[i]);
+            changes[i] = all[i]->changes;
+        }
+    }
+    expect_weights(false);
+    assert_int_equal(taken_back, 0);
+}
+
+static void forty_steps_change_nothing_back(void **state)
+{
+    (void)state;
+    nothing_changes_back(12);
+}
+
+static void forty_steps_of_a_small_model_change_nothing_back(void **state)
+{
+    (void)state;
+    nothing_changes_back(3);
+}
+
 #define PLAYED(test) cmocka_unit_test_setup(test, begin_loading)
 
 int main(void)
@@ -176,6 +222,9 @@ int main(void)
         PLAYED(layers_with_a_helper_are_no_steps),
         PLAYED(many_layers_with_a_helper_are_no_steps),
         PLAYED(blank_weights_of_layers_are_no_cache),
+        PLAYED(layers_behind_a_large_table_are_no_cache),
+        PLAYED(forty_steps_change_nothing_back),
+        PLAYED(forty_steps_of_a_small_model_change_nothing_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

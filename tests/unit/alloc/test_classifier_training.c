@@ -226,6 +226,37 @@ static void state_of_a_table_that_was_final_is_no_cache(void **state)
     keep_state_of_a_table(30);
 }
 
+/* Most of a program is not trained, and may be read; the table is, and its gradient is as large. */
+static void state_of_a_table_beside_others_is_no_cache(void **state)
+{
+    struct played *others[LAYERS], *sparse[2] = {NULL}, *gradient;
+
+    (void)state;
+    load();
+    for (unsigned i = 0; i < LAYERS; i++)
+        others[i] = weight((3000 + i) * KIB);
+    table = weight(4000 * KIB);
+    for (unsigned step = 0; step < 12; step++) {
+        infer();
+        gradient = born(table->size, TENSORS);
+        for (unsigned i = 0; i < 2; i++) {
+            if (!sparse[i]) {
+                sparse[i] = born(table->size, TENSORS);
+                memset(sparse[i]->version, 0, sizeof(sparse[i]->version));
+            }
+            touch_rows(sparse[i], step);
+        }
+        touch_rows(table, step);
+        died(gradient);
+        infer();
+        berth__classifier_refresh();
+        for (unsigned i = 0; i < 2; i++)
+            assert_true(step < 3 || sparse[i]->tag == BERTH_TAG_UNTAGGED);
+    }
+    expect(others, BERTH_TAG_WEIGHT);
+    assert_int_equal(table->tag, BERTH_TAG_WEIGHT);
+}
+
 static bool watch_all(const struct berth_watched *stretches, unsigned count)
 {
     (void)stretches, (void)count;
@@ -332,6 +363,7 @@ int main(void)
         PLAYED(a_table_with_gradients_of_rows_is_a_weight),
         PLAYED(state_of_a_table_is_no_cache),
         PLAYED(state_of_a_table_that_was_final_is_no_cache),
+        PLAYED(state_of_a_table_beside_others_is_no_cache),
         PLAYED(inputs_are_not_trained),
         PLAYED(packed_copies_are_weights),
         PLAYED(what_is_frozen_is_a_weight),
