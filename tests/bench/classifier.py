@@ -4,13 +4,17 @@
 
 Arguments: the `berth` command, libberth.so, libberth-malloc.so, and what to run: nothing for all,
 or a model and ways of using it ("gpt train adam"). The truth is PyTorch's (classifier_models.py).
+The last columns are, over all blocks: how often the tag of one changed at most, and how many took
+a tag back that they had before.
 Exits 77 where no Python with PyTorch is found.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 
 MODELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "classifier_models.py")
 
@@ -42,7 +46,22 @@ RUNS = [
     ("graph", 4, ["train", "adam"]), ("language", 2, ["adam"]), ("language", 6, ["adam"]),
     ("search", 2, []), ("router", 2, []), ("arrays", 2, []), ("threads", 2, []),
     ("buffers", 2, []), ("buffers", 40, []),
+    ("mobile", 2, []), ("bert", 2, []), ("bert", 2, ["released"]), ("summariser", 2, []),
+    ("vae", 2, []), ("vae", 4, ["train", "adam"]), ("gan", 2, []), ("gan", 4, ["train", "adam"]),
+    ("tables", 2, []), ("tables", 2, ["small"]), ("tables", 2, ["large"]),
+    ("adapters", 2, []), ("adapters", 4, ["train"]), ("scripted", 2, []), ("streaming", 2, []),
+    ("restored", 2, []), ("restored", 2, ["adopted"]), ("restored", 2, ["kept-file"]),
+    ("restored", 2, ["double"]), ("restored", 2, ["kept-state"]), ("from-arrays", 2, []),
+    ("lazy", 2, []), ("copied", 2, []), ("copied", 2, ["kept"]), ("initialised", 2, []),
+    ("checkpointed", 4, ["adam"]), ("averaged", 4, ["adam"]), ("workers", 2, []),
+    ("masked", 2, []), ("hooked", 2, []), ("normed", 2, []), ("siamese", 2, []),
+    ("chosen", 2, []), ("requests", 2, []), ("agent", 2, []), ("thin", 2, []), ("speech", 2, []),
+    ("gpt", 40, []), ("llama", 40, []), ("restored", 40, []), ("adapters", 40, []),
+    ("chosen", 40, []), ("vit-data", 40, []), ("streaming", 40, []), ("requests", 40, []),
+    ("transformer", 40, ["train", "adam"]), ("averaged", 40, ["adam"]),
 ]
+
+CHANGE = re.compile(r"block \d+ of birth (\d+), \d+ bytes at \S+: (\w+), \w+:")
 
 
 def pythons():
@@ -65,16 +84,34 @@ def ratio(part, whole):
     return "-" if whole == 0 else f"{part / whole:.4f}"
 
 
+def count_changes(log):
+    """Of one block, at most; and how many blocks took a tag back."""
+    tags = {}
+    for birth, tag in CHANGE.findall(log):
+        seen = tags.setdefault(birth, [])
+        if not seen or seen[-1] != tag:
+            seen.append(tag)
+    return (max((len(seen) for seen in tags.values()), default=0),
+            sum(len(set(seen)) < len(seen) for seen in tags.values()))
+
+
 def run(python, berth, libraries, model, steps, ways):
     environment = dict(os.environ, LD_PRELOAD=" ".join(libraries), BERTH_CONTROL="always")
     options = environment.get("BERTH_OPTIONS")
     environment["BERTH_OPTIONS"] = ",".join(filter(None, [options, "classifier=on"]))
+    environment.setdefault("BERTH_DEBUG", "classifier:debug")
     command = [python, MODELS, berth, model, str(steps), "2"] + ways
-    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=False)
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
+        result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=log,
+                                check=False)
+        log.seek(0)
+        said = log.read()
     if result.returncode == 77:
         return None
+    if result.returncode != 0:
+        print(said[-2000:], file=sys.stderr)
     result.check_returncode()
-    return json.loads(result.stdout)
+    return dict(json.loads(result.stdout), changes=count_changes(said))
 
 
 def show(model, steps, ways, result):
@@ -87,7 +124,8 @@ def show(model, steps, ways, result):
           f"{ratio(result['weights_found'], claimed):>9} "
           f"{ratio(result['weights_found'], result['weights']):>9} "
           f"{result['cache'] / 1e6:7.1f} {ratio(result['cache_found'], claimed_cache):>9} "
-          f"{ratio(result['cache_found'], result['cache']):>9}", flush=True)
+          f"{ratio(result['cache_found'], result['cache']):>9} "
+          f"{result['changes'][0]:>7} {result['changes'][1]:>5}", flush=True)
 
 
 def main():
@@ -97,7 +135,7 @@ def main():
         print("no Python with PyTorch was found (Debian: python3-torch)")
         return 77
     print(f"{'model':36} {'steps':>5} {'weights':>8} {'precision':>9} {'recall':>9} "
-          f"{'cache':>7} {'precision':>9} {'recall':>9}")
+          f"{'cache':>7} {'precision':>9} {'recall':>9} {'changes':>7} {'back':>5}")
     print(f"{'':36} {'':>5} {'MB':>8} {'':>9} {'':>9} {'MB':>7}")
     runs = RUNS if not chosen else [(chosen[0], int(chosen[1]), chosen[2:])]
     for model, steps, ways in runs:

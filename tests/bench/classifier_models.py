@@ -15,6 +15,7 @@ import sys
 
 import classifier_loops
 import classifier_programs
+import classifier_strangers
 import torch
 from torch import nn
 from torch.nn import functional
@@ -250,7 +251,8 @@ def infer(model, name, steps, ways):
 
 def run_program(name, steps, ways):
     """One of classifier_programs.py's or classifier_loops.py's."""
-    programs = {**classifier_programs.PROGRAMS, **classifier_loops.PROGRAMS}
+    programs = {**classifier_programs.PROGRAMS, **classifier_loops.PROGRAMS,
+                **classifier_strangers.PROGRAMS}
     models, step_of = programs[name](ways)
     for model in models:
         model.eval()
