@@ -28,9 +28,9 @@
 /* Parts of fewer blocks or of fewer places tell nothing. */
 #define BLOCKS_MAX 16u
 #define FEWEST_PARTS 4u
-/* So many equal blocks of which steps leave so much alone, and they are no weights. */
+/* So many equal blocks of which steps leave most alone, and they are no weights. */
 #define IDLE_BLOCKS 4u
-#define idle_share(known) ((known) / 4 * 3)
+#define IDLE_SHARE 4 /* all but that part of them */
 /* The kind of all that is alone of its size, or nearly, and little: such inputs differ in length.
  */
 #define MIXED 0
@@ -166,7 +166,7 @@ static enum berth_class_reads judge_reads(const struct berth_class_suspects *kin
 {
     if (is_most(reads))
         return BERTH_READS_ALL;
-    if (kind->blocks >= IDLE_BLOCKS && reads->none >= idle_share(reads->known))
+    if (kind->blocks >= IDLE_BLOCKS && reads->none >= reads->known / IDLE_SHARE * (IDLE_SHARE - 1))
         return BERTH_READS_PARTS;
     if (reads->none >= reads->known / 2)
         return kind->blocks < IDLE_BLOCKS && kind->pieces > 0 && are_pieces(reads, PIECE_PAGES)
@@ -353,7 +353,8 @@ static void add_probe(struct berth_class_watch *watch, const struct berth_class_
 
     watch->probes[at] =
         (struct berth_class_probe){seen->birth, seen->number, (uint16_t)kind, is_fine};
-    watch->stretches[at] = (struct berth_watched){from, to, BERTH_READ_UNKNOWN};
+    watch->stretches[at] =
+        (struct berth_watched){.from = from, .to = to, .read = BERTH_READ_UNKNOWN};
 }
 
 /* Parts the block; each part ends with a fine stretch. No parts: it is watched as a whole. */

@@ -225,6 +225,13 @@ static bool is_collected(const struct berth_judgement *judgement,
            (last - seen->birth) / ((judgement->births - judgement->boundary) / steps + 1) >= 2;
 }
 
+/* Whether others of its kind go, and come until now, as gradients do. */
+static bool is_still_made(const struct berth_judgement *judgement,
+                          const struct berth_class_seen *seen, const struct berth_class_key *key)
+{
+    return key->deaths > 0 && key->last_birth > seen->birth + (judgement->births - seen->birth) / 2;
+}
+
 /* A block from behind the boundary that has lived for some steps. */
 static void judge_kept(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
                        struct berth_class_block *block, struct berth_class_key *key,
@@ -238,7 +245,7 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
     if (has_older_twin(judgement, seen) &&
         (block->rewritten || is_trained(judgement) ||
          (block->changed != 0 && is_training(judgement)) ||
-         (key->deaths > 0 && (block->changed != 0 || key->appended))))
+         (is_still_made(judgement, seen, key) && (block->changed != 0 || key->appended))))
         say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(is_final), BERTH_REASON_STATE);
     else if (block->rewritten)
         say(judgement, ret, BERTH_TAG_ACTIVATION, final_if(is_final), BERTH_REASON_REUSED);

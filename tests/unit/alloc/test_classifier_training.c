@@ -328,6 +328,32 @@ static void a_cache_as_large_as_an_activation_is_no_weight(void **state)
     expect(weights, BERTH_TAG_WEIGHT);
 }
 
+/* One that the first step reserves may be as large as a weight, and as what the prompt makes. */
+static void a_cache_as_large_as_a_weight_is_a_cache(void **state)
+{
+    struct played *cache[LAYERS];
+
+    (void)state;
+    load();
+    berth__classifier_step();
+    for (unsigned i = 0; i < LAYERS; i++)
+        died(born(size_of(0), TENSORS));
+    for (unsigned i = 0; i < LAYERS; i++) {
+        cache[i] = born(size_of(0), TENSORS);
+        memset(cache[i]->version, 0, sizeof(cache[i]->version));
+        touch_rows(cache[i], 0);
+    }
+    for (unsigned step = 1; step < 20; step++) {
+        berth__classifier_step();
+        infer();
+        for (unsigned i = 0; i < LAYERS; i++)
+            touch_rows(cache[i], step);
+        berth__classifier_refresh();
+    }
+    expect(cache, BERTH_TAG_KV);
+    expect(weights, BERTH_TAG_WEIGHT);
+}
+
 /* Weights that are packed late, each into a block of its size, of which none is written: no state.
  */
 static void packed_copies_are_weights(void **state)
@@ -365,6 +391,7 @@ int main(void)
         PLAYED(state_of_a_table_that_was_final_is_no_cache),
         PLAYED(state_of_a_table_beside_others_is_no_cache),
         PLAYED(inputs_are_not_trained),
+        PLAYED(a_cache_as_large_as_a_weight_is_a_cache),
         PLAYED(packed_copies_are_weights),
         PLAYED(what_is_frozen_is_a_weight),
         PLAYED(a_cache_as_large_as_an_activation_is_no_weight),
