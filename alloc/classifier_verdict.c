@@ -242,13 +242,13 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
     if (block->is_pieced && !block->rewritten)
         key->appended = 1;
     /* The gradient of a table, and what follows it, is written in the rows that a step has read. */
-    if (has_older_twin(judgement, seen) &&
-        (block->rewritten || is_trained(judgement) ||
-         (block->changed != 0 && is_training(judgement)) ||
-         (is_still_made(judgement, seen, key) && (block->changed != 0 || key->appended))))
+    if (has_older_twin(judgement, seen) && (block->rewritten || is_trained(judgement) ||
+                                            (block->changed != 0 && is_training(judgement))))
         say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(is_final), BERTH_REASON_STATE);
     else if (block->rewritten)
         say(judgement, ret, BERTH_TAG_ACTIVATION, final_if(is_final), BERTH_REASON_REUSED);
+    else if (has_older_twin(judgement, seen) && is_still_made(judgement, seen, key))
+        return; /* a state, or a cache as large as a weight, and as what the prompt makes */
     else if (key->appended)
         say(judgement, ret, BERTH_TAG_KV, final_if(is_final), BERTH_REASON_APPENDED);
     else if (is_collected(judgement, seen, key))
