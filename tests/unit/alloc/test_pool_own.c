@@ -87,7 +87,7 @@ static void the_option_says_how_much(void **state)
     for (unsigned i = 0; i < 3; i++) {
         mock_set_current(mock_context(i));
         pool_set_option("spare", options[i]);
-        shares[i] = reserved_over_live(200);
+        shares[i] = reserved_over_live(30);
         berth__pool_release_cached(0);
     }
     assert_true(shares[0] <= 1.1 && shares[1] <= 1.3 && shares[1] > shares[0]);
@@ -248,15 +248,15 @@ static void steps_that_are_alike_need_no_driver(void **state)
 
         mock_set_current(mock_context(is_enough));
         pool_set_option("spare", is_enough ? "100" : "25");
-        for (unsigned i = 0; i < 20; i++)
+        for (unsigned i = 0; i < 8; i++)
             step();
         calls = mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE);
-        for (unsigned i = 0; i < 5; i++)
+        for (unsigned i = 0; i < 2; i++)
             step();
         if (is_enough)
             assert_int_equal(mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE), calls);
         else
-            assert_true(mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE) >= calls + 5);
+            assert_true(mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE) >= calls + 2);
         assert_in_range(reserved(), 1, is_enough ? MIB(1960) : MIB(1250));
         berth__pool_release_cached(0);
     }
@@ -266,7 +266,7 @@ static void steps_that_are_alike_need_no_driver(void **state)
 static void what_is_new_earns_nothing(void **state)
 {
     pool_set_option("spare", "100");
-    for (unsigned i = 0; i < 40; i++) {
+    for (unsigned i = 0; i < 20; i++) {
         uintptr_t a = pool_get(MIB(400) + i * MIB(4)), b = pool_get(MIB(600) - i * MIB(4));
 
         assert_in_range(reserved(), MIB(1000), MIB(1400));
