@@ -31,6 +31,9 @@
 /* So many equal blocks of which steps leave most alone, and they are no weights. */
 #define IDLE_BLOCKS 4u
 #define IDLE_SHARE 4 /* all but that part of them */
+/* Of fewer, one that is read as a whole may be a layer: what is taken for a step is less than one
+ * where layers are alike. */
+#define LIST_BLOCKS 8u
 /* The kind of all that is alone of its size, or nearly, and little: such inputs differ in length.
  */
 #define MIXED 0
@@ -85,6 +88,7 @@ struct reads {
     uint64_t bytes, all;          /* that were read, and that were watched */
     uint32_t known, none, pieces; /* parts; of which nothing was read, or a piece */
     uint32_t touched, filled;     /* fine stretches; of which most was read */
+    uint32_t whole;               /* blocks of which most was read */
 };
 
 static void add_reads(struct reads *reads, const struct berth_watched *stretch, bool is_fine)
@@ -118,6 +122,7 @@ static void sum_reads(struct reads *to, const struct reads *reads)
     to->pieces += reads->pieces;
     to->touched += reads->touched;
     to->filled += reads->filled;
+    to->whole += is_most(reads);
 }
 
 /* Of a few equal blocks, one that is read as a whole speaks for itself alone: a model's head is as
@@ -157,6 +162,14 @@ static bool are_pieces(const struct reads *reads, unsigned pages)
            reads->bytes >= (uint64_t)read * pages * BERTH_WATCH_PAGE;
 }
 
+/* Of equal blocks, most are left alone, as those of a list of inputs are. */
+static bool is_list(const struct berth_class_suspects *kind, const struct reads *reads)
+{
+    return kind->blocks >= IDLE_BLOCKS &&
+           reads->none >= reads->known / IDLE_SHARE * (IDLE_SHARE - 1) &&
+           (kind->blocks >= LIST_BLOCKS || (reads->bytes > 0 && reads->whole == 0));
+}
+
 /*
  * Pieces here, and nothing elsewhere: inputs. Something
  * everywhere: rows of a table, or, where each is of some pages, inputs in any order.
@@ -166,7 +179,7 @@ static enum berth_class_reads judge_reads(const struct berth_class_suspects *kin
 {
     if (is_most(reads))
         return BERTH_READS_ALL;
-    if (kind->blocks >= IDLE_BLOCKS && reads->none >= reads->known / IDLE_SHARE * (IDLE_SHARE - 1))
+    if (is_list(kind, reads))
         return BERTH_READS_PARTS;
     if (reads->none >= reads->known / 2)
         return kind->blocks < IDLE_BLOCKS && kind->pieces > 0 && are_pieces(reads, PIECE_PAGES)

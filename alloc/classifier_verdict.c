@@ -311,8 +311,11 @@ static void judge_young(const struct berth_judgement *judgement,
     if ((lived < 2 && judge_growing(judgement, seen, ret)) || !key)
         return;
     can_see = lived >= 1 && berth__class_look(judgement, seen, block);
-    if (lived < 2)
+    /* Where they may be loading, the next one of a kind may stay: it would be taken back later. */
+    if (lived < 2 && !judgement->is_filling)
         judge_passing(judgement, seen, key, ret);
+    else if (lived < 2)
+        return;
     else if (can_see)
         judge_kept(judgement, seen, block, key, ret);
 }

@@ -182,6 +182,31 @@ static void layers_behind_a_large_table_are_no_cache(void **state)
     expect_weights(true);
 }
 
+/* Weights that are packed before the steps: of each, copies of one size go, and one that is as
+ * large stays. It may be guessed to go; no judgement says so, which would have to be taken back. */
+static void packed_weights_are_nothing_that_goes(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        keep(weight((i + 3) * 16384 * KIB));
+    for (unsigned i = 0; i < 6; i++) {
+        struct played *first, *second;
+
+        keep(weight(4096 * KIB));
+        keep(weight((70 + i) * KIB));
+        first = born(4096 * KIB, TENSORS);
+        second = born(4096 * KIB, TENSORS);
+        died(first);
+        died(second);
+        for (unsigned j = 0; j < count; j++)
+            assert_true(all[j]->tag != BERTH_TAG_ACTIVATION ||
+                        level(all[j]) == BERTH_CLASS_GUESSED);
+    }
+    for (unsigned step = 0; step < 12; step++)
+        infer(96 * KIB);
+    expect_weights(false);
+}
+
 /* Of 40 steps, all that is judged is judged in the first; and no block has a tag for a second time.
  */
 static void nothing_changes_back(unsigned layers)
@@ -223,6 +248,7 @@ int main(void)
         PLAYED(many_layers_with_a_helper_are_no_steps),
         PLAYED(blank_weights_of_layers_are_no_cache),
         PLAYED(layers_behind_a_large_table_are_no_cache),
+        PLAYED(packed_weights_are_nothing_that_goes),
         PLAYED(forty_steps_change_nothing_back),
         PLAYED(forty_steps_of_a_small_model_change_nothing_back),
     };

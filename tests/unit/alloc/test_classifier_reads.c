@@ -250,6 +250,33 @@ static void layers_of_which_half_are_read_are_weights(void **state)
     expect_weights();
 }
 
+/* Four equal blocks, of which a watch sees one read. */
+static void read_one_of_four(enum way way, enum berth_tag tag)
+{
+    struct played *blocks[4];
+
+    for (unsigned i = 0; i < 4; i++)
+        blocks[i] = keep(4000 * KIB, i == 2 ? way : NOTHING);
+    infer(30, false);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(blocks[i]->tag, tag);
+    assert_true(watches > 0);
+    expect_weights();
+}
+
+/* The others may be layers that come later in the step. */
+static void one_of_four_that_is_read_as_a_whole_tells_nothing(void **state)
+{
+    (void)state;
+    read_one_of_four(ALL, BERTH_TAG_WEIGHT);
+}
+
+static void one_of_four_of_which_pieces_are_read_is_no_weight(void **state)
+{
+    (void)state;
+    read_one_of_four(PIECE, BERTH_TAG_UNTAGGED);
+}
+
 /* A model's head is as large as its embedding. */
 static void a_head_speaks_for_itself(void **state)
 {
@@ -396,6 +423,8 @@ int main(void)
         WATCHING(few_blocks_of_different_sizes_are_weights),
         WATCHING(a_list_of_batches_as_large_as_activations_is_no_weight),
         WATCHING(layers_of_which_half_are_read_are_weights),
+        WATCHING(one_of_four_that_is_read_as_a_whole_tells_nothing),
+        WATCHING(one_of_four_of_which_pieces_are_read_is_no_weight),
         WATCHING(a_head_speaks_for_itself),
         WATCHING(declared_steps_are_heeded),
         WATCHING(without_it_content_decides),
