@@ -49,7 +49,7 @@ RUNS = [
     ("mobile", 2, []), ("bert", 2, []), ("bert", 2, ["released"]), ("summariser", 2, []),
     ("vae", 2, []), ("vae", 4, ["train", "adam"]), ("gan", 2, []), ("gan", 4, ["train", "adam"]),
     ("tables", 2, []), ("tables", 2, ["small"]), ("tables", 2, ["large"]),
-    ("adapters", 2, []), ("adapters", 4, ["train"]), ("scripted", 2, []), ("streaming", 2, []),
+    ("adapters", 2, []), ("adapters", 4, ["train"]), ("scripted", 2, []), ("streaming", 2, []), ("streaming", 2, ["quantised"]),
     ("restored", 2, []), ("restored", 2, ["adopted"]), ("restored", 2, ["kept-file"]),
     ("restored", 2, ["double"]), ("restored", 2, ["kept-state"]), ("from-arrays", 2, []),
     ("lazy", 2, []), ("copied", 2, []), ("copied", 2, ["kept"]), ("initialised", 2, []),

@@ -270,14 +270,26 @@ def all_parameters(models):
     return found + [t for t in gc.get_objects() if type(t) is nn.Parameter]
 
 
+def quantised_layer(module):
+    """The weights of a quantised layer, as it tells them."""
+    if hasattr(module, "_all_weight_values"):  # recurrent
+        return list(module.get_weight().values())
+    if hasattr(module, "_packed_params") and hasattr(module, "weight"):
+        return [module.weight()]
+    return []
+
+
 def quantised_weights(models):
     """Of quantised layers: the tensors that some engines keep, and how many bytes are packed, whose
     address PyTorch does not tell."""
-    layers = [module for model in models for module in model.modules()
-              if hasattr(module, "_packed_params") and hasattr(module, "weight")]
-    kept = [layer.weight() for layer in layers
-            if layer.weight().data_ptr() == layer.weight().data_ptr()]
-    return kept, sum(layer.weight().numel() for layer in layers)
+    kept, packed = [], 0
+    for model in models:
+        for module in model.modules():
+            for once, again in zip(quantised_layer(module), quantised_layer(module)):
+                packed += once.numel()
+                if once.data_ptr() == again.data_ptr():
+                    kept.append(once)
+    return kept, packed
 
 
 def tagged_bytes(berth):
