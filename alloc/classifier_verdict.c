@@ -283,7 +283,9 @@ static bool judge_growing(const struct berth_judgement *judgement,
     return true;
 }
 
-/* A block that may go as others of its key did. */
+/* A block that may go as others of its key did: that is a guess, as it is at birth, so that what is
+ * seen of the block itself counts for more. Of weights that are packed, copies go, and one stays.
+ */
 static void judge_passing(const struct berth_judgement *judgement,
                           const struct berth_class_seen *seen, const struct berth_class_key *key,
                           struct berth_class_verdict *ret)
@@ -293,9 +295,9 @@ static void judge_passing(const struct berth_judgement *judgement,
         judgement->births - seen->birth > 2 * (uint64_t)key->longest)
         return;
     if (key->instant * 2 > key->deaths)
-        say(judgement, ret, BERTH_TAG_WORKSPACE, BERTH_CLASS_TENTATIVE, BERTH_REASON_IN_OPERATOR);
+        say(judgement, ret, BERTH_TAG_WORKSPACE, BERTH_CLASS_GUESSED, BERTH_REASON_IN_OPERATOR);
     else
-        say(judgement, ret, BERTH_TAG_ACTIVATION, BERTH_CLASS_TENTATIVE, BERTH_REASON_IN_STEP);
+        say(judgement, ret, BERTH_TAG_ACTIVATION, BERTH_CLASS_GUESSED, BERTH_REASON_IN_STEP);
 }
 
 static void judge_young(const struct berth_judgement *judgement,
@@ -311,11 +313,8 @@ static void judge_young(const struct berth_judgement *judgement,
     if ((lived < 2 && judge_growing(judgement, seen, ret)) || !key)
         return;
     can_see = lived >= 1 && berth__class_look(judgement, seen, block);
-    /* Where they may be loading, the next one of a kind may stay: it would be taken back later. */
-    if (lived < 2 && !judgement->is_filling)
+    if (lived < 2)
         judge_passing(judgement, seen, key, ret);
-    else if (lived < 2)
-        return;
     else if (can_see)
         judge_kept(judgement, seen, block, key, ret);
 }

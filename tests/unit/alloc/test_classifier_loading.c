@@ -183,7 +183,7 @@ static void layers_behind_a_large_table_are_no_cache(void **state)
 }
 
 /* Weights that are packed before the steps: of each, copies of one size go, and one that is as
- * large stays. It may be guessed to go; no judgement says so, which would have to be taken back. */
+ * large stays. That it goes is no more than guessed. */
 static void packed_weights_are_nothing_that_goes(void **state)
 {
     (void)state;
