@@ -179,6 +179,19 @@ int berth__device_free(berth_cu_context context, uintptr_t address)
     return r;
 }
 
+int berth__device_left(uint64_t *ret)
+{
+    size_t left = 0, total = 0;
+    int r;
+
+    if (!berth__driver.cuMemGetInfo_v2)
+        return -ENOSYS;
+    r = berth__device_error(berth__driver.cuMemGetInfo_v2(&left, &total));
+    if (r == 0)
+        *ret = left;
+    return r;
+}
+
 int berth__device_sync(berth_cu_context context)
 {
     bool pushed = false;

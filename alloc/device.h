@@ -293,6 +293,8 @@ int berth__device_alloc(uint64_t size, uintptr_t *ret);
  * may block until the device is idle: no lock is held by their callers.
  */
 int berth__device_free(berth_cu_context context, uintptr_t address);
+/* Bytes that the device of the calling thread's context has left, for any process. */
+int berth__device_left(uint64_t *ret);
 int berth__device_sync(berth_cu_context context);
 /*
  * For calls of Berth's own, which are no part of what the program captures, in this thread or

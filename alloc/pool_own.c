@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/pool_own.h"
 
-#include "alloc/device_pages.h"
+#include "alloc/limit.h"
 #include "alloc/pool_parts.h"
+#include "alloc/stats.h"
+#include "alloc/tier_ops.h"
 
 #include <string.h>
 
@@ -23,7 +25,7 @@
 #define TIMES_MAX 4
 #define LARGER_DIVISOR 2
 /*
- * But only so much of what else the device has: it is lost to a program that comes to need all of
+ * But only so much of what can still be had: it is lost to a program that comes to need all of
  * it.
  */
 #define DEVICE_DIVISOR 16
@@ -47,12 +49,30 @@ void berth__own_note_gone(struct berth_pool *pool, uint64_t size)
     own->gone[own->gone_count++ % BERTH_OWN_GONE_MAX] = size;
 }
 
+/* With the lock held: what the process has of all devices, but for the pool. */
+static uint64_t others(const struct berth_pool *pool)
+{
+    uint64_t used = berth__limit_used(BERTH_LIMIT_PROCESS), own = berth__pool_reserved(pool);
+
+    return used > own ? used - own : 0;
+}
+
+/* With the lock held: what blocks in use may hold beyond what they need. */
+static uint64_t larger_max(const struct berth_pool *pool)
+{
+    const struct berth_own *own = &pool->own;
+    uint64_t now = others(pool), taken = now > own->others ? now - own->others : 0;
+    uint64_t room = own->room > taken ? (own->room - taken) / DEVICE_DIVISOR : 0;
+
+    return room < pool->live_max / LARGER_DIVISOR ? room : pool->live_max / LARGER_DIVISOR;
+}
+
 bool berth__own_may_hold(const struct berth_pool *pool, const struct berth_block *block,
                          uint64_t size)
 {
     return berth__option(BERTH_OPTION_SEGMENTS) == BERTH_SEGMENTS_OWN &&
            block->size / TIMES_MAX <= size &&
-           pool->overhead + block->size - berth__pool_driver_size(size) <= pool->own.larger_max;
+           pool->overhead + block->size - berth__pool_driver_size(size) <= larger_max(pool);
 }
 
 /* Whether one that would have served was given back; it is forgotten, as another comes for it. */
@@ -91,29 +111,36 @@ static uint64_t reserved_most(struct berth_pool *pool, uint64_t need, bool is_wh
     return live_max + spare;
 }
 
-/* Without the lock: nobody is to lack what blocks hold beyond what they need. */
-static uint64_t larger_most(const struct berth_pool *pool, uint64_t live_max)
+/*
+ * Without the lock, in the pool's context: what may still be had of the driver. Others have of the
+ * device, too: other processes, and the program by other calls.
+ */
+static uint64_t left_in(berth_tier_id tier)
 {
-    uint64_t most = live_max / LARGER_DIVISOR, total;
+    uint64_t capacity = atomic_load_explicit(&berth__tier(tier)->capacity, memory_order_relaxed);
+    uint64_t reserved =
+        atomic_load_explicit(&berth__tier_stats[tier].reserved, memory_order_relaxed);
+    uint64_t bytes;
 
-    if (berth__device_total(atomic_load_explicit(&pool->device, memory_order_relaxed), &total) < 0)
-        return most;
-    total = total > live_max ? (total - live_max) / DEVICE_DIVISOR : 0;
-    return most < total ? most : total;
+    if (berth__device_left(&bytes) < 0)
+        bytes = UINT64_MAX / 2;
+    if (capacity == 0)
+        return bytes;
+    capacity = reserved < capacity ? capacity - reserved : 0;
+    return bytes < capacity ? bytes : capacity;
 }
 
 void berth__own_make_room(struct berth_pool *pool, uint64_t need, bool is_whole)
 {
-    uint64_t most, with_need, live_max, larger_max;
+    uint64_t most, with_need, room;
 
+    room = left_in(atomic_load_explicit(&pool->tier, memory_order_relaxed));
     berth__pool_lock(pool);
     most = reserved_most(pool, need, is_whole);
     with_need = berth__pool_reserved(pool) + need;
-    live_max = pool->live_max;
-    berth__pool_unlock(pool);
-    larger_max = larger_most(pool, live_max);
-    berth__pool_lock(pool);
-    pool->own.larger_max = larger_max;
+    room += pool->cached;
+    pool->own.room = room > need ? room - need : 0;
+    pool->own.others = others(pool);
     berth__pool_unlock(pool);
     if (with_need > most)
         berth__pool_replace(pool, is_whole ? need : 0, with_need - most);

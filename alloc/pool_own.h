@@ -31,8 +31,9 @@ struct berth_pool;
 #define BERTH_OWN_GONE_MAX 256
 
 struct berth_own {
-    uint64_t earned;     /* bytes that the pool may have beyond what ever lived */
-    uint64_t larger_max; /* what blocks in use may hold beyond what they need */
+    uint64_t earned; /* bytes that the pool may have beyond what ever lived */
+    uint64_t room;   /* what could still be had when the pool had to grow... */
+    uint64_t others; /* ...and what the process had of its devices then, but for the pool */
     uint64_t gone[BERTH_OWN_GONE_MAX];
     unsigned gone_count; /* of all; the newest is the one before this, round and round */
 };

@@ -7,7 +7,9 @@
 #include "device_mock.h"
 #include "pool_fixture.h"
 
+#include "alloc/limit.h"
 #include "alloc/pool.h"
+#include "alloc/tier_ops.h"
 
 #include <errno.h>
 
@@ -34,7 +36,7 @@ static int tear_down(void **state)
     pool_set_option(TAG_LIMIT, "0");
     pool_set_option("device-limit-kv", "0");
     pool_set_option("spare", "100");
-    berth__driver.cuDeviceTotalMem_v2 = NULL;
+    berth__driver.cuMemGetInfo_v2 = NULL;
     return pool_tear_down(state);
 }
 
@@ -158,27 +160,71 @@ static void where_there_is_a_limit_blocks_hold_what_they_need(void **state)
     }
 }
 
-static uint64_t device_total;
+static size_t device_left; /* as the driver says */
 
-static berth_cu_result get_total(size_t *size, berth_cu_device device)
+static berth_cu_result get_info(size_t *left, size_t *total)
 {
-    *size = device_total;
+    *left = device_left;
+    *total = GIB(64);
     return 0;
 }
 
-/* It may come to need all of it, and what blocks hold beyond what they need is lost to it. */
-static void a_program_that_had_much_of_the_device_may_need_all(void **state)
+/* What a block of 300 MiB holds where 400 are idle, of a context without others. */
+static uint64_t held_where_400_are_idle(unsigned context)
 {
-    berth__driver.cuDeviceTotalMem_v2 = get_total;
-    for (unsigned is_large = 0; is_large < 2; is_large++) {
+    uint64_t bytes;
+    uintptr_t block;
+
+    mock_set_current(mock_context(context));
+    touch(MIB(400));
+    block = pool_get(MIB(300));
+    bytes = held(block);
+    pool_put(block);
+    berth__pool_release_cached(0);
+    return bytes;
+}
+
+/* Blocks may hold a 16th of what is left beyond what they need: others lack it. */
+static void what_is_left_of_the_device_may_be_needed(void **state)
+{
+    berth__driver.cuMemGetInfo_v2 = get_info;
+    device_left = MIB(2000);
+    assert_int_equal(held_where_400_are_idle(0), MIB(400));
+    device_left = MIB(1999);
+    assert_int_equal(held_where_400_are_idle(1), MIB(300));
+    device_left = 0;
+    assert_int_equal(held_where_400_are_idle(2), MIB(300));
+}
+
+static void what_is_left_of_the_capacity_may_be_needed(void **state)
+{
+    struct berth_tier *tier = berth__tier(BERTH_TIER_DEVICE);
+
+    tier->capacity = MIB(2000);
+    assert_int_equal(held_where_400_are_idle(0), MIB(400));
+    tier->capacity = MIB(1999);
+    assert_int_equal(held_where_400_are_idle(1), MIB(300));
+}
+
+/* Memory that the program had by other calls since the pool asked the driver. */
+static void what_others_take_is_left_no_more(void **state)
+{
+    berth__driver.cuMemGetInfo_v2 = get_info;
+    device_left = MIB(2000);
+    for (unsigned is_back = 0; is_back < 2; is_back++) {
         uintptr_t block;
 
-        mock_set_current(mock_context(is_large));
-        device_total = is_large ? MIB(2000) : MIB(1999);
+        mock_set_current(mock_context(is_back));
         touch(MIB(400));
+        assert_int_equal(berth__limit_take(MIB(1)), 0);
+        if (is_back)
+            berth__limit_give(MIB(1));
         block = pool_get(MIB(300));
-        assert_int_equal(held(block), is_large ? MIB(400) : MIB(300));
+        assert_int_equal(held(block), is_back ? MIB(400) : MIB(300));
         pool_put(block);
+        berth__pool_release_cached(0);
+        if (!is_back)
+            berth__limit_give(MIB(1));
     }
 }
 
@@ -312,7 +358,9 @@ int main(void)
         OWN(few_blocks_are_too_large),
         OWN(what_is_large_enough_serves_again),
         OWN(where_there_is_a_limit_blocks_hold_what_they_need),
-        OWN(a_program_that_had_much_of_the_device_may_need_all),
+        OWN(what_is_left_of_the_device_may_be_needed),
+        OWN(what_is_left_of_the_capacity_may_be_needed),
+        OWN(what_others_take_is_left_no_more),
         OWN(what_is_much_too_large_does_not),
         OWN(what_was_used_last_stays),
         OWN(what_the_new_one_serves_as_well_goes_first),
