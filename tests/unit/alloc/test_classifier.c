@@ -91,6 +91,25 @@ static void what_is_final_stays(void **state)
     assert_int_equal(changes, 0);
 }
 
+/* Where another allocator has most of what stays, that may turn out to have the weights. */
+static void what_is_elsewhere_is_not_final_while_it_is_most(void **state)
+{
+    struct played *elsewhere[LAYERS];
+
+    (void)state;
+    for (unsigned i = 0; i < LAYERS; i++)
+        elsewhere[i] = born((i + 1) * 1024 * KIB, OTHERS);
+    for (unsigned i = 0; i < LAYERS; i++)
+        weights[i] = born((i + 1) * 256 * KIB, TENSORS);
+    for (unsigned step = 0; step < 20; step++)
+        infer(1);
+    for (unsigned i = 0; i < LAYERS; i++) {
+        assert_int_equal(elsewhere[i]->tag, BERTH_TAG_UNTAGGED);
+        assert_int_not_equal(level(elsewhere[i]), BERTH_CLASS_FINAL);
+        assert_int_equal(level(weights[i]), BERTH_CLASS_FINAL);
+    }
+}
+
 static void shapes_may_differ_from_step_to_step(void **state)
 {
     (void)state;
@@ -202,6 +221,20 @@ static void a_model_that_takes_the_place_of_another_is_no_cache(void **state)
     }
     berth__classifier_refresh();
     expect_tags(larger, BERTH_TAG_WEIGHT);
+}
+
+/* One that has outlived the others of its kind many times over is not thought to go. */
+static void what_outlives_its_kind_is_not_guessed_to_go(void **state)
+{
+    struct played *kept;
+
+    (void)state;
+    load();
+    berth__classifier_step();
+    kept = born(300 * KIB, TENSORS);
+    infer(1);
+    berth__classifier_refresh();
+    assert_int_equal(level(kept), BERTH_CLASS_UNKNOWN);
 }
 
 static void a_cache_that_grows_is_known(void **state)
@@ -686,6 +719,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         PLAYED(weights_are_known_after_two_steps),
         PLAYED(what_is_final_stays),
+        PLAYED(what_is_elsewhere_is_not_final_while_it_is_most),
         PLAYED(shapes_may_differ_from_step_to_step),
         PLAYED(what_comes_next_is_guessed),
         PLAYED(an_optimisers_state_is_no_weight),
@@ -693,6 +727,7 @@ int main(void)
         PLAYED(kept_inputs_are_no_weights),
         PLAYED(a_model_that_takes_the_place_of_another_is_no_cache),
         PLAYED(no_program_makes_it_go_back_and_forth),
+        PLAYED(what_outlives_its_kind_is_not_guessed_to_go),
         PLAYED(a_cache_that_grows_is_known),
         PLAYED(a_cache_of_fixed_size_is_known),
         PLAYED(a_cache_that_was_there_before_is_known),

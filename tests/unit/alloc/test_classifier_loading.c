@@ -157,7 +157,7 @@ static void blank_weights_of_layers_are_no_cache(void **state)
     (void)state;
     for (unsigned i = 0; i < 12; i++) {
         load_layers(1);
-        blank[i] = born(144 * KIB, TENSORS);
+        blank[i] = born((144 + i) * KIB, TENSORS);
         memset(blank[i]->version, 0, sizeof(blank[i]->version));
         for (unsigned j = 0; j <= i; j++)
             assert_int_not_equal(blank[j]->tag, BERTH_TAG_KV);

@@ -218,6 +218,39 @@ static void few_blocks_of_different_sizes_are_weights(void **state)
     expect_weights();
 }
 
+/* So few bytes do not matter, however many blocks they are, and whether steps read them now. */
+static void little_of_different_sizes_is_weights(void **state)
+{
+    struct played *others[12];
+
+    (void)state;
+    keep(16000 * KIB, ALL)->is_small = true;
+    for (unsigned i = 0; i < 12; i++)
+        others[i] = keep((70 + i) * KIB, NOTHING);
+    infer(12, false);
+    for (unsigned i = 0; i < 12; i++)
+        assert_int_equal(others[i]->tag, BERTH_TAG_WEIGHT);
+    expect_weights();
+}
+
+/* Four of a size are judged by what is read of that size, and not with the waves. */
+static void equal_blocks_are_judged_apart_from_waves(void **state)
+{
+    struct played *waves[40], *equal[4];
+
+    (void)state;
+    for (unsigned i = 0; i < 40; i++)
+        waves[i] = keep((70 + i) * KIB, NOTHING);
+    for (unsigned i = 0; i < 4; i++)
+        equal[i] = keep(120 * KIB, ALL);
+    infer(12, false);
+    for (unsigned i = 0; i < 40; i++)
+        assert_int_equal(waves[i]->tag, BERTH_TAG_UNTAGGED);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(equal[i]->tag, BERTH_TAG_WEIGHT);
+    expect_weights();
+}
+
 /* What steps make, and no gradient, may be as large as what they take: a layer as wide as its
  * input. */
 static void a_list_of_batches_as_large_as_activations_is_no_weight(void **state)
@@ -421,6 +454,8 @@ int main(void)
         WATCHING(a_list_of_batches_is_no_weight),
         WATCHING(a_list_of_waves_is_no_weight),
         WATCHING(few_blocks_of_different_sizes_are_weights),
+        WATCHING(little_of_different_sizes_is_weights),
+        WATCHING(equal_blocks_are_judged_apart_from_waves),
         WATCHING(a_list_of_batches_as_large_as_activations_is_no_weight),
         WATCHING(layers_of_which_half_are_read_are_weights),
         WATCHING(one_of_four_that_is_read_as_a_whole_tells_nothing),
