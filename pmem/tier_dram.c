@@ -26,19 +26,27 @@
 #define WORD_BITS 64
 
 /*
- * One bit for each part of a window, by address: set once it can be written, never cleared. Any
- * thread; two may open the same part at once, which is as good as once.
+ * Two bits for each part of a window, by address, never cleared: OPEN, once all of it can be
+ * written, and PIECES, once some of it was opened alone: it had not been carved whole, or no more
+ * could be had. Such a part is never opened as a whole: blocks lie there that may have moved, or
+ * whose pages the program has protected. In a part that has neither bit nothing lies. Any thread;
+ * two may open the same part at once, which is as good as once.
  */
 struct parts {
     _Atomic(_Atomic uint64_t *) words; /* NULL: none could be had, and steps are opened whole */
     _Atomic size_t open;               /* bytes */
 };
 
-static struct parts dram_parts, movable_parts;
+#define OPEN 0
+#define PIECES 1
+#define BITS_PER_PART 2
+
+/* Each window's own: a policy may have several tiers of this kind. */
+static struct parts windows_parts[BERTH_HOME_MAX];
 
 static struct parts *parts_of(berth_home_id home)
 {
-    return home == BERTH_HOME_MOVABLE ? &movable_parts : &dram_parts;
+    return &windows_parts[home];
 }
 
 /* The part of an address, counted from that in which the window begins. */
@@ -52,7 +60,7 @@ static _Atomic uint64_t *words_of(berth_home_id home)
 {
     struct parts *parts = parts_of(home);
     size_t bits = part_number(home, berth__window_base(home) + berth__window_size(home)) + 1;
-    size_t size = (bits + WORD_BITS - 1) / WORD_BITS * sizeof(uint64_t);
+    size_t size = (bits * BITS_PER_PART + WORD_BITS - 1) / WORD_BITS * sizeof(uint64_t);
     _Atomic uint64_t *words = atomic_load_explicit(&parts->words, memory_order_acquire);
     void *p;
 
@@ -68,11 +76,23 @@ static _Atomic uint64_t *words_of(berth_home_id home)
     return words;
 }
 
-static bool is_open(_Atomic uint64_t *words, size_t part)
+static bool is(_Atomic uint64_t *words, size_t part, unsigned what)
 {
-    return atomic_load_explicit(&words[part / WORD_BITS], memory_order_acquire) >>
-               (part % WORD_BITS) &
+    size_t bit = part * BITS_PER_PART + what;
+
+    return atomic_load_explicit(&words[bit / WORD_BITS], memory_order_acquire) >>
+               (bit % WORD_BITS) &
            1;
+}
+
+static void become(_Atomic uint64_t *words, size_t first, size_t end, unsigned what)
+{
+    for (size_t part = first; part < end; part++) {
+        size_t bit = part * BITS_PER_PART + what;
+
+        atomic_fetch_or_explicit(&words[bit / WORD_BITS], (uint64_t)1 << bit % WORD_BITS,
+                                 memory_order_release);
+    }
 }
 
 /* Its blocks belong in a core dump. */
@@ -98,65 +118,80 @@ static size_t part_size(const struct parts *parts)
     return size;
 }
 
-/* Where a part begins; the window's end, or the window's begin, if that lies within. */
-static uintptr_t part_start(berth_home_id home, size_t part, uintptr_t window_end)
+/* Where a part begins; the window's begin, if that lies within. */
+static uintptr_t part_start(berth_home_id home, size_t part)
 {
     uintptr_t base = berth__window_base(home);
     uintptr_t start = ((base >> PART_SHIFT) + part) << PART_SHIFT;
 
-    return start < base ? base : start > window_end ? window_end : start;
+    return start < base ? base : start;
 }
 
-/*
- * Opens the parts [first, end), which are closed, as far as the window is carved: beyond, addresses
- * may be given back and become somebody else's. What is carved only in part is opened again when
- * more of it is needed.
- */
+/* Opens the parts [first, end), in which nothing lies. */
 static int open_parts(const struct berth_tier *tier, berth_home_id home, size_t first, size_t end)
 {
     struct parts *parts = parts_of(home);
-    _Atomic uint64_t *words = atomic_load_explicit(&parts->words, memory_order_acquire);
-    uintptr_t carved = berth__window_base(home) + berth__window_used(home);
-    uintptr_t low = part_start(home, first, carved);
-    uintptr_t high = part_start(home, end, carved);
-    int r = open_range(tier, low, high - low);
+    uintptr_t low = part_start(home, first);
+    int r = open_range(tier, low, part_start(home, end) - low);
 
     if (r < 0)
         return r;
-    if ((high & (((uintptr_t)1 << PART_SHIFT) - 1)) != 0)
-        end--;
-    for (size_t part = first; part < end; part++)
-        atomic_fetch_or_explicit(&words[part / WORD_BITS], (uint64_t)1 << part % WORD_BITS,
-                                 memory_order_release);
+    become(atomic_load_explicit(&parts->words, memory_order_acquire), first, end, OPEN);
     atomic_fetch_add_explicit(&parts->open, (end - first) << PART_SHIFT, memory_order_relaxed);
     return 0;
 }
 
 /*
- * Parts that are open are left alone: blocks that have moved may lie there, with other memory
- * behind them.
+ * Opens the parts around a range as far as nothing lies in them and the window is carved: beyond,
+ * addresses may be given back and become somebody else's. As many as can be had.
  */
-static int open_around(const struct berth_tier *tier, berth_home_id home, uintptr_t address,
-                       size_t size)
+static void open_around(const struct berth_tier *tier, berth_home_id home, uintptr_t address,
+                        size_t size)
 {
     const struct parts *parts = parts_of(home);
     _Atomic uint64_t *words = atomic_load_explicit(&parts->words, memory_order_acquire);
     size_t several = part_size(parts) >> PART_SHIFT;
     size_t part = part_number(home, address) & ~(several - 1);
     size_t end = (part_number(home, address + size - 1) | (several - 1)) + 1;
-    size_t last = part_number(home, berth__window_base(home) + berth__window_used(home) - 1);
+    size_t whole = part_number(home, berth__window_base(home) + berth__window_used(home));
     int r = 0;
 
-    if (end > last + 1)
-        end = last + 1;
+    if (end > whole)
+        end = whole;
     while (part < end && r == 0) {
         size_t first = part;
 
-        while (part < end && !is_open(words, part))
+        while (part < end && !is(words, part, OPEN) && !is(words, part, PIECES))
             part++;
         if (part > first)
             r = open_parts(tier, home, first, part);
-        while (part < end && is_open(words, part))
+        while (part < end && (is(words, part, OPEN) || is(words, part, PIECES)))
+            part++;
+    }
+}
+
+/* Opens a range itself, where its parts are not open. */
+static int open_pieces(const struct berth_tier *tier, berth_home_id home, uintptr_t address,
+                       size_t size)
+{
+    _Atomic uint64_t *words = atomic_load_explicit(&parts_of(home)->words, memory_order_acquire);
+    size_t part = part_number(home, address);
+    size_t end = part_number(home, address + size - 1) + 1;
+    int r = 0;
+
+    while (part < end && r == 0) {
+        size_t first = part;
+        uintptr_t low, high;
+
+        while (part < end && !is(words, part, OPEN))
+            part++;
+        low = first == part_number(home, address) ? address : part_start(home, first);
+        high = part == end ? address + size : part_start(home, part);
+        /* Before: another thread is to open none of them as a whole from then on. */
+        become(words, first, part, PIECES);
+        if (part > first)
+            r = open_range(tier, low, high - low);
+        while (part < end && is(words, part, OPEN))
             part++;
     }
     return r;
@@ -181,13 +216,13 @@ static int dram_commit(struct berth_tier *tier, void *address, size_t size)
 
     if (tier->huge_pages != BERTH_HUGE_NEVER || !words)
         return 0;
-    for (; part < end; part++)
-        if (!is_open(words, part))
-            break;
-    if (part == end || open_around(tier, home, (uintptr_t)address, size) == 0)
+    while (part < end && is(words, part, OPEN))
+        part++;
+    if (part == end)
         return 0;
+    open_around(tier, home, (uintptr_t)address, size);
     /* Near a limit there may be room for this, and not for all of a part. */
-    return open_range(tier, (uintptr_t)address, size);
+    return open_pieces(tier, home, (uintptr_t)address, size);
 }
 
 static int dram_decommit(struct berth_tier *tier, void *address, size_t size)

@@ -12,6 +12,7 @@
 #include "pmem/window.h"
 #include "tests/unit/pmem/table_fixture.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -105,6 +107,63 @@ static void little_more_can_be_written_than_is_used(void **state)
     assert_true(writable() <= 8 * MIB);
     berth__host_free(p);
     berth__host_free(q);
+}
+
+/* What is opened in the one is not open in the other. */
+static void tiers_of_ordinary_memory_lie_apart(void **state)
+{
+    struct berth_table_draft *draft = berth__draft_new();
+    char *p[16];
+
+    (void)state;
+    draft_tier(draft, TIER(.name = "here", .kind = BERTH_KIND_DRAM));
+    draft_tier(draft, TIER(.name = "there", .kind = BERTH_KIND_DRAM));
+    draft_rule(draft, RULE(.name = "small", .side = BERTH_SIDE_HOST, .max_size = MIB), "here",
+               NULL);
+    draft_rule(draft, RULE(.name = "large", .side = BERTH_SIDE_HOST, .min_size = MIB), "there",
+               NULL);
+    draft_install(draft);
+    for (int i = 0; i < 16; i++) {
+        size_t size = i % 2 ? 100 * KIB : 3 * MIB;
+
+        p[i] = memset(get(size), i, size);
+    }
+    for (int i = 0; i < 16; i++) {
+        assert_int_equal(p[i][100 * KIB - 1], i);
+        berth__host_free(p[i]);
+    }
+}
+
+/* Read-only, as programs do to code that they have made; other blocks come beside them. */
+static void what_a_program_protects_stays_so(void **state)
+{
+    enum { COUNT = 1200 };
+    const size_t size = 128 * KIB;
+    static char *p[COUNT];
+    int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+    struct berth_table_draft *draft = berth__draft_new();
+    struct berth_host_request request = {.size = size, .alignment = 4 * KIB};
+    int written = 0;
+    bool placed;
+
+    (void)state;
+    draft_tier(draft, TIER(.name = "code", .kind = BERTH_KIND_DRAM));
+    draft_rule(draft, RULE(.name = "code", .side = BERTH_SIDE_HOST, .min_size = 64 * KIB), "code",
+               NULL);
+    draft_install(draft);
+    assert_true(zero >= 0);
+    for (int i = 0; i < COUNT; i++) {
+        p[i] = berth__host_alloc(&request, &placed);
+        assert_non_null(p[i]);
+        assert_int_equal(mprotect(p[i], size, PROT_READ), 0);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        written += read(zero, p[i], 1) == 1;
+        assert_int_equal(mprotect(p[i], size, PROT_READ | PROT_WRITE), 0);
+        berth__host_free(p[i]);
+    }
+    close(zero);
+    assert_int_equal(written, 0);
 }
 
 static void decay_never_keeps_what_is_freed(void **state)
@@ -357,6 +416,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(little_more_can_be_written_than_is_used),
+        cmocka_unit_test(tiers_of_ordinary_memory_lie_apart),
+        cmocka_unit_test(what_a_program_protects_stays_so),
         cmocka_unit_test(decay_never_keeps_what_is_freed),
         cmocka_unit_test(a_long_decay_keeps_what_is_freed),
         cmocka_unit_test(an_endless_decay_keeps_what_is_freed),
