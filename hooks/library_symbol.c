@@ -11,8 +11,8 @@
  */
 #include "hooks/dlsym_next.h"
 #include "hooks/elf_table.h"
-#include "hooks/real_module.h"
 
+#include <dlfcn.h>
 #include <stdint.h>
 
 /*
@@ -40,17 +40,26 @@ static void *find_own(const char *name, const void *caller)
     return (void *)(info.dlpi_addr + symbol->st_value);
 }
 
+/*
+ * What a call from the program would have reached without this library is what the loader finds
+ * after it: no library that was opened for its opener alone (RTLD_LOCAL). It is asked for first, so
+ * that dlerror() tells of the program's own look-up.
+ */
 int berth__dlsym_answer(void *handle, const char *name, const char *version, void **ret,
                         const void *caller)
 {
     void *own = find_own(name, caller);
-    void *found;
+    void *next, *found;
 
     if (!own)
         return 0;
-    found = version ? berth__real_dlvsym(handle, name, version) : berth__real_dlsym(handle, name);
-    if (found && found != own && found == berth__real_module_next_own(name))
-        found = own;
-    *ret = found;
+    if (version) {
+        next = berth__real_dlvsym(RTLD_NEXT, name, version);
+        found = berth__real_dlvsym(handle, name, version);
+    } else {
+        next = berth__real_dlsym(RTLD_NEXT, name);
+        found = berth__real_dlsym(handle, name);
+    }
+    *ret = found && found == next ? own : found;
     return 1;
 }

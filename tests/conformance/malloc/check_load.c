@@ -67,6 +67,16 @@ static void a_library_may_look_behind_itself(void)
     CHECK(owner && strstr(owner, "libc.so"));
 }
 
+/* Nobody but who opened the library would reach it. */
+static void a_library_may_have_an_allocator_of_its_own(void)
+{
+    void *library = load("libconform_plugin.so", RTLD_NOW | RTLD_LOCAL);
+    int (*control)(const char *name);
+
+    *(void **)&control = symbol(library, "mallctl");
+    CHECK(control("thread.arena") == 42);
+}
+
 static void a_library_may_live_in_another_namespace(void)
 {
     void *library = dlmopen(LM_ID_NEWLM, check_file("libconform_plugin.so"), RTLD_NOW);
@@ -150,6 +160,7 @@ const struct check load_checks[] = {
     ENTRY(blocks_of_a_deeply_bound_library_can_be_freed),
     ENTRY(a_library_finds_its_own_dependencies),
     ENTRY(a_library_may_look_behind_itself),
+    ENTRY(a_library_may_have_an_allocator_of_its_own),
     ENTRY(a_library_may_live_in_another_namespace),
     ENTRY(dlopen_of_nothing_says_why),
     ENTRY(finding_7_a_c_program_loads_a_cplusplus_library),
