@@ -3,13 +3,17 @@
 
 #include "alloc/thread.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Beyond what the C library and thread-local storage need. */
 #define STACK_SIZE ((size_t)256 << 10)
+#define START_TRIES 200
+#define TRY_EVERY_NS (1000 * 1000)
 
 static void tell(struct berth_move_side *side, int state)
 {
@@ -44,6 +48,22 @@ static void *side_main(void *context)
     return NULL;
 }
 
+/*
+ * While another thread is at execve(), the kernel starts none (EAGAIN). Either that call fails, and
+ * then it does again, or this thread ends in here, with nothing said to whoever the program became.
+ */
+static int start_thread(struct berth_move_side *side, const pthread_attr_t *attributes)
+{
+    const struct timespec pause = {.tv_nsec = TRY_EVERY_NS};
+    int r = pthread_create(&side->thread, attributes, side_main, side);
+
+    for (int i = 1; i < START_TRIES && r == EAGAIN; i++) {
+        nanosleep(&pause, NULL);
+        r = pthread_create(&side->thread, attributes, side_main, side);
+    }
+    return r;
+}
+
 int berth__move_side_start(struct berth_move_side *side, int (*leave)(char *why, size_t why_size))
 {
     long least = sysconf(_SC_THREAD_STACK_MIN);
@@ -56,7 +76,7 @@ int berth__move_side_start(struct berth_move_side *side, int (*leave)(char *why,
     pthread_mutex_init(&side->lock, NULL);
     pthread_cond_init(&side->changed, NULL);
     pthread_attr_setstacksize(&attributes, STACK_SIZE + (least > 0 ? (size_t)least : 0));
-    r = pthread_create(&side->thread, &attributes, side_main, side);
+    r = start_thread(side, &attributes);
     pthread_attr_destroy(&attributes);
     if (r != 0) {
         snprintf(side->why, sizeof(side->why), "no thread can be started: %s", strerrordesc_np(r));
