@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 /* libberth.so's, when that is preloaded. */
+#pragma weak berth__control_wanted
 #pragma weak berth__control_unwanted
 
 /* The C library's own names for fork() and clone(). */
@@ -49,6 +50,21 @@ static int refuse(void)
 {
     errno = ENOMEM;
     return -1;
+}
+
+static bool end_threads(void)
+{
+    return &berth__control_unwanted && berth__control_unwanted && berth__control_unwanted();
+}
+
+/* In the parent; a child begins its own when it first needs some. */
+static void start_threads(bool were_there)
+{
+    int saved_errno = errno;
+
+    if (were_there)
+        berth__control_wanted();
+    errno = saved_errno;
 }
 
 BERTH_EXPORT pid_t fork(void)
@@ -118,8 +134,7 @@ static int start_clone(void *context)
         berth__side_stack_enter(run_clone, start, start->stack - (uintptr_t)start->stack % 16);
     else
         run_clone(start);
-    if (&berth__control_unwanted && berth__control_unwanted)
-        berth__control_unwanted();
+    end_threads();
     return start->answer;
 }
 
@@ -147,12 +162,19 @@ static void end_stack(const struct clone_start *start)
     errno = saved_errno;
 }
 
+/*
+ * clone() and the system calls run no handlers, by which a child has every lock of jemalloc's free.
+ * A program with one thread need not care, and knows nothing of Berth's, which may have one just
+ * then: they end before, and begin again in the parent. _Fork() is for children that allocate
+ * nothing, and for signals' handlers, which could wait for what they interrupted.
+ */
 BERTH_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argument, ...)
 {
     struct clone_start start = {.run = run, .argument = argument, .stack = stack};
     char *begin;
     void *extra[3]; /* read by the kernel as the flags say */
     va_list list;
+    bool were_there;
     int pid = -1;
 
     if (BERTH_UNLIKELY(strange_clone != NULL))
@@ -168,11 +190,14 @@ BERTH_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argumen
         end_stack(&start);
         return refuse();
     }
+    were_there = end_threads();
     errno = ENOMEM;
     if (berth__fork_fill(&start.attempt) == 0)
         pid = __clone(start_clone, begin, flags, &start, extra[0], extra[1], extra[2]);
     end_stack(&start);
-    return finish(&start.attempt, pid);
+    pid = finish(&start.attempt, pid);
+    start_threads(were_there);
+    return pid;
 }
 
 #ifdef __x86_64__
@@ -194,26 +219,37 @@ static long kernel_fork(long number, const long a[5])
 __attribute__((visibility("hidden"))) long berth__fork_syscall(long number, long a0, long a1,
                                                                long a2, long a3, long a4);
 
-long berth__fork_syscall(long number, long a0, long a1, long a2, long a3, long a4)
+static long fork_unprepared(long number, const long a[5])
 {
-    const long a[5] = {a0, a1, a2, a3, a4};
     struct berth_fork attempt;
-    bool prepared = berth__fork_is_prepared();
+    bool were_there;
     long pid = -ENOMEM;
 
-    if (!prepared && berth__fork_begin(&attempt) < 0)
+    if (berth__fork_begin(&attempt) < 0)
         return refuse();
-    if (prepared || berth__fork_fill(&attempt) == 0)
+    were_there = end_threads();
+    if (berth__fork_fill(&attempt) == 0)
         pid = kernel_fork(number, a);
-    if (prepared) {
-        if (pid < 0)
-            errno = (int)-pid;
-        return pid < 0 ? -1 : pid;
-    }
     if (pid == 0)
         berth__fork_take(&attempt);
     if (pid < 0)
         errno = (int)-pid;
-    return finish(&attempt, pid < 0 ? -1 : (int)pid);
+    pid = finish(&attempt, pid < 0 ? -1 : (int)pid);
+    if (pid != 0)
+        start_threads(were_there);
+    return pid;
+}
+
+long berth__fork_syscall(long number, long a0, long a1, long a2, long a3, long a4)
+{
+    const long a[5] = {a0, a1, a2, a3, a4};
+    long pid;
+
+    if (!berth__fork_is_prepared())
+        return fork_unprepared(number, a);
+    pid = kernel_fork(number, a);
+    if (pid < 0)
+        errno = (int)-pid;
+    return pid < 0 ? -1 : pid;
 }
 #endif

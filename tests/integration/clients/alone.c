@@ -5,9 +5,10 @@
  * alone, and prints how many threads there are at the end. "forked": a child does it, made while
  * another thread has the lock of the loader's list. "count": it asks how many threads it has.
  * "watch": one of several threads does. "limits": it allows all its threads few system calls.
- * "cloned": the function of a child made by clone() returns.
+ * "cloned": the function of a child made by clone() returns. "copied": children that are made
+ * without handlers ask how many threads there were as they came.
  *
- * usage: alone [-t] rights|user|mounts|forked|cloned|count|watch|limits
+ * usage: alone [-t] rights|user|mounts|forked|cloned|copied|count|watch|limits
  */
 #include <dirent.h>
 #include <errno.h>
@@ -253,6 +254,44 @@ static void return_from_child(void)
     free(stack);
 }
 
+/* The parent waits meanwhile, as the flags say. */
+static int count_in_child(void *context)
+{
+    char path[64];
+    DIR *tasks;
+
+    (void)context;
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)getppid());
+    tasks = opendir(path);
+    return tasks ? count_entries(tasks) : 99;
+}
+
+static void show_count(pid_t child)
+{
+    int status = -1;
+
+    waitpid(child, &status, 0);
+    show("threads", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    invite();
+    show("company", !has_company || count_threads() == 3);
+}
+
+static void count_in_children(void)
+{
+    const int flags = CLONE_VFORK | SIGCHLD;
+    char *stack = malloc(BLOCK);
+
+    show_count(clone(count_in_child, stack + BLOCK, flags, NULL));
+#ifdef __x86_64__
+    pid_t child = (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, NULL);
+
+    if (child == 0)
+        _exit(count_in_child(NULL));
+    show_count(child);
+#endif
+    free(stack);
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argv[argc - 1];
@@ -273,6 +312,8 @@ int main(int argc, char **argv)
     } else if (strcmp(what, "cloned") == 0) {
         puts("once");
         return_from_child();
+    } else if (strcmp(what, "copied") == 0) {
+        count_in_children();
     } else if (strcmp(what, "count") == 0) {
         count_by_files();
     } else if (strcmp(what, "watch") == 0) {
