@@ -324,6 +324,12 @@ static int prepare(struct control *control)
     int r = berth__identity_read(&control->identity);
 
     if (r < 0) {
+        /*
+         * A sandbox is being built (a new pid namespace whose /proc is not mounted yet), or the
+         * program changed its root: nobody could find this process by its number there.
+         */
+        control->quiet =
+            control->quiet || berth__option(BERTH_OPTION_CONTROL) != BERTH_CONTROL_ALWAYS;
         snprintf(control->why, sizeof(control->why), "/proc/self/stat: %s", strerror(-r));
         return r;
     }
