@@ -495,13 +495,10 @@ static void *control_main(void *context)
     return NULL;
 }
 
-static int start_now(struct control *control)
+static int begin(struct control *control)
 {
-    int idle = STATE_IDLE;
     int r;
 
-    if (!atomic_compare_exchange_strong(&control->state, &idle, STATE_STARTED))
-        return 0;
     if (berth__option(BERTH_OPTION_CONTROL) == BERTH_CONTROL_NEVER) {
         control->state = STATE_OFF;
         return 0;
@@ -520,6 +517,20 @@ static int start_now(struct control *control)
                  strerror(-r));
         give_up(control);
     }
+    return r;
+}
+
+/* Not while they are being ended: who does that begins them again. */
+static int start_now(struct control *control)
+{
+    int idle = STATE_IDLE;
+    int r = 0;
+
+    /* A pause that comes in between waits for what begins here. */
+    control->threads++;
+    if (!control->pausing && atomic_compare_exchange_strong(&control->state, &idle, STATE_STARTED))
+        r = begin(control);
+    control->threads--;
     return r;
 }
 
@@ -603,7 +614,6 @@ static void forget_threads(struct control *control)
     pthread_mutex_unlock(&control->lock);
     control->control_thread = control->socket_thread = 0;
     control->inode = 0;
-    control->pausing = false;
 }
 
 /* Threads that gave up may not have come to their end yet; they are waited for once. */
@@ -611,6 +621,12 @@ static bool is_ending(const struct control *control)
 {
     return control->state == STATE_OFF &&
            (control->threads > 0 || control->control_thread != 0 || control->socket_thread != 0);
+}
+
+/* There are threads to be ended, or there will be. */
+static bool has_threads(const struct control *control)
+{
+    return control->state == STATE_STARTED || is_ending(control);
 }
 
 bool berth__control_pause(void)
@@ -621,16 +637,21 @@ bool berth__control_pause(void)
     bool ended;
 
     /* A vfork() child has no threads, and a sandbox may forbid what this takes. */
-    if (!control || (control->state != STATE_STARTED && !is_ending(control)) || !is_own(control) ||
-        berth__thread.inside > 0 || berth__sandbox_is_on() ||
-        !atomic_compare_exchange_strong(&control->pausing, &idle, true))
+    if (!control || !has_threads(control) || !is_own(control) || berth__thread.inside > 0 ||
+        berth__sandbox_is_on() || !atomic_compare_exchange_strong(&control->pausing, &idle, true))
         return false;
+    /* Another pause may have come to its end meanwhile: what follows is for its threads alone. */
+    if (!has_threads(control)) {
+        control->pausing = false;
+        return false;
+    }
     berth__thread.inside++;
     ended = await_end(control);
     if (ended) {
         forget_threads(control);
         if (control->state == STATE_STARTED)
             control->state = STATE_IDLE;
+        control->pausing = false;
     }
     /* Otherwise they end later, and do not start again. */
     berth__thread.inside--;

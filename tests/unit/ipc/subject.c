@@ -219,7 +219,7 @@ static atomic_bool enough;
 
 static void *pause_often(void *ended)
 {
-    for (int i = 0; i < 30; i++)
+    for (int i = 0; i < 1500; i++)
         *(int *)ended += berth__control_pause();
     return NULL;
 }
