@@ -7,6 +7,7 @@
 #include "alloc/tier_ops.h"
 
 #include <string.h>
+#include <time.h>
 
 /* A pool may have so much more in any case, unless the option is 0. */
 #define SPARE_LEAST (128 * BERTH_MIB)
@@ -111,19 +112,63 @@ static uint64_t reserved_most(struct berth_pool *pool, uint64_t need, bool is_wh
     return live_max + spare;
 }
 
-/*
- * Without the lock, in the pool's context: what may still be had of the driver. Others have of the
- * device, too: other processes, and the program by other calls.
- */
-static uint64_t left_in(berth_tier_id tier)
+static int64_t now_ns(void)
 {
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* With the lock held: whether what the driver answered last tells enough of `need` bytes. */
+static bool knows_left(const struct berth_own *own, uint64_t used, uint64_t need, int64_t now,
+                       uint64_t *ret)
+{
+    uint64_t taken = used > own->used ? used - own->used : 0;
+    uint64_t given = own->used > used ? own->used - used : 0;
+
+    /* Where little is left, others may have had it; and it may be what the driver has refused. */
+    if (own->asked == 0 || now - own->asked >= BERTH_OWN_ASK_NS || own->left < taken ||
+        own->left - taken < need)
+        return false;
+    *ret = own->left - taken + given;
+    return true;
+}
+
+/*
+ * Without the lock, in the pool's context: what the device has left. Others have of it, too: other
+ * processes, and the program by other calls.
+ */
+static uint64_t left_of_device(struct berth_pool *pool, uint64_t need)
+{
+    uint64_t used = berth__limit_used(BERTH_LIMIT_PROCESS), bytes;
+    int64_t now = now_ns();
+    bool is_known;
+
+    berth__pool_lock(pool);
+    is_known = knows_left(&pool->own, used, need, now, &bytes);
+    berth__pool_unlock(pool);
+    if (is_known)
+        return bytes;
+    if (berth__device_left(&bytes) < 0)
+        bytes = UINT64_MAX / 2;
+    berth__pool_lock(pool);
+    pool->own.left = bytes;
+    pool->own.used = used;
+    pool->own.asked = now;
+    berth__pool_unlock(pool);
+    return bytes;
+}
+
+/* Without the lock, in the pool's context: what may still be had of the driver. */
+static uint64_t left_in(struct berth_pool *pool, uint64_t need)
+{
+    berth_tier_id tier = atomic_load_explicit(&pool->tier, memory_order_relaxed);
     uint64_t capacity = atomic_load_explicit(&berth__tier(tier)->capacity, memory_order_relaxed);
     uint64_t reserved =
         atomic_load_explicit(&berth__tier_stats[tier].reserved, memory_order_relaxed);
-    uint64_t bytes;
+    uint64_t bytes = left_of_device(pool, need);
 
-    if (berth__device_left(&bytes) < 0)
-        bytes = UINT64_MAX / 2;
     if (capacity == 0)
         return bytes;
     capacity = reserved < capacity ? capacity - reserved : 0;
@@ -134,7 +179,7 @@ void berth__own_make_room(struct berth_pool *pool, uint64_t need, bool is_whole)
 {
     uint64_t most, with_need, room;
 
-    room = left_in(atomic_load_explicit(&pool->tier, memory_order_relaxed));
+    room = left_in(pool, need);
     berth__pool_lock(pool);
     most = reserved_most(pool, need, is_whole);
     with_need = berth__pool_reserved(pool) + need;

@@ -30,10 +30,19 @@ struct berth_pool;
 /* So many sizes that went back to the driver are remembered. */
 #define BERTH_OWN_GONE_MAX 256
 
+/*
+ * What the driver said is left of the device is taken for true for so long, less what the process
+ * has had since: to ask costs a call, and what others do meanwhile is not worth one for each piece.
+ */
+#define BERTH_OWN_ASK_NS 100000000
+
 struct berth_own {
     uint64_t earned; /* bytes that the pool may have beyond what ever lived */
     uint64_t room;   /* what could still be had when the pool had to grow... */
     uint64_t others; /* ...and what the process had of its devices then, but for the pool */
+    uint64_t left;   /* what the driver answered last, */
+    uint64_t used;   /* what the process had of its devices then, */
+    int64_t asked;   /* and when: ns of the monotonic clock, 0 for never */
     uint64_t gone[BERTH_OWN_GONE_MAX];
     unsigned gone_count; /* of all; the newest is the one before this, round and round */
 };

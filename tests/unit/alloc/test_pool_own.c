@@ -9,6 +9,7 @@
 
 #include "alloc/limit.h"
 #include "alloc/pool.h"
+#include "alloc/pool_own.h"
 #include "alloc/tier_ops.h"
 
 #include <errno.h>
@@ -17,6 +18,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -161,12 +163,23 @@ static void where_there_is_a_limit_blocks_hold_what_they_need(void **state)
 }
 
 static size_t device_left; /* as the driver says */
+static unsigned asked;
 
 static berth_cu_result get_info(size_t *left, size_t *total)
 {
+    asked++;
     *left = device_left;
     *total = GIB(64);
     return 0;
+}
+
+/* The same, less what was taken of it. */
+static berth_cu_result get_true_info(size_t *left, size_t *total)
+{
+    berth_cu_result result = get_info(left, total);
+
+    *left -= mock_bytes();
+    return result;
 }
 
 /* What a block of 300 MiB holds where 400 are idle, of a context without others. */
@@ -225,6 +238,66 @@ static void what_others_take_is_left_no_more(void **state)
         berth__pool_release_cached(0);
         if (!is_back)
             berth__limit_give(MIB(1));
+    }
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* A program that begins asks for a hundred pieces in a row: one answer does for many. */
+static void one_answer_serves_many_pieces(void **state)
+{
+    uintptr_t blocks[100];
+    int64_t begin;
+
+    berth__driver.cuMemGetInfo_v2 = get_true_info;
+    device_left = GIB(64);
+    asked = 0;
+    begin = now_ns();
+    for (unsigned i = 0; i < 100; i++)
+        blocks[i] = pool_get(MIB(3));
+    assert_int_equal(mock_calls(MOCK_ALLOC), 100);
+    assert_in_range(asked, 1, 1 + (now_ns() - begin) / BERTH_OWN_ASK_NS);
+    for (unsigned i = 0; i < 100; i++)
+        pool_put(blocks[i]);
+}
+
+/* Others may have had it, or given it back. */
+static void where_too_little_is_left_the_driver_is_asked_each_time(void **state)
+{
+    uintptr_t blocks[10];
+
+    berth__driver.cuMemGetInfo_v2 = get_info;
+    device_left = MIB(4);
+    asked = 0;
+    for (unsigned i = 0; i < 10; i++) {
+        blocks[i] = pool_get(MIB(6));
+        assert_int_equal(asked, i + 1);
+    }
+    for (unsigned i = 0; i < 10; i++)
+        pool_put(blocks[i]);
+}
+
+/* Whether it is the answer of the last time or a new one: as what_is_left_of_the_device... */
+static void what_was_taken_since_is_left_no_more(void **state)
+{
+    static const uint64_t left[] = {MIB(2800), MIB(2799)};
+
+    berth__driver.cuMemGetInfo_v2 = get_true_info;
+    for (unsigned i = 0; i < 2; i++) {
+        uintptr_t live;
+
+        mock_set_current(mock_context(i));
+        device_left = left[i];
+        live = pool_get(MIB(800));
+        assert_int_equal(held_where_400_are_idle(i), i == 0 ? MIB(400) : MIB(300));
+        pool_put(live);
+        berth__pool_release_cached(0);
     }
 }
 
@@ -360,6 +433,9 @@ int main(void)
         OWN(where_there_is_a_limit_blocks_hold_what_they_need),
         OWN(what_is_left_of_the_device_may_be_needed),
         OWN(what_is_left_of_the_capacity_may_be_needed),
+        OWN(one_answer_serves_many_pieces),
+        OWN(where_too_little_is_left_the_driver_is_asked_each_time),
+        OWN(what_was_taken_since_is_left_no_more),
         OWN(what_others_take_is_left_no_more),
         OWN(what_is_much_too_large_does_not),
         OWN(what_was_used_last_stays),
