@@ -58,7 +58,6 @@ enum {
     X(cuCtxGetDevice, (berth_cu_device * device))                                                  \
     X(cuCtxSynchronize, (void))                                                                    \
     X(cuCtxRecordEvent, (berth_cu_context context, berth_cu_event event))                          \
-    X(cuEventCreate, (berth_cu_event * event, unsigned flags))                                     \
     X(cuEventQuery, (berth_cu_event event))                                                        \
     X(cuEventRecord, (berth_cu_event event, berth_cu_stream stream))                               \
     X(cuStreamWaitEvent, (berth_cu_stream stream, berth_cu_event event, unsigned flags))           \
@@ -117,6 +116,7 @@ enum {
     X(cuMemFreeAsync_ptsz, (berth_cu_address address, berth_cu_stream stream))                     \
     X(cuDeviceSetMemPool, (berth_cu_device device, berth_cu_pool pool))                            \
     X(cuMemSetMemPool, (void *location, int type, berth_cu_pool pool))                             \
+    X(cuMemPoolCreate, (berth_cu_pool * pool, const void *properties))                             \
     X(cuMemPoolTrimTo, (berth_cu_pool pool, size_t keep))                                          \
     X(cuMemPoolSetAttribute, (berth_cu_pool pool, int attribute, void *value))                     \
     X(cuMemPoolGetAttribute, (berth_cu_pool pool, int attribute, void *value))                     \
@@ -128,6 +128,12 @@ enum {
     X(cuMemSetAccess,                                                                              \
       (berth_cu_address address, size_t size, const void *descriptors, size_t count))              \
     X(cuMemRetainAllocationHandle, (uint64_t * handle, void *address))                             \
+    X(cuMulticastCreate, (uint64_t * handle, const void *properties))                              \
+    X(cuMulticastAddDevice, (uint64_t handle, berth_cu_device device))                             \
+    X(cuMulticastBindMem, (uint64_t handle, size_t offset, uint64_t memory, size_t memory_offset,  \
+                           size_t size, uint64_t flags))                                           \
+    X(cuMulticastBindAddr,                                                                         \
+      (uint64_t handle, size_t offset, berth_cu_address address, size_t size, uint64_t flags))     \
     X(cuArrayCreate_v2, (void **array, const void *descriptor))                                    \
     X(cuArray3DCreate_v2, (void **array, const void *descriptor))                                  \
     X(cuArrayDestroy, (void *array))                                                               \
@@ -146,6 +152,13 @@ enum {
        void *options, void **values, unsigned count))                                              \
     X(cuLibraryGetModule, (void **module, void *library))                                          \
     X(cuKernelGetFunction, (void **function, void *kernel))                                        \
+    X(cuModuleGetGlobal_v2,                                                                        \
+      (berth_cu_address * address, size_t * size, void *module, const char *name))                 \
+    X(cuLibraryGetGlobal,                                                                          \
+      (berth_cu_address * address, size_t * size, void *library, const char *name))                \
+    X(cuLibraryGetManaged,                                                                         \
+      (berth_cu_address * address, size_t * size, void *library, const char *name))                \
+    X(cuFuncLoad, (void *function))                                                                \
     X(cuCtxSetCurrent, (berth_cu_context context))                                                 \
     X(cuCtxPushCurrent, (berth_cu_context context))                                                \
     X(cuCtxPushCurrent_v2, (berth_cu_context context))                                             \
@@ -163,6 +176,11 @@ enum {
                        berth_cu_device device))                                                    \
     X(cuCtxCreate_v4,                                                                              \
       (berth_cu_context * context, void *parameters, unsigned flags, berth_cu_device device))      \
+    X(cuGreenCtxCreate, (void **green, void *description, berth_cu_device device, unsigned flags)) \
+    X(cuCtxSetLimit, (int limit, size_t value))                                                    \
+    X(cuEventCreate, (berth_cu_event * event, unsigned flags))                                     \
+    X(cuGreenCtxStreamCreate,                                                                      \
+      (berth_cu_stream * stream, void *green, unsigned flags, int priority))                       \
     X(cuStreamCreate, (berth_cu_stream * stream, unsigned flags))                                  \
     X(cuStreamCreateWithPriority, (berth_cu_stream * stream, unsigned flags, int priority))        \
     X(cuGraphInstantiate_v2,                                                                       \
@@ -171,6 +189,9 @@ enum {
     X(cuGraphInstantiateWithParams, (void **executable, berth_cu_graph graph, void *parameters))   \
     X(cuGraphInstantiateWithParams_ptsz,                                                           \
       (void **executable, berth_cu_graph graph, void *parameters))                                 \
+    X(cuGraphExecUpdate,                                                                           \
+      (void *executable, berth_cu_graph graph, void **node, int *update_result))                   \
+    X(cuGraphExecUpdate_v2, (void *executable, berth_cu_graph graph, void *update_result))         \
     X(cuGraphUpload, (void *executable, berth_cu_stream stream))                                   \
     X(cuGraphUpload_ptsz, (void *executable, berth_cu_stream stream))                              \
     X(cuGraphLaunch, (void *executable, berth_cu_stream stream))                                   \

@@ -15,6 +15,7 @@
 #include "hooks/binding.h"
 #include "hooks/cuda_driver_capture.h"
 #include "hooks/cuda_driver_export.h"
+#include "hooks/cuda_driver_room.h"
 #include "ipc/control.h"
 #include "ipc/shared_tier.h"
 
@@ -170,7 +171,10 @@ berth_cu_result berth__hook_cuCtxDetach(berth_cu_context context)
  * way round; the driver, too, does one after the other.
  */
 
-/* cuDevicePrimaryCtxRetain(context, device): makes the primary context if there is none. */
+/*
+ * cuDevicePrimaryCtxRetain(context, device): makes the primary context if there is none, for which
+ * the cache makes room; nothing is held meanwhile.
+ */
 berth_cu_result berth__hook_cuDevicePrimaryCtxRetain(berth_cu_context *context,
                                                      berth_cu_device device)
 {
@@ -178,9 +182,11 @@ berth_cu_result berth__hook_cuDevicePrimaryCtxRetain(berth_cu_context *context,
     bool is_held;
 
     NEED(cuDevicePrimaryCtxRetain);
-    is_held = berth__device_primary_hold(false);
-    result = berth__driver.cuDevicePrimaryCtxRetain(context, device);
-    berth__device_primary_let_go(is_held);
+    do {
+        is_held = berth__device_primary_hold(false);
+        result = berth__driver.cuDevicePrimaryCtxRetain(context, device);
+        berth__device_primary_let_go(is_held);
+    } while (berth__room_was_made(result));
     return result;
 }
 

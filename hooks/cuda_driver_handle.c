@@ -23,6 +23,7 @@ EXPORT(cuMemMap);
 EXPORT(cuMemUnmap);
 EXPORT(cuMemSetAccess);
 EXPORT(cuMemRetainAllocationHandle);
+EXPORT(cuMulticastBindAddr);
 EXPORT(cuArrayCreate_v2);
 EXPORT(cuArray3DCreate_v2);
 EXPORT(cuArrayDestroy);
@@ -106,14 +107,19 @@ berth_cu_result berth__hook_cuMemRelease(uint64_t handle)
     END(BERTH_HANDLE_MEMORY, handle, berth__driver.cuMemRelease(handle));
 }
 
-/* cuMemMap: one more user of the memory, which has none by its address before. */
+/*
+ * cuMemMap: one more user of the memory, which has none by its address before. The driver may need
+ * memory for page tables.
+ */
 berth_cu_result berth__hook_cuMemMap(berth_cu_address address, size_t size, size_t offset,
                                      uint64_t handle, uint64_t flags)
 {
     berth_cu_result result;
 
     NEED(cuMemMap);
-    result = berth__driver.cuMemMap(address, size, offset, handle, flags);
+    do {
+        result = berth__driver.cuMemMap(address, size, offset, handle, flags);
+    } while (berth__room_was_made(result));
     if (result == BERTH_CU_SUCCESS)
         berth__handle_map(handle, (uintptr_t)address, size);
     return result;
@@ -167,6 +173,30 @@ berth_cu_result berth__hook_cuMemRetainAllocationHandle(uint64_t *handle, void *
     result = berth__driver.cuMemRetainAllocationHandle(handle, address);
     if (result == BERTH_CU_SUCCESS && handle)
         berth__handle_retained(*handle, (uintptr_t)address);
+    return result;
+}
+
+/*
+ * cuMulticastBindAddr: memory, found by its address, becomes a part of a multicast object. Of a
+ * block whose GPU pages may move none does; any other one goes back to the driver when it is freed.
+ */
+berth_cu_result berth__hook_cuMulticastBindAddr(uint64_t handle, size_t offset,
+                                                berth_cu_address address, size_t size,
+                                                uint64_t flags)
+{
+    struct berth_block_view view;
+    berth_cu_result result;
+    int r;
+
+    NEED(cuMulticastBindAddr);
+    r = berth__pool_find((uintptr_t)address, &view);
+    if (r == -EFAULT || (r == 0 && view.page_size > 0))
+        address = BERTH_NO_ADDRESS;
+    do {
+        result = berth__driver.cuMulticastBindAddr(handle, offset, address, size, flags);
+    } while (berth__room_was_made(result));
+    if (result == BERTH_CU_SUCCESS && r == 0)
+        berth__pool_set_exported(view.base);
     return result;
 }
 

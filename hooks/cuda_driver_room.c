@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Room on the device: calls for which the driver takes device memory of its own accord, for
- * code, contexts, streams, graphs and what a kernel needs besides its arguments. None is accounted;
- * but what the pool caches must never be why one is refused. When the driver says that memory is
- * out, the cache is given back and the same call is made again; the last answer is the program's.
+ * code, contexts, streams, events, graphs and what a kernel needs besides its arguments. None is
+ * accounted; but what the pool caches must never be why one is refused. When the driver says that
+ * memory is out, the cache is given back and the same call is made again; the last answer is the
+ * program's.
  *
  * Arguments, errors and threads are the driver's, as cuda.h of CUDA 13.0 states them for each name;
  * Berth looks at the result only, which costs nothing where it is success.
@@ -76,6 +77,16 @@ RETRY(cuLibraryLoadFromFile,
       (library, path, jit_options, jit_values, jit_count, options, values, count))
 RETRY(cuLibraryGetModule, (void **module, void *library), (module, library))
 RETRY(cuKernelGetFunction, (void **function, void *kernel), (function, kernel))
+RETRY(cuModuleGetGlobal_v2,
+      (berth_cu_address * address, size_t *size, void *module, const char *name),
+      (address, size, module, name))
+RETRY(cuLibraryGetGlobal,
+      (berth_cu_address * address, size_t *size, void *library, const char *name),
+      (address, size, library, name))
+RETRY(cuLibraryGetManaged,
+      (berth_cu_address * address, size_t *size, void *library, const char *name),
+      (address, size, library, name))
+RETRY(cuFuncLoad, (void *function), (function))
 
 /*
  * Contexts, by their names of CUDA 2.0, 3.2, 11.4 and 12.5, and those for OpenGL and VDPAU
@@ -107,6 +118,26 @@ RETRY_CONTEXT(cuCtxCreate_v4,
                berth_cu_device device),
               (context, parameters, flags, device))
 
+/* Contexts that have a part of a device, and their streams; none becomes current. */
+RETRY(cuGreenCtxCreate, (void **green, void *description, berth_cu_device device, unsigned flags),
+      (green, description, device, flags))
+RETRY(cuGreenCtxStreamCreate, (berth_cu_stream * stream, void *green, unsigned flags, int priority),
+      (stream, green, flags, priority))
+
+/* What a context has of stacks, of buffers, and of a heap that kernels allocate from. */
+RETRY(cuCtxSetLimit, (int limit, size_t value), (limit, value))
+
+RETRY(cuEventCreate, (berth_cu_event * event, unsigned flags), (event, flags))
+
+/* Pools of the program's own, and memory that several devices write to at once. */
+RETRY(cuMemPoolCreate, (berth_cu_pool * pool, const void *properties), (pool, properties))
+RETRY(cuMulticastCreate, (uint64_t * handle, const void *properties), (handle, properties))
+RETRY(cuMulticastAddDevice, (uint64_t handle, berth_cu_device device), (handle, device))
+RETRY(cuMulticastBindMem,
+      (uint64_t handle, size_t offset, uint64_t memory, size_t memory_offset, size_t size,
+       uint64_t flags),
+      (handle, offset, memory, memory_offset, size, flags))
+
 /* Graphs: their nodes, and the memory that they allocate, when made, uploaded or launched. */
 RETRY(cuGraphInstantiate_v2,
       (void **executable, berth_cu_graph graph, void **node, char *log, size_t size),
@@ -117,6 +148,10 @@ RETRY(cuGraphInstantiateWithParams, (void **executable, berth_cu_graph graph, vo
       (executable, graph, parameters))
 RETRY(cuGraphInstantiateWithParams_ptsz,
       (void **executable, berth_cu_graph graph, void *parameters), (executable, graph, parameters))
+RETRY(cuGraphExecUpdate, (void *executable, berth_cu_graph graph, void **node, int *update_result),
+      (executable, graph, node, update_result))
+RETRY(cuGraphExecUpdate_v2, (void *executable, berth_cu_graph graph, void *update_result),
+      (executable, graph, update_result))
 RETRY(cuGraphUpload, (void *executable, berth_cu_stream stream), (executable, stream))
 RETRY(cuGraphUpload_ptsz, (void *executable, berth_cu_stream stream), (executable, stream))
 RETRY_IN(cuGraphLaunch, stream, BERTH_STREAM_LEGACY, (void *executable, berth_cu_stream stream),

@@ -66,6 +66,8 @@ CUresult cuGreenCtxCreate(CUgreenCtx *ret_green, CUdevResourceDesc desc, CUdevic
                           unsigned int flags);
 CUresult cuGreenCtxDestroy(CUgreenCtx green);
 CUresult cuCtxFromGreenCtx(CUcontext *ret_context, CUgreenCtx green);
+CUresult cuGreenCtxStreamCreate(CUstream *ret_stream, CUgreenCtx green, unsigned int flags,
+                                int priority);
 
 /* memory.c */
 CUresult cuMemAlloc_v2(CUdeviceptr *ret_pointer, size_t size);
@@ -319,6 +321,43 @@ CUresult cuGraphAddChildGraphNode(CUgraphNode *ret_node, CUgraph graph, const CU
                                   size_t count, CUgraph child);
 CUresult cuGraphChildGraphNodeGetGraph(CUgraphNode node, CUgraph *ret_graph);
 
+/* graph_memory.c */
+CUresult cuGraphAddMemAllocNode(CUgraphNode *ret_node, CUgraph graph, const CUgraphNode *needs,
+                                size_t count, CUDA_MEM_ALLOC_NODE_PARAMS *params);
+CUresult cuGraphAddMemFreeNode(CUgraphNode *ret_node, CUgraph graph, const CUgraphNode *needs,
+                               size_t count, CUdeviceptr pointer);
+CUresult cuGraphMemFreeNodeGetParams(CUgraphNode node, CUdeviceptr *ret_pointer);
+CUresult cuDeviceGraphMemTrim(CUdevice ordinal);
+CUresult cuDeviceGetGraphMemAttribute(CUdevice ordinal, CUgraphMem_attribute attribute,
+                                      void *value);
+CUresult cuDeviceSetGraphMemAttribute(CUdevice ordinal, CUgraphMem_attribute attribute,
+                                      void *value);
+
+/* texture.c */
+CUresult cuTexObjectCreate(CUtexObject *ret_texture, const CUDA_RESOURCE_DESC *resource,
+                           const CUDA_TEXTURE_DESC *texture, const CUDA_RESOURCE_VIEW_DESC *view);
+CUresult cuTexObjectDestroy(CUtexObject texture);
+CUresult cuTexObjectGetResourceDesc(CUDA_RESOURCE_DESC *ret_resource, CUtexObject texture);
+
+/* external.c */
+CUresult cuImportExternalMemory(CUexternalMemory *ret_memory,
+                                const CUDA_EXTERNAL_MEMORY_HANDLE_DESC *handle);
+CUresult cuExternalMemoryGetMappedBuffer(CUdeviceptr *ret_pointer, CUexternalMemory memory,
+                                         const CUDA_EXTERNAL_MEMORY_BUFFER_DESC *buffer);
+CUresult cuDestroyExternalMemory(CUexternalMemory memory);
+
+/* multicast.c */
+CUresult cuMulticastCreate(CUmemGenericAllocationHandle *ret_handle,
+                           const CUmulticastObjectProp *properties);
+CUresult cuMulticastAddDevice(CUmemGenericAllocationHandle handle, CUdevice ordinal);
+CUresult cuMulticastBindMem(CUmemGenericAllocationHandle handle, size_t offset,
+                            CUmemGenericAllocationHandle memory, size_t memory_offset, size_t size,
+                            unsigned long long flags);
+CUresult cuMulticastBindAddr(CUmemGenericAllocationHandle handle, size_t offset,
+                             CUdeviceptr pointer, size_t size, unsigned long long flags);
+CUresult cuMulticastUnbind(CUmemGenericAllocationHandle handle, CUdevice ordinal, size_t offset,
+                           size_t size);
+
 /* pool_calls.c */
 CUresult cuMemAllocAsync(CUdeviceptr *ret_pointer, size_t size, CUstream stream);
 CUresult cuMemAllocAsync_ptsz(CUdeviceptr *ret_pointer, size_t size, CUstream stream);
@@ -389,6 +428,9 @@ CUresult cuLibraryLoadData(CUlibrary *ret_library, const void *code, void *jit_o
                            unsigned int count);
 CUresult cuLibraryUnload(CUlibrary library);
 CUresult cuLibraryGetKernel(CUkernel *ret_kernel, CUlibrary library, const char *name);
+CUresult cuLibraryGetManaged(CUdeviceptr *ret_pointer, size_t *ret_size, CUlibrary library,
+                             const char *name);
+CUresult cuFuncLoad(CUfunction function);
 CUresult cuLibraryGetGlobal(CUdeviceptr *ret_pointer, size_t *ret_size, CUlibrary library,
                             const char *name);
 CUresult cuKernelGetFunction(CUfunction *ret_function, CUkernel kernel);

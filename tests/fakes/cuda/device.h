@@ -19,6 +19,7 @@ struct device {
     unsigned primary_flags;
     struct pool *default_pool;
     struct pool *current_pool;
+    uint64_t graph_used, graph_used_high; /* bytes of memory of graphs */
 };
 
 CUresult device_init(void);

@@ -31,6 +31,9 @@ void graph_unref(struct graph *graph);
 /* Takes the op in any case. NULL when memory is out. */
 struct graph_node *graph_add(struct graph *graph, struct op *op, struct graph_node *const *needs,
                              size_t needs_count);
+/* The same for a call of the program's, whose arguments are looked at. */
+CUresult graph_node_add(struct graph *graph, struct op *op, struct graph_node *const *needs,
+                        size_t count, struct graph_node **ret_node);
 /* A graph of its own with the same nodes, or NULL when memory is out. */
 struct graph *graph_clone(const struct graph *graph);
 /* The node does what a clone of the graph does. 0 or -ENOMEM. */

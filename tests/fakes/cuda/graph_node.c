@@ -45,15 +45,15 @@ static CUresult node_check(const struct graph *graph, struct graph_node *const *
     return CUDA_SUCCESS;
 }
 
-static CUresult node_add(struct graph *graph, CUgraphNodeType type, struct graph_node *const *needs,
-                         size_t count, struct graph_node **ret_node)
+CUresult graph_node_add(struct graph *graph, struct op *op, struct graph_node *const *needs,
+                        size_t count, struct graph_node **ret_node)
 {
     CUresult result = node_check(graph, needs, count);
-    struct op *op;
 
-    if (result != CUDA_SUCCESS)
+    if (result != CUDA_SUCCESS) {
+        op_free(op);
         return result;
-    op = op_new(type, 0, NULL, NULL);
+    }
     *ret_node = op ? graph_add(graph, op, needs, count) : NULL;
     return *ret_node ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
@@ -67,7 +67,8 @@ FAKE_CALL(cuGraphAddEmptyNode, CALL_INIT,
     if (!ret_node)
         return CUDA_ERROR_INVALID_VALUE;
     state_lock();
-    result = node_add(graph, CU_GRAPH_NODE_TYPE_EMPTY, needs, count, ret_node);
+    result = graph_node_add(graph, op_new(CU_GRAPH_NODE_TYPE_EMPTY, 0, NULL, NULL), needs, count,
+                            ret_node);
     state_unlock();
     return result;
 }
@@ -93,7 +94,8 @@ static CUresult child_add(CUgraphNode *ret_node, CUgraph graph, const CUgraphNod
     struct graph_node *node;
 
     if (result == CUDA_SUCCESS)
-        result = node_add(graph, CU_GRAPH_NODE_TYPE_GRAPH, needs, count, &node);
+        result = graph_node_add(graph, op_new(CU_GRAPH_NODE_TYPE_GRAPH, 0, NULL, NULL), needs,
+                                count, &node);
     if (result != CUDA_SUCCESS)
         return result;
     /* A node that got no graph stays, and does nothing: host memory is out. */

@@ -72,6 +72,22 @@ FAKE_CALL(cuCtxFromGreenCtx, CALL_INIT, (CUcontext * ret, CUgreenCtx green), (re
     return result;
 }
 
+FAKE_CALL(cuGreenCtxStreamCreate, CALL_INIT,
+          (CUstream * ret_stream, CUgreenCtx green, unsigned int flags, int priority),
+          (ret_stream, green, flags, priority), "%u, %d", flags, priority)
+{
+    CUresult result;
+
+    if (!ret_stream || flags != CU_STREAM_NON_BLOCKING)
+        return CUDA_ERROR_INVALID_VALUE;
+    state_lock();
+    result = green ? context_resolve(green, &green) : CUDA_ERROR_INVALID_CONTEXT;
+    if (result == CUDA_SUCCESS)
+        result = stream_create_in(green, ret_stream);
+    state_unlock();
+    return result;
+}
+
 FAKE_CALL(cuGreenCtxDestroy, CALL_INIT, (CUgreenCtx green), (green), "%s", "")
 {
     CUresult result;

@@ -20,6 +20,8 @@ enum handle_kind {
     HANDLE_GRAPH_EXEC,
     HANDLE_ARRAY,
     HANDLE_MIPMAPPED,
+    HANDLE_TEXTURE,
+    HANDLE_EXTERNAL,
 };
 
 /* 0 or -ENOMEM. */

@@ -93,7 +93,7 @@ void mem_forget_context(struct context *context)
 
         if (mem->context != context) {
             i++;
-        } else if (mem->kind == MEM_IPC) {
+        } else if (mem->kind == MEM_IPC || mem->kind == MEM_EXTERNAL) {
             window_unmap(mem->base, mem->extent);
             window_release(mem->base);
             mem_remove(mem);

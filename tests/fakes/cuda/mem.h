@@ -18,6 +18,7 @@ enum mem_kind {
     MEM_GRAPH,      /* cuMemAllocAsync in a capture: the graph owns the memory */
     MEM_VMM,        /* cuMemMap */
     MEM_IPC,        /* cuIpcOpenMemHandle */
+    MEM_EXTERNAL,   /* cuExternalMemoryGetMappedBuffer */
     MEM_GLOBAL,     /* a __device__ variable: the host variable that stands for it */
 };
 

@@ -3,6 +3,7 @@
 #include "call.h"
 #include "context.h"
 #include "device.h"
+#include "external.h"
 #include "log.h"
 #include "mem.h"
 #include "pool.h"
@@ -122,6 +123,8 @@ FAKE_CALL(cuMemFree_v2, CALL_UNSAFE, (CUdeviceptr pointer), (pointer), "%s", log
             result = memory_free(mem);
         else if (mem->kind == MEM_POOL || mem->kind == MEM_GRAPH)
             result = pool_free_now(mem);
+        else if (mem->kind == MEM_EXTERNAL)
+            result = external_free(mem);
     }
     state_unlock();
     return result;

@@ -268,6 +268,24 @@ FAKE_CALL(cuLibraryGetGlobal, CALL_INIT,
     return module_global(ret_pointer, ret_size, name);
 }
 
+/* No variable of a library here is managed. */
+FAKE_CALL(cuLibraryGetManaged, CALL_INIT,
+          (CUdeviceptr * ret_pointer, size_t *ret_size, CUlibrary library, const char *name),
+          (ret_pointer, ret_size, library, name), "%s", name ? name : "0")
+{
+    return name ? CUDA_ERROR_NOT_FOUND : CUDA_ERROR_INVALID_VALUE;
+}
+
+FAKE_CALL(cuFuncLoad, CALL_INIT, (CUfunction function), (function), "%s", "")
+{
+    CUresult result;
+
+    state_lock();
+    result = kernel_get(function) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+    state_unlock();
+    return result;
+}
+
 FAKE_CALL(cuKernelGetFunction, CALL_INIT, (CUfunction * ret_function, CUkernel kernel),
           (ret_function, kernel), "%s", "")
 {

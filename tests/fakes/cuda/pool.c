@@ -34,6 +34,7 @@ struct late_free {
  * frees it, whichever is later. */
 struct graph_block {
     unsigned refs;
+    uint64_t bytes;
     struct segment_list segments;
 };
 
@@ -256,6 +257,7 @@ static void graph_block_unref(struct graph_block *block)
 {
     if (--block->refs > 0)
         return;
+    block->segments.device->graph_used -= block->bytes;
     segment_free_all(&block->segments);
     free(block);
 }
@@ -277,43 +279,79 @@ static void graph_memory_drop(void *payload)
     graph_block_unref(((struct graph_memory *)payload)->block);
 }
 
-static CUresult graph_memory_record(struct stream *stream, struct graph_block *block, uint64_t base,
-                                    uint64_t size, CUgraphNodeType type)
+static struct op *graph_memory_op(struct graph_block *block, uint64_t base, uint64_t size,
+                                  CUgraphNodeType type)
 {
     struct graph_memory *memory;
     struct op *op = op_new(type, sizeof(*memory), graph_memory_poison, graph_memory_drop);
 
     if (!op)
-        return CUDA_ERROR_OUT_OF_MEMORY;
+        return NULL;
     memory = (struct graph_memory *)(void *)op->payload;
     *memory = (struct graph_memory){block, base, size};
     block->refs++;
-    return stream_submit(stream, op);
+    return op;
+}
+
+uint64_t pool_graph_address(const struct op *op)
+{
+    return ((const struct graph_memory *)(const void *)op->payload)->base;
 }
 
 /* QUESTION(gpu): graph memory is physically backed when a graph is launched;
  * here from the capture on, which only shows in cuMemGetInfo. */
-static CUresult graph_alloc(struct pool *pool, struct stream *stream, uint64_t size,
-                            CUdeviceptr *ret_pointer)
+CUresult pool_graph_alloc(struct device *device, uint64_t size, CUdeviceptr *ret_pointer,
+                          struct op **ret_op)
 {
     struct graph_block *block = calloc(1, sizeof(*block));
-    struct mem mem = {.size = size, .kind = MEM_GRAPH, .device = pool->device};
+    struct mem mem = {.size = size, .kind = MEM_GRAPH, .device = device};
     CUresult result;
 
+    *ret_op = NULL;
     if (!block)
         return CUDA_ERROR_OUT_OF_MEMORY;
     block->refs = 1; /* of the mem */
-    block->segments.device = pool->device;
+    block->segments.device = device;
     mem.graph_block = block;
     result = segment_alloc(&block->segments, size, 0, &mem.base, &mem.segment);
-    if (result == CUDA_SUCCESS)
-        result = graph_memory_record(stream, block, mem.base, size, CU_GRAPH_NODE_TYPE_MEM_ALLOC);
-    if (result == CUDA_SUCCESS && !mem_add(&mem))
-        result = CUDA_ERROR_OUT_OF_MEMORY;
-    if (result == CUDA_SUCCESS)
+    if (result == CUDA_SUCCESS) {
+        block->bytes = block->segments.total;
+        device->graph_used += block->bytes;
+        if (device->graph_used > device->graph_used_high)
+            device->graph_used_high = device->graph_used;
+        *ret_op = graph_memory_op(block, mem.base, size, CU_GRAPH_NODE_TYPE_MEM_ALLOC);
+        if (!*ret_op || !mem_add(&mem))
+            result = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    if (result == CUDA_SUCCESS) {
         *ret_pointer = mem.base;
-    else
+    } else {
+        op_free(*ret_op);
         graph_block_unref(block);
+    }
+    return result;
+}
+
+CUresult pool_graph_free(struct mem *mem, struct op **ret_op)
+{
+    *ret_op = graph_memory_op(mem->graph_block, mem->base, mem->size, CU_GRAPH_NODE_TYPE_MEM_FREE);
+    return *ret_op ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+static CUresult graph_alloc(struct pool *pool, struct stream *stream, uint64_t size,
+                            CUdeviceptr *ret_pointer)
+{
+    struct op *op;
+    CUdeviceptr pointer = 0;
+    CUresult result = pool_graph_alloc(pool->device, size, &pointer, &op);
+
+    if (result != CUDA_SUCCESS)
+        return result;
+    result = stream_submit(stream, op);
+    if (result == CUDA_SUCCESS)
+        *ret_pointer = pointer;
+    else
+        pool_free_now(mem_find(pointer));
     return result;
 }
 
@@ -420,6 +458,7 @@ static CUresult device_memory_free_later(struct mem *mem, struct stream *stream)
 
 CUresult pool_free_later(struct mem *mem, struct stream *stream)
 {
+    struct op *op;
     CUresult result;
 
     if (mem->is_freeing)
@@ -429,8 +468,9 @@ CUresult pool_free_later(struct mem *mem, struct stream *stream)
          * one: refused like this? */
         if (mem->kind != MEM_GRAPH)
             return CUDA_ERROR_INVALID_VALUE;
-        result = graph_memory_record(stream, mem->graph_block, mem->base, mem->size,
-                                     CU_GRAPH_NODE_TYPE_MEM_FREE);
+        result = pool_graph_free(mem, &op);
+        if (result == CUDA_SUCCESS)
+            result = stream_submit(stream, op);
         return result == CUDA_SUCCESS ? pool_free_now(mem) : result;
     }
     if (mem->kind == MEM_POOL)

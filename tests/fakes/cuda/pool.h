@@ -34,6 +34,12 @@ CUresult pool_alloc(struct pool *pool, struct stream *stream, uint64_t size,
 CUresult pool_free_later(struct mem *mem, struct stream *stream);
 /* Frees pool or graph memory without waiting, as cuMemFree does for it. */
 CUresult pool_free_now(struct mem *mem);
+/* Memory of a graph, and the op of the node that allocates it. */
+CUresult pool_graph_alloc(struct device *device, uint64_t size, CUdeviceptr *ret_pointer,
+                          struct op **ret_op);
+/* The op of a node that frees it; and whose memory such an op is about. */
+CUresult pool_graph_free(struct mem *mem, struct op **ret_op);
+uint64_t pool_graph_address(const struct op *op);
 /* Takes back the blocks whose free is done. */
 void pool_collect(struct pool *pool);
 void pool_trim(struct pool *pool, uint64_t keep_bytes);
