@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 typedef int (*runtime_alloc)(void **pointer, size_t size);
 typedef int (*runtime_free)(void *pointer);
@@ -190,6 +191,86 @@ static void array_kinds(void)
     SEEN("three channels: %d\n", create(&array, &descriptor));
 }
 
+/* Linear and pitched memory of the pool's can be read through a texture, as any of the driver's. */
+static void texture_kinds(void)
+{
+    CUresult (*create)(CUtexObject *, const CUDA_RESOURCE_DESC *, const void *, const void *);
+    CUresult (*destroy)(CUtexObject);
+    static const size_t sizes[] = {4, 1000, KIB(64), MIB(2), MIB(5) + 4};
+    const float any_texture[32] = {0}; /* larger than CUDA_TEXTURE_DESC, all defaults */
+    CUDA_RESOURCE_DESC resource;
+    CUtexObject texture = 0;
+    CUdeviceptr p;
+
+    *(void **)&create = check_driver_function("cuTexObjectCreate", 5000);
+    *(void **)&destroy = check_driver_function("cuTexObjectDestroy", 5000);
+    if (!create || !destroy)
+        return;
+    for (size_t i = 0; i < 2 * COUNT(sizes); i++) {
+        size_t size = sizes[i % COUNT(sizes)];
+
+        p = check_alloc(size);
+        memset(&resource, 0, sizeof(resource));
+        resource.resType = CU_RESOURCE_TYPE_LINEAR;
+        resource.res.linear.devPtr = p;
+        resource.res.linear.format = CU_AD_FORMAT_FLOAT;
+        resource.res.linear.numChannels = 1;
+        resource.res.linear.sizeInBytes = size;
+        SEEN("linear texture of %zu: %d", size, create(&texture, &resource, any_texture, NULL));
+        printf(" destroy %d", destroy(texture));
+        printf(" free %d\n", cuMemFree_v2(p));
+    }
+    p = check_alloc(KIB(64));
+    memset(&resource, 0, sizeof(resource));
+    resource.resType = CU_RESOURCE_TYPE_PITCH2D;
+    resource.res.pitch2D.devPtr = p;
+    resource.res.pitch2D.format = CU_AD_FORMAT_FLOAT;
+    resource.res.pitch2D.numChannels = 1;
+    resource.res.pitch2D.width = 100;
+    resource.res.pitch2D.height = 100;
+    resource.res.pitch2D.pitchInBytes = 512;
+    SEEN("texture of rows: %d", create(&texture, &resource, any_texture, NULL));
+    printf(" destroy %d\n", destroy(texture));
+    SEEN("free: %d\n", cuMemFree_v2(p));
+}
+
+/* A file's pages as device memory, which cuMemFree ends. */
+static void external_kinds(void)
+{
+    CUresult (*import)(CUexternalMemory *, const CUDA_EXTERNAL_MEMORY_HANDLE_DESC *);
+    CUresult (*map)(CUdeviceptr *, CUexternalMemory, const CUDA_EXTERNAL_MEMORY_BUFFER_DESC *);
+    CUresult (*destroy)(CUexternalMemory);
+    CUDA_EXTERNAL_MEMORY_HANDLE_DESC handle = {.type = CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD,
+                                               .size = MIB(4)};
+    CUDA_EXTERNAL_MEMORY_BUFFER_DESC buffer = {.offset = MIB(2), .size = KIB(64)};
+    CUexternalMemory memory = NULL;
+    CUdeviceptr p = 0, base = 0;
+    size_t size = 0;
+    CUresult result;
+
+    *(void **)&import = check_driver_function("cuImportExternalMemory", 10000);
+    *(void **)&map = check_driver_function("cuExternalMemoryGetMappedBuffer", 10000);
+    *(void **)&destroy = check_driver_function("cuDestroyExternalMemory", 10000);
+    handle.handle.fd = memfd_create("external", MFD_CLOEXEC);
+    if (!import || !map || !destroy || ftruncate(handle.handle.fd, MIB(4)) < 0)
+        return;
+    /* A GPU's driver takes no file's pages; then this is all there is to see. */
+    result = import(&memory, &handle);
+    SEEN("external: %d\n", result);
+    if (result != 0)
+        return;
+    SEEN("buffer: %d\n", map(&p, memory, &buffer));
+    check_fill(p, KIB(64), 0x4d);
+    SEEN("range: %d", cuMemGetAddressRange_v2(&base, &size, p + 100));
+    printf(" %d %zu\n", base == p, size);
+    SEEN("inside: %d\n", cuMemFree_v2(p + 512));
+    SEEN("in stream order: %d\n", cuMemFreeAsync(p, NULL));
+    SEEN("holds: %d", check_holds(p, KIB(64), 0x4d));
+    printf(" free %d", cuMemFree_v2(p));
+    printf(" again %d", cuMemFree_v2(p));
+    printf(" destroy %d\n", destroy(memory));
+}
+
 static void host_kinds(void)
 {
     static char own[3 * 4096];
@@ -239,4 +320,6 @@ void item_06_other_kinds(void)
     SEEN("managed, no flag: %d\n", cuMemAllocManaged(&managed, MIB(1), 0));
     host_kinds();
     array_kinds();
+    texture_kinds();
+    external_kinds();
 }

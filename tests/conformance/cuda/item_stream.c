@@ -252,6 +252,97 @@ static void show_nodes(CUgraph graph)
     printf("\n");
 }
 
+static uint64_t graph_memory(CUgraphMem_attribute attribute)
+{
+    CUresult (*get)(CUdevice, CUgraphMem_attribute, void *);
+    uint64_t bytes = 0;
+
+    *(void **)&get = check_driver_function("cuDeviceGetGraphMemAttribute", 11040);
+    EXPECT(get && get(0, attribute, &bytes) == 0);
+    return bytes;
+}
+
+struct node_calls {
+    CUresult (*alloc)(CUgraphNode *, CUgraph, const CUgraphNode *, size_t,
+                      CUDA_MEM_ALLOC_NODE_PARAMS *);
+    CUresult (*free)(CUgraphNode *, CUgraph, const CUgraphNode *, size_t, CUdeviceptr);
+    CUresult (*trim)(CUdevice);
+};
+
+static struct node_calls node_calls(void)
+{
+    struct node_calls calls;
+
+    *(void **)&calls.alloc = check_driver_function("cuGraphAddMemAllocNode", 11040);
+    *(void **)&calls.free = check_driver_function("cuGraphAddMemFreeNode", 11040);
+    *(void **)&calls.trim = check_driver_function("cuDeviceGraphMemTrim", 11040);
+    EXPECT(calls.alloc && calls.free && calls.trim);
+    return calls;
+}
+
+/* Which of the two frees ends memory that a graph's node made and that the graph does not free. */
+static void nodes_that_are_freed_outside(const struct node_calls *calls, CUstream stream)
+{
+    for (int is_async = 0; is_async < 2; is_async++) {
+        CUDA_MEM_ALLOC_NODE_PARAMS params = {
+            .poolProps = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                          .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}},
+            .bytesize = MIB(3)};
+        CUgraph graph = NULL;
+        CUgraphExec exec = NULL;
+        CUgraphNode node = NULL;
+
+        EXPECT(cuGraphCreate(&graph, 0) == 0);
+        SEEN("alloc node: %d", calls->alloc(&node, graph, NULL, 0, &params));
+        printf(" instantiate %d", cuGraphInstantiateWithFlags(&exec, graph, 0));
+        printf(" launch %d\n", cuGraphLaunch(exec, stream));
+        EXPECT(cuMemsetD8Async(params.dptr, 0x37, MIB(3), stream) == 0);
+        EXPECT(cuStreamSynchronize(stream) == 0);
+        SEEN("holds: %d", check_holds(params.dptr, MIB(3), 0x37));
+        printf(" inside %d", cuMemFree_v2(params.dptr + 512));
+        printf(" free %d",
+               is_async ? cuMemFreeAsync(params.dptr, stream) : cuMemFree_v2(params.dptr));
+        EXPECT(cuStreamSynchronize(stream) == 0);
+        printf(" destroy %d %d\n", cuGraphExecDestroy(exec), cuGraphDestroy(graph));
+    }
+}
+
+/* Nodes of memory that a program makes by hand, beside a pool that has cached what they need. */
+static void nodes_by_hand(void)
+{
+    struct node_calls calls;
+    CUDA_MEM_ALLOC_NODE_PARAMS params = {
+        .poolProps = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                      .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}},
+        .bytesize = KIB(20)};
+    CUgraph graph = NULL;
+    CUgraphNode first = NULL, last = NULL;
+    CUstream stream;
+    CUdeviceptr own, other = 0;
+
+    check_up();
+    calls = node_calls();
+    stream = check_stream();
+    own = check_alloc(KIB(20));
+    EXPECT(cuGraphCreate(&graph, 0) == 0);
+    SEEN("memory of graphs: %d\n", graph_memory(CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT) > 0);
+    SEEN("nodes: %d", calls.alloc(&first, graph, NULL, 0, &params));
+    other = params.dptr;
+    printf(" %d", calls.free(&last, graph, &first, 1, other));
+    printf(" again %d", calls.free(&last, graph, &first, 1, other));
+    printf(" the pool's %d", calls.free(&last, graph, NULL, 0, own));
+    printf(" inside it %d\n", calls.free(&last, graph, NULL, 0, own + 512));
+    show_nodes(graph);
+    SEEN("destroy: %d\n", cuGraphDestroy(graph));
+    SEEN("trim: %d %d\n", calls.trim(0), calls.trim(99));
+    params.bytesize = 0;
+    EXPECT(cuGraphCreate(&graph, 0) == 0);
+    SEEN("no bytes: %d\n", calls.alloc(&first, graph, NULL, 0, &params));
+    EXPECT(cuGraphDestroy(graph) == 0);
+    nodes_that_are_freed_outside(&calls, stream);
+    SEEN("the pool's block: %d\n", cuMemFree_v2(own));
+}
+
 void item_33_graph_memory(void)
 {
     CUdeviceptr p = 0, kept, ordered = 0;
@@ -260,6 +351,7 @@ void item_33_graph_memory(void)
     CUstream stream;
     CUmemoryPool pool = NULL;
 
+    check_in_child("nodes made by hand", nodes_by_hand);
     check_up();
     stream = check_stream();
     kept = check_alloc(KIB(8));
