@@ -32,20 +32,31 @@ int berth__foreign_make_room(berth_tier_id tier, uint64_t size)
     return r;
 }
 
-int berth__foreign_reserve(berth_tier_id tier, uint64_t size)
+/* Whether or not there is a limit, which may change meanwhile: the promise is taken back as made.
+ */
+static bool is_promised(const struct berth_foreign *foreign)
 {
-    enum berth_tag tag = berth__tag_current();
-    bool is_limited = berth__tier(tier)->kind == BERTH_KIND_DEVICE && berth__limit_is_set(tag);
-    int r = is_limited ? berth__limit_enter(tag, size) : 0;
+    return berth__tier(foreign->tier)->kind == BERTH_KIND_DEVICE;
+}
+
+int berth__foreign_reserve(const struct berth_foreign *foreign)
+{
+    int r = is_promised(foreign) ? berth__limit_enter(foreign->tag, foreign->size) : 0;
 
     if (r < 0) {
-        berth__limit_refuse(tag, size);
+        berth__limit_refuse(foreign->tag, foreign->size);
         return r;
     }
-    r = berth__foreign_make_room(tier, size);
-    if (is_limited)
-        berth__limit_leave(tag, size);
+    r = berth__foreign_make_room(foreign->tier, foreign->size);
+    if (r < 0)
+        berth__foreign_settle(foreign);
     return r;
+}
+
+void berth__foreign_settle(const struct berth_foreign *foreign)
+{
+    if (is_promised(foreign))
+        berth__limit_leave(foreign->tag, foreign->size);
 }
 
 void berth__foreign_cancel(berth_tier_id tier, uint64_t size)

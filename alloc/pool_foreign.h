@@ -25,13 +25,15 @@ struct berth_foreign {
 };
 
 /*
- * Takes the bytes of the tier's capacity before the driver is asked: 0, or -ENOSPC when even
- * without what the pools cache in the tier there is no room, -EDQUOT when the process's limit has
- * none, or that of the thread's tag. Then either berth__foreign_add() keeps them or
- * berth__foreign_cancel() gives them back.
+ * Takes the bytes of the tier's capacity before the driver is asked, and promises them of the tag's
+ * limit; neither looks at the address. 0, or -ENOSPC when even without what the pools cache in the
+ * tier there is no room, -EDQUOT when the process's limit has none, or the tag's. Then either
+ * berth__foreign_add() keeps them or berth__foreign_cancel() gives them back, and after that
+ * berth__foreign_settle() is given what the promise was made for.
  */
-int berth__foreign_reserve(berth_tier_id tier, uint64_t size);
-/* The same without a look at the limit of the thread's tag, which the caller has looked at. */
+int berth__foreign_reserve(const struct berth_foreign *foreign);
+void berth__foreign_settle(const struct berth_foreign *foreign);
+/* The same without a look at the tag's limit, which the caller has looked at. */
 int berth__foreign_make_room(berth_tier_id tier, uint64_t size);
 void berth__foreign_cancel(berth_tier_id tier, uint64_t size);
 void berth__foreign_add(const struct berth_foreign *foreign);

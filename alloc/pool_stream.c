@@ -27,6 +27,7 @@ struct search {
     const struct berth_stream *own;
     const struct berth_stream_home *home;
     uint64_t size;
+    enum berth_tag tag;
     struct berth_stream_block *found; /* known to be idle */
     struct berth_stream_block *later; /* its stream is busy */
     struct berth_stream *later_stream;
@@ -55,7 +56,7 @@ static int search_stream(struct berth_stream *stream, void *argument)
     if (stream == search->own || atomic_load(&stream->device) != search->home->device ||
         !berth__stream_is_reachable(stream))
         return 0;
-    block = berth__stream_set_take(&stream->set, search->size);
+    block = berth__stream_set_take(&stream->set, search->size, search->tag);
     if (!block)
         return 0;
     if (atomic_load(&search->home->may_reuse_idle) && stream_query(stream) == 0) {
@@ -113,15 +114,16 @@ static struct berth_stream_block *search_streams(struct search *search)
 
 /* A block that the stream did not free itself. */
 static struct berth_stream_block *find_elsewhere(struct berth_stream_home *home,
-                                                 struct berth_stream *stream, uint64_t size)
+                                                 struct berth_stream *stream, uint64_t size,
+                                                 enum berth_tag tag)
 {
-    struct search search = {.own = stream, .home = home, .size = size};
+    struct search search = {.own = stream, .home = home, .size = size, .tag = tag};
     struct berth_stream_block *block = NULL;
 
     if (atomic_load(&home->may_reuse_idle)) {
-        block = berth__stream_set_take(&home->idle, size);
+        block = berth__stream_set_take(&home->idle, size, tag);
         if (!block && berth__stream_settle_retired(home))
-            block = berth__stream_set_take(&home->idle, size);
+            block = berth__stream_set_take(&home->idle, size, tag);
     }
     return block ? block : search_streams(&search);
 }
@@ -260,7 +262,7 @@ int berth__stream_alloc(const struct berth_pool_request *request, berth_cu_strea
         return BERTH_POOL_FORWARD;
     block = berth__stream_set_serve(&stream->set, size, request);
     if (BERTH_UNLIKELY(!block)) {
-        block = find_elsewhere(home, stream, size);
+        block = find_elsewhere(home, stream, size, request->tag);
         if (!block)
             return grow(home, stream, request, size, ret_address);
         berth__stream_set_hand_out(&stream->set, block, request);

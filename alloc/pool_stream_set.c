@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/pool_stream_set.h"
 
+#include "alloc/limit.h"
+
 #include <sched.h>
 
 /* A block may be larger than the request by this fraction of it: an eighth. */
@@ -61,16 +63,20 @@ static struct berth_stream_block *class_take(struct berth_stream_set *set, unsig
     return best ? unlink_block(set, class, best) : NULL;
 }
 
-/* With the lock held. */
-static struct berth_stream_block *take(struct berth_stream_set *set, uint64_t size)
+/* With the lock held. Where the process or the tag has a limit, nothing of it is to be wasted. */
+static struct berth_stream_block *take(struct berth_stream_set *set, uint64_t size,
+                                       enum berth_tag tag)
 {
-    uint64_t most = size > UINT64_MAX - (size >> WASTE_SHIFT) ? size : size + (size >> WASTE_SHIFT);
     unsigned class = berth__size_class(size), last;
     struct berth_stream_block *block = set->first[class];
+    uint64_t most;
 
     if (BERTH_LIKELY(block && berth__stream_block_size(block) == size))
         return unlink_block(set, class, &set->first[class]);
     block = NULL;
+    most = berth__limit_is_set(tag) || size > UINT64_MAX - (size >> WASTE_SHIFT)
+               ? size
+               : size + (size >> WASTE_SHIFT);
     for (last = berth__size_class(most & ~(BERTH_GRANULE - 1)); !block && class <= last; class += 1)
         if ((set->filled[class / 64] >> (class % 64)) & 1)
             block = class_take(set, class, size, most);
@@ -127,12 +133,13 @@ static void hand_out(struct berth_stream_set *set, struct berth_stream_block *bl
                             berth__stream_block_size(block));
 }
 
-struct berth_stream_block *berth__stream_set_take(struct berth_stream_set *set, uint64_t size)
+struct berth_stream_block *berth__stream_set_take(struct berth_stream_set *set, uint64_t size,
+                                                  enum berth_tag tag)
 {
     struct berth_stream_block *block;
 
     set_lock(set);
-    block = take(set, size);
+    block = take(set, size, tag);
     set_unlock(set);
     return block;
 }
@@ -150,7 +157,7 @@ struct berth_stream_block *berth__stream_set_serve(struct berth_stream_set *set,
     struct berth_stream_block *block;
 
     set_lock(set);
-    block = take(set, size);
+    block = take(set, size, request->tag);
     if (block)
         hand_out(set, block, request);
     set_unlock(set);

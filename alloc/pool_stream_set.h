@@ -75,8 +75,9 @@ static inline struct berth_stream_block *berth__stream_block_of(struct berth_seg
     return (struct berth_stream_block *)(void *)segment;
 }
 
-/* The block that fits best, without much waste; or NULL. */
-struct berth_stream_block *berth__stream_set_take(struct berth_stream_set *set, uint64_t size);
+/* The block that fits best, without much waste, and without any where there is a limit; or NULL. */
+struct berth_stream_block *berth__stream_set_take(struct berth_stream_set *set, uint64_t size,
+                                                  enum berth_tag tag);
 void berth__stream_set_put(struct berth_stream_set *set, struct berth_stream_block *block);
 /*
  * The same, and the block becomes the program's; or a block that was found elsewhere, for a request

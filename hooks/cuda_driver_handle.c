@@ -39,21 +39,39 @@ struct properties {
 };
 #define LOCATION_DEVICE 1 /* CU_MEM_LOCATION_TYPE_DEVICE; the others are the host's */
 
-static void account(enum berth_handle_kind kind, uint64_t value, uint64_t size, berth_tier_id tier,
+/* Takes room for `size` bytes of the tier, whose tag is decided now. False: there is none. */
+static bool reserve(struct berth_foreign *ret, berth_tier_id tier, uint64_t size,
                     const void *return_address)
 {
-    berth_cu_context context = NULL;
-
-    if (kind == BERTH_HANDLE_ARRAY)
-        berth__device_current(&context);
-    berth__handle_add(&(struct berth_handle){
-        .kind = kind,
-        .value = value,
+    *ret = (struct berth_foreign){
         .size = size,
         .tier = tier,
         .tag = berth__cuda_tag(size, return_address),
-        .context = context,
-    });
+    };
+    return berth__foreign_reserve(ret) == 0;
+}
+
+/* The driver gave what was reserved by the handle `value`, or nothing. */
+static void account(berth_cu_result result, enum berth_handle_kind kind, uint64_t value,
+                    const struct berth_foreign *reserved)
+{
+    berth_cu_context context = NULL;
+
+    if (result == BERTH_CU_SUCCESS) {
+        if (kind == BERTH_HANDLE_ARRAY)
+            berth__device_current(&context);
+        berth__handle_add(&(struct berth_handle){
+            .kind = kind,
+            .value = value,
+            .size = reserved->size,
+            .tier = reserved->tier,
+            .tag = reserved->tag,
+            .context = context,
+        });
+    } else {
+        berth__foreign_cancel(reserved->tier, reserved->size);
+    }
+    berth__foreign_settle(reserved);
 }
 
 /*
@@ -64,23 +82,20 @@ berth_cu_result berth__hook_cuMemCreate(uint64_t *handle, size_t size, const voi
                                         uint64_t flags)
 {
     const struct properties *asked = properties;
+    struct berth_foreign reserved;
     berth_tier_id tier;
     berth_cu_result result;
 
     NEED(cuMemCreate);
     TRACED_ALLOC(VMM, cuMemCreate, *handle, size, 0, (handle, size, properties, flags));
     tier = asked && asked->location_type == LOCATION_DEVICE ? BERTH_TIER_DEVICE : BERTH_TIER_PINNED;
-    if (handle && asked && berth__foreign_reserve(tier, size) < 0)
+    if (handle && asked && !reserve(&reserved, tier, size, __builtin_return_address(0)))
         return BERTH_CU_OUT_OF_MEMORY;
     do {
         result = berth__driver.cuMemCreate(handle, size, properties, flags);
     } while (berth__room_was_made(result));
-    if (!handle || !asked)
-        return result;
-    if (result == BERTH_CU_SUCCESS)
-        account(BERTH_HANDLE_MEMORY, *handle, size, tier, __builtin_return_address(0));
-    else
-        berth__foreign_cancel(tier, size);
+    if (handle && asked)
+        account(result, BERTH_HANDLE_MEMORY, result == BERTH_CU_SUCCESS ? *handle : 0, &reserved);
     return result;
 }
 
@@ -203,19 +218,19 @@ berth_cu_result berth__hook_cuMulticastBindAddr(uint64_t handle, size_t offset,
 /* Makes an array of `size` bytes by `call`, and accounts it where it has memory of its own. */
 #define MAKE_ARRAY(array, size, call)                                                              \
     do {                                                                                           \
+        struct berth_foreign reserved;                                                             \
         berth_cu_result result;                                                                    \
         uint64_t bytes = (array) ? (size) : 0;                                                     \
                                                                                                    \
-        if (bytes > 0 && berth__foreign_reserve(BERTH_TIER_DEVICE, bytes) < 0)                     \
+        if (bytes > 0 &&                                                                           \
+            !reserve(&reserved, BERTH_TIER_DEVICE, bytes, __builtin_return_address(0)))            \
             return BERTH_CU_OUT_OF_MEMORY;                                                         \
         do {                                                                                       \
             result = call;                                                                         \
         } while (berth__room_was_made(result));                                                    \
-        if (bytes > 0 && result == BERTH_CU_SUCCESS)                                               \
-            account(BERTH_HANDLE_ARRAY, (uintptr_t) * (array), bytes, BERTH_TIER_DEVICE,           \
-                    __builtin_return_address(0));                                                  \
-        else if (bytes > 0)                                                                        \
-            berth__foreign_cancel(BERTH_TIER_DEVICE, bytes);                                       \
+        if (bytes > 0)                                                                             \
+            account(result, BERTH_HANDLE_ARRAY,                                                    \
+                    result == BERTH_CU_SUCCESS ? (uintptr_t) * (array) : 0, &reserved);            \
         return result;                                                                             \
     } while (0)
 

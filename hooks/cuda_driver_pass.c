@@ -26,27 +26,38 @@ EXPORT(cuMemHostRegister);
 EXPORT(cuMemHostRegister_v2);
 EXPORT(cuMemHostUnregister);
 
-/* The driver gave `size` bytes at `address`, or nothing; the reservation is kept or given back. */
-static void account(berth_cu_result result, berth_tier_id tier, uintptr_t address, uint64_t size,
-                    bool dies_with_context, const void *return_address)
+/* Takes room for `size` bytes of the tier, whose tag is decided now. False: there is none. */
+static bool reserve(struct berth_foreign *ret, berth_tier_id tier, uint64_t size,
+                    const void *return_address)
 {
-    berth_cu_context context = NULL;
-    struct berth_foreign foreign;
-
-    if (result != BERTH_CU_SUCCESS || address == 0) {
-        berth__foreign_cancel(tier, size);
-        return;
-    }
-    if (dies_with_context)
-        berth__device_current(&context);
-    foreign = (struct berth_foreign){
-        .address = address,
+    *ret = (struct berth_foreign){
         .size = size,
         .tier = tier,
         .tag = berth__cuda_tag(size, return_address),
-        .context = context,
     };
+    return berth__foreign_reserve(ret) == 0;
+}
+
+/* The driver gave the bytes at `address`, or nothing: what was taken for them stays or goes back.
+ */
+static void keep(berth_cu_result result, struct berth_foreign foreign, uintptr_t address)
+{
+    berth_cu_context context = NULL;
+
+    if (result != BERTH_CU_SUCCESS || address == 0) {
+        berth__foreign_cancel(foreign.tier, foreign.size);
+        return;
+    }
+    berth__device_current(&context);
+    foreign.address = address;
+    foreign.context = context;
     berth__foreign_add(&foreign);
+}
+
+static void account(berth_cu_result result, const struct berth_foreign *reserved, uintptr_t address)
+{
+    keep(result, *reserved, address);
+    berth__foreign_settle(reserved);
 }
 
 /* The driver was asked to free what `foreign` says, and answered. */
@@ -63,18 +74,40 @@ static berth_cu_result settle(berth_cu_result result, bool is_foreign,
 berth_cu_result berth__pass_alloc(berth_cu_address *address, size_t size,
                                   const void *return_address)
 {
+    struct berth_foreign foreign;
     berth_cu_result result;
 
     if (size == 0)
         return berth__driver.cuMemAlloc_v2(address, size);
-    if (berth__foreign_reserve(BERTH_TIER_DEVICE, size) < 0)
+    if (!reserve(&foreign, BERTH_TIER_DEVICE, size, return_address))
         return BERTH_CU_OUT_OF_MEMORY;
     do {
         result = berth__driver.cuMemAlloc_v2(address, size);
     } while (berth__room_was_made(result));
-    account(result, BERTH_TIER_DEVICE, result == BERTH_CU_SUCCESS ? (uintptr_t)*address : 0, size,
-            true, return_address);
+    account(result, &foreign, result == BERTH_CU_SUCCESS ? (uintptr_t)*address : 0);
     return result;
+}
+
+/* What drivers take for the pitch is a multiple of this; what they take is looked at afterwards. */
+#define PITCH_LIKELY ((size_t)512)
+
+/*
+ * The rows take `real` bytes, and not what was reserved. False: more, for which there is no room.
+ */
+static bool fit(struct berth_foreign *foreign, uint64_t real)
+{
+    struct berth_foreign more = {.tier = foreign->tier, .tag = foreign->tag};
+
+    if (real <= foreign->size) {
+        berth__foreign_cancel(foreign->tier, foreign->size - real);
+    } else {
+        more.size = real - foreign->size;
+        if (berth__foreign_reserve(&more) < 0)
+            return false;
+        berth__foreign_settle(&more);
+    }
+    foreign->size = real;
+    return true;
 }
 
 /*
@@ -84,6 +117,7 @@ berth_cu_result berth__pass_alloc(berth_cu_address *address, size_t size,
 berth_cu_result berth__hook_cuMemAllocPitch_v2(berth_cu_address *address, size_t *pitch,
                                                size_t width, size_t height, unsigned element_size)
 {
+    struct berth_foreign reserved, real;
     berth_cu_result result;
     uint64_t size;
 
@@ -91,20 +125,21 @@ berth_cu_result berth__hook_cuMemAllocPitch_v2(berth_cu_address *address, size_t
     /* What the rows really take, the trace learns from the account. */
     TRACED_ALLOC(PITCH, cuMemAllocPitch_v2, *address, width * height, 0,
                  (address, pitch, width, height, element_size));
-    /* The pitch is not known yet: at least this much is asked for. */
-    if (!address || !pitch || __builtin_mul_overflow(width, height, &size))
+    if (!address || !pitch || width > SIZE_MAX - PITCH_LIKELY ||
+        __builtin_mul_overflow((width + PITCH_LIKELY - 1) & ~(PITCH_LIKELY - 1), height, &size))
         return berth__driver.cuMemAllocPitch_v2(address, pitch, width, height, element_size);
-    if (berth__foreign_reserve(BERTH_TIER_DEVICE, size) < 0)
+    if (!reserve(&reserved, BERTH_TIER_DEVICE, size, __builtin_return_address(0)))
         return BERTH_CU_OUT_OF_MEMORY;
     do {
         result = berth__driver.cuMemAllocPitch_v2(address, pitch, width, height, element_size);
     } while (berth__room_was_made(result));
-    berth__foreign_cancel(BERTH_TIER_DEVICE, size);
-    if (result != BERTH_CU_SUCCESS || __builtin_mul_overflow(*pitch, height, &size) ||
-        berth__foreign_reserve(BERTH_TIER_DEVICE, size) < 0)
-        return result;
-    account(result, BERTH_TIER_DEVICE, (uintptr_t)*address, size, true,
-            __builtin_return_address(0));
+    real = reserved;
+    if (result == BERTH_CU_SUCCESS && !fit(&real, (uint64_t)*pitch * height)) {
+        berth__driver.cuMemFree_v2(*address);
+        result = BERTH_CU_OUT_OF_MEMORY;
+    }
+    keep(result, real, result == BERTH_CU_SUCCESS ? (uintptr_t)*address : 0);
+    berth__foreign_settle(&reserved);
     return result;
 }
 
@@ -112,53 +147,53 @@ berth_cu_result berth__hook_cuMemAllocPitch_v2(berth_cu_address *address, size_t
 berth_cu_result berth__hook_cuMemAllocManaged(berth_cu_address *address, size_t size,
                                               unsigned flags)
 {
+    struct berth_foreign foreign;
     berth_cu_result result;
 
     NEED(cuMemAllocManaged);
     TRACED_ALLOC(MANAGED, cuMemAllocManaged, *address, size, 0, (address, size, flags));
     if (!address)
         return berth__driver.cuMemAllocManaged(address, size, flags);
-    if (berth__foreign_reserve(BERTH_TIER_PINNED, size) < 0)
+    if (!reserve(&foreign, BERTH_TIER_PINNED, size, __builtin_return_address(0)))
         return BERTH_CU_OUT_OF_MEMORY;
     do {
         result = berth__driver.cuMemAllocManaged(address, size, flags);
     } while (berth__room_was_made(result));
-    account(result, BERTH_TIER_PINNED, result == BERTH_CU_SUCCESS ? (uintptr_t)*address : 0, size,
-            true, __builtin_return_address(0));
+    account(result, &foreign, result == BERTH_CU_SUCCESS ? (uintptr_t)*address : 0);
     return result;
 }
 
 /* cuMemAllocHost: page-locked host memory; tier `pinned`. */
 berth_cu_result berth__hook_cuMemAllocHost_v2(void **pointer, size_t size)
 {
+    struct berth_foreign foreign;
     berth_cu_result result;
 
     NEED(cuMemAllocHost_v2);
     TRACED_ALLOC(HOST, cuMemAllocHost_v2, *pointer, size, 0, (pointer, size));
     if (!pointer)
         return berth__driver.cuMemAllocHost_v2(pointer, size);
-    if (berth__foreign_reserve(BERTH_TIER_PINNED, size) < 0)
+    if (!reserve(&foreign, BERTH_TIER_PINNED, size, __builtin_return_address(0)))
         return BERTH_CU_OUT_OF_MEMORY;
     result = berth__driver.cuMemAllocHost_v2(pointer, size);
-    account(result, BERTH_TIER_PINNED, result == BERTH_CU_SUCCESS ? (uintptr_t)*pointer : 0, size,
-            true, __builtin_return_address(0));
+    account(result, &foreign, result == BERTH_CU_SUCCESS ? (uintptr_t)*pointer : 0);
     return result;
 }
 
 /* cuMemHostAlloc: the same with flags. */
 berth_cu_result berth__hook_cuMemHostAlloc(void **pointer, size_t size, unsigned flags)
 {
+    struct berth_foreign foreign;
     berth_cu_result result;
 
     NEED(cuMemHostAlloc);
     TRACED_ALLOC(HOST, cuMemHostAlloc, *pointer, size, 0, (pointer, size, flags));
     if (!pointer)
         return berth__driver.cuMemHostAlloc(pointer, size, flags);
-    if (berth__foreign_reserve(BERTH_TIER_PINNED, size) < 0)
+    if (!reserve(&foreign, BERTH_TIER_PINNED, size, __builtin_return_address(0)))
         return BERTH_CU_OUT_OF_MEMORY;
     result = berth__driver.cuMemHostAlloc(pointer, size, flags);
-    account(result, BERTH_TIER_PINNED, result == BERTH_CU_SUCCESS ? (uintptr_t)*pointer : 0, size,
-            true, __builtin_return_address(0));
+    account(result, &foreign, result == BERTH_CU_SUCCESS ? (uintptr_t)*pointer : 0);
     return result;
 }
 
@@ -179,16 +214,17 @@ typedef berth_cu_result (*register_function)(void *pointer, size_t size, unsigne
 static berth_cu_result host_register(register_function function, void *pointer, size_t size,
                                      unsigned flags, const void *return_address)
 {
+    struct berth_foreign foreign;
     berth_cu_result result;
 
-    if (berth__foreign_reserve(BERTH_TIER_PINNED, size) < 0)
+    if (!reserve(&foreign, BERTH_TIER_PINNED, size, return_address))
         return BERTH_CU_OUT_OF_MEMORY;
     /* Before the driver looks at the pages: from here on nobody exchanges them. */
     berth__held_range_add(pointer, size);
     result = function(pointer, size, flags);
     if (result != BERTH_CU_SUCCESS)
         berth__held_range_undo(pointer, size);
-    account(result, BERTH_TIER_PINNED, (uintptr_t)pointer, size, true, return_address);
+    account(result, &foreign, (uintptr_t)pointer);
     return result;
 }
 

@@ -12,6 +12,7 @@
 #include "alloc/limit.h"
 #include "alloc/pool_class.h"
 #include "alloc/pool_foreign.h"
+#include "alloc/size_class.h"
 #include "hooks/cuda_driver_capture.h"
 #include "hooks/cuda_driver_export.h"
 #include "hooks/cuda_driver_room.h"
@@ -132,8 +133,11 @@ static berth_cu_result alloc_forward(const struct forward *forward)
     struct berth_foreign foreign = {.size = forward->size, .tier = BERTH_TIER_DEVICE};
     berth_cu_result result;
 
-    if (is_accounted && berth__foreign_reserve(BERTH_TIER_DEVICE, forward->size) < 0)
-        return BERTH_CU_OUT_OF_MEMORY;
+    if (is_accounted) {
+        foreign.tag = berth__cuda_tag(forward->size, forward->return_address);
+        if (berth__foreign_reserve(&foreign) < 0)
+            return BERTH_CU_OUT_OF_MEMORY;
+    }
     do {
         result = call(forward);
     } while (berth__room_was_made(result));
@@ -142,35 +146,52 @@ static berth_cu_result alloc_forward(const struct forward *forward)
             berth__pool_forget_at((uintptr_t)*forward->address, forward->size);
         return result;
     }
-    if (result != BERTH_CU_SUCCESS) {
+    if (result == BERTH_CU_SUCCESS) {
+        foreign.address = (uintptr_t)*forward->address;
+        berth__foreign_add(&foreign);
+    } else {
         berth__foreign_cancel(BERTH_TIER_DEVICE, forward->size);
-        return result;
     }
-    foreign.address = (uintptr_t)*forward->address;
-    foreign.tag = berth__cuda_tag(forward->size, forward->return_address);
-    berth__foreign_add(&foreign);
+    berth__foreign_settle(&foreign);
     return result;
+}
+
+/*
+ * The same where the process or the tag has a limit: a block that another stream has had may hold
+ * what none has promised.
+ */
+static int alloc_limited(const struct berth_pool_request *request, berth_cu_stream stream,
+                         uintptr_t *ret)
+{
+    uint64_t held = berth__size_round(request->size), limit = berth__limit(request->tag);
+    int r = berth__limit_enter(request->tag, held);
+
+    if (r == 0) {
+        r = berth__stream_alloc(request, stream, ret);
+        berth__limit_leave(request->tag, held);
+        if (r != 0 || limit == 0 || berth__limit_used(request->tag) <= limit ||
+            berth__stream_free(*ret, stream) != 0)
+            return r;
+        r = -EDQUOT;
+    }
+    berth__limit_refuse(request->tag, request->size);
+    return r;
 }
 
 static berth_cu_result alloc_async(const struct forward *forward, berth_cu_stream of_zero)
 {
+    berth_cu_stream stream = meaning(forward->stream, of_zero);
     struct berth_pool_request request;
     uintptr_t block;
-    bool is_limited;
     int r;
 
     if (!forward->address || berth__device_capturing())
         return alloc_forward(forward);
     berth__cuda_request(forward->size, forward->return_address, &request);
-    is_limited = berth__limit_is_set(request.tag);
-    if (is_limited && berth__limit_enter(request.tag, forward->size) < 0) {
-        berth__limit_refuse(request.tag, forward->size);
-        return BERTH_CU_OUT_OF_MEMORY;
-    }
-    r = berth__stream_alloc(&request, meaning(forward->stream, of_zero), &block);
+    r = BERTH_LIKELY(!berth__limit_is_set(request.tag))
+            ? berth__stream_alloc(&request, stream, &block)
+            : alloc_limited(&request, stream, &block);
     berth__pool_class_tend();
-    if (is_limited)
-        berth__limit_leave(request.tag, forward->size);
     if (r == BERTH_POOL_FORWARD)
         return alloc_forward(forward);
     if (BERTH_LIKELY(r == 0))

@@ -5,6 +5,7 @@
 #include "alloc/pool_borrow.h"
 #include "alloc/pool_foreign.h"
 #include "alloc/quantity.h"
+#include "alloc/thread.h"
 #include "pmem/table_format.h"
 
 #include <errno.h>
@@ -160,6 +161,7 @@ static int make_legacy(struct berth_shared_segment *segment, struct berth_failur
 
 static int make_memory(struct berth_shared_segment *segment, struct berth_failure *failure)
 {
+    struct berth_foreign reserved;
     uint64_t granularity = 0;
     int r;
 
@@ -177,13 +179,16 @@ static int make_memory(struct berth_shared_segment *segment, struct berth_failur
         return berth__failure_set(failure, "bad-request", "no device has so much memory");
     segment->size = (segment->size + granularity - 1) / granularity * granularity;
     /* It is this program's memory, in none of its blocks: part of its device tier's overhead. */
-    if (berth__foreign_reserve(BERTH_TIER_DEVICE, segment->size) < 0)
+    reserved = (struct berth_foreign){
+        .size = segment->size, .tier = BERTH_TIER_DEVICE, .tag = berth__tag_current()};
+    if (berth__foreign_reserve(&reserved) < 0)
         return berth__failure_set(failure, "no-room",
                                   "the capacity of tier device, or the option device-limit, leaves "
                                   "no room for it");
     r = segment->is_legacy ? make_legacy(segment, failure) : make_physical(segment, failure);
     if (r < 0)
         berth__foreign_cancel(BERTH_TIER_DEVICE, segment->size);
+    berth__foreign_settle(&reserved);
     return r;
 }
 

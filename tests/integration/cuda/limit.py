@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Device memory that is bounded and given back from outside: berth limit, berth trim, the floor.
 
-Usage: limit.py DRIVER_DIR BERTH CLIENT
+Usage: limit.py DRIVER_DIR BERTH CLIENT THREADS_CLIENT
 """
 import json
 import os
@@ -14,7 +14,7 @@ import tempfile
 import time
 import unittest
 
-DRIVER_DIR, BERTH, CLIENT = sys.argv[1:4]
+DRIVER_DIR, BERTH, CLIENT, THREADS_CLIENT = sys.argv[1:5]
 PATIENCE_S = 60
 MIB = 1 << 20
 SEGMENTS = ("own", "shared", "expandable")
@@ -28,13 +28,13 @@ class Case(unittest.TestCase):
         self.env.update(LD_LIBRARY_PATH=DRIVER_DIR, XDG_RUNTIME_DIR=self.directory,
                         BERTH_FAKE_MEMORY="128M")
 
-    def start(self, **options):
+    def start(self, *client, **options):
         """A client program with these options; its first answer is "ready"."""
         command = [BERTH, "run"]
         for name, value in options.items():
             command += ["-o", f"{name.replace('_', '-')}={value}"]
-        self.process = subprocess.Popen(command + ["--", CLIENT, "0"], env=self.env, text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen(command + ["--", *(client or (CLIENT, "0"))],
+                                        env=self.env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.addCleanup(self.stop)
         self.assertEqual(self.process.stdout.readline(), "ready\n")
         self.pid = str(self.process.pid)
@@ -224,6 +224,42 @@ class Limit(Case):
         self.assertEqual(limits[None]["limit"], 64 * MIB)
 
 
+class Threads(Case):
+    """Limits that change while four threads have blocks of all kinds and tags in hand."""
+    STEPS = (("weight", "6M"), ("kv", "2M"), (None, "48M"), ("weight", "20M"), ("activation", "1M"),
+             (None, "20M"), ("kv", "none"), ("workspace", "9M"), ("activation", "none"),
+             ("weight", "3M"), (None, "none"))
+
+    def check(self):
+        """Of threads that are halted: what holds once the blocks from before a limit are gone."""
+        stat = self.stat()
+        for limit in stat["limits"]:
+            if limit["limit"] is not None:
+                self.assertLessEqual(limit["used"], limit["limit"], limit)
+        device = stat["tiers"][0]
+        self.assertEqual(device["reserved"],
+                         device["held"] + device["cached"] + device["overhead"])
+
+    def test_no_limit_is_exceeded(self):
+        for segments in SEGMENTS:
+            with self.subTest(segments=segments):
+                self.start(THREADS_CLIENT, segments=segments)
+                refused = 0
+                for tag, limit in self.STEPS:
+                    self.berth("limit", self.pid, *(["--tag", tag] if tag else []), limit)
+                    refused += int(self.tell("round"))
+                    self.check()
+                    self.process.stdin.write("on\n")
+                    self.process.stdin.flush()
+                self.assertGreater(refused, 0)
+                self.assertEqual(self.tell("end"), "idle")
+                stat = self.stat()
+                for tier in stat["tiers"]:
+                    self.assertEqual((tier["requested"], tier["held"]), (0, 0), tier)
+                self.process.communicate("quit\n", timeout=PATIENCE_S)
+                self.assertEqual(self.process.returncode, 0)
+
+
 class Floor(Case):
     def test_what_is_cached_goes_when_the_device_runs_low(self):
         for segments in SEGMENTS:
@@ -240,4 +276,4 @@ class Floor(Case):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[4:])
+    unittest.main(argv=sys.argv[:1] + sys.argv[5:])

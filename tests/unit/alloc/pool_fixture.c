@@ -169,3 +169,13 @@ int pool_try_alloc_in(berth_tier_id tier, uint64_t size, uintptr_t *ret)
 
     return berth__pool_alloc(&request, ret);
 }
+
+int pool_reserve_foreign(berth_tier_id tier, uint64_t size)
+{
+    const struct berth_foreign foreign = {.size = size, .tier = tier, .tag = BERTH_TAG_UNTAGGED};
+    int r = berth__foreign_reserve(&foreign);
+
+    if (r == 0)
+        berth__foreign_settle(&foreign);
+    return r;
+}

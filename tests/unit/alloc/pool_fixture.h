@@ -34,5 +34,7 @@ int pool_try_alloc_in(berth_tier_id tier, uint64_t size, uintptr_t *ret);
 /* The same where it must succeed; and the free. */
 uintptr_t pool_get(uint64_t size);
 void pool_put(uintptr_t address);
+/* berth__foreign_reserve() of bytes without a tag, whose promise is taken back. */
+int pool_reserve_foreign(berth_tier_id tier, uint64_t size);
 
 #endif

@@ -103,18 +103,18 @@ static void memory_of_other_kinds_counts_too(void **state)
 
     pool_set_option("device-limit", "8M");
     pool_put(pool_get(MIB(4)));
-    assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(6)), 0);
+    assert_int_equal(pool_reserve_foreign(BERTH_TIER_DEVICE, MIB(6)), 0);
     assert_int_equal(mock_bytes(), 0);
-    assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(4)), -EDQUOT);
+    assert_int_equal(pool_reserve_foreign(BERTH_TIER_DEVICE, MIB(4)), -EDQUOT);
     assert_int_equal(berth__limit_refused(BERTH_LIMIT_PROCESS).blocks, before + 1);
     /* The thread has no tag. */
     pool_set_option("device-limit-untagged", "1M");
-    assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(1) + 1), -EDQUOT);
+    assert_int_equal(pool_reserve_foreign(BERTH_TIER_DEVICE, MIB(1) + 1), -EDQUOT);
     assert_int_equal(berth__limit_refused(BERTH_TAG_UNTAGGED).bytes, MIB(1) + 1);
-    assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(1)), 0);
+    assert_int_equal(pool_reserve_foreign(BERTH_TIER_DEVICE, MIB(1)), 0);
     berth__foreign_cancel(BERTH_TIER_DEVICE, MIB(1));
     /* Host memory is not limited. */
-    assert_int_equal(berth__foreign_reserve(BERTH_TIER_PINNED, MIB(40)), 0);
+    assert_int_equal(pool_reserve_foreign(BERTH_TIER_PINNED, MIB(40)), 0);
     berth__foreign_cancel(BERTH_TIER_PINNED, MIB(40));
     berth__foreign_cancel(BERTH_TIER_DEVICE, MIB(6));
     assert_int_equal(berth__limit_used(BERTH_LIMIT_PROCESS), 0);

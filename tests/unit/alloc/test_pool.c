@@ -443,7 +443,7 @@ static void foreign_memory_is_accounted(void **state)
                                     .context = mock_context(0)};
     struct berth_foreign found;
 
-    assert_int_equal(berth__foreign_reserve(BERTH_TIER_PINNED, 1000), 0);
+    assert_int_equal(pool_reserve_foreign(BERTH_TIER_PINNED, 1000), 0);
     berth__foreign_add(&foreign);
     assert_int_equal(cell->held, 1000);
     assert_int_equal(berth__pool_free(foreign.address), BERTH_POOL_FORWARD);

@@ -26,7 +26,10 @@ static uint64_t held(void)
 
 static void add(enum berth_handle_kind kind, uint64_t value, uint64_t size, const void *context)
 {
-    assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, size), 0);
+    const struct berth_foreign reserved = {.size = size, .tier = BERTH_TIER_DEVICE};
+
+    assert_int_equal(berth__foreign_reserve(&reserved), 0);
+    berth__foreign_settle(&reserved);
     berth__handle_add(&(struct berth_handle){.kind = kind,
                                              .value = value,
                                              .size = size,

@@ -197,9 +197,9 @@ static void foreign_memory_takes_the_place_of_cached(void **state)
 {
     berth__tier(BERTH_TIER_DEVICE)->capacity = MIB(8);
     pool_put(pool_get(MIB(6)));
-    assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(9)), -ENOSPC);
+    assert_int_equal(pool_reserve_foreign(BERTH_TIER_DEVICE, MIB(9)), -ENOSPC);
     assert_int_equal(mock_calls(MOCK_FREE), 0);
-    assert_int_equal(berth__foreign_reserve(BERTH_TIER_DEVICE, MIB(4)), 0);
+    assert_int_equal(pool_reserve_foreign(BERTH_TIER_DEVICE, MIB(4)), 0);
     assert_int_equal(mock_calls(MOCK_FREE), 1);
     berth__foreign_cancel(BERTH_TIER_DEVICE, MIB(4));
 }
