@@ -29,6 +29,8 @@ EXPORT(cuMemFree_v2);
 EXPORT(cuMemGetInfo_v2);
 EXPORT(cuDeviceTotalMem_v2);
 
+#define ATTRIBUTE_IS_LEGACY_IPC_CAPABLE 10 /* CUpointer_attribute, cuda.h */
+
 /*
  * cuMemAlloc(address, size): `size` bytes, at least 512-byte aligned, not cleared, in the calling
  * thread's context. Size 0, a NULL address and a thread without a context get the driver's own
@@ -56,6 +58,21 @@ berth_cu_result berth__hook_cuMemAlloc_v2(berth_cu_address *address, size_t size
 }
 
 /*
+ * Whether memory that no record has came from a call like cuMemAlloc, which Berth should have seen.
+ * cuMemFree also ends memory of graphs' nodes, of another interface's, and imported one: none of
+ * that has an IPC handle, as cuda.h says of the attribute.
+ */
+static bool is_unseen(berth_cu_address address)
+{
+    int is_capable = 0; /* the driver writes a bool, or an int */
+
+    return address && berth__driver.cuPointerGetAttribute &&
+           berth__driver.cuPointerGetAttribute(&is_capable, ATTRIBUTE_IS_LEGACY_IPC_CAPABLE,
+                                               address) == BERTH_CU_SUCCESS &&
+           is_capable != 0;
+}
+
+/*
  * cuMemFree(address): takes memory of any allocation call back once its context is idle, or with
  * the option free = lazy at once, from any thread, with any or no current context. An address
  * inside a block, or freed before, is CUDA_ERROR_INVALID_VALUE and changes nothing. An address that
@@ -67,7 +84,7 @@ berth_cu_result berth__hook_cuMemFree_v2(berth_cu_address address)
     struct berth_stream_block *block;
     struct berth_foreign foreign;
     berth_cu_result result;
-    bool is_foreign;
+    bool is_foreign, was_unseen;
     int r;
 
     NEED(cuMemFree_v2);
@@ -92,12 +109,13 @@ berth_cu_result berth__hook_cuMemFree_v2(berth_cu_address address)
         return result;
     }
     is_foreign = berth__foreign_remove((uintptr_t)address, &foreign) == 0;
+    was_unseen = !is_foreign && is_unseen(address);
     result = berth__driver.cuMemFree_v2(address);
     if (is_foreign && result == BERTH_CU_SUCCESS)
         berth__foreign_cancel(foreign.tier, foreign.size);
     else if (is_foreign)
         berth__foreign_restore(&foreign);
-    else if (result == BERTH_CU_SUCCESS && address)
+    else if (result == BERTH_CU_SUCCESS && was_unseen)
         berth__unseen_add(BERTH_UNSEEN_BLOCK, "memory was freed that Berth had not seen");
     return result;
 }

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 typedef CUresult (*free_function)(CUdeviceptr address);
 typedef CUresult (*allocate_function)(CUdeviceptr *address, size_t size);
@@ -128,6 +130,49 @@ static int front(void)
     return 0;
 }
 
+/*
+ * Nothing goes past Berth where cuMemFree ends memory that the driver made by other calls than for
+ * allocation: of a graph's node, of a capture, and of another interface.
+ */
+static int whole(void)
+{
+    CUDA_MEM_ALLOC_NODE_PARAMS params = {
+        .poolProps = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                      .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}},
+        .bytesize = 5000};
+    CUDA_EXTERNAL_MEMORY_HANDLE_DESC file = {.type = CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD,
+                                             .size = 1 << 20};
+    CUDA_EXTERNAL_MEMORY_BUFFER_DESC part = {.size = 1 << 20};
+    CUexternalMemory memory;
+    CUdeviceptr block;
+    CUstream stream;
+    CUgraph graph;
+    CUgraphNode node;
+    CUgraphExec exec;
+
+    file.handle.fd = memfd_create("external", MFD_CLOEXEC);
+    if (up() || cuStreamCreate(&stream, 0) != 0 || cuGraphCreate(&graph, 0) != 0 ||
+        ftruncate(file.handle.fd, 1 << 20) < 0)
+        return 1;
+    printf("node %d", cuGraphAddMemAllocNode(&node, graph, NULL, 0, &params));
+    printf(" %d", cuGraphInstantiateWithFlags(&exec, graph, 0));
+    printf(" launch %d", cuGraphLaunch(exec, stream));
+    printf(" %d", cuStreamSynchronize(stream));
+    printf(" free %d\n", cuMemFree_v2(params.dptr));
+    printf("capture %d", cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
+    printf(" allocate %d", cuMemAllocAsync(&block, 5000, stream));
+    printf(" end %d", cuStreamEndCapture(stream, &graph));
+    printf(" %d", cuGraphInstantiateWithFlags(&exec, graph, 0));
+    printf(" launch %d", cuGraphLaunch(exec, stream));
+    printf(" %d", cuStreamSynchronize(stream));
+    printf(" free %d\n", cuMemFree_v2(block));
+    printf("external %d", cuImportExternalMemory(&memory, &file));
+    printf(" %d", cuExternalMemoryGetMappedBuffer(&block, memory, &part));
+    printf(" free %d\n", cuMemFree_v2(block));
+    wait_for_doctor();
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -136,7 +181,8 @@ int main(int argc, char **argv)
     } ways[] = {{"deepbind", deepbind},
                 {"entry", entry},
                 {"second-driver", second_driver},
-                {"front", front}};
+                {"front", front},
+                {"whole", whole}};
 
     for (size_t i = 0; argc > 1 && i < sizeof(ways) / sizeof(ways[0]); i++)
         if (strcmp(argv[1], ways[i].name) == 0)
