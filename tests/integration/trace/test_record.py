@@ -580,6 +580,29 @@ class Snapshot(Case):
             self.assertEqual(any(s["is_expandable"] for s in segments), is_expandable)
             self.assertEqual(snapshot["allocator_settings"]["expandable_segments"], is_expandable)
 
+    def test_blocks_that_hold_more_than_they_need_add_up(self):
+        for options, is_larger in (((), True), (("segments=shared",), False)):
+            with self.subTest(options), self.running(*options) as process:
+                for size in (9, 64, 17):
+                    self.ask(process, f"free({self.ask(process, f'alloc({size} << 20)')})")
+                # Of what is idle the nearest: 64 MiB for 50, and 17 for 12.
+                asked = {self.ask(process, f"alloc({size} << 20)"): size * MIB
+                         for size in (50, 12, 1)}
+                snapshot = self.snapshot(process)
+                account = self.account(process)
+                self.check(snapshot)
+                segments = snapshot["segments"]
+                live = {b["address"]: b for s in segments for b in s["blocks"]
+                        if b["state"] == "active_allocated"}
+                self.assertEqual({at: b["requested_size"] for at, b in live.items()}, asked)
+                self.assertEqual(max(b["size"] for b in live.values()),
+                                 (64 if is_larger else 50) * MIB)
+                for key, name in (("total_size", "reserved"), ("requested_size", "requested"),
+                                  ("allocated_size", "held")):
+                    self.assertEqual(sum(s[key] for s in segments), account[name], name)
+                self.assertEqual(account["reserved"],
+                                 account["held"] + account["cached"] + account["overhead"])
+
     def test_the_history_is_the_programs(self):
         with self.running("history=1000", "trace-paths=on") as process:
             a = self.ask(process, "alloc(1000)")
