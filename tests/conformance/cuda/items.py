@@ -158,10 +158,12 @@ def check_all(runner, items, jobs):
         together = [item for item in items if item[:7] not in ALONE]
         alone = [item for item in items if item[:7] in ALONE]
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-            for item, (wrong, lines) in zip(together, pool.map(lambda item: check(runner, item),
-                                                               together)):
+            running = {pool.submit(check, runner, item): item for item in together}
+            # As they end: one that hangs keeps nobody from seeing the others.
+            for done in concurrent.futures.as_completed(running):
+                wrong, lines = done.result()
                 if wrong:
-                    alone.append(item)
+                    alone.append(running[done])
                 else:
                     print("\n".join(lines), flush=True)
     for item in alone:
