@@ -4,6 +4,7 @@
 #include "alloc/log.h"
 #include "alloc/quantity.h"
 #include "alloc/stats.h"
+#include "pmem/address_limit.h"
 #include "pmem/arena.h"
 #include "pmem/gate.h"
 #include "pmem/jemalloc.h"
@@ -11,6 +12,7 @@
 #include "pmem/move.h"
 #include "pmem/record.h"
 #include "pmem/tend.h"
+#include "pmem/tier_dram.h"
 #include "pmem/tier_numa.h"
 #include "pmem/window.h"
 
@@ -128,6 +130,24 @@ static void say_refused(const struct berth_tier_file *file, int error)
                    strerrordesc_np(-error));
 }
 
+/* A child that could not take its copies would have to end: it is not made. */
+static int refuse_unmappable(struct berth_fork *attempt)
+{
+    for (unsigned i = 0; i < attempt->count; i++) {
+        if (berth__window_used((berth_home_id)attempt->tier[i]) == 0)
+            continue;
+        if (!berth__address_limit_binds())
+            return 0;
+        berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_FORK,
+                   "fork refused: the process has more addresses than it may have (RLIMIT_AS), and "
+                   "its child could not map its copy of tier %s",
+                   berth__tier(attempt->tier[i])->name);
+        drop_copies(attempt);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
 static int begin_copies(struct berth_fork *attempt)
 {
     unsigned tiers = berth__tier_count();
@@ -152,7 +172,7 @@ static int begin_copies(struct berth_fork *attempt)
         }
         attempt->tier[attempt->count++] = (berth_tier_id)id;
     }
-    return 0;
+    return refuse_unmappable(attempt);
 }
 
 /* Where the block is now in which `p` lies, an address in a window. */
@@ -330,12 +350,17 @@ static void leave_to_parent(void)
 
 static void take_copies(struct berth_fork *attempt)
 {
+    struct berth_address_limit limit = {.lifted = false};
+
     attempt->child = true;
+    berth__tier_dram_in_child();
     leave_to_parent();
     berth__tend_in_child();
     give_up_spare();
     atomic_store(atomic_load(&berth__fork_mark), 1);
     berth__tier_numa_in_child();
+    if (attempt->count > 0)
+        berth__address_limit_lift(&limit);
     for (unsigned i = 0; i < attempt->count; i++) {
         if (berth__file_copy_take(berth__tier_file(attempt->tier[i]), &attempt->copy[i]) < 0)
             end_child();
@@ -343,6 +368,7 @@ static void take_copies(struct berth_fork *attempt)
     if (berth__movable_follow_copies() < 0)
         end_child();
     take_spare(); /* for its own children */
+    berth__address_limit_restore(&limit);
     attempt->count = 0;
     berth__move_after_fork(true);
 }

@@ -8,9 +8,12 @@
 
 #define WORD_BITS 64
 
-static size_t set_bytes(const struct berth_page_set *set)
+/* Of so many pages, as whole OS pages. */
+static size_t bytes_of(size_t page_count)
 {
-    return (set->page_count + WORD_BITS - 1) / WORD_BITS * sizeof(uint64_t);
+    size_t bytes = (page_count + WORD_BITS - 1) / WORD_BITS * sizeof(uint64_t);
+
+    return (bytes + BERTH_OS_PAGE - 1) & ~(size_t)(BERTH_OS_PAGE - 1);
 }
 
 int berth__page_set_init(struct berth_page_set *set, size_t size)
@@ -18,11 +21,13 @@ int berth__page_set_init(struct berth_page_set *set, size_t size)
     void *p;
 
     set->page_count = size >> BERTH_OS_PAGE_SHIFT;
-    p = mmap(NULL, set_bytes(set), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    p = mmap(NULL, bytes_of(set->page_count), PROT_NONE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         return -ENOMEM;
     set->words = p;
     set->reached = 0;
+    set->mapped = bytes_of(set->page_count);
     return 0;
 }
 
@@ -34,8 +39,7 @@ int berth__page_set_reach(struct berth_page_set *set, size_t offset, size_t size
 
     if (pages <= reached)
         return 0;
-    bytes = (pages + WORD_BITS - 1) / WORD_BITS * sizeof(uint64_t);
-    bytes = (bytes + BERTH_OS_PAGE - 1) & ~(size_t)(BERTH_OS_PAGE - 1);
+    bytes = bytes_of(pages);
     if (mprotect((void *)set->words, bytes, PROT_READ | PROT_WRITE) < 0)
         return -ENOMEM;
     pages = bytes / sizeof(uint64_t) * WORD_BITS;
@@ -48,8 +52,20 @@ int berth__page_set_reach(struct berth_page_set *set, size_t offset, size_t size
 
 void berth__page_set_done(struct berth_page_set *set)
 {
-    munmap((void *)set->words, set_bytes(set));
+    munmap((void *)set->words, set->mapped);
     set->words = NULL;
+}
+
+void berth__page_set_fit(struct berth_page_set *set, size_t size)
+{
+    size_t bytes = bytes_of(size >> BERTH_OS_PAGE_SHIFT);
+    size_t reached = bytes_of(atomic_load_explicit(&set->reached, memory_order_acquire));
+    size_t mapped = atomic_load(&set->mapped);
+
+    if (bytes < reached)
+        bytes = reached;
+    if (bytes < mapped && atomic_compare_exchange_strong(&set->mapped, &mapped, bytes))
+        munmap((char *)set->words + bytes, mapped - bytes);
 }
 
 /* The bits of word `index` that stand for pages [first, end). */

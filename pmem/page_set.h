@@ -19,12 +19,16 @@
 struct berth_page_set {
     _Atomic uint64_t *words;
     size_t page_count;
+    _Atomic size_t mapped;  /* bytes */
     _Atomic size_t reached; /* pages, from the first, whose bits can be touched; only grows */
 };
 
 /* For windows of `size` bytes. 0 or -ENOMEM. */
 int berth__page_set_init(struct berth_page_set *set, size_t size);
 void berth__page_set_done(struct berth_page_set *set);
+
+/* Nothing beyond `size` bytes will ever be added: what stands for that is unmapped. */
+void berth__page_set_fit(struct berth_page_set *set, size_t size);
 
 /* Offsets and sizes in bytes, multiples of the OS page, within the window. What is added or removed
  * was reached before: 0, or -ENOMEM. */

@@ -42,6 +42,8 @@ static void fit(void)
     used = (used + BERTH_OS_PAGE - 1) & ~(uintptr_t)(BERTH_OS_PAGE - 1);
     if (used < (uintptr_t)map.entries + size)
         munmap((void *)used, (uintptr_t)map.entries + size - used);
+    berth__page_set_fit(&map.live, berth__window_used(BERTH_HOME_MOVABLE));
+    berth__page_set_fit(&map.with_twin, berth__window_used(BERTH_HOME_MOVABLE));
 }
 
 static bool make(void)

@@ -8,6 +8,8 @@
 #include "pmem/window.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -26,23 +28,31 @@
 #define WORD_BITS 64
 
 /*
- * Two bits for each part of a window, by address, never cleared: OPEN, once all of it can be
- * written, and PIECES, once some of it was opened alone: it had not been carved whole, or no more
- * could be had. Such a part is never opened as a whole: blocks lie there that may have moved, or
- * whose pages the program has protected. In a part that has neither bit nothing lies. Any thread;
- * two may open the same part at once, which is as good as once.
+ * What is known of each part of a window, by address. OPEN: all of it can be written. PIECES: some
+ * of it was opened alone, as it had not been carved whole, or no more could be had. Such a part is
+ * never opened as a whole: blocks lie there that may have moved, or whose pages the program has
+ * protected. GONE: its addresses were given back, and may be somebody else's. In a part of which
+ * nothing is known nothing lies.
+ *
+ * Any thread may read; parts are opened and given back under the lock: a thread that protects a
+ * block which it has just been given must not have that undone by another one which is still about
+ * to open the block's part.
  */
+enum part_state { UNKNOWN = 0, OPEN = 1, PIECES = 2, GONE = 3 };
+#define BITS_PER_PART 2
+
 struct parts {
     _Atomic(_Atomic uint64_t *) words; /* NULL: none could be had, and steps are opened whole */
     _Atomic size_t open;               /* bytes */
 };
 
-#define OPEN 0
-#define PIECES 1
-#define BITS_PER_PART 2
-
 /* Each window's own: a policy may have several tiers of this kind. */
 static struct parts windows_parts[BERTH_HOME_MAX];
+
+/* The innermost of all locks: only system calls are made under it, and no allocation. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* Whoever gives addresses back may be a signal's handler, and does without rather than wait. */
+#define LOCK_ATTEMPTS 1000
 
 static struct parts *parts_of(berth_home_id home)
 {
@@ -76,22 +86,23 @@ static _Atomic uint64_t *words_of(berth_home_id home)
     return words;
 }
 
-static bool is(_Atomic uint64_t *words, size_t part, unsigned what)
+static enum part_state state_of(_Atomic uint64_t *words, size_t part)
 {
-    size_t bit = part * BITS_PER_PART + what;
+    size_t bit = part * BITS_PER_PART;
 
-    return atomic_load_explicit(&words[bit / WORD_BITS], memory_order_acquire) >>
-               (bit % WORD_BITS) &
-           1;
+    return (enum part_state)(atomic_load_explicit(&words[bit / WORD_BITS], memory_order_acquire) >>
+                                 (bit % WORD_BITS) &
+                             GONE);
 }
 
-static void become(_Atomic uint64_t *words, size_t first, size_t end, unsigned what)
+/* Under the lock; from UNKNOWN, or from GONE to OPEN. */
+static void become(_Atomic uint64_t *words, size_t first, size_t end, enum part_state state)
 {
     for (size_t part = first; part < end; part++) {
-        size_t bit = part * BITS_PER_PART + what;
+        size_t bit = part * BITS_PER_PART;
+        uint64_t flip = (uint64_t)(state_of(words, part) ^ state) << bit % WORD_BITS;
 
-        atomic_fetch_or_explicit(&words[bit / WORD_BITS], (uint64_t)1 << bit % WORD_BITS,
-                                 memory_order_release);
+        atomic_fetch_xor_explicit(&words[bit / WORD_BITS], flip, memory_order_release);
     }
 }
 
@@ -127,7 +138,7 @@ static uintptr_t part_start(berth_home_id home, size_t part)
     return start < base ? base : start;
 }
 
-/* Opens the parts [first, end), in which nothing lies. */
+/* Opens the parts [first, end), in which nothing lies. Under the lock, like the next four. */
 static int open_parts(const struct berth_tier *tier, berth_home_id home, size_t first, size_t end)
 {
     struct parts *parts = parts_of(home);
@@ -161,13 +172,54 @@ static void open_around(const struct berth_tier *tier, berth_home_id home, uintp
     while (part < end && r == 0) {
         size_t first = part;
 
-        while (part < end && !is(words, part, OPEN) && !is(words, part, PIECES))
+        while (part < end && state_of(words, part) == UNKNOWN)
             part++;
         if (part > first)
             r = open_parts(tier, home, first, part);
-        while (part < end && (is(words, part, OPEN) || is(words, part, PIECES)))
+        while (part < end && state_of(words, part) != UNKNOWN)
             part++;
     }
+}
+
+/* The end of what a part has that was carved off. */
+static uintptr_t part_end(berth_home_id home, size_t part)
+{
+    uintptr_t used = berth__window_base(home) + berth__window_used(home);
+    uintptr_t end = part_start(home, part + 1);
+
+    return end < used ? end : used;
+}
+
+static int open_gone(const struct berth_tier *tier, uintptr_t address, size_t size)
+{
+    int r;
+
+    if (!berth__window_mend((void *)address, size))
+        return -ENOMEM;
+    r = open_range(tier, address, size);
+    if (r < 0)
+        munmap((void *)address, size);
+    return r;
+}
+
+/* Gets back the addresses of those of a range's parts that are GONE, where nobody has them now. */
+static int get_back(const struct berth_tier *tier, berth_home_id home, uintptr_t address,
+                    size_t size)
+{
+    _Atomic uint64_t *words = atomic_load_explicit(&parts_of(home)->words, memory_order_acquire);
+    size_t end = part_number(home, address + size - 1) + 1;
+    int r = 0;
+
+    for (size_t part = part_number(home, address); part < end && r == 0; part++) {
+        uintptr_t low = part_start(home, part);
+
+        if (state_of(words, part) != GONE)
+            continue;
+        r = open_gone(tier, low, part_end(home, part) - low);
+        if (r == 0)
+            become(words, part, part + 1, OPEN);
+    }
+    return r;
 }
 
 /* Opens a range itself, where its parts are not open. */
@@ -183,18 +235,77 @@ static int open_pieces(const struct berth_tier *tier, berth_home_id home, uintpt
         size_t first = part;
         uintptr_t low, high;
 
-        while (part < end && !is(words, part, OPEN))
+        while (part < end && state_of(words, part) != OPEN)
             part++;
         low = first == part_number(home, address) ? address : part_start(home, first);
         high = part == end ? address + size : part_start(home, part);
-        /* Before: another thread is to open none of them as a whole from then on. */
         become(words, first, part, PIECES);
         if (part > first)
             r = open_range(tier, low, high - low);
-        while (part < end && is(words, part, OPEN))
+        while (part < end && state_of(words, part) == OPEN)
             part++;
     }
     return r;
+}
+
+static int open_all(const struct berth_tier *tier, berth_home_id home, uintptr_t address,
+                    size_t size)
+{
+    int r;
+
+    pthread_mutex_lock(&lock);
+    r = get_back(tier, home, address, size);
+    if (r == 0) {
+        open_around(tier, home, address, size);
+        /* Near a limit there may be room for this, and not for all of a part. */
+        r = open_pieces(tier, home, address, size);
+    }
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+
+static bool has_address(berth_home_id home, const void *p)
+{
+    _Atomic uint64_t *words = atomic_load_explicit(&parts_of(home)->words, memory_order_acquire);
+
+    return !words || state_of(words, part_number(home, (uintptr_t)p)) != GONE;
+}
+
+/* Gives back the addresses of the parts in which nothing lies. The window is closed. */
+static void give_back_parts(berth_home_id home)
+{
+    _Atomic uint64_t *words = atomic_load_explicit(&parts_of(home)->words, memory_order_acquire);
+    size_t used = berth__window_used(home);
+    size_t end = used ? part_number(home, berth__window_base(home) + used - 1) + 1 : 0;
+
+    for (size_t part = 0; words && part < end; part++) {
+        uintptr_t low = part_start(home, part);
+
+        if (state_of(words, part) != UNKNOWN)
+            continue;
+        become(words, part, part + 1, GONE);
+        munmap((void *)low, part_end(home, part) - low);
+    }
+}
+
+static void give_back_all(void)
+{
+    unsigned attempts = 0;
+
+    while (pthread_mutex_trylock(&lock) != 0) {
+        if (++attempts == LOCK_ATTEMPTS)
+            return;
+        sched_yield();
+    }
+    berth__window_ask_carved(has_address);
+    for (unsigned home = 0; home < BERTH_HOME_MAX; home++)
+        give_back_parts((berth_home_id)home);
+    pthread_mutex_unlock(&lock);
+}
+
+void berth__tier_dram_in_child(void)
+{
+    pthread_mutex_init(&lock, NULL);
 }
 
 static int dram_map(struct berth_tier *tier, void *address, size_t size)
@@ -216,13 +327,9 @@ static int dram_commit(struct berth_tier *tier, void *address, size_t size)
 
     if (tier->huge_pages != BERTH_HUGE_NEVER || !words)
         return 0;
-    while (part < end && is(words, part, OPEN))
+    while (part < end && state_of(words, part) == OPEN)
         part++;
-    if (part == end)
-        return 0;
-    open_around(tier, home, (uintptr_t)address, size);
-    /* Near a limit there may be room for this, and not for all of a part. */
-    return open_pieces(tier, home, (uintptr_t)address, size);
+    return part == end ? 0 : open_all(tier, home, (uintptr_t)address, size);
 }
 
 static int dram_decommit(struct berth_tier *tier, void *address, size_t size)
@@ -280,4 +387,5 @@ void berth__tier_dram_register(void)
 {
     berth__tier(BERTH_TIER_DRAM)->ops = &dram_ops;
     berth__tier_set_maker(BERTH_KIND_DRAM, make_dram);
+    berth__window_when_closed(give_back_all);
 }

@@ -11,4 +11,7 @@
 /* Gives the built-in tier its verbs, and registers the maker of others. */
 void berth__tier_dram_register(void);
 
+/* In a forked child, which has none of the threads that may have held the tiers' lock. */
+void berth__tier_dram_in_child(void);
+
 #endif

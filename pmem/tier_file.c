@@ -476,6 +476,18 @@ void berth__tier_file_serve(struct berth_tier_file *file)
     file->tier->state = file;
 }
 
+/* A device's piece is mapped to its end. */
+static void fit_sets(void)
+{
+    for (unsigned id = 0; id < BERTH_TIER_MAX; id++) {
+        struct berth_tier_file *file = berth__tier_file((berth_tier_id)id);
+
+        if (file)
+            berth__page_set_fit(&file->committed,
+                                berth__window_used((berth_home_id)id) + file->piece);
+    }
+}
+
 static int make_file(struct berth_tier *tier, berth_tier_id id,
                      const struct berth_tier_config *config, char *why, size_t why_size)
 {
@@ -522,4 +534,5 @@ static int make_file(struct berth_tier *tier, berth_tier_id id,
 void berth__tier_file_register(void)
 {
     berth__tier_set_maker(BERTH_KIND_FILE, make_file);
+    berth__window_when_closed(fit_sets);
 }

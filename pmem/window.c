@@ -358,13 +358,22 @@ size_t berth__window_used(berth_home_id home)
     return atomic_load_explicit(&windows[home].carved, memory_order_acquire) & ~CLOSED;
 }
 
+static _Atomic(bool (*)(berth_home_id home, const void *p)) has_carved;
+
+void berth__window_ask_carved(bool (*has)(berth_home_id home, const void *p))
+{
+    atomic_store(&has_carved, has);
+}
+
 bool berth__window_carved(const void *p)
 {
     berth_home_id home = berth__window_home(p);
+    bool (*has)(berth_home_id home, const void *p) = atomic_load(&has_carved);
 
-    if (home == BERTH_TIER_NONE)
+    if (home == BERTH_TIER_NONE ||
+        (uintptr_t)p - berth__window_base(home) >= berth__window_used(home))
         return false;
-    return (uintptr_t)p - berth__window_base(home) < berth__window_used(home);
+    return !has || has(home, p);
 }
 
 struct berth_page *berth__window_page(const void *p)
@@ -430,16 +439,20 @@ static void close_window(const struct space *space, berth_home_id home)
         give_back(space, base + carved, base + berth__window_size(home));
 }
 
-static _Atomic(void (*)(void)) when_closed;
+static _Atomic(void (*)(void)) watchers[BERTH_WINDOW_WATCHERS];
 
 void berth__window_when_closed(void (*run)(void))
 {
-    atomic_store(&when_closed, run);
+    for (unsigned i = 0; i < BERTH_WINDOW_WATCHERS; i++) {
+        void (*known)(void) = NULL;
+
+        if (atomic_compare_exchange_strong(&watchers[i], &known, run) || known == run)
+            return;
+    }
 }
 
 static void close_space(struct space *space)
 {
-    void (*run)(void) = atomic_load(&when_closed);
     unsigned spare;
 
     /* Known before the first address can become somebody else's. */
@@ -448,8 +461,12 @@ static void close_space(struct space *space)
     give_back(space, space->base + ((uintptr_t)spare << space->shift), space->base + space->size);
     for (unsigned id = 0; id < BERTH_HOME_MAX; id++)
         close_window(space, (berth_home_id)id);
-    if (run)
-        run();
+    for (unsigned i = 0; i < BERTH_WINDOW_WATCHERS; i++) {
+        void (*run)(void) = atomic_load(&watchers[i]);
+
+        if (run)
+            run();
+    }
 }
 
 void berth__window_limit(uint64_t limit)

@@ -92,9 +92,18 @@ bool berth__window_carved(const void *p);
  */
 void berth__window_limit(uint64_t limit);
 
-/* Has `run` called whenever addresses were given back so; before the home's first piece is carved.
+/*
+ * Has `run` called whenever addresses were given back so; before the home's first piece is carved.
+ * At most BERTH_WINDOW_WATCHERS, each known once however often it is named.
  */
+#define BERTH_WINDOW_WATCHERS 4
 void berth__window_when_closed(void (*run)(void));
+
+/*
+ * Once a tier has given back addresses that were carved off: whether the home still has the one of
+ * `p`, which was. Known before the first of them can become somebody else's.
+ */
+void berth__window_ask_carved(bool (*has)(berth_home_id home, const void *p));
 
 /*
  * `size` bytes of ordinary memory could not be had. If addresses are limited, what was not carved

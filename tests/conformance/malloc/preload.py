@@ -158,6 +158,11 @@ def limit_checks(scratch):
     shown = [subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True).stdout,
              run([sys.executable, "-c", LIMITED], table).stdout]
     check("a_limit_of_addresses_leaves_room", shown[0] == shown[1], shown)
+    shell = ["sh", "-c", "ulimit -v 100000; echo $(echo captured); (echo child); ls -d /; echo $?"]
+    recorded = far(place).replace("64K", "256") + "options {\n  record-threshold = 0\n}\n"
+    result = run(shell, compile_policy(scratch, "shell", recorded))
+    check("a_shell_that_limits_its_addresses_has_children",
+          result.stdout == "captured\nchild\n/\n0\n" and "fork" not in result.stderr, result)
     small = ["sh", "-c", "ulimit -v 60000 && exec sort -S 1M /dev/null"]
     result = run(small)
     check("a_small_process_notices_nothing", (result.returncode, result.stderr) == (0, ""), result)

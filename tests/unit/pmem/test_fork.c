@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -412,6 +413,85 @@ static void where_no_copy_can_be_made_the_fork_is_refused(void **state)
     in_child(check_nothing_left);
 }
 
+/* Less than the process has: the kernel lets it fork, but map nothing. */
+static void limit_addresses(bool hard)
+{
+    struct rlimit limit;
+
+    CHECK(getrlimit(RLIMIT_AS, &limit) == 0);
+    limit.rlim_cur = BERTH_OS_PAGE;
+    if (hard)
+        limit.rlim_max = BERTH_OS_PAGE;
+    CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+}
+
+static void check_few_addresses(void)
+{
+    struct rlimit limit;
+    char *p;
+    pid_t pid;
+
+    use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
+    p = get(MIB, 1);
+    limit_addresses(false);
+    pid = hooked_fork();
+    if (pid == 0) {
+        CHECK(getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur == BERTH_OS_PAGE);
+        memset(p, 2, MIB);
+        _exit(0);
+    }
+    await(pid);
+    CHECK(p[0] == 1 && p[MIB - 1] == 1);
+}
+
+static void a_child_takes_its_copy_under_a_limit_that_can_be_lifted(void **state)
+{
+    (void)state;
+    in_child(check_few_addresses);
+}
+
+/* The child is not made, rather than ended. */
+static void check_too_few_addresses(void)
+{
+    char *p;
+
+    use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
+    p = get(MIB, 1);
+    if (geteuid() == 0)
+        CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+    /* In no state to be read by /proc otherwise. */
+    CHECK(prctl(PR_SET_DUMPABLE, 1) == 0);
+    close(2);
+    limit_addresses(true);
+    errno = 0;
+    CHECK(hooked_fork() == -1);
+    CHECK(p[MIB - 1] == 1);
+}
+
+/* A program that uses none of its tiers needs nothing for its child. */
+static void check_no_need_of_addresses(void)
+{
+    use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
+    if (geteuid() == 0)
+        CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+    CHECK(prctl(PR_SET_DUMPABLE, 1) == 0);
+    limit_addresses(true);
+    {
+        pid_t pid = hooked_fork();
+
+        if (pid == 0)
+            _exit(0);
+        await(pid);
+    }
+}
+
+static void a_fork_is_refused_whose_child_could_map_nothing(void **state)
+{
+    (void)state;
+    in_child(check_too_few_addresses);
+    in_child(check_no_need_of_addresses);
+}
+
 /* Only what was ever used is copied, and the copy has space behind every page. */
 static void check_sparse(void)
 {
@@ -451,6 +531,8 @@ int main(void)
         cmocka_unit_test(without_a_descriptor_left_the_copy_is_a_mapping),
         cmocka_unit_test(without_a_descriptor_left_an_empty_tier_begins_anew),
         cmocka_unit_test(where_no_copy_can_be_made_the_fork_is_refused),
+        cmocka_unit_test(a_child_takes_its_copy_under_a_limit_that_can_be_lifted),
+        cmocka_unit_test(a_fork_is_refused_whose_child_could_map_nothing),
         cmocka_unit_test(what_was_given_back_is_not_copied),
     };
 

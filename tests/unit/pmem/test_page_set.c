@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include <cmocka.h>
@@ -188,6 +189,30 @@ static void bits_that_were_not_needed_are_no_memory(void **state)
     berth__page_set_done(&large);
 }
 
+/* What was reached stays, and what is beyond cannot be seen any more. */
+static void bits_that_are_never_needed_go_back(void **state)
+{
+    struct berth_page_set large;
+    size_t size = 0, offset = 0;
+    char *words;
+
+    (void)state;
+    assert_int_equal(berth__page_set_init(&large, (size_t)1 << 40), 0);
+    words = (char *)large.words;
+    assert_int_equal(berth__page_set_reach(&large, 0, (size_t)1 << 30), 0);
+    berth__page_set_add(&large, ((size_t)1 << 30) - BERTH_OS_PAGE, BERTH_OS_PAGE);
+    berth__page_set_fit(&large, BERTH_OS_PAGE);
+    /* 32 KiB of bits are left. */
+    assert_int_equal(msync(words + ((size_t)28 << 10), BERTH_OS_PAGE, MS_ASYNC), 0);
+    assert_int_equal(msync(words + ((size_t)32 << 10), BERTH_OS_PAGE, MS_ASYNC), -1);
+    assert_int_equal(msync(words + ((size_t)31 << 20), BERTH_OS_PAGE, MS_ASYNC), -1);
+    assert_true(berth__page_set_next(&large, (size_t)1 << 40, &offset, &size));
+    assert_int_equal(offset, ((size_t)1 << 30) - BERTH_OS_PAGE);
+    berth__page_set_fit(&large, BERTH_OS_PAGE);
+    berth__page_set_done(&large);
+    assert_int_equal(msync(words, BERTH_OS_PAGE, MS_ASYNC), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -197,6 +222,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_limit_cuts_the_last_run, make_set, drop_set),
         cmocka_unit_test_setup_teardown(threads_share_words, make_set, drop_set),
         cmocka_unit_test(bits_that_were_not_needed_are_no_memory),
+        cmocka_unit_test(bits_that_are_never_needed_go_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
