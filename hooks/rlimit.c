@@ -54,14 +54,23 @@ BERTH_EXPORT int prlimit64(pid_t pid, enum __rlimit_resource resource, const str
     return limit_change(pid, (int)resource, limit, before);
 }
 
-BERTH_EXPORT int mlockall(int flags)
+static int lock_all(int flags)
 {
     int r = (int)syscall(SYS_mlockall, flags);
+
+    if (r == 0)
+        berth__overcommit_see_lock((flags & MCL_FUTURE) != 0);
+    return r;
+}
+
+BERTH_EXPORT int mlockall(int flags)
+{
+    int r = lock_all(flags);
     struct rlimit64 limit;
 
     if (r == 0 || errno != ENOMEM || syscall(SYS_prlimit64, 0, RLIMIT_MEMLOCK, NULL, &limit) != 0 ||
         limit.rlim_cur == RLIM64_INFINITY)
         return r;
     berth__window_limit(limit.rlim_cur);
-    return (int)syscall(SYS_mlockall, flags);
+    return lock_all(flags);
 }

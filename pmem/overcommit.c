@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/overcommit.h"
 
+#include "alloc/sandbox.h"
 #include "pmem/jemalloc.h"
 #include "pmem/spare.h"
 #include "pmem/window.h"
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -19,6 +21,30 @@
  */
 #define STEP_SMALL ((size_t)8 << 20)
 
+/* What the program maps from now on is locked in memory (mlockall(2), MCL_FUTURE), or was once. */
+static atomic_bool locks_future;
+
+void berth__overcommit_see_lock(bool future)
+{
+    atomic_store_explicit(&locks_future, future, memory_order_relaxed);
+}
+
+/*
+ * The kernel puts memory behind what is mapped locked, and behind what is locked when it becomes
+ * writable: addresses alone are mapped first, and made writable when they are no longer locked.
+ */
+static void *map_unlocked(size_t size)
+{
+    void *p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (p == MAP_FAILED)
+        return MAP_FAILED;
+    if (munlock(p, size) == 0 && mprotect(p, size, PROT_READ | PROT_WRITE) == 0)
+        return p;
+    munmap(p, size);
+    return MAP_FAILED;
+}
+
 bool berth__overcommit_allows(size_t size)
 {
     int saved_errno = errno;
@@ -26,7 +52,10 @@ bool berth__overcommit_allows(size_t size)
 
     if (size < ASKED_MIN)
         return true;
-    p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (atomic_load_explicit(&locks_future, memory_order_relaxed) && !berth__sandbox_is_on())
+        p = map_unlocked(size);
+    else
+        p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p != MAP_FAILED)
         munmap(p, size);
     errno = saved_errno;

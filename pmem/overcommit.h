@@ -14,6 +14,9 @@
 /* Whether the kernel would map `size` bytes of ordinary memory now. Keeps errno. */
 bool berth__overcommit_allows(size_t size);
 
+/* Whether the program has what it maps from now on locked in memory (mlockall(2), MCL_FUTURE). */
+void berth__overcommit_see_lock(bool future);
+
 /*
  * Where the process's addresses or its data are limited (RLIMIT_AS, RLIMIT_DATA), what jemalloc
  * keeps mapped for later blocks counts against the program: from now on it keeps nothing. Called

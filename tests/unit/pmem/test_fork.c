@@ -413,6 +413,14 @@ static void where_no_copy_can_be_made_the_fork_is_refused(void **state)
     in_child(check_nothing_left);
 }
 
+static void skip_under_sanitizers(void)
+{
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+    print_message("a sanitizer needs more addresses than the test allows\n");
+    skip();
+#endif
+}
+
 /* Less than the process has: the kernel lets it fork, but map nothing. */
 static void limit_addresses(bool hard)
 {
@@ -447,6 +455,7 @@ static void check_few_addresses(void)
 static void a_child_takes_its_copy_under_a_limit_that_can_be_lifted(void **state)
 {
     (void)state;
+    skip_under_sanitizers();
     in_child(check_few_addresses);
 }
 
@@ -488,6 +497,7 @@ static void check_no_need_of_addresses(void)
 static void a_fork_is_refused_whose_child_could_map_nothing(void **state)
 {
     (void)state;
+    skip_under_sanitizers();
     in_child(check_too_few_addresses);
     in_child(check_no_need_of_addresses);
 }
