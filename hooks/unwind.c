@@ -110,6 +110,13 @@ static void *library_open(char *why, size_t why_size)
     return NULL;
 }
 
+/*
+ * ThreadSanitizer's, where the program has it. Not looked up: what is not found leaves a message
+ * behind, which the next look-up frees; a program whose own free() looks up the real one when it is
+ * first called would never come back from that.
+ */
+extern void __tsan_init(void) __attribute__((weak));
+
 int berth__unwind_load(char *why, size_t why_size)
 {
     void *frames[8];
@@ -119,7 +126,7 @@ int berth__unwind_load(char *why, size_t why_size)
     if (atomic_load_explicit(&berth__unwind_backtrace, memory_order_acquire))
         return 0;
     /* libunwind locks a mutex as each thread ends, when ThreadSanitizer knows no such thread. */
-    if (dlsym(RTLD_DEFAULT, "__tsan_init")) {
+    if (__tsan_init) {
         snprintf(why, why_size, "libunwind is not for programs under ThreadSanitizer");
         return -ENOENT;
     }

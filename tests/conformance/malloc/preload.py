@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What libberth-malloc.so is as a library, and what it does to whole programs.
 
-usage: preload.py LIBRARY BERTH OWN_MALLOC AUDITOR OWN_ATFORK
+usage: preload.py LIBRARY BERTH OWN_MALLOC AUDITOR OWN_ATFORK OWN_WRAPPER
 """
 import os
 import re
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from xml.etree import ElementTree
 
-library, berth, own_malloc, auditor, own_atfork = map(os.path.abspath, sys.argv[1:6])
+library, berth, own_malloc, auditor, own_atfork, own_wrapper = map(os.path.abspath, sys.argv[1:7])
 failures = []
 
 
@@ -190,6 +190,9 @@ def program_checks(scratch):
     table = compile_policy(scratch, "own", far(scratch))
     result = run([own_malloc], table)
     check("an_allocator_in_the_program_is_not_used_to_free_before_main",
+          (result.returncode, result.stdout, result.stderr) == (0, "1\n", ""), result)
+    result = run([own_wrapper], table, options="sites=always")
+    check("a_program_may_look_up_what_frees_when_it_first_frees",
           (result.returncode, result.stdout, result.stderr) == (0, "1\n", ""), result)
     for how, of in (("far", table), ("near", None)):
         result = run([own_atfork], of)
