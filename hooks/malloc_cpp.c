@@ -10,6 +10,7 @@
 #include "hooks/malloc_path.h"
 
 #include <dlfcn.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 struct nothrow; /* std::nothrow_t */
@@ -23,14 +24,34 @@ BERTH_EXPORT void *_ZnwmSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignm
 BERTH_EXPORT void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t alignment,
                                                       const struct nothrow *tag);
 
+/* Whether the library of the function has a malloc() of its own: whose blocks ours cannot free. */
+static bool is_of_allocator(const void *function)
+{
+    Dl_info owner, other;
+    void *library, *its_malloc;
+
+    if (!dladdr(function, &owner))
+        return false;
+    library = dlopen(owner.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+    if (!library)
+        return false;
+    its_malloc = dlsym(library, "malloc");
+    dlclose(library);
+    return its_malloc && dladdr(its_malloc, &other) && other.dli_fbase == owner.dli_fbase;
+}
+
 /*
- * The C++ library's function: after us in the global scope, or, in a C program that loaded a
- * library in C++ with RTLD_LOCAL, in the C++ library itself.
+ * The C++ library's function: after us in the global scope, where other allocators may come before
+ * it that the program is linked to; or, in a C program that loaded a library in C++ with
+ * RTLD_LOCAL, in the C++ library itself.
  */
 static void *find_original(const char *name)
 {
     static const char *const libraries[] = {"libstdc++.so.6", "libc++abi.so.1", "libc++.so.1"};
     void *function = dlsym(RTLD_NEXT, name);
+
+    if (function && is_of_allocator(function))
+        function = NULL;
 
     for (size_t i = 0; !function && i < sizeof(libraries) / sizeof(libraries[0]); i++) {
         void *library = dlopen(libraries[i], RTLD_LAZY | RTLD_NOLOAD);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What libberth-malloc.so is as a library, and what it does to whole programs.
 
-usage: preload.py LIBRARY BERTH OWN_MALLOC AUDITOR OWN_ATFORK OWN_WRAPPER
+usage: preload.py LIBRARY BERTH OWN_MALLOC AUDITOR OWN_ATFORK OWN_WRAPPER BESIDE_OTHER
 """
 import os
 import re
@@ -12,7 +12,8 @@ import sys
 import tempfile
 from xml.etree import ElementTree
 
-library, berth, own_malloc, auditor, own_atfork, own_wrapper = map(os.path.abspath, sys.argv[1:7])
+library, berth, own_malloc, auditor, own_atfork, own_wrapper, beside_other = map(
+    os.path.abspath, sys.argv[1:8])
 failures = []
 
 
@@ -194,6 +195,9 @@ def program_checks(scratch):
     result = run([own_wrapper], table, options="sites=always")
     check("a_program_may_look_up_what_frees_when_it_first_frees",
           (result.returncode, result.stdout, result.stderr) == (0, "1\n", ""), result)
+    result = run([beside_other])
+    check("no_other_allocator_gives_what_this_one_has_not",
+          (result.returncode, result.stdout, result.stderr) == (0, "none\n", ""), result)
     for how, of in (("far", table), ("near", None)):
         result = run([own_atfork], of)
         check("fork_handlers_may_be_run_by_the_program_" + how,
