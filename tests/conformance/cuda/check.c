@@ -282,3 +282,45 @@ int checks_run(const struct check *checks, size_t count, int argc, char **argv)
         fprintf(stderr, "no check is named %s\n", argc > 1 ? argv[1] : "");
     return failed != 0 || ran == 0;
 }
+
+static _Atomic bool is_gate_open;
+
+void check_gate_close(void)
+{
+    is_gate_open = false;
+}
+
+void check_gate_open(void)
+{
+    is_gate_open = true;
+}
+
+void check_wait_at_gate(void *user)
+{
+    while (!is_gate_open)
+        usleep(100);
+}
+
+size_t check_written_late(size_t size, CUstream first, CUstream second)
+{
+    CUdeviceptr p = 0, q[3] = {0};
+    size_t wrong = 0;
+
+    check_gate_close();
+    EXPECT(cuMemAllocAsync(&p, size, first) == 0);
+    EXPECT(cuLaunchHostFunc(first, check_wait_at_gate, NULL) == 0);
+    EXPECT(cuMemsetD8Async(p, 0xee, size, first) == 0);
+    EXPECT(cuMemFreeAsync(p, first) == 0);
+    for (size_t i = 0; i < COUNT(q); i++) {
+        EXPECT(cuMemAllocAsync(&q[i], size, second) == 0);
+        EXPECT(cuMemsetD8Async(q[i], 0x11, size, second) == 0);
+    }
+    check_gate_open();
+    EXPECT(cuStreamSynchronize(second) == 0 && cuStreamSynchronize(first) == 0);
+    for (size_t i = 0; i < COUNT(q); i++) {
+        wrong += !check_holds(q[i], size, 0x11);
+        EXPECT(cuMemFreeAsync(q[i], second) == 0);
+    }
+    EXPECT(cuCtxSynchronize() == 0);
+    return wrong;
+}

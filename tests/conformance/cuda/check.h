@@ -76,6 +76,15 @@ size_t check_count(CUdeviceptr p, size_t size, unsigned char value);
 /* A pattern that no neighbour has, and whether it is still there. */
 void check_pattern(CUdeviceptr p, size_t size, unsigned seed);
 bool check_has_pattern(CUdeviceptr p, size_t size, unsigned seed);
+/* For cuLaunchHostFunc: work that lasts until the gate, which begins closed, is opened. */
+void check_gate_close(void);
+void check_gate_open(void);
+void check_wait_at_gate(void *user);
+/*
+ * Of three blocks that `second` gets while work of `first` is still to come on one that was freed
+ * there: how many are written late.
+ */
+size_t check_written_late(size_t size, CUstream first, CUstream second);
 /* What the calling thread's device has free, in bytes. */
 size_t check_free_memory(void);
 

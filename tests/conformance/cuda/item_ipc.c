@@ -132,6 +132,7 @@ void item_22_ipc_handle(void)
 {
     CUipcMemHandle first, second, same, none;
     CUdeviceptr p, q, small;
+    bool is_capable = false;
     CUresult result;
 
     check_up();
@@ -150,6 +151,9 @@ void item_22_ipc_handle(void)
     /* A small block: with its neighbours by the driver; under Berth refused below ipc-min. */
     small = check_alloc(KIB(4));
     result = cuIpcGetMemHandle(&none, small);
+    EXPECT(cuPointerGetAttribute(&is_capable, CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE,
+                                 small) == 0 &&
+           is_capable == (result == 0));
     EXPECT(result == 0 || (check_is_under_berth() && result == CUDA_ERROR_INVALID_VALUE));
     SEEN("frees: %d %d\n", cuMemFree_v2(q), cuMemFree_v2(small));
     SEEN("a wrong handle: %d\n", cuIpcOpenMemHandle_v2(&p, (CUipcMemHandle){{0}}, 1));

@@ -264,6 +264,41 @@ static unsigned sync_memops(CUdeviceptr p)
     return value;
 }
 
+static _Atomic int has_run;
+
+static void run_slowly(void *user)
+{
+    usleep(20000);
+    has_run = 1;
+}
+
+/* Whether a fill of the memory, which otherwise need not wait, waited for what was queued before.
+ */
+static bool fill_waits(CUdeviceptr p)
+{
+    has_run = 0;
+    EXPECT(cuLaunchHostFunc(NULL, run_slowly, NULL) == 0 && cuMemsetD8_v2(p, 1, 512) == 0);
+    return has_run;
+}
+
+/* Of neighbours that both have it, the one keeps it when the other gives it up, or is freed. */
+static void neighbours_keep_it(void)
+{
+    static const unsigned int on = 1, off = 0;
+    CUdeviceptr p[3];
+
+    for (size_t i = 0; i < COUNT(p); i++) {
+        p[i] = check_alloc(2048);
+        EXPECT(cuPointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, p[i]) == 0);
+    }
+    SEEN("fills wait: %d %d %d", fill_waits(p[0]), fill_waits(p[1]), fill_waits(p[2]));
+    EXPECT(cuPointerSetAttribute(&off, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, p[0]) == 0);
+    printf(" without the first %d %d", fill_waits(p[1]), fill_waits(p[2]));
+    EXPECT(cuMemFree_v2(p[1]) == 0);
+    printf(" and the second %d\n", fill_waits(p[2]));
+    EXPECT(cuMemFree_v2(p[0]) == 0 && cuMemFree_v2(p[2]) == 0);
+}
+
 void item_21_synchronous_copies(void)
 {
     unsigned int on = 1, off = 0;
@@ -288,4 +323,5 @@ void item_21_synchronous_copies(void)
     SEEN("no memory: %d\n", cuPointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, 42));
     EXPECT(cuMemFree_v2(p) == 0);
     SEEN("freed: %d\n", cuPointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, p));
+    neighbours_keep_it();
 }

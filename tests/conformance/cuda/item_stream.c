@@ -355,7 +355,11 @@ void item_33_graph_memory(void)
     check_up();
     stream = check_stream();
     kept = check_alloc(KIB(8));
-    EXPECT(cuMemAllocAsync(&ordered, KIB(8), stream) == 0);
+    /* Freed just before, it would serve what is captured. */
+    EXPECT(cuMemAllocAsync(&ordered, KIB(8), stream) == 0 && cuMemFreeAsync(ordered, stream) == 0);
+    EXPECT(cuMemAllocAsync(&ordered, KIB(8), stream) == 0 &&
+           cuMemAllocAsync(&p, KIB(8), stream) == 0);
+    EXPECT(cuMemFreeAsync(p, stream) == 0);
     EXPECT(cuDeviceGetDefaultMemPool(&pool, 0) == 0 && cuStreamSynchronize(stream) == 0);
     EXPECT(cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_GLOBAL) == 0);
     SEEN("alloc: %d\n", cuMemAllocAsync(&p, KIB(8), stream));
@@ -404,6 +408,54 @@ static void *use_thread_stream(void *user)
     return (void *)(uintptr_t)wrong;
 }
 
+static pthread_barrier_t turns;
+
+/* What another thread has freed in the order of its own stream, with work on it still to come. */
+static void *reuse_in_own_stream(void *user)
+{
+    CUdeviceptr q[3] = {0};
+    size_t wrong = 0;
+
+    EXPECT(cuCtxSetCurrent(check_context) == 0 && cuStreamSynchronize_ptsz(NULL) == 0);
+    pthread_barrier_wait(&turns);
+    pthread_barrier_wait(&turns);
+    for (size_t i = 0; i < COUNT(q); i++) {
+        EXPECT(cuMemAllocAsync_ptsz(&q[i], KIB(50), NULL) == 0);
+        EXPECT(cuMemsetD8Async_ptsz(q[i], 0x11, KIB(50), NULL) == 0);
+    }
+    check_gate_open();
+    EXPECT(cuStreamSynchronize_ptsz(NULL) == 0);
+    pthread_barrier_wait(&turns);
+    pthread_barrier_wait(&turns);
+    for (size_t i = 0; i < COUNT(q); i++) {
+        wrong += !check_holds(q[i], KIB(50), 0x11);
+        EXPECT(cuMemFreeAsync_ptsz(q[i], NULL) == 0);
+    }
+    return (void *)(uintptr_t)wrong;
+}
+
+static void threads_have_streams_of_their_own(void)
+{
+    pthread_t thread;
+    CUdeviceptr p = 0;
+    void *wrong = NULL;
+
+    check_gate_close();
+    EXPECT(pthread_barrier_init(&turns, NULL, 2) == 0);
+    EXPECT(pthread_create(&thread, NULL, reuse_in_own_stream, NULL) == 0);
+    pthread_barrier_wait(&turns);
+    EXPECT(cuMemAllocAsync_ptsz(&p, KIB(50), NULL) == 0);
+    EXPECT(cuLaunchHostFunc_ptsz(NULL, check_wait_at_gate, NULL) == 0);
+    EXPECT(cuMemsetD8Async_ptsz(p, 0xee, KIB(50), NULL) == 0);
+    EXPECT(cuMemFreeAsync_ptsz(p, NULL) == 0);
+    pthread_barrier_wait(&turns);
+    pthread_barrier_wait(&turns);
+    EXPECT(cuStreamSynchronize_ptsz(NULL) == 0);
+    pthread_barrier_wait(&turns);
+    pthread_join(thread, &wrong);
+    SEEN("blocks written late by another thread: %zu\n", (size_t)(uintptr_t)wrong);
+}
+
 void item_34_default_streams(void)
 {
     CUstream streams[] = {NULL, CU_STREAM_LEGACY, CU_STREAM_PER_THREAD};
@@ -432,6 +484,7 @@ void item_34_default_streams(void)
         pthread_join(threads[i], &wrong);
         SEEN("wrong contents: %zu\n", (size_t)(uintptr_t)wrong);
     }
+    threads_have_streams_of_their_own();
 }
 
 /* A new stream may have an old one's handle; it has nothing to do with its order. */

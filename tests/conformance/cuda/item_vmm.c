@@ -225,6 +225,18 @@ static void use_to_a_peak(CUmemoryPool pool, CUstream stream)
     EXPECT(cuStreamSynchronize(stream) == 0);
 }
 
+/* A pool that may not reuse across streams, by neither way. */
+static void forbid_reuse(CUmemoryPool pool, bool is_forbidden)
+{
+    int value = !is_forbidden;
+
+    EXPECT(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC, &value) == 0);
+    EXPECT(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES, &value) ==
+           0);
+    EXPECT(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES, &value) ==
+           0);
+}
+
 void item_39_memory_pools(void)
 {
     CUmemPoolProps properties = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED, .location = here};
@@ -245,6 +257,11 @@ void item_39_memory_pools(void)
     printf(" the same %d\n", found == standard);
     use_to_a_peak(standard, stream);
     use_default_pool(standard, stream);
+    forbid_reuse(standard, true);
+    SEEN("reuse is forbidden: written late: %zu",
+         check_written_late(KIB(70), stream, check_stream()));
+    forbid_reuse(standard, false);
+    printf(" allowed: %zu\n", check_written_late(KIB(70), stream, check_stream()));
     SEEN("set: %d", cuDeviceSetMemPool(0, pool));
     printf(" get %d", cuDeviceGetMemPool(&found, 0));
     printf(" it is %d\n", found == pool);
