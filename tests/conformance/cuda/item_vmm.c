@@ -262,6 +262,8 @@ void item_39_memory_pools(void)
          check_written_late(KIB(70), stream, check_stream()));
     forbid_reuse(standard, false);
     printf(" allowed: %zu\n", check_written_late(KIB(70), stream, check_stream()));
+    /* Freed just before, it would serve the next one if the pool were still the same. */
+    EXPECT(cuMemAllocAsync(&p, KIB(7), stream) == 0 && cuMemFreeAsync(p, stream) == 0);
     SEEN("set: %d", cuDeviceSetMemPool(0, pool));
     printf(" get %d", cuDeviceGetMemPool(&found, 0));
     printf(" it is %d\n", found == pool);
