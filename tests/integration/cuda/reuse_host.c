@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The kernels of reuse.cu, and of tests/gpu/programs/pools.cu, as host functions (tests/fakes/cuda/simk.h). */
+/*
+ * The kernels of reuse.cu, and of tests/gpu/programs/pools.cu, as host functions; see
+ * tests/fakes/cuda/simk.h.
+ */
 #include "tests/fakes/cuda/simk.h"
 
 simk_function simk__Z4fillPjjm, simk__Z3mixPjPKjm;
