@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/descriptors.h"
 
-#include <dirent.h>
+#include "ipc/folder.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -15,24 +16,28 @@
 #define CLOSE_RANGE_UNSHARE (1U << 1)
 #endif
 
+static bool close_other(void *context, const char *name)
+{
+    const int *list = context;
+    int fd = atoi(name);
+
+    if (fd != *list)
+        close(fd);
+    return true;
+}
+
 /* Before Linux 5.9 there is no call that leaves the table and empties the copy in one go. */
 static int leave_by_hand(void)
 {
-    struct dirent *entry;
-    DIR *list;
+    int list;
 
     if (unshare(CLONE_FILES) < 0)
         return -errno;
-    list = opendir("/proc/thread-self/fd");
-    if (!list)
+    list = open("/proc/thread-self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (list < 0)
         return -errno;
-    while ((entry = readdir(list))) {
-        int fd = atoi(entry->d_name);
-
-        if (entry->d_name[0] != '.' && fd != dirfd(list))
-            close(fd);
-    }
-    closedir(list);
+    berth__folder_read(list, close_other, &list);
+    close(list);
     return 0;
 }
 

@@ -2,9 +2,10 @@
 #include "ipc/leftovers.h"
 
 #include "ipc/address.h"
+#include "ipc/folder.h"
 
-#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -40,20 +41,33 @@ bool berth__leftovers_still_runs(const char *directory, const char *name, pid_t 
     return false;
 }
 
+struct sweep {
+    const char *directory;
+    unsigned most;
+};
+
+static bool sweep_one(void *context, const char *name)
+{
+    struct sweep *sweep = context;
+    uint64_t start = 0;
+    pid_t pid = 0;
+
+    if (sweep->most == 0)
+        return false;
+    if (berth__address_parse(name, &pid, &start) == 0) {
+        berth__leftovers_still_runs(sweep->directory, name, pid, start);
+        sweep->most--;
+    }
+    return true;
+}
+
 void berth__leftovers_sweep(const char *directory, unsigned most)
 {
-    DIR *stream = opendir(directory);
-    struct dirent *entry;
+    struct sweep sweep = {directory, most};
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-    while (stream && most > 0 && (entry = readdir(stream))) {
-        uint64_t start = 0;
-        pid_t pid = 0;
-
-        if (berth__address_parse(entry->d_name, &pid, &start) < 0)
-            continue;
-        berth__leftovers_still_runs(directory, entry->d_name, pid, start);
-        most--;
-    }
-    if (stream)
-        closedir(stream);
+    if (fd < 0)
+        return;
+    berth__folder_read(fd, sweep_one, &sweep);
+    close(fd);
 }

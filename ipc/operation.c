@@ -5,6 +5,7 @@
 #include "alloc/log.h"
 #include "alloc/options.h"
 #include "ipc/account.h"
+#include "ipc/buffer.h"
 #include "ipc/control.h"
 #include "ipc/entry_path_json.h"
 #include "ipc/explain_json.h"
@@ -437,16 +438,15 @@ static void finish(struct berth_exchange *exchange, const json_t *reply)
 {
     char *text = json_dumps(reply, JSON_COMPACT);
     size_t length = text ? strlen(text) : 0;
-    char *line = text ? realloc(text, length + 2) : NULL;
 
-    if (!line) {
-        free(text);
+    if (!text)
         return;
-    }
-    line[length] = '\n';
-    line[length + 1] = '\0';
-    exchange->reply = line;
+    /* What ends the text makes room for what ends the frame. */
+    exchange->reply = berth__buffer_make(text, length + 1);
     exchange->reply_length = length + 1;
+    if (exchange->reply)
+        exchange->reply[length] = '\n';
+    free(text);
 }
 
 /* What is answered to everything where jansson is missing. */
@@ -454,16 +454,14 @@ static void answer_without_json(struct berth_exchange *exchange, const char *why
 {
     static _Atomic int said;
     char quoted[512];
-    char *line = malloc(1024);
+    char line[1024];
 
     berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_IPC,
                     "%s; clients of the control socket get no answers", why);
-    if (!line)
-        return;
-    snprintf(line, 1024,
+    snprintf(line, sizeof(line),
              "{\"id\":null,\"ok\":false,\"error\":{\"code\":\"no-jansson\",\"message\":%s}}\n",
              berth__json_quote(why, quoted, sizeof(quoted)));
-    exchange->reply = line;
+    exchange->reply = berth__buffer_make(line, strlen(line));
     exchange->reply_length = strlen(line);
 }
 
@@ -485,7 +483,7 @@ void berth__operation_answer(const struct berth_identity *identity, struct berth
     if (r == 0)
         finish(exchange, call.reply);
     if (r == 0 && exchange->reply_length > BERTH_WIRE_FRAME_MAX) {
-        free(exchange->reply);
+        berth__buffer_free(exchange->reply, exchange->reply_length);
         exchange->reply = NULL;
         r = berth__failure_set(&call.failure, "reply-too-long",
                                "the answer is longer than a frame may be");

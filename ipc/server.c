@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/server.h"
 
+#include "ipc/buffer.h"
 #include "ipc/passed.h"
 
 #include <errno.h>
@@ -52,7 +53,7 @@ static void client_close(struct berth_client_slot *client)
     close(client->fd);
     berth__wire_done(&client->in);
     berth__passed_close(&client->passed);
-    free(client->out);
+    berth__buffer_free(client->out, client->out_size);
     if (client->out_fd >= 0)
         close(client->out_fd);
     memset(client, 0, sizeof(*client));
@@ -79,7 +80,7 @@ static void client_queue(struct berth_client_slot *client, const char *bytes, si
     while (size < waiting + length)
         size *= 2;
     if (size != client->out_size) {
-        out = realloc(client->out, size);
+        out = berth__buffer_resize(client->out, client->out_size, size);
         if (!out) {
             client->doomed = true;
             return;
@@ -146,7 +147,7 @@ static bool client_flush(struct berth_client_slot *client)
             return errno == EAGAIN || errno == EWOULDBLOCK;
         client->out_start += (size_t)n;
     }
-    free(client->out); /* an idle client holds no memory */
+    berth__buffer_free(client->out, client->out_size); /* an idle client holds no memory */
     client->out = NULL;
     client->out_size = client->out_start = client->out_used = 0;
     return true;
@@ -167,6 +168,12 @@ static bool client_read(struct berth_client_slot *client, char *buffer)
     return r == 0;
 }
 
+static void drop_reply(struct berth_exchange *exchange)
+{
+    berth__buffer_free(exchange->reply, exchange->reply_length);
+    exchange->reply = NULL;
+}
+
 /* Asks again, with the means to carry a descriptor; it is then the client's `out_fd`. */
 static void serve_descriptor(struct berth_server *server, struct berth_client_slot *client,
                              struct berth_exchange *exchange)
@@ -174,8 +181,7 @@ static void serve_descriptor(struct berth_server *server, struct berth_client_sl
     struct berth_handover handover;
     int r;
 
-    free(exchange->reply);
-    exchange->reply = NULL;
+    drop_reply(exchange);
     exchange->gives_descriptor = false;
     r = berth__handover_open(&handover);
     if (r == 0) {
@@ -189,8 +195,8 @@ static void serve_descriptor(struct berth_server *server, struct berth_client_sl
         berth__handover_close(&handover);
     }
     if (r < 0) {
-        free(exchange->reply);
-        exchange->reply = strdup(no_handover);
+        drop_reply(exchange);
+        exchange->reply = berth__buffer_make(no_handover, sizeof(no_handover) - 1);
         exchange->reply_length = sizeof(no_handover) - 1;
     }
 }
@@ -207,8 +213,7 @@ static void client_serve(struct berth_server *server, struct berth_client_slot *
         return;
     server->config.answer(server->config.context, &exchange);
     if (exchange.takes_passed && client->passed.state == BERTH_PASSED_UNREAD) {
-        free(exchange.reply);
-        exchange.reply = NULL;
+        drop_reply(&exchange);
         berth__passed_read(&client->passed);
         server->config.answer(server->config.context, &exchange);
     }
@@ -220,7 +225,7 @@ static void client_serve(struct berth_server *server, struct berth_client_slot *
         client_queue(client, exchange.reply, exchange.reply_length);
     else
         client_queue(client, no_memory, sizeof(no_memory) - 1);
-    free(exchange.reply);
+    drop_reply(&exchange);
 }
 
 /* Whether a frame is complete and its answer may be queued. */

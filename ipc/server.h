@@ -66,7 +66,9 @@ struct berth_exchange {
      */
     bool gives_descriptor;
     const struct berth_handover *handover;
-    char *reply; /* out: malloc'd, ends in a newline; NULL when memory is exhausted */
+    /* Out: a buffer of `reply_length` bytes that ends in a newline; NULL when memory is exhausted.
+     */
+    char *reply;
     size_t reply_length;
 };
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/wire.h"
 
+#include "ipc/buffer.h"
+
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 void berth__wire_init(struct berth_wire *wire)
@@ -12,7 +13,7 @@ void berth__wire_init(struct berth_wire *wire)
 
 void berth__wire_done(struct berth_wire *wire)
 {
-    free(wire->data);
+    berth__buffer_free(wire->data, wire->size);
     berth__wire_init(wire);
 }
 
@@ -49,7 +50,7 @@ static int reserve(struct berth_wire *wire, size_t length)
             return -ENOMEM;
     if (size == wire->size)
         return 0;
-    data = realloc(wire->data, size);
+    data = berth__buffer_resize(wire->data, wire->size, size);
     if (!data)
         return -ENOMEM;
     wire->data = data;

@@ -8,6 +8,7 @@
  */
 #include "alloc/device.h"
 #include "alloc/log.h"
+#include "ipc/buffer.h"
 #include "ipc/operation.h"
 #include "ipc/shared_tier.h"
 #include "ipc/wire.h"
@@ -109,7 +110,7 @@ static void answer(const struct berth_identity *identity, const char *frame, siz
         die("an answer that is no frame", frame, length);
     if (strncmp(exchange.reply, "{\"id\":", 6) != 0)
         die("an answer without id", frame, length);
-    free(exchange.reply);
+    berth__buffer_free(exchange.reply, n);
 }
 
 /* Feeds what is there, in pieces, and answers what comes out; returns how many frames did. */

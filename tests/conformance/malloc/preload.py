@@ -3,6 +3,7 @@
 """What libberth-malloc.so is as a library, and what it does to whole programs.
 
 usage: preload.py LIBRARY BERTH OWN_MALLOC AUDITOR OWN_ATFORK OWN_WRAPPER BESIDE_OTHER
+                  OWN_SOCKET
 """
 import os
 import re
@@ -12,8 +13,8 @@ import sys
 import tempfile
 from xml.etree import ElementTree
 
-library, berth, own_malloc, auditor, own_atfork, own_wrapper, beside_other = map(
-    os.path.abspath, sys.argv[1:8])
+library, berth, own_malloc, auditor, own_atfork, own_wrapper, beside_other, own_socket = map(
+    os.path.abspath, sys.argv[1:9])
 failures = []
 
 
@@ -186,6 +187,27 @@ def other_checks():
           (under.returncode, under.stdout), (under.returncode, under.stderr))
 
 
+def socket_checks(scratch):
+    """The thread of the socket answers clients, and asks the program's allocator for nothing."""
+    both = library + ":" + os.path.join(os.path.dirname(library), "libberth.so")
+    env = dict(os.environ, XDG_RUNTIME_DIR=scratch)
+    program = subprocess.Popen([own_socket], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True,
+                               env=dict(env, LD_PRELOAD=both, BERTH_CONTROL="always"))
+    answers = []
+    for command in ("stat", "sites", "options"):
+        while program.poll() is None:
+            answer = subprocess.run([berth, command, str(program.pid)], env=env, text=True,
+                                    capture_output=True, timeout=60)
+            if "no control socket" not in answer.stderr:
+                answers.append((answer.returncode, answer.stderr))
+                break
+    said = program.communicate(timeout=60)
+    check("the_socket_does_not_enter_the_program's_allocator",
+          (program.returncode, said, answers) == (0, ("never entered\n", ""), [(0, "")] * 3),
+          (program.returncode, said, answers))
+
+
 def program_checks(scratch):
     """Programs with an allocator of their own, with auditors, and such that bear no library."""
     table = compile_policy(scratch, "own", far(scratch))
@@ -317,6 +339,7 @@ with tempfile.TemporaryDirectory() as scratch_directory:
     fork_checks(scratch_directory)
     missing_checks(scratch_directory)
     limit_checks(scratch_directory)
+    socket_checks(scratch_directory)
     program_checks(scratch_directory)
     narrow_checks(scratch_directory)
     privileged_checks(scratch_directory)
