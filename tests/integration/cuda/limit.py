@@ -256,6 +256,8 @@ class Threads(Case):
                 stat = self.stat()
                 for tier in stat["tiers"]:
                     self.assertEqual((tier["requested"], tier["held"]), (0, 0), tier)
+                self.berth("trim", self.pid)
+                self.assertEqual(self.device()["reserved"], 0)
                 self.process.communicate("quit\n", timeout=PATIENCE_S)
                 self.assertEqual(self.process.returncode, 0)
 

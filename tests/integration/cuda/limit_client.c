@@ -15,6 +15,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +23,13 @@
 #define THREADS 4
 #define BLOCKS 24
 
+enum kind { NONE, DEVICE, PITCHED, ORDERED, ARRAY, PHYSICAL };
+
 struct block {
-    CUdeviceptr address;
+    enum kind kind;
+    CUdeviceptr address; /* or a handle */
     size_t size;
     unsigned char mark;
-    bool is_async;
 };
 
 static CUcontext context;
@@ -53,71 +56,131 @@ static size_t draw_size(unsigned *seed)
     return 1 + (draw(seed, 2) ? draw(seed, 256 << 10) : draw(seed, 3 << 20));
 }
 
+static CUresult make_array(struct block *block)
+{
+    CUDA_ARRAY_DESCRIPTOR descriptor = {block->size / 1024 + 1, 256, CU_AD_FORMAT_FLOAT, 1};
+    CUarray array = NULL;
+    CUresult result = cuArrayCreate_v2(&array, &descriptor);
+
+    block->address = (CUdeviceptr)(uintptr_t)array;
+    return result;
+}
+
+static CUresult make_physical(struct block *block)
+{
+    const CUmemAllocationProp properties = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                            .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
+
+    return cuMemCreate(&block->address, (size_t)2 << 20, &properties, 0);
+}
+
+/* No device has it: refused by the driver or by a limit, and nothing stays taken for it. */
+static void ask_for_too_much(unsigned kind)
+{
+    CUDA_ARRAY_DESCRIPTOR descriptor = {(size_t)1 << 20, (size_t)1 << 20, CU_AD_FORMAT_FLOAT, 4};
+    CUarray array = NULL;
+    CUdeviceptr p = 0;
+    size_t pitch = 0;
+    CUresult result = kind == 0   ? cuArrayCreate_v2(&array, &descriptor)
+                      : kind == 1 ? cuMemAllocPitch_v2(&p, &pitch, 1000, (size_t)1 << 33, 4)
+                                  : cuMemAlloc_v2(&p, (size_t)1 << 43);
+
+    if (result != CUDA_ERROR_OUT_OF_MEMORY)
+        fail("too much", result);
+}
+
 static CUresult allocate(struct block *block, CUstream stream, unsigned *seed)
 {
+    static const enum kind kinds[] = {DEVICE,  DEVICE,  DEVICE,  DEVICE,  DEVICE, PITCHED,
+                                      PITCHED, ORDERED, ORDERED, ORDERED, ARRAY,  PHYSICAL};
     size_t pitch = 0;
-    CUresult result;
 
+    block->kind = kinds[draw(seed, sizeof(kinds) / sizeof(kinds[0]))];
     block->size = draw_size(seed);
-    block->is_async = false;
-    switch (draw(seed, 8)) {
-    case 0:
-        result = cuMemAllocPitch_v2(&block->address, &pitch, 1000, 1 + block->size / 1024, 4);
+    switch (block->kind) {
+    case PITCHED:
         block->size = 1000;
-        return result;
-    case 1:
-    case 2:
-        block->is_async = true;
-        result = cuMemAllocAsync(&block->address, block->size, stream);
-        return result;
+        return cuMemAllocPitch_v2(&block->address, &pitch, 1000, 1 + draw(seed, 3000), 4);
+    case ORDERED:
+        return cuMemAllocAsync(&block->address, block->size, stream);
+    case ARRAY:
+        return make_array(block);
+    case PHYSICAL:
+        return make_physical(block);
     default:
         return cuMemAlloc_v2(&block->address, block->size);
     }
 }
 
+static CUresult end(const struct block *block, CUstream stream)
+{
+    switch (block->kind) {
+    case ORDERED:
+        return cuMemFreeAsync(block->address, stream);
+    case ARRAY:
+        return cuArrayDestroy((CUarray)(uintptr_t)block->address);
+    case PHYSICAL:
+        return cuMemRelease(block->address);
+    default:
+        return cuMemFree_v2(block->address);
+    }
+}
+
+static bool has_bytes(const struct block *block)
+{
+    return block->kind == DEVICE || block->kind == PITCHED || block->kind == ORDERED;
+}
+
 static void put_back(struct block *block, CUstream stream)
 {
-    unsigned char seen = 0;
-    CUresult result = cuMemcpyDtoHAsync_v2(&seen, block->address + block->size - 1, 1, stream);
+    unsigned char seen = block->mark;
+    CUresult result = CUDA_SUCCESS;
 
+    if (has_bytes(block))
+        result = cuMemcpyDtoHAsync_v2(&seen, block->address + block->size - 1, 1, stream);
     if (result == CUDA_SUCCESS)
         result = cuStreamSynchronize(stream);
     if (result != CUDA_SUCCESS || seen != block->mark)
         fail("a block is not as it was filled", result);
-    result =
-        block->is_async ? cuMemFreeAsync(block->address, stream) : cuMemFree_v2(block->address);
+    result = end(block, stream);
     if (result != CUDA_SUCCESS)
         fail("free", result);
-    block->address = 0;
+    block->kind = NONE;
+}
+
+/* Allocates a block of the tag, and fills it; none where memory is out. */
+static void get(struct block *block, enum berth_tag tag, CUstream stream, unsigned *seed)
+{
+    CUresult result;
+
+    berth_tag_push(tag);
+    result = allocate(block, stream, seed);
+    berth_tag_pop();
+    if (result == CUDA_ERROR_OUT_OF_MEMORY) {
+        atomic_fetch_add(&refusals, 1);
+        block->kind = NONE;
+        return;
+    }
+    if (result != CUDA_SUCCESS)
+        fail("allocation", result);
+    block->mark = (unsigned char)draw(seed, 256);
+    if (has_bytes(block))
+        result = cuMemsetD8Async(block->address, block->mark, block->size, stream);
+    if (result != CUDA_SUCCESS)
+        fail("fill", result);
 }
 
 static void go_round(struct block *blocks, CUstream stream, unsigned *seed)
 {
-    for (unsigned i = 0; i < BLOCKS; i++) {
-        struct block *block = &blocks[i];
-        CUresult result;
-
-        berth_tag_push((enum berth_tag)(BERTH_TAG_WEIGHT + i % 4));
-        result = allocate(block, stream, seed);
-        berth_tag_pop();
-        if (result == CUDA_ERROR_OUT_OF_MEMORY) {
-            atomic_fetch_add(&refusals, 1);
-            block->address = 0;
-            continue;
-        }
-        if (result != CUDA_SUCCESS)
-            fail("allocation", result);
-        block->mark = (unsigned char)draw(seed, 256);
-        result = cuMemsetD8Async(block->address, block->mark, block->size, stream);
-        if (result != CUDA_SUCCESS)
-            fail("fill", result);
-    }
+    for (unsigned i = 0; i < BLOCKS; i++)
+        get(&blocks[i], (enum berth_tag)(BERTH_TAG_WEIGHT + i % 4), stream, seed);
+    ask_for_too_much(draw(seed, 3));
     if (atomic_load(&is_halting)) {
         pthread_barrier_wait(&all);
         pthread_barrier_wait(&all);
     }
     for (unsigned i = 0; i < BLOCKS; i++)
-        if (blocks[i].address)
+        if (blocks[i].kind != NONE)
             put_back(&blocks[i], stream);
 }
 
