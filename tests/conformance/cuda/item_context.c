@@ -48,6 +48,11 @@ void item_27_peer_access(void)
         copy_both_ways("memory from before", here, before[i], (unsigned char)(i + 1));
         copy_both_ways("and back", before[i], here, (unsigned char)(i + 3));
         copy_both_ways("memory from after", here, after[i], (unsigned char)(i + 5));
+        SEEN("fills by the other device: %d", cuMemsetD8_v2(before[i], 1, KIB(64)));
+        printf(" %d", cuMemsetD8_v2(after[i], 2, KIB(64)));
+        EXPECT(cuCtxSynchronize() == 0);
+        printf(" hold %d", check_holds(before[i], KIB(64), 1));
+        printf(" %d\n", check_holds(after[i], KIB(64), 2));
         SEEN("frees: %d", cuMemFree_v2(before[i]));
         printf(" %d\n", cuMemFree_v2(after[i]));
     }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fills: the memset family. */
 #include "call.h"
+#include "context.h"
+#include "device.h"
 #include "log.h"
 #include "mem.h"
 #include "stream.h"
@@ -41,6 +43,13 @@ static CUresult fill_submit(const struct fill *fill, struct stream *stream)
     return stream_submit(stream, op);
 }
 
+/* What was mapped is open to those devices that were named, and no others: unlike other memory,
+ * of which it is not checked whether a peer may use it. */
+static bool is_open(const struct mem *mem, const struct stream *stream)
+{
+    return mem->kind != MEM_VMM || (mem->writers >> stream->context->device->ordinal & 1) != 0;
+}
+
 /* A plain memset of device memory does not hold the caller; one of host memory
  * does. */
 static CUresult fill_queue(const struct fill *fill, CUstream handle, bool is_async)
@@ -56,9 +65,9 @@ static CUresult fill_queue(const struct fill *fill, CUstream handle, bool is_asy
     state_lock();
     result = stream_resolve(handle, &stream);
     mem = mem_find(fill->to);
-    if (result == CUDA_SUCCESS &&
-        (!mem || !mem_is_accessible(fill->to, (fill->height - 1) * fill->pitch +
-                                                  fill->width * fill->element)))
+    if (result == CUDA_SUCCESS && (!mem || !is_open(mem, stream) ||
+                                   !mem_is_accessible(fill->to, (fill->height - 1) * fill->pitch +
+                                                                    fill->width * fill->element)))
         result = CUDA_ERROR_INVALID_VALUE;
     if (result == CUDA_SUCCESS)
         result = fill_submit(fill, stream);
