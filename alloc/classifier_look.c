@@ -128,8 +128,8 @@ static bool are_flat_bytes(const uint64_t words[BERTH_LOOK_WORDS])
     return far >= BERTH_LOOK_WORDS * sizeof(uint64_t) / 3;
 }
 
-/* Whether the typical number is as large as inputs are, and weights of large layers are not. */
-static bool are_wide(const uint64_t words[BERTH_LOOK_WORDS])
+/* What kind of numbers these are. */
+static void note_numbers(struct berth_class_block *block, const uint64_t words[BERTH_LOOK_WORDS])
 {
     struct exponents found = find_exponents(words, &single);
 
@@ -137,7 +137,11 @@ static bool are_wide(const uint64_t words[BERTH_LOOK_WORDS])
         found = find_exponents(words, &twice);
     else if (!fits(found))
         found = find_exponents(words, &half);
-    return fits(found) ? found.typical >= EXPONENT_WIDE : are_flat_bytes(words);
+    block->is_bytes = !fits(found) && are_flat_bytes(words);
+    /* Whether the typical number is as large as inputs are, and weights of large layers are not. */
+    block->is_wide = block->is_bytes || (fits(found) && found.typical >= EXPONENT_WIDE);
+    block->is_positive = are_positive(words);
+    block->is_thinned = is_thinned(words);
 }
 
 /* What became of the words since the last look. */
@@ -231,11 +235,8 @@ bool berth__class_look(const struct berth_judgement *judgement, const struct ber
     if (block->looks > 0 && block->looked_size == seen->size &&
         !(changes.filled == 0 && __builtin_popcountll(changes.changed) >= MADE_WORDS))
         note(block, &changes);
-    if (block->looks == 0 || changes.changed != 0) {
-        block->is_positive = are_positive(words);
-        block->is_wide = are_wide(words);
-        block->is_thinned = is_thinned(words);
-    }
+    if (block->looks == 0 || changes.changed != 0)
+        note_numbers(block, words);
     block->looks = 1;
     block->looked_at = now;
     block->looked_size = seen->size;

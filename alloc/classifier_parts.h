@@ -100,6 +100,7 @@ struct berth_class_block {
     uint8_t looks, compared, reads;
     bool is_positive; /* at the last look: numbers that differ, and none below zero */
     bool is_wide;     /* the typical number is as large as inputs are, or the type is not known */
+    bool is_bytes;    /* wide, and bytes all over their range */
     bool is_thinned;  /* numbers were struck out one by one */
     bool is_suspect;  /* at the last judgement: may be inputs, as far as the content tells */
     bool is_watched;  /* looks would be taken for reads */
@@ -148,6 +149,7 @@ struct berth_class_suspects {
     /* Of all watches: stretches of which a piece was read; fine ones that were read, or most. */
     uint32_t pieces, touched, filled;
     uint8_t reads;
+    bool are_bytes;
 };
 #define BERTH_CLASS_SUSPECTS 8u
 /* The parts of each kind; each has a fine stretch, and the rest. */
@@ -158,6 +160,7 @@ struct berth_class_watch {
     bool is_open;
     bool is_early;   /* begun before steps were seen */
     bool is_refused; /* the side could not: it is not asked again */
+    uint32_t idle;   /* how often nothing was read of a kind; the next is longer for it */
     int process;     /* whose pages are watched: a child's are others */
     uint64_t births, steps;
     uint32_t kind_count, probe_count;
@@ -249,6 +252,7 @@ struct berth_judgement {
     bool is_doubtful;        /* ...and it is more than steps keep */
     bool is_firm;            /* the last judgement has found the same */
     bool is_settled;         /* several have, and more was born since the boundary than is alive */
+    bool is_starting;        /* it may be a program that only starts, and has its weights to come */
     bool is_asked;           /* somebody waits for the answer, however little is known */
     bool only_main;          /* weights come from the main family */
     uint32_t main;           /* the main family */

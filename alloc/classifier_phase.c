@@ -467,6 +467,28 @@ static void note_credit(struct berth_judgement *judgement)
                             judgement->births - judgement->boundary >= judgement->count;
 }
 
+/* What an interpreter has in large blocks while it imports modules, and before it loads a model. */
+#define LITTLE_BYTES ((uint64_t)16 << 20)
+
+/*
+ * Whether no more is alive than that, or most of what is there is not the main family's. Tables of
+ * an interpreter outlive what it reads of files, so that imports look like steps, before the
+ * weights come or after. What a program declares to be steps is none of that; nor is there an
+ * interpreter on a device.
+ */
+static bool is_starting(const struct berth_judgement *judgement)
+{
+    const struct berth_classifier_ops *ops =
+        atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed);
+    uint64_t alive = 0;
+
+    if (judgement->steps > 0 || ops->tells_fills)
+        return false;
+    for (uint32_t i = 0; i < judgement->count; i++)
+        alive += judgement->seen[i].size;
+    return alive < LITTLE_BYTES || (judgement->only_main && judgement->main != judgement->largest);
+}
+
 void berth__class_phase(struct berth_judgement *judgement)
 {
     struct berth_classifier *classifier = judgement->classifier;
@@ -493,6 +515,7 @@ void berth__class_phase(struct berth_judgement *judgement)
         count_steps(judgement);
     }
     note_credit(judgement);
+    judgement->is_starting = is_starting(judgement);
     note_sizes(judgement);
     count_old(judgement);
 }

@@ -34,6 +34,9 @@
 /* Of fewer, one that is read as a whole may be a layer: what is taken for a step is less than one
  * where layers are alike. */
 #define LIST_BLOCKS 8u
+/* Where nothing was read in a watch, less than a step went by, and the next is twice as long; but
+ * not so long that what is never read is not judged for that. */
+#define IDLE_MAX 4u
 /* The kind of all that is alone of its size, or nearly, and little: such inputs differ in length.
  */
 #define MIXED 0
@@ -162,12 +165,17 @@ static bool are_pieces(const struct reads *reads, unsigned pages)
            reads->bytes >= (uint64_t)read * pages * BERTH_WATCH_PAGE;
 }
 
-/* Of equal blocks, most are left alone, as those of a list of inputs are. */
+/*
+ * Of equal blocks, most are left alone, as those of a list of inputs are. Bytes all over their
+ * range may be weights of 8 bits, where one layer is read after the other: of these, some must be
+ * read by pieces.
+ */
 static bool is_list(const struct berth_class_suspects *kind, const struct reads *reads)
 {
     return kind->blocks >= IDLE_BLOCKS &&
            reads->none >= reads->known / IDLE_SHARE * (IDLE_SHARE - 1) &&
-           (kind->blocks >= LIST_BLOCKS || (reads->bytes > 0 && reads->whole == 0));
+           ((kind->blocks >= LIST_BLOCKS && !kind->are_bytes) ||
+            (reads->bytes > 0 && reads->whole == 0));
 }
 
 /*
@@ -210,24 +218,29 @@ static void log_reads(const struct berth_class_suspects *kind, const struct read
                    kind->touched);
 }
 
-static void note_reads(const struct berth_judgement *judgement, uint32_t at)
+/* False: steps read nothing of it. */
+static bool note_reads(const struct berth_judgement *judgement, uint32_t at)
 {
-    struct berth_class_suspects *kind = &judgement->classifier->watch.kinds[at];
+    struct berth_class_watch *watch = &judgement->classifier->watch;
+    struct berth_class_suspects *kind = &watch->kinds[at];
     struct reads reads = {0};
+    bool is_idle = false;
 
     if (!count_reads(judgement, at, &reads) || reads.known < FEWEST_PARTS ||
         kind->reads != BERTH_READS_UNKNOWN)
-        return;
-    if (judgement->classifier->watch.is_early) {
+        return true;
+    if (watch->is_early) {
         kind->reads = (uint8_t)judge_early(&reads);
     } else {
         kind->watches++;
+        is_idle = reads.bytes == 0;
         kind->pieces += reads.pieces;
         kind->touched += reads.touched;
         kind->filled += reads.filled;
         kind->reads = (uint8_t)judge_reads(kind, &reads);
     }
     log_reads(kind, &reads);
+    return !is_idle;
 }
 
 /* What was watched early, and did not tell, makes room for what is there when steps are seen. */
@@ -259,7 +272,7 @@ static void tell_blocks(const struct berth_judgement *judgement)
 static bool is_over(const struct berth_judgement *judgement)
 {
     const struct berth_class_watch *watch = &judgement->classifier->watch;
-    uint64_t births = judgement->births - watch->births;
+    uint64_t births = judgement->births - watch->births, needed;
 
     if (watch->is_early && !judgement->is_steady)
         return judgement->births > EARLY_PATIENCE * (watch->births + EARLY_PATIENCE_MIN);
@@ -267,8 +280,8 @@ static bool is_over(const struct berth_judgement *judgement)
         return judgement->steps > watch->steps;
     if (watch->is_early)
         births = judgement->births - judgement->boundary;
-    return births >=
-           (judgement->is_asked ? judgement->births_per_step / 2 : judgement->births_per_step);
+    needed = judgement->births_per_step / (judgement->is_asked ? 2 : 1);
+    return births >= needed << watch->idle;
 }
 
 /* Of each stretch: its block may be looked at again; where it has died, what was read is of
@@ -295,6 +308,7 @@ void berth__class_reads_end(struct berth_judgement *judgement)
         atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed);
     struct berth_class_watch *watch = &judgement->classifier->watch;
     bool is_ours = watch->process == (int)getpid();
+    bool is_idle = false;
 
     if (!watch->is_open || (is_ours && !is_over(judgement)))
         return;
@@ -303,7 +317,8 @@ void berth__class_reads_end(struct berth_judgement *judgement)
         ops->watched(watch->stretches, watch->probe_count);
     leave_blocks(judgement);
     for (uint32_t i = 0; i < watch->kind_count && is_ours; i++)
-        note_reads(judgement, i);
+        is_idle |= !note_reads(judgement, i);
+    watch->idle += is_idle && watch->idle < IDLE_MAX;
     if (watch->is_early)
         drop_kinds(watch);
     tell_blocks(judgement);
@@ -412,6 +427,7 @@ static void watch_kind(const struct berth_judgement *judgement, uint32_t kind, u
         if (!is_of_kind(judgement, size, seen))
             continue;
         address = atomic_load_explicit(&block->address, memory_order_acquire);
+        watch->kinds[kind].are_bytes = block->is_bytes;
         if (at * taken / suspects != (at + 1) * taken / suspects && address) {
             add_probes(watch, seen, address, kind, (unsigned)parts);
             block->is_watched = true;

@@ -37,13 +37,24 @@ static bool is_data(const struct berth_judgement *judgement, const struct berth_
     return equal >= judgement->old_bytes / DATA_SHARE;
 }
 
+/* How certain the phase is: by one less where it may be no more than the program's start, of which
+ * who asks is told nevertheless. */
+static enum berth_class_level level_of_phase(const struct berth_judgement *judgement)
+{
+    if (judgement->is_settled)
+        return judgement->is_starting ? BERTH_CLASS_FIRM : BERTH_CLASS_FINAL;
+    if (judgement->is_firm && !judgement->is_starting)
+        return BERTH_CLASS_FIRM;
+    return judgement->is_starting && !judgement->is_firm && !judgement->is_asked
+               ? BERTH_CLASS_UNKNOWN
+               : BERTH_CLASS_TENTATIVE;
+}
+
 /* At most `level`, and no more certain than the phase is. */
 static void say(const struct berth_judgement *judgement, struct berth_class_verdict *ret,
                 enum berth_tag tag, enum berth_class_level level, enum berth_class_reason reason)
 {
-    enum berth_class_level phase = judgement->is_settled ? BERTH_CLASS_FINAL
-                                   : judgement->is_firm  ? BERTH_CLASS_FIRM
-                                                         : BERTH_CLASS_TENTATIVE;
+    enum berth_class_level phase = level_of_phase(judgement);
 
     ret->tag = tag;
     ret->level = level < phase ? level : phase;
@@ -414,6 +425,27 @@ static void judge_quiet(const struct berth_judgement *judgement,
     say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_TENTATIVE, BERTH_REASON_QUIET);
 }
 
+/*
+ * A block of another family than the main one. Where another has more, that may turn out to be the
+ * main one. Else the main one has the weights, and what was thought of this block while the program
+ * started counts no more.
+ */
+static void judge_elsewhere(const struct berth_judgement *judgement,
+                            const struct berth_class_seen *seen,
+                            const struct berth_class_block *block, struct berth_class_verdict *ret)
+{
+    bool is_old = seen->birth <= judgement->boundary;
+    bool was_main = block->level == BERTH_CLASS_FIRM && block->tag != BERTH_TAG_UNTAGGED;
+
+    if (judgement->main != judgement->largest) {
+        say(judgement, ret, BERTH_TAG_UNTAGGED, BERTH_CLASS_TENTATIVE, BERTH_REASON_ELSEWHERE);
+        return;
+    }
+    say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(is_old), BERTH_REASON_ELSEWHERE);
+    if ((is_old || was_main) && judgement->is_firm && !judgement->is_starting)
+        ret->level = BERTH_CLASS_FINAL;
+}
+
 void berth__class_verdict(struct berth_judgement *judgement, const struct berth_class_seen *seen,
                           struct berth_class_verdict *ret)
 {
@@ -429,10 +461,7 @@ void berth__class_verdict(struct berth_judgement *judgement, const struct berth_
         return;
     }
     if (judgement->only_main && seen->family != judgement->main) {
-        /* Where another has more, that may turn out to be the main one. */
-        say(judgement, ret, BERTH_TAG_UNTAGGED,
-            final_if(seen->birth <= judgement->boundary && judgement->main == judgement->largest),
-            BERTH_REASON_ELSEWHERE);
+        judge_elsewhere(judgement, seen, block, ret);
         return;
     }
     if (block->is_watched && block->looks == 0) {

@@ -37,6 +37,7 @@ struct played {
 static struct played played[BLOCKS_MAX];
 static unsigned played_count;
 static bool can_look;
+static bool are_large;      /* numbers are floats of the size that inputs have, and no bytes */
 static unsigned taken_back; /* tags that a block had before */
 
 static struct played *at(uintptr_t address)
@@ -54,6 +55,8 @@ static bool look(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
             words[i] = (words[i] & ~STEADY_BITS) | ((i + 1) * 0x9e3779b97f4a7c15u & STEADY_BITS);
         if (at(address)->is_positive)
             words[i] &= ~0x8000000080000000u;
+        if (are_large)
+            words[i] = (words[i] & 0x80ffffff80ffffffu) | 0x3f0000003f000000u;
         if (at(address)->is_small)
             words[i] = (words[i] & 0x80ffffff80ffffffu) | 0x3c0000003c000000u;
         if (at(address)->version[i] == 0)
@@ -89,6 +92,7 @@ static int begin(void **state)
     played_count = 1;
     taken_back = 0;
     can_look = true;
+    are_large = false;
     berth__classifier_start(BERTH_SIDE_HOST, &ops);
     return berth__classifier_is_on(host()) ? 0 : -1;
 }

@@ -238,6 +238,67 @@ static void forty_steps_of_a_small_model_change_nothing_back(void **state)
     nothing_changes_back(3);
 }
 
+/* An interpreter imports modules: it reads files of a few sizes, and its tables stay. */
+static void import_modules(struct played *tables[LAYERS], unsigned modules)
+{
+    for (unsigned i = 0; i < LAYERS; i++)
+        tables[i] = born((300 + i) * KIB, OTHERS);
+    for (unsigned i = 0; i < modules; i++) {
+        died(born(256 * KIB, OTHERS));
+        died(born((70 + i % 3) * KIB, OTHERS));
+    }
+}
+
+/* Nothing but tensors. */
+static void infer_alone(unsigned steps)
+{
+    for (unsigned i = 0; i < steps * LAYERS; i++) {
+        struct played *x = born((96 + i % LAYERS) * KIB, TENSORS);
+
+        died(born(700 * KIB, TENSORS));
+        died(x);
+    }
+}
+
+static void expect_no_weights(struct played *const blocks[LAYERS])
+{
+    for (unsigned i = 0; i < LAYERS; i++)
+        assert_int_equal(blocks[i]->tag, BERTH_TAG_UNTAGGED);
+}
+
+/* Imports look like steps, and no class that comes of them is for good. */
+static void what_is_imported_before_the_weights_is_none(void **state)
+{
+    struct played *model[LAYERS], *tables[LAYERS];
+
+    (void)state;
+    import_modules(tables, 200);
+    for (unsigned i = 0; i < LAYERS; i++)
+        assert_int_not_equal(level(tables[i]), BERTH_CLASS_FINAL);
+    make_model(model);
+    for (unsigned i = 0; i < LAYERS; i++)
+        keep(model[i]);
+    infer_alone(6);
+    expect_weights(false);
+    expect_no_weights(tables);
+}
+
+/* A compiler is imported when the model is there. */
+static void what_is_imported_after_the_weights_is_none(void **state)
+{
+    struct played *tables[LAYERS];
+
+    (void)state;
+    for (unsigned i = 0; i < 12; i++)
+        keep(weight((1800 + i) * KIB));
+    import_modules(tables, 40);
+    for (unsigned i = 0; i < count; i++)
+        assert_true(level(all[i]) < BERTH_CLASS_FIRM);
+    infer_alone(12);
+    expect_weights(false);
+    expect_no_weights(tables);
+}
+
 #define PLAYED(test) cmocka_unit_test_setup(test, begin_loading)
 
 int main(void)
@@ -249,6 +310,8 @@ int main(void)
         PLAYED(blank_weights_of_layers_are_no_cache),
         PLAYED(layers_behind_a_large_table_are_no_cache),
         PLAYED(packed_weights_are_nothing_that_goes),
+        PLAYED(what_is_imported_before_the_weights_is_none),
+        PLAYED(what_is_imported_after_the_weights_is_none),
         PLAYED(forty_steps_change_nothing_back),
         PLAYED(forty_steps_of_a_small_model_change_nothing_back),
     };

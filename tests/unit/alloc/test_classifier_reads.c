@@ -97,6 +97,7 @@ static int begin_watching(void **state)
     memset(ways, 0, sizeof(ways));
     if (begin(state) != 0)
         return -1;
+    are_large = true;
     atomic_store(&host()->ops, &watching);
     for (unsigned i = 0; i < LAYERS; i++) {
         weights[i] = born((i + 1) * 256 * KIB, TENSORS);
@@ -185,6 +186,50 @@ static void a_list_of_batches_is_no_weight(void **state)
     infer(12, false);
     for (unsigned i = 0; i < 40; i++)
         assert_int_equal(batches[i]->tag, BERTH_TAG_UNTAGGED);
+    expect_weights();
+}
+
+/* Of twelve equal blocks of bytes, one is read as a whole, or pieces of one. */
+static void read_one_of_twelve(enum way way, enum berth_tag tag)
+{
+    struct played *blocks[12];
+
+    are_large = false;
+    for (unsigned i = 0; i < 12; i++)
+        blocks[i] = keep(4000 * KIB, i == 7 ? way : NOTHING);
+    infer(30, false);
+    for (unsigned i = 0; i < 12; i++)
+        assert_int_equal(blocks[i]->tag, tag);
+    assert_true(watches > 0);
+}
+
+/* A layer may be taken for a step. */
+static void layers_of_bytes_are_weights(void **state)
+{
+    (void)state;
+    read_one_of_twelve(ALL, BERTH_TAG_WEIGHT);
+}
+
+static void pieces_of_bytes_are_no_weights(void **state)
+{
+    (void)state;
+    read_one_of_twelve(PIECE, BERTH_TAG_UNTAGGED);
+}
+
+/* What is taken for a step is a part of one, and inputs are read in few of these. */
+static void inputs_that_are_seldom_read_are_no_weights(void **state)
+{
+    struct played *blocks[4];
+
+    (void)state;
+    for (unsigned i = 0; i < 4; i++)
+        blocks[i] = keep(4000 * KIB, NOTHING);
+    for (unsigned i = 0; i < 60; i++) {
+        infer(1, false);
+        ways[blocks[2] - played] = i >= 8 ? PIECE : NOTHING;
+    }
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(blocks[i]->tag, BERTH_TAG_UNTAGGED);
     expect_weights();
 }
 
@@ -452,6 +497,9 @@ int main(void)
         WATCHING(a_table_of_which_rows_are_read_is_a_weight),
         WATCHING(what_each_step_reads_is_a_weight),
         WATCHING(a_list_of_batches_is_no_weight),
+        WATCHING(layers_of_bytes_are_weights),
+        WATCHING(pieces_of_bytes_are_no_weights),
+        WATCHING(inputs_that_are_seldom_read_are_no_weights),
         WATCHING(a_list_of_waves_is_no_weight),
         WATCHING(few_blocks_of_different_sizes_are_weights),
         WATCHING(little_of_different_sizes_is_weights),

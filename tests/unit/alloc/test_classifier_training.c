@@ -109,7 +109,8 @@ static void what_is_trained_is_a_weight(void **state)
     expect(weights, BERTH_TAG_WEIGHT);
     run(8, false);
     expect(weights, BERTH_TAG_WEIGHT);
-    assert_int_equal(level(weights[0]), BERTH_CLASS_FINAL);
+    /* Not final: so little may be a program that only starts. */
+    assert_int_equal(level(weights[0]), BERTH_CLASS_FIRM);
 }
 
 /* In the first step an optimiser makes what stays, and is as large: it is behind the gradients. */

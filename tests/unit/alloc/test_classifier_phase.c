@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where the steps begin, and what is taken for a cache that grows: each test fails without the one
+ * rule that it is about, because no other rule applies to its program. */
+#include "alloc/classifier.h"
+
+#include "alloc/classifier_parts.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "played.h"
+
+#define WEIGHTS 16
+#define STATES 3
+
+static struct played *weights[WEIGHTS], *states[WEIGHTS][STATES];
+static unsigned count;
+
+static int begin_phase(void **state)
+{
+    count = 0;
+    memset(states, 0, sizeof(states));
+    return begin(state);
+}
+
+static void keep(size_t size)
+{
+    assert_true(count < WEIGHTS);
+    weights[count] = born(size, TENSORS);
+    weights[count]->is_small = weights[count]->is_steady = true;
+    count++;
+}
+
+static void infer(unsigned steps)
+{
+    for (unsigned i = 0; i < steps * 4; i++) {
+        struct played *x = born((96 + i % 4) * KIB, TENSORS);
+
+        died(born(700 * KIB, TENSORS));
+        died(x);
+    }
+}
+
+/* The boundary is behind this weight and before what comes next. */
+static void expect_boundary(const struct played *last)
+{
+    berth__classifier_refresh();
+    assert_int_equal(host()->last_boundary,
+                     atomic_load(&berth__class_block(host(), last->number)->birth));
+}
+
+/* Each is read into one of its size, and converted into another, before it is there. */
+static void read_layer(size_t size)
+{
+    struct played *read = born(size, TENSORS), *converted = born(size, TENSORS);
+
+    died(read);
+    died(converted);
+    keep(size);
+}
+
+/* What was read once and comes no more is no gradient, and what is as large is no state. */
+static void what_was_read_long_ago_tells_nothing(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 8; i++)
+        keep((1000 + i) * KIB);
+    for (unsigned i = 0; i < 8; i++)
+        read_layer((2000 + i) * KIB);
+    infer(12);
+    expect_boundary(weights[count - 1]);
+}
+
+/* However short it was ago: an optimiser leaves more that is before its gradients. */
+static void layers_that_are_read_one_by_one_are_no_states(void **state)
+{
+    (void)state;
+    keep(3000 * KIB);
+    for (unsigned i = 1; i < WEIGHTS; i++)
+        read_layer(2000 * KIB);
+    infer(2);
+    expect_boundary(weights[count - 1]);
+}
+
+/* Gradients come and go, and for each weight the optimiser keeps states from the first step on. */
+static void train(unsigned from, unsigned kept)
+{
+    struct played *gradients[WEIGHTS], *seen[WEIGHTS];
+
+    for (unsigned i = 0; i < count; i++)
+        seen[i] = born((68 + i) * KIB, TENSORS);
+    for (unsigned i = count; i-- > from;)
+        gradients[i] = born(weights[i]->size, TENSORS);
+    for (unsigned i = 0; i < count; i++)
+        died(seen[i]);
+    for (unsigned i = from; i < count; i++) {
+        for (unsigned j = 0; j < kept; j++) {
+            if (!states[i][j])
+                states[i][j] = born(weights[i]->size, TENSORS);
+            write_all(states[i][j]);
+        }
+        write_all(weights[i]);
+    }
+    for (unsigned i = from; i < count; i++)
+        died(gradients[i]);
+}
+
+static void expect_trained(unsigned kept)
+{
+    berth__classifier_refresh();
+    for (unsigned i = 0; i < count; i++) {
+        assert_int_equal(weights[i]->tag, BERTH_TAG_WEIGHT);
+        for (unsigned j = 0; j < kept && states[i][j]; j++)
+            assert_int_not_equal(states[i][j]->tag, BERTH_TAG_WEIGHT);
+    }
+    assert_true(host()->last_boundary <
+                atomic_load(&berth__class_block(host(), states[count - 1][0]->number)->birth));
+}
+
+/* No two are of one size, so that one gradient of each goes before the states are made. */
+static void states_of_different_layers_are_made_in_a_step(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 12; i++)
+        keep((1500 + 40 * i) * KIB);
+    for (unsigned step = 0; step < 4; step++)
+        train(0, 2);
+    expect_trained(2);
+}
+
+/* Most bytes are frozen, and what the optimiser keeps is more than all that was there. */
+static void states_beside_a_frozen_table_are_made_in_a_step(void **state)
+{
+    (void)state;
+    keep(20000 * KIB);
+    weights[0]->is_steady = false;
+    for (unsigned i = 0; i < 8; i++)
+        keep(2000 * KIB);
+    for (unsigned step = 0; step < 10; step++) {
+        train(1, 3);
+        if (step == 3)
+            expect_trained(3);
+    }
+    expect_trained(3);
+}
+
+/* Whenever it is looked at, a step is under way, and most of what it makes is still there. */
+static void what_a_step_has_made_so_far_is_not_kept(void **state)
+{
+    struct played *made[WEIGHTS];
+
+    (void)state;
+    for (unsigned i = 0; i < 8; i++)
+        keep(3000 * KIB);
+    for (unsigned step = 0; step < 3; step++) {
+        for (unsigned i = 0; i < WEIGHTS; i++)
+            made[i] = born((2000 + i) * KIB, TENSORS);
+        if (step == 2)
+            berth__classifier_refresh();
+        for (unsigned i = 0; i < WEIGHTS; i++)
+            died(made[i]);
+    }
+    for (unsigned i = 0; i < count; i++)
+        assert_true(level(weights[i]) >= BERTH_CLASS_FIRM);
+}
+
+/* Two of a size, and in the next step two that are twice as large: a larger batch. */
+static void a_larger_batch_is_no_cache_that_grows(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 12; i++)
+        keep((1500 + 40 * i) * KIB);
+    infer(6);
+    for (unsigned step = 0; step < 4; step++) {
+        size_t size = (size_t)(300 << step) * KIB;
+        struct played *pair[2] = {born(size, TENSORS), born(size, TENSORS)};
+
+        infer(1);
+        berth__classifier_refresh();
+        assert_int_not_equal(pair[0]->tag, BERTH_TAG_KV);
+        assert_int_not_equal(pair[1]->tag, BERTH_TAG_KV);
+        died(pair[0]);
+        died(pair[1]);
+    }
+}
+
+#define PLAYED(test) cmocka_unit_test_setup(test, begin_phase)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        PLAYED(what_was_read_long_ago_tells_nothing),
+        PLAYED(layers_that_are_read_one_by_one_are_no_states),
+        PLAYED(states_of_different_layers_are_made_in_a_step),
+        PLAYED(states_beside_a_frozen_table_are_made_in_a_step),
+        PLAYED(what_a_step_has_made_so_far_is_not_kept),
+        PLAYED(a_larger_batch_is_no_cache_that_grows),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
