@@ -13,6 +13,8 @@ import os
 import subprocess
 import sys
 
+import classifier_guests
+import classifier_learners
 import classifier_loops
 import classifier_programs
 import classifier_strangers
@@ -252,7 +254,8 @@ def infer(model, name, steps, ways):
 def run_program(name, steps, ways):
     """One of classifier_programs.py's or classifier_loops.py's."""
     programs = {**classifier_programs.PROGRAMS, **classifier_loops.PROGRAMS,
-                **classifier_strangers.PROGRAMS}
+                **classifier_strangers.PROGRAMS, **classifier_guests.PROGRAMS,
+                **classifier_learners.PROGRAMS}
     models, step_of = programs[name](ways)
     for model in models:
         model.eval()
