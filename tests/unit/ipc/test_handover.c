@@ -4,6 +4,7 @@
  * the answer that it belongs to, to the client that asked. Method: a thread with a table of its own
  * takes what the first one gives; a server answers several frames at once, with and without.
  */
+#include "ipc/buffer.h"
 #include "ipc/client.h"
 #include "ipc/descriptors.h"
 #include "ipc/handover.h"
@@ -134,9 +135,10 @@ static void answer(void *context, struct berth_exchange *exchange)
 {
     bool gives = exchange->frame[0] == 'd';
 
-    exchange->reply = malloc(exchange->length + 2);
+    exchange->reply = berth__buffer_resize(NULL, 0, exchange->length + 1);
+    assert_non_null(exchange->reply);
     memcpy(exchange->reply, exchange->frame, exchange->length);
-    strcpy(exchange->reply + exchange->length, "\n");
+    exchange->reply[exchange->length] = '\n';
     exchange->reply_length = exchange->length + 1;
     exchange->gives_descriptor = gives;
     if (gives && exchange->handover) {
