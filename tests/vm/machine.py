@@ -95,16 +95,20 @@ class Machine:
                 f"cxl-type3,bus=cxl-port0,{backing}=cxl-memory,lsa=cxl-labels,id=cxl-device",
                 "-M", "cxl-fmw.0.targets.0=cxl-bridge,cxl-fmw.0.size=4G"]
 
-    def command(self, initramfs, environment):
+    def command(self, initramfs, more, environment):
         total = sum(self.memory)
         # The kernel hands words of the form NAME=VALUE that it does not know to init.
         # Where the host is busy, the kernel's test of the timer may fail, which is a panic.
         words = ["console=ttyS0", "quiet", "panic=-1", "oops=panic", "mitigations=off",
                  "no_timer_check"]
-        words += [f"{name}={value}" for name, value in environment.items()]
+        words += more + [f"{name}={value}" for name, value in environment.items()]
         accelerator = os.environ.get("BERTH_VM_ACCEL", "tcg")
-        # Newer kernels make no CXL region where they see that the processor is emulated.
-        processor = "max,-la57,-hypervisor" if self.cxl else "max,-la57"
+        # An instruction that fills or copies bytes in one go is emulated byte by byte: without erms,
+        # kernel and C library do so by words and vectors.
+        processor = "max,-la57,-erms"
+        if self.cxl:
+            # Newer kernels make no CXL region where they see that the processor is emulated.
+            processor += ",-hypervisor"
         return [str(self.qemu), "-accel", accelerator, "-cpu", processor, "-smp", "1",
                 "-M", "q35,nvdimm=on,cxl=on" if self.cxl else "q35,nvdimm=on",
                 "-m", f"{total}M,slots={len(self.dimms) + 1},maxmem={total + sum(self.dimms) + 4096}M",
@@ -114,14 +118,14 @@ class Machine:
                 "-kernel", str(self.kernel.image), "-initrd", str(initramfs),
                 "-append", " ".join(words)]
 
-    def boot(self, initramfs, environment, said):
-        """Runs the machine until it powers off, or until said(line) is false for a line that the
-        guest said, which is the end of its power. Why it did not come to an end by itself or by
-        `said`, else None."""
+    def boot(self, initramfs, more, environment, said):
+        """Runs the machine, with these and more words for its kernel, until it powers off, or until
+        said(line) is false for a line that the guest said, which is the end of its power. Why it did
+        not come to an end by itself or by `said`, else None."""
         libc = ctypes.CDLL(None)
         with open(self.folder / "qemu.log", "wb") as errors:
             # However this process ends, the machine ends with it.
-            process = subprocess.Popen(self.command(initramfs, environment), stdin=subprocess.DEVNULL,
+            process = subprocess.Popen(self.command(initramfs, more, environment), stdin=subprocess.DEVNULL,
                                        stdout=subprocess.PIPE, stderr=errors,
                                        env=dict(os.environ, LC_ALL="C"),
                                        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))

@@ -240,15 +240,22 @@ static void place_dax(char **argument)
          blocks_are_mapped(&blocks, device, "sf", false, true));
 }
 
-/* Which node each page is on; a page that nobody touched is on none. */
-static long node_of(const void *p)
-{
-    void *page = (void *)((uintptr_t)p / OS_PAGE * OS_PAGE);
-    int status = -1;
+/* So many pages are asked about by one call: emulated, each costs as much as what it tells. */
+#define PAGES_ASKED 256
 
-    if (syscall(SYS_move_pages, 0, 1UL, &page, NULL, &status, 0) < 0)
-        return -errno;
-    return status;
+/*
+ * Which node each of these pages is on; a page that nobody touched is on none, and its status is
+ * a negative errno. All are that where the call itself fails.
+ */
+static void nodes_of(unsigned char *first, size_t count, int *ret_nodes)
+{
+    void *pages[PAGES_ASKED];
+
+    for (size_t i = 0; i < count; i++)
+        pages[i] = first + i * OS_PAGE;
+    if (syscall(SYS_move_pages, 0, (unsigned long)count, pages, NULL, ret_nodes, 0) < 0)
+        for (size_t i = 0; i < count; i++)
+            ret_nodes[i] = -errno;
 }
 
 static bool node_is_listed(long node, const char *list)
@@ -261,19 +268,32 @@ static bool node_is_listed(long node, const char *list)
     return false;
 }
 
+static bool block_pages_are_on(const struct block *block, const char *nodes)
+{
+    uintptr_t start = (uintptr_t)block->bytes / OS_PAGE * OS_PAGE;
+    size_t total = ((uintptr_t)block->bytes + block->size - start + OS_PAGE - 1) / OS_PAGE;
+    int node[PAGES_ASKED];
+
+    for (size_t at = 0; at < total; at += PAGES_ASKED) {
+        size_t count = total - at < PAGES_ASKED ? total - at : PAGES_ASKED;
+
+        nodes_of((unsigned char *)start + at * OS_PAGE, count, node);
+        for (size_t i = 0; i < count; i++)
+            if (!node_is_listed(node[i], nodes)) {
+                fprintf(stderr, "a block of %zu bytes: page %zu of %zu is on node %d\n",
+                        block->size, at + i, total, node[i]);
+                return false;
+            }
+    }
+    return true;
+}
+
 /* Every page of every block, one by one. */
 static bool pages_are_on(const struct blocks *blocks, const char *nodes)
 {
     for (size_t i = 0; i < blocks->count; i++)
-        for (size_t at = 0; at < blocks->items[i].size; at += OS_PAGE) {
-            long node = node_of(blocks->items[i].bytes + at);
-
-            if (node_is_listed(node, nodes))
-                continue;
-            fprintf(stderr, "block %zu of %zu bytes: page %zu is on node %ld\n", i,
-                    blocks->items[i].size, at / OS_PAGE, node);
+        if (!block_pages_are_on(&blocks->items[i], nodes))
             return false;
-        }
     return true;
 }
 

@@ -39,7 +39,9 @@ STARTED = ["sh", "cat", "echo", "env", "ls", "printf", "setpriv", "test", "true"
 OPENED = ["libjansson.so.4", "libunwind.so.8", "libgcc_s.so.1", "libpmem.so.1"]
 
 # For each machine: the memory of its nodes and of its NVDIMMs, in MiB, and for each time that it
-# boots the scripts that it runs, one after the other. Each makes what it needs anew.
+# boots the scripts that it runs, one after the other. Each makes what it needs anew. An emulator
+# translates a program anew for each address that it is at: a program is always at the same one, but
+# where persistent blocks are to be found again by processes that are laid out otherwise.
 MACHINES = {
     # Those with Python run tests of tests/integration too.
     "programs": {"memory": [1536], "dimms": [512], "boots": ["programs-fsdax"], "python": True},
@@ -49,9 +51,10 @@ MACHINES = {
             "python": True},
     "numa": {"memory": [1536, 384], "dimms": [384, 128],
              "boots": ["move,move-around,malloc-numa,programs-node,numa"], "python": True},
-    "persist": {"memory": [1024], "dimms": [256, 256], "boots": ["persist-write", "persist-read"]},
+    "persist": {"memory": [1024], "dimms": [256, 256], "boots": ["persist-write", "persist-read"],
+                "random": True},
     "power": {"memory": [768], "dimms": [256, 256],
-              "boots": ["power-first", "power-again", "power-last"]},
+              "boots": ["power-first", "power-again", "power-last"], "random": True},
     "cxl": {"memory": [768], "dimms": [], "cxl": 256, "boots": ["cxl"]},
 }
 
@@ -255,11 +258,12 @@ def make_tree(work, tools, found, variables, shape):
     return tree
 
 
-def boot(host, scripts, archive, report):
+def boot(host, scripts, archive, report, more):
+    """`more`: words for the kernel."""
     report.ended, report.last = False, 0
     words = {"VM_SCRIPTS": scripts}
     words.update({f"VM_{name}": value for name, value in report.values.items()})
-    why = host.boot(archive, words, report.line)
+    why = host.boot(archive, more, words, report.line)
     if not why and not report.ended:
         why = "the guest ended early"
     if why:
@@ -300,7 +304,7 @@ def run(shape, work, archive, tools, found, variables, cxl):
     try:
         host.make_images()
         for scripts in shape["boots"]:
-            boot(host, scripts, archive, report)
+            boot(host, scripts, archive, report, [] if shape.get("random") else ["norandmaps"])
     finally:
         host.remove_images()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

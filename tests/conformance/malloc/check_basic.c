@@ -210,9 +210,9 @@ static void free_keeps_errno(void)
 
     free(NULL);
     for (size_t i = 0; i < SIZE_COUNT; i++) {
-        for (int k = 0; k < 20; k++)
+        for (int k = 0; k < check_rounds(20); k++)
             p[k] = check_hide(malloc(sizes[i]));
-        for (int k = 0; k < 20; k++) {
+        for (int k = 0; k < check_rounds(20); k++) {
             errno = 4711;
             free(p[k]);
             CHECK(errno == 4711);

@@ -197,7 +197,7 @@ static void a_child_can_allocate_and_free(void)
     allocate_blocks(11);
     pid = fork();
     if (pid == 0) {
-        for (int round = 0; round < 20; round++) {
+        for (int round = 0; round < check_rounds(20); round++) {
             for (int i = 0; i < BLOCKS; i++)
                 free(block[i]);
             allocate_blocks((unsigned)round);
@@ -503,7 +503,7 @@ static void a_program_may_limit_its_addresses(void)
 
     allocate_blocks(31);
     CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < check_rounds(200); i++) {
         char *p = check_hide(malloc(1 << 20));
 
         CHECK(p);

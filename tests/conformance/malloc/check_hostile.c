@@ -142,8 +142,8 @@ static void the_smallest_stack_is_enough(void)
     CHECK(pthread_attr_init(&attributes) == 0);
     CHECK(pthread_attr_setstacksize(&attributes, (size_t)PTHREAD_STACK_MIN) == 0);
     CHECK(pthread_attr_setguardsize(&attributes, 4096) == 0);
-    for (uintptr_t i = 0; i < 20; i++) {
-        CHECK(pthread_create(&thread, &attributes, on_small_stack, (void *)i) == 0);
+    for (int i = 0; i < check_rounds(20); i++) {
+        CHECK(pthread_create(&thread, &attributes, on_small_stack, (void *)(uintptr_t)i) == 0);
         CHECK(pthread_join(thread, NULL) == 0);
     }
 }
@@ -240,7 +240,7 @@ static void cancelled_threads_leave_nothing_behind(void)
     int fd[2];
 
     CHECK(pipe(fd) == 0);
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < check_rounds(100); i++) {
         CHECK(pthread_create(&thread, NULL, wait_for_cancel, &fd[0]) == 0);
         pthread_cancel(thread);
         CHECK(pthread_join(thread, &result) == 0 && result == PTHREAD_CANCELED);
@@ -417,7 +417,7 @@ static void many_arenas_may_exist(void)
     int (*control)(const char *, void *, size_t *, void *, size_t);
 
     *(void **)&control = dlsym(RTLD_DEFAULT, "mallctl");
-    for (int i = 0; control && i < 300; i++) {
+    for (int i = 0; control && i < check_rounds(300); i++) {
         unsigned arena;
         size_t size = sizeof(arena);
 

@@ -3,13 +3,15 @@
  * Runs every check, or those that are named, each in a child; prints "ok NAME" or "FAILED NAME",
  * and "N checks ran" at the end; exits 1 if one failed.
  *
- * With --list it prints the names. With --alone NAME it runs one in its own process: what a tier
- * does in a process that nobody has forked is seen in no other way.
+ * With --list it prints the names. With --alone NAME... it runs these itself, one after the other,
+ * up to the first that fails: what a tier does in a process that nobody has forked is seen in no
+ * other way. With --groups it prints the names of those that one process may run so in a line.
  *
  * It may be copied elsewhere together with what lies in its folder.
  */
 #include "check.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -45,31 +47,67 @@ static bool run(const struct check *check)
     return false;
 }
 
-static const struct check *const lists[] = {
-    basic_checks, family_checks, align_checks,   fork_checks,    thread_checks,
-    load_checks,  je_checks,     finding_checks, hostile_checks, process_checks};
+/* Of some lists, each check leaves the process as it found it. */
+static const struct {
+    const struct check *checks;
+    bool together;
+} lists[] = {
+    {basic_checks, true},    {family_checks, true},   {align_checks, true}, {fork_checks, false},
+    {thread_checks, false},  {load_checks, false},    {je_checks, true},    {finding_checks, true},
+    {hostile_checks, false}, {process_checks, false},
+};
 #define LIST_COUNT (sizeof(lists) / sizeof(lists[0]))
 
 static int print_names(void)
 {
     for (size_t i = 0; i < LIST_COUNT; i++)
-        for (const struct check *check = lists[i]; check->name; check++)
+        for (const struct check *check = lists[i].checks; check->name; check++)
             dprintf(1, "%s\n", check->name);
     return 0;
 }
 
-static int run_alone(const char *name)
+static int print_groups(void)
 {
     for (size_t i = 0; i < LIST_COUNT; i++)
-        for (const struct check *check = lists[i]; check->name; check++)
-            if (strcmp(check->name, name) == 0) {
-                alarm(CHECK_SECONDS);
-                check->run();
-                dprintf(1, "ok %s\n", name);
-                _exit(0);
-            }
-    dprintf(2, "%s is none of the checks\n", name);
-    return 1;
+        for (const struct check *check = lists[i].checks; check->name; check++)
+            dprintf(1, "%s%s", check->name, lists[i].together && check[1].name ? " " : "\n");
+    return 0;
+}
+
+static const struct check *find(const char *name)
+{
+    for (size_t i = 0; i < LIST_COUNT; i++)
+        for (const struct check *check = lists[i].checks; check->name; check++)
+            if (strcmp(check->name, name) == 0)
+                return check;
+    return NULL;
+}
+
+/* Rules that ask for the number in a thread's sequence are to be met by each check. */
+static void begin_sequence(void)
+{
+    int (*step)(void);
+
+    *(void **)&step = dlsym(RTLD_DEFAULT, "berth_step");
+    if (step)
+        step();
+}
+
+static int run_alone(char **names)
+{
+    for (; *names; names++) {
+        const struct check *check = find(*names);
+
+        if (!check) {
+            dprintf(2, "%s is none of the checks\n", *names);
+            return 1;
+        }
+        alarm(CHECK_SECONDS);
+        check->run();
+        dprintf(1, "ok %s\n", check->name);
+        begin_sequence();
+    }
+    _exit(0);
 }
 
 int main(int argc, char **argv)
@@ -78,10 +116,12 @@ int main(int argc, char **argv)
 
     if (argc == 2 && strcmp(argv[1], "--list") == 0)
         return print_names();
-    if (argc == 3 && strcmp(argv[1], "--alone") == 0)
-        return run_alone(argv[2]);
+    if (argc == 2 && strcmp(argv[1], "--groups") == 0)
+        return print_groups();
+    if (argc > 2 && strcmp(argv[1], "--alone") == 0)
+        return run_alone(argv + 2);
     for (size_t i = 0; i < LIST_COUNT; i++)
-        for (const struct check *check = lists[i]; check->name; check++) {
+        for (const struct check *check = lists[i].checks; check->name; check++) {
             if (!wanted(check->name, argc - 1, argv + 1))
                 continue;
             ran++;

@@ -123,11 +123,13 @@ rule weights {{
             self.skipTest("nothing moves live here: " + doctor["move"]["why"])
 
     def find_socket(self):
-        """It opens at the first block that a rule has placed, by a thread that has to run first."""
+        """It opens at the first block that a rule has placed, by a thread that has to run first, and
+        has its name a moment before anybody listens."""
         for _ in range(1000):
-            found = glob.glob(f"{self.runtime}/berth/{self.program.pid}-*.sock")
-            if found:
-                return found[0]
+            for path in glob.glob(f"{self.runtime}/berth/{self.program.pid}-*.sock"):
+                with socket.socket(socket.AF_UNIX) as s:
+                    if s.connect_ex(path) == 0:
+                        return path
             self.assertIsNone(self.program.process.poll())
             time.sleep(0.02)
         self.fail("the process has no socket")
