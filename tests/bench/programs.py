@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """malloc-heavy programs under libberth-malloc.so and its peers, against LD_PRELOAD=libjemalloc.so.2.
 
-usage: programs.py BERTH LIBBERTH_MALLOC NUMBER_CHURN HANDOVER MEASURE [ROUNDS] [PROGRAM]...
+usage: programs.py BERTH LIBBERTH_MALLOC NUMBER_CHURN HANDOVER SHORT_THREADS MEASURE [ROUNDS]
+                   [PROGRAM]...
 
 Berth runs in four ways: with a policy of which no rule can match a small block (goal: within 1.03);
 with one that has every call looked at by its return address, of which none is placed (1.05); with
@@ -199,13 +200,15 @@ def calculation(folder, n):
     return f"{folder}/{n}.cal"
 
 
-def programs(churn, handover, folder):
+def programs(churn, handover, short_threads, folder):
     result = {
         "churn": Program(lambda n: [churn, str(n * 1000), "96"], timed=20, without_start=True),
         "churn-alone": Program(lambda n: [churn, str(n * 1000), "8"], timed=100,
                                without_start=True),
         "handover 1": Program(lambda n: [handover, "1", str(n * 10)], timed=100, without_start=True),
         "handover 2": Program(lambda n: [handover, "2", str(n * 10)], timed=100, without_start=True),
+        "threads of ten calls": Program(lambda n: [short_threads, str(n * 500)], timed=20,
+                                        without_start=True),
         "python3 PYTHONMALLOC=malloc": Program(
             lambda n: [sys.executable, "-c", python_program(n)], timed=15, without_start=True),
     }
@@ -307,13 +310,13 @@ def compare(name, program, variants, measure, rounds):
     return medians
 
 
-def main(berth, library, churn, handover, measure, rounds="3", *chosen):
+def main(berth, library, churn, handover, short_threads, measure, rounds="3", *chosen):
     if not il.shutil.which("valgrind"):
         print("instructions are not told: valgrind is not here")
     with tempfile.TemporaryDirectory() as folder:
         variants = environments(berth, library, folder)
         told = {}
-        for name, program in programs(churn, handover, folder).items():
+        for name, program in programs(churn, handover, short_threads, folder).items():
             if chosen and name.split()[0] not in chosen:
                 continue
             told[name] = compare(name, program, variants, measure, int(rounds))
