@@ -10,7 +10,14 @@
  *
  * Both have the versions under which glibc exports them (libberth.map): programs are bound without,
  * but another wrapper that comes first looks for dlsym by dlvsym, which insists on a version.
+ *
+ * glibc (2.36) takes an empty version for that of any symbol which has none, in a library that has
+ * some, and crashes when it compares their names; the preload libraries are such. A version that
+ * nobody has is refused, as an empty one is without them.
  */
+        .section .rodata
+nobodys_version:
+        .asciz  " "
         .text
 
         .macro  SYMBOL_LOOKUP name, next, resolve, version
@@ -25,7 +32,14 @@
 \name\()_old:
         .cfi_startproc
         endbr64
-        testq   %rsi, %rsi
+        .if     \version
+        testq   %rdx, %rdx
+        je      4f
+        cmpb    $0, (%rdx)
+        jne     4f
+        leaq    nobodys_version(%rip), %rdx
+        .endif
+4:      testq   %rsi, %rsi
         je      1f
 #ifdef BERTH_MALLOC_SIDE
         leaq    1(%rdi), %rax           /* RTLD_NEXT is -1, RTLD_DEFAULT 0 */

@@ -188,6 +188,24 @@ static bool is_on_device(void)
     return found;
 }
 
+/* No symbol has an empty version. glibc looks at those of libraries that have some; a sanitizer's
+ * library, which is such, ends the program there. */
+static void an_empty_version_is_nobodys(void)
+{
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    void *handle[] = {dlopen("libc.so.6", RTLD_LAZY), dlopen(NULL, RTLD_LAZY), RTLD_DEFAULT,
+                      RTLD_NEXT};
+
+    CHECK(handle[0] && handle[1]);
+    for (int i = 0; i < 4; i++) {
+        CHECK(!dlvsym(handle[i], "malloc", "") && dlerror());
+        CHECK(!dlvsym(handle[i], "no_such_function", "") && dlerror());
+        CHECK(dlsym(handle[i], "malloc") && !dlerror());
+    }
+    CHECK(dlvsym(handle[0], "malloc", "GLIBC_2.2.5"));
+#endif
+}
+
 /*
  * As foreign function interfaces call the C library, by its handle: Python's ctypes and cffi, the
  * Fiddle of Ruby, P/Invoke of .NET.
@@ -406,6 +424,7 @@ const struct check family_checks[] = {
     ENTRY(the_c_librarys_own_names_are_the_same_heap),
     ENTRY(free_by_other_names_frees),
     ENTRY(the_c_librarys_handle_has_the_same_heap),
+    ENTRY(an_empty_version_is_nobodys),
     ENTRY(malloc_trim_gives_memory_back),
     ENTRY(mallinfo2_adds_up),
     ENTRY(malloc_stats_tells_what_is_in_use),
