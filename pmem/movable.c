@@ -8,6 +8,7 @@
 #include "pmem/gate.h"
 #include "pmem/jemalloc.h"
 #include "pmem/mapping.h"
+#include "pmem/owed.h"
 #include "pmem/tier_dax.h"
 #include "pmem/tier_huge.h"
 
@@ -188,6 +189,18 @@ static int enter_tier(berth_tier_id tier, void *p, size_t held, size_t alignment
     return 0;
 }
 
+/* Frees a block's addresses, behind which there is something else. False: it stays there. */
+static bool free_home(void *p, size_t held)
+{
+    static _Atomic int said;
+
+    if (berth__owed_free(p, held) == 0)
+        return true;
+    berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_MOVE,
+                    "the memory behind a freed block cannot be put back, and is lost");
+    return false;
+}
+
 /* Far from home from the start: the home backing is not touched, and does not count. */
 static void *alloc_far(berth_tier_id tier, size_t size, size_t alignment, bool zero)
 {
@@ -204,13 +217,11 @@ static void *alloc_far(berth_tier_id tier, size_t size, size_t alignment, bool z
         return NULL;
     held = berth__arena_held(p);
     r = enter_tier(tier, p, held, alignment, zero, &twin);
+    berth__tier_release(BERTH_TIER_DRAM, held);
     if (r < 0) {
-        /* Of a mapping that failed nobody can tell how far it came. */
-        if (restore_home(p, held) == 0)
-            berth__arena_free(BERTH_HOME_MOVABLE, p, held);
+        free_home(p, held);
         return NULL;
     }
-    berth__tier_release(BERTH_TIER_DRAM, held);
     berth__residence_add(p, held, tier | BERTH_RESIDENCE_LIVE | BERTH_RESIDENCE_REMAPPED, twin);
     return p;
 }
@@ -227,6 +238,7 @@ void *berth__movable_alloc(berth_tier_id tier, size_t size, size_t alignment, bo
     if (!berth__movable_can_be_in(tier) || !berth__residency_open() ||
         (tier != BERTH_TIER_DRAM && !berth__movable_may_remap()))
         return NULL;
+    berth__owed_settle();
     if (size < HELD_MIN)
         size = HELD_MIN;
     granule = berth__movable_granule(tier);
@@ -269,19 +281,17 @@ bool berth__movable_renew_twin(berth_tier_id tier, void *twin, size_t held)
 
 void berth__movable_finish_free(void *p, size_t held, uint32_t word)
 {
-    static _Atomic int said;
     berth_tier_id tier = (berth_tier_id)(word & BERTH_RESIDENCE_TIER);
     void *twin = (void *)atomic_load(&berth__residence(p)->twin);
 
-    if (word & BERTH_RESIDENCE_REMAPPED) {
-        if (restore_home(p, held) < 0) {
-            /* What is mapped there stays; its addresses and its memory are not used again. */
-            berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_MOVE,
-                            "the memory behind a freed block cannot be put back, and is lost");
-            return;
-        }
-    }
     berth__residence_remove(p);
+    if (word & BERTH_RESIDENCE_REMAPPED) {
+        if (tier == BERTH_TIER_DRAM)
+            berth__tier_release(tier, held);
+        if (free_home(p, held) && tier != BERTH_TIER_DRAM)
+            berth__movable_leave_tier(tier, twin, held);
+        return;
+    }
     if (tier != BERTH_TIER_DRAM) {
         berth__tier_reserve_beyond(BERTH_TIER_DRAM, held);
         berth__movable_leave_tier(tier, twin, held);
