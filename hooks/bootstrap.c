@@ -173,10 +173,24 @@ static enum berth_level level_of_unread(const char *path, int error)
     return error == EACCES && policy_source(path) != path ? BERTH_LOG_INFO : BERTH_LOG_ERROR;
 }
 
-/* A policy that cannot be had never stops the program: it runs without one, which is said. */
+/*
+ * A policy that cannot be had never stops the program: it runs without one, which is said. Once:
+ * what it starts would find the same, as in a mount namespace that has another /tmp, and gets an
+ * empty name. The kernel has put the environment where it can be written.
+ */
+static void say_unread(char *path, int error, const char *why)
+{
+    enum berth_level level = level_of_unread(path, error);
+
+    berth__log(level, BERTH_TOPIC_POLICY, "%s: cannot be read: %s; no policy is in force", path,
+               why);
+    if (level == BERTH_LOG_ERROR)
+        path[0] = '\0';
+}
+
 static void install_policy(void)
 {
-    const char *path = secure_getenv("BERTH_POLICY");
+    char *path = secure_getenv("BERTH_POLICY");
     char why[BERTH_TABLE_WHY_MAX];
     const char *unread = "";
     size_t size = 0;
@@ -187,8 +201,7 @@ static void install_policy(void)
     errno = 0;
     bytes = read_file(path, &size, &unread);
     if (!bytes) {
-        berth__log(level_of_unread(path, errno), BERTH_TOPIC_POLICY,
-                   "%s: cannot be read: %s; no policy is in force", path, unread);
+        say_unread(path, errno, unread);
         return;
     }
     berth__table_set_told(secure_getenv("BERTH_TOLD"));

@@ -142,6 +142,16 @@ def missing_checks(scratch):
           result.stderr)
 
 
+def unread_checks(scratch):
+    """As in a mount namespace without the table: what the first process says, others need not."""
+    gone = os.path.join(scratch, "gone.table")
+    result = run(["sh", "-c", "/bin/true; sh -c '/bin/true; /bin/echo end'; ls /"], gone)
+    check("a_policy_that_cannot_be_read_stops_nothing", result.returncode == 0 and
+          result.stdout.startswith("end\n"), result)
+    check("and_is_said_by_one_process", result.stderr.count("\n") == 1 and gone in result.stderr,
+          result.stderr)
+
+
 LIMITED = """
 import os, resource
 blocks = [bytearray(300000) for i in range(20)]
@@ -338,6 +348,7 @@ other_checks()
 with tempfile.TemporaryDirectory() as scratch_directory:
     fork_checks(scratch_directory)
     missing_checks(scratch_directory)
+    unread_checks(scratch_directory)
     limit_checks(scratch_directory)
     socket_checks(scratch_directory)
     program_checks(scratch_directory)
