@@ -53,7 +53,8 @@
     X(question_40_copy_past_the_end)                                                               \
     X(question_41_memory_of_green_contexts)                                                        \
     X(question_42_context_event_waits_for)                                                         \
-    X(question_47_pool_counts)
+    X(question_47_pool_counts)                                                                     \
+    X(question_50_memory_that_has_handles)
 
 #define X(name) void name(void);
 QUESTIONS(X)

@@ -291,3 +291,39 @@ void question_25_resolver_answers_exports(void)
             }
     SEEN("every answer is an export: %d, some were given: %d\n", other == 0, asked > 0);
 }
+
+static void tell_capable(const char *kind, CUdeviceptr p)
+{
+    bool is_capable = false;
+    CUresult result =
+        cuPointerGetAttribute(&is_capable, CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE, p);
+
+    SEEN("%s: %d capable %d\n", kind, result, is_capable);
+}
+
+/* Berth takes memory without a record that is capable for memory that went past it. */
+void question_50_memory_that_has_handles(void)
+{
+    CUDA_MEM_ALLOC_NODE_PARAMS node = {.poolProps = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                                     .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}},
+                                       .bytesize = MIB(3)};
+    CUgraph graph = NULL;
+    CUgraphNode added = NULL;
+    CUgraphExec exec = NULL;
+    CUdeviceptr p = 0;
+    size_t pitch = 0;
+
+    check_up();
+    tell_capable("cuMemAlloc", check_alloc(MIB(3)));
+    EXPECT(cuMemAllocPitch_v2(&p, &pitch, 1000, 1000, 4) == 0);
+    tell_capable("pitched", p);
+    EXPECT(cuMemAllocManaged(&p, MIB(3), CU_MEM_ATTACH_GLOBAL) == 0);
+    tell_capable("managed", p);
+    EXPECT(cuMemAllocAsync(&p, MIB(3), NULL) == 0 && cuCtxSynchronize() == 0);
+    tell_capable("stream-ordered", p);
+    EXPECT(cuGraphCreate(&graph, 0) == 0);
+    EXPECT(cuGraphAddMemAllocNode(&added, graph, NULL, 0, &node) == 0);
+    EXPECT(cuGraphInstantiateWithFlags(&exec, graph, 0) == 0 && cuGraphLaunch(exec, NULL) == 0);
+    EXPECT(cuCtxSynchronize() == 0);
+    tell_capable("a graph's node", node.dptr);
+}
