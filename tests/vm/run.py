@@ -9,6 +9,10 @@ in the Test Anything Protocol. In the guest's scripts each program is known by i
 at the path that it has here. TEST_NAME has the words of a command, with colons between: a test of
 tests/integration, with the programs that it needs, which guest/programs.py runs as it is. WORK is for
 what is made on the way; console.log there is what the guest's kernel said last.
+
+All machines, by `meson test --suite vm`, are to take less than three minutes on two processors that
+have nothing else to do: each tells at its end how much of that was its own, and in between which
+cases took long.
 """
 
 import os
