@@ -2,15 +2,15 @@
 #include "alloc/pool_alone.h"
 
 /*
- * Rounding may cost a 20th of what lives. Replayed: at a 30th and at a 16th one trace in twenty
- * more is beyond 1.05 of what lives.
+ * Rounding may cost a 33rd of what lives in any case. Replayed: at a 20th, programs of many blocks
+ * of a few MiB need more than where they share; from a 50th on, what sharing costs some others is
+ * seen too late.
  */
-#define ROUNDING_DIVISOR 20
-/*
- * Sharing may cost as much before any block is alone. Replayed: at a 28th, two traces more go on
- * asking the driver in each repetition.
- */
+#define ROUNDING_DIVISOR 33
+/* Sharing is seen to cost something from a 20th of what lives on. */
 #define SHARING_DIVISOR 20
+/* Rounding may never cost more than this: excess is an estimate, and high while little lives. */
+#define WORTH_DIVISOR 5
 /* Large is a 1024th of what lives at most; at a 256th, one trace in seven more is beyond it. */
 #define LARGE_SHIFT 10
 /* What a block of less than a 32nd had to have beyond is no sign: others like it will use it. */
@@ -18,16 +18,29 @@
 
 bool berth__alone_is_allowed = true;
 
+/* What one heap for all large blocks would have had to have beyond what ever lived of them. */
+static uint64_t heap_excess(const struct berth_pool *pool)
+{
+    uint64_t most = pool->steps.most;
+
+    return pool->heap.height > most ? pool->heap.height - most : 0;
+}
+
 static void decide(struct berth_pool *pool)
 {
     uint64_t worth = pool->live_max / ROUNDING_DIVISOR, least = pool->live_max >> LARGE_SHIFT;
-    bool is_cheap = pool->excess_max <= pool->live_max / SHARING_DIVISOR;
+    uint64_t excess = heap_excess(pool);
 
-    if (worth < pool->excess_max)
-        worth = pool->excess_max;
+    if (excess < pool->excess_max)
+        excess = pool->excess_max;
+    /* Once there are borders, it costs more than in one heap. */
+    if (excess > pool->live_max / SHARING_DIVISOR && worth < excess + excess / 2)
+        worth = excess + excess / 2;
+    if (worth > pool->live_max / WORTH_DIVISOR)
+        worth = pool->live_max / WORTH_DIVISOR;
     if (least < BERTH_ALONE_LEAST)
         least = BERTH_ALONE_LEAST;
-    if (is_cheap || pool->rounding_max > worth || !berth__alone_is_allowed)
+    if (pool->rounding_max > worth || !berth__alone_is_allowed)
         least = UINT64_MAX;
     atomic_store_explicit(&pool->alone_min, least, memory_order_relaxed);
 }
@@ -36,6 +49,8 @@ void berth__alone_begin(struct berth_pool *pool)
 {
     pool->rounding_max = 0;
     pool->excess_max = 0;
+    berth__sketch_end(&pool->heap);
+    pool->heap.height = 0;
     decide(pool);
 }
 
@@ -68,6 +83,10 @@ void berth__alone_enter_slowly(struct berth_pool *pool, struct berth_block *bloc
     pool->rounding += rounding;
     pool->overhead += berth__alone_overhead(block);
     berth__step_enter(pool, block);
+    if (!berth__sketch_is_on(&pool->heap))
+        berth__sketch_begin(&pool->heap);
+    berth__sketch_enter(&pool->heap, berth__block_address(block), size);
+    decide(pool);
 }
 
 void berth__alone_leave_slowly(struct berth_pool *pool, struct berth_block *block)
@@ -80,5 +99,6 @@ void berth__alone_leave_slowly(struct berth_pool *pool, struct berth_block *bloc
     pool->rounding -= block->rounding & ~BERTH_ALONE_COUNTED;
     pool->overhead -= berth__alone_overhead(block);
     berth__step_leave(pool, block);
+    berth__sketch_leave(&pool->heap, berth__block_address(block));
     block->rounding = 0;
 }

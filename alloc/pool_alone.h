@@ -5,15 +5,15 @@
  * A segment goes back to the driver only when nothing lives in it, so that a large block's place is
  * lost to the next large one for as long as any small block lives beside it. A block that has a
  * segment alone leaves nothing behind: what its kind needs is then what lives of it at once, and
- * what the driver rounds up. But the driver is asked for it again and again. So all blocks share
- * segments until that has cost more than a 20th of what lives; large ones are alone from then on,
- * unless rounding would cost more still. What each costs is measured:
+ * what the driver rounds up. So large blocks are alone from the start, unless rounding costs more
+ * than a 33rd of what lives; and more than sharing would. What each costs is measured:
  *
  *  rounding   what rounding all large blocks would have cost when the pool was fullest, whether
- *             they are alone or not; a 20th of what lived then is always worth it
- *  excess     the most that the pool had to have beyond what ever lived, because a large block
- *             found its memory in use in parts. As more comes to live than ever, it may be less
- *             than a 20th again, and all share once more
+ *             they are alone or not
+ *  excess     what sharing would have cost: how much higher than the most that lived of them a
+ *             sketch of all large blocks is (alloc/sketch.h), be they alone or not. Or the most
+ * that the pool had to have beyond what ever lived, because a large block found its memory in use
+ * in parts. As more comes to live than ever, it may be too little again
  *
  * While large blocks are alone, a program that repeats itself may go on asking the driver; where
  * they are not, it does not (alloc/pool_idle.h).

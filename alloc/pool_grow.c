@@ -520,7 +520,12 @@ static void make_room(struct request *request)
     if (!request->is_whole)
         request->target = tile(request->size, part);
     if (reserved + request->target > cap) {
-        berth__pool_release_all(pool);
+        /* What is alone goes by itself, and may be asked for again soon: no more of it than must.
+         */
+        if (berth__alone_is_on(pool))
+            berth__pool_release_part(pool, reserved + request->target - cap);
+        else
+            berth__pool_release_all(pool);
         berth__pool_lock(pool);
         reserved = berth__pool_reserved(pool);
         if (!request->is_whole && reserved + request->target > live_max)

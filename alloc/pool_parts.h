@@ -71,6 +71,7 @@ struct berth_pool {
     uint64_t overhead;           /* derived: bytes of blocks in use, likewise, and pool_own.h */
     uint64_t rounding_max;       /* bytes, when the most blocks were in use */
     uint64_t excess_max;         /* see pool_alone.h */
+    struct berth_sketch heap;    /* of all large blocks, likewise */
     _Atomic uint64_t alone_min;  /* the smallest block that has a segment alone; UINT64_MAX: none */
     uint64_t idle_segments;      /* derived: SHARED ones that are one free block, see pool_idle.h */
     uint64_t idle_bytes;         /* derived: of those */
@@ -245,6 +246,8 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *r
  * capture which another thread begins meanwhile.
  */
 uint64_t berth__pool_release_all(struct berth_pool *pool);
+/* The same with no more of it than makes `need` bytes together. */
+uint64_t berth__pool_release_part(struct berth_pool *pool, uint64_t need);
 /*
  * The same with the idle segments alone, and nothing of what threads keep or what waits: those that
  * all blocks share, or those for large ones.

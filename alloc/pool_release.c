@@ -298,13 +298,18 @@ static uint64_t release_bytes(struct berth_pool *pool, uint64_t need)
     return released;
 }
 
-uint64_t berth__pool_release_all(struct berth_pool *pool)
+uint64_t berth__pool_release_part(struct berth_pool *pool, uint64_t need)
 {
     struct berth_device_mode mode = berth__device_relax();
-    uint64_t released = release_bytes(pool, RELEASE_ALL);
+    uint64_t released = release_bytes(pool, need);
 
     berth__device_restore(mode);
     return released;
+}
+
+uint64_t berth__pool_release_all(struct berth_pool *pool)
+{
+    return berth__pool_release_part(pool, RELEASE_ALL);
 }
 
 /* The pools that are to give back, and how much. */

@@ -7,8 +7,8 @@
 /* A fall is one of an 8th of what ever lived; what is left may be a 64th more than last time. */
 #define FALL_SHIFT 3
 #define NEAR_SHIFT 6
-/* With the joint segment the pool may have a 32nd more than ever lived. */
-#define JOINT_SHIFT 5
+/* With the joint segment the pool may have a 21st more than ever lived. */
+#define JOINT_DIVISOR 21
 
 void berth__step_begin(struct berth_pool *pool)
 {
@@ -248,7 +248,7 @@ static bool has_room(const struct berth_pool *pool, uint64_t size)
     uint64_t others_max = pool->steps.rhythms[pool->steps.level].others_max;
     uint64_t busy = pool->reserved - others(pool) +
                     (others_max > others(pool) ? others_max : others(pool)),
-             cap = pool->live_max + (pool->live_max >> JOINT_SHIFT);
+             cap = pool->live_max + pool->live_max / JOINT_DIVISOR;
 
     for (const struct berth_segment *segment = pool->segments; segment; segment = segment->next)
         if (segment->used_blocks == 0 && berth__pool_is_for_large(segment))

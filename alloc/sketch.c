@@ -2,6 +2,7 @@
 #include "alloc/sketch.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* Addresses that nobody uses: no sketch is as high as the address space. */
 #define SKETCH_BASE ((uintptr_t)1 << 40)
@@ -25,6 +26,7 @@ void berth__sketch_end(struct berth_sketch *sketch)
         berth__slab_delete(&sketch->slab, block);
     }
     sketch->segment.first = NULL;
+    memset(sketch->named, 0, sizeof(sketch->named));
 }
 
 int berth__sketch_begin(struct berth_sketch *sketch)
@@ -93,4 +95,34 @@ void berth__sketch_remove(struct berth_sketch *sketch, struct berth_block *place
         place = prev;
     }
     berth__free_set_insert(&sketch->set, place);
+}
+
+static struct berth_block **chain_of(struct berth_sketch *sketch, uint64_t name)
+{
+    return &sketch->named[name * 0x9e3779b97f4a7c15u >> 32 & (BERTH_SKETCH_NAMES - 1)];
+}
+
+void berth__sketch_enter(struct berth_sketch *sketch, uint64_t name, uint64_t size)
+{
+    struct berth_block *place = berth__sketch_add(sketch, size);
+    struct berth_block **chain = chain_of(sketch, name);
+
+    if (!place)
+        return;
+    place->id = name;
+    place->waiting = *chain;
+    *chain = place;
+}
+
+void berth__sketch_leave(struct berth_sketch *sketch, uint64_t name)
+{
+    struct berth_block **link = chain_of(sketch, name), *place;
+
+    while (*link && (*link)->id != name)
+        link = &(*link)->waiting;
+    place = *link;
+    if (!place)
+        return;
+    *link = place->waiting;
+    berth__sketch_remove(sketch, place);
 }
