@@ -66,23 +66,86 @@ static uint64_t reserved_for_large_small_large(uint64_t size)
     return reserved;
 }
 
-/* The pool sees that it costs too much that all blocks share segments. */
-static void see_what_sharing_costs(void)
-{
-    assert_true(reserved_for_large_small_large(MIB(20)) >= MIB(40));
-    berth__pool_release_cached(0);
-    assert_int_equal(audit().segments, 0);
-}
-
-/* It happens once, not again. */
 static void a_small_block_is_in_no_large_ones_way(void **state)
 {
-    see_what_sharing_costs();
     assert_in_range(reserved_for_large_small_large(MIB(400)), MIB(402), MIB(402) + MIB(8));
 }
 
-/* Steps that share without a loss go on sharing: the driver is asked once. */
-static void what_costs_nothing_stays_shared(void **state)
+static bool is_whole(uintptr_t address)
+{
+    struct berth_block_view view;
+
+    assert_int_equal(berth__pool_find(address, &view), 0);
+    return view.is_whole;
+}
+
+#define SCATTERED 8
+
+/*
+ * Blocks of which the driver would round up a 16th share a segment. As some go and larger ones
+ * come, that are not alone because nobody could know, a heap needs half as much again: from then on
+ * it is less to round up.
+ */
+static void what_sharing_would_cost_is_seen_in_a_sketch(void **state)
+{
+    uintptr_t block[SCATTERED], larger[SCATTERED / 2];
+
+    for (unsigned i = 0; i < SCATTERED; i++)
+        block[i] = pool_get(MIB(46) + KIB(4));
+    assert_false(is_whole(block[SCATTERED - 1]));
+    for (unsigned i = 0; i < SCATTERED; i += 2)
+        pool_put(block[i]);
+    for (unsigned i = 0; i < SCATTERED / 2; i++)
+        larger[i] = pool_get(MIB(48) + KIB(4));
+    assert_true(is_whole(larger[SCATTERED / 2 - 1]));
+    for (unsigned i = 0; i < SCATTERED / 2; i++) {
+        pool_put(block[2 * i + 1]);
+        pool_put(larger[i]);
+    }
+}
+
+/* Before the pool gets too large no more of it goes back to the driver than that takes. */
+static void what_is_not_in_the_way_stays(void **state)
+{
+    uintptr_t block[3], larger;
+    uint64_t calls;
+
+    for (unsigned i = 0; i < 3; i++)
+        block[i] = pool_get(MIB(100));
+    for (unsigned i = 0; i < 3; i++)
+        pool_put(block[i]);
+    calls = mock_calls(MOCK_FREE);
+    larger = pool_get(MIB(140));
+    assert_int_equal(mock_calls(MOCK_FREE), calls + 2);
+    assert_int_equal(audit().reserved, MIB(240));
+    pool_put(larger);
+}
+
+/* A thread that keeps a block that is alone has it back without disturbing what else it keeps. */
+static void threads_keep_what_is_alone(void **state)
+{
+    uintptr_t small, large;
+    unsigned collections;
+
+    pool_set_thread_cache("64M");
+    large = pool_get(MIB(8));
+    small = pool_get(KIB(64));
+    assert_true(is_whole(large));
+    pool_put(small);
+    pool_put(large);
+    collections = berth__pool_first->collections;
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(pool_get(MIB(8)), large);
+        pool_put(large);
+    }
+    assert_int_equal(berth__pool_first->collections, collections);
+    assert_int_equal(pool_get(KIB(64)), small);
+    pool_put(small);
+    pool_set_thread_cache("0");
+}
+
+/* Steps that are all alike come to rest: the driver is asked no more. */
+static void what_costs_nothing_asks_for_nothing(void **state)
 {
     uint64_t calls;
 
@@ -92,7 +155,7 @@ static void what_costs_nothing_stays_shared(void **state)
         pool_put(work);
         pool_put(small);
         pool_put(large);
-        if (i == 1)
+        if (i == 20)
             calls = driver_calls();
     }
     assert_int_equal(driver_calls(), calls);
@@ -101,14 +164,11 @@ static void what_costs_nothing_stays_shared(void **state)
 
 static void what_is_alone_can_be_exported(void **state)
 {
-    struct berth_block_view view;
     uintptr_t large;
     uint64_t calls;
 
-    see_what_sharing_costs();
     large = pool_get(MIB(40));
-    assert_int_equal(berth__pool_find(large, &view), 0);
-    assert_true(view.is_whole);
+    assert_true(is_whole(large));
     berth__pool_set_exported(large);
     calls = mock_calls(MOCK_FREE);
     pool_put(large);
@@ -121,7 +181,6 @@ static void what_is_alone_serves_the_like(void **state)
     uintptr_t large;
     uint64_t calls;
 
-    see_what_sharing_costs();
     large = pool_get(MIB(90));
     pool_put(large);
     calls = driver_calls();
@@ -133,15 +192,14 @@ static void what_is_alone_serves_the_like(void **state)
 #define BLOCKS 200
 
 /*
- * Where rounding costs more than sharing did, and than a 20th of what lives, blocks share segments
- * again. Each alone, these would need 700 MiB: 1.31 of what lives.
+ * Where rounding costs more than sharing would, and than a 33rd of what lives, blocks share
+ * segments. Each alone, these would need 700 MiB: 1.31 of what lives.
  */
 static void rounding_has_its_limit(void **state)
 {
     uint64_t live = MIB(300) + BLOCKS * KIB(1200);
     uintptr_t large, block[BLOCKS];
 
-    see_what_sharing_costs();
     large = pool_get(MIB(300));
     for (unsigned i = 0; i < BLOCKS; i++)
         block[i] = pool_get(KIB(1200));
@@ -157,7 +215,6 @@ static void a_program_that_never_repeats_itself_has_little_more_than_lives(void 
     uintptr_t block[24] = {0};
     uint64_t size[24] = {0}, live = 0, most = 0, reserved = 0;
 
-    see_what_sharing_costs();
     srandom(7);
     for (unsigned i = 0; i < 800; i++) {
         unsigned at = (unsigned)random() % 24;
@@ -222,7 +279,6 @@ static void steps_that_are_alike_need_no_driver(void **state)
     uint64_t calls, most = MIB(60) + need_of_step(MIB(4));
     uintptr_t weight;
 
-    see_what_sharing_costs();
     weight = pool_get(MIB(60));
     calls = driver_calls();
     step(MIB(4));
@@ -241,7 +297,6 @@ static void the_joint_segment_is_for_what_is_done_now(void **state)
 {
     uint64_t calls, most = 0;
 
-    see_what_sharing_costs();
     repeat(20, MIB(2));
     for (unsigned i = 0; i < 14; i++) {
         uint64_t unit = MIB(2) + KIB(512) * (i % 7);
@@ -262,7 +317,6 @@ static void a_driver_that_refuses_costs_only_calls(void **state)
 {
     static const enum mock_call calls[] = {MOCK_ALLOC, MOCK_FREE};
 
-    see_what_sharing_costs();
     for (unsigned which = 0; which < 2; which++) {
         for (unsigned nth = 1; nth < 8; nth += 3) {
             uintptr_t block;
@@ -321,12 +375,34 @@ static void a_sketch_is_as_high_as_it_must_be(void **state)
     berth__sketch_end(&sketch);
 }
 
+/* Places of any names, of which some are in one chain, and none is another's. */
+static void places_have_names(void **state)
+{
+    static struct berth_sketch sketch;
+    const unsigned names = 4 * BERTH_SKETCH_NAMES;
+
+    assert_int_equal(berth__sketch_begin(&sketch), 0);
+    for (unsigned i = 0; i < names; i++)
+        berth__sketch_enter(&sketch, MIB(i), MIB(1 + i % 2));
+    assert_int_equal(sketch.height, MIB(names / 2 * 3));
+    berth__sketch_leave(&sketch, MIB(names));
+    for (unsigned i = 0; i < names; i += 2)
+        berth__sketch_leave(&sketch, MIB(i));
+    for (unsigned i = 0; i < names; i += 2)
+        berth__sketch_enter(&sketch, MIB(i), MIB(1));
+    assert_int_equal(sketch.height, MIB(names / 2 * 3));
+    for (unsigned i = 0; i < names; i++)
+        berth__sketch_leave(&sketch, MIB(i));
+    berth__sketch_enter(&sketch, 1, MIB(names / 2 * 3));
+    assert_int_equal(sketch.height, MIB(names / 2 * 3));
+    berth__sketch_end(&sketch);
+}
+
 /* A context's end takes what was learned of it along. */
 static void a_new_context_starts_afresh(void **state)
 {
     uintptr_t block[8];
 
-    see_what_sharing_costs();
     repeat(16, MIB(2));
     for (unsigned i = 0; i < 8; i++)
         block[i] = pool_get(MIB(10 + i));
@@ -343,7 +419,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ALONE(a_small_block_is_in_no_large_ones_way),
-        ALONE(what_costs_nothing_stays_shared),
+        ALONE(what_costs_nothing_asks_for_nothing),
+        ALONE(what_sharing_would_cost_is_seen_in_a_sketch),
+        ALONE(what_is_not_in_the_way_stays),
+        ALONE(threads_keep_what_is_alone),
+        ALONE(places_have_names),
         ALONE(what_is_alone_can_be_exported),
         ALONE(what_is_alone_serves_the_like),
         ALONE(rounding_has_its_limit),
