@@ -389,7 +389,6 @@ static int alloc_slowly(const struct berth_pool_request *request, bool is_whole,
     uint64_t size = berth__size_round(request->size);
     berth_cu_context context = NULL;
     struct berth_pool *pool;
-    bool is_alone;
 
     if (!is_captured && alloc_own(request, is_whole, ret_address))
         return 0;
@@ -398,11 +397,7 @@ static int alloc_slowly(const struct berth_pool_request *request, bool is_whole,
     pool = pool_find_or_make(context, request->tier);
     if (!pool)
         return BERTH_POOL_FORWARD;
-    is_alone = berth__alone_is(pool, size);
-    is_whole |= is_alone;
-    /* Threads keep what is alone among what is whole, where it was not looked for. */
-    if (is_alone && !is_captured && alloc_cached(request, true, ret_address))
-        return 0;
+    is_whole |= berth__alone_is(pool, size);
     if (!is_captured && berth__lazy_look_own(pool) && alloc_cached(request, is_whole, ret_address))
         return 0;
     if (BERTH_UNLIKELY(atomic_load_explicit(&pool->is_scattered, memory_order_relaxed)) &&

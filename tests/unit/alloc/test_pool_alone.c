@@ -79,6 +79,18 @@ static bool is_whole(uintptr_t address)
     return view.is_whole;
 }
 
+static void a_little_rounding_is_no_reason_to_share(void **state)
+{
+    uintptr_t block[4];
+
+    for (unsigned i = 0; i < 4; i++)
+        block[i] = pool_get(MIB(100) + KIB(4));
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(is_whole(block[i]));
+        pool_put(block[i]);
+    }
+}
+
 #define SCATTERED 8
 
 /*
@@ -90,6 +102,9 @@ static void what_sharing_would_cost_is_seen_in_a_sketch(void **state)
 {
     uintptr_t block[SCATTERED], larger[SCATTERED / 2];
 
+    /* What has gone is no part of the sketch. */
+    for (unsigned i = 0; i < 4 * SCATTERED; i++)
+        pool_put(pool_get(MIB(46) + KIB(4)));
     for (unsigned i = 0; i < SCATTERED; i++)
         block[i] = pool_get(MIB(46) + KIB(4));
     assert_false(is_whole(block[SCATTERED - 1]));
@@ -119,29 +134,6 @@ static void what_is_not_in_the_way_stays(void **state)
     assert_int_equal(mock_calls(MOCK_FREE), calls + 2);
     assert_int_equal(audit().reserved, MIB(240));
     pool_put(larger);
-}
-
-/* A thread that keeps a block that is alone has it back without disturbing what else it keeps. */
-static void threads_keep_what_is_alone(void **state)
-{
-    uintptr_t small, large;
-    unsigned collections;
-
-    pool_set_thread_cache("64M");
-    large = pool_get(MIB(8));
-    small = pool_get(KIB(64));
-    assert_true(is_whole(large));
-    pool_put(small);
-    pool_put(large);
-    collections = berth__pool_first->collections;
-    for (unsigned i = 0; i < 4; i++) {
-        assert_int_equal(pool_get(MIB(8)), large);
-        pool_put(large);
-    }
-    assert_int_equal(berth__pool_first->collections, collections);
-    assert_int_equal(pool_get(KIB(64)), small);
-    pool_put(small);
-    pool_set_thread_cache("0");
 }
 
 /* Steps that are all alike come to rest: the driver is asked no more. */
@@ -420,9 +412,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ALONE(a_small_block_is_in_no_large_ones_way),
         ALONE(what_costs_nothing_asks_for_nothing),
+        ALONE(a_little_rounding_is_no_reason_to_share),
         ALONE(what_sharing_would_cost_is_seen_in_a_sketch),
         ALONE(what_is_not_in_the_way_stays),
-        ALONE(threads_keep_what_is_alone),
         ALONE(places_have_names),
         ALONE(what_is_alone_can_be_exported),
         ALONE(what_is_alone_serves_the_like),
