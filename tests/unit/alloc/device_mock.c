@@ -276,15 +276,22 @@ uint64_t mock_calls(enum mock_call call)
 
 uint64_t mock_bytes(void)
 {
-    return used_bytes[0] + used_bytes[1];
+    uint64_t bytes;
+
+    pthread_mutex_lock(&lock);
+    bytes = used_bytes[0] + used_bytes[1];
+    pthread_mutex_unlock(&lock);
+    return bytes;
 }
 
 uint64_t mock_allocations(void)
 {
     uint64_t count = mock_other_allocations;
 
+    pthread_mutex_lock(&lock);
     for (const struct mock_range *range = ranges; range; range = range->next)
         count++;
+    pthread_mutex_unlock(&lock);
     return count;
 }
 
