@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from classifier_loops import Holder
-from classifier_programs import check_ways, images, plain
+from classifier_programs import check_ways, images, plain, refuse
 
 
 def norm_conv(inputs, outputs, size=3, stride=1, groups=1, act=nn.ReLU):
@@ -556,7 +556,7 @@ class Codes(nn.Module):
 def compiled(ways):
     """Graphs that are taken, run by PyTorch's own operators."""
     if not hasattr(torch, "compile"):
-        check_ways(["mapped"])
+        refuse("does not compile")
     model = Convnext()
     run = torch.compile(model, backend="aot_eager" if "ahead" in ways else "eager")
     return [model], lambda step: run(torch.randn(4, 3, 128, 128))
