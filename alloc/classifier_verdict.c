@@ -188,7 +188,8 @@ static void judge_old(const struct berth_judgement *judgement, const struct bert
         return;
     if (key && appended)
         key->appended = 1;
-    if (appended || (block->changed == 0 && key && key->appended))
+    /* What is full and never written is no cache, whatever else has its size. */
+    if (appended || (block->changed == 0 && key && key->appended && berth__class_blank(block) > 0))
         say(judgement, ret, BERTH_TAG_KV, final_if(block->compared >= COMPARISONS_LATE),
             BERTH_REASON_APPENDED);
     else if (block->changed == 0)

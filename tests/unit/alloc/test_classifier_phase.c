@@ -188,6 +188,27 @@ static void a_larger_batch_is_no_cache_that_grows(void **state)
     }
 }
 
+/* A buffer of the steps, as large as weights are, that is written piece by piece. */
+static void weights_as_large_as_a_buffer_are_no_cache(void **state)
+{
+    struct played *buffer;
+
+    (void)state;
+    for (unsigned i = 0; i < 12; i++)
+        keep(2048 * KIB);
+    for (unsigned i = 0; i < 16; i++)
+        died(born((96 + i) * KIB, TENSORS));
+    buffer = born(2048 * KIB, TENSORS);
+    for (unsigned step = 0; step < 20; step++) {
+        for (unsigned i = 0; i < 3; i++)
+            buffer->version[step * 3 + i]++;
+        infer(1);
+    }
+    berth__classifier_refresh();
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(weights[i]->tag, BERTH_TAG_WEIGHT);
+}
+
 #define PLAYED(test) cmocka_unit_test_setup(test, begin_phase)
 
 int main(void)
@@ -199,6 +220,7 @@ int main(void)
         PLAYED(states_beside_a_frozen_table_are_made_in_a_step),
         PLAYED(what_a_step_has_made_so_far_is_not_kept),
         PLAYED(a_larger_batch_is_no_cache_that_grows),
+        PLAYED(weights_as_large_as_a_buffer_are_no_cache),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
