@@ -389,6 +389,7 @@ static int alloc_slowly(const struct berth_pool_request *request, bool is_whole,
     uint64_t size = berth__size_round(request->size);
     berth_cu_context context = NULL;
     struct berth_pool *pool;
+    bool is_own = is_whole;
 
     if (!is_captured && alloc_own(request, is_whole, ret_address))
         return 0;
@@ -404,6 +405,7 @@ static int alloc_slowly(const struct berth_pool_request *request, bool is_whole,
         !is_captured) {
         berth__step_act(pool);
         berth__pool_gather(pool);
+        is_whole = is_own || berth__alone_is(pool, size);
     }
     if (!is_captured && alloc_from_pool(pool, request, size, is_whole, ret_address))
         return 0;

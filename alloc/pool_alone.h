@@ -16,7 +16,10 @@
  * in parts. As more comes to live than ever, it may be too little again
  *
  * While large blocks are alone, a program that repeats itself may go on asking the driver; where
- * they are not, it does not (alloc/pool_idle.h).
+ * they are not, it does not (alloc/pool_idle.h). So where it does although the sketch shows that
+ * sharing costs nearly nothing, and a joint segment for large blocks alone (alloc/pool_step.h)
+ * beside what small ones need is too much, the pool *settles*: blocks of all sizes share one
+ * segment, which is asked for when least lives, until sharing is seen to cost something after all.
  *
  * Synchronization: the pool's lock, but for berth__alone_is().
  */
@@ -84,5 +87,11 @@ void berth__alone_begin(struct berth_pool *pool);
 void berth__alone_note_peak(struct berth_pool *pool, uint64_t size);
 /* A block of `size` bytes that is not alone makes the pool larger than all that ever lived. */
 void berth__alone_note_excess(struct berth_pool *pool, uint64_t size, uint64_t excess);
+/*
+ * The program repeats itself and goes on asking the driver: where the sketch says that one heap is
+ * hardly larger than what lives, no block is alone from now on, until sharing costs something. What
+ * the pool is to have then, or 0: nothing changes.
+ */
+uint64_t berth__alone_settle(struct berth_pool *pool);
 
 #endif

@@ -71,6 +71,9 @@ struct berth_pool {
     uint64_t overhead;           /* derived: bytes of blocks in use, likewise, and pool_own.h */
     uint64_t rounding_max;       /* bytes, when the most blocks were in use */
     uint64_t excess_max;         /* see pool_alone.h */
+    bool is_settled;             /* no block is alone, see berth__alone_settle() */
+    uint64_t patience;           /* so often the pool is to be kept from settling... */
+    uint64_t settlements;        /* ...after so many times that it did */
     struct berth_sketch heap;    /* of all large blocks, likewise */
     _Atomic uint64_t alone_min;  /* the smallest block that has a segment alone; UINT64_MAX: none */
     uint64_t idle_segments;      /* derived: SHARED ones that are one free block, see pool_idle.h */

@@ -24,7 +24,7 @@ void berth__step_begin(struct berth_pool *pool)
     }
     steps->live = steps->most = steps->high = steps->low = steps->low_before = 0;
     steps->is_falling = true;
-    steps->is_due = false;
+    steps->is_due = steps->was_joint = false;
 }
 
 /*
@@ -87,10 +87,12 @@ static void step_end(struct berth_pool *pool, unsigned level)
     rhythm->asked = 0;
     rhythm->has_ended = true;
     rhythm->quiet = asked == 0 ? rhythm->quiet + 1 : 0;
-    if (!berth__alone_is_on(pool) || rhythm->quiet >= BELIEF || pool->joint_reserved > 0)
+    if (!berth__alone_is_on(pool) || rhythm->quiet >= BELIEF || pool->joint_reserved > 0) {
         berth__sketch_end(&rhythm->sketch);
-    else
+        rhythm->tries = 0;
+    } else {
         look_at_step(pool, level);
+    }
     /* At one of its ends least lives, and there is room. */
     if (rhythm->tries > 0 && came_again(rhythm, rhythm->period, 1)) {
         rhythm->tries--;
@@ -259,10 +261,31 @@ static bool has_room(const struct berth_pool *pool, uint64_t size)
 /* While memory is between the driver and the pool, it counts as on its way; see pool_idle.c. */
 #define HOLD_BYTES 1
 
+/* With the lock held: see berth__alone_settle(). */
+static uint64_t settle(struct berth_pool *pool)
+{
+    const struct berth_rhythm *rhythm = &pool->steps.rhythms[pool->steps.level];
+
+    return rhythm->quiet < rhythm->period ? berth__alone_settle(pool) : 0;
+}
+
+/* One segment for blocks of all sizes, with which the pool has `total` bytes. */
+static void add_shared(struct berth_pool *pool, uint64_t total)
+{
+    uint64_t reserved;
+
+    berth__pool_release_idle(pool, false);
+    berth__pool_lock(pool);
+    reserved = berth__pool_reserved(pool);
+    berth__pool_unlock(pool);
+    if (total > reserved)
+        berth__pool_add_segment(pool, berth__pool_driver_size(total - reserved), false);
+}
+
 void berth__step_act(struct berth_pool *pool)
 {
     struct berth_device_mode mode;
-    uint64_t size = 0;
+    uint64_t size = 0, total = 0;
     bool is_due;
 
     berth__pool_lock(pool);
@@ -270,7 +293,10 @@ void berth__step_act(struct berth_pool *pool)
     pool->steps.is_due = false;
     if (is_due) {
         size = pool->steps.joint_size;
-        is_due = size == 0 || has_room(pool, size);
+        if (size > 0 && (pool->steps.was_joint || !has_room(pool, size)))
+            total = settle(pool);
+        is_due = size == 0 || total > 0 || has_room(pool, size);
+        pool->steps.was_joint |= is_due && size > 0 && total == 0;
     }
     if (is_due)
         atomic_fetch_add_explicit(&pool->releasing, HOLD_BYTES, memory_order_relaxed);
@@ -279,7 +305,9 @@ void berth__step_act(struct berth_pool *pool)
         return;
     mode = berth__device_relax();
     berth__pool_release_idle(pool, true);
-    if (size > 0)
+    if (total > 0)
+        add_shared(pool, total);
+    else if (size > 0)
         berth__pool_add_segment(pool, size, true);
     berth__device_restore(mode);
     berth__pool_count_released(pool, HOLD_BYTES);
