@@ -354,6 +354,9 @@ int berth__movable_follow_copies(void)
 
         if (!twin || !(word & BERTH_RESIDENCE_LIVE) || tier->fork == BERTH_FORK_SHARE)
             continue;
+        /* Linux 6.17 looks whether there is room for more before it makes some (RLIMIT_AS). There
+         * is no other thread that could take the addresses. */
+        munmap((void *)p, held);
         r = map_twin(twin, held, (void *)p);
         if (r < 0)
             return r;

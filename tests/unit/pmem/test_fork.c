@@ -9,6 +9,7 @@
 #include "alloc/stats.h"
 #include "pmem/arena.h"
 #include "pmem/host.h"
+#include "pmem/residency.h"
 #include "pmem/tier_file.h"
 #include "tests/unit/pmem/table_fixture.h"
 
@@ -494,6 +495,53 @@ static void check_no_need_of_addresses(void)
     }
 }
 
+/* All that the process has now, in bytes. */
+static rlim_t addresses_now(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    unsigned long pages = 0;
+
+    CHECK(file && fscanf(file, "%lu", &pages) == 1);
+    fclose(file);
+    return (rlim_t)pages << BERTH_OS_PAGE_SHIFT;
+}
+
+/* A block's second mapping is taken in place of the parent's: there is room for no third one. */
+static void check_addresses_of_movable(void)
+{
+    struct berth_table_draft *draft = berth__draft_new();
+    struct rlimit limit;
+    char *p;
+    pid_t pid;
+
+    draft_tier(draft, TIER(.name = "far", .kind = BERTH_KIND_FILE, .path = "/tmp",
+                           .fork = BERTH_FORK_COPY, .fork_copy_max = UINT64_MAX, .decay_ms = 0));
+    draft_rule(draft, RULE(.name = "all", .side = BERTH_SIDE_HOST, .movable = true), "far", NULL);
+    draft_install(draft);
+    p = get(64 * MIB, 1);
+    CHECK(berth__is_movable(p));
+    limit.rlim_cur = limit.rlim_max = addresses_now() + 16 * MIB;
+    if (geteuid() == 0)
+        CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+    CHECK(prctl(PR_SET_DUMPABLE, 1) == 0);
+    CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+    pid = hooked_fork();
+    if (pid == 0) {
+        CHECK(p[0] == 1 && p[64 * MIB - 1] == 1);
+        memset(p, 2, 64 * MIB);
+        _exit(0);
+    }
+    await(pid);
+    CHECK(p[0] == 1 && p[64 * MIB - 1] == 1);
+}
+
+static void a_child_takes_movable_blocks_where_addresses_are_nearly_used_up(void **state)
+{
+    (void)state;
+    skip_under_sanitizers();
+    in_child(check_addresses_of_movable);
+}
+
 static void a_fork_is_refused_whose_child_could_map_nothing(void **state)
 {
     (void)state;
@@ -542,6 +590,7 @@ int main(void)
         cmocka_unit_test(without_a_descriptor_left_an_empty_tier_begins_anew),
         cmocka_unit_test(where_no_copy_can_be_made_the_fork_is_refused),
         cmocka_unit_test(a_child_takes_its_copy_under_a_limit_that_can_be_lifted),
+        cmocka_unit_test(a_child_takes_movable_blocks_where_addresses_are_nearly_used_up),
         cmocka_unit_test(a_fork_is_refused_whose_child_could_map_nothing),
         cmocka_unit_test(what_was_given_back_is_not_copied),
     };
