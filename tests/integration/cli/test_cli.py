@@ -161,8 +161,9 @@ class Run(Case):
             self.assertEqual((done.returncode, done.stdout, done.stderr), (status, "", ""))
 
     def test_every_deadly_signal_is_the_commands_own(self):
-        # A shell that starts this in the background has these ignored, and so would the command.
-        for number in (signal.SIGINT, signal.SIGQUIT):
+        # A shell that starts this in the background has these ignored, nohup the third, and so would
+        # the command.
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             self.addCleanup(signal.signal, number, signal.signal(number, signal.default_int_handler
                             if number == signal.SIGINT else signal.SIG_DFL))
         for name in ("HUP", "INT", "QUIT", "ILL", "ABRT", "FPE", "KILL", "SEGV", "PIPE", "ALRM",
