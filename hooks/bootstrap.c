@@ -32,8 +32,10 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -173,6 +175,14 @@ static enum berth_level level_of_unread(const char *path, int error)
     return error == EACCES && policy_source(path) != path ? BERTH_LOG_INFO : BERTH_LOG_ERROR;
 }
 
+/* A string of putenv() is the program's, and may lie where nobody may write. */
+static bool is_of_kernel(const char *text)
+{
+    uintptr_t low = getauxval(AT_RANDOM);
+
+    return low != 0 && (uintptr_t)text > low && (uintptr_t)text < getauxval(AT_EXECFN);
+}
+
 /*
  * A policy that cannot be had never stops the program: it runs without one, which is said. Once:
  * what it starts would find the same, as in a mount namespace that has another /tmp, and gets an
@@ -184,7 +194,7 @@ static void say_unread(char *path, int error, const char *why)
 
     berth__log(level, BERTH_TOPIC_POLICY, "%s: cannot be read: %s; no policy is in force", path,
                why);
-    if (level == BERTH_LOG_ERROR)
+    if (level == BERTH_LOG_ERROR && is_of_kernel(path))
         path[0] = '\0';
 }
 

@@ -152,6 +152,32 @@ def unread_checks(scratch):
           result.stderr)
 
 
+READ_ONLY = """
+import ctypes, mmap, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + 3 * [ctypes.c_int] + [ctypes.c_long]
+page = libc.mmap(None, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE,
+                 mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+ctypes.memmove(page, b"BERTH_POLICY=/gone/table", 25)
+libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE), mmap.PROT_READ)
+libc.putenv(ctypes.c_void_p(page))
+ctypes.CDLL(sys.argv[1])
+print("end")
+"""
+
+
+def own_environment_checks():
+    """A program that opens the library itself may have its environment where nobody may write."""
+    opened = os.path.join(os.path.dirname(library), "libberth.so")
+    if not os.path.exists(opened):
+        return
+    result = subprocess.run([sys.executable, "-c", READ_ONLY, opened], capture_output=True,
+                            text=True, timeout=60, env=dict(os.environ, BERTH_CONTROL="never"))
+    check("an_environment_that_cannot_be_written_is_left_alone", result.returncode == 0 and
+          result.stdout == "end\n", result)
+
+
 LIMITED = """
 import os, resource
 blocks = [bytearray(300000) for i in range(20)]
@@ -345,6 +371,7 @@ library_checks()
 quiet_checks()
 info_checks()
 other_checks()
+own_environment_checks()
 with tempfile.TemporaryDirectory() as scratch_directory:
     fork_checks(scratch_directory)
     missing_checks(scratch_directory)
