@@ -10,7 +10,9 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,6 +141,16 @@ static int look_at(const char *pid, const char *program)
     return berth__tool_finish(worst == BERTH_FINDING_BROKEN ? BERTH_EXIT_FAILURE : 0);
 }
 
+static bool is_pid(const char *text)
+{
+    char *end;
+    long pid;
+
+    errno = 0;
+    pid = *text >= '0' && *text <= '9' ? strtol(text, &end, 10) : 0;
+    return pid > 0 && pid <= INT_MAX && errno == 0 && *end == '\0';
+}
+
 int berth__command_doctor(int argc, char **argv)
 {
     static const char *const heads[] = {"", "WHAT", "HERE"};
@@ -149,7 +161,7 @@ int berth__command_doctor(int argc, char **argv)
     /* Whatever follows the program is its own. */
     if (argc > 2 && strcmp(argv[1], "--") == 0)
         return look_at(NULL, argv[2]);
-    if (argc > 2 || (argc > 1 && (*argv[1] < '0' || *argv[1] > '9')))
+    if (argc > 2 || (argc > 1 && !is_pid(argv[1])))
         return berth__tool_misuse("doctor: '%s' is not expected; expected berth doctor [PID], or "
                                   "berth doctor -- PROGRAM",
                                   argv[argc > 2 ? 2 : 1]);

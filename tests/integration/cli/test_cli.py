@@ -743,6 +743,8 @@ class Tool(Case):
         told = self.berth("doctor", env={"BERTH_OPTIONS": "site-depth=x"})
         self.assertEqual(told.returncode, 1)
         self.assertIn("site-depth", told.stderr)
+        for text in ("1x", "0", "99999999999", "--"):
+            self.refused(f"'{text}' is not expected", "doctor", text, status=2)
         for program, why in (("/nonexistent", "not found"), ("/etc/passwd", "Permission denied"),
                              ("no-such-program", "not found")):
             told = self.berth("doctor", "--", program)
