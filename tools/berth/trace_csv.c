@@ -77,6 +77,8 @@ static int read_quoted(struct reader *reader)
     while (reader->at < reader->end && *reader->at != '\n') {
         char c = *reader->at++;
 
+        if (c == '\0')
+            return fail(reader, "there is a byte 0; expected text");
         if (c == '"' && (reader->at == reader->end || *reader->at != '"'))
             return 0;
         if (c == '"')
@@ -121,11 +123,25 @@ static unsigned char column_of(const char *name)
     return COLUMN_UNKNOWN;
 }
 
+/* Of what has no end, whoever reads it has read no more than shows that. */
+static int check_length(struct reader *reader)
+{
+    size_t left = (size_t)(reader->end - reader->at);
+
+    if (left > BERTH_TRACE_LINE_MAX && !memchr(reader->at, '\0', BERTH_TRACE_LINE_MAX) &&
+        !memchr(reader->at, '\n', BERTH_TRACE_LINE_MAX))
+        return fail(reader, "the line is longer than %zu bytes; expected a line of a trace",
+                    BERTH_TRACE_LINE_MAX);
+    return 0;
+}
+
 static int read_header(struct reader *reader)
 {
     unsigned found = 0;
 
     reader->line = 1;
+    if (check_length(reader) < 0)
+        return -EINVAL;
     do {
         unsigned char column;
 
@@ -387,6 +403,17 @@ static bool is_blank_line(const struct reader *reader)
     return at == reader->end || *at == '\n';
 }
 
+int berth__trace_csv_check_header(const char *name, const char *text, size_t length,
+                                  char why[BERTH_TRACE_WHY_MAX])
+{
+    struct reader reader = {.name = name, .at = text, .end = text + length, .why = why};
+    int r = read_header(&reader);
+
+    free(reader.column);
+    free(reader.field);
+    return r;
+}
+
 int berth__trace_csv_parse(const char *name, const char *text, size_t length,
                            struct berth_trace_log *log, char why[BERTH_TRACE_WHY_MAX])
 {
@@ -397,13 +424,14 @@ int berth__trace_csv_parse(const char *name, const char *text, size_t length,
     r = read_header(&reader);
     while (r == 0 && reader.at < reader.end) {
         reader.line++;
-        if (is_blank_line(&reader)) {
+        r = check_length(&reader);
+        if (r == 0 && is_blank_line(&reader)) {
             const char *newline = memchr(reader.at, '\n', (size_t)(reader.end - reader.at));
 
             reader.at = newline ? newline + 1 : reader.end;
-            continue;
+        } else if (r == 0) {
+            r = read_line(&reader, log);
         }
-        r = read_line(&reader, log);
     }
     free(reader.column);
     free(reader.field);

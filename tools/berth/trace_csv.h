@@ -27,6 +27,16 @@
 int berth__trace_csv_parse(const char *name, const char *text, size_t length,
                            struct berth_trace_log *log, char why[BERTH_TRACE_WHY_MAX]);
 
+/* A longer line is no line of a trace. */
+#define BERTH_TRACE_LINE_MAX ((size_t)1 << 20)
+
+/*
+ * Whether a text that goes on behind its first BERTH_TRACE_LINE_MAX bytes, which are here, begins
+ * with a header line. 0, or -EINVAL with the reason in `why`.
+ */
+int berth__trace_csv_check_header(const char *name, const char *text, size_t length,
+                                  char why[BERTH_TRACE_WHY_MAX]);
+
 /* Writes a log. Whether it got out is for the caller to ask the stream. */
 void berth__trace_csv_write(const struct berth_trace_log *log, uint64_t started_real_ns, FILE *out);
 

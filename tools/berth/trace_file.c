@@ -12,33 +12,76 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* What is read: how much of it there is, and where its last line begins if it is text. */
+struct input {
+    char *bytes;
+    size_t size, line;
+};
+
+/* Whether the bytes until `size` are those of a recording, as far as they go. */
+static bool may_be_recording(const struct input *input)
+{
+    size_t size = input->size < sizeof(BERTH_TRACE_MAGIC) ? input->size : sizeof(BERTH_TRACE_MAGIC);
+
+    return memcmp(input->bytes, BERTH_TRACE_MAGIC, size) == 0;
+}
+
+/*
+ * Whether what was just read, `count` bytes, shows that the rest need not be read, for the reader
+ * of the text refuses it already: else a device that has no end would take all memory. 1, 0, or
+ * -EINVAL with the reason in `why`.
+ */
+static int is_refused(const char *name, struct input *input, size_t count, char *why)
+{
+    size_t before = input->size - count;
+    const char *last;
+
+    if (may_be_recording(input))
+        return 0;
+    if (memchr(input->bytes + before, '\0', count))
+        return 1;
+    last = memrchr(input->bytes + before, '\n', count);
+    if (last)
+        input->line = (size_t)(last + 1 - input->bytes);
+    if (input->size - input->line > BERTH_TRACE_LINE_MAX)
+        return 1;
+    if (before > BERTH_TRACE_LINE_MAX || input->size <= BERTH_TRACE_LINE_MAX)
+        return 0;
+    return berth__trace_csv_check_header(name, input->bytes, input->size, why);
+}
+
 /* The whole of what can be read, to be freed; NULL with the reason in `why`. */
 static char *read_descriptor(const char *name, int fd, size_t *ret_size, char *why)
 {
-    size_t size = 0, room = 0;
-    char *bytes = NULL;
+    struct input input = {0};
+    size_t room = 0;
+    int r = 0;
 
-    for (;;) {
+    while (r == 0) {
         ssize_t n;
 
-        if (size == room) {
+        if (input.size == room) {
             room = room * 2 + (1 << 20);
-            bytes = berth__tool_realloc(bytes, room);
+            input.bytes = berth__tool_realloc(input.bytes, room);
         }
-        n = read(fd, bytes + size, room - size);
+        n = read(fd, input.bytes + input.size, room - input.size);
+        if (n == 0)
+            break;
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {
+            r = -errno;
             snprintf(why, BERTH_TRACE_WHY_MAX, "trace: %.200s: %s", name, strerror(errno));
-            free(bytes);
-            return NULL;
+        } else {
+            input.size += (size_t)n;
+            r = is_refused(name, &input, (size_t)n, why);
         }
-        if (n == 0)
-            break;
-        size += (size_t)n;
     }
-    *ret_size = size;
-    return bytes;
+    *ret_size = input.size;
+    if (r >= 0)
+        return input.bytes;
+    free(input.bytes);
+    return NULL;
 }
 
 static char *read_bytes(const char *name, const char *path, size_t *ret_size, char *why)

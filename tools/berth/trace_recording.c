@@ -160,7 +160,7 @@ int berth__trace_recording_parse(const char *name, const void *bytes, size_t siz
 
     berth__trace_log_init(log);
     memset(&header, 0, sizeof(header));
-    if (size >= BERTH_TRACE_HEADER_SIZE)
+    if (size >= BERTH_TRACE_HEADER_SIZE && berth__trace_is_recording(bytes, size))
         memcpy(&header, bytes, sizeof(header));
     if (header.header_size != BERTH_TRACE_HEADER_SIZE ||
         header.record_size != sizeof(struct berth_trace_record)) {

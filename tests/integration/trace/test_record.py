@@ -12,6 +12,7 @@ import glob
 import json
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -365,6 +366,33 @@ say("done")
         done = self.berth("trace", "export", self.output)
         self.assertEqual(done.returncode, 1)
         self.assertTrue(done.stderr.startswith(f"berth: {self.output}: "), done.stderr)
+
+    def test_what_has_no_end_is_refused(self):
+        """Each input goes on until the tool has refused it; none is ever read to its end."""
+        header = b"Action,Pointer,Size\n"
+        pieces = {
+            "": (b"\0" * 65536, ":1: there is a byte 0; expected text"),
+            "zero": (header, b"\0" * 65536, ":2: there is a byte 0; expected text"),
+            "quoted": (header + b'"', b"\0" * 65536, ":2: there is a byte 0; expected text"),
+            "words": (b"y\n" * 32768, ":1: there is no column 'Action'"),
+            "line": (header, b"y" * 65536, ":2: the line is longer than 1048576 bytes"),
+            "blank": (header, b" " * 65536, ":2: the line is longer than 1048576 bytes"),
+            "head": (b"y" * 65536, ":1: the line is longer than 1048576 bytes")}
+        for command in (["replay"], ["plan", "-o", self.output], ["export"]):
+            for name, (*text, why) in pieces.items():
+                self.endless(command, text, why if command != ["export"] else None, name)
+
+    def endless(self, command, text, why, name):
+        with subprocess.Popen([BERTH, "trace", *command, "/dev/stdin"], env=self.env, bufsize=0,
+                              stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE) as tool:
+            with self.assertRaises(BrokenPipeError, msg=(command, name)):
+                tool.stdin.write(text[0])
+                for _ in range(1024):
+                    tool.stdin.write(text[-1])
+            told = tool.stderr.read().decode()
+            self.assertEqual(tool.wait(DEADLINE_S), 1, (command, name, told))
+        self.assertRegex(told, re.escape(why) if why else r"no recording|:1: ", (command, name))
 
     def test_by_the_environment_alone(self):
         raw = self.root + "/raw"
