@@ -98,6 +98,7 @@ static void block_fill(struct berth_class_block *block, const struct berth_class
         berth__class_set(&block->fills[i], 0);
     berth__class_set(&block->size, birth->size);
     berth__class_set(&block->held, birth->held);
+    block->had = is_guess ? berth__class_bit(birth->tag) : 0;
     block->looks = block->compared = block->reads = 0;
     block->is_suspect = block->is_watched = block->is_pieced = block->is_replaced = false;
     block->replaced_words = block->turned_words = 0;
@@ -321,7 +322,7 @@ static void collect(struct berth_judgement *judgement, uint32_t blocks)
 }
 
 static void apply(struct berth_judgement *judgement, const struct berth_class_seen *seen,
-                  const struct berth_class_verdict *verdict)
+                  struct berth_class_verdict *verdict)
 {
     struct berth_classifier *classifier = judgement->classifier;
     const struct berth_classifier_ops *ops =
@@ -332,13 +333,10 @@ static void apply(struct berth_judgement *judgement, const struct berth_class_se
     enum berth_tag was;
 
     /* Dead, or another size than what was judged: the verdict is nobody's. */
-    if (verdict->level <= (enum berth_class_level)block->level || address == 0 ||
-        berth__class_load(&block->size) != seen->size)
-        return;
     was = (enum berth_tag)block->tag;
-    berth__class_set(&block->tag, (uint8_t)verdict->tag);
-    berth__class_set(&block->level, (uint8_t)verdict->level);
-    berth__class_set(&block->reason, (uint8_t)verdict->reason);
+    if (address == 0 || berth__class_load(&block->size) != seen->size ||
+        !berth__class_heed(block, verdict))
+        return;
     if (berth__log_enabled(BERTH_LOG_DEBUG, BERTH_TOPIC_CLASSIFIER))
         berth__class_log(block, seen->number);
     key = berth__class_key(classifier, block->key, false);

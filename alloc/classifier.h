@@ -17,7 +17,8 @@
  *
  * A block's class only gains certainty: unknown, guessed (at birth, from its key), tentative (one
  * judgement), firm (two that saw the same phase), final. So it changes at most
- * BERTH_CLASS_CHANGES_MAX times in the block's life.
+ * BERTH_CLASS_CHANGES_MAX times in the block's life; and what it was taken for once, and then was
+ * not, it is never taken for again.
  *
  * Synchronisation: births and deaths are lock-free and may come from any thread; counters of keys
  * are relaxed atomics, and hints. One thread judges at a time, the others pass by. The number of a

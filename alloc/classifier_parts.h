@@ -34,6 +34,7 @@ enum berth_class_reason {
     BERTH_REASON_PARTS,       /* read only, and by parts */
     BERTH_REASON_UNTRAINED,   /* read only, where all else is trained */
     BERTH_REASON_TOUCHED_UP,  /* old, and rewritten in places, by little */
+    BERTH_REASON_WAVERING, /* what it had been taken for, and then was not, speaks for it again */
     BERTH_REASON_COUNT
 };
 
@@ -97,6 +98,7 @@ struct berth_class_block {
     _Atomic uint32_t next_free;
     _Atomic uint8_t tag, told, noted, level, reason, changes;
     /* The judge's. */
+    uint8_t had; /* a bit for each tag that the classifier has ever given it */
     uint8_t looks, compared, reads;
     bool is_positive; /* at the last look: numbers that differ, and none below zero */
     bool is_wide;     /* the typical number is as large as inputs are, or the type is not known */
@@ -313,6 +315,11 @@ bool berth__class_may_watch(const struct berth_judgement *judgement, uint64_t si
 void berth__class_verdict(struct berth_judgement *judgement, const struct berth_class_seen *seen,
                           struct berth_class_verdict *ret);
 bool berth__class_has_size(const struct berth_judgement *judgement, uint64_t size);
+/*
+ * Writes the verdict to the block's record, if it is more certain than what is there and brings no
+ * tag back; `verdict` is what then holds. False: all stays as it is.
+ */
+bool berth__class_heed(struct berth_class_block *block, struct berth_class_verdict *verdict);
 
 /* classifier_why.c: one line of the debug log on a block's class, and on a judgement. */
 void berth__class_log(const struct berth_class_block *block, uint32_t number);
@@ -332,6 +339,11 @@ static inline uint64_t berth__class_fill_part(uint64_t size)
 static inline uint64_t berth__class_fill_unit(uint64_t size)
 {
     return (berth__class_fill_part(size) >> 29) + 1;
+}
+
+static inline uint8_t berth__class_bit(enum berth_tag tag)
+{
+    return (uint8_t)(1u << tag);
 }
 
 /* An atomic of any type; an assignment would be a barrier, and a birth writes twenty of them. */

@@ -476,3 +476,40 @@ void berth__class_verdict(struct berth_judgement *judgement, const struct berth_
     else
         judge_old(judgement, seen, block, berth__class_look(judgement, seen, block), ret);
 }
+
+/*
+ * Whether the verdict speaks against a weight by what was not seen: no write, or no gradient beside
+ * the writes. The next step may show it.
+ */
+static bool is_from_absence(const struct berth_class_verdict *verdict)
+{
+    return verdict->reason == BERTH_REASON_DATA || verdict->reason == BERTH_REASON_PARTS ||
+           verdict->reason == BERTH_REASON_UNTRAINED || verdict->reason == BERTH_REASON_REUSED;
+}
+
+/*
+ * A return is not made: of two tags that took turns neither is believed, once the verdict is final.
+ * So that the better one is seldom lost, a weight's is taken away from absence only for good.
+ */
+bool berth__class_heed(struct berth_class_block *block, struct berth_class_verdict *verdict)
+{
+    bool is_change = verdict->tag != (enum berth_tag)block->tag;
+    bool is_return = is_change && (block->had & berth__class_bit(verdict->tag));
+
+    if (verdict->level <= (enum berth_class_level)block->level)
+        return false;
+    if (verdict->level != BERTH_CLASS_FINAL &&
+        (is_return || (is_change && block->tag == BERTH_TAG_WEIGHT && is_from_absence(verdict))))
+        return false;
+    if (is_return) {
+        if (block->had & berth__class_bit(BERTH_TAG_UNTAGGED))
+            return false;
+        verdict->tag = BERTH_TAG_UNTAGGED;
+        verdict->reason = BERTH_REASON_WAVERING;
+    }
+    block->had |= berth__class_bit(verdict->tag);
+    berth__class_set(&block->tag, (uint8_t)verdict->tag);
+    berth__class_set(&block->level, (uint8_t)verdict->level);
+    berth__class_set(&block->reason, (uint8_t)verdict->reason);
+    return true;
+}

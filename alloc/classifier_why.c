@@ -44,6 +44,7 @@ static const char *const reasons[BERTH_REASON_COUNT] = {
                                "others are trained: inputs, and no weights",
     [BERTH_REASON_TOUCHED_UP] =
         "there before the first step, and since changed in some places, by little",
+    [BERTH_REASON_WAVERING] = "it was taken for one thing, for another, and for the first again",
 };
 
 const char *berth__class_level_name(enum berth_class_level level)

@@ -29,6 +29,7 @@ RUNS = [
     ("mlp", 4, ["bfloat16"]), ("vgg", 3, ["dataset"]), ("gpt", 8, ["dataset"]),
     ("resnet50", 4, ["train"]), ("transformer", 4, ["train"]), ("lstm", 4, ["train"]),
     ("transformer", 4, ["train", "adam"]), ("lstm", 4, ["train", "adam"]),
+    ("transformer", 4, ["train", "adam", "dynamic"]),
     ("vgg", 4, ["train", "adam", "keep-gradients"]), ("gpt", 4, ["train", "adam"]),
     ("transformer", 4, ["train", "loaded", "dynamic"]),
     ("vit", 2, []), ("vit", 2, ["loaded"]), ("llama", 2, []), ("llama", 24, []),

@@ -37,8 +37,9 @@ struct played {
 static struct played played[BLOCKS_MAX];
 static unsigned played_count;
 static bool can_look;
-static bool are_large;      /* numbers are floats of the size that inputs have, and no bytes */
-static unsigned taken_back; /* tags that a block had before */
+static bool are_large;         /* numbers are floats of the size that inputs have, and no bytes */
+static unsigned taken_back;    /* tags that a block had before... */
+static unsigned claimed_again; /* ...but for those that were withdrawn to none */
 
 static struct played *at(uintptr_t address)
 {
@@ -73,6 +74,7 @@ static void retag(uintptr_t address, size_t held, uint32_t number, enum berth_ta
     assert_int_not_equal(at(address)->level, BERTH_CLASS_FINAL);
     at(address)->tag = tag;
     taken_back += at(address)->had >> tag & 1;
+    claimed_again += tag != BERTH_TAG_UNTAGGED && at(address)->had >> tag & 1;
     at(address)->had |= 1u << tag;
     assert_true(++at(address)->changes <= BERTH_CLASS_CHANGES_MAX);
 }
@@ -90,7 +92,7 @@ static int begin(void **state)
     memset(host(), 0, sizeof(*host()));
     memset(played, 0, sizeof(played));
     played_count = 1;
-    taken_back = 0;
+    taken_back = claimed_again = 0;
     can_look = true;
     are_large = false;
     berth__classifier_start(BERTH_SIDE_HOST, &ops);

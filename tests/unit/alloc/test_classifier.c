@@ -467,7 +467,40 @@ static void no_program_makes_it_go_back_and_forth(void **state)
                 live[i]->level = now;
             }
         }
+        assert_int_equal(claimed_again, 0);
     }
+}
+
+/* Any verdicts on one block, in any order: whatever it was taken for, it is never taken for again
+ * once it was taken for something else. That nothing is known yet is no such thing. */
+static void no_verdicts_make_it_go_back_and_forth(void **state)
+{
+    struct berth_class_block *block;
+    uint64_t random = 0;
+    bool was_final = false;
+
+    (void)state;
+    block = berth__class_block(host(), born_as(64 * KIB, TENSORS, 0, BERTH_TAGGED_NONE)->number);
+    for (unsigned times = 0; times < 20000; times++) {
+        unsigned had = 0;
+
+        block->tag = BERTH_TAG_UNTAGGED;
+        block->level = BERTH_CLASS_UNKNOWN;
+        block->had = 0;
+        while (block->level != BERTH_CLASS_FINAL && (random = berth__class_mix(random + 1)) % 16) {
+            uint8_t was = block->tag, level = block->level;
+            struct berth_class_verdict verdict = {random >> 8 & 3, 1 + (random >> 16) % 4,
+                                                  (random >> 24) % BERTH_REASON_COUNT};
+            bool is_heeded = berth__class_heed(block, &verdict);
+
+            assert_true(is_heeded ? block->level > level : block->level == level);
+            assert_true(is_heeded ? block->tag == verdict.tag : block->tag == was);
+            assert_true(block->tag == was || !(had & 1u << block->tag));
+            had |= is_heeded ? 1u << block->tag : 0;
+        }
+        was_final |= block->level == BERTH_CLASS_FINAL;
+    }
+    assert_true(was_final);
 }
 
 static bool look_nowhere(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
@@ -739,6 +772,7 @@ int main(void)
         PLAYED(what_the_program_says_is_not_judged),
         PLAYED(what_is_asked_early_is_answered),
         PLAYED(a_program_that_changes_its_ways_does_not_confuse_it),
+        PLAYED(no_verdicts_make_it_go_back_and_forth),
         PLAYED(a_block_that_dies_under_the_look_leaves_no_trace),
         PLAYED(a_block_that_dies_under_the_verdict_has_no_heir),
         PLAYED(a_block_that_is_resized_is_looked_at_anew),
