@@ -428,8 +428,8 @@ static void judge_quiet(const struct berth_judgement *judgement,
 
 /*
  * A block of another family than the main one. Where another has more, that may turn out to be the
- * main one. Else the main one has the weights, and what was thought of this block while the program
- * started counts no more.
+ * main one: nothing is said, so that a tentative word for it counts then. Else the main one has the
+ * weights, and what was thought of this block while the program started counts no more.
  */
 static void judge_elsewhere(const struct berth_judgement *judgement,
                             const struct berth_class_seen *seen,
@@ -438,10 +438,8 @@ static void judge_elsewhere(const struct berth_judgement *judgement,
     bool is_old = seen->birth <= judgement->boundary;
     bool was_main = block->level == BERTH_CLASS_FIRM && block->tag != BERTH_TAG_UNTAGGED;
 
-    if (judgement->main != judgement->largest) {
-        say(judgement, ret, BERTH_TAG_UNTAGGED, BERTH_CLASS_TENTATIVE, BERTH_REASON_ELSEWHERE);
+    if (judgement->main != judgement->largest)
         return;
-    }
     say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(is_old), BERTH_REASON_ELSEWHERE);
     if ((is_old || was_main) && judgement->is_firm && !judgement->is_starting)
         ret->level = BERTH_CLASS_FINAL;
