@@ -28,6 +28,8 @@
 
 #include <cmocka.h>
 
+#define MIB(n) ((uint64_t)(n) << 20)
+
 static void a_lazy_free_waits_for_the_work_before_it(void **state)
 {
     uintptr_t block = alloc(SIZE);
@@ -668,12 +670,74 @@ static void a_pool_of_the_programs_own_is_the_drivers(void **state)
     stream_delete(stream);
 }
 
+/* A block that an idle allocation of more bytes than it needs has served; `*ret_rest` lives, too.
+ */
+static uintptr_t larger_block(uintptr_t *ret_rest)
+{
+    struct berth_block_view view;
+    uintptr_t idle, block;
+
+    set_option("free", "sync");
+    *ret_rest = alloc(MIB(128));
+    idle = alloc(MIB(20));
+    assert_int_equal(berth__pool_free(idle), 0);
+    block = alloc(MIB(16));
+    assert_int_equal(block, idle);
+    assert_int_equal(berth__pool_find(block, &view), 0);
+    assert_int_equal(view.held, MIB(20));
+    return block;
+}
+
+/* No thread's cache takes such a block: its way back is another one than that of most. */
+static void a_block_that_holds_more_waits_for_the_work_before_it(void **state)
+{
+    uintptr_t rest, block = larger_block(&rest);
+    CUstream stream = busy_stream();
+
+    set_option("free", "lazy");
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_int_equal(waiting(), MIB(20));
+    assert_false(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_CLOSE));
+    assert_false(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_LOOK));
+    assert_int_equal(waiting(), MIB(20));
+    go_on();
+    assert_true(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_LOOK));
+    assert_int_equal(waiting(), 0);
+    assert_int_equal(berth__pool_free(rest), 0);
+    stream_delete(stream);
+}
+
+static berth_cu_result (*synchronise_once)(void);
+static unsigned synchronisations;
+
+static berth_cu_result count_wait(void)
+{
+    synchronisations++;
+    return synchronise_once();
+}
+
+static void a_block_that_holds_more_is_freed_behind_a_synchronisation(void **state)
+{
+    uintptr_t rest, block = larger_block(&rest);
+
+    synchronise_once = berth__driver.cuCtxSynchronize;
+    berth__driver.cuCtxSynchronize = count_wait;
+    synchronisations = 0;
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_int_equal(synchronisations, 1);
+    assert_int_equal(berth__pool_free(rest), 0);
+    assert_int_equal(synchronisations, 2);
+    berth__driver.cuCtxSynchronize = synchronise_once;
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(a_lazy_free_waits_for_the_work_before_it),
+        CASE(a_block_that_holds_more_waits_for_the_work_before_it),
+        CASE(a_block_that_holds_more_is_freed_behind_a_synchronisation),
         CASE(a_lazy_free_waits_for_streams_that_are_no_more),
         CASE(two_that_ask_at_once_both_see_a_stream_that_is_no_more),
         CASE(what_waits_is_used_before_the_driver_is_asked),
