@@ -131,7 +131,8 @@ static int check_plan(const struct run *run)
     path = realpath(run->plan, NULL);
     r = path ? berth__table_file_read(path, &bytes, &size) : -errno;
     if (r < 0) {
-        berth__tool_fail("run: %s: %s", run->plan, strerror(-r));
+        berth__tool_fail("run: %s: %s; expected a file that `berth trace plan` wrote", run->plan,
+                         r == -EINVAL ? "it is empty, or no regular file" : strerror(-r));
     } else {
         r = berth__plan_file_open(bytes, size, &view, why, sizeof(why));
         if (r < 0)

@@ -180,8 +180,13 @@ class Plans(unittest.TestCase):
         self.assertGreater(results[0]["driver_allocs"], 1)
         self.assertEqual(errors.count("\n"), 1)
         self.assertIn("no plan is followed", errors)
-        done = self.berth("run", "--plan", self.trace + ".none", "--", "true", check=False)
-        self.assertEqual(done.returncode, 125)
+        for path, what in ((self.trace + ".none", "No such file"), ("/dev/zero", "no regular file"),
+                           (self.folder.name, "no regular file")):
+            done = self.berth("run", "--plan", path, "--", "true", check=False)
+            self.assertEqual(done.returncode, 125)
+            self.assertIn(f"{path}: ", done.stderr)
+            self.assertIn(what, done.stderr)
+            self.assertIn("; expected a file that `berth trace plan` wrote", done.stderr)
         self.berth("run", "--plan", self.plan, "--", "true")
 
     def test_wrong_arguments_are_refused(self):
