@@ -423,7 +423,12 @@ int berth__window_clear(void *p, size_t size)
 
 bool berth__window_mend(void *p, size_t size)
 {
-    return mmap(p, size, PROT_NONE, NOTHING | MAP_FIXED_NOREPLACE, -1, 0) == p;
+    void *found = mmap(p, size, PROT_NONE, NOTHING | MAP_FIXED_NOREPLACE, -1, 0);
+
+    /* Kernels before 4.17 do not know the flag, and map elsewhere what cannot be had here. */
+    if (found != p && found != MAP_FAILED)
+        munmap(found, size);
+    return found == p;
 }
 
 static void close_window(const struct space *space, berth_home_id home)
