@@ -657,13 +657,15 @@ static bool leave_to_cache(const struct leave *leave)
 
 static int leave_by_sync(struct leave *leave)
 {
-    bool is_lazy = berth__option(BERTH_OPTION_FREE) == BERTH_FREE_LAZY;
-    uint64_t lost = is_lazy ? berth__order_lost(leave->context) : 0;
+    bool has_points;
+    uint64_t lost;
     int r;
 
     leave->epoch = epoch_begin(leave->pool);
+    has_points = leave->epoch > 0 || berth__option(BERTH_OPTION_FREE) == BERTH_FREE_LAZY;
+    lost = has_points ? berth__order_lost(leave->context) : 0;
     r = berth__order_sync(leave->context);
-    if (is_lazy && r == 0)
+    if (has_points && r == 0)
         berth__order_synced(leave->context, lost);
     if (BERTH_UNLIKELY(r != 0 && berth__device_speaks_of_capture(r)))
         return leave_in_new_capture(leave);
@@ -694,8 +696,12 @@ static int free_block(uintptr_t address, bool is_later)
     r = leave_begin(address, &leave);
     if (r != 0)
         return r;
-    if (leave.to_driver)
+    if (leave.to_driver) {
+        /* Where nothing is freed but such blocks, nothing else ends what a capture left behind. */
+        if (BERTH_UNLIKELY(atomic_load_explicit(&leave.pool->waiting, memory_order_relaxed)))
+            berth__pool_settle_waiting(leave.pool);
         return leave_to_driver(&leave);
+    }
     if (berth__device_capturing())
         return leave_in_capture(&leave);
     if (!berth__lazy_is_possible(leave.context, is_later))

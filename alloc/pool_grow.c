@@ -454,7 +454,7 @@ static bool is_out_of_memory(int r)
 bool berth__pool_settle_waiting(struct berth_pool *pool)
 {
     berth_cu_context context = atomic_load_explicit(&pool->context, memory_order_relaxed);
-    uint64_t epoch;
+    uint64_t lost = berth__order_lost(context), epoch;
     bool is_waiting;
 
     berth__pool_lock(pool);
@@ -463,6 +463,7 @@ bool berth__pool_settle_waiting(struct berth_pool *pool)
     berth__pool_unlock(pool);
     if (!is_waiting || berth__device_capturing() || berth__order_sync(context) < 0)
         return false;
+    berth__order_synced(context, lost);
     berth__pool_lock(pool);
     berth__pool_settle(pool, epoch);
     berth__pool_unlock(pool);
@@ -679,6 +680,12 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *p
     };
     int r;
 
+    /* A capture is open, or was until now: as if it had been from the beginning on. */
+    if (!is_captured && !is_whole && !berth__lazy_point_waiting(pool)) {
+        r = berth__pool_grow(pool, pool_request, size, true, true, ret_address);
+        if (!is_out_of_memory(r))
+            return r;
+    }
     /* What the plan has no use for now is there already. */
     if (berth__pool_plan_exists() && !is_captured &&
         berth__pool_plan_lend(pool_request, size, ret_address))

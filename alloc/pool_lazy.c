@@ -367,6 +367,46 @@ static bool pass_open(struct berth_pool *pool)
     return false;
 }
 
+/* Freed during a capture, or closed while one was open. A batch that a thread works on gets one. */
+static bool waits_without_point(struct berth_pool *pool)
+{
+    const struct berth_lazy_batch *batch;
+    bool is;
+
+    if (!something_waits(pool))
+        return false;
+    berth__pool_lock(pool);
+    batch = pool->lazy.batches;
+    while (batch && (batch->is_busy || batch->point))
+        batch = batch->next;
+    is = batch || pool->waiting;
+    berth__pool_unlock(pool);
+    return is;
+}
+
+bool berth__lazy_point_waiting(struct berth_pool *pool)
+{
+    struct berth_order_point *point = NULL;
+    struct berth_lazy_batch *batch;
+    int r;
+
+    if (!waits_without_point(pool))
+        return true;
+    if (berth__device_capturing() || !berth__order_is_known(context_of(pool)))
+        return false;
+    batch = berth__lazy_batch_begin(pool, NULL, false);
+    if (!batch)
+        return !waits_without_point(pool);
+    r = berth__order_record(context_of(pool), &point);
+    if (r < 0) {
+        berth__lazy_batch_undo(pool, batch);
+        return false;
+    }
+    atomic_fetch_add_explicit(&berth__lazy_counts.points, 1, memory_order_relaxed);
+    berth__lazy_batch_end(pool, batch, point, NULL);
+    return true;
+}
+
 bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
 {
     bool any;

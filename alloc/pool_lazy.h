@@ -126,6 +126,14 @@ bool berth__lazy_reclaim_relaxed(struct berth_pool *pool, bool may_wait);
 void berth__lazy_reclaim_pools(void);
 
 /*
+ * Before the pool grows by what is to be shared: gives what was freed during a capture, and has no
+ * point, one. False where that cannot be, because a capture is open, or was just now. Then the pool
+ * is better not to grow: if captures of several threads overlap, what is served from it in the
+ * moments between them, and freed beside them, is had by nobody. Called without a lock.
+ */
+bool berth__lazy_point_waiting(struct berth_pool *pool);
+
+/*
  * The steps in this order until `take` finds what it looks for; its answer. A request of `size`
  * bytes does not wait for less. `elsewhere` says what else the caller can do: cut many blocks from
  * one new segment, ask the driver for each, or nothing.

@@ -266,6 +266,21 @@ void berth__lazy_batch_end(struct berth_pool *pool, struct berth_lazy_batch *bat
     berth__order_done(unused);
 }
 
+void berth__lazy_batch_undo(struct berth_pool *pool, struct berth_lazy_batch *batch)
+{
+    struct berth_block *block, *next;
+
+    berth__pool_lock(pool);
+    for (block = berth__lazy_batch_empty(pool, batch); block; block = next) {
+        next = block->waiting;
+        block->id = pool->wait_epoch;
+        block->waiting = pool->waiting;
+        pool->waiting = block;
+    }
+    berth__lazy_batch_delete(pool, batch);
+    berth__pool_unlock(pool);
+}
+
 void berth__lazy_batch_pass(struct berth_pool *pool, struct berth_lazy_batch *batch,
                             struct berth_block *own)
 {

@@ -61,6 +61,8 @@ bool berth__lazy_batch_settle(struct berth_pool *pool, struct berth_lazy_batch *
  */
 void berth__lazy_batch_end(struct berth_pool *pool, struct berth_lazy_batch *batch,
                            struct berth_order_point *point, struct berth_block *own);
+/* There was no point for a busy batch: its blocks wait as if they had been freed in a capture. */
+void berth__lazy_batch_undo(struct berth_pool *pool, struct berth_lazy_batch *batch);
 /* Everything in the batch, and `own`, is idle, because the context was synchronised. Either may be
  * NULL. */
 void berth__lazy_batch_pass(struct berth_pool *pool, struct berth_lazy_batch *batch,

@@ -191,7 +191,118 @@ static void what_the_driver_keeps_in_a_capture_is_not_lost(void **state)
     stream_delete(stream);
 }
 
+/* Frees in relaxed mode, while a capture is open. */
+static void free_in_capture(CUstream stream, uintptr_t block)
+{
+    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+
+    begin_capture(stream);
+    assert_int_equal(cuThreadExchangeStreamCaptureMode(&mode), 0);
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_int_equal(cuThreadExchangeStreamCaptureMode(&mode), 0);
+    end_capture(stream);
+}
+
+static const char *const free_modes[] = {"sync", "lazy"};
+
+/* Nothing but captures ever ends the wait of what was freed: no free synchronises. */
+static void what_is_freed_in_captures_is_had_between_them(void **state)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        CUstream stream = stream_new();
+        struct berth_pool_audit audit;
+
+        set_option("free", free_modes[i]);
+        for (unsigned round = 0; round < 8; round++) {
+            free_in_capture(stream, alloc(4 * BERTH_MIB));
+            berth__pool_audit(&audit);
+            assert_int_equal(audit.reserved, 4 * BERTH_MIB);
+        }
+        stream_delete(stream);
+        assert_int_equal(after_each(state), 0);
+    }
+}
+
+static bool is_whole(uintptr_t block)
+{
+    struct berth_block_view view;
+
+    assert_int_equal(berth__pool_find(block, &view), 0);
+    return view.is_whole;
+}
+
+/* A capture begins at the moment at which a point is to be recorded, as the shut door says. */
+static void the_pool_does_not_grow_while_points_cannot_be_had(void **state)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        CUstream stream = stream_new();
+        uintptr_t block;
+
+        set_option("free", free_modes[i]);
+        free_in_capture(stream, alloc(4 * BERTH_MIB));
+        berth__order_shut();
+        block = alloc(4 * BERTH_MIB);
+        assert_true(is_whole(block));
+        assert_int_equal(waiting(), 4 * BERTH_MIB);
+        /* It goes as it came. */
+        berth__order_open();
+        free_in_capture(stream, block);
+        assert_int_equal(waiting(), 4 * BERTH_MIB);
+        block = alloc(4 * BERTH_MIB);
+        assert_false(is_whole(block));
+        assert_int_equal(waiting(), 0);
+        assert_int_equal(berth__pool_free(block), 0);
+        stream_delete(stream);
+        assert_int_equal(after_each(state), 0);
+    }
+}
+
+/*
+ * No point tells of a stream that ended in a capture: then the driver serves all that the pool has
+ * not, and a free of that is what ends the wait.
+ */
+static void a_free_that_synchronises_ends_the_wait(void **state)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        CUstream stream = stream_new(), other = stream_new();
+        uintptr_t block = alloc(4 * BERTH_MIB);
+
+        set_option("free", free_modes[i]);
+        begin_capture(stream);
+        stream_delete(other);
+        end_capture(stream);
+        free_in_capture(stream, block);
+        block = alloc(4 * BERTH_MIB);
+        assert_true(is_whole(block));
+        assert_int_equal(waiting(), 4 * BERTH_MIB);
+        assert_int_equal(berth__pool_free(block), 0);
+        assert_int_equal(waiting(), 0);
+        assert_true(berth__order_is_known((berth_cu_context)context));
+        block = alloc(4 * BERTH_MIB);
+        assert_false(is_whole(block));
+        assert_int_equal(berth__pool_free(block), 0);
+        stream_delete(stream);
+        assert_int_equal(after_each(state), 0);
+    }
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
+
+static int before_expanding(void **state)
+{
+    set_option("segments", "expandable");
+    return before_each(state);
+}
+
+static int after_expanding(void **state)
+{
+    int r = after_each(state);
+
+    set_option("segments", "own");
+    return r;
+}
+
+#define EXPAND(name) cmocka_unit_test_setup_teardown(name, before_expanding, after_expanding)
 
 int main(void)
 {
@@ -201,6 +312,9 @@ int main(void)
         CASE(what_has_no_point_is_had_in_a_capture),
         CASE(what_was_freed_in_a_capture_is_had_in_it),
         CASE(what_the_driver_keeps_in_a_capture_is_not_lost),
+        EXPAND(what_is_freed_in_captures_is_had_between_them),
+        EXPAND(the_pool_does_not_grow_while_points_cannot_be_had),
+        EXPAND(a_free_that_synchronises_ends_the_wait),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
