@@ -12,7 +12,6 @@
 #include "hooks/cuda_driver_array.h"
 #include "hooks/cuda_driver_export.h"
 #include "hooks/cuda_driver_room.h"
-#include "hooks/cuda_driver_tag.h"
 #include "hooks/cuda_driver_trace.h"
 
 #include <errno.h>
@@ -38,18 +37,6 @@ struct properties {
     int location_id;
 };
 #define LOCATION_DEVICE 1 /* CU_MEM_LOCATION_TYPE_DEVICE; the others are the host's */
-
-/* Takes room for `size` bytes of the tier, whose tag is decided now. False: there is none. */
-static bool reserve(struct berth_foreign *ret, berth_tier_id tier, uint64_t size,
-                    const void *return_address)
-{
-    *ret = (struct berth_foreign){
-        .size = size,
-        .tier = tier,
-        .tag = berth__cuda_tag(size, return_address),
-    };
-    return berth__foreign_reserve(ret) == 0;
-}
 
 /* The driver gave what was reserved by the handle `value`, or nothing. */
 static void account(berth_cu_result result, enum berth_handle_kind kind, uint64_t value,
@@ -89,7 +76,7 @@ berth_cu_result berth__hook_cuMemCreate(uint64_t *handle, size_t size, const voi
     NEED(cuMemCreate);
     TRACED_ALLOC(VMM, cuMemCreate, *handle, size, 0, (handle, size, properties, flags));
     tier = asked && asked->location_type == LOCATION_DEVICE ? BERTH_TIER_DEVICE : BERTH_TIER_PINNED;
-    if (handle && asked && !reserve(&reserved, tier, size, __builtin_return_address(0)))
+    if (handle && asked && !berth__room_reserve(&reserved, tier, size, __builtin_return_address(0)))
         return BERTH_CU_OUT_OF_MEMORY;
     do {
         result = berth__driver.cuMemCreate(handle, size, properties, flags);
@@ -222,8 +209,8 @@ berth_cu_result berth__hook_cuMulticastBindAddr(uint64_t handle, size_t offset,
         berth_cu_result result;                                                                    \
         uint64_t bytes = (array) ? (size) : 0;                                                     \
                                                                                                    \
-        if (bytes > 0 &&                                                                           \
-            !reserve(&reserved, BERTH_TIER_DEVICE, bytes, __builtin_return_address(0)))            \
+        if (bytes > 0 && !berth__room_reserve(&reserved, BERTH_TIER_DEVICE, bytes,                 \
+                                              __builtin_return_address(0)))                        \
             return BERTH_CU_OUT_OF_MEMORY;                                                         \
         do {                                                                                       \
             result = call;                                                                         \

@@ -14,7 +14,6 @@
 #include "alloc/pool_foreign.h"
 #include "hooks/cuda_driver_export.h"
 #include "hooks/cuda_driver_room.h"
-#include "hooks/cuda_driver_tag.h"
 #include "hooks/cuda_driver_trace.h"
 
 EXPORT(cuMemAllocPitch_v2);
@@ -25,18 +24,6 @@ EXPORT(cuMemFreeHost);
 EXPORT(cuMemHostRegister);
 EXPORT(cuMemHostRegister_v2);
 EXPORT(cuMemHostUnregister);
-
-/* Takes room for `size` bytes of the tier, whose tag is decided now. False: there is none. */
-static bool reserve(struct berth_foreign *ret, berth_tier_id tier, uint64_t size,
-                    const void *return_address)
-{
-    *ret = (struct berth_foreign){
-        .size = size,
-        .tier = tier,
-        .tag = berth__cuda_tag(size, return_address),
-    };
-    return berth__foreign_reserve(ret) == 0;
-}
 
 /* The driver gave the bytes at `address`, or nothing: what was taken for them stays or goes back.
  */
@@ -79,7 +66,7 @@ berth_cu_result berth__pass_alloc(berth_cu_address *address, size_t size,
 
     if (size == 0)
         return berth__driver.cuMemAlloc_v2(address, size);
-    if (!reserve(&foreign, BERTH_TIER_DEVICE, size, return_address))
+    if (!berth__room_reserve(&foreign, BERTH_TIER_DEVICE, size, return_address))
         return BERTH_CU_OUT_OF_MEMORY;
     do {
         result = berth__driver.cuMemAlloc_v2(address, size);
@@ -92,19 +79,20 @@ berth_cu_result berth__pass_alloc(berth_cu_address *address, size_t size,
 #define PITCH_LIKELY ((size_t)512)
 
 /*
- * The rows take `real` bytes, and not what was reserved. False: more, for which there is no room.
+ * The rows take `real` bytes, and not what was reserved: what they take beyond that is reserved
+ * besides, in `more`. False: there is no room for it.
  */
-static bool fit(struct berth_foreign *foreign, uint64_t real)
+static bool fit(struct berth_foreign *foreign, uint64_t real, struct berth_foreign *more)
 {
-    struct berth_foreign more = {.tier = foreign->tier, .tag = foreign->tag};
-
+    *more = (struct berth_foreign){.tier = foreign->tier, .tag = foreign->tag};
     if (real <= foreign->size) {
         berth__foreign_cancel(foreign->tier, foreign->size - real);
     } else {
-        more.size = real - foreign->size;
-        if (berth__foreign_reserve(&more) < 0)
+        more->size = real - foreign->size;
+        if (berth__foreign_reserve(more) < 0) {
+            more->size = 0;
             return false;
-        berth__foreign_settle(&more);
+        }
     }
     foreign->size = real;
     return true;
@@ -117,7 +105,7 @@ static bool fit(struct berth_foreign *foreign, uint64_t real)
 berth_cu_result berth__hook_cuMemAllocPitch_v2(berth_cu_address *address, size_t *pitch,
                                                size_t width, size_t height, unsigned element_size)
 {
-    struct berth_foreign reserved, real;
+    struct berth_foreign reserved, real, more = {.tier = BERTH_TIER_DEVICE};
     berth_cu_result result;
     uint64_t size;
 
@@ -128,17 +116,20 @@ berth_cu_result berth__hook_cuMemAllocPitch_v2(berth_cu_address *address, size_t
     if (!address || !pitch || width > SIZE_MAX - PITCH_LIKELY ||
         __builtin_mul_overflow((width + PITCH_LIKELY - 1) & ~(PITCH_LIKELY - 1), height, &size))
         return berth__driver.cuMemAllocPitch_v2(address, pitch, width, height, element_size);
-    if (!reserve(&reserved, BERTH_TIER_DEVICE, size, __builtin_return_address(0)))
+    if (!berth__room_reserve(&reserved, BERTH_TIER_DEVICE, size, __builtin_return_address(0)))
         return BERTH_CU_OUT_OF_MEMORY;
     do {
         result = berth__driver.cuMemAllocPitch_v2(address, pitch, width, height, element_size);
     } while (berth__room_was_made(result));
     real = reserved;
-    if (result == BERTH_CU_SUCCESS && !fit(&real, (uint64_t)*pitch * height)) {
+    if (result == BERTH_CU_SUCCESS && !fit(&real, (uint64_t)*pitch * height, &more)) {
         berth__driver.cuMemFree_v2(*address);
         result = BERTH_CU_OUT_OF_MEMORY;
     }
     keep(result, real, result == BERTH_CU_SUCCESS ? (uintptr_t)*address : 0);
+    /* The promises end when the account has the bytes: in between nobody finds room that is none.
+     */
+    berth__foreign_settle(&more);
     berth__foreign_settle(&reserved);
     return result;
 }
@@ -154,7 +145,7 @@ berth_cu_result berth__hook_cuMemAllocManaged(berth_cu_address *address, size_t 
     TRACED_ALLOC(MANAGED, cuMemAllocManaged, *address, size, 0, (address, size, flags));
     if (!address)
         return berth__driver.cuMemAllocManaged(address, size, flags);
-    if (!reserve(&foreign, BERTH_TIER_PINNED, size, __builtin_return_address(0)))
+    if (!berth__room_reserve(&foreign, BERTH_TIER_PINNED, size, __builtin_return_address(0)))
         return BERTH_CU_OUT_OF_MEMORY;
     do {
         result = berth__driver.cuMemAllocManaged(address, size, flags);
@@ -173,7 +164,7 @@ berth_cu_result berth__hook_cuMemAllocHost_v2(void **pointer, size_t size)
     TRACED_ALLOC(HOST, cuMemAllocHost_v2, *pointer, size, 0, (pointer, size));
     if (!pointer)
         return berth__driver.cuMemAllocHost_v2(pointer, size);
-    if (!reserve(&foreign, BERTH_TIER_PINNED, size, __builtin_return_address(0)))
+    if (!berth__room_reserve(&foreign, BERTH_TIER_PINNED, size, __builtin_return_address(0)))
         return BERTH_CU_OUT_OF_MEMORY;
     result = berth__driver.cuMemAllocHost_v2(pointer, size);
     account(result, &foreign, result == BERTH_CU_SUCCESS ? (uintptr_t)*pointer : 0);
@@ -190,7 +181,7 @@ berth_cu_result berth__hook_cuMemHostAlloc(void **pointer, size_t size, unsigned
     TRACED_ALLOC(HOST, cuMemHostAlloc, *pointer, size, 0, (pointer, size, flags));
     if (!pointer)
         return berth__driver.cuMemHostAlloc(pointer, size, flags);
-    if (!reserve(&foreign, BERTH_TIER_PINNED, size, __builtin_return_address(0)))
+    if (!berth__room_reserve(&foreign, BERTH_TIER_PINNED, size, __builtin_return_address(0)))
         return BERTH_CU_OUT_OF_MEMORY;
     result = berth__driver.cuMemHostAlloc(pointer, size, flags);
     account(result, &foreign, result == BERTH_CU_SUCCESS ? (uintptr_t)*pointer : 0);
@@ -217,7 +208,7 @@ static berth_cu_result host_register(register_function function, void *pointer, 
     struct berth_foreign foreign;
     berth_cu_result result;
 
-    if (!reserve(&foreign, BERTH_TIER_PINNED, size, return_address))
+    if (!berth__room_reserve(&foreign, BERTH_TIER_PINNED, size, return_address))
         return BERTH_CU_OUT_OF_MEMORY;
     /* Before the driver looks at the pages: from here on nobody exchanges them. */
     berth__held_range_add(pointer, size);

@@ -14,8 +14,10 @@
 #include "alloc/device_context.h"
 #include "alloc/order.h"
 #include "alloc/pool.h"
+#include "alloc/pool_foreign.h"
 #include "alloc/pool_stream.h"
 #include "hooks/cuda_driver_export.h"
+#include "hooks/cuda_driver_tag.h"
 
 #include <string.h>
 
@@ -30,6 +32,17 @@ bool berth__room_was_made(berth_cu_result result)
         return true;
     return berth__pool_release_cached(BERTH_POOL_ALL_DEVICES) > 0 ||
            berth__stream_release(BERTH_POOL_ALL_DEVICES) > 0;
+}
+
+bool berth__room_reserve(struct berth_foreign *ret, berth_tier_id tier, uint64_t size,
+                         const void *return_address)
+{
+    *ret = (struct berth_foreign){
+        .size = size,
+        .tier = tier,
+        .tag = berth__cuda_tag(size, return_address),
+    };
+    return berth__foreign_reserve(ret) == 0;
 }
 
 /* Defines and exports the wrapper of `name`, which does `before` and `after` around the call. */

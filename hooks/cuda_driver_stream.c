@@ -130,14 +130,12 @@ static berth_cu_result call(const struct forward *forward)
 static berth_cu_result alloc_forward(const struct forward *forward)
 {
     bool is_accounted = forward->address && !berth__device_capturing();
-    struct berth_foreign foreign = {.size = forward->size, .tier = BERTH_TIER_DEVICE};
+    struct berth_foreign foreign;
     berth_cu_result result;
 
-    if (is_accounted) {
-        foreign.tag = berth__cuda_tag(forward->size, forward->return_address);
-        if (berth__foreign_reserve(&foreign) < 0)
-            return BERTH_CU_OUT_OF_MEMORY;
-    }
+    if (is_accounted &&
+        !berth__room_reserve(&foreign, BERTH_TIER_DEVICE, forward->size, forward->return_address))
+        return BERTH_CU_OUT_OF_MEMORY;
     do {
         result = call(forward);
     } while (berth__room_was_made(result));

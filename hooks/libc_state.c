@@ -56,7 +56,7 @@ void berth__libc_state_learn(void)
     /* Not the first of that name: a program may have a variable of its own. */
     const struct r_debug *debug = dlsym(RTLD_NEXT, "_r_debug");
 
-    /* Not its address here: in a program that is not position-independent that may be a stub. */
+    /* Not its address here: in a program of fixed addresses that may be a PLT entry. */
     find_code(dlsym(RTLD_NEXT, "fclose"), &berth__libc_code.libc);
     /* Where debuggers have their breakpoint: the loader has said so from the beginning on. */
     if (debug)
