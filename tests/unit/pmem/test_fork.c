@@ -11,12 +11,11 @@
 #include "pmem/host.h"
 #include "pmem/residency.h"
 #include "pmem/tier_file.h"
+#include "tests/unit/pmem/child_fixture.h"
 #include "tests/unit/pmem/table_fixture.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,38 +25,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
-/* What a test's process ends with when it cannot run here. */
-#define SKIPPED 77
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            dprintf(2, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                     \
-            _exit(1);                                                                              \
-        }                                                                                          \
-    } while (0)
-
-static void in_child(void (*run)(void))
-{
-    int status = -1;
-    pid_t pid = fork();
-
-    if (pid == 0) {
-        berth__host_register();
-        run();
-        _exit(0);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED) {
-        print_message("no tmpfs can be mounted here\n");
-        skip();
-    }
-    assert_int_equal(status, 0);
-}
 
 /* As the hook of fork() does it. */
 static pid_t hooked_fork(void)
@@ -135,7 +104,7 @@ static void check_copy(void)
 static void the_child_has_a_copy(void **state)
 {
     (void)state;
-    in_child(check_copy);
+    in_host_child(check_copy);
 }
 
 /* daemon() and the like call the C library's fork directly. */
@@ -158,7 +127,7 @@ static void check_unhooked(void)
 static void a_fork_past_the_hook_has_a_copy_too(void **state)
 {
     (void)state;
-    in_child(check_unhooked);
+    in_host_child(check_unhooked);
 }
 
 static void check_share(void)
@@ -180,7 +149,7 @@ static void check_share(void)
 static void share_leaves_the_memory_shared(void **state)
 {
     (void)state;
-    in_child(check_share);
+    in_host_child(check_share);
 }
 
 /* What is free when the child begins may be in use in the parent by now. */
@@ -212,7 +181,7 @@ static void check_share_is_kept(void)
 static void a_child_that_shares_gives_nothing_back(void **state)
 {
     (void)state;
-    in_child(check_share_is_kept);
+    in_host_child(check_share_is_kept);
 }
 
 /* One line and ENOMEM; the parent goes on. */
@@ -244,7 +213,7 @@ static void check_limit(void)
 static void over_fork_copy_max_the_fork_is_refused(void **state)
 {
     (void)state;
-    in_child(check_limit);
+    in_host_child(check_limit);
 }
 
 /* The child's copy of `size` bytes at `p` is its own, and its tier goes on. */
@@ -287,7 +256,7 @@ static void check_full(void)
     CHECK(mkdtemp(directory));
     if (mount("tmpfs", directory, "tmpfs", 0, "size=6m") != 0) {
         rmdir(directory);
-        _exit(SKIPPED);
+        skip_child("no tmpfs can be mounted here");
     }
     use_tier(BERTH_FORK_COPY, UINT64_MAX, directory);
     p = get(4 * MIB, 1);
@@ -300,7 +269,7 @@ static void check_full(void)
 static void without_room_in_its_directory_the_copy_is_in_memory(void **state)
 {
     (void)state;
-    in_child(check_full);
+    in_host_child(check_full);
 }
 
 /* Nothing can be asked of the file, so what it may hold is copied whole. */
@@ -316,7 +285,7 @@ static void check_descriptor(void)
 static void without_its_descriptor_the_copy_is_made_from_memory(void **state)
 {
     (void)state;
-    in_child(check_descriptor);
+    in_host_child(check_descriptor);
 }
 
 /* Every descriptor that the process may have is in use. */
@@ -367,7 +336,7 @@ static void check_no_descriptor(void)
 static void without_a_descriptor_left_the_copy_is_a_mapping(void **state)
 {
     (void)state;
-    in_child(check_no_descriptor);
+    in_host_child(check_no_descriptor);
 }
 
 static void check_no_descriptor_when_empty(void)
@@ -390,7 +359,7 @@ static void check_no_descriptor_when_empty(void)
 static void without_a_descriptor_left_an_empty_tier_begins_anew(void **state)
 {
     (void)state;
-    in_child(check_no_descriptor_when_empty);
+    in_host_child(check_no_descriptor_when_empty);
 }
 
 /* With no address to be had either, a copy cannot be made anywhere. */
@@ -411,7 +380,7 @@ static void check_nothing_left(void)
 static void where_no_copy_can_be_made_the_fork_is_refused(void **state)
 {
     (void)state;
-    in_child(check_nothing_left);
+    in_host_child(check_nothing_left);
 }
 
 static void skip_under_sanitizers(void)
@@ -457,7 +426,7 @@ static void a_child_takes_its_copy_under_a_limit_that_can_be_lifted(void **state
 {
     (void)state;
     skip_under_sanitizers();
-    in_child(check_few_addresses);
+    in_host_child(check_few_addresses);
 }
 
 /* The child is not made, rather than ended. */
@@ -539,15 +508,15 @@ static void a_child_takes_movable_blocks_where_addresses_are_nearly_used_up(void
 {
     (void)state;
     skip_under_sanitizers();
-    in_child(check_addresses_of_movable);
+    in_host_child(check_addresses_of_movable);
 }
 
 static void a_fork_is_refused_whose_child_could_map_nothing(void **state)
 {
     (void)state;
     skip_under_sanitizers();
-    in_child(check_too_few_addresses);
-    in_child(check_no_need_of_addresses);
+    in_host_child(check_too_few_addresses);
+    in_host_child(check_no_need_of_addresses);
 }
 
 /* Only what was ever used is copied, and the copy has space behind every page. */
@@ -573,7 +542,7 @@ static void check_sparse(void)
 static void what_was_given_back_is_not_copied(void **state)
 {
     (void)state;
-    in_child(check_sparse);
+    in_host_child(check_sparse);
 }
 
 int main(void)

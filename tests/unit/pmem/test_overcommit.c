@@ -6,46 +6,14 @@
  */
 #include "pmem/overcommit.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
+#include "tests/unit/pmem/child_fixture.h"
+
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #define GIB ((size_t)1 << 30)
-/* What a test's process ends with when it cannot run here. */
-#define SKIPPED 77
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            dprintf(2, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                     \
-            _exit(1);                                                                              \
-        }                                                                                          \
-    } while (0)
-
-static void in_child(void (*run)(void))
-{
-    int status = -1;
-    pid_t pid = fork();
-
-    if (pid == 0) {
-        run();
-        _exit(0);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED) {
-        print_message("this user may lock no memory here\n");
-        skip();
-    }
-    assert_int_equal(status, 0);
-}
 
 static size_t peak(void)
 {
@@ -83,10 +51,10 @@ static void check_locked(void)
     void *p;
 
     if (mlockall(MCL_FUTURE) != 0)
-        _exit(SKIPPED);
+        skip_child("this user may lock no memory here");
     p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
-        _exit(SKIPPED);
+        skip_child("this user may lock no memory here");
     munmap(p, size);
     berth__overcommit_see_lock(true);
     before = peak();

@@ -10,47 +10,21 @@
 #include "pmem/host.h"
 #include "pmem/overcommit.h"
 #include "pmem/window.h"
+#include "tests/unit/pmem/child_fixture.h"
 #include "tests/unit/pmem/table_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
 /* Beyond what the process has at first. */
 #define ROOM (32 * MIB)
 enum { COUNT = 96, ROUNDS = 5 };
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            dprintf(2, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                     \
-            _exit(1);                                                                              \
-        }                                                                                          \
-    } while (0)
-
-static void in_child(void (*run)(void))
-{
-    int status = -1;
-    pid_t pid = fork();
-
-    if (pid == 0) {
-        berth__host_register();
-        run();
-        _exit(0);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
-}
 
 static berth_tier_id use_tier(void)
 {
@@ -151,7 +125,7 @@ static void check_little_data(void)
 static void nothing_is_lost_where_there_may_be_little_data(void **state)
 {
     (void)state;
-    in_child(check_little_data);
+    in_host_child(check_little_data);
 }
 
 int main(void)

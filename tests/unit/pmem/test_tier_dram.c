@@ -10,45 +10,19 @@
 #include "pmem/gate.h"
 #include "pmem/host.h"
 #include "pmem/window.h"
+#include "tests/unit/pmem/child_fixture.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #define MIB ((size_t)1 << 20)
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            dprintf(2, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                     \
-            _exit(1);                                                                              \
-        }                                                                                          \
-    } while (0)
-
-static void in_child(void (*run)(void))
-{
-    int status = -1;
-    pid_t pid = fork();
-
-    if (pid == 0) {
-        berth__host_register();
-        run();
-        _exit(0);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
-}
 
 static char *carve(size_t size)
 {
@@ -156,7 +130,7 @@ static void check_two_at_once(void)
 static void what_is_protected_while_others_open_the_part_stays_so(void **state)
 {
     (void)state;
-    in_child(check_two_at_once);
+    in_host_child(check_two_at_once);
 }
 
 static void *map_at(char *p, size_t size)
@@ -192,7 +166,7 @@ static void check_limited(void)
 static void addresses_where_nothing_lies_go_back_and_come_again(void **state)
 {
     (void)state;
-    in_child(check_limited);
+    in_host_child(check_limited);
 }
 
 /* What lies in a part that is open or was opened in pieces stays, to the last byte. */
@@ -213,7 +187,7 @@ static void check_pieces(void)
 static void parts_that_were_opened_in_pieces_stay(void **state)
 {
     (void)state;
-    in_child(check_pieces);
+    in_host_child(check_pieces);
 }
 
 int main(void)
