@@ -18,8 +18,9 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
-/* Room for "<pid>-<starttime>.sock". */
+/* Room for "<pid>-<starttime>.sock", and what is behind it while the socket does not listen yet. */
 #define BERTH_ADDRESS_NAME_MAX 64
+#define BERTH_ADDRESS_UNSEEN ".new"
 /* Room for any reason that is given here. */
 #define BERTH_ADDRESS_WHY_MAX (PATH_MAX + 128)
 

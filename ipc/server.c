@@ -394,26 +394,36 @@ int berth__server_step(struct berth_server *server, int timeout_ms)
     return 0;
 }
 
-static int bind_name(int fd, const struct sockaddr_un *address)
+/* What the socket is called until it listens. */
+static int name_unseen(const struct berth_server_config *config, struct sockaddr_un *ret,
+                       int *ret_directory_fd)
 {
-    const struct sockaddr *generic = (const struct sockaddr *)address;
+    char name[BERTH_ADDRESS_NAME_MAX];
+    int n = snprintf(name, sizeof(name), "%s" BERTH_ADDRESS_UNSEEN, config->name);
 
+    if (n >= (int)sizeof(name))
+        return -ENAMETOOLONG;
+    return berth__address_make(config->directory, name, ret, ret_directory_fd);
+}
+
+static int bind_unseen(int fd, const struct sockaddr_un *address)
+{
     /* The name takes its mode from the socket, so that it is never open to others, not even for
      * a moment; the process's umask belongs to the program. */
     if (fchmod(fd, 0600) < 0)
         return -errno;
-    if (bind(fd, generic, sizeof(*address)) == 0)
-        return 0;
-    if (errno != EADDRINUSE)
-        return -errno;
-    if (berth__address_answers(address))
-        return -EADDRINUSE;
+    /* Of the process image before an exec, which came at the wrong moment. */
     if (unlink(address->sun_path) < 0 && errno != ENOENT)
         return -errno;
-    return bind(fd, generic, sizeof(*address)) < 0 ? -errno : 0;
+    if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
+        return -errno;
+    /* A umask that takes the owner's own bits away would lock the owner out. */
+    if (chmod(address->sun_path, 0600) < 0 || listen(fd, BERTH_SERVER_CLIENTS_MAX) < 0)
+        return -errno;
+    return 0;
 }
 
-static int listen_at(struct berth_server *server, const struct sockaddr_un *address)
+static int listen_at(struct berth_server *server, const struct sockaddr_un *unseen)
 {
     struct stat st;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -421,25 +431,28 @@ static int listen_at(struct berth_server *server, const struct sockaddr_un *addr
 
     if (fd < 0)
         return -errno;
-    r = bind_name(fd, address);
-    if (r < 0)
-        goto err_close;
-    /* A umask that takes the owner's own bits away would lock the owner out. */
-    if (chmod(address->sun_path, 0600) < 0 || lstat(address->sun_path, &st) < 0 ||
-        listen(fd, BERTH_SERVER_CLIENTS_MAX) < 0) {
+    r = bind_unseen(fd, unseen);
+    if (r == 0 && lstat(unseen->sun_path, &st) < 0)
         r = -errno;
-        goto err_unlink;
+    if (r < 0) {
+        unlink(unseen->sun_path);
+        close(fd);
+        return r;
     }
     server->listener = fd;
     server->device = st.st_dev;
     server->inode = st.st_ino;
     return 0;
+}
 
-err_unlink:
-    unlink(address->sun_path);
-err_close:
-    close(fd);
-    return r;
+/* Gives the socket its name, by which clients find it: whoever finds it is not turned away. */
+static int show(const struct sockaddr_un *unseen, const struct sockaddr_un *address)
+{
+    struct stat st;
+
+    if (lstat(address->sun_path, &st) == 0 && berth__address_answers(address))
+        return -EADDRINUSE;
+    return rename(unseen->sun_path, address->sun_path) < 0 ? -errno : 0;
 }
 
 /* Makes the descriptor to wait with. */
@@ -466,10 +479,38 @@ static int watch_listener(struct berth_server *server)
     return 0;
 }
 
+static void close_open(struct berth_server *server)
+{
+    berth__doorbell_close(&server->bell);
+    close(server->epoll);
+    close(server->listener);
+    server->epoll = server->listener = -1;
+}
+
+static int open_as(struct berth_server *server, const struct sockaddr_un *unseen,
+                   const struct sockaddr_un *address)
+{
+    int r = listen_at(server, unseen);
+
+    if (r < 0)
+        return r;
+    r = watch_listener(server);
+    if (r < 0) {
+        close(server->listener);
+    } else {
+        r = show(unseen, address);
+        if (r < 0)
+            close_open(server);
+    }
+    if (r < 0)
+        unlink(unseen->sun_path);
+    return r;
+}
+
 int berth__server_open(struct berth_server *server, const struct berth_server_config *config)
 {
-    struct sockaddr_un address;
-    int directory_fd;
+    struct sockaddr_un address, unseen;
+    int directory_fd = -1, unseen_fd = -1;
     int r = berth__address_make(config->directory, config->name, &address, &directory_fd);
 
     if (r < 0)
@@ -478,14 +519,11 @@ int berth__server_open(struct berth_server *server, const struct berth_server_co
     server->config = *config;
     for (int i = 0; i < BERTH_SERVER_CLIENTS_MAX; i++)
         server->client[i].fd = server->client[i].out_fd = -1;
-    r = listen_at(server, &address);
-    if (r == 0) {
-        r = watch_listener(server);
-        if (r < 0) {
-            close(server->listener);
-            unlink(address.sun_path);
-        }
-    }
+    r = name_unseen(config, &unseen, &unseen_fd);
+    if (r == 0)
+        r = open_as(server, &unseen, &address);
+    if (unseen_fd >= 0)
+        close(unseen_fd);
     if (directory_fd >= 0)
         close(directory_fd);
     return r;
@@ -496,8 +534,5 @@ void berth__server_close(struct berth_server *server)
     for (int i = 0; i < BERTH_SERVER_CLIENTS_MAX; i++)
         if (server->client[i].fd >= 0)
             client_close(&server->client[i]);
-    berth__doorbell_close(&server->bell);
-    close(server->epoll);
-    close(server->listener);
-    server->epoll = server->listener = -1;
+    close_open(server);
 }

@@ -108,8 +108,8 @@ struct berth_server {
 };
 
 /*
- * Opens the socket. A name that is left over from the process image before an exec is replaced;
- * -EADDRINUSE when somebody answers there.
+ * Opens the socket, which has its name from when it listens, at once. A name that is left over from
+ * the process image before an exec is replaced; -EADDRINUSE when somebody answers there.
  */
 int berth__server_open(struct berth_server *server, const struct berth_server_config *config);
 

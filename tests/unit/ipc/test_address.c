@@ -7,6 +7,7 @@
 #include "ipc/leftovers.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -164,6 +165,27 @@ static void only_names_that_nobody_answers_to_are_removed(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
+/* Of a process in another PID namespace it may begin to listen just now. */
+static void a_name_of_one_that_does_not_listen_yet_is_removed_when_it_is_old(void **state)
+{
+    const struct timespec long_ago[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    char directory[PATH_MAX], name[BERTH_ADDRESS_NAME_MAX];
+    char path[PATH_MAX + BERTH_ADDRESS_NAME_MAX];
+    char unseen[sizeof(path) + sizeof(BERTH_ADDRESS_UNSEEN)];
+    pid_t pid;
+
+    snprintf(directory, sizeof(directory), "%s", in_root("good"));
+    close(bind_as_dead(directory, name, &pid));
+    snprintf(path, sizeof(path), "%s/%s", directory, name);
+    snprintf(unseen, sizeof(unseen), "%s" BERTH_ADDRESS_UNSEEN, path);
+    assert_int_equal(rename(path, unseen), 0);
+    berth__leftovers_sweep(directory, 10);
+    assert_int_equal(access(unseen, F_OK), 0);
+    assert_int_equal(utimensat(AT_FDCWD, unseen, long_ago, 0), 0);
+    berth__leftovers_sweep(directory, 10);
+    assert_int_equal(access(unseen, F_OK), -1);
+}
+
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *walk)
 {
     return remove(path);
@@ -186,6 +208,7 @@ int main(void)
         cmocka_unit_test(only_a_closed_directory_of_ones_own_is_trusted),
         cmocka_unit_test(the_runtime_directory_counts_only_if_it_is_ones_own),
         cmocka_unit_test(only_names_that_nobody_answers_to_are_removed),
+        cmocka_unit_test(a_name_of_one_that_does_not_listen_yet_is_removed_when_it_is_old),
         cmocka_unit_test(start_times_tell_processes_apart),
     };
 
