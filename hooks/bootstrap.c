@@ -100,58 +100,64 @@ static void read_environment(void)
 
 /*
  * Reads it into memory of our own: of a mapped file that somebody shortens meanwhile, the program
- * would get SIGBUS. NULL with the reason in *ret_why.
+ * would get SIGBUS. 0 or negative errno; -ENODATA: it has become shorter.
  */
-static void *read_bytes(int fd, size_t size, const char **ret_why)
+static int read_bytes(int fd, size_t size, void **ret)
 {
     char *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     size_t done = 0;
 
-    if (bytes == MAP_FAILED) {
-        *ret_why = strerrordesc_np(errno);
-        return NULL;
-    }
+    if (bytes == MAP_FAILED)
+        return -errno;
     while (done < size) {
         ssize_t n = read(fd, bytes + done, size - done);
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {
-            *ret_why = n < 0 ? strerrordesc_np(errno) : "it was cut while it was read";
+            int r = n < 0 ? -errno : -ENODATA;
+
             munmap(bytes, size);
-            return NULL;
+            return r;
         }
         done += (size_t)n;
     }
-    return bytes;
+    *ret = bytes;
+    return 0;
 }
 
-/* The file's bytes, to be unmapped; or NULL with the reason in *ret_why. */
-static void *read_file(const char *path, size_t *ret_size, const char **ret_why)
+/* The file's bytes, to be unmapped. 0 or negative errno; for some of them see why_unread(). */
+static int read_file(const char *path, void **ret, size_t *ret_size)
 {
     /* A named pipe that nobody writes to must not hold the program up. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    void *bytes = NULL;
     struct stat st;
+    int r = 0;
 
-    if (fd < 0) {
-        *ret_why = strerrordesc_np(errno);
-        return NULL;
-    }
-    if (fstat(fd, &st) < 0) {
-        *ret_why = strerrordesc_np(errno);
-    } else if (!S_ISREG(st.st_mode)) {
-        *ret_why = "it is no file";
-    } else if (st.st_size == 0) {
-        *ret_why = "it is empty";
-    } else if (st.st_size > UINT32_MAX) {
-        *ret_why = "it is larger than 4 GiB, more than it can be";
-    } else {
-        bytes = read_bytes(fd, (size_t)st.st_size, ret_why);
-        *ret_size = (size_t)st.st_size;
-    }
+    if (fd < 0)
+        return -errno;
+    if (fstat(fd, &st) < 0)
+        r = -errno;
+    else if (!S_ISREG(st.st_mode))
+        r = -ENOTSUP;
+    else if (st.st_size > UINT32_MAX)
+        r = -EFBIG;
+    else
+        r = st.st_size == 0 ? -ENODATA : read_bytes(fd, (size_t)st.st_size, ret);
+    *ret_size = r == 0 ? (size_t)st.st_size : 0;
     close(fd);
-    return bytes;
+    return r;
+}
+
+static const char *why_unread(int error)
+{
+    if (error == ENOTSUP)
+        return "it is no file";
+    if (error == EFBIG)
+        return "it is larger than 4 GiB, more than it can be";
+    if (error == ENODATA)
+        return "it is empty, or was cut while it was read";
+    return strerrordesc_np(error);
 }
 
 /* What the table was made of, if `berth run` has said so of this very table: "TABLE=FILE". */
@@ -184,17 +190,28 @@ static bool is_of_kernel(const char *text)
 }
 
 /*
- * A policy that cannot be had never stops the program: it runs without one, which is said. Once:
- * what it starts would find the same, as in a mount namespace that has another /tmp, and gets an
- * empty name. The kernel has put the environment where it can be written.
+ * Whether those that this process starts would find the same, as in a mount namespace that has
+ * another /tmp. Without descriptors or memory it is this moment's trouble, and a file that is empty
+ * or becomes shorter is being written.
  */
-static void say_unread(char *path, int error, const char *why)
+static bool is_lasting(int error)
+{
+    return error == ENOENT || error == ENOTDIR || error == EACCES || error == EPERM ||
+           error == ELOOP || error == ENAMETOOLONG || error == ENOTSUP || error == EFBIG;
+}
+
+/*
+ * A policy that cannot be had never stops the program: it runs without one, which is said. Once,
+ * where that lasts: what it starts gets an empty name. The kernel has put the environment where it
+ * can be written.
+ */
+static void say_unread(char *path, int error)
 {
     enum berth_level level = level_of_unread(path, error);
 
     berth__log(level, BERTH_TOPIC_POLICY, "%s: cannot be read: %s; no policy is in force", path,
-               why);
-    if (level == BERTH_LOG_ERROR && is_of_kernel(path))
+               why_unread(error));
+    if (level == BERTH_LOG_ERROR && is_lasting(error) && is_of_kernel(path))
         path[0] = '\0';
 }
 
@@ -202,16 +219,15 @@ static void install_policy(void)
 {
     char *path = secure_getenv("BERTH_POLICY");
     char why[BERTH_TABLE_WHY_MAX];
-    const char *unread = "";
-    size_t size = 0;
-    void *bytes;
+    void *bytes = NULL;
+    size_t size;
+    int r;
 
     if (!path || !*path)
         return;
-    errno = 0;
-    bytes = read_file(path, &size, &unread);
-    if (!bytes) {
-        say_unread(path, errno, unread);
+    r = read_file(path, &bytes, &size);
+    if (r < 0) {
+        say_unread(path, -r);
         return;
     }
     berth__table_set_told(secure_getenv("BERTH_TOLD"));
@@ -339,16 +355,16 @@ static void install_plan(void)
 {
     const char *path = secure_getenv("BERTH_PLAN");
     char why[256];
-    const char *unread = "";
-    size_t size = 0;
-    void *bytes;
+    void *bytes = NULL;
+    size_t size;
+    int r;
 
     if (!path || !*path)
         return;
-    bytes = read_file(path, &size, &unread);
-    if (!bytes) {
+    r = read_file(path, &bytes, &size);
+    if (r < 0) {
         berth__log(BERTH_LOG_ERROR, BERTH_TOPIC_POOL, "%s: cannot be read: %s; no plan is followed",
-                   path, unread);
+                   path, why_unread(-r));
         return;
     }
     if (berth__pool_plan_load(bytes, size, why, sizeof(why)) < 0)

@@ -7,6 +7,7 @@ usage: preload.py LIBRARY BERTH OWN_MALLOC AUDITOR OWN_ATFORK OWN_WRAPPER BESIDE
 """
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -24,13 +25,13 @@ def check(name, truth, shown=""):
         failures.append(name)
 
 
-def run(argv, table=None, options=None):
+def run(argv, table=None, options=None, **more):
     env = dict(os.environ, LD_PRELOAD=library, BERTH_CONTROL="never")
     if table:
         env["BERTH_POLICY"] = table
     if options:
         env["BERTH_OPTIONS"] = options
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, **more)
 
 
 def compile_policy(scratch, name, text):
@@ -150,6 +151,15 @@ def unread_checks(scratch):
           result.stdout.startswith("end\n"), result)
     check("and_is_said_by_one_process", result.stderr.count("\n") == 1 and gone in result.stderr,
           result.stderr)
+    # More than may be mapped: this process's trouble alone.
+    large = os.path.join(scratch, "large.table")
+    with open(large, "wb") as f:
+        f.truncate(1 << 30)
+    result = run(["sh", "-c", "printenv BERTH_POLICY"], large, preexec_fn=lambda:
+                 resource.setrlimit(resource.RLIMIT_AS, 2 * (512 << 20,)))
+    check("a_policy_that_cannot_be_read_now_is_not_forgotten", result.returncode == 0 and
+          result.stdout == large + "\n" and result.stderr.count("Cannot allocate memory") == 2,
+          result)
 
 
 READ_ONLY = """
