@@ -238,7 +238,8 @@ void *berth__movable_alloc(berth_tier_id tier, size_t size, size_t alignment, bo
     if (!berth__movable_can_be_in(tier) || !berth__residency_open() ||
         (tier != BERTH_TIER_DRAM && !berth__movable_may_remap()))
         return NULL;
-    berth__owed_settle();
+    if (!berth__owed_settle() && tier != BERTH_TIER_DRAM)
+        return NULL;
     if (size < HELD_MIN)
         size = HELD_MIN;
     granule = berth__movable_granule(tier);

@@ -12,7 +12,12 @@
 #include <stdbool.h>
 #include <sys/mman.h>
 
-/* The last block that came, or 0; the one before it is in its entry's `twin`. */
+/*
+ * The last block that came, or 0; the one before it is in its entry's `twin`, with a bit that says
+ * whether what was there when the block was freed is there still. (The entry's word may be locked
+ * by a mover that looks whether the block is alive.)
+ */
+#define IN_PLACE ((uintptr_t)1)
 static _Atomic uintptr_t last;
 static _Atomic uint64_t bytes;
 
@@ -32,6 +37,22 @@ static size_t held_of(uintptr_t block)
            << BERTH_OS_PAGE_SHIFT;
 }
 
+static bool is_in_place(uintptr_t block)
+{
+    return atomic_load_explicit(&entry_of(block)->twin, memory_order_relaxed) & IN_PLACE;
+}
+
+static uintptr_t next_of(uintptr_t block)
+{
+    return atomic_load_explicit(&entry_of(block)->twin, memory_order_relaxed) & ~IN_PLACE;
+}
+
+static void set_next(uintptr_t block, uintptr_t next, bool in_place)
+{
+    atomic_store_explicit(&entry_of(block)->twin, next | (in_place ? IN_PLACE : 0),
+                          memory_order_relaxed);
+}
+
 /* Puts a list back, which nobody else knows of. */
 static void put(uintptr_t block)
 {
@@ -40,19 +61,19 @@ static void put(uintptr_t block)
     if (atomic_compare_exchange_strong_explicit(&last, &next, block, memory_order_release,
                                                 memory_order_relaxed))
         return;
-    while (atomic_load_explicit(&entry_of(end)->twin, memory_order_relaxed) != 0)
-        end = atomic_load_explicit(&entry_of(end)->twin, memory_order_relaxed);
+    while (next_of(end) != 0)
+        end = next_of(end);
     do
-        atomic_store_explicit(&entry_of(end)->twin, next, memory_order_relaxed);
+        set_next(end, next, is_in_place(end));
     while (!atomic_compare_exchange_weak_explicit(&last, &next, block, memory_order_release,
                                                   memory_order_relaxed));
 }
 
-static void add(uintptr_t block, size_t held)
+static void add(uintptr_t block, size_t held, bool in_place)
 {
     atomic_store_explicit(&entry_of(block)->pages, (uint32_t)(held >> BERTH_OS_PAGE_SHIFT),
                           memory_order_relaxed);
-    atomic_store_explicit(&entry_of(block)->twin, 0, memory_order_relaxed);
+    set_next(block, 0, in_place);
     atomic_fetch_add_explicit(&bytes, held, memory_order_relaxed);
     put(block);
 }
@@ -86,6 +107,18 @@ static int put_home_back(void *p, size_t held)
     return limited ? make_writable(p, held) : 0;
 }
 
+/*
+ * Takes what is there away from everybody, without mapping anything. Its tier uses its memory anew;
+ * what is nobody else's goes back.
+ */
+static int shut(void *p, size_t held)
+{
+    if (mprotect(p, held, PROT_NONE) < 0)
+        return -errno;
+    madvise(p, held, MADV_DONTNEED);
+    return 0;
+}
+
 int berth__owed_free(void *p, size_t held)
 {
     int saved_errno = errno;
@@ -95,34 +128,56 @@ int berth__owed_free(void *p, size_t held)
         give(p, held);
     } else {
         /* Of a mapping that failed nobody can tell how far it came. */
-        r = berth__window_clear(p, held);
+        bool in_place = berth__window_clear(p, held) < 0;
+
+        r = in_place ? shut(p, held) : 0;
         if (r == 0)
-            add((uintptr_t)p, held);
+            add((uintptr_t)p, held, in_place);
     }
     errno = saved_errno;
     return r;
 }
 
-void berth__owed_settle(void)
+/* Makes a block the home's again. 0 or -errno, with *ret_maps false where nothing can be mapped. */
+static int settle(uintptr_t block, bool *ret_maps)
+{
+    size_t held = held_of(block);
+    int r;
+
+    if (is_in_place(block)) {
+        r = berth__window_clear((void *)block, held);
+        *ret_maps = r == 0;
+        if (r < 0)
+            return r;
+        set_next(block, next_of(block), false);
+    }
+    r = make_writable((void *)block, held);
+    if (r < 0)
+        return r;
+    set_next(block, 0, false);
+    atomic_fetch_sub_explicit(&bytes, held, memory_order_relaxed);
+    give((void *)block, held);
+    return 0;
+}
+
+bool berth__owed_settle(void)
 {
     int saved_errno = errno;
+    bool maps = true;
     uintptr_t block;
 
     if (BERTH_LIKELY(atomic_load_explicit(&last, memory_order_relaxed) == 0))
-        return;
+        return true;
     block = atomic_exchange_explicit(&last, 0, memory_order_acquire);
     while (block != 0) {
-        uintptr_t next = atomic_load_explicit(&entry_of(block)->twin, memory_order_relaxed);
-        size_t held = held_of(block);
+        uintptr_t next = next_of(block);
 
-        if (make_writable((void *)block, held) < 0)
+        if (settle(block, &maps) < 0)
             break;
-        atomic_store_explicit(&entry_of(block)->twin, 0, memory_order_relaxed);
-        atomic_fetch_sub_explicit(&bytes, held, memory_order_relaxed);
-        give((void *)block, held);
         block = next;
     }
     if (block != 0)
         put(block);
     errno = saved_errno;
+    return maps;
 }

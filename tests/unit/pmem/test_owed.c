@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Goal: where a program may have little data (RLIMIT_DATA), freed blocks that were elsewhere lose
- * neither their tier's memory nor their addresses, and take the program no further than its limit.
+ * Goal: where a program may have little data (RLIMIT_DATA), or fewer addresses than it has
+ * (RLIMIT_AS), freed blocks that were elsewhere lose neither their tier's memory nor their
+ * addresses, and take the program no further than its limit.
  * Method: more of them than the limit come and go, of changing sizes. Each test is a process.
  */
 #include "pmem/owed.h"
 
 #include "alloc/stats.h"
 #include "pmem/host.h"
+#include "pmem/mapping.h"
 #include "pmem/overcommit.h"
+#include "pmem/residency.h"
 #include "pmem/window.h"
 #include "tests/unit/pmem/child_fixture.h"
 #include "tests/unit/pmem/table_fixture.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,10 +133,92 @@ static void nothing_is_lost_where_there_may_be_little_data(void **state)
     in_host_child(check_little_data);
 }
 
+static void limit_addresses(rlim_t bytes)
+{
+    struct rlimit limit;
+
+    CHECK(getrlimit(RLIMIT_AS, &limit) == 0);
+    limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
+    CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+}
+
+/* The kernel answers instead of a signal. */
+static bool can_be_read(const unsigned char *p)
+{
+    int ends[2];
+    bool r;
+
+    CHECK(pipe(ends) == 0);
+    r = write(ends[1], p, 1) == 1;
+    CHECK(r || errno == EFAULT);
+    close(ends[0]);
+    close(ends[1]);
+    return r;
+}
+
+/* All blocks go while nothing can be mapped. */
+static void free_all(unsigned char **p)
+{
+    struct berth_block_info info;
+    int said[2], saved = dup(2);
+    char byte;
+
+    CHECK(pipe2(said, O_NONBLOCK) == 0 && dup2(said[1], 2) == 2);
+    limit_addresses(BERTH_OS_PAGE);
+    for (unsigned i = 0; i < COUNT; i++) {
+        berth__host_free(p[i]);
+        CHECK(!can_be_read(p[i]) && berth__host_describe(p[i], &info) < 0);
+    }
+    CHECK(dup2(saved, 2) == 2);
+    CHECK(read(said[0], &byte, 1) == -1 && errno == EAGAIN);
+}
+
+static void check_few_addresses(void)
+{
+    berth_tier_id tier = use_tier();
+    unsigned char *p[COUNT], *q;
+    uint64_t home;
+
+    for (unsigned i = 0; i < COUNT; i++) {
+        p[i] = get(MIB, false);
+        CHECK(p[i] && berth__is_movable(p[i]));
+        memset(p[i], (int)i + 1, MIB);
+    }
+    home = berth__window_used(BERTH_HOME_MOVABLE);
+    free_all(p);
+    CHECK(berth__owed_bytes() >= COUNT * MIB);
+    CHECK(berth__tier_stats[tier].reserved <= 8 * MIB);
+    /* What cannot be had now takes nothing more away. */
+    for (unsigned i = 0; i < COUNT; i++) {
+        q = get(MIB, true);
+        CHECK(!q || (!berth__is_movable(q) && is_zero(q, MIB)));
+    }
+    CHECK(berth__owed_bytes() < (COUNT + 2) * MIB);
+    CHECK(!berth__owed_settle());
+    limit_addresses(RLIM_INFINITY);
+    CHECK(berth__owed_settle() && berth__owed_bytes() == 0);
+    for (unsigned i = 0; i < COUNT; i++)
+        CHECK(berth__mapping_check(p[i], MIB, false) == 0 && is_zero(p[i], MIB));
+    fill_and_free(0, RLIM_INFINITY);
+    CHECK(berth__owed_bytes() == 0);
+    CHECK(berth__window_used(BERTH_HOME_MOVABLE) <= home + 128 * MIB);
+}
+
+static void nothing_is_lost_where_there_may_be_no_addresses(void **state)
+{
+    (void)state;
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+    print_message("a sanitizer needs more addresses than the test allows\n");
+    skip();
+#endif
+    in_host_child(check_few_addresses);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_lost_where_there_may_be_little_data),
+        cmocka_unit_test(nothing_is_lost_where_there_may_be_no_addresses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
