@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -137,17 +138,19 @@ static int check_locked(const void *address, size_t size)
     return errno == ENOMEM ? -EINVAL : -errno;
 }
 
+/* For malloc() too, which is no cancellation point as open(), read() and close() are. */
 static int look(struct search *search)
 {
-    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-    int r;
+    int cancel_state, fd, r;
 
-    if (fd < 0)
-        return -errno;
-    r = search_by_query(fd, search);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    r = fd < 0 ? -errno : search_by_query(fd, search);
     if (r == -ENOTTY)
         r = search_by_text(fd, search);
-    close(fd);
+    if (fd >= 0)
+        close(fd);
+    pthread_setcancelstate(cancel_state, NULL);
     return r;
 }
 

@@ -9,14 +9,12 @@
 #include "pmem/jemalloc.h"
 #include "pmem/mapping.h"
 #include "pmem/owed.h"
+#include "pmem/sysfs.h"
 #include "pmem/tier_dax.h"
 #include "pmem/tier_huge.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 /* jemalloc's first size class that has OS pages of its own: 16 KiB. */
 #define HELD_MIN ((size_t)16 << 10)
@@ -54,19 +52,11 @@ _Atomic uint64_t berth__movable_remapped_max;
 
 static uint64_t read_mappings_max(void)
 {
-    int saved_errno = errno;
-    int fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
-    char text[32] = "";
-    uint64_t max;
+    int64_t max;
 
-    if (fd >= 0) {
-        if (read(fd, text, sizeof(text) - 1) < 0)
-            text[0] = '\0';
-        close(fd);
-    }
-    max = strtoull(text, NULL, 10);
-    errno = saved_errno;
-    return max ? max : MAPPINGS_MAX;
+    if (berth__sysfs_number("../proc/sys/vm/max_map_count", &max) < 0 || max <= 0)
+        return MAPPINGS_MAX;
+    return (uint64_t)max;
 }
 
 bool berth__movable_may_remap(void)
