@@ -7,6 +7,8 @@
 
 #include "alloc/thread.h"
 #include "pmem/arena.h"
+#include "pmem/owed.h"
+#include "pmem/residency.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -64,34 +66,90 @@ BERTH_EXPORT int mallopt(int parameter, int value)
     return parameter != M_MXFAST || (value >= 0 && value <= MXFAST_MAX);
 }
 
+/* From this size on the C library gives a block a mapping of its own (M_MMAP_THRESHOLD). */
+#define MAPPED_MIN ((size_t)128 << 10)
+/* Where jemalloc's names have the number of a size class, and how many parts they have at most. */
+#define CLASS_PART 2
+#define COUNT_PART 4
+#define PARTS_MAX 6
+
+/* Blocks of at least MAPPED_MIN that are in use, in all tiers. */
+struct large_blocks {
+    size_t count, bytes;
+};
+
+static size_t read_class(const size_t *mib, size_t length)
+{
+    size_t value = 0;
+    size_t size = sizeof(value);
+
+    berth_je_mallctlbymib(mib, length, &value, &size, NULL, 0);
+    return value;
+}
+
+static void read_large(struct large_blocks *ret)
+{
+    size_t class_mib[PARTS_MAX], count_mib[PARTS_MAX];
+    size_t class_length = PARTS_MAX, count_length = PARTS_MAX;
+    unsigned classes = 0;
+    size_t size = sizeof(classes);
+
+    *ret = (struct large_blocks){0};
+    if (berth_je_mallctl("arenas.nlextents", &classes, &size, NULL, 0) != 0 ||
+        berth_je_mallctlnametomib("arenas.lextent.0.size", class_mib, &class_length) != 0 ||
+        berth_je_mallctlnametomib("stats.arenas.4096.lextents.0.curlextents", count_mib,
+                                  &count_length) != 0)
+        return;
+    for (unsigned i = 0; i < classes; i++) {
+        size_t count;
+
+        class_mib[CLASS_PART] = count_mib[COUNT_PART] = i;
+        size = read_class(class_mib, class_length);
+        count = size >= MAPPED_MIN ? read_class(count_mib, count_length) : 0;
+        ret->count += count;
+        ret->bytes += count * size;
+    }
+}
+
+static size_t less(size_t from, size_t what)
+{
+    return from > what ? from - what : 0;
+}
+
 /*
- * Everything is one heap: nothing is counted as mapped by itself (hblkhd), so that what it has got
- * is what is in use and what is free.
+ * As the C library counts: large blocks, wherever they are, as mapped by themselves (hblkhd), the
+ * rest as one heap, whose bytes are what is in use and what is free. A block that lives away from
+ * its home is two of jemalloc's, and one of the program's; what is owed is nobody's.
  */
 BERTH_EXPORT struct mallinfo2 mallinfo2(void)
 {
     struct mallinfo2 info = {0};
-    size_t active;
+    struct large_blocks large;
+    size_t active, twins, used;
 
     berth__thread.inside++;
     refresh();
-    active = read_stat("stats.active");
-    info.arena = read_stat("stats.mapped");
-    info.uordblks = read_stat("stats.allocated");
-    info.fordblks = info.arena > info.uordblks ? info.arena - info.uordblks : 0;
+    read_large(&large);
+    twins = berth__residency_twin_bytes() + berth__owed_bytes();
+    used = less(read_stat("stats.allocated"), twins);
+    active = less(read_stat("stats.active"), twins + large.bytes);
+    info.hblkhd = less(large.bytes, twins);
+    info.hblks = info.hblkhd > 0 ? less(large.count, berth__residency_twin_count()) : 0;
+    info.arena = less(less(read_stat("stats.mapped"), twins), info.hblkhd);
+    info.uordblks = less(used, info.hblkhd);
+    info.fordblks = less(info.arena, info.uordblks);
     info.ordblks = info.fordblks > 0;
-    info.keepcost = info.arena > active ? info.arena - active : 0;
+    info.keepcost = less(info.arena, active);
     berth__thread.inside--;
     return info;
 }
 
 /* The most that was ever seen, by those who asked. */
-static size_t seen_most(size_t now)
+static size_t seen_most(_Atomic size_t *most, size_t now)
 {
-    static _Atomic size_t most;
-    size_t before = atomic_load(&most);
+    size_t before = atomic_load(most);
 
-    while (now > before && !atomic_compare_exchange_weak(&most, &before, now))
+    while (now > before && !atomic_compare_exchange_weak(most, &before, now))
         ;
     return now > before ? now : before;
 }
@@ -107,6 +165,8 @@ static struct mallinfo narrow_info(void)
     struct mallinfo info = {0};
 
     info.arena = clamp(wide.arena);
+    info.hblks = clamp(wide.hblks);
+    info.hblkhd = clamp(wide.hblkhd);
     info.uordblks = clamp(wide.uordblks);
     info.fordblks = clamp(wide.fordblks);
     info.ordblks = clamp(wide.ordblks);
@@ -134,13 +194,14 @@ struct mallinfo __libc_mallinfo(void)
  */
 BERTH_EXPORT int malloc_info(int options, FILE *file)
 {
+    static _Atomic size_t largest;
     struct mallinfo2 info;
     size_t most;
 
     if (options != 0)
         return EINVAL;
     info = mallinfo2();
-    most = seen_most(info.arena);
+    most = seen_most(&largest, info.arena);
     fprintf(file,
             "<malloc version=\"1\">\n<heap nr=\"0\">\n<sizes>\n</sizes>\n"
             "<total type=\"fast\" count=\"0\" size=\"0\"/>\n"
@@ -152,24 +213,28 @@ BERTH_EXPORT int malloc_info(int options, FILE *file)
     fprintf(file,
             "<total type=\"fast\" count=\"0\" size=\"0\"/>\n"
             "<total type=\"rest\" count=\"%zu\" size=\"%zu\"/>\n"
-            "<total type=\"mmap\" count=\"0\" size=\"0\"/>\n"
+            "<total type=\"mmap\" count=\"%zu\" size=\"%zu\"/>\n"
             "<system type=\"current\" size=\"%zu\"/>\n<system type=\"max\" size=\"%zu\"/>\n"
             "<aspace type=\"total\" size=\"%zu\"/>\n<aspace type=\"mprotect\" size=\"%zu\"/>\n"
             "</malloc>\n",
-            info.ordblks, info.fordblks, info.arena, most, info.arena, info.arena);
+            info.ordblks, info.fordblks, info.hblks, info.hblkhd, info.arena, most, info.arena,
+            info.arena);
     return 0;
 }
 
 BERTH_EXPORT void malloc_stats(void)
 {
+    static _Atomic size_t most_regions, most_bytes;
     struct mallinfo2 info = mallinfo2();
     char text[400];
     int saved_errno = errno;
-    int n = snprintf(text, sizeof(text),
-                     "Arena 0:\nsystem bytes     = %10zu\nin use bytes     = %10zu\n"
-                     "Total (incl. mmap):\nsystem bytes     = %10zu\nin use bytes     = %10zu\n"
-                     "max mmap regions = %10u\nmax mmap bytes   = %10lu\n",
-                     info.arena, info.uordblks, info.arena, info.uordblks, 0u, 0ul);
+    int n =
+        snprintf(text, sizeof(text),
+                 "Arena 0:\nsystem bytes     = %10zu\nin use bytes     = %10zu\n"
+                 "Total (incl. mmap):\nsystem bytes     = %10zu\nin use bytes     = %10zu\n"
+                 "max mmap regions = %10zu\nmax mmap bytes   = %10zu\n",
+                 info.arena, info.uordblks, info.arena + info.hblkhd, info.uordblks + info.hblkhd,
+                 seen_most(&most_regions, info.hblks), seen_most(&most_bytes, info.hblkhd));
 
     if (n > 0 && write(STDERR_FILENO, text, (size_t)n) < 0)
         errno = saved_errno;

@@ -21,8 +21,9 @@ static struct {
     struct berth_residence *entries;
     struct berth_page_set live; /* blocks' first pages */
     struct berth_page_set with_twin;
-    _Atomic size_t size;             /* of the entries; 0 once some were given back */
-    _Atomic uint64_t remapped_count; /* derived: live entries whose word says REMAPPED */
+    _Atomic size_t size;                     /* of the entries; 0 once some were given back */
+    _Atomic uint64_t remapped_count;         /* derived: live entries whose word says REMAPPED */
+    _Atomic uint64_t twin_count, twin_bytes; /* derived: of live entries */
 } map;
 
 static uint64_t physical_memory(void)
@@ -169,15 +170,38 @@ void berth__residence_remove(const void *p)
     atomic_store_explicit(&entry->word, 0, memory_order_release);
 }
 
+static void count_twin(const struct berth_residence *entry, bool more)
+{
+    uint64_t bytes = (uint64_t)atomic_load_explicit(&entry->pages, memory_order_relaxed)
+                     << BERTH_OS_PAGE_SHIFT;
+
+    atomic_fetch_add_explicit(&map.twin_count, more ? 1 : UINT64_MAX, memory_order_relaxed);
+    atomic_fetch_add_explicit(&map.twin_bytes, more ? bytes : -bytes, memory_order_relaxed);
+}
+
 void berth__residence_set_twin(const void *p, const void *twin)
 {
+    struct berth_residence *entry = berth__residence(p);
     size_t offset = (uintptr_t)p - map.base;
+    bool had = atomic_load_explicit(&entry->twin, memory_order_relaxed) != 0;
 
-    atomic_store_explicit(&berth__residence(p)->twin, (uintptr_t)twin, memory_order_release);
+    atomic_store_explicit(&entry->twin, (uintptr_t)twin, memory_order_release);
+    if (had != (twin != NULL))
+        count_twin(entry, !had);
     if (twin)
         berth__page_set_add(&map.with_twin, offset, BERTH_OS_PAGE);
     else
         berth__page_set_remove(&map.with_twin, offset, BERTH_OS_PAGE);
+}
+
+uint64_t berth__residency_twin_count(void)
+{
+    return atomic_load_explicit(&map.twin_count, memory_order_relaxed);
+}
+
+uint64_t berth__residency_twin_bytes(void)
+{
+    return atomic_load_explicit(&map.twin_bytes, memory_order_relaxed);
 }
 
 void berth__residence_note_remapped(void)

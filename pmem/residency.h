@@ -72,6 +72,9 @@ void berth__residence_remove(const void *p);
 
 /* Notes, under the entry's lock, whether the block has a twin from now on: NULL = no. */
 void berth__residence_set_twin(const void *p, const void *twin);
+/* How many blocks have one, and of how many bytes. */
+uint64_t berth__residency_twin_count(void);
+uint64_t berth__residency_twin_bytes(void);
 
 /* Under the entry's lock: its word will say REMAPPED, and has not before. */
 void berth__residence_note_remapped(void);

@@ -303,6 +303,22 @@ static void mallinfo2_adds_up(void)
     CHECK(after.arena > INT_MAX || narrow.uordblks + narrow.fordblks == narrow.arena);
 }
 
+/* Wherever they are: from 32 MiB on the C library always gives a block a mapping of its own. */
+static void mallinfo2_counts_large_blocks_apart(void)
+{
+    struct mallinfo2 before = mallinfo2(), full, after;
+    char *p = check_hide(malloc(64 * MIB));
+
+    CHECK(p);
+    full = mallinfo2();
+    CHECK(full.hblks == before.hblks + 1);
+    CHECK(full.hblkhd >= before.hblkhd + 64 * MIB && full.hblkhd <= before.hblkhd + 80 * MIB);
+    CHECK(full.uordblks <= before.uordblks + MIB);
+    free(p);
+    after = mallinfo2();
+    CHECK(after.hblks == before.hblks && after.hblkhd == before.hblkhd);
+}
+
 /* The text that `print` writes to descriptor 2. */
 static void read_stderr(void (*print)(void), char *text, size_t size)
 {
@@ -427,6 +443,7 @@ const struct check family_checks[] = {
     ENTRY(an_empty_version_is_nobodys),
     ENTRY(malloc_trim_gives_memory_back),
     ENTRY(mallinfo2_adds_up),
+    ENTRY(mallinfo2_counts_large_blocks_apart),
     ENTRY(malloc_stats_tells_what_is_in_use),
     ENTRY(malloc_info_is_a_document),
     ENTRY(mallopt_answers_as_ever),

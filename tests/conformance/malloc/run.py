@@ -8,6 +8,7 @@ dram      preloaded, every block is recorded, in DRAM
 sites     preloaded, the call path of every block from 1 KiB on is taken; some have a rule
 sampled   preloaded, every block is a sample, or recorded
 far       preloaded, every block goes to the first tier that is given
+movable   the same, and those that are large enough may move
 mixed     preloaded, blocks from 4 KiB on go to that tier, the others stay
 tagged    preloaded, every block tagged weight goes to that tier
 capacity  preloaded, every block is meant for that tier, which holds 1 MiB, so most spill
@@ -99,7 +100,8 @@ def policy(mode, tiers, seed):
         text += ('options {\n  record-threshold = 1K\n}\n'
                  'site check {\n  path = "** > conform!main > **"\n  tag = weight\n}\n'
                  'site library {\n  path = "libconform_* > **"\n  tag = kv\n}\n')
-    wants = {"tagged": "tag = weight", "sites": "tag = { weight, kv }"}.get(mode, "")
+    wants = {"tagged": "tag = weight", "sites": "tag = { weight, kv }",
+             "movable": "movable = yes"}.get(mode, "")
     least = {"mixed": "4K", "sites": "1K"}.get(mode, "0")
     return text + (f"rule everything {{\n  side = host\n  {wants}\n  min-size = {least}\n"
                    f"  place = {{ far, dram }}\n}}\n")
