@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 EXPORT(cuMemGetAddressRange_v2);
 EXPORT(cuPointerGetAttribute);
@@ -262,10 +263,20 @@ berth_cu_result berth__hook_cuIpcGetMemHandle(struct berth_cu_ipc_handle *handle
     return result;
 }
 
+/* Whether the range ends in the last of the host's pages that the block has bytes in. */
+static bool ends_in_block(const struct berth_block_view *view, berth_cu_address address,
+                          uint64_t size)
+{
+    uint64_t mask = (uint64_t)sysconf(_SC_PAGESIZE) - 1;
+
+    return size <= ((view->base + view->requested + mask) & ~mask) - address;
+}
+
 /*
- * cuMemGetHandleForAddressRange (a dma-buf, for devices of other makers): as above. A range of a
- * shared segment is given out as the driver does; when the block is freed its bytes may serve the
- * program again while the importer still has them, which a program avoids by closing first.
+ * cuMemGetHandleForAddressRange (a dma-buf, for devices of other makers): as above, and nothing
+ * beyond the block. A range of a shared segment is given out as the driver does; when the block is
+ * freed its bytes may serve the program again while the importer still has them, which a program
+ * avoids by closing first.
  */
 berth_cu_result berth__hook_cuMemGetHandleForAddressRange(void *handle, berth_cu_address address,
                                                           size_t size, int type, uint64_t flags)
@@ -276,7 +287,7 @@ berth_cu_result berth__hook_cuMemGetHandleForAddressRange(void *handle, berth_cu
 
     NEED(cuMemGetHandleForAddressRange);
     r = find_block(address, &view);
-    if (r == -EFAULT)
+    if (r == -EFAULT || (r == 0 && !ends_in_block(&view, address, size)))
         address = BERTH_NO_ADDRESS;
     result = berth__driver.cuMemGetHandleForAddressRange(handle, address, size, type, flags);
     if (result == BERTH_CU_SUCCESS && r == 0 && view.is_stream_ordered)

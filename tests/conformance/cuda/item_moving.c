@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static const size_t sizes[] = {1, 513, KIB(4), KIB(100), KIB(900), MIB(2), MIB(3) + 7, MIB(9)};
 
@@ -100,6 +101,77 @@ void item_42_work_in_flight(void)
     }
 }
 
+/* How many of the bytes of what was exported are `value`; -1 where it cannot be looked into. */
+static long seen_by_importer(int fd, size_t size, unsigned char value)
+{
+    unsigned char *bytes = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    long count = 0;
+
+    if (bytes == MAP_FAILED)
+        return -1;
+    for (size_t i = 0; i < size; i++)
+        count += bytes[i] == value;
+    munmap(bytes, size);
+    return count;
+}
+
+static void export_mistakes(CUdeviceptr block, size_t size)
+{
+    int fd = -1;
+
+    SEEN("half a page: %d", cuMemGetHandleForAddressRange(&fd, block, 2048, 1, 0));
+    printf(" nothing %d", cuMemGetHandleForAddressRange(&fd, block, 0, 1, 0));
+    printf(" past the end %d", cuMemGetHandleForAddressRange(&fd, block, 2 * size, 1, 0));
+    printf(" no such kind %d", cuMemGetHandleForAddressRange(&fd, block, 4096, 77, 0));
+    printf(" no memory %d\n", cuMemGetHandleForAddressRange(&fd, 4096, 4096, 1, 0));
+}
+
+/*
+ * What was exported as a dma-buf is the importer's until that closes it, also after the free: what
+ * comes then, by whatever way, is elsewhere. Of a block that shares a segment Berth cannot say so,
+ * and it is not looked at: libberth(7).
+ */
+static void see_dma_buf(size_t size)
+{
+    CUdeviceptr block = check_alloc(size), next;
+    int fd = -1, again = -1;
+
+    check_fill(block, size, 43);
+    export_mistakes(block, size);
+    SEEN("dma-buf of %zu: %d", size, cuMemGetHandleForAddressRange(&fd, block, size, 1, 0));
+    printf(" again %d", cuMemGetHandleForAddressRange(&again, block, size, 1, 0));
+    printf(" sees %ld", seen_by_importer(fd, size, 43));
+    check_fill(block, size, 44);
+    printf(" %ld %ld\n", seen_by_importer(fd, size, 44), seen_by_importer(again, size, 44));
+    SEEN("free: %d", cuMemFree_v2(block));
+    for (int i = 0; i < 3; i++) {
+        next = check_alloc(size);
+        check_fill(next, size, 45);
+        printf(" sees %ld", seen_by_importer(fd, size, 44));
+        EXPECT(cuMemFree_v2(next) == 0);
+    }
+    printf(" free again %d\n", cuMemFree_v2(block));
+    close(fd);
+    close(again);
+}
+
+/* Of a small block no more than it has, whatever lies beside it. */
+static void see_small_dma_buf(void)
+{
+    CUdeviceptr neighbour, block = check_alloc(KIB(64)), page = (block + 4095) & ~(CUdeviceptr)4095;
+    int fd = -1;
+
+    neighbour = check_alloc(KIB(64));
+    check_fill(block, KIB(64), 43);
+    SEEN("past the end of a small one: %d",
+         cuMemGetHandleForAddressRange(&fd, page, KIB(64) + 4096, 1, 0));
+    printf(" a part: %d", cuMemGetHandleForAddressRange(&fd, page, KIB(32), 1, 0));
+    printf(" sees %ld\n", seen_by_importer(fd, KIB(32), 43));
+    close(fd);
+    SEEN("free: %d", cuMemFree_v2(block));
+    printf(" %d\n", cuMemFree_v2(neighbour));
+}
+
 void item_43_shared_memory_stays(void)
 {
     static char own[5 * 4096];
@@ -126,6 +198,9 @@ void item_43_shared_memory_stays(void)
     SEEN("export: %d", cuIpcGetMemHandle(&again, blocks[COUNT(sizes) - 1]));
     printf(" the same %d\n", memcmp(&handle, &again, sizeof(handle)) == 0);
     SEEN("unregister: %d\n", cuMemHostUnregister(own));
+    see_dma_buf(MIB(4));
+    see_dma_buf(MIB(6));
+    see_small_dma_buf();
 }
 
 void item_44_failure_changes_nothing(void)

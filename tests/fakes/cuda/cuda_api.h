@@ -78,6 +78,10 @@ CUresult cuMemFree_v2(CUdeviceptr pointer);
 CUresult cuMemGetInfo_v2(size_t *ret_free, size_t *ret_total);
 CUresult cuMemGetAddressRange_v2(CUdeviceptr *ret_base, size_t *ret_size, CUdeviceptr pointer);
 
+/* dma_buf.c */
+CUresult cuMemGetHandleForAddressRange(void *ret_handle, CUdeviceptr pointer, size_t size,
+                                       CUmemRangeHandleType type, unsigned long long flags);
+
 /* memory_host.c */
 CUresult cuMemAllocHost_v2(void **ret_pointer, size_t size);
 CUresult cuMemHostAlloc(void **ret_pointer, size_t size, unsigned int flags);

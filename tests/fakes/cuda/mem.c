@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static struct range_map mems;
 static uint32_t next_serial = 1;
@@ -28,6 +29,8 @@ struct mem *mem_add(const struct mem *mem)
 void mem_remove(struct mem *mem)
 {
     range_remove(&mems, mem->base);
+    if (mem->shared_size > 0)
+        close(mem->shared_fd);
     free(mem);
 }
 

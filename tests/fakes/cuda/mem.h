@@ -41,6 +41,8 @@ struct mem {
     uint64_t readers, writers;       /* VMM: bit n: device n may */
     bool is_freeing;                 /* a thread waits for the device in order to free it */
     int sync_memops;
+    uint64_t shared_start, shared_size; /* device: the pages that a dma-buf has; size 0: none */
+    int shared_fd;
 };
 
 /* The table keeps a copy. NULL when memory is out or the range is taken. */

@@ -3,6 +3,7 @@
 #include "call.h"
 #include "context.h"
 #include "device.h"
+#include "dma_buf.h"
 #include "external.h"
 #include "log.h"
 #include "mem.h"
@@ -102,6 +103,7 @@ static CUresult memory_free(struct mem *mem)
         mem->is_freeing = false;
         return result;
     }
+    dma_buf_leave(mem);
     segment_free(&context->segments, mem->segment, mem->base, false);
     mem_remove(mem);
     return CUDA_SUCCESS;
