@@ -231,6 +231,29 @@ static void reuse_across_streams(size_t size)
     SEEN("%zu: blocks written late: %zu\n", size, check_written_late(size, first, second));
 }
 
+/* Memory that was freed in a stream of another device stays that of its own device. */
+static void free_on_another_device(CUstream stream)
+{
+    CUcontext second = check_second_device();
+    CUdeviceptr p = 0, q = 0;
+    CUstream other;
+    int device = -1;
+
+    if (!second)
+        return;
+    EXPECT(cuMemAllocAsync(&p, KIB(300), stream) == 0 && cuStreamSynchronize(stream) == 0);
+    EXPECT(cuCtxSetCurrent(second) == 0);
+    other = check_stream();
+    SEEN("free in another device's stream: %d", cuMemFreeAsync(p, other));
+    for (int i = 0; i < 2; i++) {
+        EXPECT(cuMemAllocAsync(&q, KIB(300), other) == 0 && cuStreamSynchronize(other) == 0);
+        EXPECT(cuPointerGetAttribute(&device, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, q) == 0);
+        printf(" comes from %d", device);
+    }
+    printf(" free again %d\n", cuMemFreeAsync(p, other));
+    EXPECT(cuCtxSetCurrent(check_context) == 0);
+}
+
 void item_12_stream_ordered_reuse(void)
 {
     static const size_t sizes[] = {1, 513, KIB(5), KIB(700), MIB(2), MIB(5) + 7};
@@ -257,6 +280,7 @@ void item_12_stream_ordered_reuse(void)
     free_inside_stream_ordered(stream);
     reuse_across_streams(KIB(64));
     reuse_across_streams(MIB(3));
+    free_on_another_device(stream);
 }
 
 void item_13_crossed_frees(void)

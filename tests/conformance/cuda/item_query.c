@@ -299,6 +299,21 @@ static void neighbours_keep_it(void)
     EXPECT(cuMemFree_v2(p[0]) == 0 && cuMemFree_v2(p[2]) == 0);
 }
 
+/* What comes after a stream-ordered block of that mark is without it. */
+static void stream_ordered_marks_end(CUstream stream)
+{
+    unsigned int on = 1;
+    CUdeviceptr p = 0;
+
+    EXPECT(cuMemAllocAsync(&p, KIB(40), stream) == 0 && cuStreamSynchronize(stream) == 0);
+    SEEN("stream-ordered: %d", cuPointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, p));
+    printf(" %u", sync_memops(p));
+    EXPECT(cuMemFreeAsync(p, stream) == 0);
+    EXPECT(cuMemAllocAsync(&p, KIB(40), stream) == 0 && cuStreamSynchronize(stream) == 0);
+    printf(" anew %u\n", sync_memops(p));
+    EXPECT(cuMemFreeAsync(p, stream) == 0);
+}
+
 void item_21_synchronous_copies(void)
 {
     unsigned int on = 1, off = 0;
@@ -324,4 +339,5 @@ void item_21_synchronous_copies(void)
     EXPECT(cuMemFree_v2(p) == 0);
     SEEN("freed: %d\n", cuPointerSetAttribute(&on, CU_POINTER_ATTRIBUTE_SYNC_MEMOPS, p));
     neighbours_keep_it();
+    stream_ordered_marks_end(check_stream());
 }
