@@ -154,12 +154,24 @@ uint32_t berth__classifier_born(struct berth_classifier *classifier,
     return block_number;
 }
 
+/* Keeps the lower of two births, of which 0 is none; the other one. */
+static uint64_t keep_lower(_Atomic uint64_t *at, uint64_t birth)
+{
+    uint64_t was = berth__class_load(at);
+
+    while (was == 0 || birth < was)
+        if (atomic_compare_exchange_weak_explicit(at, &was, birth, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return was;
+    return birth;
+}
+
 /* What the block's key learns from its death. */
 static void key_died(struct berth_classifier *classifier, const struct berth_class_block *block)
 {
     struct berth_class_key *key = &atomic_load_explicit(
         &classifier->keys, memory_order_relaxed)[block->key_at % BERTH_CLASS_KEYS];
-    uint64_t none = 0, lived;
+    uint64_t lived, later;
 
     if (key->id != block->key)
         return;
@@ -169,13 +181,9 @@ static void key_died(struct berth_classifier *classifier, const struct berth_cla
     atomic_fetch_add_explicit(&key->deaths, 1, memory_order_relaxed);
     if (lived == 0)
         atomic_fetch_add_explicit(&key->instant, 1, memory_order_relaxed);
-    if (atomic_compare_exchange_strong_explicit(&key->first_dead, &none, block->birth,
-                                                memory_order_relaxed, memory_order_relaxed))
-        return;
-    none = 0;
-    if (berth__class_load(&key->second_dead) == 0)
-        atomic_compare_exchange_strong_explicit(&key->second_dead, &none, block->birth,
-                                                memory_order_relaxed, memory_order_relaxed);
+    later = keep_lower(&key->first_dead, block->birth);
+    if (later != 0)
+        keep_lower(&key->second_dead, later);
 }
 
 void berth__classifier_died(struct berth_classifier *classifier, uint32_t number)

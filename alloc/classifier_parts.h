@@ -55,7 +55,8 @@ struct berth_class_family {
 struct berth_class_key {
     _Atomic uint64_t id; /* a hash of the key; 0 = free */
     _Atomic uint64_t size;
-    /* Births' numbers, of the newest and of those that died first and second; 0 = none. */
+    /* Births' numbers: of the newest, and, of those that died, the two that were born first; what
+     * dies first may be younger, as an optimiser's scratch is than the gradients. 0 = none. */
     _Atomic uint64_t last_birth, first_dead, second_dead;
     _Atomic uint32_t family;
     _Atomic uint32_t births, deaths, instant; /* instant: died before the next birth */
@@ -234,7 +235,7 @@ struct berth_class_seen {
 /* What is known of blocks of one size. */
 struct berth_class_size {
     uint64_t size; /* 0 = free */
-    /* The birth of the main family's that died first, and second; 0 = none. */
+    /* Of the main family's that died, the births of the two that came first; 0 = none. */
     uint64_t dead[2];
     bool has_died;     /* one of the main family's, at any time */
     uint32_t old;      /* from before the steps... */

@@ -83,9 +83,10 @@ static bool is_behind_death(const struct berth_judgement *judgement,
     return dead != 0 && dead < seen->birth;
 }
 
-/* An optimiser keeps a state or two for each weight. Where less is left than that, blocks that were
- * read while the program loaded have gone, and tell nothing. */
-#define FIRSTS_SHARE 4
+/* For each weight there are a gradient, an optimiser's states, two or three, and what a step has in
+ * hand. Where less is left than that, blocks that were read while the program loaded have gone, and
+ * tell nothing. */
+#define FIRSTS_SHARE 6
 
 /* Behind which death those count less: the second, because the first may be that of a layer that
  * others were copied from; or none. */

@@ -259,7 +259,8 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
         say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(is_final), BERTH_REASON_STATE);
     else if (block->rewritten)
         say(judgement, ret, BERTH_TAG_ACTIVATION, final_if(is_final), BERTH_REASON_REUSED);
-    else if (has_older_twin(judgement, seen) && is_still_made(judgement, seen, key))
+    else if (has_older_twin(judgement, seen) && is_still_made(judgement, seen, key) &&
+             (block->changed != 0 || has_room(block)))
         return; /* a state, or a cache as large as a weight, and as what the prompt makes */
     else if (key->appended)
         say(judgement, ret, BERTH_TAG_KV, final_if(is_final), BERTH_REASON_APPENDED);
@@ -273,6 +274,8 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
                 ? BERTH_CLASS_UNKNOWN
                 : BERTH_CLASS_TENTATIVE,
             BERTH_REASON_KEPT);
+    else if (is_data(judgement, seen, block))
+        say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(is_final), BERTH_REASON_DATA);
     else if (is_final)
         say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_FINAL, BERTH_REASON_LATE);
     else if (block->compared >= COMPARISONS_FULL)
@@ -414,14 +417,30 @@ static void judge_unseen(const struct berth_judgement *judgement,
         say(judgement, ret, BERTH_TAG_KV, BERTH_CLASS_FIRM, BERTH_REASON_COLLECTED);
 }
 
+/* Calls so close together are of one source file, or of one that is inlined into others. */
+#define NEAR_CODE ((uintptr_t)64 << 10)
+
+/* Whether who made it is the largest family, or the same code: a program in C asks for its weights
+ * in several places. */
+static bool is_near_largest(const struct berth_judgement *judgement, uint32_t family)
+{
+    const struct berth_class_family *families =
+        atomic_load_explicit(&judgement->classifier->families, memory_order_acquire);
+    uintptr_t largest =
+        atomic_load_explicit(&families[judgement->largest].id, memory_order_relaxed);
+    uintptr_t own = atomic_load_explicit(&families[family].id, memory_order_relaxed);
+
+    return family == judgement->largest ||
+           (own != 0 && largest != 0 && own - largest + NEAR_CODE <= 2 * NEAR_CODE);
+}
+
 /* Somebody asks, and no steps were seen: what is filled is likely to be of use. */
 static void judge_quiet(const struct berth_judgement *judgement,
                         const struct berth_class_seen *seen, struct berth_class_block *block,
                         struct berth_class_verdict *ret)
 {
-    if (seen->family != judgement->largest ||
-        (!block->is_watched && (!berth__class_look(judgement, seen, block) ||
-                                berth__class_blank(block) == BERTH_LOOK_WORDS)))
+    if (!is_near_largest(judgement, seen->family) ||
+        (!block->is_watched && (!berth__class_look(judgement, seen, block) || has_room(block))))
         return;
     say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_TENTATIVE, BERTH_REASON_QUIET);
 }

@@ -15,8 +15,9 @@
 
 #define KIB ((size_t)1 << 10)
 #define BLOCKS_MAX 4096
-#define TENSORS ((const void *)0x1000) /* who asks: the program's tensor allocator... */
-#define OTHERS ((const void *)0x2000)  /* ...and what else there is */
+#define TENSORS ((const void *)0x1000)    /* who asks: the program's tensor allocator... */
+#define NEARBY ((const void *)0x2000)     /* ...another call of the same code... */
+#define OTHERS ((const void *)0x20000000) /* ...and what else there is */
 
 /* A block of the program's; its address is its place here. */
 struct played {

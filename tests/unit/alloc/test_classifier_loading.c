@@ -299,12 +299,34 @@ static void what_is_imported_after_the_weights_is_none(void **state)
     expect_no_weights(tables);
 }
 
+/*
+ * A program in C that has its weights and its caches from several calls, and makes nothing in its
+ * steps: what is filled is a weight, and what is reserved and filled from its start on is none.
+ */
+static void without_steps_what_is_filled_by_the_same_code_is_a_weight(void **state)
+{
+    struct played *largest = born(8000 * KIB, TENSORS), *nearby = born(4000 * KIB, NEARBY);
+    struct played *cache = born(2000 * KIB, NEARBY), *elsewhere = born(4000 * KIB, OTHERS);
+
+    (void)state;
+    memset(cache->version, 0, sizeof(cache->version));
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS / 2; i++)
+        cache->version[i]++;
+    berth__classifier_refresh();
+    assert_int_equal(largest->tag, BERTH_TAG_WEIGHT);
+    assert_int_equal(nearby->tag, BERTH_TAG_WEIGHT);
+    assert_int_equal(level(nearby), BERTH_CLASS_TENTATIVE);
+    assert_int_equal(cache->tag, BERTH_TAG_UNTAGGED);
+    assert_int_equal(elsewhere->tag, BERTH_TAG_UNTAGGED);
+}
+
 #define PLAYED(test) cmocka_unit_test_setup(test, begin_loading)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         PLAYED(a_model_that_a_file_is_copied_into_is_weights),
+        PLAYED(without_steps_what_is_filled_by_the_same_code_is_a_weight),
         PLAYED(layers_with_a_helper_are_no_steps),
         PLAYED(many_layers_with_a_helper_are_no_steps),
         PLAYED(blank_weights_of_layers_are_no_cache),

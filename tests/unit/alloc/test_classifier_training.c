@@ -127,6 +127,59 @@ static void state_that_the_first_step_makes_is_no_weight(void **state)
     expect(moments, BERTH_TAG_UNTAGGED);
 }
 
+/*
+ * A batch of another length in each step, so that of what steps make only what is as large as a
+ * weight comes again: gradients, which the next step frees, and scratch of the optimiser, which is
+ * made last and goes first. The states are made between them, and change by as little as weights.
+ */
+static void train_varied(unsigned step, struct played **gradients, struct played **squares)
+{
+    struct played *kept[LAYERS];
+
+    for (unsigned i = 0; i < LAYERS && step > 0; i++)
+        died(gradients[i]);
+    for (unsigned i = 0; i < LAYERS; i++)
+        kept[i] = born((68 + 16 * step + i) * KIB, TENSORS);
+    for (unsigned i = LAYERS; i-- > 0;) {
+        gradients[i] = born(weights[i]->size, TENSORS);
+        died(kept[i]);
+    }
+    for (unsigned i = 0; i < LAYERS && step == 0; i++) {
+        moments[i] = born(weights[i]->size, TENSORS);
+        squares[i] = born(weights[i]->size, TENSORS);
+        moments[i]->is_steady = squares[i]->is_steady = true;
+    }
+    for (unsigned i = 0; i < LAYERS; i++) {
+        struct played *scratch = born(weights[i]->size, TENSORS);
+
+        died(born(weights[i]->size, TENSORS));
+        died(scratch);
+        write_all(moments[i]);
+        write_all(squares[i]);
+        write_all(weights[i]);
+    }
+    berth__classifier_refresh();
+}
+
+static void state_is_no_weight_where_lengths_differ(void **state)
+{
+    struct played *gradients[LAYERS], *squares[LAYERS];
+
+    (void)state;
+    load();
+    for (unsigned step = 0; step < 12; step++) {
+        train_varied(step, gradients, squares);
+        /* Of one step, who asks is told what may be withdrawn. */
+        for (unsigned i = 0; i < LAYERS && step >= 2; i++) {
+            assert_int_not_equal(moments[i]->tag, BERTH_TAG_WEIGHT);
+            assert_int_not_equal(squares[i]->tag, BERTH_TAG_WEIGHT);
+        }
+    }
+    expect(weights, BERTH_TAG_WEIGHT);
+    expect(moments, BERTH_TAG_UNTAGGED);
+    expect(squares, BERTH_TAG_UNTAGGED);
+}
+
 /* It is all rewritten, and changes more than what it is for. */
 static void state_that_was_there_before_is_no_weight(void **state)
 {
@@ -398,6 +451,28 @@ static void packed_copies_are_weights(void **state)
     expect(weights, BERTH_TAG_WEIGHT);
 }
 
+/* Each step makes blocks as large, which go: as it does where it packs what it uses. */
+static void packed_copies_beside_others_that_go_are_weights(void **state)
+{
+    struct played *packed[LAYERS];
+
+    (void)state;
+    load();
+    for (unsigned step = 0; step < 40; step++) {
+        for (unsigned i = 0; i < LAYERS; i++) {
+            if (step == 8)
+                packed[i] = weight(size_of(i));
+            died(born(size_of(i), TENSORS));
+        }
+        infer();
+        for (unsigned i = 0; i < LAYERS && step >= 8; i++)
+            assert_true(packed[i]->changes <= 2);
+    }
+    berth__classifier_refresh();
+    expect(packed, BERTH_TAG_WEIGHT);
+    expect(weights, BERTH_TAG_WEIGHT);
+}
+
 #define PLAYED(test) cmocka_unit_test_setup(test, begin)
 
 int main(void)
@@ -405,6 +480,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         PLAYED(what_is_trained_is_a_weight),
         PLAYED(state_that_the_first_step_makes_is_no_weight),
+        PLAYED(state_is_no_weight_where_lengths_differ),
         PLAYED(state_that_was_there_before_is_no_weight),
         PLAYED(layers_that_one_was_copied_into_are_weights),
         PLAYED(a_table_that_is_trained_is_a_weight),
@@ -416,6 +492,7 @@ int main(void)
         PLAYED(inputs_are_not_trained),
         PLAYED(a_cache_as_large_as_a_weight_is_a_cache),
         PLAYED(packed_copies_are_weights),
+        PLAYED(packed_copies_beside_others_that_go_are_weights),
         PLAYED(what_is_frozen_is_a_weight),
         PLAYED(a_cache_as_large_as_an_activation_is_no_weight),
     };
