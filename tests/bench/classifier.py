@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How well the classifier knows weights and caches: precision and recall in bytes.
 
-Arguments: the `berth` command, libberth.so, libberth-malloc.so, and what to run: nothing for all,
-or a model and ways of using it ("gpt train adam"). The truth is PyTorch's (classifier_models.py).
+Arguments: the `berth` command, libberth.so, libberth-malloc.so, class_decoder, and what to run:
+nothing for all, or a model, a number of steps and ways of using it ("gpt 4 train adam"). The truth
+is PyTorch's (classifier_models.py); that of `decoder`, a program in C, is its own.
 The last columns are, over all blocks: how often the tag of one changed at most, and how many took
 a tag back that they had before.
 Exits 77 where no Python with PyTorch is found.
@@ -63,6 +64,7 @@ RUNS = [
     ("translate", 2, []), ("translate", 2, ["bfloat16"]), ("listen", 2, []), ("mamba", 2, []),
     ("messages", 2, []), ("reader", 2, []), ("towers", 2, []), ("noise", 2, []),
     ("noise", 2, ["pictures"]), ("merged", 2, []), ("frozen", 2, []), ("frozen", 2, ["alone"]),
+    ("frozen", 4, ["alone"]), ("frozen", 6, []),
     ("server", 2, []), ("finder", 2, []), ("rays", 2, []), ("conformer", 2, []), ("flow", 2, []),
     ("bigger", 2, []), ("codes", 2, []), ("numpy-language", 2, []), ("functions", 2, []),
     ("quantised-layers", 2, []), ("quantised-text", 2, []), ("mapped", 2, []),
@@ -75,6 +77,13 @@ RUNS = [
     ("learn-flow", 4, ["rmsprop"]), ("teaching", 4, []), ("teaching", 4, ["adam"]),
     ("head-alone", 4, ["adam"]), ("gathered", 4, ["adamw"]), ("mixed", 4, []),
     ("words", 4, ["sparse"]), ("words", 4, ["adam"]), ("policy", 2, ["adam"]),
+    ("volumes", 2, []), ("voice", 2, []), ("painter", 2, []), ("tracker", 2, []),
+    ("kernels", 2, []), ("hub-deberta", 2, []), ("hub-segments", 2, []),
+    ("decoder", 2, []), ("decoder", 2, ["joined"]), ("decoder", 2, ["reserved"]),
+    ("decoder", 150, []), ("decoder", 150, ["joined"]), ("decoder", 150, ["reserved"]),
+    ("learn-text", 4, ["adam"]), ("learn-text", 4, ["adamw"]), ("learn-text", 8, ["adamw"]),
+    ("transformer", 4, ["train", "adamw", "dynamic"]),
+    ("lstm", 4, ["train", "adamw", "dynamic"]),
     ("gpt", 40, []), ("llama", 40, []), ("restored", 40, []), ("adapters", 40, []),
     ("chosen", 40, []), ("vit-data", 40, []), ("streaming", 40, []), ("requests", 40, []),
     ("transformer", 40, ["train", "adam"]), ("averaged", 40, ["adam"]),
@@ -114,23 +123,53 @@ def count_changes(log):
             sum(len(set(seen)) < len(seen) for seen in tags.values()))
 
 
-def run(python, berth, libraries, model, steps, ways):
+def tagged_bytes(berth, process):
+    """What `berth stat` says of a process, by tag."""
+    text = subprocess.run([berth, "stat", "--json", str(process)], check=True,
+                          stdout=subprocess.PIPE).stdout
+    total = {}
+    for tier in json.loads(text)["tiers"]:
+        for entry in tier["tags"]:
+            total[entry["tag"]] = total.get(entry["tag"], 0) + entry["requested"]
+    return total
+
+
+def ask(berth, command, environment, log):
+    """What a program tells that waits until somebody has asked about all of it."""
+    with subprocess.Popen(command, env=environment, text=True, stderr=log,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        if process.stdout.readline() != "ready\n":
+            sys.exit(f"{' '.join(command)} has failed")
+        by_tag = tagged_bytes(berth, process.pid)
+        return dict(json.loads(process.communicate("\n")[0]), by_tag=by_tag)
+
+
+def call(python, command, environment, log):
+    """What a program tells that asks by itself; None where it cannot run."""
+    result = subprocess.run([python, MODELS] + command, env=environment, stdout=subprocess.PIPE,
+                            stderr=log, check=False)
+    if result.returncode == 77:
+        return None
+    if result.returncode != 0:
+        log.seek(0)
+        print(log.read()[-2000:], file=sys.stderr)
+    result.check_returncode()
+    return json.loads(result.stdout)
+
+
+def run(programs, libraries, model, steps, ways):
+    python, berth, decoder = programs
     environment = dict(os.environ, LD_PRELOAD=" ".join(libraries), BERTH_CONTROL="always")
     options = environment.get("BERTH_OPTIONS")
     environment["BERTH_OPTIONS"] = ",".join(filter(None, [options, "classifier=on"]))
     environment.setdefault("BERTH_DEBUG", "classifier:debug")
-    command = [python, MODELS, berth, model, str(steps), "2"] + ways
     with tempfile.TemporaryFile("w+", errors="replace") as log:
-        result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=log,
-                                check=False)
+        if model == "decoder":
+            told = ask(berth, [decoder, str(steps)] + ways, environment, log)
+        else:
+            told = call(python, [berth, model, str(steps), "2"] + ways, environment, log)
         log.seek(0)
-        said = log.read()
-    if result.returncode == 77:
-        return None
-    if result.returncode != 0:
-        print(said[-2000:], file=sys.stderr)
-    result.check_returncode()
-    return dict(json.loads(result.stdout), changes=count_changes(said))
+        return told and dict(told, changes=count_changes(log.read()))
 
 
 def show(model, steps, ways, result):
@@ -148,7 +187,7 @@ def show(model, steps, ways, result):
 
 
 def main():
-    berth, libraries, chosen = sys.argv[1], sys.argv[2:4], sys.argv[4:]
+    berth, libraries, decoder, chosen = sys.argv[1], sys.argv[2:4], sys.argv[4], sys.argv[5:]
     python = find_python()
     if not python:
         print("no Python with PyTorch was found (Debian: python3-torch)")
@@ -158,7 +197,7 @@ def main():
     print(f"{'':36} {'':>5} {'MB':>8} {'':>9} {'':>9} {'MB':>7}")
     runs = RUNS if not chosen else [(chosen[0], int(chosen[1]), chosen[2:])]
     for model, steps, ways in runs:
-        show(model, steps, ways, run(python, berth, libraries, model, steps, ways))
+        show(model, steps, ways, run((python, berth, decoder), libraries, model, steps, ways))
     return 0
 
 

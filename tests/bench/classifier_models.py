@@ -10,14 +10,15 @@ import ctypes
 import gc
 import json
 import os
-import subprocess
 import sys
 
+import classifier
 import classifier_guests
 import classifier_learners
 import classifier_loops
 import classifier_programs
 import classifier_strangers
+import classifier_visitors
 import torch
 from torch import nn
 from torch.nn import functional
@@ -229,7 +230,9 @@ def make_model(name, ways):
 
 
 def train(model, name, steps, ways):
-    optimizer = (torch.optim.Adam(model.parameters()) if "adam" in ways else
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    kind = next((kinds[way] for way in ways if way in kinds), None)
+    optimizer = (kind(model.parameters()) if kind else
                  torch.optim.SGD(model.parameters(), lr=0.01))
     fixed = make_input(name, 0, ways)
     for step in range(steps):
@@ -255,7 +258,7 @@ def run_program(name, steps, ways):
     """One of classifier_programs.py's or classifier_loops.py's."""
     programs = {**classifier_programs.PROGRAMS, **classifier_loops.PROGRAMS,
                 **classifier_strangers.PROGRAMS, **classifier_guests.PROGRAMS,
-                **classifier_learners.PROGRAMS}
+                **classifier_learners.PROGRAMS, **classifier_visitors.PROGRAMS}
     models, step_of = programs[name](ways)
     for model in models:
         model.eval()
@@ -295,17 +298,6 @@ def quantised_weights(models):
     return kept, packed
 
 
-def tagged_bytes(berth):
-    """What `berth stat` says of this process, by tag."""
-    text = subprocess.run([berth, "stat", "--json", str(os.getpid())], check=True,
-                          stdout=subprocess.PIPE).stdout
-    total = {}
-    for tier in json.loads(text)["tiers"]:
-        for entry in tier["tags"]:
-            total[entry["tag"]] = total.get(entry["tag"], 0) + entry["requested"]
-    return total
-
-
 def blocks_of(api, tensors):
     """The recorded blocks behind the tensors, each once."""
     blocks = {}
@@ -332,7 +324,7 @@ def main():
         models = [model]
     else:
         models, cache = run_program(name, steps, ways)
-    by_tag = tagged_bytes(berth)
+    by_tag = classifier.tagged_bytes(berth, os.getpid())
     kept, packed = quantised_weights(models)
     weights = blocks_of(api, all_parameters(models) + kept)
     found = sum(size for size, tag in weights if tag == WEIGHT)
