@@ -26,14 +26,32 @@ static bool has_room(const struct berth_tier_file *file, uint64_t size)
 }
 
 /*
- * How far the window is used: what a device's piece begins is the piece's to the end, because the
- * kernel takes it away whole or not at all.
+ * What a device's piece begins is the piece's to the end, because the kernel takes it away whole or
+ * not at all.
  */
-static size_t used_of(const struct berth_tier_file *file)
+static size_t whole_pieces(const struct berth_tier_file *file, size_t size)
 {
-    uintptr_t end = file->base + berth__window_used(file->id);
+    uintptr_t end = file->base + size;
 
     return ((end + file->piece - 1) & ~(uintptr_t)(file->piece - 1)) - file->base;
+}
+
+/* How far the window is used. */
+static size_t used_of(const struct berth_tier_file *file)
+{
+    return whole_pieces(file, berth__window_used(file->id));
+}
+
+/* How far it has memory behind it, which may be much less. */
+static size_t backed_of(const struct berth_tier_file *file)
+{
+    size_t limit = used_of(file);
+    size_t offset = 0, end = 0;
+    size_t size;
+
+    for (; berth__page_set_next(&file->committed, limit, &offset, &size); offset += size)
+        end = offset + size;
+    return end > 0 ? whole_pieces(file, end) : 0;
 }
 
 /* Takes space for every page that the tier has put memory behind. */
@@ -138,10 +156,13 @@ static int populate_all(const struct berth_tier_file *file, const struct berth_f
     return 0;
 }
 
-/* Without a descriptor. Shared, so that the child's pages can be given back as those of a file. */
+/*
+ * Without a descriptor. Shared, so that the child's pages can be given back as those of a file. As
+ * large as it must be: the process may have few addresses left (RLIMIT_AS).
+ */
 static int begin_in_mapping(const struct berth_tier_file *file, struct berth_file_copy *ret)
 {
-    struct berth_file_copy copy = {.fd = -1, .in_memory = true, .mapping_size = used_of(file)};
+    struct berth_file_copy copy = {.fd = -1, .in_memory = true, .mapping_size = backed_of(file)};
     int r;
 
     if (copy.mapping_size > 0) {
@@ -266,7 +287,7 @@ static int fit_mapping(const struct berth_tier_file *file, struct berth_file_cop
     struct berth_file_copy larger;
     int r;
 
-    if (used_of(file) <= copy->mapping_size)
+    if (backed_of(file) <= copy->mapping_size)
         return populate_all(file, copy);
     if (size > file->fork_copy_max)
         return -EFBIG;

@@ -392,14 +392,23 @@ static void skip_under_sanitizers(void)
 }
 
 /* Less than the process has: the kernel lets it fork, but map nothing. */
-static void limit_addresses(bool hard)
+static void limit_addresses(void)
 {
     struct rlimit limit;
 
     CHECK(getrlimit(RLIMIT_AS, &limit) == 0);
     limit.rlim_cur = BERTH_OS_PAGE;
-    if (hard)
-        limit.rlim_max = BERTH_OS_PAGE;
+    CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+}
+
+/* A limit that an ordinary user cannot lift, who can read its /proc still. */
+static void limit_addresses_for_good(rlim_t bytes)
+{
+    const struct rlimit limit = {bytes, bytes};
+
+    if (geteuid() == 0)
+        CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+    CHECK(prctl(PR_SET_DUMPABLE, 1) == 0);
     CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
 }
 
@@ -411,7 +420,7 @@ static void check_few_addresses(void)
 
     use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
     p = get(MIB, 1);
-    limit_addresses(false);
+    limit_addresses();
     pid = hooked_fork();
     if (pid == 0) {
         CHECK(getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur == BERTH_OS_PAGE);
@@ -436,12 +445,8 @@ static void check_too_few_addresses(void)
 
     use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
     p = get(MIB, 1);
-    if (geteuid() == 0)
-        CHECK(setgid(65534) == 0 && setuid(65534) == 0);
-    /* In no state to be read by /proc otherwise. */
-    CHECK(prctl(PR_SET_DUMPABLE, 1) == 0);
     close(2);
-    limit_addresses(true);
+    limit_addresses_for_good(BERTH_OS_PAGE);
     errno = 0;
     CHECK(hooked_fork() == -1);
     CHECK(p[MIB - 1] == 1);
@@ -451,10 +456,7 @@ static void check_too_few_addresses(void)
 static void check_no_need_of_addresses(void)
 {
     use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
-    if (geteuid() == 0)
-        CHECK(setgid(65534) == 0 && setuid(65534) == 0);
-    CHECK(prctl(PR_SET_DUMPABLE, 1) == 0);
-    limit_addresses(true);
+    limit_addresses_for_good(BERTH_OS_PAGE);
     {
         pid_t pid = hooked_fork();
 
@@ -479,7 +481,6 @@ static rlim_t addresses_now(void)
 static void check_addresses_of_movable(void)
 {
     struct berth_table_draft *draft = berth__draft_new();
-    struct rlimit limit;
     char *p;
     pid_t pid;
 
@@ -489,11 +490,7 @@ static void check_addresses_of_movable(void)
     draft_install(draft);
     p = get(64 * MIB, 1);
     CHECK(berth__is_movable(p));
-    limit.rlim_cur = limit.rlim_max = addresses_now() + 16 * MIB;
-    if (geteuid() == 0)
-        CHECK(setgid(65534) == 0 && setuid(65534) == 0);
-    CHECK(prctl(PR_SET_DUMPABLE, 1) == 0);
-    CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+    limit_addresses_for_good(addresses_now() + 16 * MIB);
     pid = hooked_fork();
     if (pid == 0) {
         CHECK(p[0] == 1 && p[64 * MIB - 1] == 1);
@@ -509,6 +506,45 @@ static void a_child_takes_movable_blocks_where_addresses_are_nearly_used_up(void
     (void)state;
     skip_under_sanitizers();
     in_host_child(check_addresses_of_movable);
+}
+
+/* What was used and went back needs no addresses for a copy that is a mapping. */
+static void check_neither_descriptors_nor_addresses(void)
+{
+    struct berth_host_request request = {.size = 128 * MIB, .alignment = 1};
+    rlim_t most;
+    bool placed;
+    char *p, *q;
+    pid_t pid;
+
+    use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
+    p = get(MIB, 1);
+    q = berth__host_alloc(&request, &placed);
+    CHECK(q > p && placed);
+    berth__host_free(q);
+    most = addresses_now() + 32 * MIB;
+    use_up_descriptors();
+    limit_addresses_for_good(most);
+    pid = hooked_fork();
+    if (pid == 0) {
+        CHECK(p[0] == 1 && p[MIB - 1] == 1);
+        memset(p, 2, MIB);
+        request.size = 5 * MIB;
+        q = berth__host_alloc(&request, &placed);
+        CHECK(q);
+        memset(q, 3, request.size);
+        CHECK(p[0] == 2 && p[MIB - 1] == 2);
+        _exit(0);
+    }
+    await(pid);
+    CHECK(p[0] == 1 && p[MIB - 1] == 1);
+}
+
+static void without_descriptors_the_copy_takes_few_addresses(void **state)
+{
+    (void)state;
+    skip_under_sanitizers();
+    in_host_child(check_neither_descriptors_nor_addresses);
 }
 
 static void a_fork_is_refused_whose_child_could_map_nothing(void **state)
@@ -560,6 +596,7 @@ int main(void)
         cmocka_unit_test(where_no_copy_can_be_made_the_fork_is_refused),
         cmocka_unit_test(a_child_takes_its_copy_under_a_limit_that_can_be_lifted),
         cmocka_unit_test(a_child_takes_movable_blocks_where_addresses_are_nearly_used_up),
+        cmocka_unit_test(without_descriptors_the_copy_takes_few_addresses),
         cmocka_unit_test(a_fork_is_refused_whose_child_could_map_nothing),
         cmocka_unit_test(what_was_given_back_is_not_copied),
     };
