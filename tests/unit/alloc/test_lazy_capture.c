@@ -275,6 +275,23 @@ static void the_pool_does_not_grow_while_points_cannot_be_had(void **state)
     }
 }
 
+/* The same where what waits was freed lazily, and closed at such a moment. */
+static void a_batch_without_a_point_keeps_the_pool_from_growing(void **state)
+{
+    uintptr_t first = alloc(4 * BERTH_MIB), second = alloc(4 * BERTH_MIB), block;
+
+    set_option("waiting-max", "8M");
+    berth__order_shut();
+    assert_int_equal(berth__pool_free(first), 0);
+    assert_int_equal(berth__pool_free(second), 0);
+    block = alloc(4 * BERTH_MIB);
+    berth__order_open();
+    assert_true(is_whole(block));
+    assert_int_equal(waiting(), 8 * BERTH_MIB);
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_int_equal(waiting(), 0);
+}
+
 /*
  * No point tells of a stream that ended in a capture: then the driver serves all that the pool has
  * not, and a free of that is what ends the wait.
@@ -332,6 +349,7 @@ int main(void)
         CASE(what_the_driver_keeps_in_a_capture_is_not_lost),
         EXPAND(what_is_freed_in_captures_is_had_between_them),
         EXPAND(the_pool_does_not_grow_while_points_cannot_be_had),
+        EXPAND(a_batch_without_a_point_keeps_the_pool_from_growing),
         EXPAND(a_free_that_synchronises_ends_the_wait),
     };
 

@@ -289,6 +289,68 @@ static void peers_reach_all_pages_then_and_later(void **state)
     pool_put(b);
 }
 
+static enum mock_call awaited;
+static uintptr_t got_inside;
+
+/* Another thread ends the access of a peer while pages are on their way that it was let into. */
+static void leave_inside(enum mock_call call)
+{
+    if (call != awaited)
+        return;
+    mock_during = NULL;
+    berth__peer_remove(mock_context(0), mock_context(2));
+    assert_int_equal(berth__pool_open_to_peers(mock_context(0)), 0);
+}
+
+static void a_peer_that_leaves_meanwhile_is_left_out(void **state)
+{
+    const enum mock_call calls[] = {MOCK_CREATE, MOCK_MAP, MOCK_ACCESS};
+    uintptr_t keep = get_filled(MIB(2)), block;
+
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(berth__peer_add(mock_context(0), mock_context(2), 1), 0);
+        assert_int_equal(berth__pool_open_to_peers(mock_context(0)), 0);
+        assert_int_equal(pages_mock_open(1), 1);
+        awaited = calls[i];
+        mock_during = leave_inside;
+        block = get_filled(MIB(8));
+        mock_during = NULL;
+        assert_int_equal(pages_mock_open(1), 0);
+        pool_put(block);
+        berth__pool_release_cached(0);
+    }
+    pool_put(keep);
+}
+
+/* Another thread asks for what only pages that move could give. */
+static void ask_inside(enum mock_call call)
+{
+    if (call != awaited)
+        return;
+    mock_during = NULL;
+    got_inside = get_filled(MIB(100));
+}
+
+static void no_page_moves_while_a_peer_is_let_in(void **state)
+{
+    uintptr_t a = get_filled(MIB(64)), keep = get_filled(MIB(2)), b = get_filled(MIB(64));
+
+    pool_put(a);
+    pool_put(b);
+    assert_int_equal(berth__peer_add(mock_context(0), mock_context(2), 1), 0);
+    awaited = MOCK_ACCESS;
+    mock_during = ask_inside;
+    assert_int_equal(berth__pool_open_to_peers(mock_context(0)), 0);
+    mock_during = NULL;
+    assert_int_not_equal(got_inside, 0);
+    assert_int_equal(mock_calls(MOCK_UNMAP), 0);
+    assert_int_equal(pages_mock_open(1), pages_mock_pages());
+    berth__peer_remove(mock_context(0), mock_context(2));
+    assert_int_equal(berth__pool_open_to_peers(mock_context(0)), 0);
+    pool_put(got_inside);
+    pool_put(keep);
+}
+
 static void peers_are_counted_by_context(void **state)
 {
     assert_int_equal(berth__peer_add(mock_context(0), mock_context(2), 1), 0);
@@ -587,6 +649,8 @@ int main(void)
         EXPAND(a_full_device_is_helped_by_free_pages),
         EXPAND(a_limit_bounds_the_pages),
         EXPAND(peers_reach_all_pages_then_and_later),
+        EXPAND(a_peer_that_leaves_meanwhile_is_left_out),
+        EXPAND(no_page_moves_while_a_peer_is_let_in),
         EXPAND(peers_are_counted_by_context),
         EXPAND(a_destroyed_context_gives_its_pages_back),
         EXPAND(others_are_served_while_pages_move),
