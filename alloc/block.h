@@ -49,7 +49,7 @@ enum berth_block_state {
 
 enum berth_block_flag {
     BERTH_BLOCK_EXPORTED = 1,    /* an IPC handle exists: back to the driver when freed */
-    BERTH_BLOCK_CAPTURED = 2,    /* allocated while a graph was captured: likewise */
+    BERTH_BLOCK_CAPTURED = 2,    /* allocated beside a capture, or just after one: likewise */
     BERTH_BLOCK_SYNC_MEMOPS = 4, /* the program asked for synchronous copies: likewise, if whole */
 };
 
