@@ -237,13 +237,47 @@ static void forbid_reuse(CUmemoryPool pool, bool is_forbidden)
            0);
 }
 
+static CUresult by_device(CUmemoryPool pool)
+{
+    return cuDeviceSetMemPool(0, pool);
+}
+
+/* As of CUDA 13. */
+static CUresult by_location(CUmemoryPool pool)
+{
+    CUresult (*set)(CUmemLocation *, CUmemAllocationType, CUmemoryPool) =
+        (CUresult(*)(CUmemLocation *, CUmemAllocationType, CUmemoryPool))check_driver_function(
+            "cuMemSetMemPool", 13000);
+    CUmemLocation location = here;
+
+    return set ? set(&location, CU_MEM_ALLOCATION_TYPE_PINNED, pool) : by_device(pool);
+}
+
+static void choose_pool(CUmemoryPool pool, CUmemoryPool standard, CUstream stream,
+                        CUresult (*choose)(CUmemoryPool pool))
+{
+    CUmemoryPool found = NULL;
+    CUdeviceptr p = 0;
+
+    /* Freed just before, it would serve the next one if the pool were still the same. */
+    EXPECT(cuMemAllocAsync(&p, KIB(7), stream) == 0 && cuMemFreeAsync(p, stream) == 0);
+    SEEN("set: %d", choose(pool));
+    printf(" get %d", cuDeviceGetMemPool(&found, 0));
+    printf(" it is %d\n", found == pool);
+    SEEN("alloc of the current pool: %d\n", cuMemAllocAsync(&p, KIB(7), stream));
+    EXPECT(cuPointerGetAttribute(&found, CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE, p) == 0);
+    SEEN("it is of that pool: %d", found == pool);
+    printf(" free %d\n", cuMemFreeAsync(p, stream));
+    EXPECT(cuStreamSynchronize(stream) == 0);
+    SEEN("set back: %d\n", choose(standard));
+}
+
 void item_39_memory_pools(void)
 {
     CUmemPoolProps properties = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED, .location = here};
     CUmemoryPool pool = NULL, found = NULL, standard = NULL;
     CUmemLocation location = here;
     CUmemAccess_flags flags = 9;
-    CUdeviceptr p = 0;
     CUstream stream;
 
     check_up();
@@ -262,17 +296,8 @@ void item_39_memory_pools(void)
          check_written_late(KIB(70), stream, check_stream()));
     forbid_reuse(standard, false);
     printf(" allowed: %zu\n", check_written_late(KIB(70), stream, check_stream()));
-    /* Freed just before, it would serve the next one if the pool were still the same. */
-    EXPECT(cuMemAllocAsync(&p, KIB(7), stream) == 0 && cuMemFreeAsync(p, stream) == 0);
-    SEEN("set: %d", cuDeviceSetMemPool(0, pool));
-    printf(" get %d", cuDeviceGetMemPool(&found, 0));
-    printf(" it is %d\n", found == pool);
-    SEEN("alloc of the current pool: %d\n", cuMemAllocAsync(&p, KIB(7), stream));
-    EXPECT(cuPointerGetAttribute(&found, CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE, p) == 0);
-    SEEN("it is of that pool: %d", found == pool);
-    printf(" free %d\n", cuMemFreeAsync(p, stream));
-    EXPECT(cuStreamSynchronize(stream) == 0);
-    SEEN("set back: %d\n", cuDeviceSetMemPool(0, standard));
+    choose_pool(pool, standard, stream, by_device);
+    choose_pool(pool, standard, stream, by_location);
     SEEN("destroy the default: %d\n", cuMemPoolDestroy(standard));
     SEEN("destroy: %d\n", cuMemPoolDestroy(pool));
 }
