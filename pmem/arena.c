@@ -218,6 +218,21 @@ int berth_je_pthread_key_create(pthread_key_t *key, void (*cleanup)(void *))
     return r;
 }
 
+bool berth__arena_has_caches(void)
+{
+    for (int i = 0; i < BERTH_HOME_MAX; i++)
+        if (!thread_state.dead && thread_state.tcache_flag[i] != TCACHE_NEW)
+            return true;
+    return false;
+}
+
+void berth__arena_leave_caches(void)
+{
+    for (int i = 0; i < BERTH_HOME_MAX; i++)
+        if (!thread_state.dead)
+            thread_state.tcache_flag[i] = TCACHE_NEW;
+}
+
 void berth__arena_before_fork(void)
 {
     if (!thread_state.dead)

@@ -28,9 +28,13 @@ void berth__arena_register(void);
 /*
  * In the thread that forks, before jemalloc is locked: it goes without tcaches until it needs them
  * again. In the child jemalloc 5.3 takes only its automatic tcache over into the new lists of its
- * arenas; to flush or destroy another one there would tear these lists apart.
+ * arenas; to flush or destroy another one there would tear these lists apart. So a child of a
+ * thread that could not do without, because it was interrupted amid an allocation, leaves them
+ * alone for good.
  */
+bool berth__arena_has_caches(void);
 void berth__arena_before_fork(void);
+void berth__arena_leave_caches(void);
 
 /* How long the tier's unused pages are kept, for arenas to come: 0 = not at all. */
 #define BERTH_DECAY_NEVER (-1)        /* for ever */

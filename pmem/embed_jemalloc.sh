@@ -9,6 +9,8 @@
 #
 # Calls that jemalloc makes to the outside and that Berth must see are renamed too:
 #   pthread_atfork  Berth's own fork handlers have to run inside jemalloc's (pmem/fork.c);
+#   pthread_mutex_lock, pthread_mutex_trylock, pthread_mutex_unlock
+#                   a fork may find its own thread's locks held (pmem/fork_lock.c);
 #   pthread_key_create
 #                   the end of a thread has to wait for its other destructors (pmem/arena.c);
 #   madvise, munmap, mprotect
@@ -33,7 +35,8 @@ public="calloc dallocx free mallctl mallctlbymib mallctlnametomib malloc malloc_
     malloc_usable_size mallocx memalign nallocx rallocx realloc sallocx sdallocx xallocx"
 # Public too, but Berth makes them of the others.
 unused="aligned_alloc posix_memalign valloc"
-seen="pthread_atfork pthread_key_create madvise munmap mprotect mmap"
+seen="pthread_atfork pthread_mutex_lock pthread_mutex_trylock pthread_mutex_unlock
+    pthread_key_create madvise munmap mprotect mmap"
 inside="je_sz_size2index_tab berth_je_size_classes
 je_opt_retain berth_je_opt_retain
 je_opt_lg_extent_max_active_fit berth_je_opt_fit

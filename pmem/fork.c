@@ -4,8 +4,10 @@
 #include "alloc/log.h"
 #include "alloc/quantity.h"
 #include "alloc/stats.h"
+#include "alloc/thread.h"
 #include "pmem/address_limit.h"
 #include "pmem/arena.h"
+#include "pmem/fork_lock.h"
 #include "pmem/gate.h"
 #include "pmem/jemalloc.h"
 #include "pmem/movable.h"
@@ -39,6 +41,8 @@ static struct berth_fork *under_way;
 static struct berth_fork without_hook;
 /* The handlers have prepared a fork on this thread, and were not told yet how it ended. */
 static __thread bool prepared;
+/* The fork under way is a signal handler's that came amid an allocation; guarded likewise. */
+static bool interrupts;
 static atomic_bool has_sharers;
 
 /*
@@ -289,12 +293,31 @@ int berth__fork_fill(struct berth_fork *attempt)
     return attempt->failed ? -ENOMEM : 0;
 }
 
+/*
+ * The thread's caches go while jemalloc's locks are free; whether the thread itself holds some is
+ * known only when all were asked for. Code that was interrupted needs its caches when it goes on.
+ */
+static void lock_jemalloc(void)
+{
+    bool amid = berth__thread.inside != 0;
+
+    if (!amid && berth__arena_has_caches()) {
+        amid = berth__fork_lock_take(jemalloc_handlers.prepare);
+        if (amid) {
+            interrupts = true;
+            return;
+        }
+        berth__fork_lock_give_back(jemalloc_handlers.parent);
+        berth__arena_before_fork();
+    }
+    interrupts = berth__fork_lock_take(jemalloc_handlers.prepare) || amid;
+}
+
 static void prepare(void)
 {
     int saved_errno = errno;
 
-    berth__arena_before_fork();
-    jemalloc_handlers.prepare();
+    lock_jemalloc();
     berth__move_hold_for_fork();
     under_way = begun;
     if (!under_way) {
@@ -326,7 +349,7 @@ static void parent(void)
     under_way = NULL;
     berth__move_after_fork(false);
     errno = saved_errno;
-    jemalloc_handlers.parent();
+    berth__fork_lock_give_back(jemalloc_handlers.parent);
 }
 
 static void end_child(void)
@@ -415,8 +438,10 @@ static void child(void)
     if (attempt == &without_hook)
         finish_without_hook();
     under_way = NULL;
+    if (interrupts)
+        berth__arena_leave_caches();
     errno = saved_errno;
-    jemalloc_handlers.child();
+    berth__fork_lock_renew(jemalloc_handlers.child);
 }
 
 /* What jemalloc calls as pthread_atfork (embed_jemalloc.sh), once, at its first allocation. */

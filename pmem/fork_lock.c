@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pmem/fork_lock.h"
+
+#include "alloc/types.h"
+#include "pmem/jemalloc.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* jemalloc's locks are ordered by rank, and there are fewer ranks: a thread holds one or two each.
+ */
+#define OWN_MAX 64
+
+/* A lock that the forking thread held before, and what it was like. */
+struct own_lock {
+    pthread_mutex_t *mutex;
+    int kind, owner;
+};
+
+/* Guarded by jemalloc's first lock, and empty whenever that is free. */
+static struct own_lock own[OWN_MAX];
+static unsigned own_count;
+
+/* What is just being taken or given back, when the C library may not have noted it yet, or no
+ * more. */
+static __thread pthread_mutex_t *passing;
+/* The same of what was interrupted, and whether this thread is taking all. */
+static __thread pthread_mutex_t *interrupted;
+static __thread bool is_taking;
+
+/* How long another thread may take to note that it has a lock. */
+#define NOTE_WAIT_MS 50
+
+static int owner_of(const pthread_mutex_t *mutex)
+{
+    return __atomic_load_n(&mutex->__data.__owner, __ATOMIC_RELAXED);
+}
+
+static bool is_nobodys(const pthread_mutex_t *mutex)
+{
+    return __atomic_load_n(&mutex->__data.__lock, __ATOMIC_RELAXED) != 0 && owner_of(mutex) == 0;
+}
+
+/*
+ * The C library notes whose a lock is, a few instructions late. A lock without an owner that this
+ * thread was interrupted at is its own, or another thread's that is about to say so.
+ */
+static bool is_mine(const pthread_mutex_t *mutex)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+
+    if (owner_of(mutex) == gettid())
+        return true;
+    if (mutex != interrupted)
+        return false;
+    for (int waited_ms = 0; waited_ms < NOTE_WAIT_MS && is_nobodys(mutex); waited_ms++)
+        nanosleep(&pause, NULL);
+    return is_nobodys(mutex);
+}
+
+/*
+ * Has the lock bear to be taken once more by its owner. Another thread may see the one kind when it
+ * asks for the lock and the other when it gives it back: these are alike but for the count, of
+ * which one that is no longer used is left.
+ */
+static void hold_twice(pthread_mutex_t *mutex)
+{
+    if (own_count == OWN_MAX)
+        return;
+    own[own_count] = (struct own_lock){mutex, mutex->__data.__kind, owner_of(mutex)};
+    own_count++;
+    mutex->__data.__count = 1;
+    __atomic_store_n(&mutex->__data.__owner, gettid(), __ATOMIC_RELAXED);
+    __atomic_store_n(&mutex->__data.__kind, PTHREAD_MUTEX_RECURSIVE, __ATOMIC_RELAXED);
+}
+
+/* What jemalloc calls as pthread_mutex_lock (embed_jemalloc.sh) and so on; the first, where trying
+ * was not enough. */
+BERTH_HIDDEN int berth_je_pthread_mutex_lock(pthread_mutex_t *mutex);
+BERTH_HIDDEN int berth_je_pthread_mutex_trylock(pthread_mutex_t *mutex);
+BERTH_HIDDEN int berth_je_pthread_mutex_unlock(pthread_mutex_t *mutex);
+
+/* Nothing may be moved beyond this by the compiler: a signal comes to this very thread. */
+static inline void pass(pthread_mutex_t *mutex)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    passing = mutex;
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+int berth_je_pthread_mutex_lock(pthread_mutex_t *mutex)
+{
+    int r;
+
+    if (BERTH_UNLIKELY(is_taking) && is_mine(mutex))
+        hold_twice(mutex);
+    pass(mutex);
+    r = pthread_mutex_lock(mutex);
+    pass(NULL);
+    return r;
+}
+
+int berth_je_pthread_mutex_trylock(pthread_mutex_t *mutex)
+{
+    int r;
+
+    pass(mutex);
+    r = pthread_mutex_trylock(mutex);
+    pass(NULL);
+    return r;
+}
+
+int berth_je_pthread_mutex_unlock(pthread_mutex_t *mutex)
+{
+    int r;
+
+    pass(mutex);
+    r = pthread_mutex_unlock(mutex);
+    pass(NULL);
+    return r;
+}
+
+bool berth__fork_lock_take(void (*take)(void))
+{
+    interrupted = passing;
+    is_taking = true;
+    take();
+    is_taking = false;
+    return own_count != 0;
+}
+
+void berth__fork_lock_give_back(void (*give_back)(void))
+{
+    struct own_lock mine[OWN_MAX];
+    unsigned count = own_count;
+
+    memcpy(mine, own, count * sizeof(own[0]));
+    own_count = 0;
+    give_back();
+    for (unsigned i = 0; i < count; i++) {
+        __atomic_store_n(&mine[i].mutex->__data.__kind, mine[i].kind, __ATOMIC_RELAXED);
+        __atomic_store_n(&mine[i].mutex->__data.__owner, mine[i].owner, __ATOMIC_RELAXED);
+    }
+    pass(interrupted);
+}
+
+void berth__fork_lock_renew(void (*renew)(void))
+{
+    own_count = 0;
+    renew();
+    pass(interrupted);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Taking jemalloc's locks for a fork, by a thread that may hold some of them already.
+ *
+ * A signal's handler may fork() wherever the signal came, amid malloc() too: a program that shows
+ * where it crashed by starting another one does, and some fork at a timer's signal. The C library's
+ * own allocator takes no lock where a program has one thread, so natively that works. jemalloc
+ * would wait for the thread itself. So what the thread holds is held twice meanwhile; the code that
+ * was interrupted goes on afterwards, in the parent under its locks, in the child alone.
+ *
+ * Called by jemalloc's handlers in Berth's stead (pmem/fork.c): by one thread after the other, as
+ * the first of the locks is taken and given back.
+ */
+#ifndef BERTH_PMEM_FORK_LOCK_H
+#define BERTH_PMEM_FORK_LOCK_H
+
+#include <stdbool.h>
+
+/*
+ * Calls jemalloc's handler that takes all its locks. True: this thread held some of them, and its
+ * arenas and caches may be half changed.
+ */
+bool berth__fork_lock_take(void (*take)(void));
+
+/*
+ * Calls the handler that gives them back. What the thread had before stays its own; in the child,
+ * where jemalloc makes its locks anew, nothing does.
+ */
+void berth__fork_lock_give_back(void (*give_back)(void));
+void berth__fork_lock_renew(void (*renew)(void));
+
+#endif
