@@ -3,7 +3,7 @@
 simulations of other allocators' policies.
 
     device_waste.py BERTH [--repeat N] [--time-limit S] [--scale N] [--generated] [--seed N]
-                    [--losses] [--infer BERTH-INFER RECORDER] [TRACE.csv...]
+                    [--keep] [--losses] [--infer BERTH-INFER RECORDER] [TRACE.csv...]
 
 Prints, for each trace and policy, the most bytes that were reserved over the most that lived at
 once, and the driver calls of the first and the last repetition. Berth's rows are `berth trace
@@ -25,6 +25,9 @@ and reduced to one thread, without streams and without a limit of memory:
 --generated adds traces of made-up programs (device_programs.py), of the seed that each has or of
 the one given; --scale multiplies all sizes of the given ones (for traces of host memory; they are
 then replayed as if it were the device's).
+
+--keep has what a trace never frees stay from the first repetition on, as the weights of a program
+that goes on; max-live is then that of a later repetition. A plan is for one run, and left out.
 
 --infer adds what berth-infer allocates on the host, recorded while it answers on a model with random
 weights (host_trace.c) and scaled up until 1 GiB lives at once, which the names say.
@@ -308,8 +311,21 @@ def read(path, scale):
     return events
 
 
-def max_live(events):
-    live, now, most = {}, 0, 0
+def kept_of(events):
+    """Which events allocate what is never freed."""
+    last = {}
+    for i, (pointer, size) in enumerate(events):
+        if size:
+            last[pointer] = i
+        else:
+            last.pop(pointer, None)
+    return set(last.values())
+
+
+def max_live(events, kept=frozenset()):
+    """The kept ones live all along."""
+    live, now, most = {}, sum(events[i][1] for i in kept), 0
+    events = [event for i, event in enumerate(events) if i not in kept]
     for pointer, size in events:
         if size:
             live[pointer] = size
@@ -320,13 +336,17 @@ def max_live(events):
     return most
 
 
-def simulate(make, events, repeat):
+def simulate(make, events, repeat, kept=frozenset()):
     """The most that was reserved, calls of the first and of the last repetition."""
     policy, peak, calls = make(), 0, [0]
-    for _ in range(repeat):
+    for repetition in range(repeat):
         live = {}
-        for pointer, size in events:
-            if size:
+        for i, (pointer, size) in enumerate(events):
+            if i in kept:
+                if repetition == 0:
+                    policy.alloc(size)
+                    peak = max(peak, policy.reserved())
+            elif size:
                 live[pointer] = policy.alloc(size)
                 peak = max(peak, policy.reserved())
             elif pointer in live:
@@ -337,9 +357,9 @@ def simulate(make, events, repeat):
     return peak, calls[1], calls[-1] - calls[-2]
 
 
-def replay(berth, path, repeat, options, plan=None):
+def replay(berth, path, repeat, options, plan=None, keep=False):
     command = [berth, "trace", "replay", path, "--against", "pool", "--repeat", str(repeat),
-               "--json", "--device-memory", "512G"]
+               "--json", "--device-memory", "512G"] + (["--keep"] if keep else [])
     for option in options:
         command += ["-o", option]
     env = {**os.environ, **({"BERTH_PLAN": plan} if plan else {})}
@@ -374,21 +394,27 @@ def row(policy, figures, most):
     sys.stdout.flush()
 
 
-def compare(arguments, name, path, events, folder):
-    most = max_live(events)
-    allocations = sum(1 for _, size in events if size)
-    print(f"\n{name}: {allocations} allocations, max-live {most / MIB:.0f} MiB")
-    print(f"  {'POLICY':<22} {'RESERVED':>14} {'/LIVE':>8} {'CALLS 1ST':>10} {'LAST REP':>10}")
-    for segments in ("own", "shared", "expandable"):
-        row("berth " + segments, replay(arguments.berth, path, arguments.repeat,
-                                        ["segments=" + segments]), most)
+def compare_plan(arguments, path, folder, most):
     plan = os.path.join(folder, "plan")
     done = subprocess.run([arguments.berth, "trace", "plan", path, "-o", plan, "--time-limit",
                            str(arguments.time_limit)], capture_output=True, text=True, check=False)
     row("berth plan", replay(arguments.berth, path, arguments.repeat, ["segments=shared"], plan)
         if done.returncode == 0 else None, most)
+
+
+def compare(arguments, name, path, events, folder):
+    kept = kept_of(events) if arguments.keep else frozenset()
+    most = max_live(events, kept)
+    allocations = sum(1 for _, size in events if size)
+    print(f"\n{name}: {allocations} allocations, max-live {most / MIB:.0f} MiB")
+    print(f"  {'POLICY':<22} {'RESERVED':>14} {'/LIVE':>8} {'CALLS 1ST':>10} {'LAST REP':>10}")
+    for segments in ("own", "shared", "expandable"):
+        row("berth " + segments, replay(arguments.berth, path, arguments.repeat,
+                                        ["segments=" + segments], keep=arguments.keep), most)
+    if not arguments.keep:
+        compare_plan(arguments, path, folder, most)
     for policy, make in SIMULATED:
-        row(policy + " (simulated)", simulate(make, events, arguments.repeat), most)
+        row(policy + " (simulated)", simulate(make, events, arguments.repeat, kept), most)
     if arguments.losses:
         losses(arguments.berth, path, events, arguments.repeat, most)
 
@@ -438,9 +464,12 @@ def main():
     parser.add_argument("--scale", type=int, default=1)
     parser.add_argument("--generated", action="store_true")
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--keep", action="store_true")
     parser.add_argument("--losses", action="store_true")
     parser.add_argument("--infer", nargs=2, metavar=("BERTH-INFER", "RECORDER"))
     arguments = parser.parse_intermixed_args()
+    if arguments.keep and arguments.losses:
+        parser.error("--losses is of runs that end: expected it without --keep")
     print("reserved over max-live, and driver calls; berth on the virtual driver, all else is "
           "simulated here")
     with tempfile.TemporaryDirectory() as folder:

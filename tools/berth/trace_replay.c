@@ -36,6 +36,7 @@ struct arguments {
     const char *against;             /* "driver", "pool" or "both" */
     const char *threads;             /* "1" or "recorded" */
     const char *calls;               /* "recorded", "alloc" or "async" */
+    const char *left;                /* "freed" or "kept" */
     const char *driver;              /* a path, or "virtual" */
     char *options;                   /* "k=v,k=v" of all --option, or NULL */
     unsigned long repeat;
@@ -110,6 +111,9 @@ static int parse_option(struct arguments *arguments, int c)
     case 'c':
         arguments->calls = optarg;
         return one_of("--calls", optarg, calls, "recorded, alloc or async");
+    case 'k':
+        arguments->left = "kept";
+        return 0;
     case 'n':
         return parse_repeat(arguments, optarg);
     case 'o':
@@ -134,15 +138,12 @@ static int parse_option(struct arguments *arguments, int c)
 
 static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 {
-    static const struct option options[] = {{"against", required_argument, NULL, 'a'},
-                                            {"repeat", required_argument, NULL, 'n'},
-                                            {"option", required_argument, NULL, 'o'},
-                                            {"threads", required_argument, NULL, 't'},
-                                            {"calls", required_argument, NULL, 'c'},
-                                            {"driver", required_argument, NULL, 'd'},
-                                            {"device-memory", required_argument, NULL, 'm'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"against", required_argument, NULL, 'a'}, {"repeat", required_argument, NULL, 'n'},
+        {"option", required_argument, NULL, 'o'},  {"keep", no_argument, NULL, 'k'},
+        {"threads", required_argument, NULL, 't'}, {"calls", required_argument, NULL, 'c'},
+        {"driver", required_argument, NULL, 'd'},  {"device-memory", required_argument, NULL, 'm'},
+        {"json", no_argument, NULL, 'j'},          {NULL, 0, NULL, 0}};
     int c, r;
 
     while ((c = getopt_long(argc, argv, "n:o:", options, NULL)) != -1) {
@@ -216,6 +217,7 @@ static void become_worker(const struct arguments *arguments, const struct worker
                     (char *)arguments->driver_path,
                     (char *)arguments->threads,
                     (char *)arguments->calls,
+                    (char *)arguments->left,
                     NULL};
 
     /* A tool that is killed leaves nobody at work. */
@@ -413,7 +415,7 @@ static int read_trace(struct arguments *arguments, struct berth_trace_log *log)
 int berth__trace_replay(int argc, char **argv)
 {
     struct arguments arguments = {
-        .against = "both", .threads = "1", .calls = "recorded", .repeat = 3};
+        .against = "both", .threads = "1", .calls = "recorded", .left = "freed", .repeat = 3};
     struct worker workers[2] = {{.target = "driver"}, {.target = "pool"}};
     struct berth_trace_log log;
     json_t *results = json_array();

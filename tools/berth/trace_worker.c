@@ -30,11 +30,12 @@ struct replay {
     uint64_t *stream_id; /* as recorded, sorted */
     berth_cu_stream *stream;
     size_t streams;
-    _Atomic uint64_t *address; /* by event: 0 = not yet allocated in this repetition */
+    _Atomic uint64_t *address; /* by event: 0 = not yet allocated, in this repetition or before */
     uint64_t *thread_id;       /* as recorded, sorted */
     uint32_t threads;
     bool as_recorded;  /* one thread for each recorded one */
     const char *calls; /* "recorded", "alloc" or "async" */
+    bool keeps;        /* what the trace never frees stays from one repetition to the next */
     uint32_t skipped;  /* events of kinds that cannot be replayed */
     uint64_t max_live; /* bytes of what is replayed on devices */
     uint64_t base;     /* bytes of the device that were taken before */
@@ -86,10 +87,20 @@ static enum berth_trace_kind kind_of(const struct replay *replay,
     return kind;
 }
 
-/* Passes over what cannot be replayed, and finds how much of the rest is live at most. */
+/* Whether the block stays when the repetition is over. */
+static bool is_kept(const struct replay *replay, const struct berth_trace_event *event)
+{
+    return replay->keeps && event->action == BERTH_TRACE_ALLOCATE &&
+           event->match == BERTH_TRACE_NONE;
+}
+
+/*
+ * Passes over what cannot be replayed, and finds how much of the rest is live at most: what is kept
+ * lives all along.
+ */
 static void plan_events(struct replay *replay)
 {
-    uint64_t live = 0;
+    uint64_t live = 0, kept = 0;
 
     for (uint32_t i = 0; i < replay->log.count; i++) {
         struct berth_trace_event *event = &replay->log.event[i];
@@ -117,10 +128,15 @@ static void plan_events(struct replay *replay)
         if (is_alloc && event->match != BERTH_TRACE_NONE &&
             replay->log.event[event->match].action == BERTH_TRACE_ALLOCATE)
             continue;
+        if (is_kept(replay, event)) {
+            kept += event->size;
+            continue;
+        }
         live = is_alloc ? live + event->size : live - event->size;
         if (live > replay->max_live)
             replay->max_live = live;
     }
+    replay->max_live += kept;
 }
 
 /* open_streams() has put it in the place of the recorded one. */
@@ -241,10 +257,10 @@ static void replay_events(struct replay *replay, const uint64_t *thread, struct 
             device = event->device;
             replay->driver.set_current(replay->context[device]);
         }
-        if (event->action == BERTH_TRACE_ALLOCATE)
-            replay_alloc(replay, i, samples);
-        else
+        if (event->action == BERTH_TRACE_FREE)
             replay_free(replay, event, samples);
+        else if (!is_kept(replay, event) || replay->address[i] == 0)
+            replay_alloc(replay, i, samples);
     }
 }
 
@@ -290,12 +306,14 @@ static void print_times(const char *name, uint32_t *ns, uint32_t count)
            count ? ns[(uint64_t)count * 999 / 1000] : 0);
 }
 
-/* All that the repetition left is freed: the next one begins as this one did. */
+/* All that the repetition left is freed, but for what is kept: the next one begins as this did. */
 static void free_leftovers(struct replay *replay)
 {
     for (uint32_t i = 0; i < replay->log.count; i++) {
         uint64_t address = replay->address[i];
 
+        if (is_kept(replay, &replay->log.event[i]) && address != REFUSED)
+            continue;
         if (replay->log.event[i].action == BERTH_TRACE_ALLOCATE && address != REFUSED) {
             replay->driver.set_current(replay->context[replay->log.event[i].device]);
             call_free(replay, &replay->log.event[i], address);
@@ -512,10 +530,11 @@ int berth__trace_worker(int argc, char **argv)
     char go;
     int r;
 
-    if (argc != 5)
+    if (argc != 6)
         return berth__tool_misuse("trace replay-worker: this is `berth trace replay`'s own");
     replay.as_recorded = strcmp(argv[3], "recorded") == 0;
     replay.calls = argv[4];
+    replay.keeps = strcmp(argv[5], "kept") == 0;
     r = berth__trace_file_read(argv[1], &replay.log);
     if (r == 0)
         r = berth__trace_driver_open(argv[2], &replay.driver);

@@ -10,7 +10,8 @@
 /* No machine has as many. */
 #define BERTH_TRACE_DEVICES_MAX 64
 
-/* The hidden command `berth trace replay-worker FILE DRIVER THREADS CALLS`. */
+/* The hidden command `berth trace replay-worker FILE DRIVER THREADS CALLS LEFT`; LEFT is what
+ * becomes of blocks that the trace never frees when a repetition is over: `freed` or `kept`. */
 int berth__trace_worker(int argc, char **argv);
 
 #endif

@@ -27,6 +27,7 @@ static const struct berth_usage rows[] = {
      "Make the calls of a trace again, against the driver, the pool or both.",
      "  --against driver|pool|both   default both\n"
      "  -n, --repeat N               how many times; default 3\n"
+     "  --keep                       what the trace never frees stays between them\n"
      "  -o, --option NAME=VALUE      an option for the pool\n"
      "  --threads 1|recorded         default 1\n"
      "  --calls recorded|alloc|async default recorded\n"

@@ -93,6 +93,20 @@ class Replay(unittest.TestCase):
         self.assertEqual(second["max_live"], 3 * MIB + 512)
         self.assertEqual(second["reserved_peak"], 6 * MIB)
 
+    def test_what_is_never_freed_is_kept(self):
+        path = self.write(["1,0,allocate,0x1000,4194304,0", "1,1,free,0x1000,4194304,0",
+                           "1,2,allocate,0x2000,3145728,0", "1,3,allocate,0x3000,512,0",
+                           "1,4,allocate,0x1000,8388608,0", "1,5,free,0x1000,8388608,0"])
+        for threads in ("1", "recorded"):
+            told = self.replay(path, "--keep", "--threads", threads, "--repeat", "3")
+            for result in told["results"]:
+                first = result["repetition"] == 1
+                self.assertEqual((result["alloc"]["count"], result["free"]["count"],
+                                  result["failures"]), (4 if first else 2, 2, 0))
+                self.assertEqual(result["max_live"], 11 * MIB + 512)
+                if result["target"] == "driver":
+                    self.assertEqual(result["reserved_peak"], 14 * MIB)
+
     def test_every_way_of_calling(self):
         for kind in (None, "device", "async", "managed", "pitch", "from-pool"):
             count, most, path = self.mixed(kind=kind)
