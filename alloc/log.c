@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/log.h"
 
+#include "alloc/log_output.h"
 #include "alloc/types.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 static const char *const level_names[BERTH_LOG_LEVEL_COUNT] = {"none", "error", "warning", "info",
@@ -117,10 +117,6 @@ void berth__log(enum berth_level level, enum berth_topic topic, const char *form
         if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
             line[i] = '?';
     line[used++] = '\n';
-    /*
-     * A line that stderr does not take is lost: the program must not notice. Not by write(), which
-     * is a cancellation point.
-     */
-    syscall(SYS_write, STDERR_FILENO, line, used);
+    berth__log_output(line, used);
     errno = saved_errno;
 }

@@ -42,7 +42,10 @@ void berth__log_configure(const char *spec);
 
 int berth__log_enabled(enum berth_level level, enum berth_topic topic);
 
-/* Prints "berth[PID]: topic: message\n" in one write(2). Keeps errno. */
+/*
+ * Prints "berth[PID]: topic: message\n" at once, or not at all where stderr would not take it
+ * unnoticed (log_output.h). Keeps errno.
+ */
 void berth__log(enum berth_level level, enum berth_topic topic, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

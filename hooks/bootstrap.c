@@ -2,6 +2,7 @@
 #include "hooks/bootstrap.h"
 
 #include "alloc/log.h"
+#include "alloc/log_output.h"
 #include "alloc/options.h"
 #include "alloc/private_library.h"
 #include "alloc/stats.h"
@@ -90,6 +91,7 @@ static void read_environment(void)
     const char *control = secure_getenv("BERTH_CONTROL");
     char why[BERTH_OPTION_WHY_MAX];
 
+    berth__log_output_remember();
     berth__log_configure(secure_getenv("BERTH_DEBUG"));
     if (control && berth__option_set("control", 7, control, strlen(control),
                                      BERTH_ORIGIN_ENVIRONMENT, why) < 0)
