@@ -3,7 +3,8 @@
 simulations of other allocators' policies.
 
     device_waste.py BERTH [--repeat N] [--time-limit S] [--scale N] [--generated] [--seed N]
-                    [--keep] [--losses] [--infer BERTH-INFER RECORDER] [TRACE.csv...]
+                    [--keep] [--losses] [--disturb SEED...] [--segments KIND]
+                    [--infer BERTH-INFER RECORDER] [TRACE.csv...]
 
 Prints, for each trace and policy, the most bytes that were reserved over the most that lived at
 once, and the driver calls of the first and the last repetition. Berth's rows are `berth trace
@@ -38,6 +39,11 @@ weights (host_trace.c) and scaled up until 1 GiB lives at once, which the names 
   gaps          between blocks, in one heap without an end
   threads       what more is needed because threads keep small blocks
   borders       the rest: ends of segments, or of GPU pages; less than nothing where these help
+
+--disturb prints something else: what a program needs that follows the plan of its trace, but not
+exactly. 1 % of its blocks are missing and 1 % are up to twice as large, by chance of each SEED (it
+may be given more than once); beside it, what it needs undisturbed, and what it needs so disturbed
+without the plan, with --segments of this kind (shared). The lines at the end count all of them.
 """
 import argparse
 import bisect
@@ -403,6 +409,9 @@ def compare_plan(arguments, path, folder, most):
 
 
 def compare(arguments, name, path, events, folder):
+    if arguments.disturb:
+        compare_disturbed(arguments, name, path, events, folder)
+        return
     kept = kept_of(events) if arguments.keep else frozenset()
     most = max_live(events, kept)
     allocations = sum(1 for _, size in events if size)
@@ -417,6 +426,71 @@ def compare(arguments, name, path, events, folder):
         row(policy + " (simulated)", simulate(make, events, arguments.repeat, kept), most)
     if arguments.losses:
         losses(arguments.berth, path, events, arguments.repeat, most)
+
+
+def disturb(events, seed):
+    """The same program, 1 % of its blocks missing and 1 % up to twice as large."""
+    chance, missing, out = random.Random(seed), set(), []
+    for pointer, size in events:
+        x = chance.random() if size else 1
+        if size:
+            missing.discard(pointer)
+        if x < 0.01:
+            missing.add(pointer)
+        elif x < 0.02:
+            size = int(size * (1 + chance.random()))
+        if pointer not in missing:
+            out.append((pointer, size))
+    return out
+
+
+class Disturbed:
+    """What is counted over all programs and seeds."""
+
+    def __init__(self):
+        self.pairs = []  # reserved over max-live with the plan and without
+
+    def add(self, figures, without, most):
+        if figures and without:
+            self.pairs.append((figures[0] / most, without[0] / most))
+
+    def show(self):
+        if not self.pairs:
+            return
+        print(f"\nof {len(self.pairs)} disturbed runs, with the plan and without")
+        for limit in (1.01, 1.02, 1.05, 1.1, 1.2):
+            print(f"  within {limit:<6}{sum(with_plan <= limit for with_plan, _ in self.pairs):>6}"
+                  f"{sum(without <= limit for _, without in self.pairs):>6}")
+        for name, of in (("mean", lambda values: sum(values) / len(values)), ("most", max)):
+            print(f"  {name:<12}" + "".join(f" {of(column):>7.4f}" for column in zip(*self.pairs)))
+        worse = [with_plan - without for with_plan, without in self.pairs]
+        print(f"  more with the plan by 0.01: {sum(by > 0.01 for by in worse)}, most: "
+              f"{max(worse):.4f}")
+
+
+def compare_disturbed(arguments, name, path, events, folder):
+    most = max_live(events)
+    allocations = sum(1 for _, size in events if size)
+    options = ["segments=" + arguments.segments]
+    print(f"\n{name}: {allocations} allocations, max-live {most / MIB:.0f} MiB")
+    print(f"  {'':<22} {'RESERVED':>14} {'/LIVE':>8} {'CALLS 1ST':>10} {'LAST REP':>10}")
+    plan = os.path.join(folder, "plan")
+    done = subprocess.run([arguments.berth, "trace", "plan", path, "-o", plan, "--time-limit",
+                           str(arguments.time_limit)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        print("  no plan")
+        return
+    row("the planned run", replay(arguments.berth, path, arguments.repeat, options, plan), most)
+    other = os.path.join(folder, "disturbed.csv")
+    for seed in arguments.disturb:
+        disturbed = disturb(events, seed)
+        write(other, disturbed)
+        most = max_live(disturbed)
+        figures = replay(arguments.berth, other, arguments.repeat, options, plan)
+        without = replay(arguments.berth, other, arguments.repeat, options)
+        row(f"disturbed by {seed}", figures, most)
+        row("  without the plan", without, most)
+        arguments.disturbed.add(figures, without, most)
 
 
 TOKENIZER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "infer",
@@ -466,10 +540,15 @@ def main():
     parser.add_argument("--seed", type=int)
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--losses", action="store_true")
+    parser.add_argument("--disturb", type=int, action="append", metavar="SEED")
+    parser.add_argument("--segments", choices=("own", "shared", "expandable"), default="shared")
     parser.add_argument("--infer", nargs=2, metavar=("BERTH-INFER", "RECORDER"))
     arguments = parser.parse_intermixed_args()
     if arguments.keep and arguments.losses:
         parser.error("--losses is of runs that end: expected it without --keep")
+    if arguments.keep and arguments.disturb:
+        parser.error("--disturb is of runs that end: expected it without --keep")
+    arguments.disturbed = Disturbed()
     print("reserved over max-live, and driver calls; berth on the virtual driver, all else is "
           "simulated here")
     with tempfile.TemporaryDirectory() as folder:
@@ -490,6 +569,7 @@ def main():
             events = generate() if arguments.seed is None else generate(arguments.seed)
             write(path, events)
             compare(arguments, generate.__name__ + " (generated)", path, events, folder)
+    arguments.disturbed.show()
 
 
 if __name__ == "__main__":
