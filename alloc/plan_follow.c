@@ -18,6 +18,11 @@
 /* This part of them, in tenths, must have got their places for all to stay as it is. */
 #define WATCHED_TENTHS 9
 
+/* How many of the last calls were not in the plan: each counts a 64th less than the next one. */
+#define UNLIKE_SHIFT 6
+#define UNLIKE_ONE ((uint32_t)1 << 16)
+#define UNLIKE_MAX (UNLIKE_ONE / 2)
+
 /* A lane that is followed, and what is asked of it. */
 struct walk {
     const struct berth_plan_lane *lane;
@@ -26,7 +31,8 @@ struct walk {
     uint64_t size;
     berth_plan_take_function take;
     void *context;
-    bool was_seen; /* an entry of this size was where it was looked for, but could not be taken */
+    uint32_t seen; /* the first entry, plus 1, of this size that could not be taken, or 0 */
+    bool was_seen; /* there was one, be it far away */
 };
 
 void berth__plan_follow_init(struct berth_plan_follow *follow, const struct berth_plan_view *view)
@@ -34,11 +40,18 @@ void berth__plan_follow_init(struct berth_plan_follow *follow, const struct bert
     memset(follow, 0, sizeof(*follow));
     follow->view = *view;
     follow->window_size = WATCHED_FIRST;
+    /* The first call decides. */
+    follow->unlike = UNLIKE_MAX - (UNLIKE_ONE >> UNLIKE_SHIFT) / 2;
 }
 
 uint32_t berth__plan_follow_lane(const struct berth_plan_follow *follow, uint32_t thread)
 {
     return follow->is_apart ? thread + 1 : 0;
+}
+
+bool berth__plan_follow_is_alike(const struct berth_plan_follow *follow)
+{
+    return follow->unlike <= UNLIKE_MAX;
 }
 
 /* Counts a call, and joins or parts the lanes when too many failed. */
@@ -57,8 +70,7 @@ static void watch(struct berth_plan_follow *follow, bool is_hit)
     follow->window_hits = 0;
 }
 
-/* The entry after `at`: a step is taken to repeat, and the run to begin again. */
-static uint32_t after(const struct berth_plan_lane *lane, uint32_t at)
+uint32_t berth__plan_follow_after(const struct berth_plan_lane *lane, uint32_t at)
 {
     at++;
     if (at == lane->loop_end && lane->loop_begin < lane->loop_end)
@@ -72,11 +84,14 @@ static bool try_entry(struct walk *walk, uint32_t at)
 
     if (entry->size != walk->size)
         return false;
-    walk->was_seen = true;
     if (entry->offset == BERTH_PLAN_NOWHERE ||
-        !walk->take(walk->context, entry->offset, entry->size))
+        !walk->take(walk->context, entry->offset, entry->size)) {
+        if (walk->seen == 0)
+            walk->seen = at + 1;
+        walk->was_seen = true;
         return false;
-    walk->cursor->next = after(walk->lane, at);
+    }
+    walk->cursor->next = berth__plan_follow_after(walk->lane, at);
     return true;
 }
 
@@ -86,7 +101,7 @@ static bool try_near(struct walk *walk)
     uint32_t ahead = walk->cursor->next, back = walk->cursor->next;
 
     for (uint32_t i = 0; i < WINDOW_NEAR; i++) {
-        ahead = after(walk->lane, ahead);
+        ahead = berth__plan_follow_after(walk->lane, ahead);
         if (try_entry(walk, ahead) || (back > 0 && try_entry(walk, --back)))
             return true;
     }
@@ -109,7 +124,7 @@ static bool try_pairs(struct walk *walk, uint32_t at, uint32_t count)
     for (uint32_t i = 0; i < count && at < walk->lane->count; i++) {
         if (recent_matches(walk, at, 2) && try_entry(walk, at))
             return true;
-        at = after(walk->lane, at);
+        at = berth__plan_follow_after(walk->lane, at);
     }
     return false;
 }
@@ -124,14 +139,17 @@ static bool try_after_steps(struct walk *walk)
             try_entry(walk, 0));
 }
 
+static bool try_begin(struct walk *walk)
+{
+    return try_pairs(walk, walk->lane->loop_begin, WINDOW_BEGIN) ||
+           try_pairs(walk, walk->lane->loop_end, WINDOW_BEGIN) || try_pairs(walk, 0, WINDOW_BEGIN);
+}
+
 static bool try_far(struct walk *walk)
 {
     uint32_t next = walk->cursor->next;
 
-    return try_pairs(walk, next, WINDOW_FAR) ||
-           try_pairs(walk, walk->lane->loop_begin, WINDOW_BEGIN) ||
-           try_pairs(walk, walk->lane->loop_end, WINDOW_BEGIN) ||
-           try_pairs(walk, 0, WINDOW_BEGIN) ||
+    return try_pairs(walk, next, WINDOW_FAR) || try_begin(walk) ||
            try_pairs(walk, next > WINDOW_FAR ? next - WINDOW_FAR : 0, WINDOW_FAR);
 }
 
@@ -159,12 +177,31 @@ static bool find_call(struct walk *walk, bool *ret_resynced)
 {
     struct berth_plan_cursor *cursor = walk->cursor;
 
-    if (try_after_steps(walk) || try_near(walk) || try_far(walk))
+    if (try_after_steps(walk) || try_near(walk))
+        return true;
+    /* It is here, but its place is taken: what is like it elsewhere is another. */
+    if (walk->seen > 0) {
+        uint32_t seen = walk->seen;
+        bool is_begun = try_begin(walk);
+
+        walk->seen = seen;
+        return is_begun;
+    }
+    if (try_far(walk))
         return true;
     cursor->lost++;
     *ret_resynced =
         cursor->lost >= LOST_FIRST && is_power_of_two(cursor->lost) && try_everywhere(walk);
+    walk->seen = 0;
     return *ret_resynced;
+}
+
+/* Counts a call that was among the entries or not, wherever it comes to lie. */
+static void note(struct berth_plan_follow *follow, bool is_known)
+{
+    follow->unlike -= follow->unlike >> UNLIKE_SHIFT;
+    if (!is_known)
+        follow->unlike += UNLIKE_ONE >> UNLIKE_SHIFT;
 }
 
 static void count(_Atomic uint64_t *counter)
@@ -182,6 +219,7 @@ bool berth__plan_follow_call(struct berth_plan_follow *follow, uint32_t lane_ind
     if (lane_index >= follow->view.header->lane_count ||
         follow->view.lanes[lane_index].count == 0) {
         count(&follow->unknown);
+        note(follow, false);
         watch(follow, false);
         return false;
     }
@@ -196,15 +234,17 @@ bool berth__plan_follow_call(struct berth_plan_follow *follow, uint32_t lane_ind
     if (try_entry(&walk, cursor->next) || (!is_expected && find_call(&walk, &is_resynced))) {
         cursor->lost = 0;
         count(&follow->hits);
+        note(follow, true);
         watch(follow, true);
         if (is_resynced)
             count(&follow->resyncs);
         return true;
     }
-    if (is_expected) {
-        cursor->passed = cursor->next + 1;
-        cursor->next = after(walk.lane, cursor->next);
+    if (walk.seen > 0) {
+        cursor->passed = walk.seen;
+        cursor->next = berth__plan_follow_after(walk.lane, walk.seen - 1);
     }
+    note(follow, walk.was_seen);
     count(walk.was_seen ? &follow->occupied : &follow->unknown);
     watch(follow, false);
     return false;

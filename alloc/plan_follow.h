@@ -8,9 +8,10 @@
  * Each lane has a cursor at the entry that is expected next. An allocation of its size is that
  * entry. Otherwise the program deviates, and the call is looked for nearby, ahead and back (some
  * were left out, or swapped); farther away, and at the beginning of the steps, of what follows them
- * and of all (it began again), there only where the call before agrees. Where nothing is found the
- * cursor stays: the call is one more than planned. After several of these in a row the last sizes
- * are looked for in the whole lane.
+ * and of all (it began again), there only where the call before agrees, and not far away where an
+ * entry nearby has the size, but its place is taken. Where nothing is found the cursor stays: the
+ * call is one more than planned. After several of these in a row the last sizes are looked for in
+ * the whole lane.
  *
  * An entry counts as found only when its range can be taken, which is for the caller to say: a
  * wrong guess never harms the program, it only costs memory.
@@ -41,6 +42,7 @@ struct berth_plan_follow {
     bool is_apart; /* threads follow lanes of their own */
     /* By these it is decided: of the last calls, how many got their places. */
     uint32_t window_calls, window_hits, window_size;
+    uint32_t unlike;           /* how many of the last calls were not planned, see ..._is_alike() */
     _Atomic uint64_t hits;     /* calls that got their place */
     _Atomic uint64_t unknown;  /* calls that are not in the plan, or not here */
     _Atomic uint64_t occupied; /* calls whose place was still taken, or that have none */
@@ -52,6 +54,12 @@ typedef bool (*berth_plan_take_function)(void *context, uint64_t offset, uint64_
 
 /* Begins a plan that stays in memory. */
 void berth__plan_follow_init(struct berth_plan_follow *follow, const struct berth_plan_view *view);
+
+/* The entry after `at`: a step is taken to repeat, and the run to begin again. */
+uint32_t berth__plan_follow_after(const struct berth_plan_lane *lane, uint32_t at);
+
+/* Whether at least half of the last calls were planned, wherever they lie: what comes is known. */
+bool berth__plan_follow_is_alike(const struct berth_plan_follow *follow);
 
 /* The lane that the calls of a thread are of now; threads are counted from 0. */
 uint32_t berth__plan_follow_lane(const struct berth_plan_follow *follow, uint32_t thread);

@@ -416,8 +416,9 @@ static uint64_t shared_segment_size(struct berth_pool *pool, uint64_t block_size
 #define PART_SHIFT_SMALL 7 /* where large blocks have segments alone, those of all others */
 
 /*
- * How much more it may have: a 10240th for each time that it had to grow although less lived than
- * once before, up to a 64th, so that a program that never repeats itself asks a little more seldom.
+ * How much more it may have, a plan's segment counted in: a 10240th for each time that it had to
+ * grow although less lived than once before, up to a 64th, so that a program that never repeats
+ * itself asks a little more seldom.
  */
 #define MISSES_MAX 160
 #define MISSES_SHIFT 6 /* the share at MISSES_MAX */
@@ -490,7 +491,7 @@ static bool take_cached(const struct request *request)
 /* With the lock held: what a pool where blocks of all sizes share segments may have. */
 static uint64_t shared_cap(struct berth_pool *pool, uint64_t size)
 {
-    uint64_t before = pool->live_max, live_max = berth__pool_live_max(pool, size);
+    uint64_t before = pool->live_max, live_max = berth__pool_live_max(pool, size), most;
 
     if (live_max > before) {
         pool->misses = 0;
@@ -498,7 +499,10 @@ static uint64_t shared_cap(struct berth_pool *pool, uint64_t size)
     } else if (pool->misses < MISSES_MAX) {
         pool->misses++;
     }
-    return live_max + (live_max >> MISSES_SHIFT) / MISSES_MAX * pool->misses;
+    most = live_max;
+    if (berth__pool_plan_exists())
+        most += berth__pool_plan_size(atomic_load_explicit(&pool->context, memory_order_relaxed));
+    return live_max + (most >> MISSES_SHIFT) / MISSES_MAX * pool->misses;
 }
 
 /*
@@ -609,6 +613,10 @@ static int climb(const struct request *request)
         return 0;
     if (is_out_of_memory(r) && (request->is_expandable || request->least < request->target))
         r = grow(request, request->least, true);
+    /* Better than to be refused is to be in the way of what the plan has for later. */
+    if (is_out_of_memory(r) && !request->is_captured && berth__pool_plan_exists() &&
+        berth__pool_plan_lend(request->request, request->size, true, request->ret_address))
+        return 0;
     /* What other threads keep was let alone as long as the driver had something. */
     if (is_out_of_memory(r) && !request->is_captured && (take_cached(request) || reclaim(request)))
         return 0;
@@ -688,7 +696,7 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *p
     }
     /* What the plan has no use for now is there already. */
     if (berth__pool_plan_exists() && !is_captured &&
-        berth__pool_plan_lend(pool_request, size, ret_address))
+        berth__pool_plan_lend(pool_request, size, false, ret_address))
         return 0;
     /* What waits may have passed. */
     if (!is_captured && berth__lazy_take(pool, size, is_whole ? BERTH_LAZY_DEAR : BERTH_LAZY_CHEAP,

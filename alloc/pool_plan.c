@@ -3,7 +3,7 @@
 
 #include "alloc/device_context.h"
 #include "alloc/log.h"
-#include "alloc/plan_follow.h"
+#include "alloc/plan_room.h"
 #include "alloc/pool_idle.h"
 #include "alloc/quantity.h"
 #include "alloc/tier_ops.h"
@@ -234,6 +234,64 @@ static bool take_again(struct berth_pool_plan *plan, uint32_t lane, struct takin
     return is_taken;
 }
 
+/* With the lock held: the place that is best in all that is free; false if there is none. */
+static bool find_best(const struct berth_pool *pool, const struct berth_plan_room *room,
+                      berth_plan_room_function look, uint64_t size, uint64_t *ret_offset)
+{
+    struct berth_block *block = berth__free_set_last(&pool->shared);
+    uint64_t best = UINT64_MAX;
+
+    for (; block && block->size >= size; block = berth__free_set_before(&pool->shared, block)) {
+        uint64_t begin = berth__block_address(block) - pool->segments->base, offset = 0;
+        uint64_t found = look(room, begin, begin + block->size, size, &offset);
+
+        if (found < UINT64_MAX && found <= best) {
+            *ret_offset = offset;
+            best = found;
+        }
+    }
+    return best < UINT64_MAX;
+}
+
+/*
+ * With the lock held, for a call without a place: what the plan has no use for as long as it lives,
+ * or else what is in the way of less than the call's own bytes: all of these may have to lie
+ * elsewhere then. Not where the program is another than the plan's, whose future says nothing then.
+ */
+static bool find_room(const struct berth_pool_plan *plan, const struct berth_pool *pool,
+                      uint32_t lane, uint64_t size, uint64_t *ret_offset)
+{
+    const struct berth_plan_follow *follow = &plan->follow;
+    struct berth_plan_room room;
+    struct berth_plan_entry place = {.size = size};
+
+    if (!berth__plan_follow_is_alike(follow) || !berth__plan_room_see(follow, lane, NULL, &room))
+        return false;
+    if (find_best(pool, &room, berth__plan_room_fit, size, ret_offset))
+        return true;
+    if (!find_best(pool, &room, berth__plan_room_least, size, &place.offset) ||
+        !berth__plan_room_see(follow, lane, &place, &room) || berth__plan_room_used(&room) > size)
+        return false;
+    *ret_offset = place.offset;
+    return true;
+}
+
+static bool take_room(struct berth_pool_plan *plan, berth_cu_context context, uint32_t lane,
+                      uint64_t size, struct taking *taking)
+{
+    struct berth_pool *pool = taking->pool;
+    uint64_t offset;
+    bool is_taken;
+
+    berth__pool_lock(pool);
+    is_taken = pool->context == context && !pool->is_ending && pool->segments &&
+               find_room(plan, pool, lane, size, &offset) && take_range(taking, offset, size);
+    berth__pool_unlock(pool);
+    if (is_taken)
+        atomic_fetch_add_explicit(&plan->lent, 1, memory_order_relaxed);
+    return is_taken;
+}
+
 bool berth__pool_plan_alloc(const struct berth_pool_request *request, uintptr_t *ret_address)
 {
     struct berth_pool_plan *plan = atomic_load_explicit(&berth__pool_plan, memory_order_acquire);
@@ -262,12 +320,14 @@ bool berth__pool_plan_alloc(const struct berth_pool_request *request, uintptr_t 
         plan_refill(plan, taking.pool);
     else if (is_occupied)
         is_taken = take_again(plan, lane, &taking);
+    if (!is_taken && !is_missing)
+        is_taken = take_room(plan, context, lane, size, &taking);
     if (is_taken)
         *ret_address = taking.address;
     return is_taken;
 }
 
-bool berth__pool_plan_lend(const struct berth_pool_request *request, uint64_t size,
+bool berth__pool_plan_lend(const struct berth_pool_request *request, uint64_t size, bool is_needed,
                            uintptr_t *ret_address)
 {
     struct berth_pool_plan *plan = atomic_load_explicit(&berth__pool_plan, memory_order_acquire);
@@ -282,7 +342,8 @@ bool berth__pool_plan_lend(const struct berth_pool_request *request, uint64_t si
     if (!pool)
         return false;
     berth__pool_lock(pool);
-    if (pool->context == context && !pool->is_ending)
+    if (pool->context == context && !pool->is_ending &&
+        (is_needed || !berth__plan_follow_is_alike(&plan->follow)))
         block = berth__free_set_fit(&pool->shared, size);
     /* Of its end: what is high is planned for fewer moments. */
     if (block)
@@ -294,6 +355,16 @@ bool berth__pool_plan_lend(const struct berth_pool_request *request, uint64_t si
     }
     berth__pool_unlock(pool);
     return block != NULL;
+}
+
+uint64_t berth__pool_plan_size(berth_cu_context context)
+{
+    struct berth_pool_plan *plan = atomic_load_explicit(&berth__pool_plan, memory_order_acquire);
+    struct berth_pool *pool = plan ? atomic_load_explicit(&plan->pool, memory_order_acquire) : NULL;
+
+    return pool && atomic_load_explicit(&pool->context, memory_order_acquire) == context
+               ? plan->size
+               : 0;
 }
 
 bool berth__pool_plan_read(struct berth_pool_plan_reading *ret)

@@ -188,6 +188,48 @@ static void a_place_that_came_free_is_had_again(void **state)
     assert_true(call(4));
 }
 
+/* The same sizes as here follow each other elsewhere, too; that place would be had. */
+static void a_call_whose_place_is_taken_stays_where_it_is(void **state)
+{
+    entries[49].size = entries[80].size = 123 * 512;
+    entries[50].size = 124 * 512;
+    entries[51].size = entries[81].size = 125 * 512;
+    for (uint32_t i = 0; i < 50; i++)
+        assert_true(call(i));
+    busy_offset = entries[51].offset;
+    entries[81].size = 125 * 512;
+    /* Entry 50 is left out. */
+    assert_false(call(51));
+    assert_true(berth__plan_follow_was_occupied(&follow, 0));
+    for (uint32_t i = 52; i < 100; i++)
+        assert_true(call(i));
+    assert_int_equal(follow.occupied, 1);
+}
+
+/* Until the first call is planned, and from when on half of them are not. */
+static void a_program_is_the_plans_while_half_of_its_calls_are(void **state)
+{
+    assert_false(call_other());
+    assert_false(berth__plan_follow_is_alike(&follow));
+    for (uint32_t i = 0; i < 100; i++) {
+        call(i);
+        assert_true(berth__plan_follow_is_alike(&follow));
+    }
+    /* That places are taken says nothing. */
+    for (uint32_t i = 100; i < 300; i++) {
+        busy_offset = entries[i].offset;
+        call(i);
+        assert_true(berth__plan_follow_is_alike(&follow));
+    }
+    for (uint32_t i = 0; i < 30; i++) {
+        assert_true(berth__plan_follow_is_alike(&follow));
+        assert_false(call_other());
+    }
+    for (uint32_t i = 0; i < 100; i++)
+        assert_false(call_other());
+    assert_false(berth__plan_follow_is_alike(&follow));
+}
+
 static void another_program_gets_nothing_and_nothing_breaks(void **state)
 {
     for (int i = 0; i < 20000; i++)
@@ -279,6 +321,8 @@ int main(void)
         cmocka_unit_test_setup(swapped_calls_get_their_places, set_up),
         cmocka_unit_test_setup(a_place_that_is_taken_is_passed_over, set_up),
         cmocka_unit_test_setup(a_place_that_came_free_is_had_again, set_up),
+        cmocka_unit_test_setup(a_call_whose_place_is_taken_stays_where_it_is, set_up),
+        cmocka_unit_test_setup(a_program_is_the_plans_while_half_of_its_calls_are, set_up),
         cmocka_unit_test_setup(another_program_gets_nothing_and_nothing_breaks, set_up),
         cmocka_unit_test_setup(threads_in_turns_are_followed_together, set_up),
         cmocka_unit_test_setup(threads_in_any_order_are_followed_apart, set_up),

@@ -168,7 +168,7 @@ static void a_leaving_block_is_no_free_place(void **state)
     plan_end();
 }
 
-static void the_planned_segment_is_lent_before_the_driver_is_asked(void **state)
+static void the_planned_segment_is_lent_when_the_driver_has_no_more(void **state)
 {
     uintptr_t planned, lent, address = 0;
 
@@ -177,7 +177,7 @@ static void the_planned_segment_is_lent_before_the_driver_is_asked(void **state)
     planned = pool_get(KIB(100));
     mock_set_capacity(MIB(9));
     lent = pool_get(MIB(3));
-    assert_int_equal(mock_calls(MOCK_ALLOC), 1);
+    assert_int_equal(mock_bytes(), MIB(8));
     assert_true(lent > planned && lent + MIB(3) <= planned + MIB(8));
     assert_int_equal(reading().lent, 1);
     assert_int_equal(pool_try_alloc(MIB(6), &address), -ENOMEM);
@@ -186,6 +186,109 @@ static void the_planned_segment_is_lent_before_the_driver_is_asked(void **state)
     assert_int_equal(pool_get(KIB(101)), planned + KIB(100));
     pool_put(planned);
     pool_put(planned + KIB(100));
+    plan_end();
+}
+
+/* Of what it is none of, nothing is kept free. */
+static void the_planned_segment_is_lent_to_another_program_at_once(void **state)
+{
+    uintptr_t first, second;
+
+    plan_begin(60);
+    assert_int_equal(plan_load(), 0);
+    first = pool_get(MIB(3));
+    second = pool_get(MIB(4));
+    assert_int_equal(mock_calls(MOCK_ALLOC), 1);
+    assert_int_equal(mock_bytes(), MIB(8));
+    assert_int_equal(reading().lent, 2);
+    pool_put(first);
+    pool_put(second);
+    plan_end();
+}
+
+/* A plan of some calls that are repeated, in KiB. */
+static void plan_steps(uint32_t count, const uint64_t (*steps)[2], uint64_t peak)
+{
+    plan_begin(count);
+    for (uint32_t i = 0; i < count; i++)
+        file.entries[i] = (struct berth_plan_entry){KIB(steps[i][0]), KIB(steps[i][1])};
+    file.header.peak = KIB(peak);
+    assert_int_equal(plan_load(), 0);
+}
+
+/* The second call is over when the fourth is made, which has its place; not so the third. */
+static void a_larger_call_gets_what_the_plan_has_no_use_for_meanwhile(void **state)
+{
+    static const uint64_t steps[][2] = {{1024, 0}, {1020, 1024}, {1016, 2048}, {1012, 1024}};
+    uintptr_t first, second, third;
+
+    plan_steps(4, steps, 8192);
+    first = pool_get(KIB(1024));
+    second = pool_get(KIB(2000));
+    assert_int_equal(reading().lent, 1);
+    /* After the third's place, as near to it as the parts let it be. */
+    assert_in_range(second, first + KIB(2048 + 1016), first + KIB(2048 + 1016 + 3));
+    third = pool_get(KIB(1016));
+    assert_int_equal(third, first + KIB(2048));
+    pool_put(second);
+    assert_int_equal(pool_get(KIB(1012)), first + KIB(1024));
+    assert_int_equal(mock_calls(MOCK_ALLOC), 1);
+    pool_put(first + KIB(1024));
+    pool_put(third);
+    pool_put(first);
+    plan_end();
+}
+
+static void a_larger_call_is_not_in_the_way_of_more_than_itself(void **state)
+{
+    static const uint64_t steps[][2] = {{100, 5120}, {1024, 0}, {4096, 1024}};
+    uintptr_t first, larger, planned;
+
+    plan_steps(3, steps, 6144);
+    first = pool_get(KIB(100));
+    larger = pool_get(KIB(1500));
+    assert_int_equal(reading().lent, 0);
+    planned = pool_get(KIB(4096));
+    assert_int_equal(planned, first - KIB(4096));
+    assert_true(larger >= first + KIB(1024) || larger < first - KIB(5120));
+    pool_put(larger);
+    pool_put(planned);
+    pool_put(first);
+    plan_end();
+}
+
+static void a_larger_call_may_be_in_the_way_of_less_than_itself(void **state)
+{
+    static const uint64_t steps[][2] = {{100, 4096}, {2048, 0}, {1024, 2048}};
+    uintptr_t first, larger, planned;
+
+    plan_steps(3, steps, 6144);
+    first = pool_get(KIB(100));
+    larger = pool_get(KIB(3500));
+    assert_int_equal(reading().lent, 1);
+    assert_in_range(larger, first - KIB(4096), first - KIB(3500));
+    planned = pool_get(KIB(1024));
+    assert_int_equal(reading().occupied, 1);
+    assert_true(planned >= larger + KIB(3500) || planned + KIB(1024) <= larger);
+    pool_put(planned);
+    pool_put(larger);
+    pool_put(first);
+    plan_end();
+}
+
+/* It is less than a part of the segment, and lies elsewhere, with others of its kind. */
+static void a_small_call_is_in_nobodys_way(void **state)
+{
+    static const uint64_t steps[][2] = {{1024, 0}, {2, 2048}, {12288, 4096}};
+    uintptr_t first, small;
+
+    plan_steps(3, steps, 16384);
+    first = pool_get(KIB(1024));
+    small = pool_get(KIB(4));
+    assert_true(small < first || small >= first + KIB(16384));
+    assert_int_equal(reading().lent, 0);
+    pool_put(small);
+    pool_put(first);
     plan_end();
 }
 
@@ -368,7 +471,12 @@ int main(void)
         TEST(what_is_not_planned_lies_elsewhere),
         TEST(a_place_that_is_taken_is_not_given_twice),
         TEST(a_leaving_block_is_no_free_place),
-        TEST(the_planned_segment_is_lent_before_the_driver_is_asked),
+        TEST(the_planned_segment_is_lent_when_the_driver_has_no_more),
+        TEST(the_planned_segment_is_lent_to_another_program_at_once),
+        TEST(a_larger_call_gets_what_the_plan_has_no_use_for_meanwhile),
+        TEST(a_larger_call_is_not_in_the_way_of_more_than_itself),
+        TEST(a_larger_call_may_be_in_the_way_of_less_than_itself),
+        TEST(a_small_call_is_in_nobodys_way),
         TEST(without_memory_no_plan_is_followed),
         TEST(any_failure_of_the_driver_leaves_the_program_unharmed),
         TEST(a_new_context_follows_the_plan_again),
