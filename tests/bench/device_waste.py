@@ -474,14 +474,15 @@ def compare_disturbed(arguments, name, path, events, folder):
     options = ["segments=" + arguments.segments]
     print(f"\n{name}: {allocations} allocations, max-live {most / MIB:.0f} MiB")
     print(f"  {'':<22} {'RESERVED':>14} {'/LIVE':>8} {'CALLS 1ST':>10} {'LAST REP':>10}")
-    plan = os.path.join(folder, "plan")
-    done = subprocess.run([arguments.berth, "trace", "plan", path, "-o", plan, "--time-limit",
+    plan, other = os.path.join(folder, "plan"), os.path.join(folder, "disturbed.csv")
+    # Of one thread, as what follows it.
+    write(other, events)
+    done = subprocess.run([arguments.berth, "trace", "plan", other, "-o", plan, "--time-limit",
                            str(arguments.time_limit)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         print("  no plan")
         return
     row("the planned run", replay(arguments.berth, path, arguments.repeat, options, plan), most)
-    other = os.path.join(folder, "disturbed.csv")
     for seed in arguments.disturb:
         disturbed = disturb(events, seed)
         write(other, disturbed)
