@@ -134,7 +134,8 @@ struct berth_class_view {
     enum berth_class_level level;
     unsigned changes; /* how often its tag changed */
     size_t size;
-    enum berth_tag told; /* the tag that it was born with */
+    enum berth_tag told;  /* the tag that it was born with */
+    enum berth_tag noted; /* as at its birth */
 };
 
 /* Room for any reason. */

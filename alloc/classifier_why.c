@@ -67,7 +67,8 @@ bool berth__classifier_view(struct berth_classifier *classifier, uint32_t number
                                      .level = (enum berth_class_level)block->level,
                                      .changes = block->changes,
                                      .size = block->size,
-                                     .told = (enum berth_tag)block->told};
+                                     .told = (enum berth_tag)block->told,
+                                     .noted = (enum berth_tag)block->noted};
     reason = block->reason;
     /* It was there before and after, and it is the same: so it was there all the time. */
     if (atomic_load_explicit(&block->address, memory_order_acquire) == 0 ||

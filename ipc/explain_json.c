@@ -3,6 +3,7 @@
 
 #include "alloc/classifier.h"
 #include "alloc/describe.h"
+#include "alloc/options.h"
 #include "alloc/pool.h"
 #include "alloc/pool_walk.h"
 #include "alloc/quantity.h"
@@ -78,9 +79,13 @@ static int add_place(json_t *object, const struct berth_block_detail *block)
     return r;
 }
 
-/* What the classifier thinks of the block, which may not be what it is tagged as. */
+/*
+ * What the classifier thinks of the block, which may not be what it is tagged as. Where the
+ * program's own tags are not heeded, also what the program said, by which it can be measured.
+ */
 static int add_class(json_t *object, const struct berth_block_detail *block)
 {
+    bool is_blind = berth__option(BERTH_OPTION_CLASSIFIER) == BERTH_CLASSIFIER_BLIND;
     struct berth_class_view view;
     char why[BERTH_CLASS_WHY_MAX];
 
@@ -88,9 +93,9 @@ static int add_class(json_t *object, const struct berth_block_detail *block)
                                 sizeof(why)))
         return 0;
     return set(object, "class",
-               json_pack("{s:s,s:s,s:I,s:s}", "tag", berth__tag_name(view.tag), "certainty",
+               json_pack("{s:s,s:s,s:I,s:s,s:s*}", "tag", berth__tag_name(view.tag), "certainty",
                          berth__class_level_name(view.level), "changes", (json_int_t)view.changes,
-                         "why", why));
+                         "why", why, "program", is_blind ? berth__tag_name(view.noted) : NULL));
 }
 
 /* Of a sample, how many blocks of its kind it stands for. */

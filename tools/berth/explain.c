@@ -100,6 +100,8 @@ static void print_class(const json_t *class)
         return;
     printf("class    %s, %s: %s\n", string(class, "tag"), string(class, "certainty"),
            string(class, "why"));
+    if (json_object_get(class, "program"))
+        printf("program  %s, which is noted and not heeded\n", string(class, "program"));
 }
 
 static void print_tag(const json_t *block)

@@ -11,15 +11,14 @@ What each tag must hold is computed from the model's own header, and compared wi
 import json
 import os
 import pathlib
-import struct
 import subprocess
 import sys
 import tempfile
 import unittest
 
+from conversation import THRESHOLD, Conversation, kv_bytes, weight_bytes
+
 BERTH, PROGRAM, MODEL = sys.argv[1:4]
-MARK = "@@end@@"
-THRESHOLD = 64 << 10
 PROMPTS = ["In the beginning", "And the king said unto his servants,"]
 GENERATE = [PROGRAM, "--model", MODEL, "--max-tokens", "24"]
 
@@ -41,22 +40,6 @@ rule all {{ min-size = 4K place = far }}
 """
 
 
-def weight_bytes():
-    """The tensors that the rule's smallest size lets in; each is one allocation."""
-    with open(os.path.join(MODEL, "model.safetensors"), "rb") as file:
-        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-    ranges = [entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"]
-    sizes = [end - begin for begin, end in ranges]
-    return sum(size for size in sizes if size >= THRESHOLD)
-
-
-def kv_bytes():
-    """Keys and values of 512 positions, as f32: what a short prompt is given."""
-    config = json.loads(pathlib.Path(MODEL, "config.json").read_text("utf-8"))
-    return 2 * config["num_hidden_layers"] * config["num_key_value_heads"] * config["head_dim"] \
-        * 4 * 512
-
-
 class UnderBerth(unittest.TestCase):
     def setUp(self):
         holder = tempfile.TemporaryDirectory()
@@ -71,23 +54,9 @@ class UnderBerth(unittest.TestCase):
         return path
 
     def start(self, policy, *options):
-        child = subprocess.Popen(
-            [BERTH, "run", "--policy", policy, "--", *GENERATE, "--end-mark", MARK, *options],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.addCleanup(child.stdout.close)
-        self.addCleanup(child.wait)
-        self.addCleanup(child.stdin.close)
-        return child
-
-    def answer(self, child, prompt):
-        child.stdin.write(prompt + "\n")
-        child.stdin.flush()
-        lines = []
-        for line in iter(child.stdout.readline, ""):
-            if line == MARK + "\n":
-                return "".join(lines)
-            lines.append(line)
-        self.fail("the program ended before its answer")
+        talk = Conversation([BERTH, "run", "--policy", policy, "--", *GENERATE, *options])
+        self.addCleanup(talk.close)
+        return talk
 
     def native(self, prompt):
         return subprocess.run([*GENERATE, "--prompt", prompt], capture_output=True, text=True,
@@ -103,39 +72,38 @@ class UnderBerth(unittest.TestCase):
 
     def test_bytes_lie_where_the_policy_says_and_follow_a_changed_one(self):
         child = self.start(self.policy("first", WEIGHTS_FAR), "--keep-sessions")
-        self.assertEqual(self.answer(child, PROMPTS[0]), self.native(PROMPTS[0]))
+        self.assertEqual(child.answer(PROMPTS[0]), self.native(PROMPTS[0]))
         first = self.requested(child)
-        self.assertEqual(first["far"], {"weight": weight_bytes()})
-        self.assertEqual(first["dram"]["kv"], kv_bytes())
+        self.assertEqual(first["far"], {"weight": weight_bytes(MODEL)})
+        self.assertEqual(first["dram"]["kv"], kv_bytes(MODEL))
         self.assertGreater(first["dram"]["activation"], THRESHOLD)
         self.assertNotIn("weight", first["dram"])
 
         subprocess.run([BERTH, "policy", "apply", str(child.pid),
                         self.policy("second", REST_SPARE)], check=True, capture_output=True)
-        self.assertEqual(self.answer(child, PROMPTS[1]), self.native(PROMPTS[1]))
+        self.assertEqual(child.answer(PROMPTS[1]), self.native(PROMPTS[1]))
         second = self.requested(child)
         self.assertEqual(second["far"], first["far"])
         self.assertEqual(second["dram"]["kv"], first["dram"]["kv"])
-        self.assertEqual(second["spare"], {"kv": kv_bytes(),
+        self.assertEqual(second["spare"], {"kv": kv_bytes(MODEL),
                                            "activation": first["dram"]["activation"]})
-        child.stdin.close()
-        self.assertEqual(child.wait(), 0)
+        self.assertEqual(child.close(), 0)
 
     def test_a_session_gives_its_memory_back(self):
         child = self.start(self.policy("first", WEIGHTS_FAR))
         for _ in range(3):
-            self.answer(child, PROMPTS[0])
+            child.answer(PROMPTS[0])
         held = self.requested(child)
-        self.assertEqual(held["far"], {"weight": weight_bytes()})
+        self.assertEqual(held["far"], {"weight": weight_bytes(MODEL)})
         # One session at most is there, its end mark may precede its end.
-        self.assertLessEqual(held["dram"].get("kv", 0), kv_bytes())
+        self.assertLessEqual(held["dram"].get("kv", 0), kv_bytes(MODEL))
 
     def test_everything_on_a_file_gives_the_same_text(self):
         child = self.start(self.policy("all", ALL_FAR))
         for prompt in PROMPTS:
-            self.assertEqual(self.answer(child, prompt), self.native(prompt))
+            self.assertEqual(child.answer(prompt), self.native(prompt))
         far = self.requested(child)["far"]
-        self.assertGreaterEqual(far["weight"], weight_bytes())
+        self.assertGreaterEqual(far["weight"], weight_bytes(MODEL))
 
     def test_the_exit_code_is_the_programs(self):
         done = subprocess.run([BERTH, "run", "--policy", self.policy("first", WEIGHTS_FAR), "--",
