@@ -309,7 +309,10 @@ static size_t room_of(berth_home_id home)
     return limit < room ? limit : room;
 }
 
-/* Lets a new arena take its first step. Nothing is lost if there is no room for it. */
+/*
+ * Lets a new arena take its first step. Nothing is lost if there is no room for it, nor where
+ * jemalloc fills what it hands out or takes back: behind these addresses there is nothing to fill.
+ */
 static void take_first_step(unsigned arena, berth_home_id home)
 {
     size_t room = room_of(home) / arena_count() >> STEP_SHARE_SHIFT;
@@ -318,7 +321,7 @@ static void take_first_step(unsigned arena, berth_home_id home)
 
     while (step > room)
         step >>= 1;
-    if (step < STEP_MIN)
+    if (step < STEP_MIN || berth__arena_control_fills())
         return;
     /* So that the block's addresses are free again at once, and not "dirty". */
     berth__arena_control_set(arena, "oversize_threshold", STEP_MIN);
@@ -327,6 +330,8 @@ static void take_first_step(unsigned arena, berth_home_id home)
     p = berth_je_mallocx(step, MALLOCX_ARENA(arena) | MALLOCX_TCACHE_NONE);
     if (p)
         berth_je_dallocx(p, MALLOCX_TCACHE_NONE);
+    /* Where nothing decays (MALLOC_CONF), it would be kept as memory that is there. */
+    berth__arena_control_purge(arena);
     berth__extent_take_addresses(false);
 }
 
@@ -458,13 +463,14 @@ static bool is_short(berth_home_id home)
 
 /*
  * Whether this thread keeps what it frees of the home: of ordinary memory, unless the policy wants
- * unused memory gone sooner than is usual.
+ * unused memory gone sooner than is usual, or jemalloc is to fill what comes and goes.
  */
 static bool has_keep(berth_home_id home, size_t size)
 {
     int64_t decay_ms;
 
-    if (home != BERTH_TIER_DRAM || size < BERTH_KEEP_SIZE_MIN || thread_state.dead)
+    if (home != BERTH_TIER_DRAM || size < BERTH_KEEP_SIZE_MIN || thread_state.dead ||
+        berth__arena_control_fills())
         return false;
     decay_ms = atomic_load_explicit(&homes[home].decay_ms, memory_order_relaxed);
     return decay_ms == 0 || decay_ms >= DECAY_USUAL_MS + 2 || decay_ms == BERTH_DECAY_NEVER + 2;

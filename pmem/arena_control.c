@@ -4,8 +4,8 @@
 #include "alloc/types.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 /* A command by number, which spares jemalloc reading its name. */
 struct command {
@@ -41,9 +41,30 @@ static void widen_fit(void)
         berth_je_opt_fit = FIT_SHIFT;
 }
 
+/* Written before the first arena is made. */
+static bool fills;
+
+/* An option that is not compiled in cannot be read, and is off. */
+static bool find_fills(void)
+{
+    const char *junk = "false";
+    bool zero = false;
+    size_t junk_size = sizeof(junk), zero_size = sizeof(zero);
+
+    berth_je_mallctl("opt.junk", &junk, &junk_size, NULL, 0);
+    berth_je_mallctl("opt.zero", &zero, &zero_size, NULL, 0);
+    return zero || strcmp(junk, "false") != 0;
+}
+
+bool berth__arena_control_fills(void)
+{
+    return fills;
+}
+
 void berth__arena_control_start(void)
 {
     widen_fit();
+    fills = find_fills();
     name_command(&purge, "arena.0.purge");
     name_command(&decay, "arena.0.decay");
 }

@@ -10,10 +10,15 @@
 
 #include "pmem/jemalloc.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Before the first arena is made. */
 void berth__arena_control_start(void);
+
+/* Whether the program or its user (MALLOC_CONF) wants blocks filled as they come or go: with zeros
+ * or with junk. Fixed by then. */
+bool berth__arena_control_fills(void);
 
 /* A new arena whose memory comes by these hooks. 0 or -ENOMEM: there is no memory, or there are
  * 4095 of them. */

@@ -25,8 +25,8 @@ def check(name, truth, shown=""):
         failures.append(name)
 
 
-def run(argv, table=None, options=None, **more):
-    env = dict(os.environ, LD_PRELOAD=library, BERTH_CONTROL="never")
+def run(argv, table=None, options=None, more_environment=(), **more):
+    env = dict(os.environ, LD_PRELOAD=library, BERTH_CONTROL="never", **dict(more_environment))
     if table:
         env["BERTH_POLICY"] = table
     if options:
@@ -342,6 +342,45 @@ def info_checks():
     check("malloc_info_counts", totals["max"] >= totals["current"] >= 7000000, totals)
 
 
+# Blocks of 300000 bytes again and again, whose first bytes are shown by what was first found there.
+FILLED = """
+import ctypes
+c = ctypes.CDLL(None)
+c.malloc.restype = ctypes.c_void_p
+c.free.argtypes = [ctypes.c_void_p]
+found = set()
+for size in [300000] * 20 + [40 << 20]:
+    p = c.malloc(size)
+    found |= {ctypes.string_at(p + at, 1) for at in (0, size // 2, size - 1)}
+    ctypes.memset(p, 1, size)
+    c.free(p)
+print(sorted(found))
+"""
+
+# What a program or its user may tell jemalloc, and what fills its blocks.
+JEMALLOC_OPTIONS = {
+    "junk:true": b"\xa5", "junk:alloc": b"\xa5", "junk:free": None, "zero:true": b"\0",
+    "dirty_decay_ms:-1": None, "muzzy_decay_ms:-1": None, "dirty_decay_ms:0": None,
+    "retain:false": None, "tcache:false": None, "narenas:1": None, "percpu_arena:percpu": None,
+    "background_thread:true": None, "thp:always": None, "metadata_thp:always": None,
+    "lg_extent_max_active_fit:20": None, "hpa:true": None, "dss:primary": None,
+    "oversize_threshold:0": None, "zero:true,dirty_decay_ms:-1": b"\0",
+}
+
+
+def jemalloc_option_checks(scratch):
+    """MALLOC_CONF is obeyed, and ends no program, in ordinary memory and in a file tier."""
+    for table in (None, compile_policy(scratch, "filled", far(scratch))):
+        where = "a_file_tier" if table else "ordinary_memory"
+        for option, byte in JEMALLOC_OPTIONS.items():
+            result = run([sys.executable, "-c", FILLED], table,
+                         more_environment={"MALLOC_CONF": option})
+            shown = (result.returncode, result.stdout, result.stderr)
+            filled = result.stdout == f"{[byte]}\n" if byte else result.stdout
+            check(f"{option}_is_obeyed_in_{where}",
+                  result.returncode == 0 and not result.stderr and filled, shown)
+
+
 def privileged_checks(scratch):
     """The loader does not preload into a program with rights of its own; that must be no failure."""
     if os.geteuid() != 0 or not shutil.which("setpriv"):
@@ -390,6 +429,7 @@ with tempfile.TemporaryDirectory() as scratch_directory:
     socket_checks(scratch_directory)
     program_checks(scratch_directory)
     narrow_checks(scratch_directory)
+    jemalloc_option_checks(scratch_directory)
     privileged_checks(scratch_directory)
     emulated_checks(scratch_directory)
 sys.exit(1 if failures else 0)
