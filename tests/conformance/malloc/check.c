@@ -96,3 +96,66 @@ const char *check_tier(const void *p)
     /* Where samples are taken, some of the blocks that no rule places lie beside the others. */
     return getenv("CHECK_SAMPLES") && strcmp(info.tier, "dram") == 0 ? "" : info.tier;
 }
+
+/* The whole of a file, for as long as the process lives. */
+static char *read_text(const char *path)
+{
+    FILE *file = fopen(path, "r");
+    long size;
+    char *text;
+
+    CHECK(file && fseek(file, 0, SEEK_END) == 0);
+    size = ftell(file);
+    CHECK(size > 0);
+    rewind(file);
+    text = malloc((size_t)size + 1);
+    CHECK(text && fread(text, 1, (size_t)size, file) == (size_t)size);
+    text[size] = '\0';
+    fclose(file);
+    return text;
+}
+
+/* What is between the braces of "rule NAME { ... place = { ... } }", each name between spaces. */
+static bool rule_has(const char *policy, const char *rule, const char *tier)
+{
+    char head[80], name[80];
+    const char *at, *end;
+
+    CHECK(snprintf(head, sizeof(head), "rule %s {\n", rule) < (int)sizeof(head));
+    at = strstr(policy, head);
+    CHECK(at && (at = strstr(at, "place = {")) && (end = strchr(at, '}')));
+    for (at += strlen("place = {"); at < end; at += strcspn(at, " ,}")) {
+        at += strspn(at, " ,");
+        CHECK(snprintf(name, sizeof(name), "%.*s", (int)strcspn(at, " ,}"), at) <
+              (int)sizeof(name));
+        if (strcmp(name, tier) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Of all places only "narrow" is full now and then; after the last one comes ordinary memory. */
+static bool may_be_in(const char *policy, const char *rule, const char *tier)
+{
+    if (!*rule)
+        return strcmp(tier, "dram") == 0;
+    if (rule_has(policy, rule, tier))
+        return true;
+    return strcmp(tier, "dram") == 0 && strstr(policy, "tier narrow") &&
+           rule_has(policy, rule, "narrow");
+}
+
+bool check_is_placed(const void *p, const char *tier)
+{
+    static char *policy;
+    const char *path = getenv("CHECK_RANDOM");
+    int (*describe)(const void *, struct berth_block_info *, size_t);
+    struct berth_block_info info;
+
+    if (!path)
+        return strcmp(check_tier(p), tier) == 0;
+    if (!policy)
+        policy = read_text(path);
+    *(void **)&describe = dlsym(RTLD_DEFAULT, "berth_describe");
+    return describe(p, &info, sizeof(info)) == 0 && may_be_in(policy, info.rule, info.tier);
+}

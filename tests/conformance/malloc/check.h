@@ -48,6 +48,13 @@ void *check_hide(void *p);
 /* The tier of the block, "" when it is counted in total only, NULL without Berth. */
 const char *check_tier(const void *p);
 
+/*
+ * Whether the block is where it is to be: in `tier`, or where CHECK_RANDOM names a policy that was
+ * drawn, in one of the places of the rule that it came by, and in ordinary memory where it has
+ * none.
+ */
+bool check_is_placed(const void *p, const char *tier);
+
 extern const struct check basic_checks[];
 extern const struct check family_checks[];
 extern const struct check align_checks[];

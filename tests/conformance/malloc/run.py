@@ -143,7 +143,7 @@ def environment(args, scratch):
     check_tiers(args.berth, table, library)
     env["BERTH_POLICY"] = table
     if args.mode == "random":
-        env["CHECK_RANDOM"] = "1"
+        env["CHECK_RANDOM"] = source
     if args.mode == "capacity":
         env["CHECK_SPILLS"] = "1"
     return env
