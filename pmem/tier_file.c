@@ -163,6 +163,7 @@ int berth__tier_file_adopt(struct berth_tier_file *file, int fd)
     file->fd = fd;
     file->device = st.st_dev;
     file->inode = st.st_ino;
+    berth__file_full_forget(&file->full);
     file->asks_room = berth__memory_room_is_asked(fd);
     /* Pieces of a device are mapped by its own tier; the kernel would log a single OS page of it.
      */
@@ -276,6 +277,21 @@ static int allocate_uncancelled(int fd, size_t offset, size_t size)
     return r;
 }
 
+/* What was taken in vain goes back. */
+static int take_space(struct berth_tier_file *file, void *address, size_t offset, size_t size)
+{
+    int r;
+
+    if (berth__file_full_for(&file->full, file->fd, size))
+        return -ENOSPC;
+    r = allocate_uncancelled(file->fd, offset, size);
+    if (r < 0)
+        punch(address, size);
+    if (r == -ENOSPC)
+        berth__file_full_note(&file->full, file->fd, size);
+    return r;
+}
+
 static int file_commit(struct berth_tier *tier, void *address, size_t size)
 {
     struct berth_tier_file *file = tier->state;
@@ -295,11 +311,10 @@ static int file_commit(struct berth_tier *tier, void *address, size_t size)
     }
     r = berth__page_set_reach(&file->committed, offset, size);
     if (r == 0)
-        r = allocate_uncancelled(file->fd, offset, size);
-    if (r < 0) {
-        punch(address, size);
+        r = take_space(file, address, offset, size);
+    if (r < 0)
         berth__stats_refusal(file->id, -r);
-    } else
+    else
         berth__page_set_add(&file->committed, offset, size);
     errno = saved_errno;
     return r;

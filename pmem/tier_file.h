@@ -15,6 +15,7 @@
 
 #include "alloc/tier_ops.h"
 #include "pmem/chunks.h"
+#include "pmem/file_full.h"
 #include "pmem/page_set.h"
 
 #include <stdbool.h>
@@ -31,6 +32,7 @@ struct berth_tier_file {
     enum berth_fork_rule fork;
     uint64_t fork_copy_max;
     struct berth_page_set committed;
+    struct berth_file_full full; /* of the filesystem that `fd` lies in */
     struct berth_tier *tier;
     /*
      * Not a file of its own, whose offsets are the window's, but a device or the like. A forked

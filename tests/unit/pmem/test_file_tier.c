@@ -21,6 +21,8 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -101,6 +103,109 @@ void *__wrap_mmap64(void *address, size_t size, int protection, int flags, int f
     if (p == MAP_FAILED && (flags & MAP_FIXED))
         failed_over_others++;
     return p;
+}
+
+/*
+ * A filesystem that counts what it is asked for. While `full.is_on`: it has `full.free` bytes free,
+ * of which it keeps `full.kept` for itself, and the time stands still but for the test.
+ */
+static struct {
+    bool is_on;
+    size_t free, kept;
+    unsigned asked;
+    time_t second;
+} full;
+
+int __real_fallocate64(int fd, int mode, off_t offset, off_t size);
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t size);
+int __real_fstatfs64(int fd, struct statfs *fs);
+int __wrap_fstatfs64(int fd, struct statfs *fs);
+int __real_clock_gettime(clockid_t clock, struct timespec *now);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now);
+
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t size)
+{
+    if (!full.is_on || mode != 0)
+        return __real_fallocate64(fd, mode, offset, size);
+    full.asked++;
+    if ((size_t)size + full.kept > full.free) {
+        errno = ENOSPC;
+        return -1;
+    }
+    full.free -= (size_t)size;
+    return __real_fallocate64(fd, mode, offset, size);
+}
+
+int __wrap_fstatfs64(int fd, struct statfs *fs)
+{
+    int r = __real_fstatfs64(fd, fs);
+
+    if (r < 0 || !full.is_on)
+        return r;
+    fs->f_bsize = BERTH_OS_PAGE;
+    fs->f_blocks = 1 << 20;
+    fs->f_bfree = full.free / BERTH_OS_PAGE;
+    return 0;
+}
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
+{
+    int r = __real_clock_gettime(clock, now);
+
+    if (full.is_on && clock == CLOCK_MONOTONIC_COARSE)
+        now->tv_sec = full.second;
+    return r;
+}
+
+/* Commits, and says whether the filesystem was asked. */
+static bool is_asked(const struct berth_tier *tier, char *p, size_t size, int expected)
+{
+    unsigned before = full.asked;
+
+    errno = 4711;
+    assert_int_equal(tier->ops->commit((struct berth_tier *)tier, p, size), expected);
+    assert_int_equal(errno, 4711);
+    return full.asked != before;
+}
+
+static void what_was_refused_is_not_asked_for_again_in_vain(void **state)
+{
+    struct berth_tier *tier;
+    berth_tier_id id;
+    char why[256];
+    char *p;
+
+    (void)state;
+    assert_int_equal(make("refuses", "/tmp", 0, &id, why), 0);
+    tier = berth__tier(id);
+    p = carve(id, 16 * MIB);
+    full.is_on = true;
+    full.second = 1000;
+    full.free = 3 * MIB;
+    full.kept = 2 * MIB;
+    assert_true(is_asked(tier, p, 2 * MIB, -ENOSPC));
+    for (int i = 0; i < 100; i++) {
+        assert_false(is_asked(tier, p, 2 * MIB, -ENOSPC));
+        assert_false(is_asked(tier, p + MIB, 3 * MIB, -ENOSPC));
+    }
+    /* Less than was refused may be had, and is then no more there to be had. */
+    assert_true(is_asked(tier, p, MIB, 0));
+    assert_false(is_asked(tier, p + MIB, 2 * MIB, -ENOSPC));
+    assert_true(is_asked(tier, p + MIB, MIB, -ENOSPC));
+    assert_false(is_asked(tier, p + MIB, MIB, -ENOSPC));
+    /* Whoever gives some back. */
+    full.free += MIB;
+    assert_true(is_asked(tier, p + MIB, MIB, 0));
+    assert_true(is_asked(tier, p + 2 * MIB, BERTH_OS_PAGE, -ENOSPC));
+    assert_false(is_asked(tier, p + 2 * MIB, BERTH_OS_PAGE, -ENOSPC));
+    /* What the filesystem had free may be had a second later. */
+    full.kept = 0;
+    assert_false(is_asked(tier, p + 2 * MIB, MIB, -ENOSPC));
+    full.second++;
+    assert_true(is_asked(tier, p + 2 * MIB, MIB, 0));
+    full.is_on = false;
+    assert_int_equal(tier->ops->decommit(tier, p, 3 * MIB), 0);
+    close(berth__tier_file(id)->fd);
 }
 
 static void what_cannot_be_used_is_said(void **state)
@@ -356,6 +461,7 @@ int main(void)
         cmocka_unit_test(memory_is_there_only_between_commit_and_decommit),
         cmocka_unit_test(the_file_has_no_name_and_is_ours_alone),
         cmocka_unit_test(a_full_filesystem_is_seen_at_commit),
+        cmocka_unit_test(what_was_refused_is_not_asked_for_again_in_vain),
         cmocka_unit_test(a_file_size_limit_is_no_signal),
         cmocka_unit_test(the_lowest_descriptors_are_left_to_the_program),
         cmocka_unit_test(the_last_descriptors_are_left_to_the_program),
