@@ -255,7 +255,7 @@ bool berth__plan_follow_was_occupied(const struct berth_plan_follow *follow, uin
     return lane < follow->view.header->lane_count && follow->cursors[lane].passed > 0;
 }
 
-bool berth__plan_follow_again(struct berth_plan_follow *follow, uint32_t lane,
+bool berth__plan_follow_again(struct berth_plan_follow *follow, uint32_t lane, uint64_t size,
                               berth_plan_take_function take, void *context)
 {
     struct berth_plan_cursor *cursor = &follow->cursors[lane];
@@ -264,7 +264,9 @@ bool berth__plan_follow_again(struct berth_plan_follow *follow, uint32_t lane,
     if (!berth__plan_follow_was_occupied(follow, lane))
         return false;
     entry = &follow->view.entries[follow->view.lanes[lane].first + cursor->passed - 1];
-    if (entry->offset == BERTH_PLAN_NOWHERE || !take(context, entry->offset, entry->size))
+    /* Another thread may have called since: what was passed last is its call's. */
+    if (entry->offset == BERTH_PLAN_NOWHERE || entry->size != size ||
+        !take(context, entry->offset, entry->size))
         return false;
     cursor->passed = 0;
     count(&follow->hits);

@@ -71,8 +71,11 @@ bool berth__plan_follow_call(struct berth_plan_follow *follow, uint32_t lane, ui
 /* Whether the last call of the lane did not get the place that is its own, because it was taken. */
 bool berth__plan_follow_was_occupied(const struct berth_plan_follow *follow, uint32_t lane);
 
-/* Once more for that call. */
-bool berth__plan_follow_again(struct berth_plan_follow *follow, uint32_t lane,
+/*
+ * Once more for that call, of `size` bytes: false also where the last one is another thread's by
+ * now, of another size.
+ */
+bool berth__plan_follow_again(struct berth_plan_follow *follow, uint32_t lane, uint64_t size,
                               berth_plan_take_function take, void *context);
 
 #endif

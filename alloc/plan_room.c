@@ -86,20 +86,33 @@ static uint32_t mark_until_again(const struct marking *marking, const struct ber
     return steps;
 }
 
-/* Other threads are taken to be as fast as each was in the run that was planned. */
-static void mark_others(const struct marking *marking, const struct berth_plan_follow *follow,
+/*
+ * Other threads are taken to be as fast as each was in the run that was planned. False: that is too
+ * much to look at.
+ */
+static bool mark_others(const struct marking *marking, const struct berth_plan_follow *follow,
                         uint32_t own, uint32_t steps)
 {
+    uint64_t left = STEPS_MAX;
+
     for (uint32_t i = 1; i < follow->view.header->lane_count; i++) {
         const struct berth_plan_lane *lane = &follow->view.lanes[i];
         uint64_t count = (uint64_t)steps * lane->count / follow->view.lanes[own].count + 1;
         uint32_t at = follow->cursors[i].next;
 
-        for (uint64_t k = 0; i != own && k < count && k < lane->count; k++) {
+        if (i == own)
+            continue;
+        if (count > lane->count)
+            count = lane->count;
+        if (count > left)
+            return false;
+        left -= count;
+        for (uint64_t k = 0; k < count; k++) {
             mark(marking, &follow->view.entries[lane->first + at]);
             at = berth__plan_follow_after(lane, at);
         }
     }
+    return true;
 }
 
 bool berth__plan_room_see(const struct berth_plan_follow *follow, uint32_t lane_index,
@@ -121,10 +134,8 @@ bool berth__plan_room_see(const struct berth_plan_follow *follow, uint32_t lane_
         follow->cursors[lane_index].recent[0] < ret->part)
         return false;
     steps = mark_until_again(&marking, lane, entries, at);
-    if (steps == STEPS_MAX)
+    if (steps == STEPS_MAX || (lane_index > 0 && !mark_others(&marking, follow, lane_index, steps)))
         return false;
-    if (lane_index > 0)
-        mark_others(&marking, follow, lane_index, steps);
     for (uint32_t i = 0; i < BERTH_PLAN_PARTS / 64; i++)
         ret->before[i + 1] = (uint16_t)(ret->before[i] + __builtin_popcountll(ret->used[i]));
     return true;

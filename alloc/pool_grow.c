@@ -601,6 +601,13 @@ static bool reclaim(const struct request *request)
            (berth__lazy_settle(request->pool) && take_cached(request));
 }
 
+/* Better than to be refused is to be in the way of what the plan has for later. */
+static bool take_lent(const struct request *request)
+{
+    return berth__pool_plan_exists() &&
+           berth__pool_plan_lend(request->request, request->size, true, request->ret_address);
+}
+
 static int climb(const struct request *request)
 {
     int r = grow(request, request->target, false);
@@ -613,9 +620,7 @@ static int climb(const struct request *request)
         return 0;
     if (is_out_of_memory(r) && (request->is_expandable || request->least < request->target))
         r = grow(request, request->least, true);
-    /* Better than to be refused is to be in the way of what the plan has for later. */
-    if (is_out_of_memory(r) && !request->is_captured && berth__pool_plan_exists() &&
-        berth__pool_plan_lend(request->request, request->size, true, request->ret_address))
+    if (is_out_of_memory(r) && !request->is_captured && take_lent(request))
         return 0;
     /* What other threads keep was let alone as long as the driver had something. */
     if (is_out_of_memory(r) && !request->is_captured && (take_cached(request) || reclaim(request)))
@@ -623,8 +628,9 @@ static int climb(const struct request *request)
     while (is_out_of_memory(r) &&
            berth__pool_release_for(request->pool, r, request->size, request->least) > 0)
         r = grow(request, request->least, true);
-    /* What came free in the pool since, and what another thread has gathered there. */
-    if (is_out_of_memory(r) && !request->is_captured && take_cached(request))
+    /* What came free in the pool or the plan's since, and what another thread has gathered. */
+    if (is_out_of_memory(r) && !request->is_captured &&
+        (take_cached(request) || take_lent(request)))
         return 0;
     /* At the very end the block alone may still find room. */
     if (is_out_of_memory(r) && !request->is_expandable && request->size < request->least)

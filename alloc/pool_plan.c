@@ -218,7 +218,8 @@ static bool take_range(void *context, uint64_t offset, uint64_t size)
 }
 
 /* The call's own place is taken: by blocks, perhaps, whose time has passed. */
-static bool take_again(struct berth_pool_plan *plan, uint32_t lane, struct taking *taking)
+static bool take_again(struct berth_pool_plan *plan, uint32_t lane, uint64_t size,
+                       struct taking *taking)
 {
     static const enum berth_lazy_step steps[] = {BERTH_LAZY_LOOK, BERTH_LAZY_CLOSE};
     struct berth_pool *pool = taking->pool;
@@ -228,7 +229,7 @@ static bool take_again(struct berth_pool_plan *plan, uint32_t lane, struct takin
         if (!berth__lazy_reclaim(pool, steps[i]))
             continue;
         berth__pool_lock(pool);
-        is_taken = berth__plan_follow_again(&plan->follow, lane, take_range, taking);
+        is_taken = berth__plan_follow_again(&plan->follow, lane, size, take_range, taking);
         berth__pool_unlock(pool);
     }
     return is_taken;
@@ -319,7 +320,7 @@ bool berth__pool_plan_alloc(const struct berth_pool_request *request, uintptr_t 
     if (is_missing)
         plan_refill(plan, taking.pool);
     else if (is_occupied)
-        is_taken = take_again(plan, lane, &taking);
+        is_taken = take_again(plan, lane, size, &taking);
     if (!is_taken && !is_missing)
         is_taken = take_room(plan, context, lane, size, &taking);
     if (is_taken)

@@ -50,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (view.header->entry_count > 0 && random_below(2))
             asked = view.entries[random_below((uint32_t)view.header->entry_count)].size;
         if (!berth__plan_follow_call(&follow, lane, asked, take, &view))
-            berth__plan_follow_again(&follow, lane, take, &view);
+            berth__plan_follow_again(&follow, lane, asked, take, &view);
     }
     free(bytes);
     return 1;

@@ -106,6 +106,7 @@ rule weights {{
         return self.program
 
     def apply(self, place, movable="yes", status=0):
+        self.find_socket()
         done = subprocess.run([berth, "policy", "apply", "--move", str(self.program.pid),
                                self.policy(place, movable)], capture_output=True, text=True,
                               timeout=120)
@@ -123,8 +124,8 @@ rule weights {{
             self.skipTest("nothing moves live here: " + doctor["move"]["why"])
 
     def find_socket(self):
-        """It opens at the first block that a rule has placed, by a thread that has to run first, and
-        has its name a moment before anybody listens."""
+        """It opens at the first block that a rule has placed, by a thread that has to run
+        first."""
         for _ in range(1000):
             for path in glob.glob(f"{self.runtime}/berth/{self.program.pid}-*.sock"):
                 with socket.socket(socket.AF_UNIX) as s:

@@ -178,13 +178,15 @@ static void a_place_that_came_free_is_had_again(void **state)
     for (uint32_t i = 0; i < 4; i++)
         call(i);
     assert_true(berth__plan_follow_was_occupied(&follow, 0));
-    assert_false(berth__plan_follow_again(&follow, 0, take, NULL));
+    assert_false(berth__plan_follow_again(&follow, 0, entries[3].size, take, NULL));
     busy_offset = 1;
-    assert_true(berth__plan_follow_again(&follow, 0, take, NULL));
+    /* Another thread's call. */
+    assert_false(berth__plan_follow_again(&follow, 0, entries[3].size * 2, take, NULL));
+    assert_true(berth__plan_follow_again(&follow, 0, entries[3].size, take, NULL));
     assert_int_equal(taken_offset, entries[3].offset);
     assert_int_equal(follow.occupied, 0);
     assert_int_equal(follow.hits, 4);
-    assert_false(berth__plan_follow_again(&follow, 0, take, NULL));
+    assert_false(berth__plan_follow_again(&follow, 0, entries[3].size, take, NULL));
     assert_true(call(4));
 }
 
