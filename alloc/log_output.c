@@ -134,7 +134,10 @@ void berth__log_output(const char *line, size_t size)
     fill_raised(&raised);
     sigpending(&pending);
     pthread_sigmask(SIG_BLOCK, &raised, &before);
+    errno = 0;
     write_by_kind(st.st_mode, line, size);
-    take_back(&raised, &pending);
+    /* Else any that is pending now was sent to the program. */
+    if (errno == EPIPE || errno == EFBIG)
+        take_back(&raised, &pending);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }

@@ -15,6 +15,7 @@
 
 #ifdef __x86_64__
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <link.h>
@@ -289,11 +290,12 @@ static void add_number(struct line *line, long number)
 
 static void say(const char *sanitizer, enum demand demand)
 {
-    const uint64_t raised = UINT64_C(1) << (SIGPIPE - 1) | UINT64_C(1) << (SIGXFSZ - 1);
+    uint64_t raised = UINT64_C(1) << (SIGPIPE - 1) | UINT64_C(1) << (SIGXFSZ - 1);
     const struct timespec none = {0, 0};
     struct pollfd out = {STDERR_FILENO, POLLOUT, 0};
     struct line line;
-    uint64_t before;
+    uint64_t before, pending = 0;
+    long r;
 
     line.size = 0;
     add(&line, "berth[");
@@ -307,9 +309,12 @@ static void say(const char *sanitizer, enum demand demand)
     /* As alloc/log_output.c does, of which nothing can be called yet. */
     if (kernel_call(SYS_poll, (long)&out, 1, 0, 0, 0) != 1 || out.revents != POLLOUT)
         return;
+    kernel_call(SYS_rt_sigpending, (long)&pending, sizeof(pending), 0, 0, 0);
     kernel_call(SYS_rt_sigprocmask, SIG_BLOCK, (long)&raised, (long)&before, sizeof(raised), 0);
-    kernel_call(SYS_write, STDERR_FILENO, (long)line.text, (long)line.size, 0, 0);
-    kernel_call(SYS_rt_sigtimedwait, (long)&raised, 0, (long)&none, sizeof(raised), 0);
+    r = kernel_call(SYS_write, STDERR_FILENO, (long)line.text, (long)line.size, 0, 0);
+    raised &= ~pending;
+    if (r == -EPIPE || r == -EFBIG)
+        kernel_call(SYS_rt_sigtimedwait, (long)&raised, 0, (long)&none, sizeof(raised), 0);
     kernel_call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&before, 0, sizeof(before), 0);
 }
 

@@ -6,7 +6,9 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -44,6 +46,14 @@ static bool is_nobodys(const pthread_mutex_t *mutex)
     return __atomic_load_n(&mutex->__data.__lock, __ATOMIC_RELAXED) != 0 && owner_of(mutex) == 0;
 }
 
+static int64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 /*
  * The C library notes whose a lock is, a few instructions late. A lock without an owner that this
  * thread was interrupted at is its own, or another thread's that is about to say so.
@@ -52,14 +62,17 @@ static bool is_mine(const pthread_mutex_t *mutex)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
     int owner = owner_of(mutex);
+    int64_t until;
 
     /* A fork asks this of hundreds of locks, nearly all of which are free: no system call then. */
     if (owner != 0 && owner == gettid())
         return true;
     if (mutex != interrupted)
         return false;
-    for (int waited_ms = 0; waited_ms < NOTE_WAIT_MS && is_nobodys(mutex); waited_ms++)
-        nanosleep(&pause, NULL);
+    until = now_ms() + NOTE_WAIT_MS;
+    /* Signals may cut a pause short. Not by nanosleep(), which is a cancellation point. */
+    while (is_nobodys(mutex) && now_ms() < until)
+        syscall(SYS_nanosleep, &pause, NULL);
     return is_nobodys(mutex);
 }
 

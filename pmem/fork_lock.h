@@ -8,6 +8,8 @@
  * would wait for the thread itself. So what the thread holds is held twice meanwhile; the code that
  * was interrupted goes on afterwards, in the parent under its locks, in the child alone.
  *
+ * Not so amid fork() itself: a handler that forks while its own thread does waits for ever.
+ *
  * Called by jemalloc's handlers in Berth's stead (pmem/fork.c): by one thread after the other, as
  * the first of the locks is taken and given back.
  */
