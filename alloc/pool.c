@@ -86,8 +86,8 @@ static struct berth_pool *pool_make(berth_cu_context context, int device, berth_
     pool->live_max = 0;
     pool->misses = 0;
     berth__own_begin(pool);
-    berth__alone_begin(pool);
     berth__step_begin(pool);
+    berth__alone_begin(pool);
     atomic_store_explicit(&pool->context, context, memory_order_release);
     berth__pool_unlock(pool);
     if (is_new)

@@ -11,15 +11,6 @@
 #define SHARING_DIVISOR 20
 /* Rounding may never cost more than this: excess is an estimate, and high while little lives. */
 #define WORTH_DIVISOR 5
-/* One segment for all may be a 21st larger than what lives. */
-#define SETTLED_DIVISOR 21
-/*
- * It is a 64th larger than the sketch, because small blocks come in between. Replayed: without, one
- * trace in four that settle does not fit; at a 128th all do.
- */
-#define SPARE_SHIFT 6
-/* The pool keeps from settling twice as often each time that it did not last, up to so many. */
-#define SETTLEMENTS_MAX 32
 /* Large is a 1024th of what lives at most; at a 256th, one trace in seven more is beyond it. */
 #define LARGE_SHIFT 10
 /* What a block of less than a 32nd had to have beyond is no sign: others like it will use it. */
@@ -35,7 +26,12 @@ static uint64_t heap_excess(const struct berth_pool *pool)
     return pool->heap.height > most ? pool->heap.height - most : 0;
 }
 
-static void decide(struct berth_pool *pool)
+bool berth__alone_is_for_good(const struct berth_pool *pool)
+{
+    return heap_excess(pool) > pool->live_max / SHARING_DIVISOR;
+}
+
+void berth__alone_decide(struct berth_pool *pool)
 {
     uint64_t worth = pool->live_max / ROUNDING_DIVISOR, least = pool->live_max >> LARGE_SHIFT;
     uint64_t excess = heap_excess(pool);
@@ -43,7 +39,7 @@ static void decide(struct berth_pool *pool)
     if (excess < pool->excess_max)
         excess = pool->excess_max;
     if (excess > pool->live_max / SHARING_DIVISOR) {
-        pool->is_settled = false;
+        berth__settle_end(pool);
         /* Once there are borders, it costs more than in one heap. */
         if (worth < excess + excess / 2)
             worth = excess + excess / 2;
@@ -52,7 +48,7 @@ static void decide(struct berth_pool *pool)
         worth = pool->live_max / WORTH_DIVISOR;
     if (least < BERTH_ALONE_LEAST)
         least = BERTH_ALONE_LEAST;
-    if (pool->rounding_max > worth || pool->is_settled || !berth__alone_is_allowed)
+    if (pool->rounding_max > worth || pool->settling.is_settled || !berth__alone_is_allowed)
         least = UINT64_MAX;
     atomic_store_explicit(&pool->alone_min, least, memory_order_relaxed);
 }
@@ -61,18 +57,17 @@ void berth__alone_begin(struct berth_pool *pool)
 {
     pool->rounding_max = 0;
     pool->excess_max = 0;
-    pool->is_settled = false;
-    pool->settlements = pool->patience = 0;
     berth__sketch_end(&pool->heap);
     pool->heap.height = 0;
-    decide(pool);
+    berth__settle_begin(pool);
+    berth__alone_decide(pool);
 }
 
 void berth__alone_note_peak(struct berth_pool *pool, uint64_t size)
 {
     pool->rounding_max =
         (pool->rounding << BERTH_GRANULE_SHIFT) + berth__pool_driver_size(size) - size;
-    decide(pool);
+    berth__alone_decide(pool);
 }
 
 void berth__alone_note_excess(struct berth_pool *pool, uint64_t size, uint64_t excess)
@@ -80,31 +75,7 @@ void berth__alone_note_excess(struct berth_pool *pool, uint64_t size, uint64_t e
     if (size < pool->live_max >> SIGN_SHIFT || excess <= pool->excess_max)
         return;
     pool->excess_max = excess;
-    decide(pool);
-}
-
-uint64_t berth__alone_settle(struct berth_pool *pool)
-{
-    uint64_t large = pool->steps.most;
-    uint64_t all = pool->live_max > large ? pool->live_max : large;
-    uint64_t need = pool->heap.height + (all - large) + (all >> SPARE_SHIFT);
-    uint64_t most = all + all / SETTLED_DIVISOR;
-
-    /* Without host memory for it, the sketch was begun anew, and is too low. */
-    if (!berth__alone_is_on(pool) || pool->heap.height < large ||
-        heap_excess(pool) > large / SETTLED_DIVISOR)
-        return 0;
-    if (pool->patience > 0) {
-        pool->patience--;
-        return 0;
-    }
-    pool->patience = (uint64_t)1 << pool->settlements;
-    if (pool->settlements < SETTLEMENTS_MAX)
-        pool->settlements++;
-    pool->is_settled = true;
-    pool->excess_max = 0;
-    decide(pool);
-    return need < most ? need : most;
+    berth__alone_decide(pool);
 }
 
 void berth__alone_enter_slowly(struct berth_pool *pool, struct berth_block *block)
@@ -112,6 +83,11 @@ void berth__alone_enter_slowly(struct berth_pool *pool, struct berth_block *bloc
     uint64_t size = berth__size_round(block->requested);
     uint64_t rounding = (berth__pool_driver_size(size) - size) >> BERTH_GRANULE_SHIFT;
 
+    if (!berth__alone_is_large(block->size) && !block->is_whole) {
+        block->rounding = BERTH_ALONE_REHEARSED;
+        berth__settle_enter_other(pool, berth__block_address(block), size);
+        return;
+    }
     if (!berth__alone_is_large(block->size)) {
         block->rounding = BERTH_OWN_LARGER;
         pool->overhead += berth__own_overhead(block);
@@ -124,11 +100,17 @@ void berth__alone_enter_slowly(struct berth_pool *pool, struct berth_block *bloc
     if (!berth__sketch_is_on(&pool->heap))
         berth__sketch_begin(&pool->heap);
     berth__sketch_enter(&pool->heap, berth__block_address(block), size);
-    decide(pool);
+    berth__settle_enter(pool, berth__block_address(block), size);
+    berth__alone_decide(pool);
 }
 
 void berth__alone_leave_slowly(struct berth_pool *pool, struct berth_block *block)
 {
+    if (block->rounding == BERTH_ALONE_REHEARSED) {
+        berth__settle_leave_other(pool, berth__block_address(block));
+        block->rounding = 0;
+        return;
+    }
     if (block->rounding == BERTH_OWN_LARGER) {
         pool->overhead -= berth__own_overhead(block);
         block->rounding = 0;
@@ -138,5 +120,6 @@ void berth__alone_leave_slowly(struct berth_pool *pool, struct berth_block *bloc
     pool->overhead -= berth__alone_overhead(block);
     berth__step_leave(pool, block);
     berth__sketch_leave(&pool->heap, berth__block_address(block));
+    berth__settle_leave(pool, berth__block_address(block));
     block->rounding = 0;
 }

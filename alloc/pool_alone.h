@@ -15,11 +15,8 @@
  * that the pool had to have beyond what ever lived, because a large block found its memory in use
  * in parts. As more comes to live than ever, it may be too little again
  *
- * While large blocks are alone, a program that repeats itself may go on asking the driver; where
- * they are not, it does not (alloc/pool_idle.h). So where it does although the sketch shows that
- * sharing costs nearly nothing, and a joint segment for large blocks alone (alloc/pool_step.h)
- * beside what small ones need is too much, the pool *settles*: blocks of all sizes share one
- * segment, which is asked for when least lives, until sharing is seen to cost something after all.
+ * While large blocks are alone, a program that repeats itself may go on asking the driver: see
+ * pool_settle.h for what becomes of that.
  *
  * Synchronization: the pool's lock, but for berth__alone_is().
  */
@@ -62,12 +59,15 @@ static inline uint64_t berth__alone_overhead(const struct berth_block *block)
 
 /* In the `rounding` of a block that is counted; else it is 0. */
 #define BERTH_ALONE_COUNTED 0x8000u
+/* The `rounding` of one that is not, but is rehearsed; see pool_settle.h. */
+#define BERTH_ALONE_REHEARSED 0x2000u
 
 /* With the lock held: a block is about to become the program's, and all but that is written. */
 static inline void berth__alone_enter(struct berth_pool *pool, struct berth_block *block)
 {
     if (BERTH_UNLIKELY(berth__alone_is_large(block->size) ||
-                       (block->is_whole && !berth__pool_is_exact(block))))
+                       (block->is_whole && !berth__pool_is_exact(block)) ||
+                       (pool->settling.is_rehearsing && block->size > BERTH_REHEARSED_OVER)))
         berth__alone_enter_slowly(pool, block);
 }
 
@@ -87,11 +87,9 @@ void berth__alone_begin(struct berth_pool *pool);
 void berth__alone_note_peak(struct berth_pool *pool, uint64_t size);
 /* A block of `size` bytes that is not alone makes the pool larger than all that ever lived. */
 void berth__alone_note_excess(struct berth_pool *pool, uint64_t size, uint64_t excess);
-/*
- * The program repeats itself and goes on asking the driver: where the sketch says that one heap is
- * hardly larger than what lives, no block is alone from now on, until sharing costs something. What
- * the pool is to have then, or 0: nothing changes.
- */
-uint64_t berth__alone_settle(struct berth_pool *pool);
+/* Whether the sketch of all large blocks says that sharing would cost something. */
+bool berth__alone_is_for_good(const struct berth_pool *pool);
+/* Something that it depends on has changed. */
+void berth__alone_decide(struct berth_pool *pool);
 
 #endif

@@ -515,8 +515,10 @@ static void make_room(struct request *request)
     uint64_t cap, live_max, reserved, part, room;
 
     berth__pool_lock(pool);
-    if (request->is_whole)
+    if (request->is_whole) {
         berth__step_ask(pool);
+        berth__settle_ask(pool);
+    }
     cap = shared_cap(pool, request->size);
     live_max = pool->live_max;
     reserved = berth__pool_reserved(pool);

@@ -11,17 +11,34 @@
 #define REST_SHIFT 5
 #define WORTH_SHIFT 7
 
+/* With the lock held: whether there are so many, and so large, that one would be better. */
+static bool is_worth_it(const struct berth_pool *pool)
+{
+    uint64_t least = berth__pool_reserved(pool) >> WORTH_SHIFT;
+
+    if (!pool->settling.is_settled)
+        return pool->idle_segments > 1 && pool->idle_bytes >= least;
+    return pool->settling.segment_size > 0 || ((pool->idle_segments > 1 || pool->idle_alone > 0) &&
+                                               pool->idle_bytes + pool->idle_alone >= least);
+}
+
+/* Once settled, only when least lives: else what is made one then is in the way of the rest. */
+static bool is_at_rest(const struct berth_pool *pool)
+{
+    uint64_t rest = pool->live_max - (pool->live_max >> REST_SHIFT);
+
+    return pool->settling.is_settled ? berth__settle_is_low(pool)
+                                     : berth__pool_reserved(pool) - pool->cached <= rest;
+}
+
 /* With the lock held. What is too little now is looked at again when a segment becomes idle. */
 static bool gather_is_due(struct berth_pool *pool)
 {
-    uint64_t reserved = berth__pool_reserved(pool);
-    uint64_t rest = pool->live_max - (pool->live_max >> REST_SHIFT);
-
-    if (reserved - pool->cached > rest)
+    berth__settle_look(pool);
+    if (!is_at_rest(pool))
         return false;
     atomic_store_explicit(&pool->is_scattered, false, memory_order_relaxed);
-    return !berth__alone_is_on(pool) && pool->idle_segments > 1 &&
-           pool->idle_bytes >= reserved >> WORTH_SHIFT;
+    return !berth__alone_is_on(pool) && is_worth_it(pool);
 }
 
 /*
@@ -30,12 +47,23 @@ static bool gather_is_due(struct berth_pool *pool)
  */
 #define HOLD_BYTES 1
 
+/* With the lock held; what was asked for once is not asked for again, whatever the answer. */
+static uint64_t take_settled_size(struct berth_pool *pool)
+{
+    uint64_t size = pool->settling.segment_size;
+
+    pool->settling.segment_size = 0;
+    return size;
+}
+
 /* None of it is the program's call: another thread may begin a capture meanwhile. */
-static void gather(struct berth_pool *pool)
+static void gather(struct berth_pool *pool, uint64_t settled_size)
 {
     struct berth_device_mode mode = berth__device_relax();
     uint64_t bytes = berth__pool_release_idle(pool, false) + berth__pool_release_idle(pool, true);
 
+    if (settled_size > 0)
+        bytes = settled_size;
     if (bytes > 0)
         berth__pool_add_segment(pool, bytes, false);
     berth__device_restore(mode);
@@ -43,17 +71,20 @@ static void gather(struct berth_pool *pool)
 
 void berth__pool_gather(struct berth_pool *pool)
 {
+    uint64_t settled_size = 0;
     bool is_due;
 
     if (berth__option(BERTH_OPTION_SEGMENTS) != BERTH_SEGMENTS_SHARED || berth__device_capturing())
         return;
     berth__pool_lock(pool);
     is_due = !atomic_load_explicit(&pool->is_ending, memory_order_relaxed) && gather_is_due(pool);
-    if (is_due)
+    if (is_due) {
+        settled_size = take_settled_size(pool);
         atomic_fetch_add_explicit(&pool->releasing, HOLD_BYTES, memory_order_relaxed);
+    }
     berth__pool_unlock(pool);
     if (!is_due)
         return;
-    gather(pool);
+    gather(pool, settled_size);
     berth__pool_count_released(pool, HOLD_BYTES);
 }

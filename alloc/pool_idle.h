@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Idle segments: those of kind SHARED that are one free block.
+ * Idle segments: those of kind SHARED that are one free block, and those of kind WHOLE that are
+ * free.
  *
  * Where blocks of all sizes share segments, each border is in somebody's way: a pool that grew
  * block by block has as many as it has segments. When it comes to rest, because a step of the
@@ -8,6 +9,10 @@
  * that is as large as they were together; cuMemFree waits for the device then. So a program's next
  * steps find a heap of one piece, and one that repeats itself soon has no segments left to gather,
  * and asks the driver for nothing.
+ *
+ * Where large blocks have segments alone, nothing is gathered. When the pool has settled
+ * (alloc/pool_settle.h), it is when it is low, idle segments of either kind together; the first
+ * time, as large a segment is asked for as was found to be needed.
  */
 #ifndef BERTH_ALLOC_POOL_IDLE_H
 #define BERTH_ALLOC_POOL_IDLE_H
@@ -22,6 +27,12 @@ static inline bool berth__idle_is(const struct berth_block *block)
 /* With the lock held: a block has come into a free set, or has left it. */
 static inline void berth__idle_enter(struct berth_pool *pool, const struct berth_block *block)
 {
+    if (block->is_whole) {
+        pool->idle_alone += block->size;
+        /* No block will look for it. */
+        if (pool->settling.is_settled)
+            atomic_store_explicit(&pool->is_scattered, true, memory_order_relaxed);
+    }
     if (BERTH_LIKELY(!berth__idle_is(block)))
         return;
     pool->idle_segments++;
@@ -32,6 +43,8 @@ static inline void berth__idle_enter(struct berth_pool *pool, const struct berth
 
 static inline void berth__idle_leave(struct berth_pool *pool, const struct berth_block *block)
 {
+    if (block->is_whole)
+        pool->idle_alone -= block->size;
     if (BERTH_LIKELY(!berth__idle_is(block)))
         return;
     pool->idle_segments--;

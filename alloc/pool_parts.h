@@ -10,6 +10,7 @@
  *  pool_own.c     says what is kept where large blocks have segments of their own
  *  pool_alone.c   says which blocks have a segment alone where they could share one
  *  pool_step.c    learns which of them would do with one segment together
+ *  pool_settle.c  lets all of them do with one, where that was seen to suffice
  *  pool_idle.c    makes one segment of those in which nothing lives
  *  pool_borrow.c  makes segments of memory that belongs to somebody else
  *  pool_expand.c  grows and shrinks a range of GPU pages, pool_claim.c owns pieces of it meanwhile
@@ -27,6 +28,7 @@
 #include "alloc/pool.h"
 #include "alloc/pool_lazy.h"
 #include "alloc/pool_own.h"
+#include "alloc/pool_settle.h"
 #include "alloc/pool_step.h"
 #include "alloc/segment.h"
 
@@ -67,20 +69,19 @@ struct berth_pool {
     uint64_t live_max;        /* the largest sum of blocks in use when the pool had to grow */
     uint64_t misses;          /* times that it had to since, with less in use */
     struct berth_own own;
-    uint64_t rounding;           /* derived: granules, see pool_alone.h */
-    uint64_t overhead;           /* derived: bytes of blocks in use, likewise, and pool_own.h */
-    uint64_t rounding_max;       /* bytes, when the most blocks were in use */
-    uint64_t excess_max;         /* see pool_alone.h */
-    bool is_settled;             /* no block is alone, see berth__alone_settle() */
-    uint64_t patience;           /* so often the pool is to be kept from settling... */
-    uint64_t settlements;        /* ...after so many times that it did */
-    struct berth_sketch heap;    /* of all large blocks, likewise */
-    _Atomic uint64_t alone_min;  /* the smallest block that has a segment alone; UINT64_MAX: none */
-    uint64_t idle_segments;      /* derived: SHARED ones that are one free block, see pool_idle.h */
-    uint64_t idle_bytes;         /* derived: of those */
-    atomic_bool is_scattered;    /* there may be work for berth__pool_gather() */
-    struct berth_segment *range; /* of kind RANGE; NULL */
-    struct berth_block *holes;   /* of the range, linked through left and right */
+    uint64_t rounding;          /* derived: granules, see pool_alone.h */
+    uint64_t overhead;          /* derived: bytes of blocks in use, likewise, and pool_own.h */
+    uint64_t rounding_max;      /* bytes, when the most blocks were in use */
+    uint64_t excess_max;        /* see pool_alone.h */
+    struct berth_sketch heap;   /* of all large blocks, likewise */
+    _Atomic uint64_t alone_min; /* the smallest block that has a segment alone; UINT64_MAX: none */
+    uint64_t idle_segments;     /* derived: SHARED ones that are one free block, see pool_idle.h */
+    uint64_t idle_bytes;        /* derived: of those */
+    uint64_t idle_alone;        /* derived: bytes of WHOLE ones, in which nothing lives */
+    struct berth_settling settling;
+    atomic_bool is_scattered;     /* there may be work for berth__pool_gather() */
+    struct berth_segment *range;  /* of kind RANGE; NULL */
+    struct berth_block *holes;    /* of the range, linked through left and right */
     struct berth_range *forsaken; /* ranges that wait for berth__pool_bury_ranges() */
     struct berth_steps steps;
     struct berth_slab block_slab, segment_slab, starts_slab;

@@ -227,6 +227,8 @@ static bool large_is_valid(const struct berth_pool *pool)
                 continue;
             if (berth__block_state(block) == BERTH_BLOCK_FREE)
                 return false;
+            if (block->rounding == BERTH_ALONE_REHEARSED)
+                continue;
             if (block->rounding == BERTH_OWN_LARGER) {
                 overhead += berth__own_overhead(block);
                 continue;
@@ -244,7 +246,7 @@ static bool large_is_valid(const struct berth_pool *pool)
 static bool is_valid_frozen(const struct berth_pool *pool)
 {
     struct berth_pool_audit audit = {0};
-    uint64_t shared = 0, reserved = 0, idle = 0, idle_bytes = 0;
+    uint64_t shared = 0, reserved = 0, idle = 0, idle_bytes = 0, idle_alone = 0;
 
     if (!berth__free_set_is_valid(&pool->shared) || !berth__free_set_is_valid(&pool->whole) ||
         !berth__free_set_is_valid(&pool->joint))
@@ -259,6 +261,8 @@ static bool is_valid_frozen(const struct berth_pool *pool)
             idle++;
             idle_bytes += segment->size;
         }
+        if (segment->kind == BERTH_SEGMENT_WHOLE && segment->used_blocks == 0)
+            idle_alone += segment->size;
         /* A range counts its pages by itself, and without the lock while they come and go. */
         if (!segment->range)
             reserved += segment->size;
@@ -267,7 +271,8 @@ static bool is_valid_frozen(const struct berth_pool *pool)
     return audit.cached == pool->cached + berth__cache_bytes(pool) &&
            audit.waiting == waiting_bytes(pool) && shared == pool->shared_reserved &&
            reserved == pool->reserved && idle == pool->idle_segments &&
-           idle_bytes == pool->idle_bytes && large_is_valid(pool) && range_is_valid(pool);
+           idle_bytes == pool->idle_bytes && idle_alone == pool->idle_alone &&
+           large_is_valid(pool) && range_is_valid(pool);
 }
 
 bool berth__pool_is_valid(struct berth_pool *pool)

@@ -24,7 +24,7 @@ void berth__step_begin(struct berth_pool *pool)
     }
     steps->live = steps->most = steps->high = steps->low = steps->low_before = 0;
     steps->is_falling = true;
-    steps->is_due = steps->was_joint = false;
+    steps->is_due = false;
 }
 
 /*
@@ -255,37 +255,16 @@ static bool has_room(const struct berth_pool *pool, uint64_t size)
     for (const struct berth_segment *segment = pool->segments; segment; segment = segment->next)
         if (segment->used_blocks == 0 && berth__pool_is_for_large(segment))
             busy -= segment->size;
-    return size <= cap && busy <= cap - size;
+    return berth__alone_is_on(pool) && size <= cap && busy <= cap - size;
 }
 
 /* While memory is between the driver and the pool, it counts as on its way; see pool_idle.c. */
 #define HOLD_BYTES 1
 
-/* With the lock held: see berth__alone_settle(). */
-static uint64_t settle(struct berth_pool *pool)
-{
-    const struct berth_rhythm *rhythm = &pool->steps.rhythms[pool->steps.level];
-
-    return rhythm->quiet < rhythm->period ? berth__alone_settle(pool) : 0;
-}
-
-/* One segment for blocks of all sizes, with which the pool has `total` bytes. */
-static void add_shared(struct berth_pool *pool, uint64_t total)
-{
-    uint64_t reserved;
-
-    berth__pool_release_idle(pool, false);
-    berth__pool_lock(pool);
-    reserved = berth__pool_reserved(pool);
-    berth__pool_unlock(pool);
-    if (total > reserved)
-        berth__pool_add_segment(pool, berth__pool_driver_size(total - reserved), false);
-}
-
 void berth__step_act(struct berth_pool *pool)
 {
     struct berth_device_mode mode;
-    uint64_t size = 0, total = 0;
+    uint64_t size = 0;
     bool is_due;
 
     berth__pool_lock(pool);
@@ -293,10 +272,7 @@ void berth__step_act(struct berth_pool *pool)
     pool->steps.is_due = false;
     if (is_due) {
         size = pool->steps.joint_size;
-        if (size > 0 && (pool->steps.was_joint || !has_room(pool, size)))
-            total = settle(pool);
-        is_due = size == 0 || total > 0 || has_room(pool, size);
-        pool->steps.was_joint |= is_due && size > 0 && total == 0;
+        is_due = size == 0 || has_room(pool, size);
     }
     if (is_due)
         atomic_fetch_add_explicit(&pool->releasing, HOLD_BYTES, memory_order_relaxed);
@@ -305,9 +281,7 @@ void berth__step_act(struct berth_pool *pool)
         return;
     mode = berth__device_relax();
     berth__pool_release_idle(pool, true);
-    if (total > 0)
-        add_shared(pool, total);
-    else if (size > 0)
+    if (size > 0)
         berth__pool_add_segment(pool, size, true);
     berth__device_restore(mode);
     berth__pool_count_released(pool, HOLD_BYTES);

@@ -10,7 +10,7 @@
  * that is too much, it is asked for, in place of all idle ones: the *joint segment*. Large blocks
  * are then cut from it as they were in the sketch, and the driver is left alone. When the program
  * turns to something else, the joint segment goes back as soon as nothing lives in it. If it is too
- * much, blocks of all sizes may do with one segment: see berth__alone_settle().
+ * much, or the order changes, blocks of all sizes may do with one segment: see pool_settle.h.
  *
  * Synchronization: the pool's lock.
  */
@@ -52,7 +52,6 @@ struct berth_steps {
     uint64_t live, most; /* bytes of large blocks; the most so far */
     bool is_falling;
     bool is_due;         /* berth__step_act() has something to do */
-    bool was_joint;      /* there was a joint segment before, and it did not last */
     unsigned level;      /* whose steps the joint segment is for */
     uint64_t joint_size; /* what is to be asked for; 0: nothing */
     struct berth_rhythm rhythms[BERTH_STEP_LEVELS];

@@ -12,7 +12,7 @@
 
 /*
  * Chains of names. Who names places has blocks of 1 MiB and more: where all of a device of a TiB
- * were such, a chain would have 2048.
+ * were such, a chain would have 2048. Rehearsals (alloc/pool_settle.h) have smaller ones, too.
  */
 #define BERTH_SKETCH_NAMES 512
 

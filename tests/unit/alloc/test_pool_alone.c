@@ -284,48 +284,6 @@ static void steps_that_are_alike_need_no_driver(void **state)
     pool_put(weight);
 }
 
-#define SMALL_BLOCKS 200
-
-/*
- * Large blocks and small ones in turn: one heap holds both, but not one for large ones beside what
- * small ones need.
- */
-static void step_in_turn(uint64_t unit)
-{
-    uintptr_t small[SMALL_BLOCKS];
-
-    step(unit);
-    for (unsigned i = 0; i < SMALL_BLOCKS; i++)
-        small[i] = pool_get(KIB(320));
-    for (unsigned i = 0; i < SMALL_BLOCKS; i++)
-        pool_put(small[i]);
-}
-
-static void repeat_in_turn(unsigned count, uint64_t unit)
-{
-    while (count-- > 0)
-        step_in_turn(unit);
-}
-
-/* Blocks of all sizes share one segment then, and the driver is asked no more. */
-static void steps_for_which_one_heap_does_settle(void **state)
-{
-    uint64_t calls, most = MIB(60) + need_of_step(MIB(8));
-    uintptr_t weight = pool_get(MIB(60));
-
-    repeat_in_turn(8, MIB(8));
-    calls = driver_calls();
-    step_in_turn(MIB(8));
-    assert_true(driver_calls() > calls);
-    repeat_in_turn(24, MIB(8));
-    calls = driver_calls();
-    repeat_in_turn(3, MIB(8));
-    assert_int_equal(driver_calls(), calls);
-    assert_in_range(audit().reserved, most - MIB(8), most * 105 / 100);
-    pool_assert_adds_up();
-    pool_put(weight);
-}
-
 /* The joint segment goes when the program does something else, and comes again for that. */
 static void the_joint_segment_is_for_what_is_done_now(void **state)
 {
@@ -463,7 +421,6 @@ int main(void)
         ALONE(rounding_has_its_limit),
         ALONE(a_program_that_never_repeats_itself_has_little_more_than_lives),
         ALONE(steps_that_are_alike_need_no_driver),
-        ALONE(steps_for_which_one_heap_does_settle),
         ALONE(the_joint_segment_is_for_what_is_done_now),
         ALONE(a_driver_that_refuses_costs_only_calls),
         ALONE(a_new_context_starts_afresh),
