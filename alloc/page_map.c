@@ -176,29 +176,33 @@ void berth__page_map_remove(uintptr_t base, uint64_t size, struct berth_segment 
     pthread_mutex_unlock(&map_lock);
 }
 
-/* The segment of a granule, and the last granule for which the same entry speaks. */
-static struct berth_segment *find_span(uint64_t granule, uint64_t *ret_last)
+/* Whether the segment is that of all granules first..last of the node. */
+static bool node_covers(const struct node *node, int shift, uint64_t first, uint64_t last,
+                        const struct berth_segment *segment)
 {
-    const struct node *node = &root;
+    uint64_t below = ((uint64_t)1 << shift) - 1;
 
-    for (int shift = ROOT_SHIFT;; shift -= NODE_SHIFT) {
-        uintptr_t entry = entry_load(node, (unsigned)(granule >> shift) & NODE_MASK);
+    for (;;) {
+        uintptr_t entry = entry_load(node, (unsigned)(first >> shift) & NODE_MASK);
+        uint64_t end = (first | below) < last ? first | below : last;
 
-        *ret_last = granule | (((uint64_t)1 << shift) - 1);
-        if (entry == 0 || (entry & 1))
-            return entry == 0 ? NULL : entry_segment(entry);
-        node = (const struct node *)entry;
+        if (entry & 1 ? entry_segment(entry) != segment
+                      : entry == 0 || !node_covers((const struct node *)entry, shift - NODE_SHIFT,
+                                                   first, end, segment))
+            return false;
+        if (end == last)
+            return true;
+        first = end + 1;
     }
 }
 
 bool berth__page_map_covers(uintptr_t base, uint64_t size, const struct berth_segment *segment)
 {
     uint64_t last = (uint64_t)base + (size - 1);
-    uint64_t at = base >> BERTH_GRANULE_SHIFT, end = last >> BERTH_GRANULE_SHIFT, span;
 
-    for (; at <= end; at = span + 1)
-        if (find_span(at, &span) != segment)
-            return false;
+    if (!node_covers(&root, ROOT_SHIFT, (uint64_t)base >> BERTH_GRANULE_SHIFT,
+                     last >> BERTH_GRANULE_SHIFT, segment))
+        return false;
     return (base < BERTH_GRANULE || berth__page_map_find(base - BERTH_GRANULE) != segment) &&
            (last > UINT64_MAX - BERTH_GRANULE ||
             berth__page_map_find((uintptr_t)(last + BERTH_GRANULE)) != segment);

@@ -68,6 +68,7 @@ struct berth_pool {
     uint64_t joint_reserved;  /* derived: bytes of the joint segment */
     uint64_t live_max;        /* the largest sum of blocks in use when the pool had to grow */
     uint64_t misses;          /* times that it had to since, with less in use */
+    uint64_t unlocked;        /* how often; counted where all is checked (debug_expensive) */
     struct berth_own own;
     uint64_t rounding;          /* derived: granules, see pool_alone.h */
     uint64_t overhead;          /* derived: bytes of blocks in use, likewise, and pool_own.h */
