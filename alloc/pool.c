@@ -16,7 +16,6 @@
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 
-#include <assert.h>
 #include <errno.h>
 
 /* A cached whole block may be larger than the request by this fraction of it in any case. */
@@ -128,21 +127,10 @@ struct berth_pool *berth__pool_for(berth_cu_context context, berth_tier_id tier)
     return pool_find_or_make(context, tier);
 }
 
-#ifdef BERTH_DEBUG_EXPENSIVE
-/* A look takes as long as the pool has bytes: of a large one it is taken more seldom. */
-#define LOOKED_AT_BYTES ((uint64_t)64 << 20)
-
-static void look(struct berth_pool *pool)
-{
-    if (pool->unlocked++ % (pool->reserved / LOOKED_AT_BYTES + 1) == 0)
-        assert(berth__pool_is_valid(pool));
-}
-#endif
-
 void berth__pool_unlock(struct berth_pool *pool)
 {
 #ifdef BERTH_DEBUG_EXPENSIVE
-    look(pool);
+    berth__pool_look(pool);
 #endif
     pthread_mutex_unlock(&pool->lock);
 }

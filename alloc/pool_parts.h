@@ -297,5 +297,7 @@ void berth__pool_delete_segment(struct berth_pool *pool, struct berth_segment *s
 void berth__pool_unborrow(const struct berth_segment *segment);
 
 bool berth__pool_is_valid(struct berth_pool *pool);
+/* Where all is checked (debug_expensive), at each unlock: aborts where the pool is not valid. */
+void berth__pool_look(struct berth_pool *pool);
 
 #endif

@@ -6,6 +6,7 @@
 #include "alloc/range.h"
 #include "alloc/tier_ops.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -286,6 +287,15 @@ bool berth__pool_is_valid(struct berth_pool *pool)
     for (struct berth_cache *cache = pool->caches; cache; cache = cache->next)
         berth__cache_unlock(cache);
     return is_valid;
+}
+
+/* A look takes as long as the pool has bytes: of a large one it is taken more seldom. */
+#define LOOKED_AT_BYTES ((uint64_t)64 << 20)
+
+void berth__pool_look(struct berth_pool *pool)
+{
+    if (pool->unlocked++ % (pool->reserved / LOOKED_AT_BYTES + 1) == 0)
+        assert(berth__pool_is_valid(pool));
 }
 
 bool berth__pools_are_valid(void)
