@@ -218,10 +218,13 @@ def add_python(tree, work):
 
 
 def add_words(tree, words, work):
-    """Those of the words of a command that are paths here."""
+    """Those of the words of a command that are paths here, and the modules beside a script."""
     for word in words:
         if word.startswith("/") and os.path.exists(word):
             add_program(tree, word, work)
+            if word.endswith(".py"):
+                for path in sorted(pathlib.Path(word).parent.glob("*.py")):
+                    tree.file(path)
 
 
 def make_tree(work, tools, found, variables, shape):
