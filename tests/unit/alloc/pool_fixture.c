@@ -179,3 +179,16 @@ int pool_reserve_foreign(berth_tier_id tier, uint64_t size)
         berth__foreign_settle(&foreign);
     return r;
 }
+
+struct berth_pool_audit pool_audit(void)
+{
+    struct berth_pool_audit answer;
+
+    berth__pool_audit(&answer);
+    return answer;
+}
+
+uint64_t pool_driver_calls(void)
+{
+    return mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE);
+}

@@ -4,6 +4,7 @@
 #ifndef BERTH_TEST_POOL_FIXTURE_H
 #define BERTH_TEST_POOL_FIXTURE_H
 
+#include "alloc/pool.h"
 #include "alloc/types.h"
 
 #include <stdint.h>
@@ -24,6 +25,10 @@ void pool_set_thread_cache(const char *size);
 
 /* Whether the account, the walk over the pools and the driver say the same. */
 void pool_assert_adds_up(void);
+/* The account as a walk over the pools finds it. */
+struct berth_pool_audit pool_audit(void);
+/* How often the driver was asked for memory, or given some back. */
+uint64_t pool_driver_calls(void);
 /* After how many calls that is looked at, until the test ends: walking over large blocks takes
  * long. */
 extern unsigned pool_calls_to_a_check;

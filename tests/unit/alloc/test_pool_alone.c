@@ -38,19 +38,6 @@ static int tear_down(void **state)
 
 #define ALONE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
-static struct berth_pool_audit audit(void)
-{
-    struct berth_pool_audit answer;
-
-    berth__pool_audit(&answer);
-    return answer;
-}
-
-static uint64_t driver_calls(void)
-{
-    return mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE);
-}
-
 /* A small block that comes into a large one's place keeps it from the next. */
 static uint64_t reserved_for_large_small_large(uint64_t size)
 {
@@ -60,7 +47,7 @@ static uint64_t reserved_for_large_small_large(uint64_t size)
     pool_put(large);
     small = pool_get(KIB(64));
     large = pool_get(size + MIB(2));
-    reserved = audit().reserved;
+    reserved = pool_audit().reserved;
     pool_put(large);
     pool_put(small);
     return reserved;
@@ -132,7 +119,7 @@ static void what_is_not_in_the_way_stays(void **state)
     calls = mock_calls(MOCK_FREE);
     larger = pool_get(MIB(140));
     assert_int_equal(mock_calls(MOCK_FREE), calls + 2);
-    assert_int_equal(audit().reserved, MIB(240));
+    assert_int_equal(pool_audit().reserved, MIB(240));
     pool_put(larger);
 }
 
@@ -148,10 +135,10 @@ static void what_costs_nothing_asks_for_nothing(void **state)
         pool_put(small);
         pool_put(large);
         if (i == 20)
-            calls = driver_calls();
+            calls = pool_driver_calls();
     }
-    assert_int_equal(driver_calls(), calls);
-    assert_in_range(audit().reserved, MIB(90), MIB(96));
+    assert_int_equal(pool_driver_calls(), calls);
+    assert_in_range(pool_audit().reserved, MIB(90), MIB(96));
 }
 
 static void what_is_alone_can_be_exported(void **state)
@@ -175,9 +162,9 @@ static void what_is_alone_serves_the_like(void **state)
 
     large = pool_get(MIB(90));
     pool_put(large);
-    calls = driver_calls();
+    calls = pool_driver_calls();
     assert_int_equal(pool_get(MIB(84)), large);
-    assert_int_equal(driver_calls(), calls);
+    assert_int_equal(pool_driver_calls(), calls);
     pool_put(large);
 }
 
@@ -195,7 +182,7 @@ static void rounding_has_its_limit(void **state)
     large = pool_get(MIB(300));
     for (unsigned i = 0; i < BLOCKS; i++)
         block[i] = pool_get(KIB(1200));
-    assert_in_range(audit().reserved, live, live * 108 / 100);
+    assert_in_range(pool_audit().reserved, live, live * 108 / 100);
     for (unsigned i = 0; i < BLOCKS; i++)
         pool_put(block[i]);
     pool_put(large);
@@ -222,7 +209,7 @@ static void a_program_that_never_repeats_itself_has_little_more_than_lives(void 
         block[at] = pool_get(size[at]);
         live += size[at];
         most = most < live ? live : most;
-        reserved = reserved < audit().reserved ? audit().reserved : reserved;
+        reserved = reserved < pool_audit().reserved ? pool_audit().reserved : reserved;
     }
     assert_in_range(reserved, most, most * 110 / 100 + MIB(8));
     for (unsigned at = 0; at < 24; at++)
@@ -272,14 +259,14 @@ static void steps_that_are_alike_need_no_driver(void **state)
     uintptr_t weight;
 
     weight = pool_get(MIB(60));
-    calls = driver_calls();
+    calls = pool_driver_calls();
     step(MIB(4));
-    assert_true(driver_calls() > calls);
+    assert_true(pool_driver_calls() > calls);
     repeat(20, MIB(4));
-    calls = driver_calls();
+    calls = pool_driver_calls();
     repeat(3, MIB(4));
-    assert_int_equal(driver_calls(), calls);
-    assert_in_range(audit().reserved, most - MIB(4), most * 104 / 100);
+    assert_int_equal(pool_driver_calls(), calls);
+    assert_in_range(pool_audit().reserved, most - MIB(4), most * 104 / 100);
     pool_assert_adds_up();
     pool_put(weight);
 }
@@ -295,13 +282,13 @@ static void the_joint_segment_is_for_what_is_done_now(void **state)
 
         step(unit);
         most = most < need_of_step(unit) ? need_of_step(unit) : most;
-        assert_in_range(audit().reserved, 0, most * 115 / 100);
+        assert_in_range(pool_audit().reserved, 0, most * 115 / 100);
         pool_assert_adds_up();
     }
     repeat(20, MIB(3));
-    calls = driver_calls();
+    calls = pool_driver_calls();
     repeat(3, MIB(3));
-    assert_int_equal(driver_calls(), calls);
+    assert_int_equal(pool_driver_calls(), calls);
 }
 
 /* Wherever the driver refuses, the pool serves on and the account adds up. */
@@ -324,7 +311,7 @@ static void a_driver_that_refuses_costs_only_calls(void **state)
         }
     }
     berth__pool_release_cached(0);
-    assert_int_equal(audit().segments, 0);
+    assert_int_equal(pool_audit().segments, 0);
 }
 
 static void *(*map_before)(size_t);

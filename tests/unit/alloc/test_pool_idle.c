@@ -58,31 +58,23 @@ static void step(uint64_t unit)
         pool_put(layer[i]);
 }
 
-static struct berth_pool_audit audit(void)
-{
-    struct berth_pool_audit answer;
-
-    berth__pool_audit(&answer);
-    return answer;
-}
-
 static void a_pool_at_rest_is_in_one_piece(void **state)
 {
     uintptr_t weight = pool_get(MIB(30));
     uint64_t reserved, calls;
 
     step(MIB(3));
-    assert_in_range(audit().segments, 5, LAYERS + 1);
-    reserved = audit().reserved;
+    assert_in_range(pool_audit().segments, 5, LAYERS + 1);
+    reserved = pool_audit().reserved;
     /* The next one finds it so: the weight's segment, and one for all else. */
     pool_put(pool_get(MIB(3)));
-    assert_int_equal(audit().segments, 2);
-    assert_int_equal(audit().reserved, reserved);
-    calls = mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE);
+    assert_int_equal(pool_audit().segments, 2);
+    assert_int_equal(pool_audit().reserved, reserved);
+    calls = pool_driver_calls();
     for (unsigned i = 0; i < 3; i++)
         step(MIB(3));
-    assert_int_equal(mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE), calls);
-    assert_int_equal(audit().reserved, reserved);
+    assert_int_equal(pool_driver_calls(), calls);
+    assert_int_equal(pool_audit().reserved, reserved);
     pool_put(weight);
 }
 
@@ -127,7 +119,7 @@ static void a_driver_that_refuses_costs_only_the_reserve(void **state)
             pool_assert_adds_up();
             pool_put(block);
             berth__pool_release_cached(0);
-            assert_int_equal(audit().segments, 0);
+            assert_int_equal(pool_audit().segments, 0);
         }
     }
 }
@@ -140,13 +132,13 @@ static void other_sizes_take_the_place_of_idle_segments(void **state)
     pool_put(a);
     pool_put(b);
     c = pool_get(MIB(90));
-    assert_int_equal(audit().segments, 1);
-    assert_int_equal(audit().reserved, MIB(100));
+    assert_int_equal(pool_audit().segments, 1);
+    assert_int_equal(pool_audit().reserved, MIB(100));
     pool_put(c);
     /* Where the pool may not have more, just what is needed comes instead. */
     c = pool_get(MIB(110));
-    assert_int_equal(audit().segments, 1);
-    assert_int_equal(audit().reserved, MIB(110));
+    assert_int_equal(pool_audit().segments, 1);
+    assert_int_equal(pool_audit().reserved, MIB(110));
     pool_put(c);
 }
 
@@ -154,12 +146,13 @@ static void other_sizes_take_the_place_of_idle_segments(void **state)
 static void segments_hold_blocks_without_a_rest(void **state)
 {
     uintptr_t large = pool_get(MIB(512)), block[64];
-    uint64_t before = audit().reserved;
+    uint64_t before = pool_audit().reserved;
 
     for (unsigned i = 0; i < 64; i++)
         block[i] = pool_get(KIB(1200));
     /* Each alone would take 2 MiB. */
-    assert_in_range(audit().reserved - before, KIB(1200) * 64, KIB(1200) * 64 * 65 / 64 + MIB(8));
+    assert_in_range(pool_audit().reserved - before, KIB(1200) * 64,
+                    KIB(1200) * 64 * 65 / 64 + MIB(8));
     for (unsigned i = 0; i < 64; i++)
         pool_put(block[i]);
     pool_put(large);
@@ -176,7 +169,7 @@ static void what_was_refused_is_no_measure(void **state)
     pool_put(b);
     b = pool_get(MIB(24));
     /* 40 MiB lived at once. Were it 2^50, the idle segment would have stayed. */
-    assert_int_equal(audit().reserved, MIB(20) + MIB(24));
+    assert_int_equal(pool_audit().reserved, MIB(20) + MIB(24));
     pool_put(a);
     pool_put(b);
 }
@@ -266,8 +259,8 @@ static void nobody_is_refused_for_what_is_gathered(void **state)
 
     step(MIB(3));
     /* No more than what is there already, which is enough for both. */
-    berth__tier(BERTH_TIER_DEVICE)->capacity = audit().reserved;
-    other_size = audit().reserved / 2;
+    berth__tier(BERTH_TIER_DEVICE)->capacity = pool_audit().reserved;
+    other_size = pool_audit().reserved / 2;
     other_result = 1;
     mock_during = ask_meanwhile;
     block = pool_get(MIB(1));

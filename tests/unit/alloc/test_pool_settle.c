@@ -38,19 +38,6 @@ static int tear_down(void **state)
 
 #define SETTLE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
-static struct berth_pool_audit audit(void)
-{
-    struct berth_pool_audit answer;
-
-    berth__pool_audit(&answer);
-    return answer;
-}
-
-static uint64_t driver_calls(void)
-{
-    return mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE);
-}
-
 static bool is_whole(uintptr_t address)
 {
     struct berth_block_view view;
@@ -137,15 +124,15 @@ static void steps_in_no_order_need_no_driver(void **state)
     uint64_t calls, most = MIB(60) + need_of_steps();
 
     steps(60);
-    calls = driver_calls();
+    calls = pool_driver_calls();
     steps(60);
-    assert_true(driver_calls() > calls + 60);
+    assert_true(pool_driver_calls() > calls + 60);
     steps_until_settled();
     steps(60);
-    calls = driver_calls();
+    calls = pool_driver_calls();
     steps(60);
-    assert_int_equal(driver_calls(), calls);
-    assert_in_range(audit().reserved, most, most * 21 / 20);
+    assert_int_equal(pool_driver_calls(), calls);
+    assert_in_range(pool_audit().reserved, most, most * 21 / 20);
     assert_true(is_whole(weight));
     pool_put(weight);
 }
@@ -160,15 +147,15 @@ static void small_blocks_are_counted_in(void **state)
 
     for (unsigned turn = 0; turn < 400; turn++) {
         if (turn == 390)
-            calls = driver_calls();
+            calls = pool_driver_calls();
         step(turn * 7 % KINDS);
         for (unsigned i = 0; i < SMALL_BLOCKS; i++)
             small[i] = pool_get(MIB(1));
         for (unsigned i = 0; i < SMALL_BLOCKS; i++)
             pool_put(small[i]);
     }
-    assert_int_equal(driver_calls(), calls);
-    assert_in_range(audit().reserved, most, most * 21 / 20);
+    assert_int_equal(pool_driver_calls(), calls);
+    assert_in_range(pool_audit().reserved, most, most * 21 / 20);
     pool_put(kept);
 }
 
@@ -186,16 +173,16 @@ static void what_was_alone_is_gathered_when_it_goes(void **state)
 
     steps_until_settled();
     steps(20);
-    assert_int_equal(audit().segments, 2);
-    reserved = audit().reserved;
+    assert_int_equal(pool_audit().segments, 2);
+    reserved = pool_audit().reserved;
     pool_put(weight);
     /* With the next call, as nothing lives. */
     block = pool_get(MIB(2));
-    assert_int_equal(audit().segments, 1);
-    assert_int_equal(audit().reserved, reserved);
-    calls = driver_calls();
+    assert_int_equal(pool_audit().segments, 1);
+    assert_int_equal(pool_audit().reserved, reserved);
+    calls = pool_driver_calls();
     weight = pool_get(reserved - MIB(4));
-    assert_int_equal(driver_calls(), calls);
+    assert_int_equal(pool_driver_calls(), calls);
     pool_put(weight);
     pool_put(block);
 }
@@ -210,12 +197,12 @@ static void nothing_is_gathered_amid_a_step(void **state)
     steps(20);
     block = pool_get(MIB(80));
     pool_put(weight);
-    calls = driver_calls();
+    calls = pool_driver_calls();
     pool_put(pool_get(MIB(2)));
-    assert_int_equal(driver_calls(), calls);
+    assert_int_equal(pool_driver_calls(), calls);
     pool_put(block);
     pool_put(pool_get(MIB(2)));
-    assert_int_equal(audit().segments, 1);
+    assert_int_equal(pool_audit().segments, 1);
 }
 
 #define ISLANDS 64
@@ -271,9 +258,9 @@ static void what_would_be_too_large_does_not_settle(void **state)
         pool_put(a);
         /* Later it would be over already, because it is seen to cost too much. */
         assert_false(settling()->is_settled);
-        calls = driver_calls();
+        calls = pool_driver_calls();
         a = pool_get(MIB(76));
-        assert_true(driver_calls() > calls);
+        assert_true(pool_driver_calls() > calls);
         pool_put(b);
         pool_put(a);
     }
@@ -309,10 +296,10 @@ static void small_blocks_are_rehearsed(void **state)
     assert_true(settling()->is_settled);
     step_among_small(0);
     assert_int_equal(settling()->segment_size, 0);
-    calls = driver_calls();
+    calls = pool_driver_calls();
     for (unsigned i = 0; i < 200; i++)
         step_among_small((unsigned)random() % KINDS);
-    assert_int_equal(driver_calls(), calls);
+    assert_int_equal(pool_driver_calls(), calls);
     pool_put(weight);
 }
 
@@ -350,7 +337,7 @@ static void a_heap_that_ends_is_rehearsed(void **state)
         was_second |= settling()->is_rehearsing && settling()->room > 0;
     }
     assert_true(was_second);
-    assert_in_range(audit().reserved, 0, MIB(110) * 21 / 20);
+    assert_in_range(pool_audit().reserved, 0, MIB(110) * 21 / 20);
 }
 
 /* Who asked, but does so no more, is let alone, however well a rehearsal goes. */
