@@ -10,7 +10,7 @@
  *  6  what was printed is lost, because tiers go before stdio               (check_fork.c)
  *  7  operator new binds to another allocator in a C program                (check_load.c)
  *  8  the unwinder that call paths need replaces that of exceptions; and threads that ask for small
- *     blocks pay for it                       (here; tests/integration/site/short_threads.c)
+ *     blocks pay for it        (here; throw_cost.py; tests/integration/site/short_threads.c)
  *  9  memalign and its like are not of the same heap as malloc and free   (here; check_align.c)
  *
  * The tenth is about peers: what ships is what tests/bench/programs.py measures.
@@ -189,6 +189,7 @@ static void finding_8_exceptions_find_their_own_unwinder(void)
     for (size_t i = 0; i < sizeof(of_gcc) / sizeof(of_gcc[0]); i++)
         CHECK(strstr(owner_of(of_gcc[i]), "libgcc_s"));
     CHECK(strstr(owner_of("backtrace"), "libc.so"));
+    CHECK(strstr(owner_of("dl_iterate_phdr"), "libc.so"));
     CHECK(strcmp(owner_of("unw_backtrace"), "") == 0);
 }
 
