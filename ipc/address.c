@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/address.h"
 
+#include "ipc/user_map.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -92,18 +94,49 @@ static bool runtime_directory(uid_t uid, const char *runtime, char ret[PATH_MAX]
     return n > 0 && n < PATH_MAX;
 }
 
+static int use_directory(const char *path, uid_t uid, bool make, char why[BERTH_ADDRESS_WHY_MAX])
+{
+    if (make && mkdir(path, 0700) < 0 && errno != EEXIST) {
+        int r = -errno;
+
+        snprintf(why, BERTH_ADDRESS_WHY_MAX, "%s: %s", path, strerror(-r));
+        return r;
+    }
+    return berth__address_check(path, uid, why);
+}
+
+static void name_fallback(uid_t outer, unsigned index, char ret[PATH_MAX])
+{
+    if (index == 0)
+        snprintf(ret, PATH_MAX, "/tmp/berth-%u", (unsigned)outer);
+    else
+        snprintf(ret, PATH_MAX, "/tmp/berth-%u-%u", (unsigned)outer, index);
+}
+
+void berth__address_fallback(uid_t uid, unsigned index, char ret[PATH_MAX])
+{
+    name_fallback(berth__user_map_outer(uid), index, ret);
+}
+
+/* Where none can be used, what is said is of the first one. */
 int berth__address_directory(uid_t uid, const char *runtime, bool make, char ret[PATH_MAX],
                              char why[BERTH_ADDRESS_WHY_MAX])
 {
-    if (!runtime_directory(uid, runtime, ret))
-        snprintf(ret, PATH_MAX, "/tmp/berth-%u", (unsigned)uid);
-    if (make && mkdir(ret, 0700) < 0 && errno != EEXIST) {
-        int r = -errno;
+    uid_t outer = berth__user_map_outer(uid);
+    char path[PATH_MAX], other_why[BERTH_ADDRESS_WHY_MAX];
+    unsigned next = 0;
+    int first, r;
 
-        snprintf(why, BERTH_ADDRESS_WHY_MAX, "%s: %s", ret, strerror(-r));
-        return r;
+    if (!runtime_directory(uid, runtime, ret))
+        name_fallback(outer, next++, ret);
+    r = first = use_directory(ret, uid, make, why);
+    while (next < BERTH_ADDRESS_FALLBACKS && r == -EPERM) {
+        name_fallback(outer, next++, path);
+        r = use_directory(path, uid, make, other_why);
+        if (r == 0)
+            strcpy(ret, path);
     }
-    return berth__address_check(ret, uid, why);
+    return r == 0 ? 0 : first;
 }
 
 const char *berth__address_name(pid_t pid, uint64_t start, char name[BERTH_ADDRESS_NAME_MAX])

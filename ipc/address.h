@@ -5,7 +5,11 @@
  * The start time (field 22 of /proc/PID/stat, in clock ticks since boot) tells a process from a
  * later one with the same id. The directory is $XDG_RUNTIME_DIR/berth where that variable names a
  * directory of ours, else /tmp/berth-<uid>; it is used only if it is a real directory, ours, and
- * closed to others. Nothing here allocates.
+ * closed to others, and if it is not the next one is taken of /tmp/berth-<uid>, /tmp/berth-<uid>-1,
+ * and so on. <uid>
+ * is what the user is called outside the user namespace, so that those who share /tmp but not the
+ * namespace take different ones, and find each other's; where namespaces lie in one another that
+ * says less than it seems, and others may put anything into /tmp. Nothing here allocates.
  */
 #ifndef BERTH_IPC_ADDRESS_H
 #define BERTH_IPC_ADDRESS_H
@@ -24,6 +28,9 @@
 /* Room for any reason that is given here. */
 #define BERTH_ADDRESS_WHY_MAX (PATH_MAX + 128)
 
+/* How many directories in /tmp are tried: more are in the way only if somebody means it. */
+#define BERTH_ADDRESS_FALLBACKS 8
+
 /* The start time of a process and its state letter; `pid` 0 is this process. -ESRCH: none such. */
 int berth__address_start(pid_t pid, uint64_t *ret_start, char *ret_state);
 
@@ -35,6 +42,9 @@ int berth__address_start(pid_t pid, uint64_t *ret_start, char *ret_state);
  */
 int berth__address_directory(uid_t uid, const char *runtime, bool make, char ret[PATH_MAX],
                              char why[BERTH_ADDRESS_WHY_MAX]);
+
+/* The directory number `index` in /tmp for `uid`, which may not be there, nor be its own. */
+void berth__address_fallback(uid_t uid, unsigned index, char ret[PATH_MAX]);
 
 /* Whether `path` is a real directory, `uid`'s, and closed to others. Answers as above. */
 int berth__address_check(const char *path, uid_t uid, char why[BERTH_ADDRESS_WHY_MAX]);

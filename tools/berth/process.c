@@ -47,9 +47,8 @@ static void list_directory(struct process_list *list, const char *directory)
         closedir(stream);
 }
 
-/* Directories of all users, for root. Each is looked at only if it is its user's own. */
-static void list_pattern(struct process_list *list, const char *pattern, const char *own,
-                         const char *fallback)
+/* Each is looked at only if it is its user's own. */
+static void list_pattern(struct process_list *list, const char *pattern, const char *own)
 {
     char why[BERTH_ADDRESS_WHY_MAX];
     glob_t found;
@@ -60,11 +59,29 @@ static void list_pattern(struct process_list *list, const char *pattern, const c
     for (size_t i = 0; i < found.gl_pathc; i++) {
         const char *path = found.gl_pathv[i];
 
-        if (strcmp(path, own) != 0 && strcmp(path, fallback) != 0 && lstat(path, &st) == 0 &&
+        if (strcmp(path, own) != 0 && lstat(path, &st) == 0 &&
             berth__address_check(path, st.st_uid, why) == 0)
             list_directory(list, path);
     }
     globfree(&found);
+}
+
+/* The other places: without $XDG_RUNTIME_DIR, and for root those of all users. */
+static void list_elsewhere(struct process_list *list, const char *own)
+{
+    char path[PATH_MAX], why[BERTH_ADDRESS_WHY_MAX];
+    uid_t uid = geteuid();
+
+    if (uid == 0) {
+        list_pattern(list, "/run/user/*/berth", own);
+        list_pattern(list, "/tmp/berth-[0-9]*", own);
+        return;
+    }
+    for (unsigned i = 0; i < BERTH_ADDRESS_FALLBACKS; i++) {
+        berth__address_fallback(uid, i, path);
+        if (strcmp(path, own) != 0 && berth__address_check(path, uid, why) == 0)
+            list_directory(list, path);
+    }
 }
 
 static int by_pid(const void *a, const void *b)
@@ -74,20 +91,6 @@ static int by_pid(const void *a, const void *b)
     if (one->pid != other->pid)
         return one->pid < other->pid ? -1 : 1;
     return one->start < other->start ? -1 : one->start > other->start;
-}
-
-/* The other places: without $XDG_RUNTIME_DIR, and for root those of all users. */
-static void list_elsewhere(struct process_list *list, const char *own)
-{
-    char fallback[PATH_MAX], why[BERTH_ADDRESS_WHY_MAX];
-
-    if (berth__address_directory(geteuid(), NULL, false, fallback, why) == 0 &&
-        strcmp(fallback, own) != 0)
-        list_directory(list, fallback);
-    if (geteuid() != 0)
-        return;
-    list_pattern(list, "/run/user/*/berth", own, fallback);
-    list_pattern(list, "/tmp/berth-[0-9]*", own, fallback);
 }
 
 size_t berth__process_list(int everywhere, struct berth_process **ret_list)

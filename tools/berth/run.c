@@ -99,6 +99,7 @@ static int load_policy(struct run *run)
 {
     const char *inherited = getenv("BERTH_POLICY");
     char *path;
+    int status;
 
     if (!run->policy) {
         if (inherited && *inherited)
@@ -107,9 +108,12 @@ static int load_policy(struct run *run)
     }
     if (berth__policy_compile_file(run->policy, stderr, &run->table, &run->table_size) != 0)
         return BERTH_EXIT_RUN_REFUSED;
-    path = berth__table_file_keep(run->table, run->table_size);
-    if (!path)
-        return BERTH_EXIT_RUN_REFUSED;
+    status = berth__table_file_keep(run->table, run->table_size, &path);
+    if (status != 0 || !path) {
+        free(run->table);
+        run->table = NULL;
+        return status;
+    }
     setenv("BERTH_POLICY", path, 1);
     tell_source(run->policy, path);
     free(path);

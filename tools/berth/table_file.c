@@ -87,15 +87,18 @@ static int compare(const char *path, const void *bytes, size_t size)
     return r;
 }
 
-char *berth__table_file_keep(const void *bytes, size_t size)
+int berth__table_file_keep(const void *bytes, size_t size, char **ret_path)
 {
     char directory[PATH_MAX], why[BERTH_ADDRESS_WHY_MAX];
     char *path;
     int r;
 
     if (berth__address_directory(geteuid(), getenv("XDG_RUNTIME_DIR"), true, directory, why) < 0) {
-        berth__tool_fail("run: %s", why);
-        return NULL;
+        berth__tool_fail("run: the policy cannot be kept for the program, which runs without it: "
+                         "%s",
+                         why);
+        *ret_path = NULL;
+        return 0;
     }
     for (unsigned other = 0;; other++) {
         path = other ? berth__tool_format("%s/policy-%016" PRIx64 "-%u.table", directory,
@@ -113,11 +116,12 @@ char *berth__table_file_keep(const void *bytes, size_t size)
         utimensat(AT_FDCWD, path, NULL, 0); /* it was asked for just now */
     if (r >= 0) {
         berth__table_sweep(directory);
-        return path;
+        *ret_path = path;
+        return 0;
     }
     berth__tool_fail("run: %s: %s", path, strerror(-r));
     free(path);
-    return NULL;
+    return BERTH_EXIT_RUN_REFUSED;
 }
 
 int berth__table_file_seal(const void *bytes, size_t size)

@@ -655,11 +655,14 @@ rule large {{ side = host  min-size = 64K  place = {{ far, dram }} }}
     def test_a_runtime_directory_that_is_open_to_others_is_not_used(self):
         os.mkdir(self.runtime + "/berth")
         os.chmod(self.runtime + "/berth", 0o755)
-        self.refused("open to others", "run", "--policy", self.policy, "--", "echo", "started",
-                     status=125)
+        kept = self.good("run", "--policy", self.policy, "--", "printenv", "BERTH_POLICY").strip()
+        self.addCleanup(os.unlink, kept)
+        self.assertRegex(kept, r"^/tmp/berth-[0-9]+(-[0-9])?/policy-")
+        self.assertEqual(os.stat(os.path.dirname(kept)).st_mode & 0o7777, 0o700)
         done = self.berth("run", "-o", "control=always", "--", sys.executable, "-c", "input()",
                           stdin="\n")
         self.assertEqual(done.returncode, 0)
+        self.assertEqual(os.listdir(self.runtime + "/berth"), [])
 
     def test_a_long_runtime_directory_is_used_too(self):
         self.runtime = os.path.join(self.root, "x" * 120)
