@@ -5,7 +5,8 @@
  * usage: large_blocks PATTERN ROUNDS THREADS
  *
  * Prints one line: CPU milliseconds and minor page faults of the pattern alone, the peak of
- * resident memory and what is resident after everything was freed, both in KiB. The sizes come from
+ * resident memory, what is resident after everything was freed, and what is after the program has
+ * then gone on with small blocks for a second, now and then; these in KiB. The sizes come from
  * a generator with a fixed seed, so that every variant does the same work.
  */
 #include <pthread.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #define KIB ((size_t)1 << 10)
 #define MIB ((size_t)1 << 20)
@@ -227,10 +229,9 @@ static const struct {
     const char *name;
     void (*run)(struct worker *worker);
 } patterns[] = {
-    {"pairs", pairs},   {"churn", churn},       {"steps", steps},
-    {"huge", huge},     {"doubling", doubling}, {"eighths", eighths},
-    {"zeroed", zeroed}, {"phases", phases},     {"same", same},
-    {"mixed", mixed},
+    {"pairs", pairs},       {"churn", churn},     {"steps", steps},   {"huge", huge},
+    {"doubling", doubling}, {"eighths", eighths}, {"zeroed", zeroed}, {"phases", phases},
+    {"same", same},         {"mixed", mixed},
 };
 
 static void *work(void *argument)
@@ -282,9 +283,22 @@ static void run(void (*pattern)(struct worker *), unsigned rounds, unsigned thre
     free(workers);
 }
 
+/* What it does besides: 8 MiB in blocks of 1 KiB, in twenty turns. */
+static void go_on(void)
+{
+    const struct timespec pause = {.tv_nsec = 50000000};
+
+    for (int turn = 0; turn < 20; turn++) {
+        for (int i = 0; i < 400; i++)
+            free(must(malloc(KIB)));
+        nanosleep(&pause, NULL);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct rusage before, after;
+    long left;
 
     if (argc != 4)
         fail("usage: large_blocks PATTERN ROUNDS THREADS");
@@ -295,8 +309,11 @@ int main(int argc, char **argv)
         run(patterns[i].run, (unsigned)strtoul(argv[2], NULL, 10),
             (unsigned)strtoul(argv[3], NULL, 10));
         getrusage(RUSAGE_SELF, &after);
-        printf("%.3f %ld %ld %ld\n", cpu_ms(&after) - cpu_ms(&before),
-               after.ru_minflt - before.ru_minflt, status_kib("VmHWM:"), status_kib("VmRSS:"));
+        left = status_kib("VmRSS:");
+        go_on();
+        printf("%.3f %ld %ld %ld %ld\n", cpu_ms(&after) - cpu_ms(&before),
+               after.ru_minflt - before.ru_minflt, status_kib("VmHWM:"), left,
+               status_kib("VmRSS:"));
         return 0;
     }
     fail("no such pattern");

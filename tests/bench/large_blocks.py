@@ -5,10 +5,11 @@
 usage: large_blocks.py BERTH LIBBERTH_MALLOC LARGE_BLOCKS [ROUNDS [PATTERN...]]
 
 For each pattern of large_blocks.c, on one thread and on two: CPU time (user and system), minor page
-faults, the peak of resident memory and what is resident after everything was freed; medians of
-interleaved turns, and their ratios to LD_PRELOAD=libjemalloc.so.2. Where a Python with PyTorch is
-found, the step of a small Transformer too. Goals with all-in-dram.policy: CPU time within 1.05 of
-jemalloc, 1.10 with call sites (pytorch.policy); peak within 1.05 and 4 MiB.
+faults, the peak of resident memory, what is resident after everything was freed, and what is a
+second later, in which the program went on with small blocks; medians of interleaved turns, and
+their ratios to LD_PRELOAD=libjemalloc.so.2. Where a Python with PyTorch is found, the step of a
+small Transformer too. Goals with all-in-dram.policy: CPU time within 1.05 of jemalloc, 1.10 with
+call sites (pytorch.policy); peak within 1.05 and 4 MiB.
 
 File tiers lie in /dev/shm: what they cost is the kernel's shared mappings, not a disk.
 """
@@ -26,7 +27,7 @@ POLICIES = pathlib.Path(__file__).resolve().parents[2] / "tools/policies"
 CLIENTS = pathlib.Path(__file__).resolve().parents[1] / "integration/clients"
 ROUNDS_INSIDE = {"pairs": 16, "churn": 8, "steps": 8, "huge": 8, "doubling": 6, "eighths": 3,
                  "zeroed": 8, "phases": 1, "same": 16, "mixed": 6}
-COLUMNS = ("CPU ms", "faults", "peak KiB", "left KiB")
+COLUMNS = ("CPU ms", "faults", "peak KiB", "left KiB", "later KiB")
 
 STEP = """
 import resource, sys, time
@@ -86,7 +87,7 @@ def compare(title, command, variants, rounds):
                for name, rows in samples.items()}
     base = medians["libjemalloc.so.2"]
     print(title)
-    print(" " * 28 + "".join(f"{column:>12} {'ratio':>6}" for column in COLUMNS))
+    print(" " * 28 + "".join(f"{column:>12} {'ratio':>6}" for column in COLUMNS[:len(base)]))
     for name, row in medians.items():
         print(f"  {name:26}" + "".join(f"{value:12.5g} {value / one if one else 1:6.2f}"
                                        for value, one in zip(row, base)), flush=True)
