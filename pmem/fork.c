@@ -22,6 +22,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/single_threaded.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,6 +30,14 @@
 #define CHILD_ENDED 127
 
 typedef void (*fork_handler)(void);
+
+/*
+ * The lock of the C library's list of all streams, which has no header any more. Its owner may take
+ * it again.
+ */
+extern void _IO_list_lock(void);
+extern void _IO_list_unlock(void);
+extern void _IO_list_resetlock(void);
 
 static struct {
     fork_handler prepare, parent, child;
@@ -43,6 +52,8 @@ static struct berth_fork without_hook;
 static __thread bool prepared;
 /* The fork under way is a signal handler's that came amid an allocation; guarded likewise. */
 static bool interrupts;
+/* The handlers have locked the list of streams; guarded by that lock. */
+static bool has_locked_streams;
 static atomic_bool has_sharers;
 
 /*
@@ -313,10 +324,41 @@ static void lock_jemalloc(void)
     interrupts = berth__fork_lock_take(jemalloc_handlers.prepare) || amid;
 }
 
+/*
+ * fork() locks the list of streams when all handlers have run, and its own allocator after that,
+ * because fflush(NULL) has the list locked while it waits for a stream, and who has that stream may
+ * be in malloc(). jemalloc's locks must come after the list's as well. The C library needs neither
+ * in a program with one thread.
+ */
+static void lock_streams(void)
+{
+    if (__libc_single_threaded)
+        return;
+    _IO_list_lock();
+    has_locked_streams = true;
+}
+
+static void unlock_streams(void)
+{
+    if (!has_locked_streams)
+        return;
+    has_locked_streams = false;
+    _IO_list_unlock();
+}
+
+/* As the C library has done already, where it is the one that forked. */
+static void renew_streams(void)
+{
+    if (has_locked_streams)
+        _IO_list_resetlock();
+    has_locked_streams = false;
+}
+
 static void prepare(void)
 {
     int saved_errno = errno;
 
+    lock_streams();
     lock_jemalloc();
     berth__move_hold_for_fork();
     under_way = begun;
@@ -350,6 +392,7 @@ static void parent(void)
     berth__move_after_fork(false);
     errno = saved_errno;
     berth__fork_lock_give_back(jemalloc_handlers.parent);
+    unlock_streams();
 }
 
 static void end_child(void)
@@ -434,6 +477,7 @@ static void child(void)
     prepared = false;
     if (attempt->failed)
         _exit(CHILD_ENDED);
+    renew_streams();
     take_copies(attempt);
     if (attempt == &without_hook)
         finish_without_hook();

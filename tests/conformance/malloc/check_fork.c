@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <link.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -589,6 +590,75 @@ static void a_program_may_fork_after_large_alignments(void)
     check_child(pid);
 }
 
+static FILE *held_stream;
+static _Atomic pid_t flusher, forker;
+
+static void *flush_all(void *unused)
+{
+    flusher = gettid();
+    CHECK(fflush(NULL) == 0);
+    return unused;
+}
+
+static void *fork_once(void *unused)
+{
+    int pid;
+
+    forker = gettid();
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        free(check_hide(malloc(70000)));
+        CHECK(fclose(fopen("/dev/null", "w")) == 0);
+        _exit(0);
+    }
+    check_child(pid);
+    return unused;
+}
+
+/* Until the thread waits for a lock; no stream is used, for their list is locked here. */
+static void wait_until_it_waits(_Atomic pid_t *thread)
+{
+    char name[64], futex[16], call[16] = "";
+    int size = snprintf(futex, sizeof(futex), "%d ", SYS_futex);
+    int file;
+
+    while (*thread == 0)
+        sched_yield();
+    snprintf(name, sizeof(name), "/proc/self/task/%d/syscall", (int)*thread);
+    file = open(name, O_RDONLY | O_CLOEXEC);
+    CHECK(file >= 0);
+    while (strcmp(call, futex) != 0) {
+        sched_yield();
+        CHECK(pread(file, call, (size_t)size, 0) > 0);
+    }
+    close(file);
+}
+
+/*
+ * One thread has a stream, another has the list of all streams and waits for that one, a third
+ * forks and waits for the list. The first may allocate for all that, and so lets the others go on.
+ */
+static void who_has_a_stream_may_allocate_while_others_flush_and_fork(void)
+{
+    pthread_t flushing, forking;
+
+    held_stream = fopen("/dev/null", "w");
+    CHECK(held_stream);
+    flockfile(held_stream);
+    CHECK(pthread_create(&flushing, NULL, flush_all, NULL) == 0);
+    wait_until_it_waits(&flusher);
+    CHECK(pthread_create(&forking, NULL, fork_once, NULL) == 0);
+    wait_until_it_waits(&forker);
+    allocate_blocks(7);
+    for (int i = 0; i < BLOCKS; i++)
+        free(block[i]);
+    CHECK(mallinfo2().uordblks > 0);
+    funlockfile(held_stream);
+    CHECK(pthread_join(flushing, NULL) == 0 && pthread_join(forking, NULL) == 0);
+    CHECK(fclose(held_stream) == 0);
+}
+
 #define ENTRY(name)                                                                                \
     {                                                                                              \
 #name, name                                                                                \
@@ -613,6 +683,7 @@ const struct check fork_checks[] = {
     ENTRY(a_program_may_limit_its_addresses),
     ENTRY(a_thread_may_run_on_memory_of_malloc),
     ENTRY(a_program_may_fork_after_large_alignments),
+    ENTRY(who_has_a_stream_may_allocate_while_others_flush_and_fork),
     ENTRY(a_stream_is_on_no_tier),
     ENTRY(what_the_loader_keeps_is_on_no_tier),
     {NULL, NULL},
