@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* libberth.so's, when that is preloaded. */
@@ -186,7 +187,7 @@ BERTH_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argumen
     if ((flags & CLONE_VM) || !run || !stack || berth__fork_is_prepared())
         return __clone(run, stack, flags, argument, extra[0], extra[1], extra[2]);
     begin = begin_stack(&start);
-    if (berth__fork_begin_on(&start.attempt, begin) < 0) {
+    if (berth__fork_begin_clone(&start.attempt, (unsigned)flags, begin) < 0) {
         end_stack(&start);
         return refuse();
     }
@@ -219,13 +220,21 @@ static long kernel_fork(long number, const long a[5])
 __attribute__((visibility("hidden"))) long berth__fork_syscall(long number, long a0, long a1,
                                                                long a2, long a3, long a4);
 
+/* What the system call says of the child. */
+static uint64_t flags_of(long number, const long a[5])
+{
+    if (number == SYS_clone)
+        return (uint64_t)a[0];
+    return number == SYS_clone3 ? *(const uint64_t *)(uintptr_t)a[0] : 0;
+}
+
 static long fork_unprepared(long number, const long a[5])
 {
     struct berth_fork attempt;
     bool were_there;
     long pid = -ENOMEM;
 
-    if (berth__fork_begin(&attempt) < 0)
+    if (berth__fork_begin_clone(&attempt, flags_of(number, a), &attempt + 1) < 0)
         return refuse();
     were_there = end_threads();
     if (berth__fork_fill(&attempt) == 0)

@@ -183,34 +183,41 @@ static int begin_in_mapping(const struct berth_tier_file *file, struct berth_fil
  * A copy in ordinary memory: where no file can be had for it, or none of that size (RLIMIT_FSIZE),
  * without one.
  */
-static int begin_outside(const struct berth_tier_file *file, uint64_t size,
+static int begin_outside(const struct berth_tier_file *file, uint64_t size, bool with_file,
                          struct berth_file_copy *ret)
 {
-    int r;
+    int r = -EBADF;
 
     if (size > file->fork_copy_max)
         return -EFBIG;
     if (size > 0 && !berth__memory_room_for(size))
         return -ENOMEM;
-    r = begin_in_memory(file, ret);
+    if (with_file)
+        r = begin_in_memory(file, ret);
     return r == 0 || r == -ENOMEM || r == -ENOSPC ? r : begin_in_mapping(file, ret);
 }
 
-int berth__file_copy_begin(const struct berth_tier_file *file, struct berth_file_copy *ret)
+int berth__file_copy_begin(const struct berth_tier_file *file, bool shares_descriptors,
+                           struct berth_file_copy *ret)
 {
     uint64_t size =
         atomic_load_explicit(&berth__tier_stats[file->id].reserved, memory_order_relaxed);
     int r;
 
+    if (shares_descriptors) {
+        r = begin_outside(file, size, false, ret);
+        ret->shares_descriptors = r == 0;
+        return r;
+    }
     if (file->is_foreign || file->in_memory)
-        return begin_outside(file, size, ret);
+        return begin_outside(file, size, true, ret);
     r = begin_in_directory(file, size, ret);
     if (r == 0 || (r == -EFBIG && size > file->fork_copy_max))
         return r;
     berth__log(BERTH_LOG_INFO, BERTH_TOPIC_FORK,
                "the child's copy of tier %s is made in memory: %s: %s", file->tier->name,
                file->tier->path, strerrordesc_np(-r));
-    return begin_outside(file, size, ret);
+    return begin_outside(file, size, true, ret);
 }
 
 static int write_all(int fd, const char *from, size_t size, size_t offset)
@@ -294,6 +301,7 @@ static int fit_mapping(const struct berth_tier_file *file, struct berth_file_cop
     r = begin_in_mapping(file, &larger);
     if (r < 0)
         return r;
+    larger.shares_descriptors = copy->shares_descriptors;
     berth__file_copy_drop(copy);
     *copy = larger;
     return 0;
@@ -348,7 +356,7 @@ static int fill_or_replace(const struct berth_tier_file *file, struct berth_file
     if (r == 0 || copy->in_memory)
         return r;
     /* What was enough when the copy was begun no longer is. */
-    r = begin_outside(file, size, &other);
+    r = begin_outside(file, size, true, &other);
     if (r < 0)
         return r;
     berth__file_copy_drop(copy);
@@ -397,7 +405,8 @@ static int take_mapping(struct berth_tier_file *file, struct berth_file_copy *co
     return 0;
 }
 
-/* The parent's descriptor is closed now, so that there is one for a tier that begins anew. */
+/* The parent's descriptor is closed now, so that there is one for a tier that begins anew; or it
+ * is no business of the child's. */
 static int take_without_file(struct berth_tier_file *file, struct berth_file_copy *copy)
 {
     size_t used = used_of(file);
@@ -406,6 +415,8 @@ static int take_without_file(struct berth_tier_file *file, struct berth_file_cop
     file->fd = -1;
     if (used > 0)
         return take_mapping(file, copy, used);
+    if (copy->shares_descriptors)
+        return 0;
     fd = berth__tier_file_open_again(file);
     if (fd >= 0 && berth__tier_file_adopt(file, fd) < 0)
         close(fd);
@@ -417,7 +428,7 @@ static int take(struct berth_tier_file *file, struct berth_file_copy *copy)
     size_t used = used_of(file);
     int r;
 
-    if (berth__tier_file_has_descriptor(file))
+    if (!copy->shares_descriptors && berth__tier_file_has_descriptor(file))
         close(file->fd);
     berth__tier_file_release(file);
     if (copy->fd < 0)

@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/single_threaded.h>
@@ -179,7 +180,8 @@ static int begin_copies(struct berth_fork *attempt)
             atomic_store_explicit(&has_sharers, true, memory_order_relaxed);
         if (!file || file->fork == BERTH_FORK_SHARE)
             continue;
-        r = berth__file_copy_begin(file, &attempt->copy[attempt->count]);
+        r = berth__file_copy_begin(file, attempt->shares_descriptors,
+                                   &attempt->copy[attempt->count]);
         if (r < 0) {
             say_refused(file, r);
             drop_copies(attempt);
@@ -236,11 +238,12 @@ static bool runs_on_file(const void *of_stack)
 }
 
 /* fork() is no cancellation point, but files are opened, written and closed on its behalf. */
-int berth__fork_begin_on(struct berth_fork *attempt, const void *stack)
+int berth__fork_begin_clone(struct berth_fork *attempt, uint64_t flags, const void *stack)
 {
     int saved_errno = errno;
     int r;
 
+    attempt->shares_descriptors = (flags & CLONE_FILES) != 0;
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &attempt->cancel_state);
     r = runs_on_file((const char *)stack - 1) || runs_on_file(&saved_errno) ? -ENOMEM
                                                                             : begin_copies(attempt);
@@ -254,7 +257,7 @@ int berth__fork_begin_on(struct berth_fork *attempt, const void *stack)
 
 int berth__fork_begin(struct berth_fork *attempt)
 {
-    return berth__fork_begin_on(attempt, attempt + 1);
+    return berth__fork_begin_clone(attempt, 0, attempt + 1);
 }
 
 int berth__fork_end(struct berth_fork *attempt, int pid)
@@ -451,7 +454,7 @@ void berth__fork_take(struct berth_fork *attempt)
 void berth__fork_meet(void)
 {
     int saved_errno = errno;
-    struct berth_fork attempt;
+    struct berth_fork attempt = {.shares_descriptors = false};
 
     atomic_store(atomic_load(&berth__fork_mark), 1);
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &attempt.cancel_state);

@@ -22,8 +22,9 @@
 struct berth_fork {
     bool failed; /* a copy could not be filled: the child must not run */
     bool child;
-    bool holds_moves; /* without the C library's handlers: see berth__move_hold_for_fork() */
-    int cancel_state; /* the thread's, while the fork is under way */
+    bool shares_descriptors; /* the child has the very descriptors of its parent */
+    bool holds_moves;        /* without the C library's handlers: see berth__move_hold_for_fork() */
+    int cancel_state;        /* the thread's, while the fork is under way */
     unsigned count;
     berth_tier_id tier[BERTH_TIER_MAX];
     struct berth_file_copy copy[BERTH_TIER_MAX];
@@ -31,8 +32,9 @@ struct berth_fork {
 
 /* 0, or -ENOMEM after one line on stderr: the fork must then be refused. */
 int berth__fork_begin(struct berth_fork *attempt);
-/* The same for a child that runs on `stack`, which grows down from there. */
-int berth__fork_begin_on(struct berth_fork *attempt, const void *stack);
+/* The same for a child that clone() makes with `flags`, and that runs on `stack`, which grows down
+ * from there. */
+int berth__fork_begin_clone(struct berth_fork *attempt, uint64_t flags, const void *stack);
 /* Whether the child will have a copy, once it has taken that, of the memory where `p` lies now. */
 bool berth__fork_copies(const void *p);
 /* In the parent and in the child, after fork() came back. `pid` is fork()'s answer; 0 or -ENOMEM,

@@ -480,6 +480,56 @@ static void *fork_here(void *argument)
     return NULL;
 }
 
+static int write_with_descriptors(void *argument)
+{
+    int *pipe_end = argument;
+
+    if (write_as_child(NULL) != 0)
+        return 1;
+    allocate_blocks(43);
+    if (!blocks_hold(43))
+        return 1;
+    return dup2(pipe_end[1], pipe_end[0]) < 0; /* the parent's, too */
+}
+
+/* More than all that may be free in a tier: it must grow. */
+#define GROWTH_SIZE ((size_t)8 << 20)
+
+/* What a child by clone() does to its copies of tiers, it does not do to its parent's descriptors.
+ */
+static void a_child_may_share_descriptors(void)
+{
+    static char stack[256 << 10];
+    int ends[2];
+    const char *tier;
+    char *p;
+
+    CHECK(pipe(ends) == 0);
+    allocate_blocks(41);
+    tier = check_tier(block[3]);
+    check_child(clone(write_with_descriptors, stack + sizeof(stack), CLONE_FILES | SIGCHLD, ends));
+    CHECK(blocks_hold(41));
+    CHECK((fcntl(ends[0], F_GETFL) & O_ACCMODE) == O_WRONLY);
+#ifdef __x86_64__
+    for (int i = 0; i < 2; i++) {
+        uint64_t clone3[8] = {CLONE_FILES, [4] = SIGCHLD};
+        long pid = i == 0 ? syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0)
+                          : syscall(SYS_clone3, clone3, sizeof(clone3));
+
+        CHECK(pid >= 0);
+        if (pid == 0)
+            _exit(write_with_descriptors(ends));
+        check_child((int)pid);
+        CHECK(blocks_hold(41));
+    }
+#endif
+    p = check_hide(malloc(GROWTH_SIZE));
+    CHECK(p);
+    CHECK(!tier || strcmp(tier, "far") != 0 || getenv("CHECK_SPILLS") || check_is_placed(p, tier));
+    check_fill(p, GROWTH_SIZE, 44);
+    free(p);
+}
+
 /* Where the stack would be shared with the child, fork() fails. */
 static void a_thread_may_run_on_memory_of_malloc(void)
 {
@@ -680,6 +730,7 @@ const struct check fork_checks[] = {
     ENTRY(finding_6_exit_flushes_what_was_printed),
     ENTRY(a_program_may_close_every_descriptor),
     ENTRY(raw_forks_have_memory_of_their_own),
+    ENTRY(a_child_may_share_descriptors),
     ENTRY(a_program_may_limit_its_addresses),
     ENTRY(a_thread_may_run_on_memory_of_malloc),
     ENTRY(a_program_may_fork_after_large_alignments),
