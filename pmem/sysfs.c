@@ -12,11 +12,20 @@
 
 const char *berth__sysfs_root = "/sys";
 
+/*
+ * Not by snprintf(), which takes 2 KiB of stack: a tier on tmpfs asks for what the machine has left
+ * amid malloc(), which may be called in a signal's handler on a stack of 8 KiB.
+ */
 static int full_path(const char *path, char full[BERTH_SYSFS_PATH_MAX])
 {
-    int n = snprintf(full, BERTH_SYSFS_PATH_MAX, "%s/%s", berth__sysfs_root, path);
+    size_t root = strlen(berth__sysfs_root), rest = strlen(path);
 
-    return n < 0 || n >= BERTH_SYSFS_PATH_MAX ? -ENAMETOOLONG : 0;
+    if (root + 1 + rest >= BERTH_SYSFS_PATH_MAX)
+        return -ENAMETOOLONG;
+    memcpy(full, berth__sysfs_root, root);
+    full[root] = '/';
+    memcpy(full + root + 1, path, rest + 1);
+    return 0;
 }
 
 static ssize_t read_whole(int fd, char *text, size_t size)

@@ -174,6 +174,64 @@ static void handlers_may_run_on_a_block(void)
     free(stack.ss_sp);
 }
 
+static bool in_handler_too;
+
+static void allocate_if_asked(int signal)
+{
+    (void)signal;
+    if (in_handler_too)
+        use_blocks(4);
+}
+
+#define PAINT 0xa5
+
+/* How much of a painted stack was ever written to. */
+static size_t depth_of(const unsigned char *stack, size_t size)
+{
+    size_t left = 0;
+
+    while (left < size && stack[left] == PAINT)
+        left++;
+    return size - left;
+}
+
+/*
+ * The signal stack is larger than it need be, and shows how deep the calls went: this thread's
+ * first, which open and fill what later ones find there.
+ */
+static void *allocate_on_a_painted_stack(void *unused)
+{
+    stack_t stack = {.ss_size = 256 * KIB};
+    size_t frame;
+
+    stack.ss_sp =
+        mmap(NULL, stack.ss_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(stack.ss_sp != MAP_FAILED && sigaltstack(&stack, NULL) == 0);
+    memset(stack.ss_sp, PAINT, stack.ss_size);
+    in_handler_too = false;
+    CHECK(raise(SIGUSR2) == 0);
+    frame = depth_of(stack.ss_sp, stack.ss_size);
+    in_handler_too = true;
+    for (int i = 0; i < 3; i++)
+        CHECK(raise(SIGUSR2) == 0);
+    /* What SIGSTKSZ, of 8 KiB, leaves beside the frame of a processor with wide registers. */
+    CHECK(depth_of(stack.ss_sp, stack.ss_size) - frame <= 4 * KIB + KIB / 2);
+    stack.ss_flags = SS_DISABLE;
+    CHECK(sigaltstack(&stack, NULL) == 0 && munmap(stack.ss_sp, stack.ss_size) == 0);
+    return unused;
+}
+
+static void a_small_signal_stack_is_enough(void)
+{
+    struct sigaction action = {.sa_handler = allocate_if_asked, .sa_flags = SA_ONSTACK};
+    pthread_t thread;
+
+    use_blocks(5);
+    CHECK(sigaction(SIGUSR2, &action, NULL) == 0);
+    CHECK(pthread_create(&thread, NULL, allocate_on_a_painted_stack, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
 static ucontext_t main_context, coroutine;
 
 static void run_coroutine(void)
@@ -522,6 +580,7 @@ const struct check hostile_checks[] = {
     ENTRY(handlers_may_jump_out),
     ENTRY(the_smallest_stack_is_enough),
     ENTRY(handlers_may_run_on_a_block),
+    ENTRY(a_small_signal_stack_is_enough),
     ENTRY(coroutines_may_run_on_a_block),
     ENTRY(cancelled_threads_leave_nothing_behind),
     ENTRY(libraries_may_come_and_go),
