@@ -4,6 +4,7 @@
 #include "alloc/sandbox.h"
 #include "pmem/jemalloc.h"
 #include "pmem/spare.h"
+#include "pmem/sysfs.h"
 #include "pmem/window.h"
 
 #include <errno.h>
@@ -20,6 +21,9 @@
  * jemalloc needs: it then asks for less, and a large block looks after itself (pmem/host.c).
  */
 #define STEP_SMALL ((size_t)8 << 20)
+
+#define OVERCOMMIT_FILE "../proc/sys/vm/overcommit_memory"
+#define OVERCOMMIT_NEVER 2
 
 /* What the program maps from now on is locked in memory (mlockall(2), MCL_FUTURE), or was once. */
 static atomic_bool locks_future;
@@ -60,6 +64,22 @@ bool berth__overcommit_allows(size_t size)
         munmap(p, size);
     errno = saved_errno;
     return p != MAP_FAILED;
+}
+
+bool berth__overcommit_is_strict(void)
+{
+    static _Atomic enum { UNKNOWN, NO, YES } known;
+    int strict = atomic_load_explicit(&known, memory_order_relaxed);
+    int64_t rule;
+
+    if (strict != UNKNOWN)
+        return strict == YES;
+    if (berth__sandbox_is_on())
+        return false;
+    strict =
+        berth__sysfs_number(OVERCOMMIT_FILE, &rule) == 0 && rule == OVERCOMMIT_NEVER ? YES : NO;
+    atomic_store_explicit(&known, strict, memory_order_relaxed);
+    return strict == YES;
 }
 
 /* jemalloc's, read whenever it gives memory back; where its archive has it (embed_jemalloc.sh). */

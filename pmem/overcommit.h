@@ -14,6 +14,13 @@
 /* Whether the kernel would map `size` bytes of ordinary memory now. Keeps errno. */
 bool berth__overcommit_allows(size_t size);
 
+/*
+ * Whether the kernel counts whatever can be written, used or not, whatever its mapping says
+ * (vm.overcommit_memory = 2): what is not needed then must not be writable. As it was when this was
+ * first asked. Keeps errno.
+ */
+bool berth__overcommit_is_strict(void);
+
 /* Whether the program has what it maps from now on locked in memory (mlockall(2), MCL_FUTURE). */
 void berth__overcommit_see_lock(bool future);
 

@@ -31,8 +31,9 @@
  * What is known of each part of a window, by address. OPEN: all of it can be written. PIECES: some
  * of it was opened alone, as it had not been carved whole, or no more could be had. Such a part is
  * never opened as a whole: blocks lie there that may have moved, or whose pages the program has
- * protected. GONE: its addresses were given back, and may be somebody else's. In a part of which
- * nothing is known nothing lies.
+ * protected. Where the kernel counts whatever can be written (pmem/overcommit.h) all are such, and
+ * what goes back is closed again. GONE: its addresses were given back, and may be somebody else's.
+ * In a part of which nothing is known nothing lies.
  *
  * Any thread may read; parts are opened and given back under the lock: a thread that protects a
  * block which it has just been given must not have that undone by another one which is still about
@@ -95,7 +96,7 @@ static enum part_state state_of(_Atomic uint64_t *words, size_t part)
                              GONE);
 }
 
-/* Under the lock; from UNKNOWN, or from GONE to OPEN. */
+/* Under the lock; from UNKNOWN or GONE, or to PIECES. */
 static void become(_Atomic uint64_t *words, size_t first, size_t end, enum part_state state)
 {
     for (size_t part = first; part < end; part++) {
@@ -215,6 +216,12 @@ static int get_back(const struct berth_tier *tier, berth_home_id home, uintptr_t
 
         if (state_of(words, part) != GONE)
             continue;
+        if (berth__overcommit_is_strict()) {
+            r = berth__window_mend((void *)low, part_end(home, part) - low) ? 0 : -ENOMEM;
+            if (r == 0)
+                become(words, part, part + 1, PIECES);
+            continue;
+        }
         r = open_gone(tier, low, part_end(home, part) - low);
         if (r == 0)
             become(words, part, part + 1, OPEN);
@@ -256,7 +263,8 @@ static int open_all(const struct berth_tier *tier, berth_home_id home, uintptr_t
     pthread_mutex_lock(&lock);
     r = get_back(tier, home, address, size);
     if (r == 0) {
-        open_around(tier, home, address, size);
+        if (!berth__overcommit_is_strict())
+            open_around(tier, home, address, size);
         /* Near a limit there may be room for this, and not for all of a part. */
         r = open_pieces(tier, home, address, size);
     }
@@ -308,12 +316,17 @@ void berth__tier_dram_in_child(void)
     pthread_mutex_init(&lock, NULL);
 }
 
+/* A huge page is had where all its addresses can be written. */
+static bool opens_parts(const struct berth_tier *tier)
+{
+    return tier->huge_pages == BERTH_HUGE_NEVER || berth__overcommit_is_strict();
+}
+
 static int dram_map(struct berth_tier *tier, void *address, size_t size)
 {
     if (!berth__overcommit_allows(size))
         return -ENOMEM;
-    /* A huge page is had where all its addresses can be written. */
-    if (tier->huge_pages == BERTH_HUGE_NEVER && words_of(berth__window_home(address)))
+    if (opens_parts(tier) && words_of(berth__window_home(address)))
         return 0;
     return open_range(tier, (uintptr_t)address, size);
 }
@@ -325,11 +338,28 @@ static int dram_commit(struct berth_tier *tier, void *address, size_t size)
     size_t part = part_number(home, (uintptr_t)address);
     size_t end = part_number(home, (uintptr_t)address + size - 1) + 1;
 
-    if (tier->huge_pages != BERTH_HUGE_NEVER || !words)
+    if (!words || !opens_parts(tier))
         return 0;
     while (part < end && state_of(words, part) == OPEN)
         part++;
     return part == end ? 0 : open_all(tier, home, (uintptr_t)address, size);
+}
+
+/* Nothing is behind the range any more, and none of it is counted. */
+static int close_range_of(berth_home_id home, void *address, size_t size)
+{
+    _Atomic uint64_t *words = atomic_load_explicit(&parts_of(home)->words, memory_order_acquire);
+    size_t part = part_number(home, (uintptr_t)address);
+    size_t end = part_number(home, (uintptr_t)address + size - 1) + 1;
+    int r;
+
+    if (!words)
+        return -ENOTSUP;
+    pthread_mutex_lock(&lock);
+    become(words, part, end, PIECES);
+    r = berth__window_clear(address, size);
+    pthread_mutex_unlock(&lock);
+    return r;
 }
 
 static int dram_decommit(struct berth_tier *tier, void *address, size_t size)
@@ -338,6 +368,9 @@ static int dram_decommit(struct berth_tier *tier, void *address, size_t size)
     int r = 0;
 
     (void)tier;
+    if (berth__overcommit_is_strict() &&
+        close_range_of(berth__window_home(address), address, size) == 0)
+        return 0;
     if (madvise(address, size, MADV_DONTNEED) < 0) {
         r = -errno;
         errno = saved_errno;

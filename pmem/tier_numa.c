@@ -147,32 +147,6 @@ static int take_pages(struct numa_tier *numa, char *p, size_t size)
     return r;
 }
 
-static int numa_commit(struct berth_tier *tier, void *address, size_t size)
-{
-    struct numa_tier *numa = tier->state;
-    int saved_errno = errno;
-    int r = 0;
-
-    /* The window's addresses are nobody's memory yet: the kernel has counted none of it. */
-    if (numa->strict)
-        r = take_pages(numa, address, size);
-    else if (!berth__overcommit_allows(size))
-        r = -ENOMEM;
-
-    errno = saved_errno;
-    return r;
-}
-
-static int numa_decommit(struct berth_tier *tier, void *address, size_t size)
-{
-    int saved_errno = errno;
-    int r = madvise(address, size, MADV_DONTNEED) < 0 ? -errno : 0;
-
-    (void)tier;
-    errno = saved_errno;
-    return r;
-}
-
 static void say_policy_fails(const struct berth_tier *tier, int error)
 {
     static _Atomic int said;
@@ -182,10 +156,10 @@ static void say_policy_fails(const struct berth_tier *tier, int error)
                     tier->nodes, strerrordesc_np(-error));
 }
 
-static int numa_map(struct berth_tier *tier, void *address, size_t size)
+/* Makes a range writable, with its pages on the tier's nodes. May change errno. */
+static int open_range(const struct berth_tier *tier, void *address, size_t size)
 {
-    struct numa_tier *numa = tier->state;
-    int saved_errno = errno;
+    const struct numa_tier *numa = tier->state;
     bool first_only;
     int r = 0;
 
@@ -193,15 +167,58 @@ static int numa_map(struct berth_tier *tier, void *address, size_t size)
         r = berth__mempolicy_set(address, size, &numa->choice.nodes, tier->numa, &first_only);
     if (r < 0 && !numa->choice.all) {
         say_policy_fails(tier, r);
-        goto out;
+        return r;
     }
-    r = mprotect(address, size, PROT_READ | PROT_WRITE) < 0 ? -errno : 0;
-    if (r < 0)
-        goto out;
+    if (mprotect(address, size, PROT_READ | PROT_WRITE) < 0)
+        return -errno;
     madvise(address, size, MADV_DODUMP);
     if (tier->huge_pages != BERTH_HUGE_NEVER)
         berth__huge_advise(address, size);
+    return 0;
+}
+
+/* Where whatever can be written is counted, a range is opened when it is needed. */
+static int numa_commit(struct berth_tier *tier, void *address, size_t size)
+{
+    struct numa_tier *numa = tier->state;
+    bool opens = berth__overcommit_is_strict();
+    int saved_errno = errno;
+    int r = opens ? open_range(tier, address, size) : 0;
+
+    if (r < 0)
+        goto out;
+    /* The window's addresses are nobody's memory yet: the kernel has counted none of it. */
+    if (numa->strict)
+        r = take_pages(numa, address, size);
+    else if (!berth__overcommit_allows(size))
+        r = -ENOMEM;
+    if (r < 0 && opens)
+        berth__window_clear(address, size);
 out:
+    errno = saved_errno;
+    return r;
+}
+
+static int numa_decommit(struct berth_tier *tier, void *address, size_t size)
+{
+    int saved_errno = errno;
+    int r = -1;
+
+    if (berth__overcommit_is_strict())
+        r = berth__window_clear(address, size);
+    if (r < 0)
+        r = madvise(address, size, MADV_DONTNEED) < 0 ? -errno : 0;
+
+    (void)tier;
+    errno = saved_errno;
+    return r;
+}
+
+static int numa_map(struct berth_tier *tier, void *address, size_t size)
+{
+    int saved_errno = errno;
+    int r = berth__overcommit_is_strict() ? 0 : open_range(tier, address, size);
+
     errno = saved_errno;
     return r;
 }

@@ -9,6 +9,8 @@
 #include "alloc/tier_ops.h"
 #include "pmem/gate.h"
 #include "pmem/host.h"
+#include "pmem/overcommit.h"
+#include "pmem/sysfs.h"
 #include "pmem/window.h"
 #include "tests/unit/pmem/child_fixture.h"
 
@@ -18,8 +20,10 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
@@ -190,12 +194,69 @@ static void parts_that_were_opened_in_pieces_stay(void **state)
     in_host_child(check_pieces);
 }
 
+/* A machine on which the kernel counts whatever can be written, as its files say. */
+static void count_all(void)
+{
+    static char root[] = "/tmp/berth-dram-XXXXXX", sys[64];
+    char rule[] = "proc/sys/vm/overcommit_memory", path[96];
+    int fd;
+
+    CHECK(mkdtemp(root));
+    for (char *end = strchr(rule, '/'); end; end = strchr(end + 1, '/')) {
+        snprintf(path, sizeof(path), "%s/%.*s", root, (int)(end - rule), rule);
+        CHECK(mkdir(path, 0700) == 0);
+    }
+    snprintf(path, sizeof(path), "%s/%s", root, rule);
+    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    CHECK(fd >= 0 && write(fd, "2\n", 2) == 2 && close(fd) == 0);
+    snprintf(sys, sizeof(sys), "%s/sys", root);
+    CHECK(mkdir(sys, 0700) == 0);
+    berth__sysfs_root = sys;
+    CHECK(berth__overcommit_is_strict());
+    CHECK(unlink(path) == 0 && rmdir(sys) == 0);
+    for (char *end = strrchr(rule, '/'); end; end = strrchr(rule, '/')) {
+        *end = '\0';
+        snprintf(path, sizeof(path), "%s/%s", root, rule);
+        CHECK(rmdir(path) == 0);
+    }
+    CHECK(rmdir(root) == 0);
+}
+
+static void check_counted(void)
+{
+    struct berth_tier *dram = berth__tier(BERTH_TIER_DRAM);
+    char *p;
+
+    count_all();
+    p = carve(8 * MIB);
+    CHECK(!can_be_written(p));
+    CHECK(commit(p, MIB) == 0 && commit(p + 3 * MIB, MIB) == 0);
+    memset(p, 1, MIB);
+    memset(p + 3 * MIB, 2, MIB);
+    CHECK(!can_be_written(p + MIB) && !can_be_written(p + 4 * MIB));
+    CHECK(dram->ops->decommit(dram, p, MIB / 2) == 0);
+    CHECK(!can_be_written(p) && !can_be_written(p + MIB / 2 - 1));
+    CHECK(p[MIB / 2] == 1 && p[MIB - 1] == 1 && p[3 * MIB] == 2);
+    CHECK(commit(p, MIB / 2) == 0 && p[0] == 0 && can_be_written(p + MIB / 2 - 1));
+    berth__window_limit((uint64_t)1 << 30);
+    CHECK(p[MIB - 1] == 1 && !berth__gate_owns(p + 6 * MIB));
+    CHECK(commit(p + 6 * MIB, MIB) == 0 && can_be_written(p + 7 * MIB - 1));
+    CHECK(!can_be_written(p + 7 * MIB));
+}
+
+static void only_what_is_needed_can_be_written_where_that_is_counted(void **state)
+{
+    (void)state;
+    in_host_child(check_counted);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_protected_while_others_open_the_part_stays_so),
         cmocka_unit_test(addresses_where_nothing_lies_go_back_and_come_again),
         cmocka_unit_test(parts_that_were_opened_in_pieces_stay),
+        cmocka_unit_test(only_what_is_needed_can_be_written_where_that_is_counted),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
