@@ -6,7 +6,10 @@ Method: programs are made that have one of every name that the preload libraries
 function that ends the program, and as a variable. They run natively first. Under Berth they use
 tiers, full call sites, the classifier, a persistent block and the control thread, all of it asked
 for its state from outside.
-usage: shadow.py BERTH MAIN.C LIBRARY... -- COMPILER...
+usage: shadow.py [--make FOLDER | --made FOLDER] BERTH MAIN.C LIBRARY... -- COMPILER...
+
+A machine without compilers runs what another one has made: with --make the programs are only made,
+in a folder each; with --made they are there.
 """
 import glob
 import os
@@ -18,10 +21,16 @@ import sys
 import tempfile
 import unittest
 
+STEP = FOLDER = ""
+if sys.argv[1] in ("--make", "--made"):
+    STEP, FOLDER = sys.argv[1:3]
+    del sys.argv[1:3]
 split = sys.argv.index("--")
 BERTH, MAIN, *LIBRARIES = sys.argv[1:split]
 COMPILER = sys.argv[split + 1:]
 DEADLINE_S = 120
+# Where the unnamed tier's file lies.
+NEAR = os.environ.get("BERTH_TEST_NEAR", "/dev/shm")
 
 # The C library calls these by name itself: a program that has some serves all.
 HEAP = {"malloc", "calloc", "realloc", "free", "memalign", "aligned_alloc", "posix_memalign"}
@@ -111,9 +120,17 @@ class Shadow(unittest.TestCase):
                     if not k.startswith("BERTH_") and k != "LD_PRELOAD"}
         self.env["XDG_RUNTIME_DIR"] = str(self.root / "runtime")
 
+    def made(self):
+        """The folder of what is made for this case."""
+        folder = pathlib.Path(FOLDER) / self.id().rpartition(".")[2] if STEP else self.root
+        folder.mkdir(exist_ok=True)
+        return folder
+
     def make(self, names, kind, *more):
-        (self.root / "shadow_names.h").write_text(header(names, kind), encoding="utf-8")
-        program = self.root / "shadow"
+        program = self.made() / "shadow"
+        if STEP == "--made":
+            return str(program)
+        (self.root / "shadow_names.h").write_text(header(names(), kind), encoding="utf-8")
         subprocess.run([*COMPILER, "-O1", "-w", "-fno-builtin", "-fno-stack-protector", *more,
                         f"-I{self.root}", "-o", str(program), MAIN, "-ldl"], check=True)
         return str(program)
@@ -133,7 +150,7 @@ class Shadow(unittest.TestCase):
 
     def run_under_berth(self, program):
         policy = self.root / "policy"
-        policy.write_text(POLICY.format("/dev/shm", self.root / "kept"), encoding="utf-8")
+        policy.write_text(POLICY.format(NEAR, self.root / "kept"), encoding="utf-8")
         with subprocess.Popen([BERTH, "run", "--policy", str(policy), "--", program],
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True,
@@ -160,11 +177,17 @@ class Shadow(unittest.TestCase):
 
     def goes_well(self, names, kind, *more):
         program = self.make(names, kind, *more)
+        self.runs_well(program)
+
+    def runs_well(self, program):
+        if STEP == "--make":
+            return
         self.run_natively(program)
         self.run_under_berth(program)
 
-    def names(self, but):
-        return [name for name in imports() if name not in but]
+    @staticmethod
+    def names(but):
+        return lambda: [name for name in imports() if name not in but]
 
     def test_functions_of_all_names_are_left_alone(self):
         self.goes_well(self.names(HEAP), "functions")
@@ -179,28 +202,30 @@ class Shadow(unittest.TestCase):
         self.goes_well(self.names(HEAP), "threads' variables", "-rdynamic")
 
     def test_the_loaders_list_may_be_a_variable_of_the_program(self):
-        self.goes_well(["_r_debug"], "variables", "-rdynamic")
+        self.goes_well(lambda: ["_r_debug"], "variables", "-rdynamic")
 
     def test_so_they_are_in_a_program_at_a_fixed_address(self):
         self.goes_well(self.names(HEAP | LOOKUP), "variables", "-rdynamic", "-no-pie",
                        "-DHAS_DLSYM")
 
     def test_preloaded_locks_and_clocks_that_allocate_are_the_programs_alone(self):
-        (self.root / "wrappers.c").write_text(WRAPPERS, encoding="utf-8")
-        library = str(self.root / "wrappers.so")
-        subprocess.run([*COMPILER, "-O1", "-shared", "-fPIC", "-o", library,
-                        str(self.root / "wrappers.c"), "-ldl"], check=True)
+        library = str(self.made() / "wrappers.so")
+        if STEP != "--made":
+            (self.root / "wrappers.c").write_text(WRAPPERS, encoding="utf-8")
+            subprocess.run([*COMPILER, "-O1", "-shared", "-fPIC", "-o", library,
+                            str(self.root / "wrappers.c"), "-ldl"], check=True)
+        program = self.make(list, "functions")
         self.env["LD_PRELOAD"] = library
-        program = self.make([], "functions")
-        self.run_natively(program)
-        self.run_under_berth(program)
+        self.runs_well(program)
 
     def test_libfaketime_may_be_preloaded(self):
+        if STEP == "--make":
+            return
         found = glob.glob("/usr/lib/*/faketime/libfaketime*.so.1")
         if not found:
             self.skipTest("libfaketime is not installed")
         policy = self.root / "policy"
-        policy.write_text(POLICY.format("/dev/shm", self.root / "kept"), encoding="utf-8")
+        policy.write_text(POLICY.format(NEAR, self.root / "kept"), encoding="utf-8")
         for library in found:
             done = subprocess.run([BERTH, "run", "--policy", str(policy), "--", "date", "+%Y"],
                                   env={**self.env, "LD_PRELOAD": library, "TZ": "UTC",
@@ -213,7 +238,7 @@ class Shadow(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if not shutil.which("nm"):
+    if STEP != "--made" and not shutil.which("nm"):
         print("binutils' nm is not installed")
         sys.exit(77)
     unittest.main(argv=sys.argv[:1], verbosity=2)

@@ -3,7 +3,7 @@
  * Uses up the memory that it may have, then starts threads that allocate as there is some, and
  * is none. Ends with 0 where each answer was a block with its bytes kept, or NULL with ENOMEM.
  *
- * usage: used_up SEED THREADS LARGEST
+ * usage: used_up SEED THREADS LARGEST ROUNDS
  */
 #include <errno.h>
 #include <pthread.h>
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { BLOCKS = 400, ROUNDS = 10000, THREADS_MAX = 64, GIVEN_BACK = 3 };
+enum { BLOCKS = 400, THREADS_MAX = 64, GIVEN_BACK = 3 };
 
 struct block {
     char *p;
@@ -19,6 +19,7 @@ struct block {
 };
 
 static unsigned seed;
+static int rounds;
 
 static unsigned draw(unsigned *state)
 {
@@ -66,7 +67,7 @@ static void *churn(void *argument)
     struct block blocks[BLOCKS] = {{NULL, 0}};
     unsigned state = (unsigned)(size_t)argument * 7919 + seed;
 
-    for (int i = 0; i < ROUNDS; i++) {
+    for (int i = 0; i < rounds; i++) {
         unsigned at = draw(&state) % BLOCKS;
 
         turn(&blocks[at], (char)at, &state);
@@ -106,9 +107,10 @@ int main(int argc, char **argv)
     int count = 0, wanted;
     void *list;
 
-    if (argc != 4 || (wanted = atoi(argv[2])) > THREADS_MAX)
+    if (argc != 5 || (wanted = atoi(argv[2])) > THREADS_MAX)
         return 2;
     seed = (unsigned)atoi(argv[1]);
+    rounds = atoi(argv[4]);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, (size_t)128 << 10);
     list = use_up(strtoul(argv[3], NULL, 10));

@@ -4,7 +4,9 @@
 
 Where blocks may move, jemalloc's own tables are larger, and so is what a thread's start needs.
 
-usage: used_up.py BERTH PROGRAM
+usage: used_up.py BERTH PROGRAM [ROUNDS [SEED...]]
+
+Fewer rounds and seeds are for emulated processors.
 """
 import os
 import resource
@@ -13,9 +15,10 @@ import sys
 import tempfile
 
 berth, program = map(os.path.abspath, sys.argv[1:3])
+rounds = sys.argv[3] if len(sys.argv) > 3 else "10000"
 POLICIES = ("", "rule large { side = host  min-size = 64K  movable = yes  place = { dram } }\n")
 LIMITS_MB = (44, 52, 60, 90)
-SEEDS = range(1, 5)
+SEEDS = [int(seed) for seed in sys.argv[4:]] or range(1, 5)
 
 
 def run(limit_mb, command):
@@ -35,7 +38,7 @@ with tempfile.TemporaryDirectory() as scratch:
             f.write(policy)
         for limit_mb in LIMITS_MB:
             for seed in SEEDS:
-                command = [program, str(seed), str(3 * seed), str(16 << 20)]
+                command = [program, str(seed), str(3 * seed), str(16 << 20), rounds]
                 native = run(limit_mb, command)
                 under = run(limit_mb, [berth, "run", "--policy", path, "--", *command])
                 if native[:2] != under[:2]:

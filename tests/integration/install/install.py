@@ -2,11 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `meson install` puts into a prefix works from there, wherever the prefix lies.
 
-usage: install.py BUILD-FOLDER PREFIX MESON
+usage: install.py [--make FOLDER | --made FOLDER] BUILD-FOLDER PREFIX MESON
+
+With --make it is only installed below a folder, with a program that is compiled against it; with
+--made what was made so is copied to where it has to work.
 """
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,7 +49,7 @@ def output(command, **more):
 
 
 def prepare(root, build, prefix, meson):
-    """Installs below `root` and compiles a program against what is there; where `berth` is."""
+    """Installs below `root` and compiles a program against what is there."""
     output([meson, "install", "-C", build, "--destdir", str(root), "--no-rebuild"])
     pkg_config = next(root.rglob("berth.pc")).parent
     flags = output(["pkg-config", "--cflags", "--libs", "berth"],
@@ -54,15 +58,21 @@ def prepare(root, build, prefix, meson):
                         "PKG_CONFIG_ALLOW_SYSTEM_CFLAGS": "1", "PKG_CONFIG_ALLOW_SYSTEM_LIBS": "1"})
     (root / "program.c").write_text(PROGRAM)
     subprocess.run("cc -o program program.c " + flags, shell=True, cwd=root, check=True)
-    (root / "test.policy").write_text(POLICY.replace("@DIR@", str(root)))
-    return root / prefix.lstrip("/")
 
 
-def main(build, prefix, meson):
+def main(step, folder, build, prefix, meson):
     """Installs into an empty folder and uses only what is there."""
+    if step == "--make":
+        prepare(pathlib.Path(folder), build, prefix, meson)
+        return 0
     with tempfile.TemporaryDirectory() as name:
         root = pathlib.Path(name)
-        installed = prepare(root, build, prefix, meson)
+        if step == "--made":
+            shutil.copytree(folder, root, symlinks=True, dirs_exist_ok=True)
+        else:
+            prepare(root, build, prefix, meson)
+        (root / "test.policy").write_text(POLICY.replace("@DIR@", str(root)))
+        installed = root / prefix.lstrip("/")
         berth = installed / "bin" / "berth"
         for page in ("man1/berth.1", "man5/berth-policy.5", "man7/libberth.7",
                      "man7/berth-protocol.7", "man1/berth-infer.1", "man3/berth_tag_push.3"):
@@ -84,4 +94,5 @@ def main(build, prefix, meson):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:4]))
+    STEP, FOLDER = sys.argv[1:3] if sys.argv[1] in ("--make", "--made") else ("", "")
+    sys.exit(main(STEP, FOLDER, *sys.argv[-3:]))
