@@ -227,10 +227,12 @@ static int packing_refine(struct berth_packing *packing)
 
     if (r == 0)
         r = berth__packing_fit(packing);
-    if (r == 0 && packing->pairs <= BERTH_PACKING_SEARCH_PAIRS_MAX &&
-        packing->count <= BERTH_PACKING_SEARCH_BUFFERS_MAX)
-        r = berth__packing_search(packing);
-    return r;
+    if (r < 0)
+        return r;
+    if (packing->pairs > BERTH_PACKING_SEARCH_PAIRS_MAX ||
+        packing->count > BERTH_PACKING_SEARCH_BUFFERS_MAX)
+        return berth__packing_eject(packing);
+    return berth__packing_search(packing);
 }
 
 int berth__packing_solve(const struct berth_packing_buffer *buffers, size_t count,

@@ -16,13 +16,17 @@
  *    which tries a capacity, and a lower one when it succeeded (packing_search.c). Pruning by
  *    sections and splitting at cuts follow Moffitt, "MiniMalloc: A Lightweight Memory Allocator for
  *    Hardware-Accelerated Machine Learning" (2023); weighting what made earlier attempts fail
- *    follows Boussemart et al., "Boosting Systematic Search by Weighting Constraints" (2004).
+ *    follows Boussemart et al., "Boosting Systematic Search by Weighting Constraints" (2004);
+ *  - for problems that are too large for it, a local search within a capacity, and a lower one when
+ *    it succeeded: what does not fit takes the place of what is easier to place elsewhere
+ *    (packing_eject.c).
  *
- * The latter two need the pairs that live at the same time, and are left out where these are too
- * many: memory stays below 1 GiB whatever the problem. Without the search, the rest of the time
- * goes to cuts at other full sections.
+ * The latter three need the pairs that live at the same time, and are left out where these are too
+ * many: memory stays below 1 GiB whatever the problem. The rest of the time goes to cuts at other
+ * full sections then.
  *
- * Offsets are sums of sizes: where all sizes are multiples of an alignment, so are they.
+ * Offsets are sums and differences of sizes: where all sizes are multiples of an alignment, so are
+ * they.
  */
 #ifndef BERTH_TOOLS_PACKING_H
 #define BERTH_TOOLS_PACKING_H
@@ -47,7 +51,7 @@ struct berth_packing_limits {
 
 struct berth_packing_result {
     uint64_t max_live, peak;
-    const char *method; /* that found the peak: "sweep", "cut", "first fit", "search" */
+    const char *method; /* that found the peak: "sweep", "cut", "first fit", "ejection", "search" */
 };
 
 /*

@@ -67,6 +67,7 @@ int berth__packing_sweep(struct berth_packing *packing);
 /* At the fullest section; `is_to_the_end`: at others too, as long as there is time. */
 int berth__packing_cut(struct berth_packing *packing, bool is_to_the_end);
 int berth__packing_fit(struct berth_packing *packing);
+int berth__packing_eject(struct berth_packing *packing);
 int berth__packing_search(struct berth_packing *packing);
 
 #endif

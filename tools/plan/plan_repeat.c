@@ -46,6 +46,15 @@ static double left_out(const struct berth_plan_run *run, uint32_t begin, uint32_
     return out / all;
 }
 
+/*
+ * Whether calls [begin, end) are the program's steps: what follows them is not longer. Else it is
+ * by chance that some calls came again, and what comes after them is not them once more.
+ */
+static bool is_most(const struct berth_plan_run *run, uint32_t begin, uint32_t end)
+{
+    return end - begin >= run->count - end;
+}
+
 /* Extends the repetition of calls [at, ...) at [at + period, ...) both ways, and keeps the best. */
 static void try_period(struct search *search, uint32_t at, uint32_t period)
 {
@@ -58,7 +67,7 @@ static void try_period(struct search *search, uint32_t at, uint32_t period)
     end += period;
     search->effort += end - begin;
     /* What is spared counts: of equally long ones the shorter period. */
-    if (end - begin < 2 * period ||
+    if (end - begin < 2 * period || !is_most(search->run, begin, end) ||
         (search->length > 0 && end - begin - period <= search->length - search->period) ||
         left_out(search->run, begin, period, end - begin) > LEFT_OUT_MAX)
         return;

@@ -194,6 +194,32 @@ static void a_rise_and_fall_is_packed_around_its_top(void **state)
     free(offsets);
 }
 
+/*
+ * Rectangles one after the other, of too many pieces for the search, which are an eighth smaller
+ * than what they were cut into: no order of first fit gets all of them into the height of one, but
+ * in each there is room to move pieces.
+ */
+static void pieces_make_way_for_each_other(void **state)
+{
+    const uint32_t rectangles = 290, time = 100;
+    const uint64_t height = 4096 * GRANULE;
+    struct berth_packing_buffer *buffers = calloc((size_t)rectangles << 5, sizeof(*buffers));
+    uint64_t *offsets = calloc((size_t)rectangles << 5, sizeof(*offsets));
+    struct berth_packing_result result;
+    size_t count = 1;
+
+    buffers[0] = (struct berth_packing_buffer){0, 1, height};
+    for (uint32_t k = 0; k < rectangles; k++)
+        count += cut(buffers + count, 1 + k * time, 1 + (k + 1) * time, height, 5);
+    for (size_t i = 1; i < count; i++)
+        buffers[i].size -= buffers[i].size / GRANULE / 8 * GRANULE;
+    result = solve(buffers, count, 60, offsets);
+    assert_string_equal(result.method, "ejection");
+    assert_int_equal(result.peak, result.max_live);
+    free(buffers);
+    free(offsets);
+}
+
 static void what_cannot_be_packed_is_refused(void **state)
 {
     const struct berth_packing_limits limits = {.seconds = 0};
@@ -235,6 +261,7 @@ int main(void)
         cmocka_unit_test(a_seed_decides_the_result),
         cmocka_unit_test(large_problems_take_bounded_time),
         cmocka_unit_test(a_rise_and_fall_is_packed_around_its_top),
+        cmocka_unit_test(pieces_make_way_for_each_other),
         cmocka_unit_test(what_cannot_be_packed_is_refused),
         cmocka_unit_test(the_check_finds_an_overlap),
     };

@@ -137,6 +137,47 @@ static void a_run_without_steps_is_planned_whole(void **state)
     free(run.calls);
 }
 
+/* What comes after some calls that came twice is not them a third time, if most is yet to come. */
+static void calls_that_come_again_by_chance_are_no_steps(void **state)
+{
+    for (int round = 0; round < 60; round++) {
+        struct berth_plan_call calls[500], again[40];
+        struct berth_plan_run run = {.calls = NULL};
+        uint32_t period = 20 + random_below(20), before = 100 + random_below(150);
+        struct berth_plan_repeat repeat;
+
+        random_calls(calls, 500, 300);
+        random_calls(again, period, period - 1);
+        add_calls(&run, calls, before);
+        add_calls(&run, again, period);
+        add_calls(&run, again, period);
+        add_calls(&run, calls + before, 500 - before);
+        end_run(&run);
+        repeat = plan_and_check(&run);
+        assert_int_equal(repeat.times, 0);
+        free(run.calls);
+    }
+}
+
+static void few_steps_after_a_long_begin_are_found(void **state)
+{
+    struct berth_plan_call calls[500], step[40];
+    struct berth_plan_run run = {.calls = NULL};
+    struct berth_plan_repeat repeat;
+
+    random_calls(calls, 500, 900);
+    random_calls(step, 40, 39);
+    add_calls(&run, calls, 500);
+    for (int i = 0; i < 3; i++)
+        add_calls(&run, step, 40);
+    add_calls(&run, calls, 20);
+    end_run(&run);
+    repeat = plan_and_check(&run);
+    assert_int_equal(repeat.period, 40);
+    assert_in_range(repeat.times, 2, 3);
+    free(run.calls);
+}
+
 static void equal_sizes_are_no_step_of_one(void **state)
 {
     struct berth_plan_run run = {.calls = NULL};
@@ -296,6 +337,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_are_found_and_folded),
         cmocka_unit_test(a_run_without_steps_is_planned_whole),
+        cmocka_unit_test(calls_that_come_again_by_chance_are_no_steps),
+        cmocka_unit_test(few_steps_after_a_long_begin_are_found),
         cmocka_unit_test(equal_sizes_are_no_step_of_one),
         cmocka_unit_test(what_outlives_a_step_has_no_place),
         cmocka_unit_test(each_thread_has_a_lane),
