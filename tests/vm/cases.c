@@ -36,7 +36,8 @@ void tell_why(const char *name, bool truth, const char *format, ...)
 
 int main(int argc, char **argv)
 {
-    const struct subject *const lists[] = {place_subjects, fork_subjects, persist_subjects};
+    const struct subject *const lists[] = {place_subjects, fork_subjects, persist_subjects,
+                                           tight_subjects};
 
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
         for (const struct subject *subject = lists[i]; subject->name; subject++)

@@ -15,6 +15,7 @@ struct subject {
 extern const struct subject place_subjects[];
 extern const struct subject fork_subjects[];
 extern const struct subject persist_subjects[];
+extern const struct subject tight_subjects[];
 
 /* Tells a case: "ok NAME" or "FAILED NAME". The name has no spaces. */
 void tell(const char *name, bool truth);

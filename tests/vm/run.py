@@ -7,17 +7,21 @@ usage: run.py NAME WORK BUILD=FOLDER BERTH=PROGRAM VARIABLE=PROGRAM... [TEST_NAM
 Boots the machine NAME with the programs of the build in its root file system, and tells its cases
 in the Test Anything Protocol. In the guest's scripts each program is known by its variable, and is
 at the path that it has here. TEST_NAME has the words of a command, with colons between: a test of
-tests/integration, with the programs that it needs, which guest/programs.py runs as it is. WORK is for
-what is made on the way; console.log there is what the guest's kernel said last.
+tests/integration, with the programs that it needs, which guest/programs.py runs as it is. Where its
+second word is --made, it needs what a compiler makes: it is run here with `--make FOLDER` instead, and
+in the guest with `--made FOLDER`. WORK is for what is made on the way; console.log there is what the
+guest's kernel said last.
 
 All machines, by `meson test --suite vm`, are to take less than three minutes on two processors that
 have nothing else to do: each tells at its end how much of that was its own, and in between which
 cases took long.
 """
 
+import glob
 import os
 import pathlib
 import platform
+import re
 import resource
 import shlex
 import shutil
@@ -38,9 +42,13 @@ SLOW_SECONDS = 2
 TOOLS = ["ndctl", "daxctl", "mkfs.ext4", "fsck.ext4"]
 # What tests of tests/integration start, by names; such as are not installed are not tested. A test
 # of what is preloaded needs programs that are linked dynamically, which busybox need not be.
-STARTED = ["sh", "cat", "echo", "env", "ls", "printf", "setpriv", "test", "true", "perl"]
+STARTED = ["sh", "cat", "cp", "date", "echo", "env", "ls", "mount", "objcopy", "perl", "printf",
+           "setpriv", "sort", "test", "true", "unshare"]
 # What the guest's programs open by name.
 OPENED = ["libjansson.so.4", "libunwind.so.8", "libgcc_s.so.1", "libpmem.so.1"]
+
+# What tests preload.
+LOADED = ["/usr/lib/*/faketime/libfaketime*.so.1"]
 
 # For each machine: the memory of its nodes and of its NVDIMMs, in MiB, and for each time that it
 # boots the scripts that it runs, one after the other. Each makes what it needs anew. An emulator
@@ -51,7 +59,7 @@ MACHINES = {
     "programs": {"memory": [1536], "dimms": [512], "boots": ["programs-fsdax"], "python": True},
     "moves": {"memory": [1536], "dimms": [512, 128], "boots": ["programs-moves"], "python": True},
     "fsdax": {"memory": [1536], "dimms": [256], "boots": ["fsdax,malloc-fsdax"]},
-    "dax": {"memory": [1536], "dimms": [256], "boots": ["dax,malloc-dax,programs-dax"],
+    "dax": {"memory": [1536], "dimms": [256], "boots": ["dax,malloc-dax,programs-dax,limits"],
             "python": True},
     "numa": {"memory": [1536, 384], "dimms": [384, 128],
              "boots": ["move,move-around,malloc-numa,programs-node,numa"], "python": True},
@@ -190,17 +198,19 @@ def add_modules(tree, found, more):
     return lines
 
 
-def add_program(tree, source, work):
+def add_program(tree, source, work, build):
     """A program of the build, with the files beside it that it loads or starts."""
     source = pathlib.Path(source)
     if source.is_dir():
-        for path in source.rglob("*"):
+        # Of a folder of the build, the libraries: the others are its objects.
+        is_build = source.is_relative_to(build)
+        for path in source.glob("*.so*") if is_build else source.rglob("*"):
             if path.is_file():
-                tree.file(path)
+                add_program(tree, path, work, build)
         return
     with open(source, "rb") as file:
         is_elf = file.read(4) == b"\x7fELF"
-    if is_elf:
+    if is_elf and not source.is_symlink():
         tree.lean_program(source, work)
     else:
         tree.file(source)
@@ -215,16 +225,69 @@ def add_python(tree, work):
         program = initramfs.find_program(name)
         if program:
             tree.program(program, f"/usr/bin/{name}")
+    for pattern in LOADED:
+        for path in glob.glob(pattern):
+            tree.program(path)
 
 
-def add_words(tree, words, work):
-    """Those of the words of a command that are paths here, and the modules beside a script."""
+def add_words(tree, words, work, build):
+    """Those of the words of a command that are paths here, and the modules beside a script. What is
+    named as KEY=PATH stays as it is: its debug information is looked at."""
     for word in words:
+        _, _, path = word.partition("=")
+        if path.startswith("/") and os.path.exists(path):
+            tree.program(path)
         if word.startswith("/") and os.path.exists(word):
-            add_program(tree, word, work)
+            add_program(tree, word, work, build)
             if word.endswith(".py"):
                 for path in sorted(pathlib.Path(word).parent.glob("*.py")):
                     tree.file(path)
+
+
+def make(command, folder):
+    """Has a test make what it needs in this folder."""
+    folder.mkdir()
+    done = subprocess.run([sys.executable, command[0], "--make", str(folder), *command[2:]],
+                          capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[0]} --make: {done.stdout}{done.stderr}")
+
+
+def add_test(tree, words, work, build):
+    """A test of tests/integration; the words of its command in the guest."""
+    if "--made" not in words[1:2]:
+        add_words(tree, words, work, build)
+        return words
+    folder = work / pathlib.Path(words[0]).stem
+    make(words, folder)
+    for path in filter(pathlib.Path.is_file, folder.rglob("*")):
+        add_program(tree, path, work, build)
+    # The compilers and the sources among its words are what the guest does without.
+    add_words(tree, [words[0], *(word for word in words if word.startswith(build + "/"))], work, build)
+    return [*words[:2], str(folder), *words[2:]]
+
+
+def debug_file(library):
+    """Where the symbols of a library lie that is installed without them."""
+    notes = subprocess.run(["readelf", "-n", library], capture_output=True, text=True).stdout
+    number = re.search(r"Build ID: ([0-9a-f]{2})([0-9a-f]+)", notes)
+    return number and pathlib.Path(f"/usr/lib/debug/.build-id/{number[1]}/{number[2]}.debug")
+
+
+def add_valgrind(tree):
+    """valgrind with its memcheck, which must know the symbols of the dynamic linker."""
+    linker = pathlib.Path("/lib64/ld-linux-x86-64.so.2").resolve()
+    symbols = debug_file(linker)
+    for path in ("/usr/bin/valgrind", "/usr/bin/valgrind.bin"):
+        if os.path.exists(path):
+            tree.program(path)
+    for name in ("memcheck-amd64-linux", "vgpreload_core-amd64-linux.so",
+                 "vgpreload_memcheck-amd64-linux.so", "default.supp"):
+        for folder in ("/usr/libexec/valgrind", "/usr/lib/x86_64-linux-gnu/valgrind"):
+            if os.path.exists(f"{folder}/{name}"):
+                tree.file(f"{folder}/{name}")
+    if symbols and symbols.exists():
+        tree.file(symbols)
 
 
 def make_tree(work, tools, found, variables, shape):
@@ -249,16 +312,18 @@ def make_tree(work, tools, found, variables, shape):
     lines = add_modules(tree, found, more)
     if python:
         add_python(tree, work)
+    if "TEST_VALGRIND" in variables:
+        add_valgrind(tree)
     for name, value in variables.items():
         paths = value.split(":")
         if name.startswith("TEST_"):
-            lines.append(f"export {name}={shlex.quote(value)}")
-            add_words(tree, paths, work)
+            words = add_test(tree, paths, work, variables["BUILD"])
+            lines.append(f"export {name}={shlex.quote(':'.join(words))}")
             continue
         lines.append(f"export {name}={shlex.quote(paths[0])}")
         for path in paths:
             if name != "BUILD":
-                add_program(tree, path, work)
+                add_program(tree, path, work, variables["BUILD"])
     # By this folder the programs of a build tree know that they are in one.
     tree.folder(variables["BUILD"] + "/meson-private")
     tree.data("/vm/environment", ("\n".join(lines) + "\n").encode())
