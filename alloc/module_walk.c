@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/module_walk.h"
 
+#include "alloc/fork_turn.h"
 #include "alloc/module_lock.h"
 #include "alloc/types.h"
 
@@ -79,24 +80,40 @@ void berth__module_walk_end(void)
     atomic_fetch_sub(&state->walking, 1);
 }
 
+/* Of forks that this thread is amid; see fork_turn.h. */
+static __thread unsigned forks;
+
 static void fork_prepare(void)
 {
-    atomic_fetch_add(&state->forking, 1);
-    wait_until(none_is_walking);
+    struct berth_fork_turn turn;
+
+    if (berth__fork_turn_prepare(&turn, &forks)) {
+        atomic_fetch_add(&state->forking, 1);
+        wait_until(none_is_walking);
+    }
+    berth__fork_turn_over(&turn);
 }
 
 static void fork_parent(void)
 {
-    atomic_fetch_sub(&state->forking, 1);
+    struct berth_fork_turn turn;
+
+    if (berth__fork_turn_parent(&turn, &forks))
+        atomic_fetch_sub(&state->forking, 1);
+    berth__fork_turn_over(&turn);
 }
 
 /* Of all threads, the child has only the one that forked. */
 static void fork_child(void)
 {
+    struct berth_fork_turn turn;
+
+    berth__fork_turn_child(&turn, &forks);
     atomic_store(&state->walking, 0);
     atomic_store(&state->forking, 0);
     if (berth__module_lock_is_held())
         atomic_store(&state->hopeless, true);
+    berth__fork_turn_over(&turn);
 }
 
 int berth__module_walk_watch_fork(void)

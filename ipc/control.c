@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/control.h"
 
+#include "alloc/fork_turn.h"
 #include "alloc/log.h"
 #include "alloc/options.h"
 #include "alloc/pool_tend.h"
@@ -160,10 +161,12 @@ static struct control *control_get(void)
     return control;
 }
 
-static void before_fork(void)
+/* Of forks that this thread is amid; see alloc/fork_turn.h. */
+static __thread unsigned forks __attribute__((tls_model("initial-exec")));
+
+static void wait_for_work(struct control *control)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
-    struct control *control = the_control;
 
     fork_holds_work = false;
     if (control->state != STATE_STARTED)
@@ -176,16 +179,34 @@ static void before_fork(void)
     }
 }
 
+static void before_fork(void)
+{
+    struct berth_fork_turn turn;
+
+    if (berth__fork_turn_prepare(&turn, &forks))
+        wait_for_work(the_control);
+    berth__fork_turn_over(&turn);
+}
+
 static void after_fork_in_parent(void)
 {
-    if (fork_holds_work)
-        pthread_mutex_unlock(&the_control->work);
-    fork_holds_work = false;
+    struct berth_fork_turn turn;
+
+    if (berth__fork_turn_parent(&turn, &forks)) {
+        if (fork_holds_work)
+            pthread_mutex_unlock(&the_control->work);
+        fork_holds_work = false;
+    }
+    berth__fork_turn_over(&turn);
 }
 
 static void after_fork_in_child(void)
 {
+    struct berth_fork_turn turn;
+
+    berth__fork_turn_child(&turn, &forks);
     fork_holds_work = false; /* the lock itself was zeroed: nobody holds it */
+    berth__fork_turn_over(&turn);
 }
 
 /* Both threads: one after the other, the socket thread asks and the control thread answers. */

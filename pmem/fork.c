@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/fork.h"
 
+#include "alloc/fork_turn.h"
 #include "alloc/log.h"
 #include "alloc/quantity.h"
 #include "alloc/stats.h"
@@ -53,8 +54,10 @@ static struct berth_fork without_hook;
 static __thread bool prepared;
 /* The fork under way is a signal handler's that came amid an allocation; guarded likewise. */
 static bool interrupts;
-/* The handlers have locked the list of streams; guarded by that lock. */
-static bool has_locked_streams;
+/* How often the handlers have locked the list of streams; guarded by that lock. */
+static unsigned streams_locked;
+/* The thread's signals, which wait while it has jemalloc's locks; guarded by these. */
+static struct berth_fork_turn turn;
 static atomic_bool has_sharers;
 
 /*
@@ -331,38 +334,42 @@ static void lock_jemalloc(void)
  * fork() locks the list of streams when all handlers have run, and its own allocator after that,
  * because fflush(NULL) has the list locked while it waits for a stream, and who has that stream may
  * be in malloc(). jemalloc's locks must come after the list's as well. The C library needs neither
- * in a program with one thread.
+ * in a program with one thread. Signals come while this waits, as in fork() itself: one whose
+ * handler forks takes the list's lock once more.
  */
 static void lock_streams(void)
 {
     if (__libc_single_threaded)
         return;
     _IO_list_lock();
-    has_locked_streams = true;
+    streams_locked++;
 }
 
 static void unlock_streams(void)
 {
-    if (!has_locked_streams)
+    if (streams_locked == 0)
         return;
-    has_locked_streams = false;
+    streams_locked--;
     _IO_list_unlock();
 }
 
 /* As the C library has done already, where it is the one that forked. */
 static void renew_streams(void)
 {
-    if (has_locked_streams)
+    if (streams_locked != 0)
         _IO_list_resetlock();
-    has_locked_streams = false;
+    streams_locked = 0;
 }
 
 static void prepare(void)
 {
     int saved_errno = errno;
+    struct berth_fork_turn mine;
 
     lock_streams();
+    berth__fork_turn_begin(&mine);
     lock_jemalloc();
+    turn = mine;
     berth__move_hold_for_fork();
     under_way = begun;
     if (!under_way) {
@@ -387,6 +394,7 @@ static void finish_without_hook(void)
 static void parent(void)
 {
     int saved_errno = errno;
+    struct berth_fork_turn mine = turn;
 
     prepared = false;
     if (under_way == &without_hook)
@@ -395,6 +403,7 @@ static void parent(void)
     berth__move_after_fork(false);
     errno = saved_errno;
     berth__fork_lock_give_back(jemalloc_handlers.parent);
+    berth__fork_turn_over(&mine);
     unlock_streams();
 }
 
@@ -489,6 +498,7 @@ static void child(void)
         berth__arena_leave_caches();
     errno = saved_errno;
     berth__fork_lock_renew(jemalloc_handlers.child);
+    berth__fork_turn_over(&turn);
 }
 
 /* What jemalloc calls as pthread_atfork (embed_jemalloc.sh), once, at its first allocation. */

@@ -8,7 +8,8 @@
  * would wait for the thread itself. So what the thread holds is held twice meanwhile; the code that
  * was interrupted goes on afterwards, in the parent under its locks, in the child alone.
  *
- * Not so amid fork() itself: a handler that forks while its own thread does waits for ever.
+ * Amid fork() itself no signal comes while jemalloc's locks are taken for it (pmem/fork.c), and
+ * Berth's other locks are taken by the outermost of a thread's forks (alloc/fork_turn.h).
  *
  * Called by jemalloc's handlers in Berth's stead (pmem/fork.c): by one thread after the other, as
  * the first of the locks is taken and given back.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/persist_named.h"
 
+#include "alloc/fork_turn.h"
 #include "alloc/log.h"
 #include "alloc/tier_ops.h"
 #include "pmem/window.h"
@@ -46,10 +47,33 @@ bool berth__persist_named_inherited(void)
     return pid != 0 && pid != getpid();
 }
 
+/* Of forks that this thread is amid; see alloc/fork_turn.h. */
+static __thread unsigned forks;
+
+static void fork_prepare(void)
+{
+    struct berth_fork_turn turn;
+
+    if (berth__fork_turn_prepare(&turn, &forks))
+        pthread_mutex_lock(&mutex);
+    berth__fork_turn_over(&turn);
+}
+
+static void fork_parent(void)
+{
+    struct berth_fork_turn turn;
+
+    if (berth__fork_turn_parent(&turn, &forks))
+        pthread_mutex_unlock(&mutex);
+    berth__fork_turn_over(&turn);
+}
+
 /* The parent's lock on its stores must not live on in a child that outlives it. */
 static void leave_stores(void)
 {
     int saved_errno = errno;
+    struct berth_fork_turn turn;
+    bool has_lock = berth__fork_turn_child(&turn, &forks);
 
     for (unsigned i = 0; i < BERTH_TIER_MAX; i++) {
         struct berth_persist_store *store = atomic_load(&stores[i]);
@@ -57,8 +81,10 @@ static void leave_stores(void)
         if (store)
             berth__persist_store_leave(store);
     }
+    if (has_lock)
+        pthread_mutex_unlock(&mutex);
+    berth__fork_turn_over(&turn);
     errno = saved_errno;
-    pthread_mutex_unlock(&mutex);
 }
 
 static void become_owner(void)
@@ -66,7 +92,7 @@ static void become_owner(void)
     pid_t none = 0;
 
     if (atomic_compare_exchange_strong(&owner, &none, getpid()))
-        pthread_atfork(berth__persist_named_lock, berth__persist_named_unlock, leave_stores);
+        pthread_atfork(fork_prepare, fork_parent, leave_stores);
 }
 
 /* Called with the lock held. */

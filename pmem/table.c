@@ -2,6 +2,7 @@
 #include "pmem/table.h"
 
 #include "alloc/describe.h"
+#include "alloc/fork_turn.h"
 #include "alloc/log.h"
 #include "alloc/options.h"
 #include "alloc/tier_ops.h"
@@ -137,22 +138,38 @@ static void retire(struct berth_loaded_table *old)
     }
 }
 
+/* Of forks that this thread is amid; see alloc/fork_turn.h. */
+static __thread unsigned forks;
+
 /* No install is under way while the process is copied. */
 static void fork_prepare(void)
 {
-    pthread_mutex_lock(&berth__table_state.lock);
+    struct berth_fork_turn turn;
+
+    if (berth__fork_turn_prepare(&turn, &forks))
+        pthread_mutex_lock(&berth__table_state.lock);
+    berth__fork_turn_over(&turn);
 }
 
 static void fork_parent(void)
 {
-    pthread_mutex_unlock(&berth__table_state.lock);
+    struct berth_fork_turn turn;
+
+    if (berth__fork_turn_parent(&turn, &forks))
+        pthread_mutex_unlock(&berth__table_state.lock);
+    berth__fork_turn_over(&turn);
 }
 
 /* The child has one thread, which reads nothing: it forgets the readers of the others. */
 static void fork_child(void)
 {
+    struct berth_fork_turn turn;
+    bool has_lock = berth__fork_turn_child(&turn, &forks);
+
     berth__epoch_reset(&berth__table_state.readers);
-    pthread_mutex_unlock(&berth__table_state.lock);
+    if (has_lock)
+        pthread_mutex_unlock(&berth__table_state.lock);
+    berth__fork_turn_over(&turn);
 }
 
 /*

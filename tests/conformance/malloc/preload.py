@@ -14,8 +14,8 @@ import sys
 import tempfile
 from xml.etree import ElementTree
 
-library, berth, own_malloc, auditor, own_atfork, own_wrapper, beside_other, own_socket = map(
-    os.path.abspath, sys.argv[1:9])
+(library, berth, own_malloc, auditor, own_atfork, own_wrapper, beside_other, own_socket,
+ fork_amid) = map(os.path.abspath, sys.argv[1:10])
 failures = []
 
 
@@ -270,6 +270,12 @@ def program_checks(scratch):
         result = run([own_atfork], of)
         check("fork_handlers_may_be_run_by_the_program_" + how,
               (result.returncode, result.stdout, result.stderr) == (0, "0\n", ""), result)
+    alone = subprocess.run([fork_amid], capture_output=True, text=True, timeout=120, check=False)
+    check("a_fork_amid_a_fork_natively", (alone.returncode, alone.stdout) == (0, "0 6\n"), alone)
+    for how, of in (("far", table), ("near", None)):
+        result = run([fork_amid], of)
+        check("a_signals_handler_may_fork_amid_a_fork_" + how,
+              (result.returncode, result.stdout, result.stderr) == (0, "0 6\n", ""), result)
     result = subprocess.run(["env", "LD_AUDIT=" + auditor, berth, "run", "-o", "host=on", "--", "true"],
                             capture_output=True, text=True, check=False)
     check("an_audited_program_runs", (result.returncode, result.stderr) == (0, ""), result)

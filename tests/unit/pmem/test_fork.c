@@ -7,6 +7,7 @@
 #include "pmem/fork.h"
 
 #include "alloc/stats.h"
+#include "alloc/thread.h"
 #include "pmem/arena.h"
 #include "pmem/host.h"
 #include "pmem/residency.h"
@@ -581,6 +582,40 @@ static void what_was_given_back_is_not_copied(void **state)
     in_host_child(check_sparse);
 }
 
+/*
+ * A signal's handler that forks amid an allocation: the code that was interrupted goes on in the
+ * parent with its caches, and what they are like is not known in the child.
+ */
+static void check_interrupted(void)
+{
+    pid_t pid;
+    char *p;
+
+    use_tier(BERTH_FORK_COPY, UINT64_MAX, "/tmp");
+    p = get(100, 1);
+    CHECK(berth__arena_has_caches());
+    berth__thread.inside++;
+    pid = hooked_fork();
+    if (pid == 0) {
+        CHECK(!berth__arena_has_caches());
+        berth__thread.inside--;
+        for (int i = 0; i < 100; i++)
+            CHECK(get(100, i) != p);
+        CHECK(berth__arena_has_caches() && p[99] == 1);
+        _exit(0);
+    }
+    await(pid);
+    CHECK(berth__arena_has_caches());
+    berth__thread.inside--;
+    berth__host_free(p);
+}
+
+static void the_child_of_an_interrupted_fork_leaves_caches_alone(void **state)
+{
+    (void)state;
+    in_host_child(check_interrupted);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -599,6 +634,7 @@ int main(void)
         cmocka_unit_test(without_descriptors_the_copy_takes_few_addresses),
         cmocka_unit_test(a_fork_is_refused_whose_child_could_map_nothing),
         cmocka_unit_test(what_was_given_back_is_not_copied),
+        cmocka_unit_test(the_child_of_an_interrupted_fork_leaves_caches_alone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
