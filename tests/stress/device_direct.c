@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The calls of device_order.c that Berth serves, on top of alloc/ without a preload library: so
- * that a sanitizer sees the pool. The driver's own functions are those of the simulation. At the
- * end the account must add up to nothing.
+ * The calls of device_order.c and device_plan.c that Berth serves, on top of alloc/ without a
+ * preload library: so that a sanitizer sees the pool. The driver's own functions are those of the
+ * simulation. At the end the account must add up to nothing, and a plan must have been met.
  */
 #include "alloc/device_context.h"
 #include "alloc/options.h"
@@ -10,13 +10,37 @@
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
 #include "alloc/pool_lazy.h"
+#include "alloc/pool_plan.h"
 #include "alloc/pool_stream.h"
+#include "alloc/pool_tend.h"
 #include "cuda_api.h"
 #include "device_order.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#define LIMIT "12M"
+
+static void load_plan(const char *path)
+{
+    FILE *file = path ? fopen(path, "rb") : NULL;
+    char why[256] = "it cannot be read", *bytes = NULL;
+    size_t size = 0, room = 0;
+
+    if (!path)
+        return;
+    while (file && !feof(file)) {
+        bytes = realloc(bytes, room = room * 2 + 4096);
+        size += fread(bytes + size, 1, room - size, file);
+    }
+    if (!file || berth__pool_plan_load(bytes, size, why, sizeof(why)) < 0) {
+        fprintf(stderr, "%s: %s\n", path, why);
+        exit(1);
+    }
+    fclose(file);
+    free(bytes);
+}
 
 __attribute__((constructor)) static void bind_driver(void)
 {
@@ -28,6 +52,7 @@ __attribute__((constructor)) static void bind_driver(void)
 #undef X
     berth__device_register();
     berth__options_parse(getenv("BERTH_OPTIONS"), BERTH_ORIGIN_ENVIRONMENT, NULL, NULL);
+    load_plan(getenv("BERTH_PLAN"));
 }
 
 static berth_cu_stream meaning(CUstream stream)
@@ -164,7 +189,58 @@ void device_order_checkpoint(void)
     exit(1);
 }
 
-/* The last call of the program: everything was freed, and what waited has passed. */
+void device_plan_trim(void)
+{
+    berth__pool_trim(BERTH_POOL_ALL_DEVICES, 0);
+}
+
+void device_plan_limit(bool is_bounded)
+{
+    static const char name[] = "device-limit", bound[] = LIMIT;
+    char why[BERTH_OPTION_WHY_MAX];
+
+    berth__option_set(name, sizeof(name) - 1, is_bounded ? bound : "0",
+                      is_bounded ? sizeof(bound) - 1 : 1, BERTH_ORIGIN_COMMAND, why);
+}
+
+/* Destroys the context, as hooks/cuda_driver_context.c has it. */
+CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
+{
+    bool is_held = berth__device_primary_hold(true);
+    berth_cu_context context = berth__device_primary(device);
+    CUresult result;
+
+    berth__pool_doubt_begin();
+    berth__stream_drop_begin(context);
+    result = (CUresult)berth__driver.cuDevicePrimaryCtxReset_v2(device);
+    berth__stream_drop_end(context, result == CUDA_SUCCESS, berth__stream_retire_idle);
+    if (result == CUDA_SUCCESS && context) {
+        berth__stream_context_gone(context);
+        berth__context_changed_for_all();
+        berth__pool_drop(context);
+    }
+    berth__pool_doubt_end();
+    berth__device_primary_let_go(is_held);
+    return result;
+}
+
+/* A thread that waits in vain for its place, or comes and goes, is in no plan. */
+static void check_plan(void)
+{
+    struct berth_pool_plan_reading plan;
+
+    if (!berth__pool_plan_read(&plan))
+        return;
+    printf("plan: %llu hits, %llu unknown, %llu occupied, %llu lent\n",
+           (unsigned long long)plan.hits, (unsigned long long)plan.unknown,
+           (unsigned long long)plan.occupied, (unsigned long long)plan.lent);
+    if (plan.hits >= (plan.hits + plan.unknown + plan.occupied) / 16)
+        return;
+    fprintf(stderr, "the plan is not followed\n");
+    exit(1);
+}
+
+/* Everything was freed or ended with its context, and what waited has passed. */
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
 {
     struct berth_pool_audit audit;
@@ -185,5 +261,7 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device)
                 (unsigned long long)ordered.live);
         exit(1);
     }
+    check_plan();
+    berth__context_changed_for_all();
     return (CUresult)berth__driver.cuDevicePrimaryCtxRelease_v2(device);
 }

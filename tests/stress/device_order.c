@@ -12,6 +12,7 @@
  */
 #include "device_order.h"
 #include "cuda_api.h"
+#include "device_content.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,7 +25,6 @@
 
 #define SLOTS 96
 #define STREAMS 6 /* two of them are default streams, the others are made anew now and then */
-#define CHECKS 48 /* under way at once; each has a piece of pinned memory */
 #define SIZE_MAX_SHIFT 18
 #define SIZE_MOST ((size_t)3 << 20)
 #define TOUCHES 12    /* in a capture */
@@ -52,34 +52,15 @@ struct slot {
     CUevent done;    /* behind the last work that uses it */
 };
 
-/* One check: filled by a copy in the stream, looked at by a host function behind it. */
-struct check {
-    atomic_bool is_busy;
-    unsigned char *copy;
-    size_t size;
-    unsigned char fill;
-};
-
 static struct slot slots[SLOTS];
-static struct check checks[CHECKS];
 static CUcontext context;
 static CUdeviceptr ballast; /* a piece for each stream of each thread, which nobody looks at */
 static unsigned threads_count;
 static unsigned char *many_copy;
 static atomic_bool is_gate_open;
-static uint64_t seed_base, steps;
+static uint64_t steps;
 static atomic_uint threads_begun;
-static atomic_ullong wrong_bytes, checked, refused;
-
-#define CALL(call)                                                                                 \
-    do {                                                                                           \
-        CUresult result_ = (call);                                                                 \
-        if (result_ != CUDA_SUCCESS) {                                                             \
-            fprintf(stderr, "%s:%d: %s answered %d (seed %llu)\n", __FILE__, __LINE__, #call,      \
-                    (int)result_, (unsigned long long)seed_base);                                  \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
+static atomic_ullong refused;
 
 struct thread {
     uint64_t seed;
@@ -89,10 +70,7 @@ struct thread {
 
 static uint64_t draw(struct thread *thread, uint64_t below)
 {
-    thread->seed ^= thread->seed << 13;
-    thread->seed ^= thread->seed >> 7;
-    thread->seed ^= thread->seed << 17;
-    return (thread->seed >> 11) % below;
+    return content_draw(&thread->seed, below);
 }
 
 static CUstream pick(struct thread *thread)
@@ -100,36 +78,9 @@ static CUstream pick(struct thread *thread)
     return thread->stream[draw(thread, STREAMS)];
 }
 
-/* Runs in the stream: no call of the driver is allowed here. */
-static void look(void *argument)
-{
-    struct check *check = argument;
-
-    for (size_t i = 0; i < check->size; i++)
-        if (check->copy[i] != check->fill)
-            atomic_fetch_add(&wrong_bytes, 1);
-    atomic_fetch_add(&checked, 1);
-    atomic_store(&check->is_busy, false);
-}
-
-static struct check *check_take(void)
-{
-    for (unsigned i = 0;; i = (i + 1) % CHECKS) {
-        bool is_busy = false;
-
-        if (atomic_compare_exchange_strong(&checks[i].is_busy, &is_busy, true))
-            return &checks[i];
-    }
-}
-
 static void submit_check(const struct slot *slot, CUstream stream)
 {
-    struct check *check = check_take();
-
-    check->size = slot->size;
-    check->fill = slot->fill;
-    CALL(cuMemcpyDtoHAsync_v2(check->copy, slot->address, slot->size, stream));
-    CALL(cuLaunchHostFunc(stream, look, check));
+    content_check(slot->address, slot->size, slot->fill, stream);
 }
 
 static void fill(struct thread *thread, struct slot *slot, CUstream stream)
@@ -407,8 +358,8 @@ static void look_at_many(void *argument)
 
     for (size_t i = 0; i < (size_t)MANY * MANY_SIZE; i++)
         if (many_copy[i] != *fill)
-            atomic_fetch_add(&wrong_bytes, 1);
-    atomic_fetch_add(&checked, MANY);
+            atomic_fetch_add(&content_wrong, 1);
+    atomic_fetch_add(&content_checked, MANY);
 }
 
 /*
@@ -490,7 +441,7 @@ static void *run(void *argument)
 
 static void rounds(void)
 {
-    struct thread thread = {.seed = seed_base * 1000003 + 2};
+    struct thread thread = {.seed = content_seed * 1000003 + 2};
 
     for (unsigned i = 2; i < STREAMS; i++)
         CALL(cuStreamCreate(&thread.stream[i], CU_STREAM_NON_BLOCKING));
@@ -518,8 +469,7 @@ static void begin(void)
         pthread_mutex_init(&slots[i].lock, NULL);
         CALL(cuEventCreate(&slots[i].done, CU_EVENT_DISABLE_TIMING));
     }
-    for (unsigned i = 0; i < CHECKS; i++)
-        CALL(cuMemAllocHost_v2((void **)&checks[i].copy, SIZE_MOST));
+    content_begin(SIZE_MOST);
     CALL(cuMemAllocHost_v2((void **)&many_copy, (size_t)MANY * MANY_SIZE));
     CALL(cuMemAlloc_v2(&ballast, threads_count * STREAMS * BALLAST));
 }
@@ -536,8 +486,7 @@ static void end(void)
     CALL(cuCtxSynchronize());
     for (unsigned i = 0; i < SLOTS; i++)
         CALL(cuEventDestroy_v2(slots[i].done));
-    for (unsigned i = 0; i < CHECKS; i++)
-        CALL(cuMemFreeHost(checks[i].copy));
+    content_end();
     CALL(cuMemFreeHost(many_copy));
     CALL(cuMemFree_v2(ballast));
 }
@@ -547,7 +496,7 @@ int main(int argc, char **argv)
     unsigned count = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 4;
     pthread_t *threads = calloc(count + 1, sizeof(*threads));
 
-    seed_base = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+    content_seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     steps = argc > 2 ? strtoull(argv[2], NULL, 10) : 2000;
     if (!threads)
         return 1;
@@ -556,14 +505,11 @@ int main(int argc, char **argv)
     rounds();
     for (unsigned i = 0; i < count; i++)
         pthread_create(&threads[i], NULL, run,
-                       (void *)(uintptr_t)(seed_base * 1000003 + i * 7919 + 1));
+                       (void *)(uintptr_t)(content_seed * 1000003 + i * 7919 + 1));
     for (unsigned i = 0; i < count; i++)
         pthread_join(threads[i], NULL);
     end();
     CALL(cuDevicePrimaryCtxRelease_v2(0));
     free(threads);
-    printf("seed %llu: %llu blocks checked, %llu refused, %llu bytes wrong\n",
-           (unsigned long long)seed_base, (unsigned long long)checked, (unsigned long long)refused,
-           (unsigned long long)wrong_bytes);
-    return wrong_bytes == 0 ? 0 : 1;
+    return content_report(refused);
 }
