@@ -256,8 +256,7 @@ uint64_t berth__pool_shrink(struct berth_pool *pool, uint64_t need)
     uint64_t bytes = 0, released = 0, pages;
 
     berth__pool_lock(pool);
-    if (pool->range && pool->range->range->pinned == 0 &&
-        !atomic_load_explicit(&pool->is_ending, memory_order_relaxed)) {
+    if (pool->range && pool->range->range->pinned == 0 && !berth__pool_may_end(pool)) {
         range = pool->range->range;
         pages = need >> range->page_shift;
         if (pages << range->page_shift < need)

@@ -77,7 +77,7 @@ void berth__pool_gather(struct berth_pool *pool)
     if (berth__option(BERTH_OPTION_SEGMENTS) != BERTH_SEGMENTS_SHARED || berth__device_capturing())
         return;
     berth__pool_lock(pool);
-    is_due = !atomic_load_explicit(&pool->is_ending, memory_order_relaxed) && gather_is_due(pool);
+    is_due = !berth__pool_may_end(pool) && gather_is_due(pool);
     if (is_due) {
         settled_size = take_settled_size(pool);
         atomic_fetch_add_explicit(&pool->releasing, HOLD_BYTES, memory_order_relaxed);

@@ -508,8 +508,7 @@ static berth_cu_context context_hold(struct berth_pool *pool)
     berth_cu_context context;
 
     berth__pool_lock(pool);
-    context =
-        atomic_load_explicit(&pool->is_ending, memory_order_relaxed) ? NULL : context_of(pool);
+    context = berth__pool_may_end(pool) ? NULL : context_of(pool);
     if (context)
         atomic_fetch_add_explicit(&pool->releasing, HOLD_BYTES, memory_order_relaxed);
     berth__pool_unlock(pool);

@@ -270,6 +270,11 @@ void berth__pool_count_released(struct berth_pool *pool, uint64_t size);
 
 /* Called without the lock: waits until nobody is giving memory of this pool back. */
 void berth__pool_await_releases(struct berth_pool *pool);
+/*
+ * With the lock held: whether the pool's context is being destroyed, or may be: then nothing is
+ * given back.
+ */
+bool berth__pool_may_end(const struct berth_pool *pool);
 
 /*
  * Gives back of the cache what helps after `error`: -ENOSPC, a tier's capacity is full, by other

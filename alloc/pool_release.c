@@ -18,6 +18,17 @@
 
 #define RELEASE_ALL UINT64_MAX /* bytes */
 
+/* The context whose memory is kept; NULL: none's. See berth__pool_keep_begin(). */
+static _Atomic(berth_cu_context) kept_context;
+
+bool berth__pool_may_end(const struct berth_pool *pool)
+{
+    berth_cu_context kept = atomic_load(&kept_context);
+
+    return atomic_load_explicit(&pool->is_ending, memory_order_relaxed) ||
+           (kept && atomic_load_explicit(&pool->context, memory_order_relaxed) == kept);
+}
+
 /* Takes the segment of a free block that fills it out of all books but the account's `reserved`. */
 static void detach(struct berth_pool *pool, struct berth_segment *segment,
                    struct berth_segment **list)
@@ -146,7 +157,7 @@ uint64_t berth__pool_release_idle(struct berth_pool *pool, bool is_for_large)
 
     berth__pool_lock(pool);
     detached = detached_of(pool);
-    for (segment = pool->segments; segment && !pool->is_ending; segment = next) {
+    for (segment = pool->segments; segment && !berth__pool_may_end(pool); segment = next) {
         next = segment->next;
         if (segment->used_blocks == 0 && segment->kind <= BERTH_SEGMENT_WHOLE &&
             berth__pool_is_for_large(segment) == is_for_large)
@@ -188,8 +199,7 @@ uint64_t berth__pool_replace(struct berth_pool *pool, uint64_t size, uint64_t ne
 
     berth__pool_lock(pool);
     detached = detached_of(pool);
-    while (bytes < need && !atomic_load_explicit(&pool->is_ending, memory_order_relaxed) &&
-           (segment = find_victim(pool, size))) {
+    while (bytes < need && !berth__pool_may_end(pool) && (segment = find_victim(pool, size))) {
         bytes += segment->size;
         berth__own_note_gone(pool, segment->size);
         detach(pool, segment, &detached.list);
@@ -267,7 +277,8 @@ static uint64_t release_waiting(struct berth_pool *pool, uint64_t need)
     berth__pool_lock(pool);
     berth__cache_shut(pool);
     detached = detached_of(pool);
-    for (segment = pool->segments; segment && bytes < need && !pool->is_ending; segment = next) {
+    for (segment = pool->segments; segment && bytes < need && !berth__pool_may_end(pool);
+         segment = next) {
         next = segment->next;
         if (!segment_waits(segment))
             continue;
@@ -289,7 +300,7 @@ static uint64_t release_bytes(struct berth_pool *pool, uint64_t need)
     berth__pool_lock(pool);
     detached = detached_of(pool);
     berth__cache_flush(pool);
-    if (!atomic_load_explicit(&pool->is_ending, memory_order_relaxed))
+    if (!berth__pool_may_end(pool))
         detached.list = detach_cached(pool, need);
     berth__pool_unlock(pool);
     released = release_detached(pool, &detached, attach_free);
@@ -371,6 +382,46 @@ void berth__pool_await_releases(struct berth_pool *pool)
         if (wait_released(&end) != 0)
             break;
     pthread_mutex_unlock(&release_lock);
+}
+
+void berth__pool_keep_begin(berth_cu_context context)
+{
+    if (!context || berth__pool_disabled())
+        return;
+    atomic_store(&kept_context, context);
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
+        if (atomic_load(&pool->context) != context)
+            continue;
+        /* Who has looked before is counted among those who give back by now. */
+        berth__pool_lock(pool);
+        berth__pool_unlock(pool);
+        berth__pool_await_releases(pool);
+    }
+}
+
+void berth__pool_keep_end(void)
+{
+    if (!atomic_load(&kept_context))
+        return;
+    pthread_mutex_lock(&release_lock);
+    atomic_store(&kept_context, NULL);
+    pthread_cond_broadcast(&release_done);
+    pthread_mutex_unlock(&release_lock);
+}
+
+/* The context is likely to stay, and its memory to be had then. False if no one's was kept. */
+static bool await_kept(void)
+{
+    struct timespec end = release_deadline();
+    bool was_kept;
+
+    pthread_mutex_lock(&release_lock);
+    was_kept = atomic_load(&kept_context) != NULL;
+    while (atomic_load(&kept_context))
+        if (wait_released(&end) != 0)
+            break;
+    pthread_mutex_unlock(&release_lock);
+    return was_kept;
 }
 
 /* Waits until other threads have given something back; the bytes that they were at. */
@@ -459,6 +510,8 @@ static uint64_t release_run(const struct release *release)
 {
     uint64_t released = release_relaxed(release, release->need);
 
+    if (released == 0 && await_kept())
+        released = release_relaxed(release, release->need);
     /* The driver may have refused just those. */
     if (released == 0 && release->need != RELEASE_ALL)
         released = release_relaxed(release, RELEASE_ALL);

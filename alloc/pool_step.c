@@ -268,7 +268,7 @@ void berth__step_act(struct berth_pool *pool)
     bool is_due;
 
     berth__pool_lock(pool);
-    is_due = pool->steps.is_due && !atomic_load_explicit(&pool->is_ending, memory_order_relaxed);
+    is_due = pool->steps.is_due && !berth__pool_may_end(pool);
     pool->steps.is_due = false;
     if (is_due) {
         size = pool->steps.joint_size;

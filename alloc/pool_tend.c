@@ -74,7 +74,7 @@ static bool query_free(struct berth_pool *pool, uint64_t *ret, uint64_t *ret_tot
     bool is_pushed = false, is_known = false;
 
     berth__pool_lock(pool);
-    context = atomic_load_explicit(&pool->is_ending, memory_order_relaxed)
+    context = berth__pool_may_end(pool)
                   ? NULL
                   : atomic_load_explicit(&pool->context, memory_order_relaxed);
     if (context)

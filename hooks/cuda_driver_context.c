@@ -200,6 +200,7 @@ static berth_cu_result end_primary_alone(primary_function function, berth_cu_dev
     berth_cu_result result;
     bool is_destroyed;
 
+    berth__pool_keep_begin(context);
     berth__stream_drop_begin(context);
     result = function(device);
     is_destroyed = result == BERTH_CU_SUCCESS && context &&
@@ -210,6 +211,7 @@ static berth_cu_result end_primary_alone(primary_function function, berth_cu_dev
         berth__pool_drop(context);
         forget(context);
     }
+    berth__pool_keep_end();
     return result;
 }
 

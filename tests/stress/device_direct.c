@@ -211,6 +211,7 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
     CUresult result;
 
     berth__pool_doubt_begin();
+    berth__pool_keep_begin(context);
     berth__stream_drop_begin(context);
     result = (CUresult)berth__driver.cuDevicePrimaryCtxReset_v2(device);
     berth__stream_drop_end(context, result == CUDA_SUCCESS, berth__stream_retire_idle);
@@ -219,6 +220,7 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
         berth__context_changed_for_all();
         berth__pool_drop(context);
     }
+    berth__pool_keep_end();
     berth__pool_doubt_end();
     berth__device_primary_let_go(is_held);
     return result;

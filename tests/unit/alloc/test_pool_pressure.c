@@ -138,6 +138,79 @@ static void memory_on_its_way_back_is_waited_for(void **state)
     assert_null(refused[1]);
 }
 
+static atomic_bool is_in_free, is_kept;
+
+static void stay_in_free_for_long(enum mock_call call)
+{
+    if (call != MOCK_FREE)
+        return;
+    atomic_store(&is_in_free, true);
+    stay_in_free(call);
+}
+
+static void *release_in_thread(void *unused)
+{
+    return (void *)(uintptr_t)berth__pool_release_cached(0);
+}
+
+static void *keep_in_thread(void *context)
+{
+    berth__pool_keep_begin(context);
+    atomic_store(&is_kept, true);
+    return NULL;
+}
+
+/*
+ * What another thread has in its hands would be freed after the context has ended, and be
+ * somebody else's by then: a context that may end waits for that.
+ */
+static void a_context_that_may_end_waits_for_what_is_on_its_way(void **state)
+{
+    pthread_t releasing, keeping;
+
+    pool_put(pool_get(MIB(8)));
+    atomic_store(&is_kept, false);
+    atomic_store(&is_in_free, false);
+    atomic_store(&release_may_end, false);
+    mock_during = stay_in_free_for_long;
+    pthread_create(&releasing, NULL, release_in_thread, NULL);
+    while (!atomic_load(&is_in_free))
+        sched_yield();
+    pthread_create(&keeping, NULL, keep_in_thread, mock_context(0));
+    for (int i = 0; i < 100000; i++)
+        sched_yield();
+    assert_false(atomic_load(&is_kept));
+    atomic_store(&release_may_end, true);
+    pthread_join(releasing, NULL);
+    pthread_join(keeping, NULL);
+    mock_during = NULL;
+    assert_true(atomic_load(&is_kept));
+    berth__pool_keep_end();
+}
+
+/* Nor is anything of it given back meanwhile; other contexts' memory is, and this one's after. */
+static void a_context_that_may_end_keeps_its_memory(void **state)
+{
+    void *released = NULL;
+    pthread_t releasing;
+
+    pool_put(pool_get(MIB(8)));
+    berth__pool_keep_begin(mock_context(0));
+    assert_int_equal(berth__pool_release_some(0, MIB(8)), 0);
+    assert_int_equal(mock_calls(MOCK_FREE), 0);
+    mock_set_current(mock_context(1));
+    pool_put(pool_get(MIB(4)));
+    assert_int_equal(berth__pool_release_some(0, MIB(8)), MIB(4));
+    assert_int_equal(mock_calls(MOCK_FREE), 1);
+    /* Whoever needs it gets it as soon as it is known to stay. */
+    pthread_create(&releasing, NULL, release_in_thread, NULL);
+    for (int i = 0; i < 100000; i++)
+        sched_yield();
+    berth__pool_keep_end();
+    pthread_join(releasing, &released);
+    assert_int_equal((uintptr_t)released, MIB(8));
+}
+
 static void a_full_device_still_serves_small_blocks(void **state)
 {
     uintptr_t a, b;
@@ -224,6 +297,8 @@ int main(void)
         TEST(no_more_is_given_back_than_is_needed),
         TEST(other_contexts_of_the_device_give_back_too),
         TEST(memory_on_its_way_back_is_waited_for),
+        TEST(a_context_that_may_end_waits_for_what_is_on_its_way),
+        TEST(a_context_that_may_end_keeps_its_memory),
         TEST(a_full_device_still_serves_small_blocks),
         TEST(capacity_of_the_tier_is_honoured),
         TEST(a_full_tier_gives_back_its_own_cache_only),
