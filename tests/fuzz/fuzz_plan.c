@@ -4,10 +4,11 @@
  * Method: valid plans with seeded random damage, the checksum repaired most of the time so that the
  * damage reaches what lies behind it. What is accepted is followed by random calls: every range
  * that is asked for must lie in the segment, and a sanitizer sees what is read outside of the
- * lanes. LLVMFuzzerTestOneInput is libFuzzer's entry; built with -DBERTH_LIBFUZZER, main is left to
- * it.
+ * lanes. Where a call got no place, room is looked for in any part of the segment, and beyond it.
+ * LLVMFuzzerTestOneInput is libFuzzer's entry; built with -DBERTH_LIBFUZZER, main is left to it.
  */
 #include "alloc/plan_follow.h"
+#include "alloc/plan_room.h"
 #include "alloc/size_class.h"
 #include "tests/random_numbers.h"
 
@@ -25,6 +26,38 @@ static bool take(void *context, uint64_t offset, uint64_t size)
         offset > view->header->peak - size)
         abort();
     return random_below(4) != 0;
+}
+
+static unsigned long rooms; /* that were found */
+
+/* What is used of a range is no more than of all; a place lies where it was looked for. */
+static void look_for_room(const struct berth_plan_follow *follow, uint32_t lane, uint64_t size)
+{
+    static const berth_plan_room_function looks[] = {berth__plan_room_fit, berth__plan_room_least};
+    uint64_t end = follow->view.header->peak + random_below(3) * BERTH_GRANULE, begin, used;
+    static struct berth_plan_room room;
+
+    if (!berth__plan_room_see(follow, lane, NULL, &room))
+        return;
+    used = berth__plan_room_used(&room);
+    if (used > BERTH_PLAN_PARTS * room.part)
+        abort();
+    if (size > end)
+        return;
+    begin = random_below(end - size + 1);
+    for (unsigned i = 0; i < sizeof(looks) / sizeof(looks[0]); i++) {
+        struct berth_plan_entry place = {.size = size};
+        uint64_t found = looks[i](&room, begin, end, size, &place.offset);
+
+        if (found == UINT64_MAX)
+            continue;
+        if (place.offset < begin || place.offset > end - size)
+            abort();
+        if (berth__plan_room_see(follow, lane, &place, &room) &&
+            berth__plan_room_used(&room) > used)
+            abort();
+        rooms++;
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -49,8 +82,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
         if (view.header->entry_count > 0 && random_below(2))
             asked = view.entries[random_below((uint32_t)view.header->entry_count)].size;
-        if (!berth__plan_follow_call(&follow, lane, asked, take, &view))
-            berth__plan_follow_again(&follow, lane, asked, take, &view);
+        if (berth__plan_follow_call(&follow, lane, asked, take, &view) ||
+            berth__plan_follow_again(&follow, lane, asked, take, &view))
+            continue;
+        if (random_below(8) == 0)
+            look_for_room(&follow, lane, asked);
     }
     free(bytes);
     return 1;
@@ -108,7 +144,7 @@ int main(int argc, char **argv)
             header->checksum = berth__plan_file_checksum(bytes, size);
         accepted += (unsigned long)LLVMFuzzerTestOneInput(bytes, size);
     }
-    printf("%lu plans, %lu of them accepted and followed\n", rounds, accepted);
-    return accepted > rounds / 20 ? 0 : 1;
+    printf("%lu plans, %lu of them accepted and followed; %lu rooms\n", rounds, accepted, rooms);
+    return accepted > rounds / 20 && rooms > rounds / 20 ? 0 : 1;
 }
 #endif

@@ -6,6 +6,7 @@
  */
 #include "order_fixture.h"
 
+#include "alloc/block_slab.h"
 #include "alloc/order.h"
 #include "alloc/pool.h"
 #include "alloc/pool_lazy.h"
@@ -292,6 +293,57 @@ static void a_batch_without_a_point_keeps_the_pool_from_growing(void **state)
     assert_int_equal(waiting(), 0);
 }
 
+/* Such a batch waits for what ends the wait of what was freed in a capture, and for no other. */
+static void a_batch_without_a_point_ends_with_a_synchronisation(void **state)
+{
+    uintptr_t lazily = alloc(4 * BERTH_MIB), captured = alloc(4 * BERTH_MIB);
+    uintptr_t last = alloc(4 * BERTH_MIB), block;
+    CUstream stream = stream_new();
+
+    free_in_capture(stream, captured);
+    assert_int_equal(berth__pool_free(lazily), 0);
+    berth__order_shut();
+    block = alloc(4 * BERTH_MIB);
+    berth__order_open();
+    assert_int_equal(waiting(), 8 * BERTH_MIB);
+    set_option("free", "sync");
+    assert_int_equal(berth__pool_free(last), 0);
+    assert_int_equal(waiting(), 0);
+    assert_int_equal(berth__pool_free(block), 0);
+    stream_delete(stream);
+}
+
+static void *map_nothing(size_t size)
+{
+    return NULL;
+}
+
+/* There is no memory for the batch, so that no point is had; then there is. */
+static void the_pool_does_not_grow_while_batches_cannot_be_had(void **state)
+{
+    void *(*map_really)(size_t) = berth__slab_map;
+    struct berth_pool *pool;
+    struct berth_slab slab;
+    CUstream stream = stream_new();
+    uintptr_t block;
+
+    free_in_capture(stream, alloc(4 * BERTH_MIB));
+    pool = pool_of_test();
+    slab = pool->lazy.slab;
+    pool->lazy.slab = (struct berth_slab){0};
+    berth__slab_map = map_nothing;
+    assert_false(berth__lazy_point_waiting(pool));
+    berth__slab_map = map_really;
+    pool->lazy.slab = slab;
+    assert_int_equal(waiting(), 4 * BERTH_MIB);
+    assert_true(berth__lazy_point_waiting(pool));
+    block = alloc(4 * BERTH_MIB);
+    assert_false(is_whole(block));
+    assert_int_equal(waiting(), 0);
+    assert_int_equal(berth__pool_free(block), 0);
+    stream_delete(stream);
+}
+
 /*
  * No point tells of a stream that ended in a capture: then the driver serves all that the pool has
  * not, and a free of that is what ends the wait.
@@ -350,6 +402,8 @@ int main(void)
         EXPAND(what_is_freed_in_captures_is_had_between_them),
         EXPAND(the_pool_does_not_grow_while_points_cannot_be_had),
         EXPAND(a_batch_without_a_point_keeps_the_pool_from_growing),
+        EXPAND(a_batch_without_a_point_ends_with_a_synchronisation),
+        EXPAND(the_pool_does_not_grow_while_batches_cannot_be_had),
         EXPAND(a_free_that_synchronises_ends_the_wait),
     };
 
