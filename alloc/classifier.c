@@ -370,7 +370,8 @@ static void note_training(struct berth_judgement *judgement)
             return;
         if (block->reason == BERTH_REASON_TRAINED || block->reason == BERTH_REASON_TOUCHED_UP)
             classifier->trained_bytes += seen->size;
-        else if (block->is_suspect || (block->is_positive && block->changed == 0))
+        else if (block->is_suspect ||
+                 ((block->is_positive || block->is_constant) && block->changed == 0))
             classifier->idle_bytes += seen->size;
     }
 }
@@ -381,6 +382,7 @@ static void judge_all(struct berth_judgement *judgement, uint32_t blocks)
     berth__class_phase(judgement);
     berth__class_log_phase(judgement);
     berth__class_reads_end(judgement);
+    berth__class_growth_note(judgement);
     for (uint32_t i = 0; i < judgement->count; i++) {
         const struct berth_class_block *block =
             berth__class_block(judgement->classifier, judgement->seen[i].number);
@@ -394,7 +396,6 @@ static void judge_all(struct berth_judgement *judgement, uint32_t blocks)
     }
     note_training(judgement);
     berth__class_reads_begin(judgement);
-    berth__class_growth_note(judgement);
     berth__class_set(&judgement->classifier->large_from, large_from(judgement));
     /* One that came between puts off none of those that are due by the number of births. */
     if (judgement->births >= judgement->classifier->due_judgement)

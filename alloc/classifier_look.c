@@ -51,6 +51,15 @@ static bool are_positive(const uint64_t words[BERTH_LOOK_WORDS])
     return differ;
 }
 
+/* One number of any type, that is: what was filled with it, and tells nothing. */
+static bool are_equal(const uint64_t words[BERTH_LOOK_WORDS])
+{
+    for (unsigned i = 1; i < BERTH_LOOK_WORDS; i++)
+        if (words[i] != words[0])
+            return false;
+    return words[0] != 0;
+}
+
 /*
  * Whether so many words have a zero half or quarter beside one that is not, that the words that are
  * all zero are so by the same chance: numbers were struck out one by one. Memory that nobody has
@@ -141,6 +150,7 @@ static void note_numbers(struct berth_class_block *block, const uint64_t words[B
     /* Whether the typical number is as large as inputs are, and weights of large layers are not. */
     block->is_wide = block->is_bytes || (fits(found) && found.typical >= EXPONENT_WIDE);
     block->is_positive = are_positive(words);
+    block->is_constant = are_equal(words);
     block->is_thinned = is_thinned(words);
 }
 

@@ -31,6 +31,7 @@ enum berth_class_reason {
     BERTH_REASON_LOADED_IDLE, /* filled once; no steps were seen */
     BERTH_REASON_REFILLED,    /* filled again and again */
     BERTH_REASON_DATA,        /* read only, and no number is below zero */
+    BERTH_REASON_CONSTANT,    /* one number, everywhere */
     BERTH_REASON_PARTS,       /* read only, and by parts */
     BERTH_REASON_UNTRAINED,   /* read only, where all else is trained */
     BERTH_REASON_TOUCHED_UP,  /* old, and rewritten in places, by little */
@@ -102,6 +103,7 @@ struct berth_class_block {
     uint8_t had; /* a bit for each tag that the classifier has ever given it */
     uint8_t looks, compared, reads;
     bool is_positive; /* at the last look: numbers that differ, and none below zero */
+    bool is_constant; /* all words are the same, and not zero */
     bool is_wide;     /* the typical number is as large as inputs are, or the type is not known */
     bool is_bytes;    /* wide, and bytes all over their range */
     bool is_thinned;  /* numbers were struck out one by one */

@@ -37,6 +37,10 @@
 /* Where nothing was read in a watch, less than a step went by, and the next is twice as long; but
  * not so long that what is never read is not judged for that. */
 #define IDLE_MAX 4u
+/* Parts that tell whether reads are all over it, and of how many nothing may be read, or how much
+ * must be. */
+#define ALL_OVER_PARTS 16u
+#define ALL_OVER_SHARE 4u
 /* The kind of all that is alone of its size, or nearly, and little: such inputs differ in length.
  */
 #define MIXED 0
@@ -116,6 +120,14 @@ static bool is_most(const struct reads *reads)
     return reads->known > 0 && reads->bytes > reads->all / 2;
 }
 
+/* So much of it, and nearly everywhere: rows of a table of which a step takes so many that they
+ * touch whole stretches of pages. A batch of inputs is less of them. */
+static bool is_all_over(const struct reads *reads)
+{
+    return reads->known >= ALL_OVER_PARTS && reads->none < reads->known / ALL_OVER_SHARE &&
+           reads->bytes > reads->all / ALL_OVER_SHARE;
+}
+
 static void sum_reads(struct reads *to, const struct reads *reads)
 {
     to->bytes += reads->bytes;
@@ -185,7 +197,7 @@ static bool is_list(const struct berth_class_suspects *kind, const struct reads 
 static enum berth_class_reads judge_reads(const struct berth_class_suspects *kind,
                                           const struct reads *reads)
 {
-    if (is_most(reads))
+    if (is_most(reads) || is_all_over(reads))
         return BERTH_READS_ALL;
     if (is_list(kind, reads))
         return BERTH_READS_PARTS;

@@ -23,18 +23,29 @@
 /* A block that was made late, and is full, may be a weight after so many comparisons. */
 #define COMPARISONS_FULL 2
 
-/* Whether the block and those of its size may be inputs that the program keeps. */
-static bool is_data(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
-                    const struct berth_class_block *block)
+/* Whether the block and those of its size are so much that it matters what they are. */
+static bool is_much(const struct berth_judgement *judgement, const struct berth_class_seen *seen)
 {
     uint64_t equal = 0;
 
-    if (!block->is_positive)
-        return false;
     for (uint32_t i = 0; i < judgement->count; i++)
         if (judgement->seen[i].size == seen->size)
             equal += seen->size;
     return equal >= judgement->old_bytes / DATA_SHARE;
+}
+
+/* Whether the block and those of its size may be inputs that the program keeps. */
+static bool is_data(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                    const struct berth_class_block *block)
+{
+    return block->is_positive && is_much(judgement, seen);
+}
+
+/* Whether it is one number everywhere, and no scales of a normalisation, which begin like that. */
+static bool is_uniform(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                       const struct berth_class_block *block)
+{
+    return block->is_constant && is_much(judgement, seen);
 }
 
 /* How certain the phase is: by one less where it may be no more than the program's start, of which
@@ -100,6 +111,25 @@ static bool is_state_of_older(const struct berth_judgement *judgement,
     return false;
 }
 
+/* Whether of another of its size and its maker's, from before the steps, rows are seen to be
+ * trained. */
+static bool has_steady_twin(const struct berth_judgement *judgement,
+                            const struct berth_class_seen *seen)
+{
+    for (uint32_t i = 0; i < judgement->count && judgement->seen[i].birth <= judgement->boundary;
+         i++) {
+        const struct berth_class_block *other;
+
+        if (judgement->seen[i].size != seen->size || judgement->seen[i].family != seen->family ||
+            judgement->seen[i].number == seen->number)
+            continue;
+        other = berth__class_block(judgement->classifier, judgement->seen[i].number);
+        if (is_steady(other) && !other->is_positive)
+            return true;
+    }
+    return false;
+}
+
 /* What was there before the steps, but for what may be inputs. */
 static uint64_t trainable_bytes(const struct berth_judgement *judgement)
 {
@@ -136,7 +166,10 @@ static void judge_unwritten(const struct berth_judgement *judgement,
                         !(berth__class_has_size(judgement, seen->size) && is_training(judgement));
     if (can_see && is_data(judgement, seen, block))
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_DATA);
-    else if (block->is_suspect && is_trained(judgement))
+    else if (can_see && is_uniform(judgement, seen, block))
+        /* It may be cleared so before it is used: what is written there then speaks for itself. */
+        say(judgement, ret, BERTH_TAG_UNTAGGED, BERTH_CLASS_TENTATIVE, BERTH_REASON_CONSTANT);
+    else if (block->is_suspect && is_trained(judgement) && !has_steady_twin(judgement, seen))
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_UNTRAINED);
     else if (block->is_suspect && block->reads == BERTH_READS_PARTS)
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_PARTS);
@@ -276,6 +309,8 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
             BERTH_REASON_KEPT);
     else if (is_data(judgement, seen, block))
         say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(is_final), BERTH_REASON_DATA);
+    else if (is_uniform(judgement, seen, block))
+        say(judgement, ret, BERTH_TAG_UNTAGGED, BERTH_CLASS_TENTATIVE, BERTH_REASON_CONSTANT);
     else if (is_final)
         say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_FINAL, BERTH_REASON_LATE);
     else if (block->compared >= COMPARISONS_FULL)
@@ -440,7 +475,8 @@ static void judge_quiet(const struct berth_judgement *judgement,
                         struct berth_class_verdict *ret)
 {
     if (!is_near_largest(judgement, seen->family) ||
-        (!block->is_watched && (!berth__class_look(judgement, seen, block) || has_room(block))))
+        (!block->is_watched &&
+         (!berth__class_look(judgement, seen, block) || has_room(block) || block->is_constant)))
         return;
     say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_TENTATIVE, BERTH_REASON_QUIET);
 }
@@ -501,7 +537,8 @@ void berth__class_verdict(struct berth_judgement *judgement, const struct berth_
 static bool is_from_absence(const struct berth_class_verdict *verdict)
 {
     return verdict->reason == BERTH_REASON_DATA || verdict->reason == BERTH_REASON_PARTS ||
-           verdict->reason == BERTH_REASON_UNTRAINED || verdict->reason == BERTH_REASON_REUSED;
+           verdict->reason == BERTH_REASON_UNTRAINED || verdict->reason == BERTH_REASON_REUSED ||
+           verdict->reason == BERTH_REASON_CONSTANT;
 }
 
 /*

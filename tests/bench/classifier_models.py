@@ -13,6 +13,7 @@ import os
 import sys
 
 import classifier
+import classifier_arrivals
 import classifier_guests
 import classifier_learners
 import classifier_loops
@@ -258,7 +259,8 @@ def run_program(name, steps, ways):
     """One of classifier_programs.py's or classifier_loops.py's."""
     programs = {**classifier_programs.PROGRAMS, **classifier_loops.PROGRAMS,
                 **classifier_strangers.PROGRAMS, **classifier_guests.PROGRAMS,
-                **classifier_learners.PROGRAMS, **classifier_visitors.PROGRAMS}
+                **classifier_learners.PROGRAMS, **classifier_visitors.PROGRAMS,
+                **classifier_arrivals.PROGRAMS}
     models, step_of = programs[name](ways)
     for model in models:
         model.eval()

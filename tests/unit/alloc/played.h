@@ -28,8 +28,9 @@ struct played {
     unsigned had;                 /* a bit for each tag that it had */
     enum berth_class_level level; /* when it was asked for last */
     bool is_positive;
-    bool is_small;  /* its numbers are floats of the size that weights have */
-    bool is_steady; /* its numbers change by little, as those that are trained */
+    bool is_small;    /* its numbers are floats of the size that weights have */
+    bool is_steady;   /* its numbers change by little, as those that are trained */
+    bool is_constant; /* what is written to it is one number everywhere */
     uint32_t version[BERTH_LOOK_WORDS]; /* of its content; 0 = blank */
 };
 
@@ -61,6 +62,8 @@ static bool look(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
             words[i] = (words[i] & 0x80ffffff80ffffffu) | 0x3f0000003f000000u;
         if (at(address)->is_small)
             words[i] = (words[i] & 0x80ffffff80ffffffu) | 0x3c0000003c000000u;
+        if (at(address)->is_constant)
+            words[i] = 0xbf800000bf800000u;
         if (at(address)->version[i] == 0)
             words[i] = 0;
     }

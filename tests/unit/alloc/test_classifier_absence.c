@@ -18,7 +18,8 @@
 #define LAYERS 8
 
 static const enum berth_class_reason absences[] = {BERTH_REASON_DATA, BERTH_REASON_PARTS,
-                                                   BERTH_REASON_UNTRAINED, BERTH_REASON_REUSED};
+                                                   BERTH_REASON_UNTRAINED, BERTH_REASON_REUSED,
+                                                   BERTH_REASON_CONSTANT};
 #define ABSENCES (sizeof(absences) / sizeof(absences[0]))
 
 static struct berth_class_block taken_for(enum berth_tag tag)
@@ -162,6 +163,66 @@ static void what_was_there_and_is_not_below_zero_is_no_weight(void **state)
     assert_int_equal(little->tag, BERTH_TAG_WEIGHT);
 }
 
+/* A buffer that is filled with one number, which may be below zero, and only read: before the steps
+ * or in them. So little that it may be the factors of a normalisation is a weight. */
+static void what_is_one_number_is_no_weight(void **state)
+{
+    struct played *early, *late, *little;
+
+    (void)state;
+    early = keep(2000 * KIB, false);
+    little = keep(66 * KIB, false);
+    early->is_constant = little->is_constant = true;
+    load();
+    infer(4);
+    late = keep(2001 * KIB, false);
+    late->is_constant = true;
+    for (unsigned step = 0; step < 12; step++) {
+        infer(1);
+        assert_int_not_equal(early->tag, BERTH_TAG_WEIGHT);
+        assert_int_not_equal(late->tag, BERTH_TAG_WEIGHT);
+    }
+    expect_why(early, "one number");
+    expect_why(late, "one number");
+    assert_int_equal(little->tag, BERTH_TAG_WEIGHT);
+    for (unsigned i = 0; i < LAYERS; i++)
+        assert_int_equal(weights[i]->tag, BERTH_TAG_WEIGHT);
+}
+
+/* It was cleared with that number, and is then what is written there. */
+static void what_one_number_makes_room_for_is_judged_then(void **state)
+{
+    struct played *cleared;
+
+    (void)state;
+    cleared = keep(2000 * KIB, false);
+    cleared->is_constant = true;
+    load();
+    infer(12);
+    assert_int_equal(cleared->tag, BERTH_TAG_UNTAGGED);
+    assert_true(level(cleared) < BERTH_CLASS_FIRM);
+    cleared->is_constant = false;
+    for (unsigned step = 0; step < 24; step++) {
+        write_all(cleared);
+        infer(1);
+    }
+    assert_int_equal(cleared->tag, BERTH_TAG_ACTIVATION);
+}
+
+/* Where no steps are seen, what is filled is called a weight; not with one number. */
+static void what_is_one_number_is_no_weight_without_steps(void **state)
+{
+    struct played *cleared;
+
+    (void)state;
+    cleared = keep(2000 * KIB, false);
+    cleared->is_constant = true;
+    load();
+    berth__classifier_refresh();
+    assert_int_equal(cleared->tag, BERTH_TAG_UNTAGGED);
+    assert_int_equal(weights[0]->tag, BERTH_TAG_WEIGHT);
+}
+
 #define PLAYED(test) cmocka_unit_test_setup(test, begin)
 
 int main(void)
@@ -173,6 +234,9 @@ int main(void)
         cmocka_unit_test(what_is_not_confirmed_leaves_a_weight),
         PLAYED(what_is_kept_late_and_is_not_below_zero_is_no_weight),
         PLAYED(what_was_there_and_is_not_below_zero_is_no_weight),
+        PLAYED(what_is_one_number_is_no_weight),
+        PLAYED(what_one_number_makes_room_for_is_judged_then),
+        PLAYED(what_is_one_number_is_no_weight_without_steps),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,7 +20,7 @@ static struct played *weights[LAYERS];
 static unsigned step, births; /* births: of a step, after its input */
 
 /* How much of a stretch the steps read since the watch began. */
-enum way { NOTHING, ALL, PIECE, ROWS, PIECES_ANYWHERE, WORDS };
+enum way { NOTHING, ALL, PIECE, LARGE_PIECE, ROWS, MANY_ROWS, PIECES_ANYWHERE, WORDS };
 static enum way ways[BLOCKS_MAX]; /* of each block */
 static unsigned watches, watched_count;
 static bool can_watch;
@@ -65,8 +65,14 @@ static uint64_t read_of(const struct berth_watched *stretch)
         return all;
     case PIECE: /* the eighth that is this step's */
         return from * 8 / block->size == step % 8 ? all : 0;
+    case LARGE_PIECE: /* three eighths, of which the step's is the last */
+        return (from * 8 / block->size + 8 - step % 8) % 8 < 3 ? all : 0;
     case ROWS:
         return all <= 8 * PAGE ? PAGE : all / PAGE / 16 * PAGE;
+    case MANY_ROWS: /* so many that of neighbouring pages most are read; the last rows are not */
+        if (from * 8 / block->size == 7)
+            return 0;
+        return all <= 8 * PAGE ? 5 * PAGE : all / PAGE / 2 * PAGE;
     case PIECES_ANYWHERE:
         return all > 8 * PAGE ? 12 * PAGE : from / all % 4 == step % 4 ? all : 0;
     case WORDS: /* of a language: many of the first rows, few of all others */
@@ -158,6 +164,12 @@ static void inputs_that_are_read_in_order_are_no_weights(void **state)
     expect_kept(PIECE, BERTH_TAG_UNTAGGED);
 }
 
+static void inputs_of_which_much_is_read_in_order_are_no_weights(void **state)
+{
+    (void)state;
+    expect_kept(LARGE_PIECE, BERTH_TAG_UNTAGGED);
+}
+
 static void inputs_that_are_read_anyhow_are_no_weights(void **state)
 {
     (void)state;
@@ -168,6 +180,12 @@ static void a_table_of_which_rows_are_read_is_a_weight(void **state)
 {
     (void)state;
     expect_kept(ROWS, BERTH_TAG_WEIGHT);
+}
+
+static void a_table_of_which_many_rows_are_read_is_a_weight(void **state)
+{
+    (void)state;
+    expect_kept(MANY_ROWS, BERTH_TAG_WEIGHT);
 }
 
 static void what_each_step_reads_is_a_weight(void **state)
@@ -493,8 +511,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WATCHING(inputs_that_are_read_in_order_are_no_weights),
+        WATCHING(inputs_of_which_much_is_read_in_order_are_no_weights),
         WATCHING(inputs_that_are_read_anyhow_are_no_weights),
         WATCHING(a_table_of_which_rows_are_read_is_a_weight),
+        WATCHING(a_table_of_which_many_rows_are_read_is_a_weight),
         WATCHING(what_each_step_reads_is_a_weight),
         WATCHING(a_list_of_batches_is_no_weight),
         WATCHING(layers_of_bytes_are_weights),

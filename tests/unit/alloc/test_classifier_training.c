@@ -132,7 +132,8 @@ static void state_that_the_first_step_makes_is_no_weight(void **state)
  * weight comes again: gradients, which the next step frees, and scratch of the optimiser, which is
  * made last and goes first. The states are made between them, and change by as little as weights.
  */
-static void train_varied(unsigned step, struct played **gradients, struct played **squares)
+static void train_varied(unsigned step, struct played **gradients, struct played **squares,
+                         unsigned more)
 {
     struct played *kept[LAYERS];
 
@@ -148,6 +149,8 @@ static void train_varied(unsigned step, struct played **gradients, struct played
         moments[i] = born(weights[i]->size, TENSORS);
         squares[i] = born(weights[i]->size, TENSORS);
         moments[i]->is_steady = squares[i]->is_steady = true;
+        for (unsigned j = 0; j < more; j++)
+            weight(weights[i]->size);
     }
     for (unsigned i = 0; i < LAYERS; i++) {
         struct played *scratch = born(weights[i]->size, TENSORS);
@@ -161,14 +164,14 @@ static void train_varied(unsigned step, struct played **gradients, struct played
     berth__classifier_refresh();
 }
 
-static void state_is_no_weight_where_lengths_differ(void **state)
+/* `more`: what the first step keeps for each weight beside two states. */
+static void vary_lengths(unsigned more)
 {
     struct played *gradients[LAYERS], *squares[LAYERS];
 
-    (void)state;
     load();
     for (unsigned step = 0; step < 12; step++) {
-        train_varied(step, gradients, squares);
+        train_varied(step, gradients, squares, more);
         /* Of one step, who asks is told what may be withdrawn. */
         for (unsigned i = 0; i < LAYERS && step >= 2; i++) {
             assert_int_not_equal(moments[i]->tag, BERTH_TAG_WEIGHT);
@@ -178,6 +181,24 @@ static void state_is_no_weight_where_lengths_differ(void **state)
     expect(weights, BERTH_TAG_WEIGHT);
     expect(moments, BERTH_TAG_UNTAGGED);
     expect(squares, BERTH_TAG_UNTAGGED);
+}
+
+static void state_is_no_weight_where_lengths_differ(void **state)
+{
+    (void)state;
+    vary_lengths(0);
+}
+
+/* The largest of all squares, averages of the weights and slow ones; small layers are frozen. */
+static void as_many_states_as_there_are_are_no_weights(void **state)
+{
+    struct played *frozen[LAYERS];
+
+    (void)state;
+    for (unsigned i = 0; i < LAYERS; i++)
+        frozen[i] = weight((66 + i) * KIB);
+    vary_lengths(4);
+    expect(frozen, BERTH_TAG_WEIGHT);
 }
 
 /* It is all rewritten, and changes more than what it is for. */
@@ -360,6 +381,41 @@ static void inputs_are_not_trained(void **state)
     expect(weights, BERTH_TAG_WEIGHT);
 }
 
+/*
+ * Of a table steps train rows, and no gradient is as large. Of another block no word that looks
+ * compare is hit, or one is, by little, in one step; 0 = in none.
+ */
+static enum berth_tag strike_once(void **state, size_t size, unsigned in_step)
+{
+    struct played *struck;
+
+    assert_int_equal(begin(state), 0);
+    load();
+    is_dense = false;
+    table = born(4000 * KIB, TENSORS);
+    struck = born(size, TENSORS);
+    table->is_steady = struck->is_steady = true;
+    for (unsigned step = 0; step < 12; step++) {
+        train(step, false);
+        struck->version[5] += step == in_step && step > 0;
+    }
+    berth__classifier_refresh();
+    expect(weights, BERTH_TAG_WEIGHT);
+    assert_int_equal(table->tag, BERTH_TAG_WEIGHT);
+    return struck->tag;
+}
+
+static void a_table_beside_one_that_is_trained_is_a_weight(void **state)
+{
+    for (unsigned step = 0; step < 8; step++)
+        assert_int_equal(strike_once(state, 4000 * KIB, step), BERTH_TAG_WEIGHT);
+}
+
+static void what_is_as_large_as_no_table_is_no_weight_for_one(void **state)
+{
+    assert_int_not_equal(strike_once(state, 4004 * KIB, 0), BERTH_TAG_WEIGHT);
+}
+
 /* A layer that is left as it is has numbers of a weight's size. */
 static void what_is_frozen_is_a_weight(void **state)
 {
@@ -481,6 +537,7 @@ int main(void)
         PLAYED(what_is_trained_is_a_weight),
         PLAYED(state_that_the_first_step_makes_is_no_weight),
         PLAYED(state_is_no_weight_where_lengths_differ),
+        PLAYED(as_many_states_as_there_are_are_no_weights),
         PLAYED(state_that_was_there_before_is_no_weight),
         PLAYED(layers_that_one_was_copied_into_are_weights),
         PLAYED(a_table_that_is_trained_is_a_weight),
@@ -493,6 +550,8 @@ int main(void)
         PLAYED(a_cache_as_large_as_a_weight_is_a_cache),
         PLAYED(packed_copies_are_weights),
         PLAYED(packed_copies_beside_others_that_go_are_weights),
+        PLAYED(a_table_beside_one_that_is_trained_is_a_weight),
+        PLAYED(what_is_as_large_as_no_table_is_no_weight_for_one),
         PLAYED(what_is_frozen_is_a_weight),
         PLAYED(a_cache_as_large_as_an_activation_is_no_weight),
     };
