@@ -542,6 +542,17 @@ static bool is_from_absence(const struct berth_class_verdict *verdict)
 }
 
 /*
+ * Whether a watch has answered what was not known when somebody asked: had nobody asked, the block
+ * would have no tag yet, and what watches answer of its kind stays.
+ */
+static bool is_answered(const struct berth_class_block *block,
+                        const struct berth_class_verdict *verdict)
+{
+    return verdict->reason == BERTH_REASON_PARTS && block->reason == BERTH_REASON_READ_ONLY &&
+           block->level == BERTH_CLASS_TENTATIVE;
+}
+
+/*
  * A return is not made: of two tags that took turns neither is believed, once the verdict is final.
  * So that the better one is seldom lost, a weight's is taken away from absence only for good.
  */
@@ -553,7 +564,8 @@ bool berth__class_heed(struct berth_class_block *block, struct berth_class_verdi
     if (verdict->level <= (enum berth_class_level)block->level)
         return false;
     if (verdict->level != BERTH_CLASS_FINAL &&
-        (is_return || (is_change && block->tag == BERTH_TAG_WEIGHT && is_from_absence(verdict))))
+        (is_return || (is_change && block->tag == BERTH_TAG_WEIGHT && is_from_absence(verdict) &&
+                       !is_answered(block, verdict))))
         return false;
     if (is_return) {
         if (block->had & berth__class_bit(BERTH_TAG_UNTAGGED))

@@ -505,6 +505,26 @@ static void what_is_asked_under_watch_is_answered(void **state)
     expect_weights();
 }
 
+/* Who asks early has an answer that stands only until the watch has ended. */
+static void what_a_watch_answers_replaces_what_was_asked_for(void **state)
+{
+    struct played *batches[40];
+
+    (void)state;
+    for (unsigned i = 0; i < 40; i++)
+        batches[i] = keep(700 * KIB, i == 7 ? ALL : NOTHING);
+    infer(1, false);
+    for (unsigned i = 0; i < 40; i++)
+        assert_int_equal(batches[i]->tag, BERTH_TAG_WEIGHT);
+    infer(1, false);
+    for (unsigned i = 0; i < 40; i++)
+        assert_int_equal(batches[i]->tag, BERTH_TAG_UNTAGGED);
+    infer(40, false);
+    for (unsigned i = 0; i < 40; i++)
+        assert_int_equal(batches[i]->changes, 2);
+    expect_weights();
+}
+
 #define WATCHING(test) cmocka_unit_test_setup(test, begin_watching)
 
 int main(void)
@@ -538,6 +558,7 @@ int main(void)
         WATCHING(a_table_of_words_is_a_weight),
         WATCHING(what_is_filled_under_watch_is_a_weight),
         WATCHING(what_is_asked_under_watch_is_answered),
+        WATCHING(what_a_watch_answers_replaces_what_was_asked_for),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
