@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/fork_turn.h"
 
+#include <errno.h>
 #include <stddef.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* How long a lock that is another thread's is left alone. */
+#define PAUSE_NS 100000
 
 void berth__fork_turn_begin(struct berth_fork_turn *turn)
 {
@@ -20,6 +27,25 @@ bool berth__fork_turn_prepare(struct berth_fork_turn *turn, unsigned *depth)
 {
     berth__fork_turn_begin(turn);
     return (*depth)++ == 0;
+}
+
+/* No signal may come between having the lock and counting that, so it is tried for. */
+void berth__fork_turn_lock(const struct berth_fork_turn *turn, unsigned *depth,
+                           pthread_mutex_t *mutex)
+{
+    const struct timespec pause = {.tv_nsec = PAUSE_NS};
+    int saved_errno = errno;
+    struct berth_fork_turn waited;
+
+    while (pthread_mutex_trylock(mutex) != 0) {
+        --*depth;
+        berth__fork_turn_over(turn);
+        /* Not by nanosleep(), which is a cancellation point. */
+        syscall(SYS_nanosleep, &pause, NULL);
+        berth__fork_turn_begin(&waited);
+        ++*depth;
+    }
+    errno = saved_errno;
 }
 
 bool berth__fork_turn_parent(struct berth_fork_turn *turn, unsigned *depth)

@@ -11,6 +11,7 @@
 #ifndef BERTH_ALLOC_FORK_TURN_H
 #define BERTH_ALLOC_FORK_TURN_H
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 
@@ -23,6 +24,13 @@ struct berth_fork_turn {
 bool berth__fork_turn_prepare(struct berth_fork_turn *turn, unsigned *depth);
 bool berth__fork_turn_parent(struct berth_fork_turn *turn, unsigned *depth);
 bool berth__fork_turn_child(struct berth_fork_turn *turn, unsigned *depth);
+
+/*
+ * Takes what berth__fork_turn_prepare() says is to be taken. Signals come while others have it: one
+ * of those may have been stopped by a signal, by who waits until this thread has had it, too.
+ */
+void berth__fork_turn_lock(const struct berth_fork_turn *turn, unsigned *depth,
+                           pthread_mutex_t *mutex);
 
 /* After each of these, whatever it answered. All keep errno. */
 void berth__fork_turn_over(const struct berth_fork_turn *turn);

@@ -314,12 +314,12 @@ int berth__fork_fill(struct berth_fork *attempt)
  * The thread's caches go while jemalloc's locks are free; whether the thread itself holds some is
  * known only when all were asked for. Code that was interrupted needs its caches when it goes on.
  */
-static void lock_jemalloc(void)
+static void lock_jemalloc(const struct berth_fork_turn *mine)
 {
     bool amid = berth__thread.inside != 0;
 
     if (!amid && berth__arena_has_caches()) {
-        amid = berth__fork_lock_take(jemalloc_handlers.prepare);
+        amid = berth__fork_lock_take(jemalloc_handlers.prepare, mine);
         if (amid) {
             interrupts = true;
             return;
@@ -327,7 +327,7 @@ static void lock_jemalloc(void)
         berth__fork_lock_give_back(jemalloc_handlers.parent);
         berth__arena_before_fork();
     }
-    interrupts = berth__fork_lock_take(jemalloc_handlers.prepare) || amid;
+    interrupts = berth__fork_lock_take(jemalloc_handlers.prepare, mine) || amid;
 }
 
 /*
@@ -368,7 +368,7 @@ static void prepare(void)
 
     lock_streams();
     berth__fork_turn_begin(&mine);
-    lock_jemalloc();
+    lock_jemalloc(&mine);
     turn = mine;
     berth__move_hold_for_fork();
     under_way = begun;

@@ -29,9 +29,10 @@ static unsigned own_count;
 /* What is just being taken or given back, when the C library may not have noted it yet, or no
  * more. */
 static __thread pthread_mutex_t *passing;
-/* The same of what was interrupted, and whether this thread is taking all. */
+/* The same of what was interrupted. */
 static __thread pthread_mutex_t *interrupted;
-static __thread bool is_taking;
+/* This thread is taking all, and these signals wait meanwhile; NULL: it is not. */
+static __thread const struct berth_fork_turn *taking;
 
 /* How long another thread may take to note that it has a lock. */
 #define NOTE_WAIT_MS 50
@@ -106,16 +107,38 @@ static inline void pass(pthread_mutex_t *mutex)
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-int berth_je_pthread_mutex_lock(pthread_mutex_t *mutex)
+static inline int lock(pthread_mutex_t *mutex)
 {
     int r;
 
-    if (BERTH_UNLIKELY(is_taking) && is_mine(mutex))
-        hold_twice(mutex);
     pass(mutex);
     r = pthread_mutex_lock(mutex);
     pass(NULL);
     return r;
+}
+
+/*
+ * Signals come while another thread is waited for: that one may have been stopped by a signal, by
+ * who waits until this thread has had it, too (a collector that stops the world).
+ */
+static int lock_for_fork(pthread_mutex_t *mutex, const struct berth_fork_turn *turn)
+{
+    struct berth_fork_turn waited;
+    int r;
+
+    if (is_mine(mutex)) {
+        hold_twice(mutex);
+        return lock(mutex);
+    }
+    berth__fork_turn_over(turn);
+    r = lock(mutex);
+    berth__fork_turn_begin(&waited);
+    return r;
+}
+
+int berth_je_pthread_mutex_lock(pthread_mutex_t *mutex)
+{
+    return BERTH_UNLIKELY(taking != NULL) ? lock_for_fork(mutex, taking) : lock(mutex);
 }
 
 int berth_je_pthread_mutex_trylock(pthread_mutex_t *mutex)
@@ -138,12 +161,14 @@ int berth_je_pthread_mutex_unlock(pthread_mutex_t *mutex)
     return r;
 }
 
-bool berth__fork_lock_take(void (*take)(void))
+bool berth__fork_lock_take(void (*take)(void), const struct berth_fork_turn *turn)
 {
+    const struct berth_fork_turn *outer = taking;
+
     interrupted = passing;
-    is_taking = true;
+    taking = turn;
     take();
-    is_taking = false;
+    taking = outer;
     return own_count != 0;
 }
 

@@ -8,8 +8,11 @@
  * would wait for the thread itself. So what the thread holds is held twice meanwhile; the code that
  * was interrupted goes on afterwards, in the parent under its locks, in the child alone.
  *
- * Amid fork() itself no signal comes while jemalloc's locks are taken for it (pmem/fork.c), and
- * Berth's other locks are taken by the outermost of a thread's forks (alloc/fork_turn.h).
+ * Amid fork() itself no signal comes while jemalloc's locks are taken for it (pmem/fork.c), but
+ * where one is another thread's, and is waited for; and Berth's other locks are taken by the
+ * outermost of a thread's forks (alloc/fork_turn.h). A handler that forks amid that wait meets
+ * locks that its own thread is just taking, as it does natively, where the C library waits for its
+ * own.
  *
  * Called by jemalloc's handlers in Berth's stead (pmem/fork.c): by one thread after the other, as
  * the first of the locks is taken and given back.
@@ -17,13 +20,15 @@
 #ifndef BERTH_PMEM_FORK_LOCK_H
 #define BERTH_PMEM_FORK_LOCK_H
 
+#include "alloc/fork_turn.h"
+
 #include <stdbool.h>
 
 /*
- * Calls jemalloc's handler that takes all its locks. True: this thread held some of them, and its
- * arenas and caches may be half changed.
+ * Calls jemalloc's handler that takes all its locks, after berth__fork_turn_begin(turn). True: this
+ * thread held some of them, and its arenas and caches may be half changed.
  */
-bool berth__fork_lock_take(void (*take)(void));
+bool berth__fork_lock_take(void (*take)(void), const struct berth_fork_turn *turn);
 
 /*
  * Calls the handler that gives them back. What the thread had before stays its own; in the child,

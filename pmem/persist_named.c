@@ -55,7 +55,7 @@ static void fork_prepare(void)
     struct berth_fork_turn turn;
 
     if (berth__fork_turn_prepare(&turn, &forks))
-        pthread_mutex_lock(&mutex);
+        berth__fork_turn_lock(&turn, &forks, &mutex);
     berth__fork_turn_over(&turn);
 }
 

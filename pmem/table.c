@@ -147,7 +147,7 @@ static void fork_prepare(void)
     struct berth_fork_turn turn;
 
     if (berth__fork_turn_prepare(&turn, &forks))
-        pthread_mutex_lock(&berth__table_state.lock);
+        berth__fork_turn_lock(&turn, &forks, &berth__table_state.lock);
     berth__fork_turn_over(&turn);
 }
 

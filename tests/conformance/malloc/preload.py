@@ -15,7 +15,7 @@ import tempfile
 from xml.etree import ElementTree
 
 (library, berth, own_malloc, auditor, own_atfork, own_wrapper, beside_other, own_socket,
- fork_amid) = map(os.path.abspath, sys.argv[1:10])
+ fork_amid, stop_all) = map(os.path.abspath, sys.argv[1:11])
 failures = []
 
 
@@ -276,6 +276,10 @@ def program_checks(scratch):
         result = run([fork_amid], of)
         check("a_signals_handler_may_fork_amid_a_fork_" + how,
               (result.returncode, result.stdout, result.stderr) == (0, "0 6\n", ""), result)
+    for how, of in (("far", table), ("near", None)):
+        result = run([stop_all], of)
+        check("signals_may_stop_all_threads_while_one_forks_" + how,
+              (result.returncode, result.stdout, result.stderr) == (0, "1\n", ""), result)
     result = subprocess.run(["env", "LD_AUDIT=" + auditor, berth, "run", "-o", "host=on", "--", "true"],
                             capture_output=True, text=True, check=False)
     check("an_audited_program_runs", (result.returncode, result.stderr) == (0, ""), result)
