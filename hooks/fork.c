@@ -3,6 +3,8 @@
  * fork(): the only place where a fork can still be refused; and its relatives that run no handlers,
  * _Fork(), clone() of a new address space, and the system calls by way of syscall(). vfork() and
  * posix_spawn() borrow the parent's, are meant for an exec, and stay the C library's.
+ *
+ * __register_atfork(), so that no handler is registered before Berth's own.
  */
 #include "pmem/fork.h"
 #include "hooks/side_stack.h"
@@ -12,6 +14,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -25,7 +28,13 @@
 extern pid_t __fork(void);
 extern int __clone(int (*run)(void *), void *stack, int flags, void *argument, ...);
 
+/* What pthread_atfork() calls, of which each program and library has a copy of its own. */
+BERTH_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
+                                   void *library);
+typedef __typeof__(__register_atfork) *register_atfork_fn;
+
 static pid_t (*next_fork)(void);
+static _Atomic(register_atfork_fn) next_register;
 /* A library's function of this name that is not the C library's, and may mean something else. */
 static int (*strange_clone)(int (*run)(void *), void *stack, int flags, void *argument);
 
@@ -37,6 +46,35 @@ __attribute__((constructor)) static void find_next(void)
     if (next_clone != (void *)__clone)
         *(void **)&strange_clone = next_clone;
     *(void **)&next_fork = dlsym(RTLD_NEXT, "_Fork");
+}
+
+/* Any library's constructor may be the first to call, and jemalloc's first allocation calls too. */
+static register_atfork_fn find_next_register(void)
+{
+    register_atfork_fn next = atomic_load_explicit(&next_register, memory_order_relaxed);
+
+    if (!next) {
+        *(void **)&next = dlsym(RTLD_NEXT, "__register_atfork");
+        atomic_store_explicit(&next_register, next, memory_order_relaxed);
+    }
+    return next;
+}
+
+/*
+ * Handlers that prepare run in the reverse order: what is registered before Berth's would run while
+ * its thread has jemalloc locked, and allocates where it may natively.
+ */
+int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
+                      void *library)
+{
+    register_atfork_fn next = find_next_register();
+    int saved_errno = errno;
+
+    if (!next)
+        return ENOMEM;
+    berth__fork_set_handlers();
+    errno = saved_errno;
+    return next(prepare, parent, child, library);
 }
 
 static int finish(struct berth_fork *attempt, int pid)

@@ -512,3 +512,10 @@ int berth_je_pthread_atfork(fork_handler je_prepare, fork_handler je_parent, for
     jemalloc_handlers.child = je_child;
     return pthread_atfork(prepare, parent, child);
 }
+
+/* No two threads are here with no handler: what makes a thread allocates. */
+void berth__fork_set_handlers(void)
+{
+    if (!jemalloc_handlers.prepare)
+        berth_je_free(berth_je_malloc(BERTH_BLOCK_MIN));
+}

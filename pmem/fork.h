@@ -18,6 +18,12 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+/*
+ * Registers Berth's handlers, where nothing was allocated yet: with the first allocation they are.
+ * Called by whoever registers handlers, the call for Berth's own included.
+ */
+void berth__fork_set_handlers(void);
+
 /* One fork of one thread; lives on that thread's stack. */
 struct berth_fork {
     bool failed; /* a copy could not be filled: the child must not run */

@@ -2,7 +2,9 @@
 /*
  * A program that is interrupted amid fork() by a signal whose handler forks, too: at each of the
  * fork's handlers that it has registered itself, one of which was before the first block is asked
- * for, one between an allocator's own and what follows, one last.
+ * for, one between an allocator's own and what follows, one last. The first is registered, where
+ * there is such a way, past what a preloaded library has in the place of pthread_atfork(): it runs
+ * while the allocator is locked.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -65,10 +67,18 @@ static void last_child(void)
     reach(8);
 }
 
+/* The C library's function for programs that were linked when it had just the one. */
+#ifdef __x86_64__
+extern int old_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+__asm__(".symver old_atfork, pthread_atfork@GLIBC_2.2.5");
+#else
+#define old_atfork pthread_atfork
+#endif
+
 /* Before any library's constructor. */
 static void begin(void)
 {
-    pthread_atfork(first_prepare, first_parent, first_child);
+    old_atfork(first_prepare, first_parent, first_child);
     free(malloc(1));
     pthread_atfork(second_prepare, second_parent, second_child);
 }

@@ -15,7 +15,7 @@ import tempfile
 from xml.etree import ElementTree
 
 (library, berth, own_malloc, auditor, own_atfork, own_wrapper, beside_other, own_socket,
- fork_amid, stop_all) = map(os.path.abspath, sys.argv[1:11])
+ fork_amid, stop_all, forks_early, late_atfork) = map(os.path.abspath, sys.argv[1:13])
 failures = []
 
 
@@ -74,9 +74,9 @@ def library_checks():
         reallocarray malloc_usable_size cfree free_sized free_aligned_sized malloc_trim mallopt
         malloc_info mallinfo mallinfo2 malloc_stats mallocx rallocx xallocx sallocx dallocx sdallocx
         nallocx mallctl mallctlnametomib mallctlbymib malloc_stats_print malloc_conf malloc_message
-        fork _Fork clone syscall mlockall setrlimit prlimit dlopen dlmopen dlclose __libc_malloc __libc_calloc
-        __libc_realloc __libc_free __libc_memalign __libc_valloc __libc_pvalloc __libc_mallopt
-        __libc_mallinfo""".split()
+        fork _Fork __register_atfork clone syscall mlockall setrlimit prlimit dlopen dlmopen dlclose
+        __libc_malloc __libc_calloc __libc_realloc __libc_free __libc_memalign __libc_valloc
+        __libc_pvalloc __libc_mallopt __libc_mallinfo""".split()
     check("exports_the_whole_family", set(family) <= names, set(family) - names)
     places = {line.split()[-1]: line.split()[0] for line in subprocess.run(
         ["nm", "-D", "--defined-only", library], capture_output=True,
@@ -254,6 +254,21 @@ def socket_checks(scratch):
           (program.returncode, said, answers))
 
 
+def early_checks(table):
+    """Handlers registered before anything was allocated: a fork that hangs has all signals blocked."""
+    argv = [forks_early, late_atfork]
+    alone = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    check("handlers_of_the_first_hour_natively", (alone.returncode, alone.stdout) == (0, "0\n"), alone)
+    for how, of in (("far", table), ("near", None)):
+        try:
+            result = run(argv, of)
+        except subprocess.TimeoutExpired as hung:
+            check("handlers_of_the_first_hour_may_allocate_" + how, False, hung)
+            continue
+        check("handlers_of_the_first_hour_may_allocate_" + how,
+              (result.returncode, result.stdout, result.stderr) == (0, "0\n", ""), result)
+
+
 def program_checks(scratch):
     """Programs with an allocator of their own, with auditors, and such that bear no library."""
     table = compile_policy(scratch, "own", far(scratch))
@@ -280,6 +295,7 @@ def program_checks(scratch):
         result = run([stop_all], of)
         check("signals_may_stop_all_threads_while_one_forks_" + how,
               (result.returncode, result.stdout, result.stderr) == (0, "1\n", ""), result)
+    early_checks(table)
     result = subprocess.run(["env", "LD_AUDIT=" + auditor, berth, "run", "-o", "host=on", "--", "true"],
                             capture_output=True, text=True, check=False)
     check("an_audited_program_runs", (result.returncode, result.stderr) == (0, ""), result)
