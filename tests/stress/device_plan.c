@@ -410,6 +410,7 @@ static void run_rounds(struct thread *threads)
 int main(int argc, char **argv)
 {
     struct thread *threads;
+    int r;
 
     if (argc < 4)
         return 2;
@@ -423,8 +424,11 @@ int main(int argc, char **argv)
         return 1;
     for (unsigned i = 0; i < threads_count; i++)
         make_schedule(&threads[i], i);
-    if (argc > 4 && strcmp(argv[4], "--trace") == 0)
-        return write_trace(threads);
+    if (argc > 4 && strcmp(argv[4], "--trace") == 0) {
+        r = write_trace(threads);
+        free(threads);
+        return r;
+    }
     run_rounds(threads);
     free(threads);
     printf("%llu blocks were given\n", (unsigned long long)allocated);
