@@ -172,6 +172,66 @@ berth_cu_result berth__hook_cuCtxDetach(berth_cu_context context)
  */
 
 /*
+ * How often the program retains a device's primary context, as far as it was seen. Who retains it
+ * unseen makes one that stays look like one that may end, which is safe; who releases it unseen the
+ * other way round, which is found out after the call.
+ */
+struct primary_count {
+    berth_cu_device device;
+    atomic_long count;
+    struct primary_count *next;
+};
+
+static _Atomic(struct primary_count *) primary_counts;
+
+/* Any thread. */
+static struct primary_count *find_count(berth_cu_device device)
+{
+    struct primary_count *count = atomic_load(&primary_counts);
+
+    while (count && count->device != device)
+        count = count->next;
+    return count;
+}
+
+/* Adds one, which stays: there are no more than devices. NULL: there is no memory for it. */
+static struct primary_count *make_count(berth_cu_device device)
+{
+    struct primary_count *made = calloc(1, sizeof(*made)), *other;
+
+    if (!made)
+        return NULL;
+    made->device = device;
+    made->next = atomic_load(&primary_counts);
+    do {
+        other = find_count(device);
+    } while (!other && !atomic_compare_exchange_weak(&primary_counts, &made->next, made));
+    if (!other)
+        return made;
+    free(made);
+    return other;
+}
+
+/* After the driver's success, so that there is such a device. */
+static void count_primary(berth_cu_device device, long change)
+{
+    struct primary_count *count = find_count(device);
+
+    if (!count)
+        count = make_count(device);
+    if (count)
+        atomic_fetch_add(&count->count, change);
+}
+
+/* Whether the program retains it more than once, so that one release does not end it. */
+static bool is_retained_by_others(berth_cu_device device)
+{
+    const struct primary_count *count = find_count(device);
+
+    return count && atomic_load(&count->count) > 1;
+}
+
+/*
  * cuDevicePrimaryCtxRetain(context, device): makes the primary context if there is none, for which
  * the cache makes room; nothing is held meanwhile.
  */
@@ -185,6 +245,8 @@ berth_cu_result berth__hook_cuDevicePrimaryCtxRetain(berth_cu_context *context,
     do {
         is_held = berth__device_primary_hold(false);
         result = berth__driver.cuDevicePrimaryCtxRetain(context, device);
+        if (result == BERTH_CU_SUCCESS)
+            count_primary(device, 1);
         berth__device_primary_let_go(is_held);
     } while (berth__room_was_made(result));
     return result;
@@ -192,17 +254,28 @@ berth_cu_result berth__hook_cuDevicePrimaryCtxRetain(berth_cu_context *context,
 
 typedef berth_cu_result (*primary_function)(berth_cu_device device);
 
-/* After `function` the primary context whose handle was read before is gone: always, or if last. */
+/*
+ * After `function` the primary context whose handle was read before is gone: always, or if last.
+ * One that others retain is not waited for: the driver does not wait for its work, either.
+ */
 static berth_cu_result end_primary_alone(primary_function function, berth_cu_device device,
                                          bool is_only_if_last)
 {
     berth_cu_context context = berth__device_primary(device);
     berth_cu_result result;
-    bool is_destroyed;
+    bool is_destroyed, is_left = is_only_if_last && is_retained_by_others(device);
 
-    berth__pool_keep_begin(context);
-    berth__stream_drop_begin(context);
+    if (!is_left) {
+        berth__pool_keep_begin(context);
+        berth__stream_drop_begin(context);
+    }
     result = function(device);
+    if (is_only_if_last && result == BERTH_CU_SUCCESS)
+        count_primary(device, -1);
+    if (is_left && berth__device_primary(device))
+        return result;
+    if (is_left)
+        berth__stream_drop_begin(context);
     is_destroyed = result == BERTH_CU_SUCCESS && context &&
                    (!is_only_if_last || !berth__device_primary(device));
     streams_end(context, is_destroyed);
