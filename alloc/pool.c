@@ -723,29 +723,39 @@ int berth__pool_free_later(uintptr_t address)
 
 static void drop_pool(struct berth_pool *pool)
 {
+    bool was_ending;
+
     berth__pool_lock(pool);
     berth__cache_shut(pool);
     berth__lazy_drop(pool);
+    berth__pool_count_dropped(pool);
     while (pool->segments)
         berth__pool_forget_segment(pool, pool->segments);
     berth__cache_open(pool);
     pool->generation++;
-    atomic_store_explicit(&pool->is_ending, false, memory_order_relaxed);
+    was_ending = atomic_exchange(&pool->is_ending, false);
     atomic_store_explicit(&pool->context, NULL, memory_order_release);
     berth__pool_unlock(pool);
+    if (was_ending)
+        berth__pool_ending_end();
     berth__pool_bury_ranges(pool);
 }
 
 void berth__pool_drop_begin(berth_cu_context context)
 {
+    bool was_ending;
+
     if (!context || berth__pool_disabled())
         return;
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
         if (atomic_load(&pool->context) != context)
             continue;
+        berth__pool_ending_begin();
         berth__pool_lock(pool);
-        atomic_store_explicit(&pool->is_ending, true, memory_order_relaxed);
+        was_ending = atomic_exchange(&pool->is_ending, true);
         berth__pool_unlock(pool);
+        if (was_ending)
+            berth__pool_ending_end();
         berth__pool_await_releases(pool);
     }
 }
@@ -759,8 +769,8 @@ void berth__pool_drop_end(berth_cu_context context, bool is_destroyed)
             continue;
         if (is_destroyed)
             drop_pool(pool);
-        else
-            atomic_store_explicit(&pool->is_ending, false, memory_order_relaxed);
+        else if (atomic_exchange(&pool->is_ending, false))
+            berth__pool_ending_end();
     }
 }
 

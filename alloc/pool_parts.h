@@ -270,6 +270,14 @@ void berth__pool_count_released(struct berth_pool *pool, uint64_t size);
 
 /* Called without the lock: waits until nobody is giving memory of this pool back. */
 void berth__pool_await_releases(struct berth_pool *pool);
+/* With the lock held: what the pool has of the driver goes with its context. */
+void berth__pool_count_dropped(struct berth_pool *pool);
+/*
+ * Called without the lock: before a pool's context is said to be ending, and when it no longer is.
+ * In between who finds no memory to give back waits, as long as berth__pool_await_releases() does.
+ */
+void berth__pool_ending_begin(void);
+void berth__pool_ending_end(void);
 /*
  * With the lock held: whether the pool's context is being destroyed, or may be: then nothing is
  * given back.

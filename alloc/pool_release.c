@@ -20,6 +20,8 @@
 
 /* The context whose memory is kept; NULL: none's. See berth__pool_keep_begin(). */
 static _Atomic(berth_cu_context) kept_context;
+/* Bytes of pools that went with their context. Any thread. */
+static _Atomic uint64_t dropped;
 
 bool berth__pool_may_end(const struct berth_pool *pool)
 {
@@ -96,7 +98,11 @@ static void attach_again(struct berth_pool *pool, struct berth_segment *segment,
 /* Threads that wait for others to give memory back. */
 static pthread_mutex_t release_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t release_done = PTHREAD_COND_INITIALIZER;
-static uint64_t releases; /* that are done. Synchronization: release_lock */
+/* Synchronization: release_lock */
+static uint64_t releases; /* that are done */
+static uint64_t keeps;    /* that have begun, of a context's memory or of a pool's */
+static unsigned endings;  /* pools whose context is being destroyed */
+static unsigned turns;    /* of threads that wait, or waited, for memory to be kept no more */
 
 void berth__pool_count_released(struct berth_pool *pool, uint64_t size)
 {
@@ -384,11 +390,34 @@ void berth__pool_await_releases(struct berth_pool *pool)
     pthread_mutex_unlock(&release_lock);
 }
 
+/* With the lock held: whether there is memory that nobody may give back. */
+static bool is_any_kept(void)
+{
+    return atomic_load(&kept_context) || endings > 0;
+}
+
+/*
+ * Who was in the way of others that needed memory lets them have their turn first, but not who
+ * waits for what is kept besides.
+ */
+static void keep(berth_cu_context context)
+{
+    struct timespec end = release_deadline();
+
+    pthread_mutex_lock(&release_lock);
+    while (turns > 0 && !is_any_kept())
+        if (wait_released(&end) != 0)
+            break;
+    atomic_store(&kept_context, context);
+    keeps++;
+    pthread_mutex_unlock(&release_lock);
+}
+
 void berth__pool_keep_begin(berth_cu_context context)
 {
     if (!context || berth__pool_disabled())
         return;
-    atomic_store(&kept_context, context);
+    keep(context);
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
         if (atomic_load(&pool->context) != context)
             continue;
@@ -409,19 +438,70 @@ void berth__pool_keep_end(void)
     pthread_mutex_unlock(&release_lock);
 }
 
-/* The context is likely to stay, and its memory to be had then. False if no one's was kept. */
-static bool await_kept(void)
+void berth__pool_ending_begin(void)
+{
+    pthread_mutex_lock(&release_lock);
+    endings++;
+    keeps++;
+    pthread_mutex_unlock(&release_lock);
+}
+
+void berth__pool_ending_end(void)
+{
+    pthread_mutex_lock(&release_lock);
+    endings--;
+    pthread_cond_broadcast(&release_done);
+    pthread_mutex_unlock(&release_lock);
+}
+
+void berth__pool_count_dropped(struct berth_pool *pool)
+{
+    atomic_fetch_add(&dropped, berth__pool_reserved(pool));
+}
+
+/* What there was before a look for memory. */
+struct release_seen {
+    uint64_t keeps, dropped;
+    bool is_kept;
+};
+
+static struct release_seen see(void)
+{
+    struct release_seen seen;
+
+    pthread_mutex_lock(&release_lock);
+    seen = (struct release_seen){keeps, atomic_load(&dropped), is_any_kept()};
+    pthread_mutex_unlock(&release_lock);
+    return seen;
+}
+
+/*
+ * Waits until the contexts whose memory was kept since `seen` are known to stay, or one has gone
+ * with its own. Until turn_end() no primary context's is kept anew, or others that retain and
+ * release one again and again would be in the way each time. False if none was kept; then there is
+ * no turn.
+ */
+static bool turn_begin(const struct release_seen *seen)
 {
     struct timespec end = release_deadline();
     bool was_kept;
 
     pthread_mutex_lock(&release_lock);
-    was_kept = atomic_load(&kept_context) != NULL;
-    while (atomic_load(&kept_context))
+    was_kept = seen->is_kept || keeps != seen->keeps;
+    turns += was_kept;
+    while (is_any_kept() && atomic_load(&dropped) == seen->dropped)
         if (wait_released(&end) != 0)
             break;
     pthread_mutex_unlock(&release_lock);
     return was_kept;
+}
+
+static void turn_end(void)
+{
+    pthread_mutex_lock(&release_lock);
+    turns--;
+    pthread_cond_broadcast(&release_done);
+    pthread_mutex_unlock(&release_lock);
 }
 
 /* Waits until other threads have given something back; the bytes that they were at. */
@@ -506,12 +586,24 @@ static bool settle_pools(const struct release *release)
     return any;
 }
 
-static uint64_t release_run(const struct release *release)
+/* What is kept meanwhile is looked at once more when it no longer is. */
+static uint64_t release_kept(const struct release *release)
 {
+    struct release_seen seen = see();
     uint64_t released = release_relaxed(release, release->need);
 
-    if (released == 0 && await_kept())
-        released = release_relaxed(release, release->need);
+    if (released > 0 || !turn_begin(&seen))
+        return released;
+    released = release_relaxed(release, release->need);
+    turn_end();
+    /* What has gone with its context is had, too. */
+    return released > 0 ? released : atomic_load(&dropped) - seen.dropped;
+}
+
+static uint64_t release_run(const struct release *release)
+{
+    uint64_t released = release_kept(release);
+
     /* The driver may have refused just those. */
     if (released == 0 && release->need != RELEASE_ALL)
         released = release_relaxed(release, RELEASE_ALL);

@@ -18,6 +18,10 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -148,8 +152,31 @@ static void stay_in_free_for_long(enum mock_call call)
     stay_in_free(call);
 }
 
+static _Atomic pid_t releasing_id;
+
+/* Until the thread that gives back sleeps: nobody else has a lock that it needs. */
+static void await_sleep(void)
+{
+    char path[64], line[512], mode = 0;
+    pid_t id;
+
+    while ((id = atomic_load(&releasing_id)) == 0)
+        sched_yield();
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)id);
+    while (mode != 'S') {
+        FILE *file = fopen(path, "r");
+
+        assert_non_null(file);
+        assert_non_null(fgets(line, sizeof(line), file));
+        mode = strrchr(line, ')')[2];
+        fclose(file);
+        sched_yield();
+    }
+}
+
 static void *release_in_thread(void *unused)
 {
+    atomic_store(&releasing_id, gettid());
     return (void *)(uintptr_t)berth__pool_release_cached(0);
 }
 
@@ -206,6 +233,80 @@ static void a_context_that_may_end_keeps_its_memory(void **state)
     pthread_create(&releasing, NULL, release_in_thread, NULL);
     for (int i = 0; i < 100000; i++)
         sched_yield();
+    berth__pool_keep_end();
+    pthread_join(releasing, &released);
+    assert_int_equal((uintptr_t)released, MIB(8));
+}
+
+/* What another context needs is there as soon as this one has gone with its memory. */
+static void what_goes_with_its_context_is_had(void **state)
+{
+    void *released = NULL;
+    pthread_t releasing;
+
+    pool_put(pool_get(MIB(8)));
+    atomic_store(&releasing_id, 0);
+    berth__pool_keep_begin(mock_context(0));
+    pthread_create(&releasing, NULL, release_in_thread, NULL);
+    await_sleep();
+    mock_destroy(mock_context(0));
+    berth__pool_drop(mock_context(0));
+    berth__pool_keep_end();
+    pthread_join(releasing, &released);
+    assert_int_equal((uintptr_t)released, MIB(8));
+    assert_int_equal(mock_calls(MOCK_FREE), 0);
+}
+
+/* Less than who needs memory waits at most, which is for what never comes. */
+#define JOIN_MAX_S 8
+
+static void *join_soon(pthread_t thread)
+{
+    struct timespec end;
+    void *ret = NULL;
+
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += JOIN_MAX_S;
+    assert_int_equal(pthread_clockjoin_np(thread, &ret, CLOCK_MONOTONIC, &end), 0);
+    return ret;
+}
+
+/* Nor is anything refused that a context which is being destroyed is about to leave. */
+static void what_a_destroyed_context_leaves_is_had(void **state)
+{
+    pthread_t releasing;
+
+    for (int is_destroyed = 0; is_destroyed < 2; is_destroyed++) {
+        pool_put(pool_get(MIB(8)));
+        atomic_store(&releasing_id, 0);
+        berth__pool_drop_begin(mock_context(0));
+        /* As by a program that destroys it twice. */
+        berth__pool_drop_begin(mock_context(0));
+        pthread_create(&releasing, NULL, release_in_thread, NULL);
+        await_sleep();
+        if (is_destroyed)
+            mock_destroy(mock_context(0));
+        berth__pool_drop_end(mock_context(0), is_destroyed);
+        assert_int_equal((uintptr_t)join_soon(releasing), MIB(8));
+        assert_int_equal(mock_calls(MOCK_FREE), 1);
+        berth__pool_drop_end(mock_context(0), false);
+    }
+}
+
+/* A context that is retained and released again and again is in nobody's way for ever. */
+static void who_waited_has_a_turn(void **state)
+{
+    void *released = NULL;
+    pthread_t releasing;
+
+    pool_put(pool_get(MIB(8)));
+    atomic_store(&releasing_id, 0);
+    berth__pool_keep_begin(mock_context(0));
+    pthread_create(&releasing, NULL, release_in_thread, NULL);
+    await_sleep();
+    berth__pool_keep_end();
+    berth__pool_keep_begin(mock_context(0));
+    assert_int_equal(mock_calls(MOCK_FREE), 1);
     berth__pool_keep_end();
     pthread_join(releasing, &released);
     assert_int_equal((uintptr_t)released, MIB(8));
@@ -299,6 +400,9 @@ int main(void)
         TEST(memory_on_its_way_back_is_waited_for),
         TEST(a_context_that_may_end_waits_for_what_is_on_its_way),
         TEST(a_context_that_may_end_keeps_its_memory),
+        TEST(what_goes_with_its_context_is_had),
+        TEST(what_a_destroyed_context_leaves_is_had),
+        TEST(who_waited_has_a_turn),
         TEST(a_full_device_still_serves_small_blocks),
         TEST(capacity_of_the_tier_is_honoured),
         TEST(a_full_tier_gives_back_its_own_cache_only),
