@@ -164,7 +164,8 @@ void berth__pool_doubt_end(void);
  * Around the same call, and what forgets the context (NULL: none) if it is gone: in between nobody
  * gives memory of its pools to the driver, whose addresses may be another's by then. Waits for
  * those who do, and is waited for, as long as berth__pool_drop_begin() waits. Of one context at a
- * time.
+ * time. Who needed memory meanwhile tries again before the next begins, which waits for that as
+ * long, too.
  */
 void berth__pool_keep_begin(berth_cu_context context);
 void berth__pool_keep_end(void);

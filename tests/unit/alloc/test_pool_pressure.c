@@ -265,9 +265,10 @@ static void *join_soon(pthread_t thread)
     struct timespec end;
     void *ret = NULL;
 
-    clock_gettime(CLOCK_MONOTONIC, &end);
+    /* Not pthread_clockjoin_np(), which ThreadSanitizer does not know. */
+    clock_gettime(CLOCK_REALTIME, &end);
     end.tv_sec += JOIN_MAX_S;
-    assert_int_equal(pthread_clockjoin_np(thread, &ret, CLOCK_MONOTONIC, &end), 0);
+    assert_int_equal(pthread_timedjoin_np(thread, &ret, &end), 0);
     return ret;
 }
 
