@@ -762,6 +762,7 @@ class Tool(Case):
             tier bare {{ kind = dram huge-pages = advise }}
             rule large {{ min-size = 1M place = {{ gone, far, near, bare, dram }} }}""")
         with self.running("--policy", huge) as process:
+            self.wait_listed(process.pid)
             told = self.berth("doctor", str(process.pid)).stdout
             self.assertRegex(told, r"\nok +tier far +file: an unnamed file in .*, mapped shared(?: with MAP_SYNC)?; fork "
                                    r"= copy; decay = 1500ms; persistent blocks in .*/kept, verify "
