@@ -737,27 +737,14 @@ static void drop_pool(struct berth_pool *pool)
     atomic_store_explicit(&pool->context, NULL, memory_order_release);
     berth__pool_unlock(pool);
     if (was_ending)
-        berth__pool_ending_end();
+        berth__pool_ending_end(pool);
     berth__pool_bury_ranges(pool);
 }
 
 void berth__pool_drop_begin(berth_cu_context context)
 {
-    bool was_ending;
-
-    if (!context || berth__pool_disabled())
-        return;
-    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
-        if (atomic_load(&pool->context) != context)
-            continue;
-        berth__pool_ending_begin();
-        berth__pool_lock(pool);
-        was_ending = atomic_exchange(&pool->is_ending, true);
-        berth__pool_unlock(pool);
-        if (was_ending)
-            berth__pool_ending_end();
-        berth__pool_await_releases(pool);
-    }
+    if (context && !berth__pool_disabled())
+        berth__pool_ending_begin(context);
 }
 
 void berth__pool_drop_end(berth_cu_context context, bool is_destroyed)
@@ -770,7 +757,7 @@ void berth__pool_drop_end(berth_cu_context context, bool is_destroyed)
         if (is_destroyed)
             drop_pool(pool);
         else if (atomic_exchange(&pool->is_ending, false))
-            berth__pool_ending_end();
+            berth__pool_ending_end(pool);
     }
 }
 

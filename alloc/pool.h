@@ -163,9 +163,8 @@ void berth__pool_doubt_end(void);
 /*
  * Around the same call, and what forgets the context (NULL: none) if it is gone: in between nobody
  * gives memory of its pools to the driver, whose addresses may be another's by then. Waits for
- * those who do, and is waited for, as long as berth__pool_drop_begin() waits. Of one context at a
- * time. Who needed memory meanwhile tries again before the next begins, which waits for that as
- * long, too.
+ * those who do, and for those who needed memory of it while it was kept the last time; ten seconds
+ * altogether, at most. Of one context at a time. See berth__pool_ending_begin().
  */
 void berth__pool_keep_begin(berth_cu_context context);
 void berth__pool_keep_end(void);

@@ -87,6 +87,7 @@ struct berth_pool {
     struct berth_steps steps;
     struct berth_slab block_slab, segment_slab, starts_slab;
     _Atomic uint64_t releasing; /* bytes on their way to the driver, by any thread */
+    unsigned endings;           /* calls that are ending its context; pool_release.c's lock */
 };
 
 extern _Atomic(struct berth_pool *) berth__pool_first;
@@ -268,16 +269,28 @@ uint64_t berth__pool_replace(struct berth_pool *pool, uint64_t size, uint64_t ne
 /* Called without the lock: `size` bytes that were added to `releasing` are done. */
 void berth__pool_count_released(struct berth_pool *pool, uint64_t size);
 
-/* Called without the lock: waits until nobody is giving memory of this pool back. */
-void berth__pool_await_releases(struct berth_pool *pool);
 /* With the lock held: what the pool has of the driver goes with its context. */
 void berth__pool_count_dropped(struct berth_pool *pool);
 /*
- * Called without the lock: before a pool's context is said to be ending, and when it no longer is.
- * In between who finds no memory to give back waits, as long as berth__pool_await_releases() does.
+ * Called without a lock. Memory is *kept* while its context may end: nobody gives it back, because
+ * the address may be somebody else's by then. Of a context that is being destroyed from
+ * berth__pool_ending_begin() on, which says so of its pools (`is_ending`), until each pool's
+ * berth__pool_ending_end(); of a primary context from berth__pool_keep_begin() to
+ * berth__pool_keep_end(), one at a time.
+ *
+ * Three kinds of threads wait for each other, none of them longer than ten seconds altogether,
+ * because the device may be waiting for the very thread:
+ *
+ *   who ends a context   for those who are giving memory of that context back (`releasing`); with a
+ *                        primary one, first for turns that are at that context's memory
+ *   who needs memory     and found none, until what is kept of the pools that it may give back is
+ *                        kept no more, or has gone; that of other devices or tiers is no concern.
+ *                        Then it has its turn: it looks once more
+ *   a turn               for nobody, but for what the driver does. While what it is at is kept
+ *                        by a third thread, it is not waited for itself
  */
-void berth__pool_ending_begin(void);
-void berth__pool_ending_end(void);
+void berth__pool_ending_begin(berth_cu_context context);
+void berth__pool_ending_end(struct berth_pool *pool);
 /*
  * With the lock held: whether the pool's context is being destroyed, or may be: then nothing is
  * given back.

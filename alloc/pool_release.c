@@ -20,8 +20,6 @@
 
 /* The context whose memory is kept; NULL: none's. See berth__pool_keep_begin(). */
 static _Atomic(berth_cu_context) kept_context;
-/* Bytes of pools that went with their context. Any thread. */
-static _Atomic uint64_t dropped;
 
 bool berth__pool_may_end(const struct berth_pool *pool)
 {
@@ -101,8 +99,8 @@ static pthread_cond_t release_done = PTHREAD_COND_INITIALIZER;
 /* Synchronization: release_lock */
 static uint64_t releases; /* that are done */
 static uint64_t keeps;    /* that have begun, of a context's memory or of a pool's */
-static unsigned endings;  /* pools whose context is being destroyed */
-static unsigned turns;    /* of threads that wait, or waited, for memory to be kept no more */
+/* The threads that look for memory, see struct look. */
+static struct look *looks;
 
 void berth__pool_count_released(struct berth_pool *pool, uint64_t size)
 {
@@ -376,37 +374,74 @@ static struct timespec release_deadline(void)
     return end;
 }
 
-void berth__pool_await_releases(struct berth_pool *pool)
+/* Until nobody is giving memory of the context back; not longer than until `end`. */
+static void await_pools(berth_cu_context context, const struct timespec *end)
 {
-    struct timespec end;
-
-    if (atomic_load_explicit(&pool->releasing, memory_order_relaxed) == 0)
-        return;
-    end = release_deadline();
     pthread_mutex_lock(&release_lock);
-    while (atomic_load_explicit(&pool->releasing, memory_order_relaxed) > 0)
-        if (wait_released(&end) != 0)
-            break;
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
+        while (atomic_load(&pool->context) == context &&
+               atomic_load_explicit(&pool->releasing, memory_order_relaxed) > 0 &&
+               wait_released(end) == 0)
+            ;
     pthread_mutex_unlock(&release_lock);
 }
 
-/* With the lock held: whether there is memory that nobody may give back. */
-static bool is_any_kept(void)
+/*
+ * A thread that looks for memory to give back, in its frames, from before it looks first until it
+ * has it or gives up. See berth__pool_ending_begin().
+ */
+struct look {
+    struct look *next;
+    const struct release *release;
+    int cancel_state;
+    /* Synchronization: release_lock */
+    uint64_t keeps;   /* when it began */
+    uint64_t dropped; /* bytes of its pools that went with their context since */
+    bool was_kept;    /* memory of its pools, when it began */
+    bool is_turn;
+};
+
+/* With the lock held: whether some of the memory that it looks for may be given back by nobody. */
+static bool is_kept_from(const struct release *release)
 {
-    return atomic_load(&kept_context) || endings > 0;
+    berth_cu_context kept = atomic_load(&kept_context);
+
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
+        if (release_concerns(release, pool) &&
+            (pool->endings > 0 || (kept && atomic_load(&pool->context) == kept)))
+            return true;
+    return false;
+}
+
+/* Whether it looks for memory of this context's, too. */
+static bool concerns_context(const struct release *release, berth_cu_context context)
+{
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
+        if (atomic_load(&pool->context) == context && release_concerns(release, pool))
+            return true;
+    return false;
+}
+
+/* With the lock held: whether somebody's turn is at the context's memory, and waits for nobody. */
+static bool is_turn_of(berth_cu_context context)
+{
+    const struct look *look = looks;
+
+    while (look && !(look->is_turn && concerns_context(look->release, context) &&
+                     !is_kept_from(look->release)))
+        look = look->next;
+    return look != NULL;
 }
 
 /*
  * Who was in the way of others that needed memory lets them have their turn first, but not who
  * waits for what is kept besides.
  */
-static void keep(berth_cu_context context)
+static void keep(berth_cu_context context, const struct timespec *end)
 {
-    struct timespec end = release_deadline();
-
     pthread_mutex_lock(&release_lock);
-    while (turns > 0 && !is_any_kept())
-        if (wait_released(&end) != 0)
+    while (is_turn_of(context))
+        if (wait_released(end) != 0)
             break;
     atomic_store(&kept_context, context);
     keeps++;
@@ -415,17 +450,19 @@ static void keep(berth_cu_context context)
 
 void berth__pool_keep_begin(berth_cu_context context)
 {
+    struct timespec end = release_deadline();
+
     if (!context || berth__pool_disabled())
         return;
-    keep(context);
+    keep(context, &end);
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
         if (atomic_load(&pool->context) != context)
             continue;
         /* Who has looked before is counted among those who give back by now. */
         berth__pool_lock(pool);
         berth__pool_unlock(pool);
-        berth__pool_await_releases(pool);
     }
+    await_pools(context, &end);
 }
 
 void berth__pool_keep_end(void)
@@ -438,70 +475,97 @@ void berth__pool_keep_end(void)
     pthread_mutex_unlock(&release_lock);
 }
 
-void berth__pool_ending_begin(void)
+static void ending_begin(struct berth_pool *pool)
 {
     pthread_mutex_lock(&release_lock);
-    endings++;
+    pool->endings++;
     keeps++;
     pthread_mutex_unlock(&release_lock);
 }
 
-void berth__pool_ending_end(void)
+void berth__pool_ending_end(struct berth_pool *pool)
 {
     pthread_mutex_lock(&release_lock);
-    endings--;
+    pool->endings--;
     pthread_cond_broadcast(&release_done);
     pthread_mutex_unlock(&release_lock);
+}
+
+void berth__pool_ending_begin(berth_cu_context context)
+{
+    struct timespec end = release_deadline();
+    bool was_ending;
+
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
+        if (atomic_load(&pool->context) != context)
+            continue;
+        ending_begin(pool);
+        berth__pool_lock(pool);
+        was_ending = atomic_exchange(&pool->is_ending, true);
+        berth__pool_unlock(pool);
+        if (was_ending)
+            berth__pool_ending_end(pool);
+    }
+    await_pools(context, &end);
 }
 
 void berth__pool_count_dropped(struct berth_pool *pool)
 {
-    atomic_fetch_add(&dropped, berth__pool_reserved(pool));
-}
-
-/* What there was before a look for memory. */
-struct release_seen {
-    uint64_t keeps, dropped;
-    bool is_kept;
-};
-
-static struct release_seen see(void)
-{
-    struct release_seen seen;
+    uint64_t reserved = berth__pool_reserved(pool);
 
     pthread_mutex_lock(&release_lock);
-    seen = (struct release_seen){keeps, atomic_load(&dropped), is_any_kept()};
+    for (struct look *look = looks; look; look = look->next)
+        if (release_concerns(look->release, pool))
+            look->dropped += reserved;
     pthread_mutex_unlock(&release_lock);
-    return seen;
+}
+
+/* A thread that was cancelled while it looks would leave its frames in the list. */
+static void look_begin(struct look *look, const struct release *release)
+{
+    *look = (struct look){.release = release};
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &look->cancel_state);
+    pthread_mutex_lock(&release_lock);
+    look->keeps = keeps;
+    look->was_kept = is_kept_from(release);
+    look->next = looks;
+    looks = look;
+    pthread_mutex_unlock(&release_lock);
+}
+
+/* The bytes that went with their context meanwhile. */
+static uint64_t look_end(struct look *look)
+{
+    struct look **link = &looks;
+
+    pthread_mutex_lock(&release_lock);
+    while (*link != look)
+        link = &(*link)->next;
+    *link = look->next;
+    if (look->is_turn)
+        pthread_cond_broadcast(&release_done);
+    pthread_mutex_unlock(&release_lock);
+    pthread_setcancelstate(look->cancel_state, NULL);
+    return look->dropped;
 }
 
 /*
- * Waits until the contexts whose memory was kept since `seen` are known to stay, or one has gone
- * with its own. Until turn_end() no primary context's is kept anew, or others that retain and
- * release one again and again would be in the way each time. False if none was kept; then there is
- * no turn.
+ * Waits until the contexts whose memory was kept since the look began are known to stay, or one has
+ * gone with its own. Until look_end() that of no primary context is kept anew, or others that
+ * retain and release one again and again would be in the way each time. False if none was kept;
+ * then there is no turn.
  */
-static bool turn_begin(const struct release_seen *seen)
+static bool turn_begin(struct look *look)
 {
     struct timespec end = release_deadline();
-    bool was_kept;
 
     pthread_mutex_lock(&release_lock);
-    was_kept = seen->is_kept || keeps != seen->keeps;
-    turns += was_kept;
-    while (is_any_kept() && atomic_load(&dropped) == seen->dropped)
+    look->is_turn = look->was_kept || keeps != look->keeps || is_kept_from(look->release);
+    while (look->dropped == 0 && is_kept_from(look->release))
         if (wait_released(&end) != 0)
             break;
     pthread_mutex_unlock(&release_lock);
-    return was_kept;
-}
-
-static void turn_end(void)
-{
-    pthread_mutex_lock(&release_lock);
-    turns--;
-    pthread_cond_broadcast(&release_done);
-    pthread_mutex_unlock(&release_lock);
+    return look->is_turn;
 }
 
 /* Waits until other threads have given something back; the bytes that they were at. */
@@ -589,15 +653,16 @@ static bool settle_pools(const struct release *release)
 /* What is kept meanwhile is looked at once more when it no longer is. */
 static uint64_t release_kept(const struct release *release)
 {
-    struct release_seen seen = see();
-    uint64_t released = release_relaxed(release, release->need);
+    uint64_t released, dropped;
+    struct look look;
 
-    if (released > 0 || !turn_begin(&seen))
-        return released;
+    look_begin(&look, release);
     released = release_relaxed(release, release->need);
-    turn_end();
+    if (released == 0 && turn_begin(&look))
+        released = release_relaxed(release, release->need);
+    dropped = look_end(&look);
     /* What has gone with its context is had, too. */
-    return released > 0 ? released : atomic_load(&dropped) - seen.dropped;
+    return released > 0 ? released : dropped;
 }
 
 static uint64_t release_run(const struct release *release)

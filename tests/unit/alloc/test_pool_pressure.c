@@ -106,12 +106,37 @@ static void stay_in_free(enum mock_call call)
         sched_yield();
 }
 
-static void *alloc_in_thread(void *size)
+static _Atomic pid_t releasing_id, keeping_id, allocating_id[2];
+
+static char thread_mode(_Atomic pid_t *id)
 {
-    struct berth_pool_request request = {.size = (uintptr_t)size};
+    char path[64], line[512];
+    FILE *file;
+
+    while (atomic_load(id) == 0)
+        sched_yield();
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)atomic_load(id));
+    file = fopen(path, "r");
+    assert_non_null(file);
+    assert_non_null(fgets(line, sizeof(line), file));
+    fclose(file);
+    return strrchr(line, ')')[2];
+}
+
+/* Until the thread sleeps: nobody else has a lock that it needs. */
+static void await_sleep(_Atomic pid_t *id)
+{
+    while (thread_mode(id) != 'S')
+        sched_yield();
+}
+
+static void *alloc_in_thread(void *id)
+{
+    struct berth_pool_request request = {.size = MIB(2)};
     uintptr_t address = 0;
     int r;
 
+    atomic_store((_Atomic pid_t *)id, gettid());
     mock_set_current(mock_context(0));
     r = berth__pool_alloc(&request, &address);
     return r == 0 && berth__pool_free(address) == 0 ? NULL : &release_may_end;
@@ -128,11 +153,12 @@ static void memory_on_its_way_back_is_waited_for(void **state)
     atomic_store(&allocations_refused, 0);
     atomic_store(&release_may_end, false);
     mock_during = stay_in_free;
-    for (uintptr_t i = 0; i < 2; i++)
-        pthread_create(&threads[i], NULL, alloc_in_thread, (void *)MIB(2));
+    for (int i = 0; i < 2; i++)
+        pthread_create(&threads[i], NULL, alloc_in_thread, &allocating_id[i]);
     while (atomic_load(&allocations_refused) < 2)
         sched_yield();
-    for (int i = 0; i < 400000; i++)
+    /* The other one is in the driver, and never sleeps. */
+    while (thread_mode(&allocating_id[0]) != 'S' && thread_mode(&allocating_id[1]) != 'S')
         sched_yield();
     atomic_store(&release_may_end, true);
     for (int i = 0; i < 2; i++)
@@ -152,28 +178,6 @@ static void stay_in_free_for_long(enum mock_call call)
     stay_in_free(call);
 }
 
-static _Atomic pid_t releasing_id;
-
-/* Until the thread that gives back sleeps: nobody else has a lock that it needs. */
-static void await_sleep(void)
-{
-    char path[64], line[512], mode = 0;
-    pid_t id;
-
-    while ((id = atomic_load(&releasing_id)) == 0)
-        sched_yield();
-    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)id);
-    while (mode != 'S') {
-        FILE *file = fopen(path, "r");
-
-        assert_non_null(file);
-        assert_non_null(fgets(line, sizeof(line), file));
-        mode = strrchr(line, ')')[2];
-        fclose(file);
-        sched_yield();
-    }
-}
-
 static void *release_in_thread(void *unused)
 {
     atomic_store(&releasing_id, gettid());
@@ -182,6 +186,7 @@ static void *release_in_thread(void *unused)
 
 static void *keep_in_thread(void *context)
 {
+    atomic_store(&keeping_id, gettid());
     berth__pool_keep_begin(context);
     atomic_store(&is_kept, true);
     return NULL;
@@ -199,12 +204,13 @@ static void a_context_that_may_end_waits_for_what_is_on_its_way(void **state)
     atomic_store(&is_kept, false);
     atomic_store(&is_in_free, false);
     atomic_store(&release_may_end, false);
+    atomic_store(&keeping_id, 0);
     mock_during = stay_in_free_for_long;
     pthread_create(&releasing, NULL, release_in_thread, NULL);
     while (!atomic_load(&is_in_free))
         sched_yield();
     pthread_create(&keeping, NULL, keep_in_thread, mock_context(0));
-    for (int i = 0; i < 100000; i++)
+    while (!atomic_load(&is_kept) && thread_mode(&keeping_id) != 'S')
         sched_yield();
     assert_false(atomic_load(&is_kept));
     atomic_store(&release_may_end, true);
@@ -230,9 +236,9 @@ static void a_context_that_may_end_keeps_its_memory(void **state)
     assert_int_equal(berth__pool_release_some(0, MIB(8)), MIB(4));
     assert_int_equal(mock_calls(MOCK_FREE), 1);
     /* Whoever needs it gets it as soon as it is known to stay. */
+    atomic_store(&releasing_id, 0);
     pthread_create(&releasing, NULL, release_in_thread, NULL);
-    for (int i = 0; i < 100000; i++)
-        sched_yield();
+    await_sleep(&releasing_id);
     berth__pool_keep_end();
     pthread_join(releasing, &released);
     assert_int_equal((uintptr_t)released, MIB(8));
@@ -248,7 +254,7 @@ static void what_goes_with_its_context_is_had(void **state)
     atomic_store(&releasing_id, 0);
     berth__pool_keep_begin(mock_context(0));
     pthread_create(&releasing, NULL, release_in_thread, NULL);
-    await_sleep();
+    await_sleep(&releasing_id);
     mock_destroy(mock_context(0));
     berth__pool_drop(mock_context(0));
     berth__pool_keep_end();
@@ -284,7 +290,7 @@ static void what_a_destroyed_context_leaves_is_had(void **state)
         /* As by a program that destroys it twice. */
         berth__pool_drop_begin(mock_context(0));
         pthread_create(&releasing, NULL, release_in_thread, NULL);
-        await_sleep();
+        await_sleep(&releasing_id);
         if (is_destroyed)
             mock_destroy(mock_context(0));
         berth__pool_drop_end(mock_context(0), is_destroyed);
@@ -304,13 +310,70 @@ static void who_waited_has_a_turn(void **state)
     atomic_store(&releasing_id, 0);
     berth__pool_keep_begin(mock_context(0));
     pthread_create(&releasing, NULL, release_in_thread, NULL);
-    await_sleep();
+    await_sleep(&releasing_id);
     berth__pool_keep_end();
     berth__pool_keep_begin(mock_context(0));
     assert_int_equal(mock_calls(MOCK_FREE), 1);
     berth__pool_keep_end();
     pthread_join(releasing, &released);
     assert_int_equal((uintptr_t)released, MIB(8));
+}
+
+static void *release_elsewhere(void *unused)
+{
+    return (void *)(uintptr_t)berth__pool_release_cached(1);
+}
+
+/* That a context is ending, or may be, keeps nobody waiting who needs another device's memory. */
+static void another_device_is_not_waited_for(void **state)
+{
+    pthread_t releasing;
+
+    pool_put(pool_get(MIB(8)));
+    for (int is_destroyed = 0; is_destroyed < 2; is_destroyed++) {
+        if (is_destroyed)
+            berth__pool_drop_begin(mock_context(0));
+        else
+            berth__pool_keep_begin(mock_context(0));
+        pthread_create(&releasing, NULL, release_elsewhere, NULL);
+        assert_null(join_soon(releasing));
+        assert_int_equal(mock_calls(MOCK_FREE), 0);
+        if (is_destroyed)
+            berth__pool_drop_end(mock_context(0), false);
+        else
+            berth__pool_keep_end();
+    }
+}
+
+/* Nor does the end of a context wait for whose turn it is there. */
+static void a_turn_elsewhere_is_not_waited_for(void **state)
+{
+    pthread_t releasing, keeping;
+    void *released = NULL;
+
+    mock_set_current(mock_context(2));
+    pool_put(pool_get(MIB(8)));
+    mock_set_current(mock_context(0));
+    pool_put(pool_get(MIB(8)));
+    atomic_store(&is_kept, false);
+    atomic_store(&is_in_free, false);
+    atomic_store(&release_may_end, false);
+    atomic_store(&releasing_id, 0);
+    mock_during = stay_in_free_for_long;
+    berth__pool_keep_begin(mock_context(0));
+    pthread_create(&releasing, NULL, release_in_thread, NULL);
+    await_sleep(&releasing_id);
+    berth__pool_keep_end();
+    while (!atomic_load(&is_in_free))
+        sched_yield();
+    pthread_create(&keeping, NULL, keep_in_thread, mock_context(2));
+    join_soon(keeping);
+    assert_true(atomic_load(&is_kept));
+    atomic_store(&release_may_end, true);
+    pthread_join(releasing, &released);
+    mock_during = NULL;
+    assert_int_equal((uintptr_t)released, MIB(8));
+    berth__pool_keep_end();
 }
 
 static void a_full_device_still_serves_small_blocks(void **state)
@@ -404,6 +467,8 @@ int main(void)
         TEST(what_goes_with_its_context_is_had),
         TEST(what_a_destroyed_context_leaves_is_had),
         TEST(who_waited_has_a_turn),
+        TEST(another_device_is_not_waited_for),
+        TEST(a_turn_elsewhere_is_not_waited_for),
         TEST(a_full_device_still_serves_small_blocks),
         TEST(capacity_of_the_tier_is_honoured),
         TEST(a_full_tier_gives_back_its_own_cache_only),
