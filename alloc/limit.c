@@ -110,6 +110,23 @@ void berth__limit_leave(enum berth_tag tag, uint64_t held)
     atomic_fetch_sub(&promised[tag], held);
 }
 
+bool berth__limit_holds(enum berth_tag tag)
+{
+    uint64_t limit = berth__limit(tag), others, used;
+
+    for (int looks = 0; limit != 0 && looks < LOOKS_MAX; looks++) {
+        /* In this order: who is not among the others any more has its block in the account. */
+        others = atomic_load(&promised[tag]);
+        used = berth__limit_used(tag);
+        if (used <= limit && others <= limit - used)
+            return true;
+        if (used > limit || others == 0)
+            return false;
+        sched_yield();
+    }
+    return limit == 0;
+}
+
 void berth__limit_refuse(unsigned which, uint64_t size)
 {
     atomic_fetch_add_explicit(&refused_blocks[which], 1, memory_order_relaxed);

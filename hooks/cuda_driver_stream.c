@@ -161,14 +161,13 @@ static berth_cu_result alloc_forward(const struct forward *forward)
 static int alloc_limited(const struct berth_pool_request *request, berth_cu_stream stream,
                          uintptr_t *ret)
 {
-    uint64_t held = berth__size_round(request->size), limit = berth__limit(request->tag);
+    uint64_t held = berth__size_round(request->size);
     int r = berth__limit_enter(request->tag, held);
 
     if (r == 0) {
         r = berth__stream_alloc(request, stream, ret);
         berth__limit_leave(request->tag, held);
-        if (r != 0 || limit == 0 || berth__limit_used(request->tag) <= limit ||
-            berth__stream_free(*ret, stream) != 0)
+        if (r != 0 || berth__limit_holds(request->tag) || berth__stream_free(*ret, stream) != 0)
             return r;
         r = -EDQUOT;
     }

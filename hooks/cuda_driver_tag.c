@@ -177,7 +177,7 @@ static int place_within(const struct berth_decision *decision, unsigned first,
                         struct berth_pool_request *request, uintptr_t *ret_address)
 {
     uint64_t held = berth__size_round(request->size);
-    uint64_t limit = berth__limit(request->tag), excess = berth__limit_excess();
+    uint64_t excess = berth__limit_excess();
     int r;
 
     if (excess > 0 && berth__pool_release_some(BERTH_POOL_ALL_DEVICES, excess) < excess &&
@@ -194,8 +194,7 @@ static int place_within(const struct berth_decision *decision, unsigned first,
     berth__limit_leave(request->tag, held);
     if (r == -EDQUOT)
         berth__limit_refuse(BERTH_LIMIT_PROCESS, request->size);
-    if (r == 0 && limit != 0 && berth__limit_used(request->tag) > limit &&
-        berth__pool_free(*ret_address) == 0) {
+    if (r == 0 && !berth__limit_holds(request->tag) && berth__pool_free(*ret_address) == 0) {
         berth__limit_refuse(request->tag, request->size);
         return -EDQUOT;
     }

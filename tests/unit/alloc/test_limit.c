@@ -159,6 +159,26 @@ static void a_tag_is_bounded_by_what_it_holds(void **state)
     berth__limit_leave(BERTH_TAG_WEIGHT, MIB(8));
 }
 
+/* A block of 7 MiB for which 6 were promised: whoever was let in meanwhile did not see the rest. */
+static void a_block_that_holds_more_gives_way_to_promises(void **state)
+{
+    uintptr_t a;
+
+    pool_set_option("device-limit-weight", "8M");
+    assert_int_equal(berth__limit_enter(BERTH_TAG_WEIGHT, MIB(6)), 0);
+    assert_int_equal(berth__limit_enter(BERTH_TAG_WEIGHT, MIB(2)), 0); /* another thread's */
+    a = pool_get(MIB(7));
+    berth__limit_leave(BERTH_TAG_WEIGHT, MIB(6));
+    assert_false(berth__limit_holds(BERTH_TAG_WEIGHT));
+    berth__limit_leave(BERTH_TAG_WEIGHT, MIB(2));
+    assert_true(berth__limit_holds(BERTH_TAG_WEIGHT));
+    pool_set_option("device-limit-weight", "6M");
+    assert_false(berth__limit_holds(BERTH_TAG_WEIGHT));
+    pool_set_option("device-limit-weight", "0");
+    assert_true(berth__limit_holds(BERTH_TAG_WEIGHT));
+    pool_put(a);
+}
+
 static _Atomic uint64_t inside, most;
 
 static void *enter_and_leave(void *context)
@@ -276,11 +296,16 @@ static void shared_segments_serve_all_sizes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        LIMIT(options_say_which_limits_are_set),  LIMIT(the_process_is_bounded_after_its_cache),
-        LIMIT(memory_of_other_kinds_counts_too),  LIMIT(a_lowered_limit_says_what_is_over_it),
-        LIMIT(a_tag_is_bounded_by_what_it_holds), LIMIT(threads_together_stay_within_it),
-        LIMIT(trimming_keeps_what_it_is_told_to), LIMIT(the_floor_is_kept_for_others),
+        LIMIT(options_say_which_limits_are_set),
+        LIMIT(the_process_is_bounded_after_its_cache),
+        LIMIT(memory_of_other_kinds_counts_too),
+        LIMIT(a_lowered_limit_says_what_is_over_it),
+        LIMIT(a_tag_is_bounded_by_what_it_holds),
+        LIMIT(threads_together_stay_within_it),
+        LIMIT(trimming_keeps_what_it_is_told_to),
+        LIMIT(the_floor_is_kept_for_others),
         LIMIT(shared_segments_serve_all_sizes),
+        LIMIT(a_block_that_holds_more_gives_way_to_promises),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
