@@ -13,6 +13,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+
+PATIENCE_S = 60
 
 # The paths that each way is counted under; all others by what their name says.
 V2, SYMBOL = "cuGetProcAddress_v2", "symbol"
@@ -47,11 +50,16 @@ def log_counts(path):
 
 
 def seen(berth, pid, env):
-    """Calls by (path, function)."""
-    done = subprocess.run([berth, "stat", "--json", str(pid)], env=env, capture_output=True,
-                          text=True, timeout=60)
-    if done.returncode != 0:
-        return None
+    """Calls by (path, function), once the program's socket is there."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        done = subprocess.run([berth, "stat", "--json", str(pid)], env=env, capture_output=True,
+                              text=True, timeout=PATIENCE_S)
+        if done.returncode == 0:
+            break
+        if time.monotonic() > end:
+            return None
+        time.sleep(0.01)
     return collections.Counter({(path["path"], function): calls
                                 for path in json.loads(done.stdout)["paths"]
                                 for function, calls in path["functions"].items()})

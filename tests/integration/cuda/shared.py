@@ -249,6 +249,7 @@ class When(Case):
 
     def test_a_block_that_finds_it_empty_has_it_tried_again(self):
         keeper = Program(self)
+        keeper.pool("list")  # it can be asked from now on
         program = self.borrower(keeper)
         program.alloc(MIB, "device")
         self.assertIn(f"tier hot stays empty: process {keeper.pid}: there is no segment 'w'",

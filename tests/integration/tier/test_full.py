@@ -94,8 +94,17 @@ class Full(unittest.TestCase):
                     os.kill(process.pid, signal.SIGKILL)
 
     def stat(self, process):
-        done = subprocess.run([BERTH, "stat", str(process.pid), "--json"], env=self.env,
-                              stdout=subprocess.PIPE, check=True)
+        """What the program says of itself, once its socket is there."""
+        end = time.monotonic() + DEADLINE_S
+        while True:
+            done = subprocess.run([BERTH, "stat", str(process.pid), "--json"], env=self.env,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                  check=False)
+            if done.returncode == 0:
+                break
+            self.assertIsNone(process.poll(), "the program has ended")
+            self.assertLess(time.monotonic(), end, done.stderr)
+            time.sleep(0.01)
         stat = json.loads(done.stdout)
         tier = [tier for tier in stat["tiers"] if tier["name"] == "small"][0]
         return {"spilled": stat["rules"][0]["spilled_blocks"], "placed": tier["allocs"],
