@@ -29,23 +29,28 @@ bool berth__fork_turn_prepare(struct berth_fork_turn *turn, unsigned *depth)
     return (*depth)++ == 0;
 }
 
-/* No signal may come between having the lock and counting that, so it is tried for. */
-void berth__fork_turn_lock(const struct berth_fork_turn *turn, unsigned *depth,
-                           pthread_mutex_t *mutex)
+void berth__fork_turn_pause(const struct berth_fork_turn *turn)
 {
     const struct timespec pause = {.tv_nsec = PAUSE_NS};
     int saved_errno = errno;
     struct berth_fork_turn waited;
 
+    berth__fork_turn_over(turn);
+    /* Not by nanosleep(), which is a cancellation point. */
+    syscall(SYS_nanosleep, &pause, NULL);
+    berth__fork_turn_begin(&waited);
+    errno = saved_errno;
+}
+
+/* No signal may come between having the lock and counting that, so it is tried for. */
+void berth__fork_turn_lock(const struct berth_fork_turn *turn, unsigned *depth,
+                           pthread_mutex_t *mutex)
+{
     while (pthread_mutex_trylock(mutex) != 0) {
         --*depth;
-        berth__fork_turn_over(turn);
-        /* Not by nanosleep(), which is a cancellation point. */
-        syscall(SYS_nanosleep, &pause, NULL);
-        berth__fork_turn_begin(&waited);
+        berth__fork_turn_pause(turn);
         ++*depth;
     }
-    errno = saved_errno;
 }
 
 bool berth__fork_turn_parent(struct berth_fork_turn *turn, unsigned *depth)

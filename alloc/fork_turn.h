@@ -32,6 +32,9 @@ bool berth__fork_turn_child(struct berth_fork_turn *turn, unsigned *depth);
 void berth__fork_turn_lock(const struct berth_fork_turn *turn, unsigned *depth,
                            pthread_mutex_t *mutex);
 
+/* Lets signals come for a while, where what is waited for is not held: by the same reason. */
+void berth__fork_turn_pause(const struct berth_fork_turn *turn);
+
 /* After each of these, whatever it answered. All keep errno. */
 void berth__fork_turn_over(const struct berth_fork_turn *turn);
 

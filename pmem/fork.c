@@ -56,6 +56,8 @@ static __thread bool prepared;
 static bool interrupts;
 /* How often the handlers have locked the list of streams; guarded by that lock. */
 static unsigned streams_locked;
+/* Of which this process is the last, of those that handlers of the C library have told. */
+static volatile unsigned generation;
 /* The thread's signals, which wait while it has jemalloc's locks; guarded by these. */
 static struct berth_fork_turn turn;
 static atomic_bool has_sharers;
@@ -280,6 +282,8 @@ int berth__fork_end(struct berth_fork *attempt, int pid)
         r = -ENOMEM;
     }
     pthread_setcancelstate(attempt->cancel_state, NULL);
+    if (attempt->holds_moves)
+        berth__fork_turn_over(&attempt->turn);
     errno = saved_errno;
     return r;
 }
@@ -303,7 +307,9 @@ int berth__fork_fill(struct berth_fork *attempt)
 {
     int saved_errno = errno;
 
-    berth__move_hold_for_fork();
+    berth__fork_turn_begin(&attempt->turn);
+    while (!berth__move_try_hold())
+        berth__fork_turn_pause(&attempt->turn);
     attempt->holds_moves = true;
     fill_copies(attempt);
     errno = saved_errno;
@@ -330,21 +336,43 @@ static void lock_jemalloc(const struct berth_fork_turn *mine)
     interrupts = berth__fork_lock_take(jemalloc_handlers.prepare, mine) || amid;
 }
 
+/* What is waited for may need memory, and the thread that has it, signals. */
+static void lock_all(const struct berth_fork_turn *mine)
+{
+    for (;;) {
+        lock_jemalloc(mine);
+        if (berth__move_try_hold())
+            return;
+        berth__fork_lock_give_back(jemalloc_handlers.parent);
+        berth__fork_turn_pause(mine);
+    }
+}
+
 /*
  * fork() locks the list of streams when all handlers have run, and its own allocator after that,
  * because fflush(NULL) has the list locked while it waits for a stream, and who has that stream may
  * be in malloc(). jemalloc's locks must come after the list's as well. The C library needs neither
  * in a program with one thread. Signals come while this waits, as in fork() itself: one whose
- * handler forks takes the list's lock once more.
+ * handler forks takes the list's lock once more. Where that handler returns in the child, which has
+ * had the lock made anew, nothing tells whether this thread has it since, and no other can.
  */
-static void lock_streams(void)
+static void lock_streams(struct berth_fork_turn *mine)
 {
-    if (__libc_single_threaded)
+    unsigned before = generation;
+    bool alone = __libc_single_threaded;
+
+    if (!alone)
+        _IO_list_lock();
+    berth__fork_turn_begin(mine);
+    if (alone)
         return;
-    _IO_list_lock();
-    streams_locked++;
+    if (generation == before)
+        streams_locked++;
+    else
+        _IO_list_resetlock();
 }
 
+/* While no signal comes: see above. */
 static void unlock_streams(void)
 {
     if (streams_locked == 0)
@@ -366,11 +394,9 @@ static void prepare(void)
     int saved_errno = errno;
     struct berth_fork_turn mine;
 
-    lock_streams();
-    berth__fork_turn_begin(&mine);
-    lock_jemalloc(&mine);
+    lock_streams(&mine);
+    lock_all(&mine);
     turn = mine;
-    berth__move_hold_for_fork();
     under_way = begun;
     if (!under_way) {
         under_way = &without_hook;
@@ -403,8 +429,8 @@ static void parent(void)
     berth__move_after_fork(false);
     errno = saved_errno;
     berth__fork_lock_give_back(jemalloc_handlers.parent);
-    berth__fork_turn_over(&mine);
     unlock_streams();
+    berth__fork_turn_over(&mine);
 }
 
 static void end_child(void)
@@ -489,6 +515,7 @@ static void child(void)
     prepared = false;
     if (attempt->failed)
         _exit(CHILD_ENDED);
+    generation++;
     renew_streams();
     take_copies(attempt);
     if (attempt == &without_hook)

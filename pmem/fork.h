@@ -12,6 +12,7 @@
 #ifndef BERTH_PMEM_FORK_H
 #define BERTH_PMEM_FORK_H
 
+#include "alloc/fork_turn.h"
 #include "alloc/types.h"
 #include "pmem/file_copy.h"
 
@@ -30,7 +31,8 @@ struct berth_fork {
     bool child;
     bool shares_descriptors; /* the child has the very descriptors of its parent */
     bool holds_moves;        /* without the C library's handlers: see berth__move_hold_for_fork() */
-    int cancel_state;        /* the thread's, while the fork is under way */
+    struct berth_fork_turn turn; /* while it holds moves */
+    int cancel_state;            /* the thread's, while the fork is under way */
     unsigned count;
     berth_tier_id tier[BERTH_TIER_MAX];
     struct berth_file_copy copy[BERTH_TIER_MAX];

@@ -59,6 +59,11 @@ void berth__move_end(void)
     pthread_mutex_unlock(&movers.one);
 }
 
+bool berth__move_try_hold(void)
+{
+    return pthread_mutex_trylock(&movers.swap) == 0;
+}
+
 void berth__move_hold_for_fork(void)
 {
     pthread_mutex_lock(&movers.swap);

@@ -64,7 +64,12 @@ enum berth_move_result berth__move_block(struct berth_mover *mover, void *p, ber
 /*
  * Around a fork, from the time that tiers are copied for the child until it has them: no block is
  * swapped. In the child, the block that was on its way is where it was.
+ *
+ * A mover may wait for a thread that a signal has stopped amid a call, by who waits until the
+ * thread that forks has had that signal, too: this one must not wait with signals blocked, and so
+ * tries. Who holds swaps back has no signals meanwhile, the movers themselves included.
  */
+bool berth__move_try_hold(void);
 void berth__move_hold_for_fork(void);
 void berth__move_after_fork(bool child);
 

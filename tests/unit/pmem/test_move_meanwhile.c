@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -46,6 +47,7 @@ static struct other {
     pthread_t thread;
     atomic_bool begun;
     atomic_int tid;
+    atomic_bool answered;
     atomic_bool done;
     int status;
 } other;
@@ -127,6 +129,45 @@ static void *fork_and_look(void *context)
     return context;
 }
 
+static void answer(int number)
+{
+    (void)number;
+    atomic_store(&other.answered, true);
+}
+
+/* As a collector that stops all threads while one of them waits for the mover. */
+static void *answer_amid_fork(void *context)
+{
+    pid_t child;
+
+    atomic_store(&other.tid, gettid());
+    child = fork();
+    if (child == 0)
+        _exit(0);
+    if (waitpid(child, &other.status, 0) != child)
+        other.status = -1;
+    atomic_store(&other.done, true);
+    return context;
+}
+
+static int at_moment_of_signal(enum berth_move_call call)
+{
+    if (call != other.moment || atomic_exchange(&other.begun, true))
+        return 0;
+    if (pthread_create(&other.thread, NULL, other.act, NULL) != 0)
+        abort();
+    while (!waits_in(atomic_load(&other.tid), SYS_futex) &&
+           !waits_in(atomic_load(&other.tid), SYS_nanosleep))
+        sched_yield();
+    pthread_kill(other.thread, SIGUSR1);
+    /* For a test that fails and does not hang. */
+    alarm(60);
+    while (!atomic_load(&other.answered))
+        sched_yield();
+    alarm(0);
+    return 0;
+}
+
 static void *give_back_pages(void *context)
 {
     atomic_store(&other.tid, gettid());
@@ -198,7 +239,7 @@ static void a_child_of_any_moment_has_the_contents(void **state)
 
         if (old_kernel && moments[i % 4] == BERTH_CALL_UFFD_TAKE)
             continue;
-        p = move_meanwhile(fork_and_look, SYS_futex, moments[i % 4], old_kernel, &result);
+        p = move_meanwhile(fork_and_look, SYS_nanosleep, moments[i % 4], old_kernel, &result);
         assert_true(result == BERTH_MOVE_MOVED || result == BERTH_MOVE_PINNED);
         assert_true(is_all(p, SIZE, 0x5a));
         berth__host_free(p);
@@ -230,11 +271,33 @@ static void pages_that_are_given_back_meanwhile_are_zero(void **state)
     }
 }
 
+/* The mover may wait for a thread that a signal has stopped, by who waits for all others. */
+static void who_forks_amid_a_move_has_signals(void **state)
+{
+    struct sigaction action = {.sa_handler = answer};
+    unsigned char *p;
+
+    (void)state;
+    if (why_not)
+        skip();
+    sigaction(SIGUSR1, &action, NULL);
+    p = get();
+    other = (struct other){.moment = BERTH_CALL_SWAP, .act = answer_amid_fork, .status = -1};
+    berth__move_inject = at_moment_of_signal;
+    assert_int_equal(move_to(p, shm), BERTH_MOVE_MOVED);
+    berth__move_inject = NULL;
+    assert_true(atomic_load(&other.begun));
+    assert_int_equal(pthread_join(other.thread, NULL), 0);
+    assert_int_equal(other.status, 0);
+    berth__host_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_child_of_any_moment_has_the_contents),
         cmocka_unit_test(pages_that_are_given_back_meanwhile_are_zero),
+        cmocka_unit_test(who_forks_amid_a_move_has_signals),
     };
 
     return cmocka_run_group_tests(tests, start, NULL);
