@@ -4,7 +4,8 @@
  * _Fork(), clone() of a new address space, and the system calls by way of syscall(). vfork() and
  * posix_spawn() borrow the parent's, are meant for an exec, and stay the C library's.
  *
- * __register_atfork(), so that no handler is registered before Berth's own.
+ * __register_atfork() and the old pthread_atfork(), so that no handler is registered before Berth's
+ * own.
  */
 #include "pmem/fork.h"
 #include "hooks/side_stack.h"
@@ -76,6 +77,19 @@ int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)
     errno = saved_errno;
     return next(prepare, parent, child, library);
 }
+
+/*
+ * Programs of the time when there was one pthread_atfork() for all still call that, which asks the
+ * C library within itself. Such handlers are never unregistered. Berth's own come here, too.
+ */
+#ifdef __x86_64__
+extern void *__dso_handle __attribute__((visibility("hidden")));
+
+BERTH_EXPORT int pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
+{
+    return __register_atfork(prepare, parent, child, __dso_handle);
+}
+#endif
 
 static int finish(struct berth_fork *attempt, int pid)
 {

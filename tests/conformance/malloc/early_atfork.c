@@ -47,7 +47,15 @@ static void child(void)
     use_memory(2);
 }
 
+/* The C library's function for programs that were linked when it had just the one. */
+#ifdef OLD_ATFORK
+extern int old_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+__asm__(".symver old_atfork, pthread_atfork@GLIBC_2.2.5");
+#else
+#define old_atfork pthread_atfork
+#endif
+
 __attribute__((constructor)) static void begin(void)
 {
-    pthread_atfork(prepare, parent, child);
+    old_atfork(prepare, parent, child);
 }

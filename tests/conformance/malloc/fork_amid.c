@@ -6,6 +6,7 @@
  * there is such a way, past what a preloaded library has in the place of pthread_atfork(): it runs
  * while the allocator is locked.
  */
+#include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -67,18 +68,26 @@ static void last_child(void)
     reach(8);
 }
 
-/* The C library's function for programs that were linked when it had just the one. */
-#ifdef __x86_64__
-extern int old_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
-__asm__(".symver old_atfork, pthread_atfork@GLIBC_2.2.5");
-#else
-#define old_atfork pthread_atfork
-#endif
+typedef int register_fn(void (*)(void), void (*)(void), void (*)(void), void *);
+
+/* The C library's own: a preloaded library's has no version. */
+static register_fn *find_register(void)
+{
+    static const char *const versions[] = {"GLIBC_2.3.2", "GLIBC_2.17"};
+    register_fn *found = NULL;
+
+    for (int i = 0; i < 2 && !found; i++) {
+        void *function = dlvsym(RTLD_NEXT, "__register_atfork", versions[i]);
+
+        memcpy(&found, &function, sizeof(found));
+    }
+    return found;
+}
 
 /* Before any library's constructor. */
 static void begin(void)
 {
-    old_atfork(first_prepare, first_parent, first_child);
+    find_register()(first_prepare, first_parent, first_child, NULL);
     free(malloc(1));
     pthread_atfork(second_prepare, second_parent, second_child);
 }

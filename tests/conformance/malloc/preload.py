@@ -15,7 +15,7 @@ import tempfile
 from xml.etree import ElementTree
 
 (library, berth, own_malloc, auditor, own_atfork, own_wrapper, beside_other, own_socket,
- fork_amid, stop_all, forks_early, late_atfork) = map(os.path.abspath, sys.argv[1:13])
+ fork_amid, stop_all, forks_early, forks_old, late_atfork) = map(os.path.abspath, sys.argv[1:14])
 failures = []
 
 
@@ -254,18 +254,18 @@ def socket_checks(scratch):
           (program.returncode, said, answers))
 
 
-def early_checks(table):
+def early_checks(table, program, how_registered):
     """Handlers registered before anything was allocated: a fork that hangs has all signals blocked."""
-    argv = [forks_early, late_atfork]
+    argv = [program, late_atfork]
     alone = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
-    check("handlers_of_the_first_hour_natively", (alone.returncode, alone.stdout) == (0, "0\n"), alone)
+    check("handlers_of_the_first_hour_" + how_registered + "natively", (alone.returncode, alone.stdout) == (0, "0\n"), alone)
     for how, of in (("far", table), ("near", None)):
         try:
             result = run(argv, of)
         except subprocess.TimeoutExpired as hung:
-            check("handlers_of_the_first_hour_may_allocate_" + how, False, hung)
+            check("handlers_of_the_first_hour_may_allocate_" + how_registered + how, False, hung)
             continue
-        check("handlers_of_the_first_hour_may_allocate_" + how,
+        check("handlers_of_the_first_hour_may_allocate_" + how_registered + how,
               (result.returncode, result.stdout, result.stderr) == (0, "0\n", ""), result)
 
 
@@ -295,7 +295,8 @@ def program_checks(scratch):
         result = run([stop_all], of)
         check("signals_may_stop_all_threads_while_one_forks_" + how,
               (result.returncode, result.stdout, result.stderr) == (0, "1\n", ""), result)
-    early_checks(table)
+    early_checks(table, forks_early, "")
+    early_checks(table, forks_old, "by_the_old_name_")
     result = subprocess.run(["env", "LD_AUDIT=" + auditor, berth, "run", "-o", "host=on", "--", "true"],
                             capture_output=True, text=True, check=False)
     check("an_audited_program_runs", (result.returncode, result.stderr) == (0, ""), result)
