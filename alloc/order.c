@@ -22,10 +22,14 @@
 
 /* The same for the door: a context that is being destroyed may be at work. */
 #define SHUT_MAX_NS 10000000
-/* In which a call that was about to be made has begun: longer where other work has the processor.
+/*
+ * In which a call that was about to be made has begun: longer where other work has the processor,
+ * which is seen by how long each yield takes, but not for ever: a thread of a higher priority may
+ * have it. A second was too little where 25 threads shared a core.
  */
 #define CALL_MAX_NS 100000000
 #define CALL_YIELDS 2000
+#define CALL_BUSY_MAX_NS 10000000000
 
 #define EVENT_FLAGS 2 /* CU_EVENT_DISABLE_TIMING: recording such an event is cheapest */
 
@@ -162,7 +166,8 @@ void berth__order_shut_to_waits(void)
     if (!anybody_waits())
         return;
     begin = now_ns();
-    for (unsigned yields = 0; anybody_waits() && !berth__pool_disabled() && waited < WAIT_MAX_NS &&
+    for (unsigned yields = 0; anybody_waits() && !berth__pool_disabled() &&
+                              waited < CALL_BUSY_MAX_NS &&
                               (waited < CALL_MAX_NS || yields < CALL_YIELDS);
          yields++) {
         sched_yield();

@@ -21,6 +21,7 @@ import time
 import unittest
 
 berth, client = sys.argv[1:3]
+PATIENCE_S = 400  # beyond it something hangs: 200 threads may share a busy core
 KIB, MIB = 1 << 10, 1 << 20
 SHM = "/dev/shm"
 
@@ -61,7 +62,7 @@ class Program:
 
     def end(self):
         answer = self.ask("end")
-        _, stderr = self.process.communicate(timeout=60)
+        _, stderr = self.process.communicate(timeout=PATIENCE_S)
         return answer, stderr, self.process.returncode
 
 
@@ -109,13 +110,13 @@ rule weights {{
         self.find_socket()
         done = subprocess.run([berth, "policy", "apply", "--move", str(self.program.pid),
                                self.policy(place, movable)], capture_output=True, text=True,
-                              timeout=120)
+                              timeout=PATIENCE_S)
         self.assertEqual(done.returncode, status, done.stdout + done.stderr)
         return done.stdout
 
     def stat(self):
         done = subprocess.run([berth, "stat", "--json", str(self.program.pid)],
-                              capture_output=True, text=True, timeout=60)
+                              capture_output=True, text=True, timeout=PATIENCE_S)
         return json.loads(done.stdout)
 
     def needs_live(self):
@@ -198,7 +199,7 @@ rule weights {{
         if program.ask("limit") != "limited":
             self.skipTest("no program can limit its system calls here")
         done = subprocess.run([berth, "policy", "apply", "--move", str(self.program.pid),
-                               self.policy("dram")], capture_output=True, text=True, timeout=120)
+                               self.policy("dram")], capture_output=True, text=True, timeout=PATIENCE_S)
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
         self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
         self.assertEqual(program.ask("step"), "0")
@@ -281,7 +282,7 @@ rule weights {{
         for i in range(6):
             file = self.policy(["shm", "dram"][i % 2])
             done = subprocess.run([berth, "policy", "apply", str(program.pid), file],
-                                  capture_output=True, text=True, timeout=120)
+                                  capture_output=True, text=True, timeout=PATIENCE_S)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(program.ask("churn"), "churned")
             program.ask("step")
@@ -304,7 +305,7 @@ rule weights {{
             self.order(self.find_socket(), {"op": "move", "tag": "weight", "to": "shm"})
             program.process.stdin.write("leave\n")
             program.process.stdin.flush()
-            _, stderr = program.process.communicate(timeout=60)
+            _, stderr = program.process.communicate(timeout=PATIENCE_S)
             self.assertEqual((program.process.returncode, stderr), (0, ""))
 
     def test_a_program_becomes_another_amid_a_move(self):
@@ -314,7 +315,7 @@ rule weights {{
             self.order(self.find_socket(), {"op": "move", "tag": "weight", "to": "shm"})
             program.process.stdin.write("become\n")
             program.process.stdin.flush()
-            stdout, stderr = program.process.communicate(timeout=60)
+            stdout, stderr = program.process.communicate(timeout=PATIENCE_S)
             self.assertEqual((program.process.returncode, stdout, stderr), (0, "became\n", ""))
 
     def begin(self, place):
@@ -348,7 +349,7 @@ rule weights {{
             os.kill(program.pid, signal.SIGSTOP)
             said = command.stderr.readline() + command.stderr.readline()
             os.kill(program.pid, signal.SIGCONT)
-            told, _ = command.communicate(timeout=120)
+            told, _ = command.communicate(timeout=PATIENCE_S)
             if not said:  # its last question was answered just before
                 continue
             self.assertIn("has not answered", said)
@@ -363,7 +364,7 @@ rule weights {{
         self.needs_live()
         for command, place in self.begun(["shm", "dram"]):
             command.send_signal(signal.SIGINT)
-            told, said = command.communicate(timeout=120)
+            told, said = command.communicate(timeout=PATIENCE_S)
             self.assertIn(command.returncode, (0, 1), said)
             self.assertIn("process", told)
             self.assertFalse(json.loads(self.ask_socket({"op": "move.state"}))["running"])
