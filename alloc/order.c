@@ -55,6 +55,8 @@ struct berth_order_context {
     _Atomic uint64_t departures;
 };
 
+/* Each synchronising free reads it, so it lies where nothing changes. */
+_Alignas(64) _Atomic uint64_t berth__order_losses;
 static _Alignas(64) _Atomic(struct berth_order_context *) contexts;
 /* Innermost: nothing is called under it. Held for so short that waiting for it is best done awake.
  */
@@ -597,6 +599,7 @@ void berth__order_depart(berth_cu_context context, berth_cu_stream stream)
         wait_leave(mine);
     if (!is_known) {
         atomic_fetch_add(&owner->lost, 1);
+        atomic_fetch_add(&berth__order_losses, 1);
     } else if (has_passed) {
         berth__order_done(point);
     } else {
@@ -674,7 +677,7 @@ bool berth__order_is_known(berth_cu_context context)
                                 !atomic_load_explicit(&owner->is_unsure, memory_order_relaxed));
 }
 
-uint64_t berth__order_lost(berth_cu_context context)
+uint64_t berth__order_lost_of(berth_cu_context context)
 {
     const struct berth_order_context *owner = context_find(context);
 

@@ -120,7 +120,14 @@ bool berth__order_is_known(berth_cu_context context);
  * Around a synchronisation of the context that succeeds: how many of its streams ended under a
  * capture, without a point behind their work, and that those are done now.
  */
-uint64_t berth__order_lost(berth_cu_context context);
+extern _Atomic uint64_t berth__order_losses; /* of all contexts, ever */
+uint64_t berth__order_lost_of(berth_cu_context context);
+static inline uint64_t berth__order_lost(berth_cu_context of)
+{
+    return BERTH_UNLIKELY(atomic_load_explicit(&berth__order_losses, memory_order_relaxed) > 0)
+               ? berth__order_lost_of(of)
+               : 0;
+}
 void berth__order_synced(berth_cu_context context, uint64_t lost);
 
 /* The context is destroyed: its events are gone, and its points have passed. */

@@ -656,15 +656,13 @@ static bool leave_to_cache(const struct leave *leave)
 
 static int leave_by_sync(struct leave *leave)
 {
-    bool has_points;
     uint64_t lost;
     int r;
 
     leave->epoch = epoch_begin(leave->pool);
-    has_points = leave->epoch > 0 || berth__option(BERTH_OPTION_FREE) == BERTH_FREE_LAZY;
-    lost = has_points ? berth__order_lost(leave->context) : 0;
+    lost = berth__order_lost(leave->context);
     r = berth__order_sync(leave->context);
-    if (has_points && r == 0)
+    if (BERTH_UNLIKELY(lost > 0) && r == 0)
         berth__order_synced(leave->context, lost);
     if (BERTH_UNLIKELY(r != 0 && berth__device_speaks_of_capture(r)))
         return leave_in_new_capture(leave);

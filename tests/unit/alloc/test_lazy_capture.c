@@ -344,6 +344,61 @@ static void the_pool_does_not_grow_while_batches_cannot_be_had(void **state)
     stream_delete(stream);
 }
 
+static void *settle_and_map_nothing(size_t size)
+{
+    struct berth_pool *pool = pool_of_test();
+
+    berth__pool_settle(pool, pool->wait_epoch++);
+    berth__slab_map = map_nothing;
+    return NULL;
+}
+
+/* Another thread that synchronises takes what waits, just before it would have got a point. */
+static void what_another_thread_took_needs_no_point(void **state)
+{
+    void *(*map_really)(size_t) = berth__slab_map;
+    struct berth_pool *pool;
+    struct berth_slab slab;
+    CUstream stream = stream_new();
+
+    free_in_capture(stream, alloc(4 * BERTH_MIB));
+    assert_int_equal(waiting(), 4 * BERTH_MIB);
+    pool = pool_of_test();
+    slab = pool->lazy.slab;
+    pool->lazy.slab = (struct berth_slab){0};
+    berth__slab_map = settle_and_map_nothing;
+    assert_true(berth__lazy_point_waiting(pool));
+    assert_ptr_equal(berth__slab_map, map_nothing);
+    berth__slab_map = map_really;
+    pool->lazy.slab = slab;
+    assert_int_equal(waiting(), 0);
+    stream_delete(stream);
+}
+
+/*
+ * A stream that ended in a capture is in no point until the context was synchronised: by any free,
+ * although none of the pool's blocks waits, in either mode.
+ */
+static void any_free_that_synchronises_finds_what_was_lost(void **state)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        CUstream stream = stream_new(), other = stream_new();
+        uintptr_t block = alloc(4 * BERTH_MIB);
+
+        set_option("free", free_modes[i]);
+        assert_true(berth__order_is_known((berth_cu_context)context));
+        begin_capture(stream);
+        stream_delete(other);
+        end_capture(stream);
+        assert_false(berth__order_is_known((berth_cu_context)context));
+        assert_int_equal(waiting(), 0);
+        assert_int_equal(berth__pool_free(block), 0);
+        assert_true(berth__order_is_known((berth_cu_context)context));
+        stream_delete(stream);
+        assert_int_equal(after_each(state), 0);
+    }
+}
+
 /*
  * No point tells of a stream that ended in a capture: then the driver serves all that the pool has
  * not, and a free of that is what ends the wait.
@@ -404,6 +459,8 @@ int main(void)
         EXPAND(a_batch_without_a_point_keeps_the_pool_from_growing),
         EXPAND(a_batch_without_a_point_ends_with_a_synchronisation),
         EXPAND(the_pool_does_not_grow_while_batches_cannot_be_had),
+        EXPAND(what_another_thread_took_needs_no_point),
+        EXPAND(any_free_that_synchronises_finds_what_was_lost),
         EXPAND(a_free_that_synchronises_ends_the_wait),
     };
 
