@@ -58,6 +58,46 @@ static void a_small_block_is_in_no_large_ones_way(void **state)
     assert_in_range(reserved_for_large_small_large(MIB(400)), MIB(402), MIB(402) + MIB(8));
 }
 
+#define HOLES 512
+#define MISSES 400 /* more than those after which a pool may have most */
+
+/* How many segments go back to the driver for a block that fits in none of the free ones. */
+static uint64_t given_back_for_another(void)
+{
+    uint64_t frees;
+    uintptr_t block;
+
+    pool_put(pool_get(MIB(2)));
+    frees = mock_calls(MOCK_FREE);
+    block = pool_get(MIB(4));
+    frees = mock_calls(MOCK_FREE) - frees;
+    pool_put(block);
+    berth__pool_release_cached(0);
+    return frees;
+}
+
+/*
+ * A pool that is as large as what once lived in it gives back what is idle before it grows. After
+ * many such moments it may have a 64th more, and does not.
+ */
+static void a_pool_that_misses_often_may_have_more(void **state)
+{
+    uintptr_t block[HOLES];
+
+    for (unsigned i = 0; i < HOLES; i++)
+        block[i] = pool_get(MIB(1));
+    for (unsigned i = 0; i < HOLES; i += 2)
+        pool_put(block[i]);
+    assert_int_equal(given_back_for_another(), 1);
+    for (unsigned i = 0; i < MISSES; i++) {
+        pool_put(pool_get(MIB(3) + i * 7919 % 40000 * KIB(1)));
+        berth__pool_release_cached(0);
+    }
+    assert_int_equal(given_back_for_another(), 0);
+    for (unsigned i = 1; i < HOLES; i += 2)
+        pool_put(block[i]);
+}
+
 static bool is_whole(uintptr_t address)
 {
     struct berth_block_view view;
@@ -399,6 +439,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ALONE(a_small_block_is_in_no_large_ones_way),
         ALONE(what_costs_nothing_asks_for_nothing),
+        ALONE(a_pool_that_misses_often_may_have_more),
         ALONE(a_little_rounding_is_no_reason_to_share),
         ALONE(what_sharing_would_cost_is_seen_in_a_sketch),
         ALONE(what_is_not_in_the_way_stays),
