@@ -224,6 +224,23 @@ static void pending_take(struct pool_pending **link, uint64_t *ret_base,
     free(pending);
 }
 
+/* QUESTION(gpu): its front, if that is enough; the rest waits on. */
+static void pending_take_part(struct pool_pending **link, uint64_t size, uint64_t *ret_base,
+                              struct segment **ret_segment)
+{
+    struct pool_pending *pending = *link;
+    uint64_t held = (size + SEGMENT_ALIGNMENT - 1) & ~(SEGMENT_ALIGNMENT - 1);
+
+    if (held >= pending->size || segment_cut(pending->segment, pending->base, held) < 0) {
+        pending_take(link, ret_base, ret_segment);
+        return;
+    }
+    *ret_base = pending->base;
+    *ret_segment = pending->segment;
+    pending->base += held;
+    pending->size -= held;
+}
+
 static CUresult pool_find_block(struct pool *pool, struct stream *stream, uint64_t size,
                                 uint64_t *ret_base, struct segment **ret_segment)
 {
@@ -245,7 +262,7 @@ static CUresult pool_find_block(struct pool *pool, struct stream *stream, uint64
     if (link) {
         result = stream_need(stream, (*link)->fence);
         if (result == CUDA_SUCCESS)
-            pending_take(link, ret_base, ret_segment);
+            pending_take_part(link, size, ret_base, ret_segment);
         return result;
     }
     if (pool_reclaim(pool->device))

@@ -4,6 +4,7 @@
 #include "device.h"
 #include "window.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -136,6 +137,20 @@ void segment_free(struct segment_list *list, struct segment *segment, uint64_t b
         segment_delete(list, segment);
     else
         block_poison(base, size);
+}
+
+int segment_cut(struct segment *segment, uint64_t base, uint64_t size)
+{
+    uint64_t end = range_find(&segment->blocks, base)->end;
+
+    range_remove(&segment->blocks, base);
+    /* What was removed has left room for one. */
+    range_add(&segment->blocks, base, size, NULL);
+    if (range_add(&segment->blocks, base + size, end - base - size, NULL) == 0)
+        return 0;
+    range_remove(&segment->blocks, base);
+    range_add(&segment->blocks, base, end - base, NULL);
+    return -ENOMEM;
 }
 
 void segment_free_all(struct segment_list *list)

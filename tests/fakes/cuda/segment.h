@@ -40,6 +40,8 @@ CUresult segment_alloc(struct segment_list *list, uint64_t size, uint64_t segmen
 /* A segment that becomes empty goes back to the device, unless `keep`. */
 void segment_free(struct segment_list *list, struct segment *segment, uint64_t base, bool keep);
 void segment_free_all(struct segment_list *list);
+/* Makes two blocks of the one at `base`, the first of `size` bytes; -ENOMEM. */
+int segment_cut(struct segment *segment, uint64_t base, uint64_t size);
 /* Gives back empty segments while more than `keep_bytes` are held. */
 void segment_trim(struct segment_list *list, uint64_t keep_bytes);
 

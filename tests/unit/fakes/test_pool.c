@@ -68,6 +68,39 @@ static void another_stream_waits_when_there_is_nothing_else(void **state)
     assert_ok(cuStreamDestroy_v2(b));
 }
 
+/* Most of the device waits in one block, which serves many: none of them takes all of it. */
+static void a_part_of_what_waits_is_enough(void **state)
+{
+    CUstream a, b;
+    struct gate gate = GATE_INIT;
+    CUdeviceptr first, part[10];
+
+    assert_ok(cuStreamCreate(&a, CU_STREAM_NON_BLOCKING));
+    assert_ok(cuStreamCreate(&b, CU_STREAM_NON_BLOCKING));
+    assert_ok(cuMemAllocAsync(&first, 40 * MIB, a));
+    assert_ok(cuLaunchHostFunc(a, gate_pass, &gate));
+    assert_ok(cuMemFreeAsync(first, a));
+    for (int i = 0; i < 10; i++) {
+        assert_ok(cuMemAllocAsync(&part[i], 5 * MIB, b));
+        assert_ok(cuMemsetD8Async(part[i], (unsigned char)i, 5 * MIB, b));
+    }
+    gate_open(&gate);
+    assert_ok(cuStreamSynchronize(b));
+    for (int i = 0; i < 10; i++) {
+        unsigned char ends[2] = {99, 99};
+
+        assert_ok(cuMemcpyDtoH_v2(&ends[0], part[i], 1));
+        assert_ok(cuMemcpyDtoH_v2(&ends[1], part[i] + 5 * MIB - 1, 1));
+        assert_int_equal(ends[0], i);
+        assert_int_equal(ends[1], i);
+        assert_ok(cuMemFreeAsync(part[i], b));
+    }
+    assert_ok(cuCtxSynchronize());
+    assert_int_equal(pool_value(default_pool(), CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT), 0);
+    assert_ok(cuStreamDestroy_v2(a));
+    assert_ok(cuStreamDestroy_v2(b));
+}
+
 static void unused_memory_goes_back_at_a_synchronisation(void **state)
 {
     CUmemoryPool pool = default_pool();
@@ -145,6 +178,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_stream_reuses_at_once_another_does_not),
         cmocka_unit_test(another_stream_waits_when_there_is_nothing_else),
+        cmocka_unit_test(a_part_of_what_waits_is_enough),
         cmocka_unit_test(unused_memory_goes_back_at_a_synchronisation),
         cmocka_unit_test(a_pool_of_its_own_can_become_the_devices),
         cmocka_unit_test(free_and_alloc_forms_can_be_mixed),
