@@ -361,6 +361,11 @@ static void note_training(struct berth_judgement *judgement)
 {
     struct berth_classifier *classifier = judgement->classifier;
 
+    /* Where no steps are seen for a while, as between what a first one does once and the next ones,
+     * nothing is known anew, and what was known holds. */
+    if (!judgement->is_steady)
+        return;
+    classifier->knows_training = true;
     classifier->trained_bytes = classifier->idle_bytes = 0;
     for (uint32_t i = 0; i < judgement->count; i++) {
         const struct berth_class_seen *seen = &judgement->seen[i];

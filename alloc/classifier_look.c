@@ -51,13 +51,51 @@ static bool are_positive(const uint64_t words[BERTH_LOOK_WORDS])
     return differ;
 }
 
-/* One number of any type, that is: what was filled with it, and tells nothing. */
+/*
+ * Whether words that are above zero are small integers of 32 or 64 bits: indices, labels, tokens.
+ * As a number with a point each would be nearer to zero than any usual one is. Bytes and halves,
+ * which weights may be, have bits up there.
+ */
+static bool are_integers(const uint64_t words[BERTH_LOOK_WORDS])
+{
+    const uint64_t exponents = 0x7f8000007f800000u;
+
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
+        if (words[i] & exponents)
+            return false;
+    return true;
+}
+
+/* Zero, or one number of any type, that is: what was filled with it, and tells nothing. */
 static bool are_equal(const uint64_t words[BERTH_LOOK_WORDS])
 {
     for (unsigned i = 1; i < BERTH_LOOK_WORDS; i++)
         if (words[i] != words[0])
             return false;
-    return words[0] != 0;
+    return true;
+}
+
+/* Whether each piece of so many bits is zero, or one number: of words that differ, both are there.
+ */
+static bool is_mask_of(const uint64_t words[BERTH_LOOK_WORDS], unsigned bits)
+{
+    uint64_t low = ((uint64_t)1 << bits) - 1, number = 0;
+
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
+        for (unsigned at = 0; at < 64 && words[i] != 0; at += bits) {
+            uint64_t piece = words[i] >> at & low;
+
+            if (piece != 0 && number != 0 && piece != number)
+                return false;
+            number |= piece;
+        }
+    return true;
+}
+
+/* Of numbers of any size: what says where something else counts, and is no weight. */
+static bool is_mask(const uint64_t words[BERTH_LOOK_WORDS])
+{
+    return is_mask_of(words, 32) || is_mask_of(words, 16) || is_mask_of(words, 8);
 }
 
 /*
@@ -141,6 +179,7 @@ static bool are_flat_bytes(const uint64_t words[BERTH_LOOK_WORDS])
 static void note_numbers(struct berth_class_block *block, const uint64_t words[BERTH_LOOK_WORDS])
 {
     struct exponents found = find_exponents(words, &single);
+    bool is_equal = are_equal(words);
 
     if (fits(found) && !fits(find_exponents(words, &single_below)))
         found = find_exponents(words, &twice);
@@ -150,7 +189,9 @@ static void note_numbers(struct berth_class_block *block, const uint64_t words[B
     /* Whether the typical number is as large as inputs are, and weights of large layers are not. */
     block->is_wide = block->is_bytes || (fits(found) && found.typical >= EXPONENT_WIDE);
     block->is_positive = are_positive(words);
-    block->is_constant = are_equal(words);
+    block->is_integers = block->is_positive && are_integers(words);
+    block->is_constant = is_equal && words[0] != 0;
+    block->is_mask = !is_equal && is_mask(words);
     block->is_thinned = is_thinned(words);
 }
 

@@ -32,6 +32,7 @@ enum berth_class_reason {
     BERTH_REASON_REFILLED,    /* filled again and again */
     BERTH_REASON_DATA,        /* read only, and no number is below zero */
     BERTH_REASON_CONSTANT,    /* one number, everywhere */
+    BERTH_REASON_MASK,        /* one number or zero, everywhere */
     BERTH_REASON_PARTS,       /* read only, and by parts */
     BERTH_REASON_UNTRAINED,   /* read only, where all else is trained */
     BERTH_REASON_TOUCHED_UP,  /* old, and rewritten in places, by little */
@@ -103,7 +104,9 @@ struct berth_class_block {
     uint8_t had; /* a bit for each tag that the classifier has ever given it */
     uint8_t looks, compared, reads;
     bool is_positive; /* at the last look: numbers that differ, and none below zero */
+    bool is_integers; /* and they are integers, of 32 or 64 bits */
     bool is_constant; /* all words are the same, and not zero */
+    bool is_mask;     /* all numbers are zero or another one, and some are this, some that */
     bool is_wide;     /* the typical number is as large as inputs are, or the type is not known */
     bool is_bytes;    /* wide, and bytes all over their range */
     bool is_thinned;  /* numbers were struck out one by one */
@@ -200,7 +203,8 @@ struct berth_classifier {
     /* The judge's. */
     uint64_t due_judgement; /* the births with which it judges whatever comes between */
     uint64_t last_boundary;
-    uint64_t trained_bytes, idle_bytes; /* what the last judgement found */
+    uint64_t trained_bytes, idle_bytes; /* what the last judgement found that saw steps... */
+    bool knows_training;                /* ...of which there was one */
     uint32_t last_main, same_phase;
     struct berth_class_group groups[BERTH_CLASS_GROUPS];
     struct berth_class_growth growths[BERTH_CLASS_GROUPS];

@@ -34,11 +34,12 @@ static bool is_much(const struct berth_judgement *judgement, const struct berth_
     return equal >= judgement->old_bytes / DATA_SHARE;
 }
 
-/* Whether the block and those of its size may be inputs that the program keeps. */
+/* Whether it may be inputs that the program keeps: integers, as indices and labels are, or so many
+ * of its size that are above zero. */
 static bool is_data(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
                     const struct berth_class_block *block)
 {
-    return block->is_positive && is_much(judgement, seen);
+    return block->is_positive && (block->is_integers || is_much(judgement, seen));
 }
 
 /* Whether it is one number everywhere, and no scales of a normalisation, which begin like that. */
@@ -46,6 +47,19 @@ static bool is_uniform(const struct berth_judgement *judgement, const struct ber
                        const struct berth_class_block *block)
 {
     return block->is_constant && is_much(judgement, seen);
+}
+
+/*
+ * Whether its numbers tell that it is no weight as long as it has them: it may be cleared so before
+ * it is used, and what is written there then speaks for itself.
+ */
+static bool is_void(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                    const struct berth_class_block *block, enum berth_class_reason *ret_reason)
+{
+    if (!block->is_mask && !is_uniform(judgement, seen, block))
+        return false;
+    *ret_reason = block->is_mask ? BERTH_REASON_MASK : BERTH_REASON_CONSTANT;
+    return true;
 }
 
 /* How certain the phase is: by one less where it may be no more than the program's start, of which
@@ -154,27 +168,42 @@ static bool is_training(const struct berth_judgement *judgement)
             judgement->mirrored_bytes >= trainable_bytes(judgement) / 4 * 3);
 }
 
+/*
+ * Whether it will be known soon if a block is inputs: a watch tells, or all else gets gradients, so
+ * that the next steps show whether it alone is not trained, however much of it they read. The first
+ * time it is not known yet what else there is.
+ */
+static bool is_open(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                    const struct berth_class_block *block)
+{
+    if (block->reads == BERTH_READS_UNKNOWN && berth__class_may_watch(judgement, seen->size))
+        return true;
+    if (judgement->is_settled && block->compared >= COMPARISONS_LATE)
+        return false;
+    return !judgement->classifier->knows_training ||
+           (is_training(judgement) && !is_trained(judgement));
+}
+
 /* A block from before the boundary whose content was not seen to change. */
 static void judge_unwritten(const struct berth_judgement *judgement,
                             const struct berth_class_seen *seen, struct berth_class_block *block,
                             bool can_see, struct berth_class_verdict *ret)
 {
     enum berth_class_level level = final_if(!can_see || block->compared >= COMPARISONS_FINAL);
+    enum berth_class_reason reason;
 
     /* What is trained has gradients of its size; else that of what steps make tells nothing. */
     block->is_suspect = can_see && block->is_wide &&
                         !(berth__class_has_size(judgement, seen->size) && is_training(judgement));
     if (can_see && is_data(judgement, seen, block))
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_DATA);
-    else if (can_see && is_uniform(judgement, seen, block))
-        /* It may be cleared so before it is used: what is written there then speaks for itself. */
-        say(judgement, ret, BERTH_TAG_UNTAGGED, BERTH_CLASS_TENTATIVE, BERTH_REASON_CONSTANT);
+    else if (can_see && is_void(judgement, seen, block, &reason))
+        say(judgement, ret, BERTH_TAG_UNTAGGED, BERTH_CLASS_TENTATIVE, reason);
     else if (block->is_suspect && is_trained(judgement) && !has_steady_twin(judgement, seen))
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_UNTRAINED);
     else if (block->is_suspect && block->reads == BERTH_READS_PARTS)
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_PARTS);
-    else if (block->is_suspect && block->reads == BERTH_READS_UNKNOWN &&
-             berth__class_may_watch(judgement, seen->size))
+    else if (block->is_suspect && is_open(judgement, seen, block))
         /* It is known soon; who asks before has an answer that may change. */
         say(judgement, ret, BERTH_TAG_WEIGHT,
             judgement->is_asked ? BERTH_CLASS_TENTATIVE : BERTH_CLASS_UNKNOWN,
@@ -283,6 +312,7 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
                        struct berth_class_verdict *ret)
 {
     bool is_final = block->compared >= COMPARISONS_LATE;
+    enum berth_class_reason reason;
 
     if (block->is_pieced && !block->rewritten)
         key->appended = 1;
@@ -309,8 +339,8 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
             BERTH_REASON_KEPT);
     else if (is_data(judgement, seen, block))
         say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(is_final), BERTH_REASON_DATA);
-    else if (is_uniform(judgement, seen, block))
-        say(judgement, ret, BERTH_TAG_UNTAGGED, BERTH_CLASS_TENTATIVE, BERTH_REASON_CONSTANT);
+    else if (is_void(judgement, seen, block, &reason))
+        say(judgement, ret, BERTH_TAG_UNTAGGED, BERTH_CLASS_TENTATIVE, reason);
     else if (is_final)
         say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_FINAL, BERTH_REASON_LATE);
     else if (block->compared >= COMPARISONS_FULL)
@@ -475,8 +505,8 @@ static void judge_quiet(const struct berth_judgement *judgement,
                         struct berth_class_verdict *ret)
 {
     if (!is_near_largest(judgement, seen->family) ||
-        (!block->is_watched &&
-         (!berth__class_look(judgement, seen, block) || has_room(block) || block->is_constant)))
+        (!block->is_watched && (!berth__class_look(judgement, seen, block) || has_room(block) ||
+                                block->is_constant || block->is_integers || block->is_mask)))
         return;
     say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_TENTATIVE, BERTH_REASON_QUIET);
 }
@@ -538,7 +568,7 @@ static bool is_from_absence(const struct berth_class_verdict *verdict)
 {
     return verdict->reason == BERTH_REASON_DATA || verdict->reason == BERTH_REASON_PARTS ||
            verdict->reason == BERTH_REASON_UNTRAINED || verdict->reason == BERTH_REASON_REUSED ||
-           verdict->reason == BERTH_REASON_CONSTANT;
+           verdict->reason == BERTH_REASON_CONSTANT || verdict->reason == BERTH_REASON_MASK;
 }
 
 /*

@@ -39,6 +39,7 @@ static const char *const reasons[BERTH_REASON_COUNT] = {
     [BERTH_REASON_DATA] = ("there before the first step, and not written since, but none of its "
                            "numbers is below zero: inputs, and no weights"),
     [BERTH_REASON_CONSTANT] = "filled with one number: neither weights nor a cache so far",
+    [BERTH_REASON_MASK] = "filled with one number and zeros: a mask, and no weight",
     [BERTH_REASON_PARTS] = "there before the first step, and not written since, but steps read it "
                            "part by part: inputs, and no weights",
     [BERTH_REASON_UNTRAINED] = "there before the first step, and not written since, while the "

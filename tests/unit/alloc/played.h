@@ -28,9 +28,12 @@ struct played {
     unsigned had;                 /* a bit for each tag that it had */
     enum berth_class_level level; /* when it was asked for last */
     bool is_positive;
-    bool is_small;    /* its numbers are floats of the size that weights have */
-    bool is_steady;   /* its numbers change by little, as those that are trained */
-    bool is_constant; /* what is written to it is one number everywhere */
+    bool is_integers;   /* of 32 bits */
+    bool is_small;      /* its numbers are floats of the size that weights have */
+    bool is_steady;     /* its numbers change by little, as those that are trained */
+    bool is_thin;       /* most of its numbers, of 32 bits, have been struck out */
+    unsigned mask_bits; /* not 0: its numbers, of so many bits, are zero or one other */
+    bool is_constant;   /* what is written to it is one number everywhere */
     uint32_t version[BERTH_LOOK_WORDS]; /* of its content; 0 = blank */
 };
 
@@ -48,6 +51,17 @@ static struct played *at(uintptr_t address)
     return &played[address >> 32];
 }
 
+/* Of every third piece one number, which may be below zero; the others are zero. */
+static inline uint64_t mask_word(unsigned i, unsigned bits)
+{
+    uint64_t number = 0xff7fffffu >> (32 - bits), word = 0;
+
+    for (unsigned at = 0; at < 64; at += bits)
+        if ((i * 64 + at) / bits % 3 == 0)
+            word |= number << at;
+    return word;
+}
+
 static bool look(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
                  uint64_t words[BERTH_LOOK_WORDS])
 {
@@ -62,6 +76,12 @@ static bool look(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
             words[i] = (words[i] & 0x80ffffff80ffffffu) | 0x3f0000003f000000u;
         if (at(address)->is_small)
             words[i] = (words[i] & 0x80ffffff80ffffffu) | 0x3c0000003c000000u;
+        if (at(address)->is_integers)
+            words[i] &= 0x007fffff007fffffu;
+        if (at(address)->is_thin)
+            words[i] &= mask_word(i, 32);
+        if (at(address)->mask_bits > 0)
+            words[i] = mask_word(i, at(address)->mask_bits);
         if (at(address)->is_constant)
             words[i] = 0xbf800000bf800000u;
         if (at(address)->version[i] == 0)

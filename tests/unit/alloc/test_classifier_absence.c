@@ -223,6 +223,59 @@ static void what_is_one_number_is_no_weight_without_steps(void **state)
     assert_int_equal(weights[0]->tag, BERTH_TAG_WEIGHT);
 }
 
+/* Indices, tokens and labels are no weights, however little they are; nor where no steps are seen.
+ */
+static void integers_are_no_weights(void **state)
+{
+    struct played *early, *late, *little;
+
+    (void)state;
+    early = keep(66 * KIB, false);
+    early->is_integers = true;
+    little = keep(66 * KIB, true);
+    load();
+    berth__classifier_refresh();
+    assert_int_equal(early->tag, BERTH_TAG_UNTAGGED);
+    assert_int_equal(little->tag, BERTH_TAG_WEIGHT);
+    infer(4);
+    late = keep(67 * KIB, false);
+    late->is_integers = true;
+    for (unsigned step = 0; step < 12; step++)
+        infer(1);
+    expect_why(early, "none of its numbers is below zero");
+    expect_why(late, "none of its numbers is below zero");
+    assert_int_equal(little->tag, BERTH_TAG_WEIGHT);
+}
+
+/* Zeros and one other number, of any size, and however little it is; before the steps, in them, and
+ * where none are seen. What has another number is no mask, whichever have been struck out of it. */
+static void masks_are_no_weights(void **state)
+{
+    struct played *masks[6], *thin;
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        masks[i] = keep((66 + i) * KIB, false);
+        masks[i]->mask_bits = 8u << i;
+    }
+    thin = keep(70 * KIB, false);
+    thin->is_thin = true;
+    load();
+    berth__classifier_refresh();
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(masks[i]->tag, BERTH_TAG_UNTAGGED);
+    infer(4);
+    for (unsigned i = 3; i < 6; i++) {
+        masks[i] = keep((66 + i) * KIB, false);
+        masks[i]->mask_bits = 1u << i;
+    }
+    for (unsigned step = 0; step < 12; step++)
+        infer(1);
+    for (unsigned i = 0; i < 6; i++)
+        expect_why(masks[i], "a mask");
+    assert_int_equal(thin->tag, BERTH_TAG_WEIGHT);
+}
+
 #define PLAYED(test) cmocka_unit_test_setup(test, begin)
 
 int main(void)
@@ -237,6 +290,8 @@ int main(void)
         PLAYED(what_is_one_number_is_no_weight),
         PLAYED(what_one_number_makes_room_for_is_judged_then),
         PLAYED(what_is_one_number_is_no_weight_without_steps),
+        PLAYED(integers_are_no_weights),
+        PLAYED(masks_are_no_weights),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -381,6 +381,70 @@ static void inputs_are_not_trained(void **state)
     expect(weights, BERTH_TAG_WEIGHT);
 }
 
+static void was_read(struct berth_watched *stretches, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        stretches[i].read = stretches[i].to - stretches[i].from;
+}
+
+/*
+ * Each step reads all of them, as of the features of a graph; all else gets gradients at once, and
+ * is seen to be trained later. `between`: blocks that the program makes once, of a size each, so
+ * that no steps are seen for a while.
+ */
+static void read_all_inputs(unsigned between)
+{
+    static const struct berth_classifier_ops ops = {
+        .look = look, .watch = watch_all, .watched = was_read, .retag = retag};
+    struct played *data;
+
+    atomic_store(&host()->ops, &ops);
+    data = born(20000 * KIB, TENSORS);
+    load();
+    train(0, false);
+    for (unsigned i = 0; i < between; i++)
+        died(born((100 + i) * 4 * KIB, TENSORS));
+    for (unsigned step = 0; step < 12; step++)
+        train(step, true);
+    berth__classifier_refresh();
+    assert_int_equal(data->had, 1u << BERTH_TAG_UNTAGGED);
+    assert_int_equal(level(data), BERTH_CLASS_FINAL);
+    expect(weights, BERTH_TAG_WEIGHT);
+}
+
+static void inputs_that_steps_read_as_a_whole_are_not_trained(void **state)
+{
+    (void)state;
+    read_all_inputs(0);
+}
+
+/* Steps make blocks as large as the weights, and none of these is written: what was not known
+ * because they might be gradients is known at last, though nobody asks. */
+static void what_is_never_trained_is_known_at_last(void **state)
+{
+    static const struct berth_classifier_ops ops = {
+        .look = look, .watch = watch_all, .watched = was_read, .retag = retag};
+    struct played *table_read;
+
+    (void)state;
+    atomic_store(&host()->ops, &ops);
+    table_read = born(20000 * KIB, TENSORS);
+    load();
+    for (unsigned step = 0; step < 200; step++) {
+        infer();
+        for (unsigned i = 0; i < LAYERS; i++)
+            died(born(weights[i]->size, TENSORS));
+        assert_true(step > 2 || table_read->tag == BERTH_TAG_UNTAGGED);
+    }
+    assert_int_equal(table_read->tag, BERTH_TAG_WEIGHT);
+}
+
+static void what_is_not_seen_for_a_while_is_not_forgotten(void **state)
+{
+    (void)state;
+    read_all_inputs(20);
+}
+
 /*
  * Of a table steps train rows, and no gradient is as large. Of another block no word that looks
  * compare is hit, or one is, by little, in one step; 0 = in none.
@@ -547,6 +611,9 @@ int main(void)
         PLAYED(one_word_that_changed_tells_nothing),
         PLAYED(state_of_a_table_beside_others_is_no_cache),
         PLAYED(inputs_are_not_trained),
+        PLAYED(inputs_that_steps_read_as_a_whole_are_not_trained),
+        PLAYED(what_is_not_seen_for_a_while_is_not_forgotten),
+        PLAYED(what_is_never_trained_is_known_at_last),
         PLAYED(a_cache_as_large_as_a_weight_is_a_cache),
         PLAYED(packed_copies_are_weights),
         PLAYED(packed_copies_beside_others_that_go_are_weights),
