@@ -34,6 +34,9 @@
 /* Of fewer, one that is read as a whole may be a layer: what is taken for a step is less than one
  * where layers are alike. */
 #define LIST_BLOCKS 8u
+/* Where all of them were watched, and nothing was read, it may have been less than a step; in so
+ * many watches, each of which is twice as long as the last, it was not. */
+#define IDLE_WATCHES 3u
 /* Where nothing was read in a watch, less than a step went by, and the next is twice as long; but
  * not so long that what is never read is not judged for that. */
 #define IDLE_MAX 4u
@@ -186,7 +189,8 @@ static bool is_list(const struct berth_class_suspects *kind, const struct reads 
 {
     return kind->blocks >= IDLE_BLOCKS &&
            reads->none >= reads->known / IDLE_SHARE * (IDLE_SHARE - 1) &&
-           ((kind->blocks >= LIST_BLOCKS && !kind->are_bytes) ||
+           ((kind->blocks >= LIST_BLOCKS && !kind->are_bytes &&
+             (reads->bytes > 0 || kind->blocks > BLOCKS_MAX || kind->watches >= IDLE_WATCHES)) ||
             (reads->bytes > 0 && reads->whole == 0));
 }
 

@@ -87,6 +87,8 @@ RUNS = [
     ("reading", 2, []), ("cleaner", 2, []), ("listening", 2, []), ("scan", 2, []),
     ("faces", 2, []), ("retrieval", 2, []), ("pocket", 2, []), ("speaking", 2, []),
     ("filters", 2, []), ("latents", 2, []), ("hidden", 2, []), ("learn-contrast", 4, ["adam"]),
+    ("one-blob", 2, []), ("one-blob", 2, ["copied"]), ("forest", 2, []), ("windows", 2, []),
+    ("complex", 2, []),
     ("gpt", 40, []), ("llama", 40, []), ("restored", 40, []), ("adapters", 40, []),
     ("chosen", 40, []), ("vit-data", 40, []), ("streaming", 40, []), ("requests", 40, []),
     ("transformer", 40, ["train", "adam"]), ("averaged", 40, ["adam"]),

@@ -17,6 +17,7 @@ import classifier_arrivals
 import classifier_guests
 import classifier_learners
 import classifier_loops
+import classifier_newcomers
 import classifier_programs
 import classifier_strangers
 import classifier_visitors
@@ -260,7 +261,7 @@ def run_program(name, steps, ways):
     programs = {**classifier_programs.PROGRAMS, **classifier_loops.PROGRAMS,
                 **classifier_strangers.PROGRAMS, **classifier_guests.PROGRAMS,
                 **classifier_learners.PROGRAMS, **classifier_visitors.PROGRAMS,
-                **classifier_arrivals.PROGRAMS}
+                **classifier_arrivals.PROGRAMS, **classifier_newcomers.PROGRAMS}
     models, step_of = programs[name](ways)
     for model in models:
         model.eval()

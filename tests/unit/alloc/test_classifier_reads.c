@@ -251,6 +251,53 @@ static void inputs_that_are_seldom_read_are_no_weights(void **state)
     expect_weights();
 }
 
+/* Of twelve equal blocks nothing is read in the first watches, of which each is a part of a step
+ * where layers are alike; later all is, or nothing ever. */
+static void read_late(enum way later, enum berth_tag tag)
+{
+    struct played *blocks[12];
+
+    for (unsigned i = 0; i < 12; i++)
+        blocks[i] = keep(2000 * KIB, NOTHING);
+    while (watches < 4)
+        infer(1, false);
+    for (unsigned i = 0; i < 12; i++)
+        ways[blocks[i] - played] = later;
+    infer(60, false);
+    for (unsigned i = 0; i < 12; i++) {
+        assert_int_equal(blocks[i]->tag, tag);
+        /* Who asked before was told that it is a weight. */
+        assert_true(blocks[i]->changes <= (later == ALL ? 1 : 2));
+    }
+    expect_weights();
+}
+
+static void layers_of_which_nothing_was_read_yet_are_weights(void **state)
+{
+    (void)state;
+    read_late(ALL, BERTH_TAG_WEIGHT);
+}
+
+/* Of more, some are watched, and what is read may be others: nothing says that it was no step. */
+static void of_a_long_list_what_is_not_read_tells(void **state)
+{
+    struct played *blocks[60];
+
+    (void)state;
+    for (unsigned i = 0; i < 60; i++)
+        blocks[i] = keep(400 * KIB, NOTHING);
+    infer(3, false);
+    for (unsigned i = 0; i < 60; i++)
+        assert_int_equal(blocks[i]->tag, BERTH_TAG_UNTAGGED);
+    expect_weights();
+}
+
+static void a_list_of_which_nothing_is_ever_read_is_no_weight(void **state)
+{
+    (void)state;
+    read_late(NOTHING, BERTH_TAG_UNTAGGED);
+}
+
 /* Blocks of a list that differ in size are too small, each, to matter. */
 static void a_list_of_waves_is_no_weight(void **state)
 {
@@ -540,6 +587,9 @@ int main(void)
         WATCHING(layers_of_bytes_are_weights),
         WATCHING(pieces_of_bytes_are_no_weights),
         WATCHING(inputs_that_are_seldom_read_are_no_weights),
+        WATCHING(layers_of_which_nothing_was_read_yet_are_weights),
+        WATCHING(of_a_long_list_what_is_not_read_tells),
+        WATCHING(a_list_of_which_nothing_is_ever_read_is_no_weight),
         WATCHING(a_list_of_waves_is_no_weight),
         WATCHING(few_blocks_of_different_sizes_are_weights),
         WATCHING(little_of_different_sizes_is_weights),
