@@ -257,7 +257,7 @@ class When(Case):
         self.assertEqual(program.tier()["why"],
                          f"process {keeper.pid}: there is no segment 'w'")
         keeper.pool("create", "w", "16M")
-        until("a block in hot", lambda: program.tell("alloc 65536").endswith(" hot"))
+        program.alloc_until("hot")
         self.assertEqual(program.said().count("\n"), 1)
         self.assertGreaterEqual(program.account()["spilled_blocks"], 1)
 

@@ -69,6 +69,16 @@ class Program:
         self.case.assertEqual(answer[1:], [tier], self.said())
         return int(answer[0])
 
+    def alloc_until(self, tier, size=65536):
+        """The number of the first block that lies in this tier; those before are freed."""
+        def try_once():
+            answer = self.tell(f"alloc {size}").split()
+            if answer[1:] == [tier]:
+                return answer
+            self.case.assertEqual(self.tell(f"free {answer[0]}"), "ok", self.said())
+            return None
+        return int(until(f"a block in {tier}", try_once)[0])
+
     def said(self):
         self.errors.seek(0)
         return self.errors.read().decode()

@@ -33,14 +33,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define BLOCKS_MAX 256
 #define LOAD_THREADS 2
 #define LOAD_BLOCKS 24
 #define LOAD_SIZE_MOST ((size_t)1 << 20)
 
-static CUdeviceptr blocks[BLOCKS_MAX];
-static size_t sizes[BLOCKS_MAX];
-static unsigned count;
+static CUdeviceptr *blocks;
+static size_t *sizes;
+static unsigned count, room;
 static CUcontext context;
 static CUdevice device;
 static CUstream stream;
@@ -51,6 +50,26 @@ static void answer_result(CUresult result)
         puts("ok");
     else
         printf("error %d\n", (int)result);
+}
+
+/* For one more block. */
+static bool make_room(void)
+{
+    unsigned more = room ? 2 * room : 64;
+    CUdeviceptr *new_blocks;
+    size_t *new_sizes;
+
+    if (count < room)
+        return true;
+    new_blocks = realloc(blocks, more * sizeof(*blocks));
+    if (new_blocks)
+        blocks = new_blocks;
+    new_sizes = realloc(sizes, more * sizeof(*sizes));
+    if (new_sizes)
+        sizes = new_sizes;
+    if (new_blocks && new_sizes)
+        room = more;
+    return count < room;
 }
 
 static void answer_alloc(size_t size)
@@ -274,7 +293,7 @@ static void obey(const char *line, char **argv)
         answer_range(block);
     else if (sscanf(line, "ipc %u", &block) == 1)
         answer_result(cuIpcGetMemHandle((CUipcMemHandle *)&handle, blocks[block]));
-    else if (strncmp(line, "alloc ", 6) == 0 && count < BLOCKS_MAX)
+    else if (strncmp(line, "alloc ", 6) == 0 && make_room())
         answer_alloc(strtoull(line + 6, NULL, 0));
     else if (strcmp(line, "info\n") == 0)
         answer_info();

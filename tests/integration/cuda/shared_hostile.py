@@ -286,7 +286,7 @@ class Legacy(Case):
     def attached(self, keeper):
         """A legacy handle needs a context: the first block finds the tier empty."""
         program = self.borrower(keeper)
-        until("a block in hot", lambda: program.tell("alloc 65536").endswith(" hot"))
+        program.first = program.alloc_until("hot")
         return program
 
     def test_bytes_are_exchanged(self):
@@ -302,11 +302,8 @@ class Legacy(Case):
 
     def test_it_can_be_given_up(self):
         program = self.attached(self.keeper(settings=self.NONE))
-        last = until("the block that is in hot", lambda: program.tier()["state"] == "attached")
-        self.assertTrue(last)
-        for block in range(256):
-            if program.tell(f"free {block}") != "ok":
-                break
+        self.assertEqual(program.tier()["state"], "attached")
+        self.assertEqual(program.tell(f"free {program.first}"), "ok")
         program.pool("detach", "hot")
         program.pool("attach", "hot")
         program.alloc(MIB, "hot")
@@ -363,7 +360,7 @@ class Legacy(Case):
         program = self.attached(keeper)
         self.assertEqual(program.tell("reset"), "ok")
         program.alloc(65536, "device")
-        until("a block in hot", lambda: program.tell("alloc 65536").endswith(" hot"))
+        program.alloc_until("hot")
         self.assertEqual(keeper.tell("reset"), "ok")
         other = self.borrower(keeper)
         other.alloc(65536, "device")
