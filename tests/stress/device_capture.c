@@ -32,6 +32,13 @@ static bool is_global;                /* the round */
 static atomic_int capturing, unready; /* threads that capture, or are to */
 static atomic_ullong pairs, graphs;
 
+/*
+ * Pairs of one thread beside the same captures. What is freed while a capture is open serves again
+ * after it (libberth(7), deviations): a capturing thread that is not let at the processor must not
+ * have the others take all memory meanwhile.
+ */
+#define PAIRS_BESIDE 20
+
 #define CALL(call)                                                                                 \
     do {                                                                                           \
         CUresult result_ = (call);                                                                 \
@@ -184,8 +191,22 @@ static void allocate_and_free(uint64_t *seed, CUstream stream, bool is_careful)
     atomic_fetch_add(&pairs, 1);
 }
 
+/* Waits for other captures after so many pairs. */
+static void go_along(unsigned long long *captured, unsigned *beside)
+{
+    if (atomic_load(&graphs) != *captured)
+        *beside = 0;
+    *captured = atomic_load(&graphs);
+    if (++*beside < PAIRS_BESIDE)
+        return;
+    while (atomic_load(&graphs) == *captured && atomic_load(&capturing) > 0)
+        sched_yield();
+}
+
 static void *free_all(void *argument)
 {
+    unsigned long long captured = 0;
+    unsigned beside = 0;
     uint64_t seed = (uint64_t)(uintptr_t)argument;
     bool is_careful = is_global && seed % 2;
     CUstreamCaptureMode mode =
@@ -197,6 +218,7 @@ static void *free_all(void *argument)
     CALL(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
     while (atomic_load(&capturing) > 0) {
         allocate_and_free(&seed, stream, is_careful);
+        go_along(&captured, &beside);
         if (draw(&seed, 16) > 0)
             continue;
         CALL(cuStreamDestroy_v2(stream));
