@@ -80,12 +80,17 @@ int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)
 
 /*
  * Programs of the time when there was one pthread_atfork() for all still call that, which asks the
- * C library within itself. Such handlers are never unregistered. Berth's own come here, too.
+ * C library within itself. Such handlers are never unregistered. Under the old version alone: what
+ * Berth itself calls by this name is its own copy, whatever a library before it exports.
  */
 #ifdef __x86_64__
 extern void *__dso_handle __attribute__((visibility("hidden")));
 
-BERTH_EXPORT int pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
+BERTH_EXPORT int berth__old_atfork(void (*prepare)(void), void (*parent)(void),
+                                   void (*child)(void));
+__asm__(".symver berth__old_atfork, pthread_atfork@GLIBC_2.2.5, remove");
+
+int berth__old_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void))
 {
     return __register_atfork(prepare, parent, child, __dso_handle);
 }

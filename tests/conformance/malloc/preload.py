@@ -6,6 +6,7 @@ usage: preload.py LIBRARY BERTH OWN_MALLOC AUDITOR OWN_ATFORK OWN_WRAPPER BESIDE
                   OWN_SOCKET
 """
 import os
+import platform
 import re
 import resource
 import shutil
@@ -69,6 +70,9 @@ def library_checks():
     names = {line.split()[-1] for line in subprocess.run(
         ["nm", "-D", "--defined-only", library], capture_output=True,
         text=True).stdout.splitlines()}
+    # By its plain name it would be what Berth's own calls are bound to, or another library's.
+    check("has_the_old_pthread_atfork_by_its_version_alone", "pthread_atfork" not in names and
+          (platform.machine() != "x86_64" or "pthread_atfork@GLIBC_2.2.5" in names))
     check("hides_its_jemalloc", not [n for n in names if n.startswith(("je_", "berth_je_"))])
     family = """malloc calloc realloc free posix_memalign aligned_alloc memalign valloc pvalloc
         reallocarray malloc_usable_size cfree free_sized free_aligned_sized malloc_trim mallopt
