@@ -59,10 +59,7 @@ static void calloc_of_0_is_a_block(void)
 
 static bool is_zero(const char *p, size_t size)
 {
-    for (size_t i = 0; i < size; i++)
-        if (p[i])
-            return false;
-    return true;
+    return size == 0 || (p[0] == 0 && memcmp(p, p + 1, size - 1) == 0);
 }
 
 static void calloc_is_zero_after_reuse(void)

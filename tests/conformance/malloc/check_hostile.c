@@ -166,9 +166,9 @@ static void handlers_may_run_on_a_block(void)
     stack.ss_sp = check_hide(malloc(stack.ss_size));
     CHECK(stack.ss_sp && sigaltstack(&stack, NULL) == 0);
     CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
-    for (int i = 0; i < 50; i++)
+    for (int i = 0; i < check_rounds(50); i++)
         CHECK(raise(SIGUSR1) == 0);
-    CHECK(handled == 50);
+    CHECK(handled == check_rounds(50));
     stack.ss_flags = SS_DISABLE;
     CHECK(sigaltstack(&stack, NULL) == 0);
     free(stack.ss_sp);
@@ -236,8 +236,8 @@ static ucontext_t main_context, coroutine;
 
 static void run_coroutine(void)
 {
-    for (unsigned i = 0; i < 20; i++) {
-        use_blocks(i);
+    for (int i = 0; i < check_rounds(20); i++) {
+        use_blocks((unsigned)i);
         CHECK(swapcontext(&coroutine, &main_context) == 0);
     }
 }
@@ -252,9 +252,9 @@ static void coroutines_may_run_on_a_block(void)
     coroutine.uc_stack.ss_size = size;
     coroutine.uc_link = &main_context;
     makecontext(&coroutine, run_coroutine, 0);
-    for (unsigned i = 0; i < 20; i++) {
+    for (int i = 0; i < check_rounds(20); i++) {
         CHECK(swapcontext(&main_context, &coroutine) == 0);
-        use_blocks(100 + i);
+        use_blocks(100 + (unsigned)i);
     }
     CHECK(swapcontext(&main_context, &coroutine) == 0);
     free(stack);
@@ -464,8 +464,8 @@ static void the_break_is_the_programs(void)
 
     CHECK(mine != (void *)-1);
     check_fill(mine, MIB, 5);
-    for (unsigned i = 0; i < 100; i++)
-        use_blocks(i);
+    for (int i = 0; i < check_rounds(100); i++)
+        use_blocks((unsigned)i);
     CHECK(check_filled(mine, MIB, 5));
 }
 

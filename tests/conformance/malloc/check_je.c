@@ -48,10 +48,7 @@ static bool have_jemalloc(void)
 
 static bool is_zero(const char *p, size_t size)
 {
-    for (size_t i = 0; i < size; i++)
-        if (p[i])
-            return false;
-    return true;
+    return size == 0 || (p[0] == 0 && memcmp(p, p + 1, size - 1) == 0);
 }
 
 static void extended_calls_work_on_any_block(void)
