@@ -6,12 +6,19 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <time.h>
 
 /*
  * A thread whose request is refused may have seen the block of another one twice. It looks again,
- * as long as others are at it, this often.
+ * as long as others are at it, this often and this long: that one may not be let at the processor.
  */
 #define LOOKS_MAX 256
+#define LOOKS_MAX_NS 100000000
+/*
+ * Cells are read one after the other: a block that one thread gave back and another one took again
+ * meanwhile may be seen with both. That does not happen so often in a row.
+ */
+#define LOOKS_FULL 4
 
 _Static_assert(BERTH_OPTION_DEVICE_LIMIT_UNTAGGED + BERTH_TAG_WEIGHT ==
                        BERTH_OPTION_DEVICE_LIMIT_WEIGHT &&
@@ -83,25 +90,43 @@ uint64_t berth__limit_excess(void)
     return limit != 0 && now > limit ? now - limit : 0;
 }
 
+struct looks {
+    unsigned count, full;
+    int64_t begin;
+};
+
+static bool look_again(struct looks *looks)
+{
+    struct timespec time;
+    int64_t now;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    now = (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+    if (looks->count++ == 0)
+        looks->begin = now;
+    sched_yield();
+    return looks->count < LOOKS_MAX || now - looks->begin < LOOKS_MAX_NS;
+}
+
 int berth__limit_enter(enum berth_tag tag, uint64_t held)
 {
     uint64_t limit = berth__limit(tag), others, used;
+    struct looks looks = {0};
 
     if (limit == 0 || held > limit) {
         if (limit == 0)
             atomic_fetch_add(&promised[tag], held);
         return limit == 0 ? 0 : -EDQUOT;
     }
-    for (int looks = 0; looks < LOOKS_MAX; looks++) {
+    do {
         others = atomic_fetch_add(&promised[tag], held);
         used = berth__limit_used(tag);
         if (others <= limit - held && used <= limit - held - others)
             return 0;
         atomic_fetch_sub(&promised[tag], held);
-        if (others == 0 || used > limit - held)
+        if ((others == 0 || used > limit - held) && ++looks.full >= LOOKS_FULL)
             break;
-        sched_yield();
-    }
+    } while (look_again(&looks));
     return -EDQUOT;
 }
 
@@ -110,21 +135,24 @@ void berth__limit_leave(enum berth_tag tag, uint64_t held)
     atomic_fetch_sub(&promised[tag], held);
 }
 
-bool berth__limit_holds(enum berth_tag tag)
+bool berth__limit_holds(enum berth_tag tag, uint64_t kept, uint64_t held)
 {
     uint64_t limit = berth__limit(tag), others, used;
+    struct looks looks = {0};
 
-    for (int looks = 0; limit != 0 && looks < LOOKS_MAX; looks++) {
+    /* There was room for it, beside all that others were promised. */
+    if (held <= kept || limit == 0)
+        return true;
+    do {
         /* In this order: who is not among the others any more has its block in the account. */
         others = atomic_load(&promised[tag]);
         used = berth__limit_used(tag);
         if (used <= limit && others <= limit - used)
             return true;
-        if (used > limit || others == 0)
+        if ((used > limit || others == 0) && ++looks.full >= LOOKS_FULL)
             return false;
-        sched_yield();
-    }
-    return limit == 0;
+    } while (look_again(&looks));
+    return false;
 }
 
 void berth__limit_refuse(unsigned which, uint64_t size)

@@ -47,11 +47,12 @@ uint64_t berth__limit_excess(void);
 int berth__limit_enter(enum berth_tag tag, uint64_t held);
 void berth__limit_leave(enum berth_tag tag, uint64_t held);
 /*
- * Whether what the tag's blocks hold, together with what others were promised, is within the limit.
- * For who has left with a block that holds more than was promised: whoever was let in before the
- * block was in the account did not see that, and its own memory may come later.
+ * Whether a block of `held` bytes, for which `kept` were promised, may stay: always if it holds no
+ * more than that; else if what the tag's blocks hold, together with what others were promised, is
+ * within the limit. For who has left: whoever was let in before the block was in the account did
+ * not see how much more it holds, and its own memory may come later.
  */
-bool berth__limit_holds(enum berth_tag tag);
+bool berth__limit_holds(enum berth_tag tag, uint64_t kept, uint64_t held);
 /* Whether either is needed: one load where there are no limits. */
 static inline bool berth__limit_is_set(enum berth_tag tag)
 {

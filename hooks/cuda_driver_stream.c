@@ -162,12 +162,15 @@ static int alloc_limited(const struct berth_pool_request *request, berth_cu_stre
                          uintptr_t *ret)
 {
     uint64_t held = berth__size_round(request->size);
+    struct berth_block_view view;
     int r = berth__limit_enter(request->tag, held);
 
     if (r == 0) {
         r = berth__stream_alloc(request, stream, ret);
         berth__limit_leave(request->tag, held);
-        if (r != 0 || berth__limit_holds(request->tag) || berth__stream_free(*ret, stream) != 0)
+        if (r != 0 || berth__stream_find_block(*ret, &view) != 0 ||
+            berth__limit_holds(request->tag, held, view.held) ||
+            berth__stream_free(*ret, stream) != 0)
             return r;
         r = -EDQUOT;
     }

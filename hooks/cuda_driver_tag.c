@@ -178,6 +178,7 @@ static int place_within(const struct berth_decision *decision, unsigned first,
 {
     uint64_t held = berth__size_round(request->size);
     uint64_t excess = berth__limit_excess();
+    struct berth_block_view view;
     int r;
 
     if (excess > 0 && berth__pool_release_some(BERTH_POOL_ALL_DEVICES, excess) < excess &&
@@ -194,7 +195,8 @@ static int place_within(const struct berth_decision *decision, unsigned first,
     berth__limit_leave(request->tag, held);
     if (r == -EDQUOT)
         berth__limit_refuse(BERTH_LIMIT_PROCESS, request->size);
-    if (r == 0 && !berth__limit_holds(request->tag) && berth__pool_free(*ret_address) == 0) {
+    if (r == 0 && berth__pool_find(*ret_address, &view) == 0 &&
+        !berth__limit_holds(request->tag, held, view.held) && berth__pool_free(*ret_address) == 0) {
         berth__limit_refuse(request->tag, request->size);
         return -EDQUOT;
     }

@@ -169,14 +169,49 @@ static void a_block_that_holds_more_gives_way_to_promises(void **state)
     assert_int_equal(berth__limit_enter(BERTH_TAG_WEIGHT, MIB(2)), 0); /* another thread's */
     a = pool_get(MIB(7));
     berth__limit_leave(BERTH_TAG_WEIGHT, MIB(6));
-    assert_false(berth__limit_holds(BERTH_TAG_WEIGHT));
+    assert_false(berth__limit_holds(BERTH_TAG_WEIGHT, MIB(6), MIB(7)));
     berth__limit_leave(BERTH_TAG_WEIGHT, MIB(2));
-    assert_true(berth__limit_holds(BERTH_TAG_WEIGHT));
+    assert_true(berth__limit_holds(BERTH_TAG_WEIGHT, MIB(6), MIB(7)));
     pool_set_option("device-limit-weight", "6M");
-    assert_false(berth__limit_holds(BERTH_TAG_WEIGHT));
+    assert_false(berth__limit_holds(BERTH_TAG_WEIGHT, MIB(6), MIB(7)));
     pool_set_option("device-limit-weight", "0");
-    assert_true(berth__limit_holds(BERTH_TAG_WEIGHT));
+    assert_true(berth__limit_holds(BERTH_TAG_WEIGHT, MIB(6), MIB(7)));
     pool_put(a);
+}
+
+/* Whoever has no more than was promised keeps it, whatever others do meanwhile. */
+static void a_block_that_was_promised_stays(void **state)
+{
+    uintptr_t a, b;
+
+    pool_set_option("device-limit-weight", "8M");
+    assert_int_equal(berth__limit_enter(BERTH_TAG_WEIGHT, MIB(4)), 0);
+    assert_int_equal(berth__limit_enter(BERTH_TAG_WEIGHT, MIB(4)), 0); /* another thread's, */
+    a = pool_get(MIB(4));
+    b = pool_get(MIB(4)); /* which has its block, and the processor no more */
+    berth__limit_leave(BERTH_TAG_WEIGHT, MIB(4));
+    assert_true(berth__limit_holds(BERTH_TAG_WEIGHT, MIB(4), MIB(4)));
+    berth__limit_leave(BERTH_TAG_WEIGHT, MIB(4));
+    pool_put(a);
+    pool_put(b);
+}
+
+/* One that holds more gives way, the other one does not. */
+static void a_block_that_was_promised_gives_no_way(void **state)
+{
+    uintptr_t a, b;
+
+    pool_set_option("device-limit-weight", "8M");
+    assert_int_equal(berth__limit_enter(BERTH_TAG_WEIGHT, MIB(6)), 0);
+    assert_int_equal(berth__limit_enter(BERTH_TAG_WEIGHT, MIB(2)), 0); /* another thread's, */
+    b = pool_get(MIB(4)); /* which had a larger one, and gives it back soon */
+    a = pool_get(MIB(6));
+    berth__limit_leave(BERTH_TAG_WEIGHT, MIB(6));
+    assert_true(berth__limit_holds(BERTH_TAG_WEIGHT, MIB(6), MIB(6)));
+    berth__limit_leave(BERTH_TAG_WEIGHT, MIB(2));
+    assert_false(berth__limit_holds(BERTH_TAG_WEIGHT, MIB(2), MIB(4)));
+    pool_put(a);
+    pool_put(b);
 }
 
 static _Atomic uint64_t inside, most;
@@ -306,6 +341,8 @@ int main(void)
         LIMIT(the_floor_is_kept_for_others),
         LIMIT(shared_segments_serve_all_sizes),
         LIMIT(a_block_that_holds_more_gives_way_to_promises),
+        LIMIT(a_block_that_was_promised_stays),
+        LIMIT(a_block_that_was_promised_gives_no_way),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
