@@ -41,6 +41,11 @@ rule large { side = host  min-size = 1M  place = { far } }
 }
 
 
+def rounds(count):
+    """How often something is done: an emulated processor takes some forty times as long for it."""
+    return max(count // 20, 1) if os.environ.get("CHECK_EMULATED") else count
+
+
 def need(program):
     """Skips the test where the program is missing."""
     path = shutil.which(program)
@@ -68,13 +73,13 @@ def digest(data):
 
 def client_sqlite3(prefix, folder):
     """A table of 60,000 rows, an index, sorting, text functions; in memory and in a file."""
-    script = """
+    script = f"""
 create table t(a integer primary key, b text, c blob);
-with recursive n(i) as (select 1 union all select i+1 from n where i < 60000)
+with recursive n(i) as (select 1 union all select i+1 from n where i < {rounds(60000)})
 insert into t select i, printf('row-%08d-%s', (i*7919)%60013, hex(zeroblob(i%40))), zeroblob(i%700) from n;
 create index tb on t(b);
 select count(*), sum(length(b)), sum(length(c)), min(b), max(b) from t;
-select group_concat(b, ',') from (select b from t order by b desc limit 2000);
+select group_concat(b, ',') from (select b from t order by b desc limit {rounds(2000)});
 delete from t where a % 3 = 0;
 vacuum;
 pragma integrity_check;
@@ -140,7 +145,7 @@ def client_git(prefix, folder):
     need("git")
     stream = []
     body = []
-    for i in range(300):
+    for i in range(rounds(300)):
         body.append(f"line {i} {'abc' * (i % 20)}\n")
         text = "".join(body)
         stream.append(f"commit refs/heads/main\ncommitter A <a@b.c> {1700000000 + i} +0000\n"
@@ -185,19 +190,20 @@ def client_bash(prefix, folder):
     """A shell: loops, pipes, subshells, here documents, traps, exit status."""
     script = r"""
 set -u
+times=TIMES
 trap 'echo bye' EXIT
 declare -A seen
-for i in $(seq 1 3000); do seen[$((i % 97))]+="$i,"; done
+for i in $(seq 1 $((times * 15))); do seen[$((i % 97))]+="$i,"; done
 for k in $(printf '%s\n' "${!seen[@]}" | sort -n); do echo "$k ${#seen[$k]}"; done
 seq 1 2000 | sort -r | head -5 | tr '\n' ' '
 (cd / && pwd; exit 3); echo "status $?"
 cat <<EOF | wc -c
 $(printf 'word %.0s' {1..5000})
 EOF
-x=$(for i in {1..200}; do /bin/echo -n "$i"; done); echo "${#x}"
+x=$(for i in $(seq 1 $times); do /bin/echo -n "$i"; done); echo "${#x}"
 kill -TERM $BASHPID & wait; exit 41
 """
-    return run(prefix, [need("bash"), "-c", script], folder)
+    return run(prefix, [need("bash"), "-c", script.replace("TIMES", str(rounds(200)))], folder)
 
 
 @contextlib.contextmanager
@@ -274,7 +280,7 @@ waitpid($pid, 0); print $? >> 8, " ", length($big[3]), "\n"; print `echo from a 
 def client_openssl(prefix, folder):
     """Digests, a cipher over some megabytes, and a signature that is verified."""
     openssl = need("openssl")
-    (folder / "data").write_bytes(bytes(range(256)) * 20000)
+    (folder / "data").write_bytes(bytes(range(256)) * rounds(20000))
     outputs = [run(prefix, [openssl, *command], folder) for command in (
         ["dgst", "-sha512", "data"],
         ["enc", "-aes-256-cbc", "-K", "11" * 32, "-iv", "22" * 16, "-in", "data"],
