@@ -93,7 +93,7 @@ class Refusals(Case):
         path = os.path.join(runtime, "berth")
         name = until("its socket", lambda: next(
             (n for n in (os.listdir(path) if os.path.isdir(path) else ())
-             if n.startswith(f"{theirs.pid}-")), None))
+             if n.startswith(f"{theirs.pid}-") and n.endswith(".sock")), None))
         program = Program(self, policy(os.path.join(path, name)))
         program.alloc(MIB, "device")
         self.assertIn("belongs to user 65534; expected this user's, or root's", program.said())
