@@ -184,6 +184,17 @@ static void *release_in_thread(void *unused)
     return (void *)(uintptr_t)berth__pool_release_cached(0);
 }
 
+/* A thread that needs memory, and sleeps until what it may wait for has come to an end. */
+static pthread_t start_release(void)
+{
+    pthread_t releasing;
+
+    atomic_store(&releasing_id, 0);
+    pthread_create(&releasing, NULL, release_in_thread, NULL);
+    await_sleep(&releasing_id);
+    return releasing;
+}
+
 static void *keep_in_thread(void *context)
 {
     atomic_store(&keeping_id, gettid());
@@ -236,9 +247,7 @@ static void a_context_that_may_end_keeps_its_memory(void **state)
     assert_int_equal(berth__pool_release_some(0, MIB(8)), MIB(4));
     assert_int_equal(mock_calls(MOCK_FREE), 1);
     /* Whoever needs it gets it as soon as it is known to stay. */
-    atomic_store(&releasing_id, 0);
-    pthread_create(&releasing, NULL, release_in_thread, NULL);
-    await_sleep(&releasing_id);
+    releasing = start_release();
     berth__pool_keep_end();
     pthread_join(releasing, &released);
     assert_int_equal((uintptr_t)released, MIB(8));
@@ -251,10 +260,8 @@ static void what_goes_with_its_context_is_had(void **state)
     pthread_t releasing;
 
     pool_put(pool_get(MIB(8)));
-    atomic_store(&releasing_id, 0);
     berth__pool_keep_begin(mock_context(0));
-    pthread_create(&releasing, NULL, release_in_thread, NULL);
-    await_sleep(&releasing_id);
+    releasing = start_release();
     mock_destroy(mock_context(0));
     berth__pool_drop(mock_context(0));
     berth__pool_keep_end();
@@ -285,12 +292,10 @@ static void what_a_destroyed_context_leaves_is_had(void **state)
 
     for (int is_destroyed = 0; is_destroyed < 2; is_destroyed++) {
         pool_put(pool_get(MIB(8)));
-        atomic_store(&releasing_id, 0);
         berth__pool_drop_begin(mock_context(0));
         /* As by a program that destroys it twice. */
         berth__pool_drop_begin(mock_context(0));
-        pthread_create(&releasing, NULL, release_in_thread, NULL);
-        await_sleep(&releasing_id);
+        releasing = start_release();
         if (is_destroyed)
             mock_destroy(mock_context(0));
         berth__pool_drop_end(mock_context(0), is_destroyed);
@@ -307,10 +312,8 @@ static void who_waited_has_a_turn(void **state)
     pthread_t releasing;
 
     pool_put(pool_get(MIB(8)));
-    atomic_store(&releasing_id, 0);
     berth__pool_keep_begin(mock_context(0));
-    pthread_create(&releasing, NULL, release_in_thread, NULL);
-    await_sleep(&releasing_id);
+    releasing = start_release();
     berth__pool_keep_end();
     berth__pool_keep_begin(mock_context(0));
     assert_int_equal(mock_calls(MOCK_FREE), 1);
@@ -358,11 +361,9 @@ static void a_turn_elsewhere_is_not_waited_for(void **state)
     atomic_store(&is_kept, false);
     atomic_store(&is_in_free, false);
     atomic_store(&release_may_end, false);
-    atomic_store(&releasing_id, 0);
     mock_during = stay_in_free_for_long;
     berth__pool_keep_begin(mock_context(0));
-    pthread_create(&releasing, NULL, release_in_thread, NULL);
-    await_sleep(&releasing_id);
+    releasing = start_release();
     berth__pool_keep_end();
     while (!atomic_load(&is_in_free))
         sched_yield();
