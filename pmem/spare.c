@@ -22,7 +22,6 @@ struct spare {
 };
 
 static _Atomic(char *) kept;
-static atomic_bool has_begun;
 static __thread struct spare spare;
 
 /*
@@ -170,8 +169,8 @@ void *berth_je_tsd_fetch(void *tsd, bool minimal)
     int saved_errno = errno;
     bool is_ready;
 
-    /* The first of all is jemalloc's own start, and freeing takes nothing. */
-    if (minimal || !atomic_exchange_explicit(&has_begun, true, memory_order_relaxed))
+    /* Freeing takes nothing. jemalloc's own start, which could not do without, does not come here. */
+    if (minimal)
         return berth_je_tsd_fetch_slow(tsd, minimal);
     is_ready = take() && prepare_cache();
     tsd = berth_je_tsd_fetch_slow(tsd, !is_ready);
