@@ -13,9 +13,9 @@
 #include <errno.h>
 #include <limits.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <unistd.h>
 
 /* jemalloc's statistics as of now. */
 static void refresh(void)
@@ -238,20 +238,21 @@ BERTH_EXPORT int malloc_info(int options, FILE *file)
     return 0;
 }
 
+/* By the stream and whole, as glibc does: no cancellation point, for all that it writes. */
 BERTH_EXPORT void malloc_stats(void)
 {
     static _Atomic size_t most_regions, most_bytes;
     struct mallinfo2 info = mallinfo2();
-    char text[400];
     int saved_errno = errno;
-    int n =
-        snprintf(text, sizeof(text),
-                 "Arena 0:\nsystem bytes     = %10zu\nin use bytes     = %10zu\n"
-                 "Total (incl. mmap):\nsystem bytes     = %10zu\nin use bytes     = %10zu\n"
-                 "max mmap regions = %10zu\nmax mmap bytes   = %10zu\n",
-                 info.arena, info.uordblks, info.arena + info.hblkhd, info.uordblks + info.hblkhd,
-                 seen_most(&most_regions, info.hblks), seen_most(&most_bytes, info.hblkhd));
+    int cancel_state;
 
-    if (n > 0 && write(STDERR_FILENO, text, (size_t)n) < 0)
-        errno = saved_errno;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    fprintf(stderr,
+            "Arena 0:\nsystem bytes     = %10zu\nin use bytes     = %10zu\n"
+            "Total (incl. mmap):\nsystem bytes     = %10zu\nin use bytes     = %10zu\n"
+            "max mmap regions = %10zu\nmax mmap bytes   = %10zu\n",
+            info.arena, info.uordblks, info.arena + info.hblkhd, info.uordblks + info.hblkhd,
+            seen_most(&most_regions, info.hblks), seen_most(&most_bytes, info.hblkhd));
+    pthread_setcancelstate(cancel_state, NULL);
+    errno = saved_errno;
 }

@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <locale.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <netdb.h>
 #include <regex.h>
 #include <stdint.h>
@@ -351,6 +352,40 @@ static void malloc_stats_tells_what_is_in_use(void)
     free(p);
 }
 
+static void *be_told_while_cancelled(void *argument)
+{
+    (void)argument;
+    pthread_cancel(pthread_self());
+    malloc_stats();
+    pthread_testcancel();
+    return NULL;
+}
+
+static void tell_from_a_thread(void)
+{
+    static char kept[4096];
+    void *answer = NULL;
+    pthread_t thread;
+
+    /* What the program does with its stream counts for these lines, too. */
+    setvbuf(stderr, kept, _IOFBF, sizeof(kept));
+    fputs("before\n", stderr);
+    CHECK(pthread_create(&thread, NULL, be_told_while_cancelled, NULL) == 0);
+    CHECK(pthread_join(thread, &answer) == 0 && answer == PTHREAD_CANCELED);
+    fputs("after\n", stderr);
+    CHECK(fflush(stderr) == 0);
+    setvbuf(stderr, NULL, _IONBF, 0);
+}
+
+static void malloc_stats_is_told_whole_and_in_turn(void)
+{
+    char text[4096];
+
+    read_stderr(tell_from_a_thread, text, sizeof(text));
+    CHECK(strncmp(text, "before\nArena 0:\n", 16) == 0);
+    CHECK(strstr(text, "max mmap bytes   = ") && strcmp(strchr(text, 0) - 7, "\nafter\n") == 0);
+}
+
 static void malloc_info_is_a_document(void)
 {
     char *text = NULL;
@@ -445,6 +480,7 @@ const struct check family_checks[] = {
     ENTRY(mallinfo2_adds_up),
     ENTRY(mallinfo2_counts_large_blocks_apart),
     ENTRY(malloc_stats_tells_what_is_in_use),
+    ENTRY(malloc_stats_is_told_whole_and_in_turn),
     ENTRY(malloc_info_is_a_document),
     ENTRY(mallopt_answers_as_ever),
     ENTRY(strings_and_lines),
