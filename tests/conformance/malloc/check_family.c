@@ -9,8 +9,8 @@
 #include <limits.h>
 #include <locale.h>
 #include <malloc.h>
-#include <pthread.h>
 #include <netdb.h>
+#include <pthread.h>
 #include <regex.h>
 #include <stdint.h>
 #include <string.h>
