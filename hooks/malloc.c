@@ -311,6 +311,7 @@ static void *align(size_t alignment, size_t size, const void *return_address)
     return p;
 }
 
+/* POSIX leaves it open whether errno is set; glibc's is where there is no memory, and only there. */
 BERTH_EXPORT int posix_memalign(void **ret, size_t alignment, size_t size)
 {
     int saved_errno = errno;
@@ -319,7 +320,7 @@ BERTH_EXPORT int posix_memalign(void **ret, size_t alignment, size_t size)
     if (alignment % sizeof(void *) != 0 || alignment == 0 || (alignment & (alignment - 1)) != 0)
         return EINVAL;
     p = berth__malloc_aligned(alignment, size, __builtin_return_address(0));
-    errno = saved_errno;
+    errno = p ? saved_errno : ENOMEM;
     if (!p)
         return ENOMEM;
     *ret = p;
