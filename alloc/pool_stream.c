@@ -33,20 +33,6 @@ struct search {
     struct berth_stream *later_stream;
 };
 
-static int stream_query(const struct berth_stream *stream)
-{
-    bool pushed = false;
-    int r = berth__driver.cuStreamQuery
-                ? berth__device_enter(atomic_load(&stream->context), &pushed)
-                : -ENOTSUP;
-
-    if (r < 0)
-        return r;
-    r = berth__device_error(berth__driver.cuStreamQuery(atomic_load(&stream->handle)));
-    berth__device_leave(pushed);
-    return r;
-}
-
 /* Called inside the door. The block leaves the set first: what is freed later is not looked at. */
 static int search_stream(struct berth_stream *stream, void *argument)
 {
@@ -59,7 +45,7 @@ static int search_stream(struct berth_stream *stream, void *argument)
     block = berth__stream_set_take(&stream->set, search->size, search->tag);
     if (!block)
         return 0;
-    if (atomic_load(&search->home->may_reuse_idle) && stream_query(stream) == 0) {
+    if (atomic_load(&search->home->may_reuse_idle) && berth__stream_query(stream) == 0) {
         search->found = block;
         return 1;
     }

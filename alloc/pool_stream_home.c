@@ -322,17 +322,102 @@ static void put_all(struct berth_stream_set *set, struct berth_stream_block *lis
     }
 }
 
+/* The same for blocks that no stream uses: the driver needs no order any more for them. */
+static uint64_t free_idle(struct berth_stream_block **list, berth_cu_context context)
+{
+    struct berth_stream_block *kept = NULL, *next;
+    uint64_t bytes = 0;
+
+    for (struct berth_stream_block *block = *list; block; block = next) {
+        uint64_t size = berth__stream_block_size(block);
+
+        next = block->next;
+        block_detach(block);
+        if (block_settle(block, berth__device_free(context, block->segment.base))) {
+            bytes += size;
+        } else {
+            block->next = kept;
+            kept = block;
+        }
+    }
+    *list = kept;
+    return bytes;
+}
+
+/* What the driver's pool has beyond what the program lets it keep goes to the device. */
+static void trim(const struct berth_stream_home *home)
+{
+    uint64_t threshold = 0;
+
+    if (!berth__driver.cuMemPoolTrimTo || !berth__driver.cuMemPoolGetAttribute)
+        return;
+    berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_RELEASE_THRESHOLD, &threshold);
+    /* What fails may have told of something else: the driver would keep the memory. */
+    if (berth__driver.cuMemPoolTrimTo(home->pool, threshold) != BERTH_CU_SUCCESS)
+        berth__driver.cuMemPoolTrimTo(home->pool, threshold);
+}
+
+int berth__stream_query(const struct berth_stream *stream)
+{
+    bool pushed = false;
+    int r = berth__driver.cuStreamQuery
+                ? berth__device_enter(atomic_load(&stream->context), &pushed)
+                : -ENOTSUP;
+
+    if (r < 0)
+        return r;
+    r = berth__device_error(berth__driver.cuStreamQuery(atomic_load(&stream->handle)));
+    berth__device_leave(pushed);
+    return r;
+}
+
+/* Of a stream that the program uses in this very call. */
+static bool is_idle(const struct berth_stream *stream)
+{
+    bool is_idle;
+
+    if (!berth__order_enter())
+        return false;
+    is_idle = berth__stream_query(stream) == 0;
+    berth__order_leave();
+    return is_idle;
+}
+
+/*
+ * What the program freed before it last waited for the stream the driver would have given to the
+ * device then: in its pool, which serves others out of it, that memory would never come free as a
+ * whole. Beside work of the stream nobody knows which blocks these are, and its order has to do.
+ */
+static uint64_t give_back(struct berth_stream_home *home, struct berth_stream *stream,
+                          struct berth_stream_set *set, uint64_t need)
+{
+    struct berth_stream_block *list = berth__stream_set_drain(set, need);
+    berth_cu_context context = atomic_load(&stream->context);
+    uint64_t freed;
+
+    if (!list)
+        return 0;
+    if (set == &home->idle || is_idle(stream)) {
+        struct berth_device_mode mode = berth__device_relax();
+
+        freed = free_idle(&list, context);
+        trim(home);
+        berth__device_restore(mode);
+    } else {
+        freed = free_in_order(&list, context, atomic_load(&stream->handle));
+    }
+    put_all(set, list);
+    return freed;
+}
+
 void berth__stream_give_back(struct berth_stream_home *home, struct berth_stream *stream,
                              uint64_t need)
 {
     struct berth_stream_set *sets[] = {&stream->set, &home->idle};
 
     for (size_t i = 0; i < 2 && need > 0; i++) {
-        struct berth_stream_block *list = berth__stream_set_drain(sets[i], need);
-        uint64_t freed =
-            free_in_order(&list, atomic_load(&stream->context), atomic_load(&stream->handle));
+        uint64_t freed = give_back(home, stream, sets[i], need);
 
-        put_all(sets[i], list);
         need -= freed < need ? freed : need;
     }
 }
@@ -503,33 +588,11 @@ static int drain_stream(struct berth_stream *stream, void *argument)
     return 0;
 }
 
-/* Gives all idle blocks to the driver, which needs no order any more for them. */
-static uint64_t free_idle(struct berth_stream_home *home, berth_cu_context context)
-{
-    struct berth_stream_block *list = berth__stream_set_drain(&home->idle, UINT64_MAX), *next;
-    struct berth_stream_block *kept = NULL;
-    uint64_t bytes = 0;
-
-    for (struct berth_stream_block *block = list; block; block = next) {
-        uint64_t size = berth__stream_block_size(block);
-
-        next = block->next;
-        block_detach(block);
-        if (block_settle(block, berth__device_free(context, block->segment.base))) {
-            bytes += size;
-        } else {
-            block->next = kept;
-            kept = block;
-        }
-    }
-    put_all(&home->idle, kept);
-    return bytes;
-}
-
 static uint64_t release_home(struct berth_stream_home *home, bool is_trimmed)
 {
+    struct berth_stream_block *list;
     berth_cu_context context = NULL;
-    uint64_t threshold = 0, bytes;
+    uint64_t bytes;
 
     if (berth__device_capturing() || berth__device_current(&context) < 0)
         return 0;
@@ -539,15 +602,11 @@ static uint64_t release_home(struct berth_stream_home *home, bool is_trimmed)
         return 0;
     berth__stream_each_cached(drain_stream, home);
     retired_settle(home, passed_after_wait, NULL);
-    bytes = free_idle(home, context);
-    if (bytes > 0 && is_trimmed && berth__driver.cuMemPoolTrimTo &&
-        berth__driver.cuMemPoolGetAttribute) {
-        berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_RELEASE_THRESHOLD,
-                                            &threshold);
-        /* What fails may have told of something else: the driver would keep the memory. */
-        if (berth__driver.cuMemPoolTrimTo(home->pool, threshold) != BERTH_CU_SUCCESS)
-            berth__driver.cuMemPoolTrimTo(home->pool, threshold);
-    }
+    list = berth__stream_set_drain(&home->idle, UINT64_MAX);
+    bytes = free_idle(&list, context);
+    put_all(&home->idle, list);
+    if (bytes > 0 && is_trimmed)
+        trim(home);
     return bytes;
 }
 

@@ -124,7 +124,13 @@ bool berth__stream_settle_retired(struct berth_stream_home *home);
 /* The driver has it back: ends the record, which is in no set and not in the page map. */
 void berth__stream_block_delete(struct berth_stream_block *block);
 
-/* Gives cached blocks back in the order of the stream, so that `need` bytes come free. */
+/* Called inside the door (alloc/order.h): 0 when the stream is idle; or the driver's answer. */
+int berth__stream_query(const struct berth_stream *stream);
+
+/*
+ * Gives cached blocks back, so that `need` bytes come free: those that no stream uses to the
+ * device, others in the order of the stream, to the driver's pool.
+ */
 void berth__stream_give_back(struct berth_stream_home *home, struct berth_stream *stream,
                              uint64_t need);
 
