@@ -27,6 +27,10 @@ and reduced to one thread, without streams and without a limit of memory:
 the one given; --scale multiplies all sizes of the given ones (for traces of host memory; they are
 then replayed as if it were the device's).
 
+The last lines count the programs within the goals, and once more with what a goal allows those of
+which less than 1 GiB lives: one segment as large as the pool's are, which is a 64th of what lives
+and 2 MiB at least where segments are shared, and a GPU page where they are expandable.
+
 --keep has what a trace never frees stay from the first repetition on, as the weights of a program
 that goes on; max-live is then that of a later repetition. A plan is for one run, and left out.
 
@@ -377,6 +381,37 @@ def replay(berth, path, repeat, options, plan=None, keep=False):
     return max(result["reserved_peak"] for result in results), calls[0], calls[-1]
 
 
+class Goals:
+    """Which programs are within them, by kind of segments."""
+
+    LIMITS = {"shared": 1.05, "expandable": 1.02}
+
+    def __init__(self):
+        self.seen = {segments: [] for segments in self.LIMITS}  # (reserved, max-live)
+
+    def add(self, segments, figures, most):
+        if figures and segments in self.seen:
+            self.seen[segments].append((figures[0], most))
+
+    @staticmethod
+    def allowance(segments, most):
+        if most >= GIB:
+            return 0
+        return up(most >> 6, 2 * MIB) if segments == "shared" else 2 * MIB
+
+    def show(self):
+        for segments, limit in self.LIMITS.items():
+            seen = self.seen[segments]
+            if not seen:
+                continue
+            strict = sum(reserved <= limit * most for reserved, most in seen)
+            loose = sum(reserved <= limit * most + self.allowance(segments, most)
+                        for reserved, most in seen)
+            small = sum(most < GIB for _, most in seen)
+            print(f"\nberth {segments} within {limit}: {strict} of {len(seen)}; {loose} where the "
+                  f"{small} of less than 1 GiB may have one segment more")
+
+
 def losses(berth, path, events, repeat, most):
     rounded = max_live([(pointer, up(size, 512)) for pointer, size in events])
     heap = simulate(OneHeap, events, repeat)[0]
@@ -418,8 +453,10 @@ def compare(arguments, name, path, events, folder):
     print(f"\n{name}: {allocations} allocations, max-live {most / MIB:.0f} MiB")
     print(f"  {'POLICY':<22} {'RESERVED':>14} {'/LIVE':>8} {'CALLS 1ST':>10} {'LAST REP':>10}")
     for segments in ("own", "shared", "expandable"):
-        row("berth " + segments, replay(arguments.berth, path, arguments.repeat,
-                                        ["segments=" + segments], keep=arguments.keep), most)
+        figures = replay(arguments.berth, path, arguments.repeat, ["segments=" + segments],
+                         keep=arguments.keep)
+        row("berth " + segments, figures, most)
+        arguments.goals.add(segments, figures, most)
     if not arguments.keep:
         compare_plan(arguments, path, folder, most)
     for policy, make in SIMULATED:
@@ -550,6 +587,7 @@ def main():
     if arguments.keep and arguments.disturb:
         parser.error("--disturb is of runs that end: expected it without --keep")
     arguments.disturbed = Disturbed()
+    arguments.goals = Goals()
     print("reserved over max-live, and driver calls; berth on the virtual driver, all else is "
           "simulated here")
     with tempfile.TemporaryDirectory() as folder:
@@ -571,6 +609,7 @@ def main():
             write(path, events)
             compare(arguments, generate.__name__ + " (generated)", path, events, folder)
     arguments.disturbed.show()
+    arguments.goals.show()
 
 
 if __name__ == "__main__":
