@@ -9,17 +9,17 @@ import subprocess
 import sys
 
 
-def start(client, arguments, driver_dir, preload):
+def start(client, arguments, driver_dir, preload, options=""):
     env = {k: v for k, v in os.environ.items() if not k.startswith("BERTH_")}
     env.update(LD_LIBRARY_PATH=driver_dir, XDG_RUNTIME_DIR="/nonexistent")
     if preload:
-        env["LD_PRELOAD"] = preload
+        env.update(LD_PRELOAD=preload, BERTH_OPTIONS=options)
     return subprocess.Popen([client, *arguments], env=env, stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, text=True)
 
 
-def share(client, driver_dir, exporter_preload, importer_preload):
-    exporter = start(client, ["export"], driver_dir, exporter_preload)
+def share(client, driver_dir, exporter_preload, importer_preload, options=""):
+    exporter = start(client, ["export"], driver_dir, exporter_preload, options)
     first = exporter.stdout.readline().split()
     output = first[:2]
     if len(first) == 3:
@@ -35,10 +35,14 @@ def main():
     native = share(client, driver_dir, None, None)
     print(native)
     wrong = 0
-    for exporter, importer in ((libberth, None), (None, libberth), (libberth, libberth)):
-        berth = share(client, driver_dir, exporter, importer)
+    # Where segments are shared a large block of a new program is alone in its own.
+    for exporter, importer, options in ((libberth, None, ""), (None, libberth, ""),
+                                        (libberth, libberth, ""),
+                                        (libberth, None, "segments=shared")):
+        berth = share(client, driver_dir, exporter, importer, options)
         if berth != native:
-            print("FAIL", "exporter" if exporter else "", "importer" if importer else "", berth)
+            print("FAIL", "exporter" if exporter else "", "importer" if importer else "", options,
+                  berth)
             wrong += 1
     return wrong != 0 or native[-1] != 0 or "importer's bytes: 1" not in native
 
