@@ -17,7 +17,7 @@ checks "fsdax, fork = copy:" 3 under /tmp/default.table "$VM_CASES" fork-copies 
 checks "fsdax, fork = share:" 3 under /tmp/share.table "$VM_CASES" fork-shares far
 checks "fsdax, fork-copy-max:" 3 under /tmp/limited.table "$VM_CASES" fork-refused far
 checks "fsdax, capacity = 16M:" 4 under /tmp/small.table "$VM_CASES" more far dram 64
-checks "fsdax, more than the device has:" 4 under /tmp/beyond.table "$VM_CASES" more far dram 320
+checks "fsdax, more than the device has:" 4 under /tmp/beyond.table "$VM_CASES" more far dram 160
 
 # Tiers' files have no names, and their space ends with the process.
 check "no process leaves a file behind" test "$(ls /mnt/pmem)" = lost+found

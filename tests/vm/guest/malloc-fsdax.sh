@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The malloc family, with every block on a file of ext4 that is mounted with dax=always.
 umount /mnt/pmem
-device=$(make_fsdax 1) && make_plain_ext4 "$device"
+device=$(make_fsdax 2) && make_plain_ext4 "$device"
 check "ext4 is mounted with dax=always" mount_dax "$device" /mnt/pmem
 folder=/mnt/pmem
 far default

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # After the power was cut: what was committed is there, byte by byte, and more can be made.
 . /vm/persist.sh
-dax=/dev/dax$(region 1).0
-check "the file system is there again" mount_dax "/dev/pmem$(region 2)" /mnt/pmem
+dax=/dev/dax$(region 3).0
+check "the file system is there again" mount_dax "/dev/pmem$(region 4)" /mnt/kept
 make_policies
 
 for kind in dax fsdax; do

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-# What the two boots of the machine `persist` have in common: a dax device and an ext4 with
-# dax=always, each with a tier that has a name, and a client that keeps blocks in them.
+# What persist-write and persist-read have in common: a dax device on node 3 and an ext4 with
+# dax=always on node 4, each with a tier that has a name, and a client that keeps blocks in them.
 tier_of() {
     case $1 in
     dax) printf 'kind = dax\n  path = %s\n' "$dax" ;;
-    fsdax) printf 'kind = file\n  path = /mnt/pmem\n' ;;
+    fsdax) printf 'kind = file\n  path = /mnt/kept\n' ;;
     esac
 }
 
 store_of() {
     case $1 in
     dax) echo "$dax" ;;
-    fsdax) echo /mnt/pmem/kept ;;
+    fsdax) echo /mnt/kept/kept ;;
     esac
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Persistent blocks on new devices; processes that are killed; then the power is cut.
+# Persistent blocks on new devices, and processes that are killed.
 . /vm/power.sh
 device=$(make_fsdax 1) && make_ext4 "$device"
 check "ext4 is mounted with dax=always" mount_dax "$device" /mnt/pmem
@@ -23,9 +23,3 @@ far unnamed
 mkfifo /tmp/held /tmp/release
 under /tmp/unnamed.table "$VM_CASES" hold far /tmp/held /tmp/release >/dev/null &
 head -c 1 /tmp/held >/dev/null
-
-at=$(cat /tmp/reached.file)
-say "cut FILE $((at + 6)) DAX $(($(cat /tmp/reached.dax) + 6))"
-write_on file FILE $((at + 1)) 0 >/dev/ttyS1 2>/dev/ttyS1 &
-write_on dax DAX $(($(cat /tmp/reached.dax) + 1)) 0 >/dev/ttyS1 2>/dev/ttyS1
-wait
