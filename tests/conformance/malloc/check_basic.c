@@ -298,7 +298,7 @@ static void blocks_do_not_overlap(void)
 
 static void a_large_block_holds_what_is_written(void)
 {
-    size_t size = (size_t)200 << 20;
+    size_t size = (size_t)check_rounds(200) << 20;
     char *p = check_hide(malloc(size));
 
     CHECK(p);

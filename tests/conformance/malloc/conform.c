@@ -52,7 +52,7 @@ static const struct {
     const struct check *checks;
     bool together;
 } lists[] = {
-    {basic_checks, true},    {family_checks, false},  {align_checks, true}, {fork_checks, false},
+    {basic_checks, true},    {family_checks, true},   {align_checks, true}, {fork_checks, false},
     {thread_checks, false},  {load_checks, false},    {je_checks, true},    {finding_checks, true},
     {hostile_checks, false}, {process_checks, false},
 };

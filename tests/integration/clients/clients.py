@@ -264,11 +264,12 @@ def client_redis(prefix, folder):
 
 def client_perl(prefix, folder):
     """Hashes, sorting, a match over a megabyte, a forked child, a command."""
-    script = r"""
-my %h; for my $i (1..120000) { $h{($i*7919)%60013} .= chr(65+$i%26); }
+    script = f"my ($pieces, $keys, $words) = ({rounds(120000)}, {rounds(60013)}, {rounds(20000)});"
+    script += r"""
+my %h; for my $i (1..$pieces) { $h{($i*7919)%$keys} .= chr(65+$i%26); }
 my $s = 0; for my $k (sort {$a<=>$b} keys %h) { $s = ($s*31 + length($h{$k})*ord($h{$k})) % 1000000007; }
 print "$s\n";
-my $t = join(",", map { "k$_=".("x" x ($_%50)) } 1..20000); my $n = 0; $n++ while $t =~ /k(\d+)=(x*)/g;
+my $t = join(",", map { "k$_=".("x" x ($_%50)) } 1..$words); my $n = 0; $n++ while $t =~ /k(\d+)=(x*)/g;
 print "$n ", length($t), "\n";
 my @big = map { "a" x (100000+$_) } 1..50; print length(join("", @big)), "\n";
 $| = 1; my $pid = fork(); if (!$pid) { $big[3] = "z"; print length($big[4]), "\n"; exit 3; }

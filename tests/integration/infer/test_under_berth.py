@@ -21,7 +21,7 @@ from conversation import THRESHOLD, Conversation, kv_bytes, weight_bytes
 BERTH, PROGRAM, MODEL = sys.argv[1:4]
 PROMPTS = ["In the beginning", "And the king said unto his servants,"]
 # Each word takes an emulated processor tenths of a second.
-WORDS = "6" if os.environ.get("CHECK_EMULATED") else "24"
+WORDS = "3" if os.environ.get("CHECK_EMULATED") else "24"
 GENERATE = [PROGRAM, "--model", MODEL, "--max-tokens", WORDS]
 
 TIERS = """
