@@ -11,9 +11,6 @@
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 #include "hooks/cuda_driver.h"
-#include "hooks/cuda_driver_room.h"
-#include "hooks/cuda_driver_trace.h"
-#include "hooks/real.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -29,45 +26,6 @@
 berth_cu_result berth__hook_cuMemHostRegister(void *pointer, size_t size, unsigned flags);
 berth_cu_result berth__hook_cuMemHostRegister_v2(void *pointer, size_t size, unsigned flags);
 berth_cu_result berth__hook_cuMemHostUnregister(void *pointer);
-
-/* What the wrappers need of other files, none of which plays a part here. */
-__thread struct berth_hook_traced berth__hook_traced __attribute__((tls_model("initial-exec")));
-atomic_bool berth__real_is_bound = true;
-
-bool berth__real_bind(void)
-{
-    return true;
-}
-
-bool berth__room_reserve(struct berth_foreign *ret, berth_tier_id tier, uint64_t size,
-                         const void *return_address)
-{
-    *ret = (struct berth_foreign){.size = size, .tier = tier, .tag = BERTH_TAG_WEIGHT};
-    return berth__foreign_reserve(ret) == 0;
-}
-
-bool berth__room_was_made(berth_cu_result result)
-{
-    return false;
-}
-
-void berth__hook_trace_alloc_begin(struct berth_hook_trace *trace, const void *return_address)
-{
-}
-
-void berth__hook_trace_alloc_end(struct berth_hook_trace *trace, enum berth_trace_kind kind,
-                                 uintptr_t address, uint64_t size, uint64_t stream)
-{
-}
-
-void berth__hook_trace_free_begin(struct berth_hook_trace *trace, enum berth_trace_kind kind,
-                                  uintptr_t address, uint64_t stream)
-{
-}
-
-void berth__hook_trace_free_end(struct berth_hook_trace *trace)
-{
-}
 
 static _Alignas(4096) char memory[LARGE];
 static char other[1];
