@@ -341,6 +341,18 @@ bool berth__cache_collect(struct berth_pool *pool, uint64_t size)
     return true;
 }
 
+void berth__cache_join(struct berth_pool *pool, uint64_t size)
+{
+    struct berth_cache *own = berth__cache_peek(pool);
+    const struct berth_block *block;
+
+    if (!own || size <= AMONG_ALL_MAX)
+        return;
+    block = berth__free_set_fit(&pool->shared, size);
+    if (!block || block->size != size)
+        berth__cache_trim(own, 0);
+}
+
 /*
  * Whoever takes a cache's lock after the flush sees that it is shut: then no block of the pool is
  * CACHED, and none becomes so.

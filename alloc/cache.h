@@ -169,6 +169,13 @@ bool berth__cache_collect(struct berth_pool *pool, uint64_t size);
 bool berth__cache_is_apart(const struct berth_pool *pool, uint64_t size);
 void berth__cache_count_collection(struct berth_pool *pool);
 /*
+ * With the pool's lock held, in a pool with a range, before a place is looked for. A large block
+ * goes where there is room at the moment, and stays there; small ones that a thread keeps lie
+ * between free ones and make gaps look smaller than they are. So where no free block is just as
+ * large as the request, the calling thread's own cache is emptied first.
+ */
+void berth__cache_join(struct berth_pool *pool, uint64_t size);
+/*
  * With the pool's lock held: no cache of the pool keeps anything until they are opened as often.
  * Who looks, by berth__cache_is_open(), holds the lock of a cache; what was done to the pool while
  * they were shut is seen by those who find them open again.

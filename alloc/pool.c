@@ -251,6 +251,7 @@ static struct berth_block *take_fit(struct berth_pool *pool, uint64_t size, bool
 
     if (is_whole || !pool->range)
         return berth__pool_take(pool, size, is_whole);
+    berth__cache_join(pool, size);
     block = berth__place_fit(pool, size);
     return block ? take_block(pool, block, size) : NULL;
 }

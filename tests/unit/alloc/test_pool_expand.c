@@ -133,6 +133,44 @@ static void holes_are_filled_before_the_range_grows(void **state)
     pool_put(keep);
 }
 
+/* What the thread keeps does not make a gap look too small; else a larger one would be cut. */
+static void small_blocks_of_the_thread_are_joined_for_a_large_one(void **state)
+{
+    uintptr_t a = get_filled(MIB(1)), small = get_filled(KIB(4)), b = get_filled(MIB(1)),
+              keep = get_filled(MIB(2)), c = get_filled(MIB(4)), end = get_filled(MIB(2)), large;
+
+    pool_put(c);
+    pool_put(a);
+    pool_put(small);
+    pool_put(b);
+    large = get_filled(MIB(2));
+    assert_int_equal(large, a);
+    pool_put(large);
+    pool_put(keep);
+    pool_put(end);
+}
+
+/* For a request that finds a block of just its size they are left where they are. */
+static void small_blocks_of_the_thread_stay_where_a_block_fits(void **state)
+{
+    uintptr_t a = get_filled(MIB(1)), keep = get_filled(MIB(2)), small = get_filled(KIB(4)),
+              large = get_filled(MIB(3)), other = get_filled(MIB(2)), b = get_filled(KIB(68)),
+              end = get_filled(MIB(2));
+
+    pool_put(a);
+    pool_put(small);
+    pool_put(large);
+    pool_put(b);
+    assert_int_equal(get_filled(MIB(1)), a);
+    /* The pool has less room where `b` was, and would take that first. */
+    assert_int_equal(get_filled(KIB(4)), small);
+    pool_put(a);
+    pool_put(small);
+    pool_put(keep);
+    pool_put(other);
+    pool_put(end);
+}
+
 /* A gap that fits is used although its memory has gone, and a larger one has all of its own. */
 static void the_smallest_gap_is_used_with_memory_or_without(void **state)
 {
@@ -642,6 +680,8 @@ int main(void)
         EXPAND(blocks_of_all_sizes_are_neighbours),
         EXPAND(memory_moves_to_where_it_is_needed),
         EXPAND(holes_are_filled_before_the_range_grows),
+        EXPAND(small_blocks_of_the_thread_are_joined_for_a_large_one),
+        EXPAND(small_blocks_of_the_thread_stay_where_a_block_fits),
         EXPAND(the_smallest_gap_is_used_with_memory_or_without),
         EXPAND(a_free_block_serves_where_no_memory_moves),
         EXPAND(what_is_cached_is_given_back_by_pages),
