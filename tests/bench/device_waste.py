@@ -7,7 +7,8 @@ simulations of other allocators' policies.
                     [--infer BERTH-INFER RECORDER] [TRACE.csv...]
 
 Prints, for each trace and policy, the most bytes that were reserved over the most that lived at
-once, and the driver calls of the first and the last repetition. Berth's rows are `berth trace
+once, and the driver calls of the first and the last repetition: those that get memory or give it
+back, and for Berth those that map it and take it off its addresses. Berth's rows are `berth trace
 replay` on the virtual driver; all others are simulations, written here from published descriptions
 and reduced to one thread, without streams and without a limit of memory:
 
@@ -378,7 +379,9 @@ def replay(berth, path, repeat, options, plan=None, keep=False):
         return None
     results = json.loads(done.stdout)["results"]
     calls = [result["driver_allocs"] + result["driver_frees"] for result in results]
-    return max(result["reserved_peak"] for result in results), calls[0], calls[-1]
+    maps = [result["driver_maps"] + result["driver_unmaps"] for result in results]
+    return (max(result["reserved_peak"] for result in results), calls[0], calls[-1], maps[0],
+            maps[-1])
 
 
 class Goals:
@@ -430,8 +433,9 @@ def row(policy, figures, most):
     if figures is None:
         print(f"  {policy:<22} {'could not run':>14}")
         return
-    reserved, first, last = figures
-    print(f"  {policy:<22} {reserved / MIB:>10.0f} MiB {reserved / most:>8.4f} {first:>10} {last:>10}")
+    reserved, *calls = figures
+    print(f"  {policy:<22} {reserved / MIB:>10.0f} MiB {reserved / most:>8.4f}" +
+          "".join(f" {count:>10}" for count in calls))
     sys.stdout.flush()
 
 
@@ -451,7 +455,8 @@ def compare(arguments, name, path, events, folder):
     most = max_live(events, kept)
     allocations = sum(1 for _, size in events if size)
     print(f"\n{name}: {allocations} allocations, max-live {most / MIB:.0f} MiB")
-    print(f"  {'POLICY':<22} {'RESERVED':>14} {'/LIVE':>8} {'CALLS 1ST':>10} {'LAST REP':>10}")
+    print(f"  {'POLICY':<22} {'RESERVED':>14} {'/LIVE':>8} {'CALLS 1ST':>10} {'LAST REP':>10} "
+          f"{'MAPS 1ST':>10} {'LAST REP':>10}")
     for segments in ("own", "shared", "expandable"):
         figures = replay(arguments.berth, path, arguments.repeat, ["segments=" + segments],
                          keep=arguments.keep)
@@ -510,7 +515,8 @@ def compare_disturbed(arguments, name, path, events, folder):
     allocations = sum(1 for _, size in events if size)
     options = ["segments=" + arguments.segments]
     print(f"\n{name}: {allocations} allocations, max-live {most / MIB:.0f} MiB")
-    print(f"  {'':<22} {'RESERVED':>14} {'/LIVE':>8} {'CALLS 1ST':>10} {'LAST REP':>10}")
+    print(f"  {'':<22} {'RESERVED':>14} {'/LIVE':>8} {'CALLS 1ST':>10} {'LAST REP':>10} "
+          f"{'MAPS 1ST':>10} {'LAST REP':>10}")
     plan, other = os.path.join(folder, "plan"), os.path.join(folder, "disturbed.csv")
     # Of one thread, as what follows it.
     write(other, events)

@@ -87,7 +87,8 @@ void berth__trace_driver_usage(const struct berth_trace_driver *driver,
     memset(ret, 0, sizeof(*ret));
     if (driver->is_virtual) {
         driver->counters(&counters);
-        *ret = (struct berth_trace_usage){counters.used_peak, counters.allocations, counters.frees};
+        *ret = (struct berth_trace_usage){counters.used_peak, counters.allocations, counters.frees,
+                                          counters.maps, counters.unmaps};
     } else if (driver->is_pool) {
         pool_usage(driver->pool_stats, ret);
     } else if (driver->get_info(&free_size, &total_size) == 0) {

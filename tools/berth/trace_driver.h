@@ -14,6 +14,7 @@
 struct berth_trace_counters {
     uint64_t allocations, frees;
     uint64_t used, used_peak;
+    uint64_t maps, unmaps;
 };
 
 /* X(member, "name", (parameters)) */
@@ -49,9 +50,12 @@ struct berth_trace_driver {
 /* Loads the driver of this path, and initialises it. 0, or BERTH_EXIT_FAILURE after one line. */
 int berth__trace_driver_open(const char *path, struct berth_trace_driver *ret);
 
-/* Bytes that were taken from the device so far by this process; calls that took and gave them. */
+/*
+ * Bytes that were taken from the device so far by this process; calls that took and gave them, and
+ * of the virtual driver those that gave memory an address or took it away.
+ */
 struct berth_trace_usage {
-    uint64_t reserved, allocations, frees;
+    uint64_t reserved, allocations, frees, maps, unmaps;
 };
 void berth__trace_driver_usage(const struct berth_trace_driver *driver,
                                struct berth_trace_usage *ret);

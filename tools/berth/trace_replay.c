@@ -289,6 +289,15 @@ static void times_cells(struct berth_grid *grid, const json_t *times)
     berth__grid_number(grid, number(times, "p999"));
 }
 
+/* Both kinds together: memory that moves costs one of each. */
+static void maps_cell(struct berth_grid *grid, const json_t *result)
+{
+    if (json_object_get(result, "driver_maps"))
+        berth__grid_number(grid, number(result, "driver_maps") + number(result, "driver_unmaps"));
+    else
+        berth__grid_text(grid, "-");
+}
+
 static void result_row(struct berth_grid *grid, const json_t *result)
 {
     char ratio[32];
@@ -299,6 +308,7 @@ static void result_row(struct berth_grid *grid, const json_t *result)
     times_cells(grid, json_object_get(result, "free"));
     berth__grid_number(grid, number(result, "driver_allocs"));
     berth__grid_number(grid, number(result, "driver_frees"));
+    maps_cell(grid, result);
     berth__grid_size(grid, number(result, "reserved_peak"));
     snprintf(ratio, sizeof(ratio), "%.4f", json_number_value(json_object_get(result, "ratio")));
     berth__grid_text(grid, ratio);
@@ -326,7 +336,8 @@ static void print_table(const struct arguments *arguments, const struct berth_tr
 {
     static const char *const heads[] = {"TARGET",        "REP",      "ALLOC p50", "p99",
                                         "p99.9",         "FREE p50", "p99",       "p99.9",
-                                        "DRIVER ALLOCS", "FREES",    "RESERVED",  "/MAX-LIVE"};
+                                        "DRIVER ALLOCS", "FREES",    "MAPS",      "RESERVED",
+                                        "/MAX-LIVE"};
     const json_t *first = json_array_get(results, 0);
     struct berth_grid grid;
     size_t i;
@@ -340,7 +351,7 @@ static void print_table(const struct arguments *arguments, const struct berth_tr
         printf("driver: %s\n", arguments->driver_path);
     printf("times in ns, less %" PRIu64 " ns that reading the clock costs\n\n",
            number(first, "clock_ns"));
-    berth__grid_init(&grid, "lrrrrrrrrrrr", heads);
+    berth__grid_init(&grid, "lrrrrrrrrrrrr", heads);
     json_array_foreach(results, i, result) result_row(&grid, result);
     berth__grid_finish(&grid, stdout);
     print_notes(log, results);

@@ -361,6 +361,9 @@ static void print_result(struct replay *replay, struct samples *samples,
            replay->driver.is_virtual || replay->driver.is_pool ? after->frees - before->frees
                                                                : samples->frees,
            samples->failures);
+    if (replay->driver.is_virtual)
+        printf("\"driver_maps\":%" PRIu64 ",\"driver_unmaps\":%" PRIu64 ",",
+               after->maps - before->maps, after->unmaps - before->unmaps);
     printf("\"skipped\":%u,\"max_live\":%" PRIu64 ",\"reserved_peak\":%" PRIu64
            ",\"ratio\":%.4f,\"clock_ns\":%" PRIu64 "}\n",
            replay->skipped, replay->max_live, peak,

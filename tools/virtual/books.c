@@ -110,6 +110,14 @@ void virtual_count(bool is_allocation)
         counters.frees++;
 }
 
+void virtual_count_mapping(bool is_map)
+{
+    if (is_map)
+        counters.maps++;
+    else
+        counters.unmaps++;
+}
+
 int virtual_take(int device, uint64_t size)
 {
     struct device *d = &devices[device];

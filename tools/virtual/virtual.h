@@ -67,6 +67,7 @@ struct virtual_range {
 struct berth_virtual_counters {
     uint64_t allocations, frees; /* calls that take or give memory, of any kind */
     uint64_t used, used_peak;    /* bytes of pieces */
+    uint64_t maps, unmaps;       /* calls that give memory an address or take it away */
 };
 
 /* One lock for all books. */
@@ -95,6 +96,7 @@ struct virtual_range *virtual_range_of(address_t address);
 /* All ranges of a context end. */
 void virtual_ranges_drop(const struct virtual_context *context);
 void virtual_count(bool is_allocation);
+void virtual_count_mapping(bool is_map);
 
 /* The calling thread's context, NULL when it has none. No lock. */
 struct virtual_context *virtual_current(void);

@@ -120,6 +120,7 @@ int cuMemMap(address_t base, size_t size, size_t offset, uint64_t handle, unsign
         return CU_INVALID_VALUE;
     mapping = malloc(sizeof(*mapping));
     pthread_mutex_lock(&virtual_lock);
+    virtual_count_mapping(true);
     range = virtual_range_of(base);
     if (mapping && range && range->kind == VIRTUAL_RESERVED &&
         base + size <= range->base + range->size) {
@@ -141,6 +142,7 @@ int cuMemUnmap(address_t base, size_t size)
     uint64_t done = 0;
 
     pthread_mutex_lock(&virtual_lock);
+    virtual_count_mapping(false);
     while (*link) {
         struct mapping *mapping = *link;
 

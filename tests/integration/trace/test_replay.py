@@ -93,6 +93,28 @@ class Replay(unittest.TestCase):
         self.assertEqual(second["max_live"], 3 * MIB + 512)
         self.assertEqual(second["reserved_peak"], 6 * MIB)
 
+    def test_mappings_are_counted(self):
+        """Of the virtual driver; a repetition that finds everything in its place makes none."""
+        path = self.write(["1,0,allocate,0x1000,8388608,0", "1,1,free,0x1000,8388608,0"])
+        told = self.replay(path, "--option", "segments=expandable", "--repeat", "2")
+        counts = {(r["target"], r["repetition"]): (r["driver_maps"], r["driver_unmaps"])
+                  for r in told["results"]}
+        self.assertEqual(counts, {("driver", 1): (0, 0), ("driver", 2): (0, 0),
+                                  ("pool", 1): (4, 0), ("pool", 2): (0, 0)})
+        told = self.replay(path, "--repeat", "1", driver=FAKE_CUDA + "/libcuda.so.1")
+        self.assertNotIn("driver_maps", told["results"][0])
+
+    def test_memory_that_moves_is_counted(self):
+        """The last block begins in the second gap; eight pages leave the first one for it."""
+        path = self.write(["1,0,allocate,0x1000,33554432,0", "1,1,allocate,0x2000,2097152,0",
+                           "1,2,allocate,0x3000,33554432,0", "1,3,free,0x1000,33554432,0",
+                           "1,4,free,0x3000,33554432,0", "1,5,allocate,0x1000,50331648,0"])
+        told = self.replay(path, "--against", "pool", "--option", "segments=expandable",
+                           "--repeat", "1")
+        first = told["results"][0]
+        self.assertEqual((first["driver_allocs"], first["driver_maps"], first["driver_unmaps"]),
+                         (33, 33 + 8, 1))
+
     def test_what_is_never_freed_is_kept(self):
         path = self.write(["1,0,allocate,0x1000,4194304,0", "1,1,free,0x1000,4194304,0",
                            "1,2,allocate,0x2000,3145728,0", "1,3,allocate,0x3000,512,0",
