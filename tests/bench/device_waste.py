@@ -370,7 +370,8 @@ def simulate(make, events, repeat, kept=frozenset()):
 
 def replay(berth, path, repeat, options, plan=None, keep=False):
     command = [berth, "trace", "replay", path, "--against", "pool", "--repeat", str(repeat),
-               "--json", "--device-memory", "512G"] + (["--keep"] if keep else [])
+               "--json", "--driver", "virtual", "--device-memory", "512G"]
+    command += ["--keep"] if keep else []
     for option in options:
         command += ["-o", option]
     env = {**os.environ, **({"BERTH_PLAN": plan} if plan else {})}
