@@ -334,10 +334,9 @@ static void print_notes(const struct berth_trace_log *log, const json_t *results
 static void print_table(const struct arguments *arguments, const struct berth_trace_log *log,
                         const json_t *results)
 {
-    static const char *const heads[] = {"TARGET",        "REP",      "ALLOC p50", "p99",
-                                        "p99.9",         "FREE p50", "p99",       "p99.9",
-                                        "DRIVER ALLOCS", "FREES",    "MAPS",      "RESERVED",
-                                        "/MAX-LIVE"};
+    static const char *const heads[] = {
+        "TARGET", "REP",           "ALLOC p50", "p99",  "p99.9",    "FREE p50", "p99",
+        "p99.9",  "DRIVER ALLOCS", "FREES",     "MAPS", "RESERVED", "/MAX-LIVE"};
     const json_t *first = json_array_get(results, 0);
     struct berth_grid grid;
     size_t i;
