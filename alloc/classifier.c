@@ -101,6 +101,7 @@ static void block_fill(struct berth_class_block *block, const struct berth_class
     block->had = is_guess ? berth__class_bit(birth->tag) : 0;
     block->looks = block->compared = block->reads = 0;
     block->is_suspect = block->is_watched = block->is_pieced = block->is_replaced = false;
+    block->is_last = block->is_listed = false;
     block->replaced_words = block->turned_words = 0;
     block->looked_at = block->looked_size = block->changed = block->rewritten = 0;
 }
@@ -388,6 +389,7 @@ static void judge_all(struct berth_judgement *judgement, uint32_t blocks)
     berth__class_log_phase(judgement);
     berth__class_reads_end(judgement);
     berth__class_growth_note(judgement);
+    berth__class_inputs_find(judgement);
     for (uint32_t i = 0; i < judgement->count; i++) {
         const struct berth_class_block *block =
             berth__class_block(judgement->classifier, judgement->seen[i].number);

@@ -155,6 +155,8 @@ static struct exponents find_exponents(const uint64_t words[BERTH_LOOK_WORDS],
 
 /* The typical number of large layers' weights is below 1/16; of what is scaled to 1 it is not. */
 #define EXPONENT_WIDE (-4)
+/* And so near to 1 no layer's is that joins a few numbers or more. */
+#define EXPONENT_SCALED (-1)
 /* What a tenth of the numbers of a usual distribution reach is not so much larger than half of it;
  * where it is, they are no numbers of this format. */
 #define EXPONENT_SPREAD 4
@@ -188,6 +190,7 @@ static void note_numbers(struct berth_class_block *block, const uint64_t words[B
     block->is_bytes = !fits(found) && are_flat_bytes(words);
     /* Whether the typical number is as large as inputs are, and weights of large layers are not. */
     block->is_wide = block->is_bytes || (fits(found) && found.typical >= EXPONENT_WIDE);
+    block->is_scaled = fits(found) && found.typical >= EXPONENT_SCALED;
     block->is_positive = are_positive(words);
     block->is_integers = block->is_positive && are_integers(words);
     block->is_constant = is_equal && words[0] != 0;
@@ -275,7 +278,8 @@ bool berth__class_look(const struct berth_judgement *judgement, const struct ber
     if (block->looks > 0 && (block->looked_at == now || block->is_watched))
         return true;
     address = atomic_load_explicit(&block->address, memory_order_acquire);
-    if (!ops->look || seen->size < BERTH_LOOK_WORDS * sizeof(uint64_t) || address == 0)
+    if (!ops->look || seen->size < BERTH_LOOK_WORDS * sizeof(uint64_t) || address == 0 ||
+        !is_unchanged(seen, block))
         return false;
     look_offsets(seen->size, offsets);
     if (!ops->look(address, offsets, words) || !is_unchanged(seen, block))

@@ -34,6 +34,7 @@ enum berth_class_reason {
     BERTH_REASON_CONSTANT,    /* one number, everywhere */
     BERTH_REASON_MASK,        /* one number or zero, everywhere */
     BERTH_REASON_PARTS,       /* read only, and by parts */
+    BERTH_REASON_LAST,        /* read only, scaled, and made last before the steps */
     BERTH_REASON_UNTRAINED,   /* read only, where all else is trained */
     BERTH_REASON_TOUCHED_UP,  /* old, and rewritten in places, by little */
     BERTH_REASON_WAVERING, /* what it had been taken for, and then was not, speaks for it again */
@@ -109,6 +110,9 @@ struct berth_class_block {
     bool is_mask;     /* all numbers are zero or another one, and some are this, some that */
     bool is_wide;     /* the typical number is as large as inputs are, or the type is not known */
     bool is_bytes;    /* wide, and bytes all over their range */
+    bool is_scaled;   /* wide, and the typical number is 1/2 or more, as of what is scaled to 1 */
+    bool is_last;     /* such numbers, and no weight was made behind it before the steps */
+    bool is_listed;   /* such numbers, as those of many that were made before or behind it */
     bool is_thinned;  /* numbers were struck out one by one */
     bool is_suspect;  /* at the last judgement: may be inputs, as far as the content tells */
     bool is_watched;  /* looks would be taken for reads */
@@ -246,6 +250,9 @@ struct berth_class_size {
     bool has_died;     /* one of the main family's, at any time */
     uint32_t old;      /* from before the steps... */
     uint32_t suspects; /* ...that may be inputs, as far as their content tells */
+    /* Of the main family's that are there, those behind the first of the two, and the second; and
+     * those before the second. */
+    uint32_t between, behind, before;
 };
 
 /* What the judge works with; the arrays are mapped for one judgement. */
@@ -268,6 +275,7 @@ struct berth_judgement {
     uint32_t largest;        /* the family of which most is alive */
     uint64_t boundary;       /* the last birth before the steps */
     uint64_t old_bytes;      /* of the main family, or of all, from before it */
+    uint64_t largest_made;   /* of what comes and goes in the steps */
     uint64_t mirrored_bytes; /* of these, those of whose size the steps make blocks... */
     uint32_t mirrored_sizes; /* ...and how many sizes that are */
     uint64_t births_per_step, steps_seen;
@@ -309,7 +317,8 @@ unsigned berth__class_blank(const struct berth_class_block *block);
 enum berth_class_reads {
     BERTH_READS_UNKNOWN,
     BERTH_READS_PARTS, /* steps read some of it as a whole, and most of it not at all */
-    BERTH_READS_ALL    /* steps read all of it, or here and there in all of it */
+    BERTH_READS_ROWS,  /* here and there in all of it */
+    BERTH_READS_ALL    /* all of it */
 };
 /* Before the blocks are looked at: notes what was read since the watch began. */
 void berth__class_reads_end(struct berth_judgement *judgement);
@@ -317,6 +326,12 @@ void berth__class_reads_end(struct berth_judgement *judgement);
 void berth__class_reads_begin(struct berth_judgement *judgement);
 /* Whether blocks of this size are being watched, or will be. */
 bool berth__class_may_watch(const struct berth_judgement *judgement, uint64_t size);
+
+/*
+ * classifier_inputs.c: looks at what was there before the steps, and marks what may be inputs by
+ * the order in which it was made.
+ */
+void berth__class_inputs_find(struct berth_judgement *judgement);
 
 /* classifier_verdict.c: looks at the block if that may tell, and says what it is. */
 void berth__class_verdict(struct berth_judgement *judgement, const struct berth_class_seen *seen,

@@ -49,6 +49,36 @@ static bool is_current(const struct berth_judgement *judgement, const struct ber
     return key->last_birth > boundary + (judgement->births - boundary) / 2;
 }
 
+/*
+ * Of each size, what is there of those that were made before the two that went, between them, and
+ * behind. Gradients come when all weights of their size are there.
+ */
+static void note_order(struct berth_judgement *judgement)
+{
+    for (uint32_t i = 0; i < judgement->count; i++) {
+        const struct berth_class_seen *seen = &judgement->seen[i];
+        struct berth_class_size *known = berth__class_size(judgement, seen->size);
+
+        if (known->size == 0 || known->dead[1] == 0 || seen->family != judgement->main)
+            continue;
+        known->behind += seen->birth > known->dead[1];
+        known->before += seen->birth < known->dead[1];
+        known->between += seen->birth > known->dead[0] && seen->birth < known->dead[1];
+    }
+}
+
+/*
+ * Whether what went was no gradient: it was made by turns with what is there, and most of that came
+ * behind it. What is computed from weights comes behind the first of these, and goes in the first
+ * step.
+ */
+static bool is_made_by_turns(const struct berth_class_size *known)
+{
+    uint32_t first = known->before - known->between;
+
+    return first > 0 && known->between > 0 && known->behind > known->before;
+}
+
 static void note_deaths(struct berth_judgement *judgement)
 {
     for (uint32_t i = 0; i < judgement->key_count; i++) {
@@ -65,6 +95,7 @@ static void note_deaths(struct berth_judgement *judgement)
         note_death(&known->dead[0], key->first_dead);
         note_death(&known->dead[1], key->second_dead);
     }
+    note_order(judgement);
 }
 
 #define ANY_FAMILY UINT32_MAX
@@ -78,7 +109,8 @@ static void note_deaths(struct berth_judgement *judgement)
 static bool is_behind_death(const struct berth_judgement *judgement,
                             const struct berth_class_seen *seen, uint32_t death)
 {
-    uint64_t dead = death == NO_DEATH ? 0 : berth__class_size(judgement, seen->size)->dead[death];
+    const struct berth_class_size *known = berth__class_size(judgement, seen->size);
+    uint64_t dead = death == NO_DEATH || is_made_by_turns(known) ? 0 : known->dead[death];
 
     return dead != 0 && dead < seen->birth;
 }
@@ -370,8 +402,11 @@ static void note_sizes(struct berth_judgement *judgement)
     for (uint32_t i = 0; i < judgement->key_count; i++) {
         const struct berth_class_key *key = key_at(judgement, i);
 
-        if (key && is_stepped(judgement, key))
-            add_size(judgement, key->size);
+        if (!key || !is_stepped(judgement, key))
+            continue;
+        add_size(judgement, key->size);
+        if (key->size > judgement->largest_made)
+            judgement->largest_made = key->size;
     }
     for (uint32_t i = judgement->count; i-- > 0;)
         if (judgement->seen[i].birth > judgement->boundary)

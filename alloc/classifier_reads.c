@@ -34,8 +34,8 @@
 /* Of fewer, one that is read as a whole may be a layer: what is taken for a step is less than one
  * where layers are alike. */
 #define LIST_BLOCKS 8u
-/* Where all of them were watched, and nothing was read, it may have been less than a step; in so
- * many watches, each of which is twice as long as the last, it was not. */
+/* Where all of them were watched, and of few something was read, or of none, it may have been less
+ * than a step; in so many watches, each of which is twice as long as the last, it was not. */
 #define IDLE_WATCHES 3u
 /* Where nothing was read in a watch, less than a step went by, and the next is twice as long; but
  * not so long that what is never read is not judged for that. */
@@ -190,7 +190,7 @@ static bool is_list(const struct berth_class_suspects *kind, const struct reads 
     return kind->blocks >= IDLE_BLOCKS &&
            reads->none >= reads->known / IDLE_SHARE * (IDLE_SHARE - 1) &&
            ((kind->blocks >= LIST_BLOCKS && !kind->are_bytes &&
-             (reads->bytes > 0 || kind->blocks > BLOCKS_MAX || kind->watches >= IDLE_WATCHES)) ||
+             (kind->blocks > BLOCKS_MAX || kind->watches >= IDLE_WATCHES)) ||
             (reads->bytes > 0 && reads->whole == 0));
 }
 
@@ -201,8 +201,10 @@ static bool is_list(const struct berth_class_suspects *kind, const struct reads 
 static enum berth_class_reads judge_reads(const struct berth_class_suspects *kind,
                                           const struct reads *reads)
 {
-    if (is_most(reads) || is_all_over(reads))
+    if (is_most(reads))
         return BERTH_READS_ALL;
+    if (is_all_over(reads))
+        return BERTH_READS_ROWS;
     if (is_list(kind, reads))
         return BERTH_READS_PARTS;
     if (reads->none >= reads->known / 2)
@@ -211,7 +213,7 @@ static enum berth_class_reads judge_reads(const struct berth_class_suspects *kin
                    : BERTH_READS_UNKNOWN;
     if (kind->touched < FEWEST_PARTS)
         return BERTH_READS_UNKNOWN;
-    return kind->filled >= kind->touched / 2 ? BERTH_READS_PARTS : BERTH_READS_ALL;
+    return kind->filled >= kind->touched / 2 ? BERTH_READS_PARTS : BERTH_READS_ROWS;
 }
 
 /* Of a watch that began before the steps. */
@@ -234,7 +236,15 @@ static void log_reads(const struct berth_class_suspects *kind, const struct read
                    kind->touched);
 }
 
-/* False: steps read nothing of it. */
+/* Whether of a list that may be layers so little was read that it may have been less than a step.
+ */
+static bool is_short(const struct berth_class_suspects *kind, const struct reads *reads)
+{
+    return kind->reads == BERTH_READS_UNKNOWN && kind->blocks >= LIST_BLOCKS &&
+           kind->blocks <= BLOCKS_MAX && reads->none >= reads->known / 2;
+}
+
+/* False: steps read nothing of it, or too little to tell. */
 static bool note_reads(const struct berth_judgement *judgement, uint32_t at)
 {
     struct berth_class_watch *watch = &judgement->classifier->watch;
@@ -249,11 +259,11 @@ static bool note_reads(const struct berth_judgement *judgement, uint32_t at)
         kind->reads = (uint8_t)judge_early(&reads);
     } else {
         kind->watches++;
-        is_idle = reads.bytes == 0;
         kind->pieces += reads.pieces;
         kind->touched += reads.touched;
         kind->filled += reads.filled;
         kind->reads = (uint8_t)judge_reads(kind, &reads);
+        is_idle = reads.bytes == 0 || is_short(kind, &reads);
     }
     log_reads(kind, &reads);
     return !is_idle;

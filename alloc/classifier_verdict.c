@@ -184,6 +184,13 @@ static bool is_open(const struct berth_judgement *judgement, const struct berth_
            (is_training(judgement) && !is_trained(judgement));
 }
 
+/* Whether it is rather inputs than a table of a model, as long as no watch has told. */
+static bool is_likely_input(const struct berth_class_block *block)
+{
+    return block->is_suspect && block->reads == BERTH_READS_UNKNOWN &&
+           (block->is_last || block->is_listed);
+}
+
 /* A block from before the boundary whose content was not seen to change. */
 static void judge_unwritten(const struct berth_judgement *judgement,
                             const struct berth_class_seen *seen, struct berth_class_block *block,
@@ -203,6 +210,11 @@ static void judge_unwritten(const struct berth_judgement *judgement,
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_UNTRAINED);
     else if (block->is_suspect && block->reads == BERTH_READS_PARTS)
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_PARTS);
+    else if (is_likely_input(block) &&
+             (block->compared < COMPARISONS_LATE || is_open(judgement, seen, block)))
+        return;
+    else if (block->is_suspect && block->is_last && block->reads != BERTH_READS_ROWS)
+        say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_LAST);
     else if (block->is_suspect && is_open(judgement, seen, block))
         /* It is known soon; who asks before has an answer that may change. */
         say(judgement, ret, BERTH_TAG_WEIGHT,
@@ -306,6 +318,15 @@ static bool is_still_made(const struct berth_judgement *judgement,
     return key->deaths > 0 && key->last_birth > seen->birth + (judgement->births - seen->birth) / 2;
 }
 
+/* Whether its kind still comes and goes, and it has not outlived by far those that went: what each
+ * step computes anew from weights is there until the next step does. */
+static bool may_be_replaced(const struct berth_judgement *judgement,
+                            const struct berth_class_seen *seen, const struct berth_class_key *key)
+{
+    return key->deaths > 0 && judgement->births - seen->birth <= 2 * (uint64_t)key->longest &&
+           key->last_birth > judgement->boundary + (judgement->births - judgement->boundary) / 2;
+}
+
 /* A block from behind the boundary that has lived for some steps. */
 static void judge_kept(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
                        struct berth_class_block *block, struct berth_class_key *key,
@@ -341,6 +362,8 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
         say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(is_final), BERTH_REASON_DATA);
     else if (is_void(judgement, seen, block, &reason))
         say(judgement, ret, BERTH_TAG_UNTAGGED, BERTH_CLASS_TENTATIVE, reason);
+    else if (may_be_replaced(judgement, seen, key))
+        return;
     else if (is_final)
         say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_FINAL, BERTH_REASON_LATE);
     else if (block->compared >= COMPARISONS_FULL)
@@ -499,14 +522,34 @@ static bool is_near_largest(const struct berth_judgement *judgement, uint32_t fa
            (own != 0 && largest != 0 && own - largest + NEAR_CODE <= 2 * NEAR_CODE);
 }
 
+/* Whether it and all that the same code has made behind it have no number below zero, as what a
+ * program computes into room that it has made when its weights were there. */
+static bool is_last_of_results(const struct berth_judgement *judgement,
+                               const struct berth_class_seen *seen,
+                               const struct berth_class_block *block)
+{
+    for (uint32_t i = judgement->count; block->is_positive && i-- > 0;) {
+        const struct berth_class_seen *other = &judgement->seen[i];
+        struct berth_class_block *behind = berth__class_block(judgement->classifier, other->number);
+
+        if (other->birth == seen->birth)
+            return true;
+        if (is_near_largest(judgement, other->family) && !behind->is_watched &&
+            berth__class_look(judgement, other, behind) && !behind->is_positive)
+            return false;
+    }
+    return false;
+}
+
 /* Somebody asks, and no steps were seen: what is filled is likely to be of use. */
 static void judge_quiet(const struct berth_judgement *judgement,
                         const struct berth_class_seen *seen, struct berth_class_block *block,
                         struct berth_class_verdict *ret)
 {
     if (!is_near_largest(judgement, seen->family) ||
-        (!block->is_watched && (!berth__class_look(judgement, seen, block) || has_room(block) ||
-                                block->is_constant || block->is_integers || block->is_mask)))
+        (!block->is_watched &&
+         (!berth__class_look(judgement, seen, block) || has_room(block) || block->is_constant ||
+          block->is_integers || block->is_mask || is_last_of_results(judgement, seen, block))))
         return;
     say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_TENTATIVE, BERTH_REASON_QUIET);
 }
@@ -567,8 +610,9 @@ void berth__class_verdict(struct berth_judgement *judgement, const struct berth_
 static bool is_from_absence(const struct berth_class_verdict *verdict)
 {
     return verdict->reason == BERTH_REASON_DATA || verdict->reason == BERTH_REASON_PARTS ||
-           verdict->reason == BERTH_REASON_UNTRAINED || verdict->reason == BERTH_REASON_REUSED ||
-           verdict->reason == BERTH_REASON_CONSTANT || verdict->reason == BERTH_REASON_MASK;
+           verdict->reason == BERTH_REASON_LAST || verdict->reason == BERTH_REASON_UNTRAINED ||
+           verdict->reason == BERTH_REASON_REUSED || verdict->reason == BERTH_REASON_CONSTANT ||
+           verdict->reason == BERTH_REASON_MASK;
 }
 
 /*
@@ -578,8 +622,8 @@ static bool is_from_absence(const struct berth_class_verdict *verdict)
 static bool is_answered(const struct berth_class_block *block,
                         const struct berth_class_verdict *verdict)
 {
-    return verdict->reason == BERTH_REASON_PARTS && block->reason == BERTH_REASON_READ_ONLY &&
-           block->level == BERTH_CLASS_TENTATIVE;
+    return (verdict->reason == BERTH_REASON_PARTS || verdict->reason == BERTH_REASON_LAST) &&
+           block->reason == BERTH_REASON_READ_ONLY && block->level == BERTH_CLASS_TENTATIVE;
 }
 
 /*

@@ -42,6 +42,8 @@ static const char *const reasons[BERTH_REASON_COUNT] = {
     [BERTH_REASON_MASK] = "filled with one number and zeros: a mask, and no weight",
     [BERTH_REASON_PARTS] = "there before the first step, and not written since, but steps read it "
                            "part by part: inputs, and no weights",
+    [BERTH_REASON_LAST] = "made last before the first step, not written since, and of numbers as "
+                          "large as inputs have: inputs, and no weights",
     [BERTH_REASON_UNTRAINED] = "there before the first step, and not written since, while the "
                                "others are trained: inputs, and no weights",
     [BERTH_REASON_TOUCHED_UP] =

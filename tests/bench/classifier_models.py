@@ -20,6 +20,7 @@ import classifier_loops
 import classifier_newcomers
 import classifier_programs
 import classifier_strangers
+import classifier_travellers
 import classifier_visitors
 import torch
 from torch import nn
@@ -261,7 +262,8 @@ def run_program(name, steps, ways):
     programs = {**classifier_programs.PROGRAMS, **classifier_loops.PROGRAMS,
                 **classifier_strangers.PROGRAMS, **classifier_guests.PROGRAMS,
                 **classifier_learners.PROGRAMS, **classifier_visitors.PROGRAMS,
-                **classifier_arrivals.PROGRAMS, **classifier_newcomers.PROGRAMS}
+                **classifier_arrivals.PROGRAMS, **classifier_newcomers.PROGRAMS,
+                **classifier_travellers.PROGRAMS}
     models, step_of = programs[name](ways)
     for model in models:
         model.eval()

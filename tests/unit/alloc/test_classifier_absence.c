@@ -17,9 +17,9 @@
 
 #define LAYERS 8
 
-static const enum berth_class_reason absences[] = {BERTH_REASON_DATA, BERTH_REASON_PARTS,
+static const enum berth_class_reason absences[] = {BERTH_REASON_DATA,      BERTH_REASON_PARTS,
                                                    BERTH_REASON_UNTRAINED, BERTH_REASON_REUSED,
-                                                   BERTH_REASON_CONSTANT};
+                                                   BERTH_REASON_CONSTANT,  BERTH_REASON_LAST};
 #define ABSENCES (sizeof(absences) / sizeof(absences[0]))
 
 static struct berth_class_block taken_for(enum berth_tag tag)
@@ -223,6 +223,25 @@ static void what_is_one_number_is_no_weight_without_steps(void **state)
     assert_int_equal(weights[0]->tag, BERTH_TAG_WEIGHT);
 }
 
+/* What was made when the weights were there, and has no number below zero; before them it may be
+ * factors. */
+static void what_is_computed_into_the_last_is_no_weight_without_steps(void **state)
+{
+    struct played *factors, *results[2];
+
+    (void)state;
+    factors = keep(66 * KIB, true);
+    load();
+    for (unsigned i = 0; i < 2; i++)
+        results[i] = keep(66 * KIB, true);
+    berth__classifier_refresh();
+    assert_int_equal(factors->tag, BERTH_TAG_WEIGHT);
+    for (unsigned i = 0; i < LAYERS; i++)
+        assert_int_equal(weights[i]->tag, BERTH_TAG_WEIGHT);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(results[i]->tag, BERTH_TAG_UNTAGGED);
+}
+
 /* Indices, tokens and labels are no weights, however little they are; nor where no steps are seen.
  */
 static void integers_are_no_weights(void **state)
@@ -290,6 +309,7 @@ int main(void)
         PLAYED(what_is_one_number_is_no_weight),
         PLAYED(what_one_number_makes_room_for_is_judged_then),
         PLAYED(what_is_one_number_is_no_weight_without_steps),
+        PLAYED(what_is_computed_into_the_last_is_no_weight_without_steps),
         PLAYED(integers_are_no_weights),
         PLAYED(masks_are_no_weights),
     };

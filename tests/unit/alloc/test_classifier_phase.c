@@ -19,10 +19,11 @@
 
 static struct played *weights[WEIGHTS], *states[WEIGHTS][STATES];
 static unsigned count;
+static unsigned varied; /* not 0: the number of a step; each makes blocks of other sizes */
 
 static int begin_phase(void **state)
 {
-    count = 0;
+    count = varied = 0;
     memset(states, 0, sizeof(states));
     return begin(state);
 }
@@ -92,7 +93,8 @@ static void train(unsigned from, unsigned kept)
     struct played *gradients[WEIGHTS], *seen[WEIGHTS];
 
     for (unsigned i = 0; i < count; i++)
-        seen[i] = born((68 + i) * KIB, TENSORS);
+        seen[i] = born((68 + (varied ? varied * WEIGHTS + i / 2 : i)) * KIB, TENSORS);
+    varied += varied > 0;
     for (unsigned i = count; i-- > from;)
         gradients[i] = born(weights[i]->size, TENSORS);
     for (unsigned i = 0; i < count; i++)
@@ -209,6 +211,91 @@ static void weights_as_large_as_a_buffer_are_no_cache(void **state)
         assert_int_equal(weights[i]->tag, BERTH_TAG_WEIGHT);
 }
 
+/* Beside each weight is what is computed of it, which each step computes anew. */
+static void what_is_computed_of_weights_is_no_gradient(void **state)
+{
+    struct played *computed[8];
+
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        keep(2048 * KIB);
+        computed[i] = born(2048 * KIB, TENSORS);
+        computed[i]->is_small = true;
+    }
+    for (unsigned step = 0; step < 2; step++)
+        for (unsigned i = 0; i < 8; i++) {
+            struct played *again = born(2048 * KIB, TENSORS);
+
+            again->is_small = true;
+            died(computed[i]);
+            computed[i] = again;
+            died(born(96 * KIB, TENSORS));
+        }
+    expect_boundary(weights[count - 1]);
+    for (unsigned i = 0; i < 8; i++) {
+        assert_int_equal(weights[i]->tag, BERTH_TAG_WEIGHT);
+        assert_int_not_equal(computed[i]->tag, BERTH_TAG_WEIGHT);
+    }
+}
+
+/* Most is frozen; what each of the others is made of goes before the next is made, and then its
+ * gradients do, and are as large. */
+static void what_weights_are_made_of_is_not_computed_of_them(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 6; i++)
+        keep((4000 + i) * KIB);
+    for (unsigned i = 0; i < 10; i++) {
+        died(born(1000 * KIB, TENSORS));
+        keep(1000 * KIB);
+    }
+    varied = 1;
+    for (unsigned step = 0; step < 4; step++)
+        train(6, 3);
+    berth__classifier_refresh();
+    assert_true(host()->last_boundary <
+                atomic_load(&berth__class_block(host(), states[6][0]->number)->birth));
+}
+
+/* Where one weight has its size, its states are between two of its gradients, and no more come. */
+static void states_of_one_weight_are_not_made_by_turns(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 12; i++)
+        keep((4000 + i) * KIB);
+    for (unsigned i = 0; i < 4; i++)
+        keep((1000 + 4 * i) * KIB);
+    varied = 1;
+    for (unsigned step = 0; step < 4; step++)
+        train(12, 3);
+    berth__classifier_refresh();
+    assert_true(host()->last_boundary <
+                atomic_load(&berth__class_block(host(), states[12][0]->number)->birth));
+}
+
+/* As above, and whoever asks again and again has the same answer: each is seen not to be written,
+ * and lives for what looks like steps, because all layers are alike. */
+static void what_is_computed_again_is_no_late_weight(void **state)
+{
+    struct played *computed[8];
+
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        keep(2048 * KIB);
+        computed[i] = born(2048 * KIB, TENSORS);
+        computed[i]->is_small = true;
+    }
+    for (unsigned i = 0; i < 32; i++) {
+        died(computed[i % 8]);
+        computed[i % 8] = born(2048 * KIB, TENSORS);
+        computed[i % 8]->is_small = true;
+        died(born(96 * KIB, TENSORS));
+        berth__classifier_refresh();
+        for (unsigned j = 0; i >= 16 && j < 8; j++)
+            assert_int_not_equal(computed[j]->tag, BERTH_TAG_WEIGHT);
+    }
+}
+
 #define PLAYED(test) cmocka_unit_test_setup(test, begin_phase)
 
 int main(void)
@@ -221,6 +308,10 @@ int main(void)
         PLAYED(what_a_step_has_made_so_far_is_not_kept),
         PLAYED(a_larger_batch_is_no_cache_that_grows),
         PLAYED(weights_as_large_as_a_buffer_are_no_cache),
+        PLAYED(what_is_computed_of_weights_is_no_gradient),
+        PLAYED(what_weights_are_made_of_is_not_computed_of_them),
+        PLAYED(states_of_one_weight_are_not_made_by_turns),
+        PLAYED(what_is_computed_again_is_no_late_weight),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

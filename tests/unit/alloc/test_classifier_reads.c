@@ -18,6 +18,9 @@
 
 static struct played *weights[LAYERS];
 static unsigned step, births; /* births: of a step, after its input */
+/* What is made last before the steps; NULL: inputs are. */
+static struct played *last_layer;
+static bool has_last_layer;
 
 /* How much of a stretch the steps read since the watch began. */
 enum way { NOTHING, ALL, PIECE, LARGE_PIECE, ROWS, MANY_ROWS, PIECES_ANYWHERE, WORDS };
@@ -99,6 +102,8 @@ static int begin_watching(void **state)
 {
     watches = watched_count = step = 0;
     births = LAYERS;
+    last_layer = NULL;
+    has_last_layer = true;
     can_watch = true;
     memset(ways, 0, sizeof(ways));
     if (begin(state) != 0)
@@ -123,6 +128,11 @@ static struct played *keep(size_t size, enum way way)
 
 static void infer(unsigned steps, bool is_declared)
 {
+    if (!last_layer && has_last_layer) {
+        last_layer = born(300 * KIB, TENSORS);
+        last_layer->is_small = true;
+        ways[last_layer - played] = ALL;
+    }
     for (unsigned end = step + steps; step < end; step++) {
         struct played *x = born(65 * KIB, TENSORS);
 
@@ -555,20 +565,151 @@ static void what_is_asked_under_watch_is_answered(void **state)
 /* Who asks early has an answer that stands only until the watch has ended. */
 static void what_a_watch_answers_replaces_what_was_asked_for(void **state)
 {
-    struct played *batches[40];
+    struct played *blocks[4];
 
     (void)state;
-    for (unsigned i = 0; i < 40; i++)
+    for (unsigned i = 0; i < 4; i++)
+        blocks[i] = keep(4000 * KIB, i == 2 ? PIECE : NOTHING);
+    infer(1, false);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(blocks[i]->tag, BERTH_TAG_WEIGHT);
+    for (unsigned i = 0; i < 4 && blocks[0]->tag == BERTH_TAG_WEIGHT; i++)
+        infer(1, false);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(blocks[i]->tag, BERTH_TAG_UNTAGGED);
+    infer(40, false);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(blocks[i]->changes, 2);
+    expect_weights();
+}
+
+/* So many in a row are samples rather than tables: who asks before it is known is told nothing. */
+static void a_long_list_is_not_taken_for_weights(void **state)
+{
+    struct played *batches[16];
+
+    (void)state;
+    for (unsigned i = 0; i < 16; i++)
         batches[i] = keep(700 * KIB, i == 7 ? ALL : NOTHING);
     infer(1, false);
-    for (unsigned i = 0; i < 40; i++)
-        assert_int_equal(batches[i]->tag, BERTH_TAG_WEIGHT);
-    infer(1, false);
-    for (unsigned i = 0; i < 40; i++)
+    for (unsigned i = 0; i < 16; i++)
         assert_int_equal(batches[i]->tag, BERTH_TAG_UNTAGGED);
     infer(40, false);
+    for (unsigned i = 0; i < 16; i++)
+        assert_int_equal(batches[i]->changes, 0);
+    expect_weights();
+}
+
+/* Nor where the program's start had looked like steps, so that it was thought known what else there
+ * is; samples of different lengths are watched once all are seen. */
+static void a_long_list_of_waves_is_not_taken_for_weights(void **state)
+{
+    struct played *waves[40];
+
+    (void)state;
+    host()->knows_training = true;
     for (unsigned i = 0; i < 40; i++)
-        assert_int_equal(batches[i]->changes, 2);
+        waves[i] = keep((70 + i) * KIB, NOTHING);
+    infer(1, false);
+    for (unsigned i = 0; i < 40; i++)
+        assert_int_equal(waves[i]->tag, BERTH_TAG_UNTAGGED);
+    expect_weights();
+}
+
+/* Of eight layers, what is taken for a step reads two, until one is long enough. */
+static void layers_that_are_read_by_twos_are_weights(void **state)
+{
+    struct played *layers[8];
+
+    (void)state;
+    for (unsigned i = 0; i < 8; i++)
+        layers[i] = keep(2000 * KIB, i % 4 == 0 ? ALL : NOTHING);
+    while (host()->watch.idle < 2 && step < 60)
+        infer(1, false);
+    for (unsigned i = 0; i < 8; i++)
+        ways[layers[i] - played] = ALL;
+    infer(60, false);
+    for (unsigned i = 0; i < 8; i++) {
+        assert_int_equal(layers[i]->tag, BERTH_TAG_WEIGHT);
+        assert_int_equal(layers[i]->changes, 1);
+    }
+    expect_weights();
+}
+
+/* The same batch for all steps, made when the model was there. */
+static void what_is_made_last_is_an_input(void **state)
+{
+    struct played *data;
+
+    (void)state;
+    has_last_layer = false;
+    data = keep(4000 * KIB, ALL);
+    for (unsigned i = 0; i < 40; i++) {
+        died(born(700 * KIB, TENSORS));
+        infer(1, false);
+        assert_int_equal(data->tag, BERTH_TAG_UNTAGGED);
+    }
+    assert_int_equal(data->changes, 0);
+    expect_weights();
+}
+
+/* Labels behind it are none either. */
+static void what_is_made_before_labels_is_an_input(void **state)
+{
+    struct played *data, *labels;
+
+    (void)state;
+    has_last_layer = false;
+    data = keep(300 * KIB, ALL);
+    labels = keep(70 * KIB, ALL);
+    labels->is_integers = true;
+    infer(40, false);
+    assert_int_equal(data->tag, BERTH_TAG_UNTAGGED);
+    assert_int_equal(labels->tag, BERTH_TAG_UNTAGGED);
+    expect_weights();
+}
+
+static void a_table_that_is_made_last_is_a_weight(void **state)
+{
+    struct played *table;
+
+    (void)state;
+    has_last_layer = false;
+    table = keep(4000 * KIB, ROWS);
+    for (unsigned i = 0; i < 40; i++) {
+        died(born(700 * KIB, TENSORS));
+        infer(1, false);
+    }
+    assert_int_equal(table->tag, BERTH_TAG_WEIGHT);
+    assert_int_equal(table->changes, 1);
+    expect_weights();
+}
+
+/* A step makes more than a small part of what it takes: who asks early is told what tables are. */
+static void what_is_larger_than_steps_take_is_a_weight(void **state)
+{
+    struct played *table;
+
+    (void)state;
+    has_last_layer = false;
+    table = keep(4000 * KIB, NOTHING);
+    infer(2, false);
+    assert_int_equal(table->tag, BERTH_TAG_WEIGHT);
+    expect_weights();
+}
+
+/* Where all weights are as large as inputs are, the last one is no other than they. */
+static void the_last_of_large_weights_is_a_weight(void **state)
+{
+    struct played *last;
+
+    (void)state;
+    has_last_layer = false;
+    for (unsigned i = 0; i < LAYERS; i++)
+        weights[i]->is_small = false;
+    last = keep(2200 * KIB, ALL);
+    infer(40, false);
+    assert_int_equal(last->tag, BERTH_TAG_WEIGHT);
     expect_weights();
 }
 
@@ -609,6 +750,14 @@ int main(void)
         WATCHING(what_is_filled_under_watch_is_a_weight),
         WATCHING(what_is_asked_under_watch_is_answered),
         WATCHING(what_a_watch_answers_replaces_what_was_asked_for),
+        WATCHING(a_long_list_is_not_taken_for_weights),
+        WATCHING(a_long_list_of_waves_is_not_taken_for_weights),
+        WATCHING(layers_that_are_read_by_twos_are_weights),
+        WATCHING(what_is_made_last_is_an_input),
+        WATCHING(what_is_made_before_labels_is_an_input),
+        WATCHING(a_table_that_is_made_last_is_a_weight),
+        WATCHING(what_is_larger_than_steps_take_is_a_weight),
+        WATCHING(the_last_of_large_weights_is_a_weight),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
