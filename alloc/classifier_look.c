@@ -156,7 +156,7 @@ static struct exponents find_exponents(const uint64_t words[BERTH_LOOK_WORDS],
 /* The typical number of large layers' weights is below 1/16; of what is scaled to 1 it is not. */
 #define EXPONENT_WIDE (-4)
 /* And so near to 1 no layer's is that joins a few numbers or more. */
-#define EXPONENT_SCALED (-1)
+#define EXPONENT_SCALED (-2)
 /* What a tenth of the numbers of a usual distribution reach is not so much larger than half of it;
  * where it is, they are no numbers of this format. */
 #define EXPONENT_SPREAD 4

@@ -110,7 +110,7 @@ struct berth_class_block {
     bool is_mask;     /* all numbers are zero or another one, and some are this, some that */
     bool is_wide;     /* the typical number is as large as inputs are, or the type is not known */
     bool is_bytes;    /* wide, and bytes all over their range */
-    bool is_scaled;   /* wide, and the typical number is 1/2 or more, as of what is scaled to 1 */
+    bool is_scaled;   /* wide, and the typical number is 1/4 or more, as of what is scaled to 1 */
     bool is_last;     /* such numbers, and no weight was made behind it before the steps */
     bool is_listed;   /* such numbers, as those of many that were made before or behind it */
     bool is_thinned;  /* numbers were struck out one by one */
