@@ -2,6 +2,7 @@
 #include "alloc/entry_path.h"
 
 #include "alloc/block_slab.h"
+#include "alloc/thread_key.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -57,7 +58,7 @@ static void leave(void *record)
 
 static void make_key(void)
 {
-    has_key = pthread_key_create(&key, leave) == 0;
+    has_key = berth__thread_key_create(&key, leave) == 0;
 }
 
 /* A record that its thread has left, or NULL. */

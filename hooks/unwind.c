@@ -2,6 +2,7 @@
 #include "hooks/unwind.h"
 
 #include "alloc/private_library.h"
+#include "alloc/thread_key.h"
 #include "alloc/types.h"
 #include "hooks/unwind_probe.h"
 
@@ -119,9 +120,11 @@ extern void __tsan_init(void) __attribute__((weak));
 
 int berth__unwind_load(char *why, size_t why_size)
 {
+    struct berth_low_keys low;
     void *frames[8];
     void *library;
     backtrace_fn backtrace;
+    int depth = 0;
 
     if (atomic_load_explicit(&berth__unwind_backtrace, memory_order_acquire))
         return 0;
@@ -134,7 +137,12 @@ int berth__unwind_load(char *why, size_t why_size)
     if (!library)
         return -ENOENT;
     *(void **)&backtrace = dlsym(library, "unw_backtrace");
-    if (!backtrace || backtrace(frames, 8) <= 0) {
+    /* The first one makes a key. */
+    berth__thread_keys_take(&low);
+    if (backtrace)
+        depth = backtrace(frames, 8);
+    berth__thread_keys_give_back(&low);
+    if (depth <= 0) {
         snprintf(why, why_size, "%s has no unw_backtrace() that works", sonames[0]);
         dlclose(library);
         return -ENOENT;

@@ -4,6 +4,7 @@
 #include "alloc/birth.h"
 #include "alloc/log.h"
 #include "alloc/stats.h"
+#include "alloc/thread_key.h"
 #include "alloc/tier_ops.h"
 #include "pmem/arena_control.h"
 #include "pmem/extent.h"
@@ -211,7 +212,7 @@ BERTH_HIDDEN int berth_je_pthread_key_create(pthread_key_t *key, void (*cleanup)
 
 int berth_je_pthread_key_create(pthread_key_t *key, void (*cleanup)(void *))
 {
-    int r = pthread_key_create(key, thread_ends);
+    int r = berth__thread_key_create(key, thread_ends);
 
     jemalloc_cleanup = cleanup;
     jemalloc_key = *key;

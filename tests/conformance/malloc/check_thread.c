@@ -399,19 +399,21 @@ static void malloc_is_no_cancellation_point(void)
     check_child(atomic_load(&progress));
 }
 
+/* glibc's first key is 0, and so is one in memory that nobody has written to. */
+static void a_key_that_was_not_made_holds_nothing(void)
+{
+    CHECK(!pthread_getspecific(0) && pthread_setspecific(0, &progress) == EINVAL);
+}
+
 #define ENTRY(name)                                                                                \
     {                                                                                              \
 #name, name                                                                                \
     }
 
 const struct check thread_checks[] = {
-    ENTRY(finding_4_ten_thousand_threads_leak_nothing),
-    ENTRY(two_hundred_threads_live_at_once),
-    ENTRY(destructors_of_threads_may_allocate),
-    ENTRY(a_thread_may_have_many_keys),
-    ENTRY(blocks_may_be_freed_by_another_thread),
-    ENTRY(threads_do_not_disturb_each_other),
-    ENTRY(threads_may_begin_when_memory_is_used_up),
-    ENTRY(malloc_is_no_cancellation_point),
-    {NULL, NULL},
+    ENTRY(finding_4_ten_thousand_threads_leak_nothing), ENTRY(two_hundred_threads_live_at_once),
+    ENTRY(destructors_of_threads_may_allocate),         ENTRY(a_thread_may_have_many_keys),
+    ENTRY(blocks_may_be_freed_by_another_thread),       ENTRY(threads_do_not_disturb_each_other),
+    ENTRY(threads_may_begin_when_memory_is_used_up),    ENTRY(malloc_is_no_cancellation_point),
+    ENTRY(a_key_that_was_not_made_holds_nothing),       {NULL, NULL},
 };
