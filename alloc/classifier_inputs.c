@@ -24,15 +24,15 @@ static bool is_of_model(const struct berth_judgement *judgement,
 
 static bool is_scaled(const struct berth_class_block *block)
 {
-    return block->is_scaled && !block->is_positive && block->changed == 0;
+    return block->looks > 0 && block->is_scaled && !block->is_positive && block->changed == 0;
 }
 
 /* What may be beside inputs, and is no weight either: labels, masks, room for results. */
 static bool is_beside(const struct berth_class_block *block)
 {
-    return block->is_positive || block->is_mask ||
-           (block->changed != 0 && block->tag != BERTH_TAG_WEIGHT) ||
-           berth__class_blank(block) == BERTH_LOOK_WORDS;
+    return block->looks > 0 && (block->is_positive || block->is_mask ||
+                                (block->changed != 0 && block->tag != BERTH_TAG_WEIGHT) ||
+                                berth__class_blank(block) == BERTH_LOOK_WORDS);
 }
 
 /* Marks a row of scaled blocks that ends before `end`. */

@@ -276,6 +276,8 @@ struct berth_judgement {
     uint64_t boundary;       /* the last birth before the steps */
     uint64_t old_bytes;      /* of the main family, or of all, from before it */
     uint64_t largest_made;   /* of what comes and goes in the steps */
+    bool has_last_signed;    /* whether the next was looked for */
+    uint64_t last_signed;    /* the last birth of a block with a number below zero; 0: none */
     uint64_t mirrored_bytes; /* of these, those of whose size the steps make blocks... */
     uint32_t mirrored_sizes; /* ...and how many sizes that are */
     uint64_t births_per_step, steps_seen;
@@ -324,7 +326,9 @@ enum berth_class_reads {
 void berth__class_reads_end(struct berth_judgement *judgement);
 /* When all are judged: watches those that are suspect. */
 void berth__class_reads_begin(struct berth_judgement *judgement);
-/* Whether blocks of this size are being watched, or will be. */
+/* Whether blocks of this size are being watched, or will be again. */
+bool berth__class_is_watching(const struct berth_judgement *judgement, uint64_t size);
+/* Whether they are, or may be once more is known of them. */
 bool berth__class_may_watch(const struct berth_judgement *judgement, uint64_t size);
 
 /*

@@ -81,16 +81,28 @@ static struct berth_class_suspects *find_kind_of(const struct berth_judgement *j
                                               : find_kind(&judgement->classifier->watch, MIXED);
 }
 
-bool berth__class_may_watch(const struct berth_judgement *judgement, uint64_t size)
+static bool can_watch(const struct berth_judgement *judgement)
 {
     const struct berth_classifier_ops *ops =
         atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed);
-    struct berth_class_watch *watch = &judgement->classifier->watch;
+
+    return ops->watch && !judgement->classifier->watch.is_refused;
+}
+
+bool berth__class_is_watching(const struct berth_judgement *judgement, uint64_t size)
+{
     const struct berth_class_suspects *kind = find_kind_of(judgement, size);
 
-    return ops->watch && !watch->is_refused &&
-           (kind ? kind->reads == BERTH_READS_UNKNOWN && kind->watches < WATCHES_MAX
-                 : size >= PART_BYTES && watch->kind_count < BERTH_CLASS_SUSPECTS);
+    return can_watch(judgement) && kind && kind->reads == BERTH_READS_UNKNOWN &&
+           kind->watches < WATCHES_MAX;
+}
+
+bool berth__class_may_watch(const struct berth_judgement *judgement, uint64_t size)
+{
+    if (find_kind_of(judgement, size))
+        return berth__class_is_watching(judgement, size);
+    return can_watch(judgement) && size >= PART_BYTES &&
+           judgement->classifier->watch.kind_count < BERTH_CLASS_SUSPECTS;
 }
 
 /* What one watch has seen of a kind. */

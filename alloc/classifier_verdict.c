@@ -168,20 +168,23 @@ static bool is_training(const struct berth_judgement *judgement)
             judgement->mirrored_bytes >= trainable_bytes(judgement) / 4 * 3);
 }
 
-/*
- * Whether it will be known soon if a block is inputs: a watch tells, or all else gets gradients, so
- * that the next steps show whether it alone is not trained, however much of it they read. The first
- * time it is not known yet what else there is.
- */
-static bool is_open(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
-                    const struct berth_class_block *block)
+/* Whether all else gets gradients, so that the next steps show whether it alone is not trained,
+ * however much of it they read. The first time it is not known yet what else there is. */
+static bool may_train(const struct berth_judgement *judgement,
+                      const struct berth_class_block *block)
 {
-    if (block->reads == BERTH_READS_UNKNOWN && berth__class_may_watch(judgement, seen->size))
-        return true;
     if (judgement->is_settled && block->compared >= COMPARISONS_LATE)
         return false;
     return !judgement->classifier->knows_training ||
            (is_training(judgement) && !is_trained(judgement));
+}
+
+/* Whether it will be known soon if a block is inputs: that, or a watch tells. */
+static bool is_open(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                    const struct berth_class_block *block)
+{
+    return may_train(judgement, block) ||
+           (block->reads == BERTH_READS_UNKNOWN && berth__class_may_watch(judgement, seen->size));
 }
 
 /* Whether it is rather inputs than a table of a model, as long as no watch has told. */
@@ -211,7 +214,8 @@ static void judge_unwritten(const struct berth_judgement *judgement,
     else if (block->is_suspect && block->reads == BERTH_READS_PARTS)
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_PARTS);
     else if (is_likely_input(block) &&
-             (block->compared < COMPARISONS_LATE || is_open(judgement, seen, block)))
+             (block->compared < COMPARISONS_LATE || may_train(judgement, block) ||
+              berth__class_is_watching(judgement, seen->size)))
         return;
     else if (block->is_suspect && block->is_last && block->reads != BERTH_READS_ROWS)
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_LAST);
@@ -522,29 +526,37 @@ static bool is_near_largest(const struct berth_judgement *judgement, uint32_t fa
            (own != 0 && largest != 0 && own - largest + NEAR_CODE <= 2 * NEAR_CODE);
 }
 
+/* The last block that the same code has made and that has a number below zero. */
+static uint64_t find_last_signed(const struct berth_judgement *judgement)
+{
+    for (uint32_t i = judgement->count; i-- > 0;) {
+        const struct berth_class_seen *seen = &judgement->seen[i];
+        struct berth_class_block *block = berth__class_block(judgement->classifier, seen->number);
+
+        if (is_near_largest(judgement, seen->family) && !block->is_watched &&
+            berth__class_look(judgement, seen, block) && !block->is_positive)
+            return seen->birth;
+    }
+    return 0;
+}
+
 /* Whether it and all that the same code has made behind it have no number below zero, as what a
  * program computes into room that it has made when its weights were there. */
-static bool is_last_of_results(const struct berth_judgement *judgement,
+static bool is_last_of_results(struct berth_judgement *judgement,
                                const struct berth_class_seen *seen,
                                const struct berth_class_block *block)
 {
-    for (uint32_t i = judgement->count; block->is_positive && i-- > 0;) {
-        const struct berth_class_seen *other = &judgement->seen[i];
-        struct berth_class_block *behind = berth__class_block(judgement->classifier, other->number);
-
-        if (other->birth == seen->birth)
-            return true;
-        if (is_near_largest(judgement, other->family) && !behind->is_watched &&
-            berth__class_look(judgement, other, behind) && !behind->is_positive)
-            return false;
-    }
-    return false;
+    if (!block->is_positive)
+        return false;
+    if (!judgement->has_last_signed)
+        judgement->last_signed = find_last_signed(judgement);
+    judgement->has_last_signed = true;
+    return seen->birth > judgement->last_signed;
 }
 
 /* Somebody asks, and no steps were seen: what is filled is likely to be of use. */
-static void judge_quiet(const struct berth_judgement *judgement,
-                        const struct berth_class_seen *seen, struct berth_class_block *block,
-                        struct berth_class_verdict *ret)
+static void judge_quiet(struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                        struct berth_class_block *block, struct berth_class_verdict *ret)
 {
     if (!is_near_largest(judgement, seen->family) ||
         (!block->is_watched &&

@@ -2,6 +2,7 @@
 #include "pmem/persist_media.h"
 
 #include "alloc/private_library.h"
+#include "alloc/thread_key.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -70,10 +71,15 @@ static const struct berth_persist_media msync_media = {
 
 static void load_pmem(void)
 {
-    void *library = berth__private_library_open("libpmem.so.1", 0);
+    struct berth_low_keys low;
+    void *library;
     void (*flush)(const void *, size_t) = NULL;
     void (*drain)(void) = NULL;
 
+    /* Its constructor makes a key. */
+    berth__thread_keys_take(&low);
+    library = berth__private_library_open("libpmem.so.1", 0);
+    berth__thread_keys_give_back(&low);
     if (library) {
         *(void **)&drain = dlsym(library, "pmem_drain");
         *(void **)&flush = dlsym(library, "pmem_flush");

@@ -17,9 +17,12 @@ enum {
     LARGEST = 16 << 20,
     STACK_SIZE = 1 << 20,
     CALLS = 100,
-    /* What pthread_create() itself may want: many times as much as it does. */
+    /* What pthread_create() itself may want: some of each size class, as its table of libraries
+     * with thread-local data is as large as these are many. */
     FREED = 64,
-    FREED_SIZE = 320,
+    FREED_FROM = 256,
+    FREED_STEP = 64,
+    FREED_SIZES = 12,
 };
 
 static char stack[STACK_SIZE] __attribute__((aligned(4096)));
@@ -73,7 +76,7 @@ int main(void)
     pthread_t thread;
 
     for (int i = 0; i < FREED; i++)
-        freed[i] = malloc(FREED_SIZE);
+        freed[i] = malloc(FREED_FROM + (size_t)(i % FREED_SIZES) * FREED_STEP);
     if (pthread_attr_init(&attributes) != 0 ||
         pthread_attr_setstack(&attributes, stack, sizeof(stack)) != 0 ||
         setrlimit(RLIMIT_DATA, &limit) != 0)

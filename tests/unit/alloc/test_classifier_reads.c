@@ -27,6 +27,7 @@ enum way { NOTHING, ALL, PIECE, LARGE_PIECE, ROWS, MANY_ROWS, PIECES_ANYWHERE, W
 static enum way ways[BLOCKS_MAX]; /* of each block */
 static unsigned watches, watched_count;
 static bool can_watch;
+static const struct played *out_of_reach; /* for looks; NULL: none is */
 
 static bool is_under_watch(uintptr_t address)
 {
@@ -39,7 +40,7 @@ static bool look_aside(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS]
                        uint64_t words[BERTH_LOOK_WORDS])
 {
     assert_false(is_under_watch(address));
-    return look(address, offsets, words);
+    return at(address) != out_of_reach && look(address, offsets, words);
 }
 
 static bool watch(const struct berth_watched *stretches, unsigned count)
@@ -104,6 +105,7 @@ static int begin_watching(void **state)
     births = LAYERS;
     last_layer = NULL;
     has_last_layer = true;
+    out_of_reach = NULL;
     can_watch = true;
     memset(ways, 0, sizeof(ways));
     if (begin(state) != 0)
@@ -653,6 +655,41 @@ static void what_is_made_last_is_an_input(void **state)
     expect_weights();
 }
 
+/* What is behind it cannot be looked at, and may be a weight: what its record knows of the block
+ * before tells nothing. */
+static void what_cannot_be_looked_at_is_no_room_for_results(void **state)
+{
+    struct played *table, *behind;
+
+    (void)state;
+    has_last_layer = false;
+    table = keep(4000 * KIB, ALL);
+    behind = keep(300 * KIB, ALL);
+    behind->is_small = true;
+    out_of_reach = behind;
+    for (unsigned i = 0; i < 40; i++) {
+        died(born(700 * KIB, TENSORS));
+        infer(1, false);
+    }
+    assert_int_equal(table->tag, BERTH_TAG_WEIGHT);
+    expect_weights();
+}
+
+/* Too little to be watched: tables of a model, as far as anybody will know. */
+static void a_long_list_that_is_little_is_weights(void **state)
+{
+    struct played *tables[16];
+
+    (void)state;
+    keep(64000 * KIB, ALL)->is_small = true;
+    for (unsigned i = 0; i < 16; i++)
+        tables[i] = keep(200 * KIB, ROWS);
+    infer(200, false);
+    infer(200, false);
+    for (unsigned i = 0; i < 16; i++)
+        assert_int_equal(tables[i]->tag, BERTH_TAG_WEIGHT);
+}
+
 /* Labels behind it are none either. */
 static void what_is_made_before_labels_is_an_input(void **state)
 {
@@ -755,6 +792,8 @@ int main(void)
         WATCHING(layers_that_are_read_by_twos_are_weights),
         WATCHING(what_is_made_last_is_an_input),
         WATCHING(what_is_made_before_labels_is_an_input),
+        WATCHING(a_long_list_that_is_little_is_weights),
+        WATCHING(what_cannot_be_looked_at_is_no_room_for_results),
         WATCHING(a_table_that_is_made_last_is_a_weight),
         WATCHING(what_is_larger_than_steps_take_is_a_weight),
         WATCHING(the_last_of_large_weights_is_a_weight),

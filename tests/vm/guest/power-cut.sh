@@ -10,7 +10,8 @@ for i in $(seq 200); do
     [ "$(done_by dax)" -lt 12 ] || [ "$(done_by fsdax)" -lt 12 ] || break
     sleep 0.3
 done
-check "both are at it when the power is cut" grep '^done' /tmp/work-dax /tmp/work-fsdax
+check "both are at it when the power is cut" \
+    sh -c "grep '^done' /tmp/work-dax && grep '^done' /tmp/work-fsdax"
 
 at=$(cat /tmp/reached.file)
 say "cut FILE $((at + 6)) DAX $(($(cat /tmp/reached.dax) + 6))"
