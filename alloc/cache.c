@@ -2,7 +2,6 @@
 #include "alloc/cache.h"
 
 #include "alloc/pool_parts.h"
-#include "alloc/thread_key.h"
 
 #include <pthread.h>
 #include <time.h>
@@ -65,7 +64,7 @@ static void thread_ends(void *argument)
 
 static void make_key(void)
 {
-    has_key = berth__thread_key_create(&key, thread_ends) == 0;
+    has_key = pthread_key_create(&key, thread_ends) == 0;
 }
 
 struct berth_cache *berth__cache_peek(const struct berth_pool *pool)

@@ -62,6 +62,7 @@ enum {
     X(cuEventRecord, (berth_cu_event event, berth_cu_stream stream))                               \
     X(cuStreamWaitEvent, (berth_cu_stream stream, berth_cu_event event, unsigned flags))           \
     X(cuStreamQuery, (berth_cu_stream stream))                                                     \
+    X(cuStreamGetFlags, (berth_cu_stream stream, unsigned *flags))                                 \
     X(cuStreamGetCtx, (berth_cu_stream stream, berth_cu_context * context))                        \
     X(cuStreamGetCtx_v2, (berth_cu_stream stream, berth_cu_context * context, void **green))       \
     X(cuDeviceGetMemPool, (berth_cu_pool * pool, berth_cu_device device))                          \

@@ -2,7 +2,6 @@
 #include "alloc/device_context.h"
 
 #include "alloc/log.h"
-#include "alloc/thread_key.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -40,7 +39,7 @@ static void thread_ends(void *argument)
 void berth__context_watch(void)
 {
     if (!has_key)
-        has_key = berth__thread_key_create(&key, thread_ends) == 0;
+        has_key = pthread_key_create(&key, thread_ends) == 0;
 }
 
 /* Whether what the driver says of the calling thread holds until a hook sees a change. */

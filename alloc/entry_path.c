@@ -2,7 +2,6 @@
 #include "alloc/entry_path.h"
 
 #include "alloc/block_slab.h"
-#include "alloc/thread_key.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -58,7 +57,7 @@ static void leave(void *record)
 
 static void make_key(void)
 {
-    has_key = berth__thread_key_create(&key, leave) == 0;
+    has_key = pthread_key_create(&key, leave) == 0;
 }
 
 /* A record that its thread has left, or NULL. */

@@ -33,6 +33,16 @@ struct search {
     struct berth_stream *later_stream;
 };
 
+/*
+ * Another stream, which this call is not about. What is recorded in the legacy stream has blocking
+ * ones wait for each other: the question alone would be felt, so it is not asked.
+ */
+static bool is_known_idle(const struct search *search, const struct berth_stream *other)
+{
+    return atomic_load(&search->home->may_reuse_idle) &&
+           atomic_load(&other->handle) != BERTH_STREAM_LEGACY && berth__stream_query(other) == 0;
+}
+
 /* Called inside the door. The block leaves the set first: what is freed later is not looked at. */
 static int search_stream(struct berth_stream *stream, void *argument)
 {
@@ -45,7 +55,7 @@ static int search_stream(struct berth_stream *stream, void *argument)
     block = berth__stream_set_take(&stream->set, search->size, search->tag);
     if (!block)
         return 0;
-    if (atomic_load(&search->home->may_reuse_idle) && berth__stream_query(stream) == 0) {
+    if (is_known_idle(search, stream)) {
         search->found = block;
         return 1;
     }

@@ -357,18 +357,48 @@ static void trim(const struct berth_stream_home *home)
         berth__driver.cuMemPoolTrimTo(home->pool, threshold);
 }
 
-int berth__stream_query(const struct berth_stream *stream)
+#define NON_BLOCKING 1 /* CU_STREAM_NON_BLOCKING */
+
+/* Of the stream's own work, and whether others' may be before what the stream is given next. */
+static int query_own(const struct berth_stream *stream, bool *ret_waits_for_others)
 {
+    berth_cu_stream handle = atomic_load(&stream->handle);
     bool pushed = false;
+    unsigned flags = 0;
     int r = berth__driver.cuStreamQuery
                 ? berth__device_enter(atomic_load(&stream->context), &pushed)
                 : -ENOTSUP;
 
     if (r < 0)
         return r;
-    r = berth__device_error(berth__driver.cuStreamQuery(atomic_load(&stream->handle)));
+    r = berth__device_error(berth__driver.cuStreamQuery(handle));
+    *ret_waits_for_others = !berth__driver.cuStreamGetFlags ||
+                            berth__driver.cuStreamGetFlags(handle, &flags) != BERTH_CU_SUCCESS ||
+                            (flags & NON_BLOCKING) == 0;
     berth__device_leave(pushed);
     return r;
+}
+
+/*
+ * The legacy default stream and blocking ones wait for each other once they are given something,
+ * and for what is freed here they were given nothing: work that uses a block may be before the
+ * stream's next and not be the stream's own. A point is such a next thing.
+ */
+int berth__stream_query(const struct berth_stream *stream)
+{
+    struct berth_order_point *point;
+    bool waits_for_others;
+    int r = query_own(stream, &waits_for_others);
+
+    if (r < 0 || !waits_for_others)
+        return r;
+    r = berth__order_record_stream(atomic_load(&stream->context), atomic_load(&stream->handle),
+                                   &point);
+    if (r < 0)
+        return r;
+    r = berth__order_query(point);
+    berth__order_done(point);
+    return r == 0 ? -EAGAIN : r < 0 ? r : 0;
 }
 
 /* Of a stream that the program uses in this very call. */

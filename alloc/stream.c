@@ -5,7 +5,6 @@
 #include "alloc/device_context.h"
 #include "alloc/order.h"
 #include "alloc/pool_parts.h"
-#include "alloc/thread_key.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -133,7 +132,7 @@ static void thread_done(void *serial)
 
 static void thread_key_make(void)
 {
-    berth__thread_key_create(&thread_key, thread_done);
+    pthread_key_create(&thread_key, thread_done);
 }
 
 static uint64_t thread_current(void)

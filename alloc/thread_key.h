@@ -7,6 +7,10 @@
  * the last of those for whose values glibc has room in each thread; for later ones
  * pthread_setspecific() calls malloc, which may be what a key is for.
  *
+ * Values are destroyed in the order of their keys' numbers. So these are not for what has to be
+ * done before the program's own are, as of contexts that the driver takes from a thread that ends
+ * (alloc/device_context.h): a program that has a driver has its keys anyhow.
+ *
  * Any thread may call these at any time. A key that the program makes meanwhile has a number that
  * is larger than it would be.
  */

@@ -9,7 +9,6 @@
 #include "alloc/order.h"
 #include "alloc/pool_lazy.h"
 #include "alloc/stream.h"
-#include "alloc/thread_key.h"
 #include "hooks/cuda_driver_export.h"
 
 #include <pthread.h>
@@ -57,7 +56,7 @@ static bool has_key;
 
 static void make_key(void)
 {
-    has_key = berth__thread_key_create(&key, thread_ends) == 0;
+    has_key = pthread_key_create(&key, thread_ends) == 0;
 }
 
 /* A thread's default streams end with it, and so do their captures. */
