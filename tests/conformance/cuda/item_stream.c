@@ -456,6 +456,56 @@ static void threads_have_streams_of_their_own(void)
     SEEN("blocks written late by another thread: %zu\n", (size_t)(uintptr_t)wrong);
 }
 
+/*
+ * A block that `user` still writes to is freed in `freer`, which waits for it: how many bytes of a
+ * third stream's block are written late. With `more`, `freer` asks for so much between.
+ */
+static size_t written_behind(CUstream user, CUstream freer, size_t more)
+{
+    CUdeviceptr p = 0, q = 0, of_third = 0;
+    CUstream third;
+    size_t wrong;
+
+    check_gate_close();
+    EXPECT(cuStreamCreate(&third, CU_STREAM_NON_BLOCKING) == 0);
+    EXPECT(cuMemAllocAsync(&p, MIB(100), freer) == 0 && cuCtxSynchronize() == 0);
+    EXPECT(cuLaunchHostFunc(user, check_wait_at_gate, NULL) == 0);
+    EXPECT(cuMemsetD8Async(p, 0xee, MIB(100), user) == 0);
+    EXPECT(cuMemFreeAsync(p, freer) == 0);
+    if (more > 0)
+        EXPECT(cuMemAllocAsync(&q, more, freer) == 0 && cuMemFreeAsync(q, freer) == 0);
+    EXPECT(cuMemAllocAsync(&of_third, MIB(90), third) == 0);
+    EXPECT(cuMemsetD8Async(of_third, 0x11, MIB(90), third) == 0);
+    check_gate_open();
+    EXPECT(cuCtxSynchronize() == 0);
+    wrong = MIB(90) - check_count(of_third, MIB(90), 0x11);
+    EXPECT(cuMemFreeAsync(of_third, third) == 0 && cuCtxSynchronize() == 0);
+    EXPECT(cuStreamDestroy_v2(third) == 0);
+    return wrong;
+}
+
+static void keep_in_pool(cuuint64_t threshold)
+{
+    CUmemoryPool pool;
+
+    EXPECT(cuDeviceGetDefaultMemPool(&pool, 0) == 0);
+    EXPECT(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold) == 0);
+}
+
+static void legacy_and_blocking_streams_wait_for_each_other(void)
+{
+    CUstream blocking;
+
+    EXPECT(cuStreamCreate(&blocking, CU_STREAM_DEFAULT) == 0);
+    keep_in_pool(UINT64_MAX);
+    for (size_t more = 0; more <= MIB(200); more += MIB(200)) {
+        SEEN("freed in the legacy stream: %zu\n", written_behind(blocking, NULL, more));
+        SEEN("freed in a blocking stream: %zu\n", written_behind(NULL, blocking, more));
+    }
+    keep_in_pool(0);
+    EXPECT(cuStreamDestroy_v2(blocking) == 0);
+}
+
 void item_34_default_streams(void)
 {
     CUstream streams[] = {NULL, CU_STREAM_LEGACY, CU_STREAM_PER_THREAD};
@@ -485,6 +535,7 @@ void item_34_default_streams(void)
         SEEN("wrong contents: %zu\n", (size_t)(uintptr_t)wrong);
     }
     threads_have_streams_of_their_own();
+    legacy_and_blocking_streams_wait_for_each_other();
 }
 
 /* A new stream may have an old one's handle; it has nothing to do with its order. */
