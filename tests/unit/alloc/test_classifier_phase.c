@@ -238,6 +238,17 @@ static void what_is_computed_of_weights_is_no_gradient(void **state)
     }
 }
 
+/* Trains so many weights, which are there: what Adam keeps of each is made in the steps. */
+static void steps_begin_before_states(unsigned trained)
+{
+    varied = 1;
+    for (unsigned step = 0; step < 4; step++)
+        train(trained, 3);
+    berth__classifier_refresh();
+    assert_true(host()->last_boundary <
+                atomic_load(&berth__class_block(host(), states[trained][0]->number)->birth));
+}
+
 /* Most is frozen; what each of the others is made of goes before the next is made, and then its
  * gradients do, and are as large. */
 static void what_weights_are_made_of_is_not_computed_of_them(void **state)
@@ -249,12 +260,7 @@ static void what_weights_are_made_of_is_not_computed_of_them(void **state)
         died(born(1000 * KIB, TENSORS));
         keep(1000 * KIB);
     }
-    varied = 1;
-    for (unsigned step = 0; step < 4; step++)
-        train(6, 3);
-    berth__classifier_refresh();
-    assert_true(host()->last_boundary <
-                atomic_load(&berth__class_block(host(), states[6][0]->number)->birth));
+    steps_begin_before_states(6);
 }
 
 /* Where one weight has its size, its states are between two of its gradients, and no more come. */
@@ -265,12 +271,7 @@ static void states_of_one_weight_are_not_made_by_turns(void **state)
         keep((4000 + i) * KIB);
     for (unsigned i = 0; i < 4; i++)
         keep((1000 + 4 * i) * KIB);
-    varied = 1;
-    for (unsigned step = 0; step < 4; step++)
-        train(12, 3);
-    berth__classifier_refresh();
-    assert_true(host()->last_boundary <
-                atomic_load(&berth__class_block(host(), states[12][0]->number)->birth));
+    steps_begin_before_states(12);
 }
 
 /* As above, and whoever asks again and again has the same answer: each is seen not to be written,
