@@ -428,6 +428,7 @@ static uint64_t give_back(struct berth_stream_home *home, struct berth_stream *s
     if (!list)
         return 0;
     if (set == &home->idle || is_idle(stream)) {
+        /* A capture may have begun since the question was asked. */
         struct berth_device_mode mode = berth__device_relax();
 
         freed = free_idle(&list, context);

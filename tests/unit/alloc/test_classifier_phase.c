@@ -211,17 +211,23 @@ static void weights_as_large_as_a_buffer_are_no_cache(void **state)
         assert_int_equal(weights[i]->tag, BERTH_TAG_WEIGHT);
 }
 
+/* Eight weights, and behind each what is computed of it. */
+static void keep_with_computed(struct played *computed[8])
+{
+    for (unsigned i = 0; i < 8; i++) {
+        keep(2048 * KIB);
+        computed[i] = born(2048 * KIB, TENSORS);
+        computed[i]->is_small = true;
+    }
+}
+
 /* Beside each weight is what is computed of it, which each step computes anew. */
 static void what_is_computed_of_weights_is_no_gradient(void **state)
 {
     struct played *computed[8];
 
     (void)state;
-    for (unsigned i = 0; i < 8; i++) {
-        keep(2048 * KIB);
-        computed[i] = born(2048 * KIB, TENSORS);
-        computed[i]->is_small = true;
-    }
+    keep_with_computed(computed);
     for (unsigned step = 0; step < 2; step++)
         for (unsigned i = 0; i < 8; i++) {
             struct played *again = born(2048 * KIB, TENSORS);
@@ -281,11 +287,7 @@ static void what_is_computed_again_is_no_late_weight(void **state)
     struct played *computed[8];
 
     (void)state;
-    for (unsigned i = 0; i < 8; i++) {
-        keep(2048 * KIB);
-        computed[i] = born(2048 * KIB, TENSORS);
-        computed[i]->is_small = true;
-    }
+    keep_with_computed(computed);
     for (unsigned i = 0; i < 32; i++) {
         died(computed[i % 8]);
         computed[i % 8] = born(2048 * KIB, TENSORS);
