@@ -9,6 +9,7 @@
 #include "tests/unit/pmem/child_fixture.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -73,8 +74,15 @@ static void await(pid_t pid)
     CHECK(ended == pid && status == 0);
 }
 
+/*
+ * A thread that is beginning may hold a lock of the sanitizer's own allocator, and a child made
+ * just then never gets it: nothing forks before the thread is here.
+ */
+static sem_t has_begun;
+
 static void *wait_for_ever(void *unused)
 {
+    CHECK(sem_post(&has_begun) == 0);
     for (;;)
         pause();
     return unused;
@@ -128,7 +136,9 @@ static void start(void)
 
     berth__fork_set_handlers();
     sigaction(SIGUSR1, &action, NULL);
+    CHECK(sem_init(&has_begun, 0, 0) == 0);
     CHECK(pthread_create(&other, NULL, wait_for_ever, NULL) == 0);
+    CHECK(sem_wait(&has_begun) == 0);
 }
 
 static void check_streams(void)
