@@ -12,6 +12,9 @@
 #ifdef __x86_64__
 
 #include "hooks/early_call.h"
+#include "hooks/elf_table.h"
+
+#include <link.h>
 
 #ifdef BERTH_MALLOC_SIDE
 #define LEAST BERTH_ANEW_WITHOUT_MALLOC
@@ -29,6 +32,23 @@
 #define HEAP_START ((size_t)32 << 20)
 #define HEAP_START_TEXT "32 MiB"
 
+/*
+ * Whether the program has not begun yet. A library that it loads by itself comes behind the C
+ * library in the loader's list, and one that it loads into a namespace of its own is not there.
+ */
+static bool is_preloaded(void)
+{
+    const struct link_map *map = berth__elf_first_map();
+
+    for (; map; map = map->l_next) {
+        if (map->l_addr == (ElfW(Addr))__ehdr_start)
+            return true;
+        if (map->l_name && berth__early_begins(berth__early_base(map->l_name), "libc.so"))
+            return false;
+    }
+    return false;
+}
+
 static void evade_limits(void)
 {
     struct berth_anew_start start;
@@ -42,7 +62,7 @@ static void evade_limits(void)
     why.before = "the process may not have the ";
     why.name = HEAP_START_TEXT;
     why.behind = " that a heap begins with";
-    if (berth__anew_ask(&start))
+    if (is_preloaded() && berth__anew_ask(&start))
         berth__anew_start(&start, BERTH_ANEW_WITHOUT_MALLOC, &why);
 }
 #endif

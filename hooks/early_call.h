@@ -55,4 +55,15 @@ static inline bool berth__early_begins(const char *s, const char *prefix)
     return true;
 }
 
+/* The last name of a path. */
+static inline const char *berth__early_base(const char *path)
+{
+    const char *base = path;
+
+    for (; *path; path++)
+        if (*path == '/')
+            base = path + 1;
+    return base;
+}
+
 #endif

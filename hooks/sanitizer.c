@@ -8,16 +8,6 @@
 
 #include <link.h>
 
-static const char *base_name(const char *path)
-{
-    const char *base = path;
-
-    for (; *path; path++)
-        if (*path == '/')
-            base = path + 1;
-    return base;
-}
-
 static enum berth_anew_without without_of(const char *path)
 {
     static const struct {
@@ -31,7 +21,7 @@ static enum berth_anew_without without_of(const char *path)
         {"libtsan.so", BERTH_ANEW_WITHOUT_MALLOC},
         {"liblsan.so", BERTH_ANEW_WITHOUT_MALLOC},
     };
-    const char *name = base_name(path);
+    const char *name = berth__early_base(path);
 
     for (size_t i = 0; i < sizeof(sanitizers) / sizeof(sanitizers[0]); i++)
         if (berth__early_begins(name, sanitizers[i].name))
@@ -83,7 +73,7 @@ void berth__sanitizer_evade(enum berth_anew_without least)
     if (without < least)
         return;
     why.before = "the program is built with ";
-    why.name = base_name(path);
+    why.name = berth__early_base(path);
     why.behind = without == BERTH_ANEW_WITHOUT_ALL ? ", which bears no library before it"
                                                    : ", whose malloc must be the only one";
     berth__anew_start(&start, without, &why);
