@@ -264,7 +264,9 @@ const char *__tsan_default_suppressions(void)
     return "race:listen_at\nrace:watch_listener\nrace:accept_one\nrace:prepare_wait\n"
            "race:client_close\nrace:client_read\nrace:client_flush\nrace:berth__server_step\n"
            "race:berth__descriptors_leave\nrace:berth__descriptors_program_ended\n"
-           "race:berth__address_make\nrace:berth__passed_*\n";
+           "race:berth__address_make\nrace:berth__passed_*\n"
+           "race:berth__address_answers\nrace:berth__leftovers_sweep\n"
+           "race:berth__user_map_outer\n";
 }
 
 const char *__tsan_default_options(void)
