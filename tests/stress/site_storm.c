@@ -151,7 +151,7 @@ static void fork_once(unsigned *seed)
     if (child == 0) {
         pthread_t thread;
 
-        alarm(20);
+        alarm(60); /* it shares the processors with all of its parent's threads */
         /* No dlopen() here: after a fork beside one it hangs without Berth as well. */
         for (int i = 0; i < 5; i++)
             free(storm_other(next(seed) % 300));

@@ -371,6 +371,9 @@ static void a_child_captures_what_its_parent_did(void **state)
     assert_int_equal(status, 0);
 }
 
+/* Of a child that does next to nothing, and which may stand still with all of its machine. */
+#define PATIENCE_S 30
+
 /*
  * Threads that capture new paths all the time, and forks: each child walks the loader's list, and
  * hangs there (until its alarm) if a walk of Berth's was under way when it was made.
@@ -409,7 +412,7 @@ static void a_fork_never_happens_in_a_walk(void **state)
         int status = -1;
 
         if (child == 0) {
-            alarm(5);
+            alarm(PATIENCE_S);
             dl_iterate_phdr(visit_nothing, NULL);
             outer();
             _exit(0);
@@ -459,7 +462,7 @@ static void a_child_without_the_list_still_allocates(void **state)
         struct berth_site_frame frame;
         const void *unknown = (const void *)0x900000;
 
-        alarm(5);
+        alarm(PATIENCE_S);
         /* libunwind must not be asked; frame rules need no list. */
         if (berth__site_depth(recurse(17)) == 0)
             _exit(1);
