@@ -48,18 +48,23 @@ void berth__start_map_clear(uint64_t *map, uint64_t count, uint64_t at)
     }
 }
 
+/* The words of one level; the lowest is the starts themselves. */
+static const uint64_t *level_of(const uint64_t *map, uint64_t count, unsigned level)
+{
+    for (uint64_t words = words_of(count); level > 0; level--) {
+        map += words;
+        words = words_of(words);
+    }
+    return map;
+}
+
 /* The last start under a word that is known to have one. */
 static uint64_t last_below(const uint64_t *map, uint64_t count, unsigned level, uint64_t word)
 {
     for (;; level--) {
-        const uint64_t *bits = map;
-        uint64_t words = words_of(count);
+        uint64_t bits = level_of(map, count, level)[word];
 
-        for (unsigned i = 0; i < level; i++) {
-            bits += words;
-            words = words_of(words);
-        }
-        word = (word << WORD_SHIFT) + WORD_MASK - (uint64_t)__builtin_clzll(bits[word]);
+        word = (word << WORD_SHIFT) + WORD_MASK - (uint64_t)__builtin_clzll(bits);
         if (level == 0)
             return word;
     }
@@ -87,11 +92,26 @@ uint64_t berth__start_map_before(const uint64_t *map, uint64_t count, uint64_t a
     }
 }
 
+/* How many starts are under a word, as the levels above them say where there are any. */
+static uint64_t count_below(const uint64_t *map, uint64_t count, unsigned level, uint64_t word)
+{
+    uint64_t bits = level_of(map, count, level)[word], starts = 0;
+
+    if (level == 0)
+        return (uint64_t)__builtin_popcountll(bits);
+    for (; bits != 0; bits &= bits - 1) {
+        uint64_t below = (word << WORD_SHIFT) + (uint64_t)__builtin_ctzll(bits);
+
+        starts += count_below(map, count, level - 1, below);
+    }
+    return starts;
+}
+
 uint64_t berth__start_map_count(const uint64_t *map, uint64_t count)
 {
-    uint64_t starts = 0;
+    unsigned top = 0;
 
-    for (uint64_t word = 0; word < words_of(count); word++)
-        starts += (uint64_t)__builtin_popcountll(map[word]);
-    return starts;
+    for (uint64_t words = words_of(count); words > 1; words = words_of(words))
+        top++;
+    return count_below(map, count, top, 0);
 }

@@ -31,6 +31,7 @@ struct properties {
 };
 
 static struct handle handles[HANDLES];
+static int handles_end; /* none was in use from here on; they are looked through again and again */
 static struct reservation *reservations;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -85,7 +86,7 @@ static berth_cu_result reserve(berth_cu_address *address, size_t size, size_t al
 
 static int handle_at(uintptr_t address)
 {
-    for (int i = 0; i < HANDLES; i++)
+    for (int i = 0; i < handles_end; i++)
         if (handles[i].device >= 0 && handles[i].address == address)
             return i;
     return -1;
@@ -128,9 +129,11 @@ static berth_cu_result create(uint64_t *handle, size_t size, const void *propert
     if (!mock_take(device, size))
         return BERTH_CU_OUT_OF_MEMORY;
     pthread_mutex_lock(&lock);
-    for (at = 0; at < HANDLES && handles[at].device >= 0; at++)
+    for (at = 0; at < handles_end && handles[at].device >= 0; at++)
         ;
     handles[at] = (struct handle){.device = device};
+    if (at == handles_end)
+        handles_end++;
     pthread_mutex_unlock(&lock);
     *handle = (uint64_t)at + 1;
     return 0;
@@ -228,6 +231,7 @@ void pages_mock_bind(void)
     mock_other_allocations = 0;
     for (int i = 0; i < HANDLES; i++)
         handles[i].device = -1;
+    handles_end = 0;
     berth__driver.cuDeviceGetAttribute = get_attribute;
     berth__driver.cuMemGetAllocationGranularity = get_granularity;
     berth__driver.cuDeviceTotalMem_v2 = get_total;
@@ -244,7 +248,7 @@ uint64_t pages_mock_pages(void)
 {
     uint64_t pages = 0;
 
-    for (int i = 0; i < HANDLES; i++)
+    for (int i = 0; i < handles_end; i++)
         pages += handles[i].device >= 0;
     return pages;
 }
@@ -253,7 +257,7 @@ uint64_t pages_mock_open(int device)
 {
     uint64_t pages = 0;
 
-    for (int i = 0; i < HANDLES; i++)
+    for (int i = 0; i < handles_end; i++)
         pages += handles[i].device >= 0 && (handles[i].opened >> device & 1);
     return pages;
 }
@@ -262,7 +266,7 @@ uint64_t pages_mock_loose(void)
 {
     uint64_t pages = 0;
 
-    for (int i = 0; i < HANDLES; i++)
+    for (int i = 0; i < handles_end; i++)
         pages += handles[i].device >= 0 && handles[i].address == 0;
     return pages;
 }
