@@ -9,6 +9,7 @@
 
 #define CONTEXTS 4
 #define DEPTH_MAX 8
+#define LARGE_PAGE ((uint64_t)2 << 20)
 
 const char *const mock_call_name[MOCK_CALL_COUNT] = {
     "cuMemAlloc_v2",       "cuMemFree_v2",         "cuCtxSynchronize",
@@ -22,6 +23,8 @@ const char *const mock_call_name[MOCK_CALL_COUNT] = {
 struct mock_range {
     uintptr_t base;
     uint64_t size;
+    void *pages; /* what is mapped for it */
+    size_t pages_size;
     unsigned context;
     struct mock_range *next;
 };
@@ -136,6 +139,25 @@ static berth_cu_result mock_sync(void)
     return result == 0 && (depth == 0 || context_index(stack[depth - 1]) < 0) ? 201 : result;
 }
 
+/*
+ * As the driver does, large memory begins where one of its pages does. The record lies in a page
+ * of its own in front of the memory.
+ */
+static struct mock_range *map_range(uint64_t size)
+{
+    uint64_t alignment = size < LARGE_PAGE ? 4096 : LARGE_PAGE;
+    size_t pages_size = (size_t)(alignment + size); /* the record's page is of what aligns */
+    char *pages = mmap(NULL, pages_size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    struct mock_range *range = (struct mock_range *)(void *)pages;
+
+    range->pages = pages;
+    range->pages_size = pages_size;
+    range->base = ((uintptr_t)pages + 4096 + alignment - 1) & ~(uintptr_t)(alignment - 1);
+    range->size = size;
+    return range;
+}
+
 static berth_cu_result mock_alloc(berth_cu_address *address, size_t size)
 {
     berth_cu_result result = mock_enter(MOCK_ALLOC);
@@ -154,12 +176,9 @@ static berth_cu_result mock_alloc(berth_cu_address *address, size_t size)
                size > capacity_bytes - used_bytes[index / 2]) {
         result = BERTH_CU_OUT_OF_MEMORY;
     } else {
-        /* The record lies in a page of its own in front of the memory. */
-        char *pages = mmap(NULL, size + 4096, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-        range = (struct mock_range *)(void *)pages;
-        *range = (struct mock_range){(uintptr_t)pages + 4096, size, (unsigned)index, ranges};
+        range = map_range(size);
+        range->context = (unsigned)index;
+        range->next = ranges;
         ranges = range;
         used_bytes[index / 2] += size;
         *address = range->base;
@@ -174,7 +193,7 @@ static void range_free(struct mock_range **link)
 
     *link = range->next;
     used_bytes[range->context / 2] -= range->size;
-    munmap(range, range->size + 4096);
+    munmap(range->pages, range->pages_size);
 }
 
 static berth_cu_result mock_free(berth_cu_address address)
