@@ -449,10 +449,16 @@ class Attach(Case):
         self.nothing_is_left()
 
     def test_for_some_time(self):
-        with self.running() as process:
-            tool = self.attach(process, "--seconds", "0.2")
-            self.ask(process, "alloc(1000)")
-            self.assertEqual([row[2] for row in self.finish(tool)], [1000])
+        """The program may not come to its turn in a short time: a longer one follows then."""
+        for seconds in ("0.2", "2", "20"):
+            with self.running() as process:
+                tool = self.attach(process, "--seconds", seconds)
+                self.ask(process, "alloc(1000)")
+                sizes = [row[2] for row in self.finish(tool)]
+            self.assertIn(sizes, ([], [1000]))
+            if sizes:
+                return
+        self.fail("a call within 20 s is not there")
 
     def test_until_the_process_dies(self):
         with self.running() as process:
