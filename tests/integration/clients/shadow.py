@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 STEP = FOLDER = ""
@@ -164,8 +165,18 @@ class Shadow(unittest.TestCase):
                 process.kill()
         self.assertEqual((said + out, errors, process.returncode), ("ready\ndone\n", "", 0))
 
+    def wait_for_socket(self, process):
+        """A thread of its own opens it, which may have to wait for a processor."""
+        end = time.monotonic() + DEADLINE_S
+        while subprocess.run([BERTH, "stat", str(process.pid)], env=self.env, check=False,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
+            if process.poll() is not None or time.monotonic() > end:
+                break  # the next who asks says why
+            time.sleep(0.01)
+
     def talk(self, process, policy):
         pid = str(process.pid)
+        self.wait_for_socket(process)
         self.assertRegex(self.ask(process, "stat", pid), r"(?m)near .*")
         self.assertIn("shadow!", self.ask(process, "sites", pid))
         self.ask(process, "doctor", pid)
