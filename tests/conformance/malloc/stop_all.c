@@ -5,6 +5,7 @@
  * the thread that forks may be waiting for these: it has to answer the signal nevertheless.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -16,6 +17,7 @@
 
 #define WORKERS 3
 #define ROUNDS 1000
+#define ROUNDS_TO_A_FORK 16
 #define BLOCKS 64
 
 static sem_t stopped;
@@ -61,7 +63,9 @@ static void *allocate(void *seed)
     return NULL;
 }
 
-static void *fork_often(void *forks)
+static atomic_uint forks;
+
+static void *fork_often(void *unused)
 {
     while (!atomic_load(&quits)) {
         pid_t child = fork();
@@ -69,16 +73,27 @@ static void *fork_often(void *forks)
         if (child == 0)
             _exit(0);
         if (child > 0 && waitpid(child, NULL, 0) == child)
-            ++*(unsigned *)forks;
+            atomic_fetch_add(&forks, 1);
     }
-    return NULL;
+    return unused;
+}
+
+/*
+ * The kernel has a fork begin anew that a signal comes amid: where rounds are fast none would ever
+ * come to its end.
+ */
+static void await_fork(void)
+{
+    unsigned before = atomic_load(&forks);
+
+    while (atomic_load(&forks) == before)
+        sched_yield();
 }
 
 int main(void)
 {
     struct sigaction action = {.sa_handler = stop, .sa_flags = SA_RESTART};
     pthread_t threads[WORKERS + 1];
-    unsigned forks = 0;
 
     sem_init(&stopped, 0, 0);
     sigaddset(&action.sa_mask, SIGUSR2);
@@ -87,8 +102,10 @@ int main(void)
     sigaction(SIGUSR2, &action, NULL);
     for (size_t i = 0; i < WORKERS; i++)
         pthread_create(&threads[i], NULL, allocate, (void *)(i + 1));
-    pthread_create(&threads[WORKERS], NULL, fork_often, &forks);
+    pthread_create(&threads[WORKERS], NULL, fork_often, NULL);
     for (unsigned i = 0; i < ROUNDS; i++) {
+        if (i % ROUNDS_TO_A_FORK == 0)
+            await_fork();
         for (int t = 0; t <= WORKERS; t++)
             pthread_kill(threads[t], SIGUSR1);
         for (int t = 0; t <= WORKERS; t++)
@@ -101,6 +118,6 @@ int main(void)
     atomic_store(&quits, true);
     for (int t = 0; t <= WORKERS; t++)
         pthread_join(threads[t], NULL);
-    printf("%d\n", forks > 0);
+    printf("%d\n", atomic_load(&forks) >= ROUNDS / ROUNDS_TO_A_FORK);
     return 0;
 }
