@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/log_output.h"
 
+#include "alloc/file_call.h"
 #include "alloc/sandbox.h"
 #include "alloc/types.h"
 
@@ -39,7 +40,7 @@ void berth__log_output_remember(void)
     if (berth__log_origin.origin != UNKNOWN)
         return;
     berth__log_origin.origin = NONE;
-    if (fstat(STDERR_FILENO, &st) == 0) {
+    if (berth__fstat(STDERR_FILENO, &st) == 0) {
         berth__log_origin.device = st.st_dev;
         berth__log_origin.special_device = st.st_rdev;
         berth__log_origin.inode = st.st_ino;
@@ -129,7 +130,7 @@ void berth__log_output(const char *line, size_t size)
         syscall(SYS_write, STDERR_FILENO, line, size);
         return;
     }
-    if (fstat(STDERR_FILENO, &st) < 0 || (!is_as_remembered(&st) && !is_for_lines(&st)))
+    if (berth__fstat(STDERR_FILENO, &st) < 0 || (!is_as_remembered(&st) && !is_for_lines(&st)))
         return;
     fill_raised(&raised);
     sigpending(&pending);

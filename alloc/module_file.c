@@ -2,6 +2,7 @@
 #include "alloc/module_file.h"
 
 #include "alloc/build_hash.h"
+#include "alloc/file_call.h"
 #include "alloc/module_symbols.h"
 #include "alloc/sandbox.h"
 #include "alloc/site_store.h"
@@ -84,7 +85,7 @@ static int open_file(const char *path, struct stat *ret)
     if (berth__sandbox_is_on() || (*path && !strchr(path, '/')))
         return -1;
     fd = open_to_read(file_path(path));
-    if (fd >= 0 && (fstat(fd, ret) < 0 || !S_ISREG(ret->st_mode))) {
+    if (fd >= 0 && (berth__fstat(fd, ret) < 0 || !S_ISREG(ret->st_mode))) {
         close_read(fd);
         return -1;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/trace_sink.h"
 
+#include "alloc/file_call.h"
 #include "alloc/types.h"
 
 #include <errno.h>
@@ -42,7 +43,8 @@ static bool is_own(const struct berth_trace_sink *sink)
 {
     struct stat st;
 
-    return fstat(sink->fd, &st) == 0 && st.st_dev == sink->device && st.st_ino == sink->inode;
+    return berth__fstat(sink->fd, &st) == 0 && st.st_dev == sink->device &&
+           st.st_ino == sink->inode;
 }
 
 /* Beyond the program's limit of file sizes a signal would come along with the error. */
@@ -136,7 +138,7 @@ int berth__trace_sink_open(struct berth_trace_sink *sink, int fd)
     int r;
 
     memset(sink, 0, sizeof(*sink));
-    if (fstat(fd, &st) < 0)
+    if (berth__fstat(fd, &st) < 0)
         return -errno;
     if (!S_ISREG(st.st_mode) || st.st_size != 0)
         return -EINVAL;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hooks/bootstrap.h"
 
+#include "alloc/file_call.h"
 #include "alloc/log.h"
 #include "alloc/log_output.h"
 #include "alloc/options.h"
@@ -138,7 +139,7 @@ static int read_file(const char *path, void **ret, size_t *ret_size)
 
     if (fd < 0)
         return -errno;
-    if (fstat(fd, &st) < 0)
+    if (berth__fstat(fd, &st) < 0)
         r = -errno;
     else if (!S_ISREG(st.st_mode))
         r = -ENOTSUP;

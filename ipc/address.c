@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/address.h"
 
+#include "alloc/file_call.h"
 #include "ipc/user_map.h"
 
 #include <errno.h>
@@ -57,7 +58,7 @@ int berth__address_check(const char *path, uid_t uid, char why[BERTH_ADDRESS_WHY
 {
     struct stat st;
 
-    if (lstat(path, &st) < 0) {
+    if (berth__lstat(path, &st) < 0) {
         int r = -errno;
 
         snprintf(why, BERTH_ADDRESS_WHY_MAX, "%s: %s", path, strerror(-r));
@@ -88,7 +89,7 @@ static bool runtime_directory(uid_t uid, const char *runtime, char ret[PATH_MAX]
 
     if (!runtime || runtime[0] != '/')
         return false;
-    if (stat(runtime, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != uid)
+    if (berth__stat(runtime, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != uid)
         return false;
     n = snprintf(ret, PATH_MAX, "%s/berth", runtime);
     return n > 0 && n < PATH_MAX;
@@ -96,7 +97,7 @@ static bool runtime_directory(uid_t uid, const char *runtime, char ret[PATH_MAX]
 
 static int use_directory(const char *path, uid_t uid, bool make, char why[BERTH_ADDRESS_WHY_MAX])
 {
-    if (make && mkdir(path, 0700) < 0 && errno != EEXIST) {
+    if (make && berth__mkdir(path, 0700) < 0 && errno != EEXIST) {
         int r = -errno;
 
         snprintf(why, BERTH_ADDRESS_WHY_MAX, "%s: %s", path, strerror(-r));

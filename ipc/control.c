@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/control.h"
 
+#include "alloc/file_call.h"
 #include "alloc/fork_turn.h"
 #include "alloc/log.h"
 #include "alloc/options.h"
@@ -251,7 +252,7 @@ static int open_socket(struct control *control)
                                          .hello = control->hello,
                                          .answer = ask_control_thread,
                                          .context = control};
-    uid_t uid = geteuid();
+    uid_t uid = berth__geteuid();
     int r = berth__descriptors_leave(control->why, sizeof(control->why));
 
     if (r < 0)
@@ -286,9 +287,9 @@ static void unlink_name(struct control *control)
     struct stat st;
 
     snprintf(path, sizeof(path), "%s/%s", control->directory, control->name);
-    if (control->inode != 0 && lstat(path, &st) == 0 && st.st_ino == control->inode &&
+    if (control->inode != 0 && berth__lstat(path, &st) == 0 && st.st_ino == control->inode &&
         st.st_dev == control->device)
-        unlink(path);
+        berth__unlink(path);
 }
 
 static void *socket_main(void *context)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/leftovers.h"
 
+#include "alloc/file_call.h"
 #include "ipc/address.h"
 #include "ipc/folder.h"
 
@@ -27,7 +28,7 @@ static void remove_silent(const char *directory, const char *name)
         return;
     if (!berth__address_answers(&address)) {
         snprintf(path, sizeof(path), "%s/%s", directory, name);
-        unlink(path);
+        berth__unlink(path);
     }
     if (directory_fd >= 0)
         close(directory_fd);
@@ -68,7 +69,7 @@ static bool is_unseen(const char *directory, const char *name, char bare[BERTH_A
     memcpy(bare, name, length - suffix);
     bare[length - suffix] = '\0';
     snprintf(path, sizeof(path), "%s/%s", directory, name);
-    return lstat(path, &st) == 0 && time(NULL) - st.st_mtime > UNSEEN_SECONDS;
+    return berth__lstat(path, &st) == 0 && time(NULL) - st.st_mtime > UNSEEN_SECONDS;
 }
 
 static bool sweep_one(void *context, const char *name)

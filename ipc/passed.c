@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/passed.h"
 
+#include "alloc/file_call.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -82,7 +84,7 @@ void berth__passed_read(struct berth_passed *passed)
                        "F_SEAL_WRITE");
         return;
     }
-    if (fstat(passed->fd, &st) < 0 || st.st_size <= 0) {
+    if (berth__fstat(passed->fd, &st) < 0 || st.st_size <= 0) {
         refuse(passed, "the memory file is empty; expected a compiled table");
         return;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/server.h"
 
+#include "alloc/file_call.h"
 #include "ipc/buffer.h"
 #include "ipc/passed.h"
 
@@ -291,7 +292,7 @@ static bool peer_is_permitted(int fd)
 
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
         return false;
-    return peer.uid == 0 || peer.uid == geteuid();
+    return peer.uid == 0 || peer.uid == berth__geteuid();
 }
 
 static void accept_one(struct berth_server *server)
@@ -410,15 +411,15 @@ static int bind_unseen(int fd, const struct sockaddr_un *address)
 {
     /* The name takes its mode from the socket, so that it is never open to others, not even for
      * a moment; the process's umask belongs to the program. */
-    if (fchmod(fd, 0600) < 0)
+    if (berth__fchmod(fd, 0600) < 0)
         return -errno;
     /* Of the process image before an exec, which came at the wrong moment. */
-    if (unlink(address->sun_path) < 0 && errno != ENOENT)
+    if (berth__unlink(address->sun_path) < 0 && errno != ENOENT)
         return -errno;
     if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
         return -errno;
     /* A umask that takes the owner's own bits away would lock the owner out. */
-    if (chmod(address->sun_path, 0600) < 0 || listen(fd, BERTH_SERVER_CLIENTS_MAX) < 0)
+    if (berth__chmod(address->sun_path, 0600) < 0 || listen(fd, BERTH_SERVER_CLIENTS_MAX) < 0)
         return -errno;
     return 0;
 }
@@ -432,10 +433,10 @@ static int listen_at(struct berth_server *server, const struct sockaddr_un *unse
     if (fd < 0)
         return -errno;
     r = bind_unseen(fd, unseen);
-    if (r == 0 && lstat(unseen->sun_path, &st) < 0)
+    if (r == 0 && berth__lstat(unseen->sun_path, &st) < 0)
         r = -errno;
     if (r < 0) {
-        unlink(unseen->sun_path);
+        berth__unlink(unseen->sun_path);
         close(fd);
         return r;
     }
@@ -450,9 +451,9 @@ static int show(const struct sockaddr_un *unseen, const struct sockaddr_un *addr
 {
     struct stat st;
 
-    if (lstat(address->sun_path, &st) == 0 && berth__address_answers(address))
+    if (berth__lstat(address->sun_path, &st) == 0 && berth__address_answers(address))
         return -EADDRINUSE;
-    return rename(unseen->sun_path, address->sun_path) < 0 ? -errno : 0;
+    return berth__rename(unseen->sun_path, address->sun_path) < 0 ? -errno : 0;
 }
 
 /* Makes the descriptor to wait with. */
@@ -503,7 +504,7 @@ static int open_as(struct berth_server *server, const struct sockaddr_un *unseen
             close_open(server);
     }
     if (r < 0)
-        unlink(unseen->sun_path);
+        berth__unlink(unseen->sun_path);
     return r;
 }
 

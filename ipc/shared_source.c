@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/shared_source.h"
 
+#include "alloc/file_call.h"
 #include "ipc/address.h"
 #include "ipc/base64.h"
 #include "ipc/client.h"
@@ -79,7 +80,7 @@ static int find_process(const char *from, struct place *ret, struct berth_failur
     ret->pid = (pid_t)strtol(from, NULL, 10);
     if (berth__address_start(ret->pid, &ret->start, &state) < 0 || state == 'Z')
         return berth__failure_set(failure, "no-source", "there is no process %d", (int)ret->pid);
-    if (berth__address_directory(geteuid(), berth__control_runtime_directory(), false,
+    if (berth__address_directory(berth__geteuid(), berth__control_runtime_directory(), false,
                                  ret->directory, why) < 0)
         return berth__failure_set(failure, "no-source", "process %d cannot be asked: %.400s",
                                   (int)ret->pid, why);
@@ -123,7 +124,7 @@ static int check_peer(const struct berth_client *client, struct place *place, co
 
     if (getsockopt(client->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
         return berth__failure_set(failure, "no-source", "%s: %s", who, strerrordesc_np(errno));
-    if (peer.uid != 0 && peer.uid != geteuid())
+    if (peer.uid != 0 && peer.uid != berth__geteuid())
         return berth__failure_set(failure, "no-source",
                                   "%s belongs to user %d; expected this user's, or root's", who,
                                   (int)peer.uid);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/address_limit.h"
 
+#include "alloc/file_call.h"
 #include "alloc/sandbox.h"
 #include "pmem/window.h"
 
@@ -40,7 +41,7 @@ static bool may_exceed(void)
 
     return syscall(SYS_capget, &header, data) == 0 &&
            (data[CAP_TO_INDEX(CAP_SYS_RESOURCE)].effective & CAP_TO_MASK(CAP_SYS_RESOURCE)) &&
-           stat("/proc/self/ns/user", &st) == 0 && st.st_ino == FIRST_NAMESPACE;
+           berth__stat("/proc/self/ns/user", &st) == 0 && st.st_ino == FIRST_NAMESPACE;
 }
 
 /* A limit is looked up at every fork: the rest only where nothing more can be mapped. */

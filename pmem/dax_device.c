@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/dax_device.h"
 
+#include "alloc/file_call.h"
 #include "pmem/sysfs.h"
 
 #include <errno.h>
@@ -46,7 +47,7 @@ int berth__dax_device_find(const char *path, struct berth_dax_device *ret, char 
                            size_t why_size)
 {
     struct stat st;
-    int r = stat(path, &st) < 0 ? -errno : 0;
+    int r = berth__stat(path, &st) < 0 ? -errno : 0;
 
     if (r < 0)
         return refuse(r, "%s cannot be used: %s", path, strerrordesc_np(-r));

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/file_lock.h"
 
+#include "alloc/file_call.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -62,7 +64,7 @@ static int say_holder(int fd, char *why, size_t why_size)
     char file[64];
     int pid = 0;
 
-    if (fstat(fd, &st) == 0) {
+    if (berth__fstat(fd, &st) == 0) {
         snprintf(file, sizeof(file), "%02x:%02x:%llu", major(st.st_dev), minor(st.st_dev),
                  (unsigned long long)st.st_ino);
         pid = find_holder(file);

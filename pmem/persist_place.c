@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/persist_place.h"
 
+#include "alloc/file_call.h"
 #include "pmem/dax_device.h"
 #include "pmem/file_pages.h"
 #include "pmem/memory_room.h"
@@ -72,7 +73,7 @@ static int find_kind(struct berth_persist_place *place, char *why, size_t why_si
 {
     struct stat st;
 
-    if (fstat(place->fd, &st) < 0)
+    if (berth__fstat(place->fd, &st) < 0)
         return refuse(-errno, "it cannot be looked at: %s", strerrordesc_np(errno));
     place->device = st.st_dev;
     place->inode = st.st_ino;
@@ -177,7 +178,7 @@ int berth__persist_place_make(const char *path, struct berth_persist_place *ret,
 static void drop_temporary(struct berth_persist_place *place)
 {
     if (place->temporary)
-        unlink(place->temporary);
+        berth__unlink(place->temporary);
     free(place->temporary);
     place->temporary = NULL;
 }
@@ -234,7 +235,7 @@ int berth__persist_place_verify(const struct berth_persist_place *place)
 {
     struct stat st;
 
-    if (fstat(place->fd, &st) < 0 || st.st_dev != place->device || st.st_ino != place->inode)
+    if (berth__fstat(place->fd, &st) < 0 || st.st_dev != place->device || st.st_ino != place->inode)
         return -ESTALE;
     return 0;
 }
@@ -245,7 +246,7 @@ int berth__persist_place_measure(struct berth_persist_place *place)
 
     if (place->is_device)
         return 0;
-    if (fstat(place->fd, &st) < 0)
+    if (berth__fstat(place->fd, &st) < 0)
         return -errno;
     if (st.st_dev != place->device || st.st_ino != place->inode)
         return -ESTALE;
@@ -310,7 +311,7 @@ static int open_again(const struct berth_persist_place *place)
         fd = open(place->path, flags);
     if (fd < 0)
         return -errno;
-    if (fstat(fd, &st) < 0 || st.st_dev != place->device || st.st_ino != place->inode) {
+    if (berth__fstat(fd, &st) < 0 || st.st_dev != place->device || st.st_ino != place->inode) {
         close(fd);
         return -ESTALE;
     }
@@ -469,7 +470,7 @@ void berth__persist_place_cut(struct berth_persist_place *place, uint64_t size)
 {
     struct stat st;
 
-    if (place->is_device || fstat(place->fd, &st) < 0 || (uint64_t)st.st_size <= size)
+    if (place->is_device || berth__fstat(place->fd, &st) < 0 || (uint64_t)st.st_size <= size)
         return;
     if (ftruncate(place->fd, (off_t)size) == 0)
         place->size = size;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/tier_dax.h"
 
+#include "alloc/file_call.h"
 #include "alloc/log.h"
 #include "alloc/quantity.h"
 #include "pmem/arena.h"
@@ -255,7 +256,7 @@ static int find_size(struct dax_tier *dax, int fd, const struct berth_tier_confi
     struct stat st;
     int r;
 
-    if (fstat(fd, &st) < 0)
+    if (berth__fstat(fd, &st) < 0)
         return refuse(-EIO, "%s cannot be looked at", config->path);
     r = berth__dax_device_read(st.st_rdev, &dax->device, why, why_size);
     if (r < 0)

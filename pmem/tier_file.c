@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/tier_file.h"
 
+#include "alloc/file_call.h"
 #include "alloc/log.h"
 #include "alloc/quantity.h"
 #include "alloc/stats.h"
@@ -54,7 +55,7 @@ static int open_named(const char *directory)
     fd = mkostemp(path, O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    unlink(path);
+    berth__unlink(path);
     return fd;
 }
 
@@ -114,7 +115,8 @@ bool berth__tier_file_has_descriptor(const struct berth_tier_file *file)
 {
     struct stat st;
 
-    return fstat(file->fd, &st) == 0 && st.st_dev == file->device && st.st_ino == file->inode;
+    return berth__fstat(file->fd, &st) == 0 && st.st_dev == file->device &&
+           st.st_ino == file->inode;
 }
 
 /*
@@ -156,7 +158,7 @@ int berth__tier_file_adopt(struct berth_tier_file *file, int fd)
 {
     struct stat st;
 
-    if (fstat(fd, &st) < 0)
+    if (berth__fstat(fd, &st) < 0)
         return -errno;
     if (S_ISREG(st.st_mode))
         drop_anchor(file, fd);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tools/berth/container.h"
 
+#include "alloc/file_call.h"
 #include "tools/berth/tool.h"
 
 #include <errno.h>
@@ -60,7 +61,7 @@ static int take_directory(char *directory, uid_t owner, struct berth_process *re
     char why[BERTH_ADDRESS_WHY_MAX];
     char *path = berth__tool_format("%s/%s", directory, ret->name);
     struct stat st;
-    int found = berth__address_check(directory, owner, why) == 0 && lstat(path, &st) == 0 &&
+    int found = berth__address_check(directory, owner, why) == 0 && berth__lstat(path, &st) == 0 &&
                 S_ISSOCK(st.st_mode);
 
     free(path);
@@ -99,7 +100,8 @@ int berth__container_find(pid_t pid, struct berth_process *ret)
 
     memset(ret, 0, sizeof(*ret));
     ret->pid = pid;
-    if (inner > 0 && stat(self, &st) == 0 && berth__address_start(pid, &ret->start, &state) == 0) {
+    if (inner > 0 && berth__stat(self, &st) == 0 &&
+        berth__address_start(pid, &ret->start, &state) == 0) {
         berth__address_name(inner, ret->start, ret->name);
         if (runtime && *runtime == '/')
             found = take_directory(berth__tool_format("%s/root%s/berth", self, runtime), st.st_uid,

@@ -2,6 +2,7 @@
 /* berth doctor: what of Berth works on this machine, what is missing, and why that matters. */
 #include "tools/berth/doctor.h"
 
+#include "alloc/file_call.h"
 #include "ipc/address.h"
 #include "tools/berth/library.h"
 #include "tools/berth/options.h"
@@ -51,7 +52,7 @@ static int file_contains(const char *path, const char *text)
 
     if (fd < 0)
         return 0;
-    if (fstat(fd, &st) == 0 && st.st_size > 0) {
+    if (berth__fstat(fd, &st) == 0 && st.st_size > 0) {
         bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (bytes != MAP_FAILED) {
             found = memmem(bytes, (size_t)st.st_size, text, strlen(text)) != NULL;
@@ -122,7 +123,8 @@ static enum berth_finding check_directory(struct berth_grid *grid)
 {
     char directory[PATH_MAX], why[BERTH_ADDRESS_WHY_MAX];
 
-    if (berth__address_directory(geteuid(), getenv("XDG_RUNTIME_DIR"), true, directory, why) == 0)
+    if (berth__address_directory(berth__geteuid(), getenv("XDG_RUNTIME_DIR"), true, directory,
+                                 why) == 0)
         return berth__doctor_row(grid, BERTH_FINDING_OK, "runtime directory", "%s", directory);
     return berth__doctor_row(grid, BERTH_FINDING_BROKEN, "runtime directory",
                              "%s: no sockets, no compiled policies", why);

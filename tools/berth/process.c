@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tools/berth/process.h"
 
+#include "alloc/file_call.h"
 #include "ipc/leftovers.h"
 #include "tools/berth/container.h"
 #include "tools/berth/tool.h"
@@ -59,7 +60,7 @@ static void list_pattern(struct process_list *list, const char *pattern, const c
     for (size_t i = 0; i < found.gl_pathc; i++) {
         const char *path = found.gl_pathv[i];
 
-        if (strcmp(path, own) != 0 && lstat(path, &st) == 0 &&
+        if (strcmp(path, own) != 0 && berth__lstat(path, &st) == 0 &&
             berth__address_check(path, st.st_uid, why) == 0)
             list_directory(list, path);
     }
@@ -70,7 +71,7 @@ static void list_pattern(struct process_list *list, const char *pattern, const c
 static void list_elsewhere(struct process_list *list, const char *own)
 {
     char path[PATH_MAX], why[BERTH_ADDRESS_WHY_MAX];
-    uid_t uid = geteuid();
+    uid_t uid = berth__geteuid();
 
     if (uid == 0) {
         list_pattern(list, "/run/user/*/berth", own);
@@ -98,7 +99,8 @@ size_t berth__process_list(int everywhere, struct berth_process **ret_list)
     struct process_list list = {0};
     char directory[PATH_MAX], why[BERTH_ADDRESS_WHY_MAX];
 
-    if (berth__address_directory(geteuid(), getenv("XDG_RUNTIME_DIR"), false, directory, why) == 0)
+    if (berth__address_directory(berth__geteuid(), getenv("XDG_RUNTIME_DIR"), false, directory,
+                                 why) == 0)
         list_directory(&list, directory);
     if (everywhere)
         list_elsewhere(&list, directory);

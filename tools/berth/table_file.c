@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tools/berth/table_file.h"
 
+#include "alloc/file_call.h"
 #include "ipc/address.h"
 #include "tools/berth/table_sweep.h"
 #include "tools/berth/tool.h"
@@ -52,7 +53,7 @@ int berth__table_file_read(const char *path, void **ret_bytes, size_t *ret_size)
 
     if (fd < 0)
         return -errno;
-    if (fstat(fd, &st) < 0)
+    if (berth__fstat(fd, &st) < 0)
         r = -errno;
     else if (!S_ISREG(st.st_mode) || st.st_size == 0)
         r = -EINVAL;
@@ -93,7 +94,8 @@ int berth__table_file_keep(const void *bytes, size_t size, char **ret_path)
     char *path;
     int r;
 
-    if (berth__address_directory(geteuid(), getenv("XDG_RUNTIME_DIR"), true, directory, why) < 0) {
+    if (berth__address_directory(berth__geteuid(), getenv("XDG_RUNTIME_DIR"), true, directory,
+                                 why) < 0) {
         berth__tool_fail("run: the policy cannot be kept for the program, which runs without it: "
                          "%s",
                          why);

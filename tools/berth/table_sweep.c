@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tools/berth/table_sweep.h"
 
+#include "alloc/file_call.h"
 #include "tools/berth/tool.h"
 
 #include <ctype.h>
@@ -52,7 +53,8 @@ static bool is_used(const char *table)
         if (!isdigit((unsigned char)entry->d_name[0]))
             continue;
         snprintf(path, sizeof(path), "/proc/%.20s/environ", entry->d_name);
-        used = stat(path, &st) == 0 && st.st_uid == geteuid() && names_table(path, table);
+        used = berth__stat(path, &st) == 0 && st.st_uid == berth__geteuid() &&
+               names_table(path, table);
     }
     if (processes)
         closedir(processes);
@@ -80,8 +82,9 @@ void berth__table_sweep(const char *directory)
         if (!is_table(entry->d_name))
             continue;
         path = berth__tool_format("%s/%s", directory, entry->d_name);
-        if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_mtime < oldest && !is_used(path))
-            unlink(path);
+        if (berth__lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_mtime < oldest &&
+            !is_used(path))
+            berth__unlink(path);
         free(path);
     }
     if (tables)

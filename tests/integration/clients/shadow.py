@@ -45,6 +45,11 @@ tier kept {{ kind = file  path = "{1}"  name = kept }}
 rule large {{ side = host  min-size = 96K  place = {{ near, dram }} }}
 rule by_path {{ side = host  min-size = 8K  site = "**>shadow*"  place = {{ near, dram }} }}
 """
+# Every block, so that each fork copies them.
+EVERYTHING = """
+tier kept {{ kind = file  path = "{}" }}
+rule all {{ side = host  place = {{ kept, dram }} }}
+"""
 
 
 def imports():
@@ -108,6 +113,43 @@ int pthread_mutex_unlock(pthread_mutex_t *mutex)
     int (*real)(pthread_mutex_t *) = real_of("pthread_mutex_unlock");
     return real(mutex);
 }
+"""
+
+
+# As fakeroot's, which ask a daemon, under a semaphore that a thread keeps that ends meanwhile.
+ABOUT_FILES = ("fstat", "stat", "lstat", "fstatat", "statx", "chmod", "fchmod", "fchmodat", "chown", "fchown",
+               "mkdir", "mkdirat", "unlink", "unlinkat", "rename", "renameat", "remove", "rmdir", "getuid",
+               "geteuid", "getgid", "getegid")
+ASKER = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+
+int dprintf(int fd, const char *format, ...);
+char *strstr(const char *text, const char *part);
+
+/* Past what a function has for arguments: six words are passed on, whatever they are. */
+static long asked(const char *name, const void *caller, long a, long b, long c, long d, long e)
+{
+    long (*real)(long, long, long, long, long) = dlsym(RTLD_NEXT, name);
+    Dl_info info;
+
+    if (dladdr(caller, &info) && strstr(info.dli_fname, "/libberth"))
+        dprintf(2, "%s asks for %s\\n", info.dli_fname, name);
+    return real(a, b, c, d, e);
+}
+"""
+ASKED = """
+long {0}(long a, long b, long c, long d, long e)
+{{
+    return asked("{0}", __builtin_return_address(0), a, b, c, d, e);
+}}
+"""
+# Three processes at once that begin with Berth's threads still beginning in the shell.
+FAKED = """
+cd "$0"
+touch made && chown 1234:55 made && stat -c %u:%g made
+tar cf - made | tar tvf - | cut -d ' ' -f 1,2
+rm made
 """
 
 
@@ -220,14 +262,35 @@ class Shadow(unittest.TestCase):
                        "-DHAS_DLSYM")
 
     def test_preloaded_locks_and_clocks_that_allocate_are_the_programs_alone(self):
-        library = str(self.made() / "wrappers.so")
+        self.preload("wrappers", WRAPPERS)
+        self.runs_well(self.make(list, "functions"))
+
+    def preload(self, name, source):
+        """Makes a library, which the program and Berth have before them."""
+        library = str(self.made() / f"{name}.so")
         if STEP != "--made":
-            (self.root / "wrappers.c").write_text(WRAPPERS, encoding="utf-8")
-            subprocess.run([*COMPILER, "-O1", "-shared", "-fPIC", "-o", library,
-                            str(self.root / "wrappers.c"), "-ldl"], check=True)
-        program = self.make(list, "functions")
+            (self.root / f"{name}.c").write_text(source, encoding="utf-8")
+            subprocess.run([*COMPILER, "-O1", "-w", "-fno-builtin", "-shared", "-fPIC", "-o", library,
+                            str(self.root / f"{name}.c"), "-ldl"], check=True)
         self.env["LD_PRELOAD"] = library
-        self.runs_well(program)
+
+    def test_what_is_preloaded_is_asked_nothing_about_files(self):
+        self.preload("asker", ASKER + "".join(map(ASKED.format, ABOUT_FILES)))
+        self.runs_well(self.make(list, "functions"))
+
+    def test_fakeroot_may_be_preloaded(self):
+        if STEP == "--make":
+            return
+        if not shutil.which("fakeroot"):
+            self.skipTest("fakeroot is not installed")
+        policy = self.root / "policy"
+        policy.write_text(EVERYTHING.format(self.root / "kept"), encoding="utf-8")
+        for _ in range(20):
+            done = subprocess.run([BERTH, "run", "--policy", str(policy), "--", "fakeroot", "sh", "-c",
+                                   FAKED, str(self.root)], env=self.env,
+                                  capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+            self.assertEqual((done.stdout, done.stderr, done.returncode),
+                             ("1234:55\n-rw-r--r-- 1234/55\n", "", 0))
 
     def test_libfaketime_may_be_preloaded(self):
         if STEP == "--make":

@@ -57,8 +57,8 @@ int __real_bind(int fd, const struct sockaddr *address, socklen_t size);
 int __wrap_bind(int fd, const struct sockaddr *address, socklen_t size);
 int __real_listen(int fd, int backlog);
 int __wrap_listen(int fd, int backlog);
-int __real_chmod(const char *path, mode_t mode);
-int __wrap_chmod(const char *path, mode_t mode);
+int __real_berth__chmod(const char *path, mode_t mode);
+int __wrap_berth__chmod(const char *path, mode_t mode);
 
 int __wrap_bind(int fd, const struct sockaddr *address, socklen_t size)
 {
@@ -68,10 +68,10 @@ int __wrap_bind(int fd, const struct sockaddr *address, socklen_t size)
     return r;
 }
 
-int __wrap_chmod(const char *path, mode_t mode)
+int __wrap_berth__chmod(const char *path, mode_t mode)
 {
     look();
-    return __real_chmod(path, mode);
+    return __real_berth__chmod(path, mode);
 }
 
 int __wrap_listen(int fd, int backlog)

@@ -114,12 +114,12 @@ static void zeroed_pages_are_not_taken_for_a_blank_medium(void **state)
 /* What the file's size is said to be: it is cut after it was looked at. */
 static off_t told_size;
 
-int __real_fstat64(int fd, struct stat *st);
-int __wrap_fstat64(int fd, struct stat *st);
+int __real_berth__fstat(int fd, struct stat *st);
+int __wrap_berth__fstat(int fd, struct stat *st);
 
-int __wrap_fstat64(int fd, struct stat *st)
+int __wrap_berth__fstat(int fd, struct stat *st)
 {
-    int r = __real_fstat64(fd, st);
+    int r = __real_berth__fstat(fd, st);
 
     if (r == 0 && told_size > 0)
         st->st_size = told_size;

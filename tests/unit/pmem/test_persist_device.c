@@ -31,12 +31,12 @@ static char device[] = "/tmp/berth-pdevice-XXXXXX";
 static ino_t device_inode;
 static char why[BERTH_PERSIST_WHY_MAX];
 
-int __real_fstat64(int fd, struct stat *st);
-int __wrap_fstat64(int fd, struct stat *st);
+int __real_berth__fstat(int fd, struct stat *st);
+int __wrap_berth__fstat(int fd, struct stat *st);
 
-int __wrap_fstat64(int fd, struct stat *st)
+int __wrap_berth__fstat(int fd, struct stat *st)
 {
-    int r = __real_fstat64(fd, st);
+    int r = __real_berth__fstat(fd, st);
 
     if (r == 0 && st->st_ino == device_inode)
         st->st_mode = S_IFCHR | 0600;

@@ -487,13 +487,13 @@ static void a_store_that_is_being_made_is_blank_or_whole(void **state)
 /* The store's file says it is a dax device, of which /sys is a directory beside it. */
 static bool is_plugged;
 
-int __real_fstat64(int fd, struct stat *st);
-int __wrap_fstat64(int fd, struct stat *st);
+int __real_berth__fstat(int fd, struct stat *st);
+int __wrap_berth__fstat(int fd, struct stat *st);
 
-int __wrap_fstat64(int fd, struct stat *st)
+int __wrap_berth__fstat(int fd, struct stat *st)
 {
     struct stat device;
-    int r = __real_fstat64(fd, st);
+    int r = __real_berth__fstat(fd, st);
 
     if (r == 0 && is_plugged && stat(fixture_path, &device) == 0 && device.st_ino == st->st_ino)
         st->st_mode = S_IFCHR | 0600;

@@ -111,7 +111,9 @@ SHADOW_LEFT = {name: MANY for name in (
     "test_so_they_are_in_a_program_at_a_fixed_address",
     "test_the_loaders_list_may_be_a_variable_of_the_program",
     "test_preloaded_locks_and_clocks_that_allocate_are_the_programs_alone",
-    "test_functions_are_left_alone_that_only_an_old_table_names")}
+    "test_functions_are_left_alone_that_only_an_old_table_names",
+    "test_what_is_preloaded_is_asked_nothing_about_files")}
+SHADOW_LEFT["test_fakeroot_may_be_preloaded"] = STARTS
 SITES_LEFT = {
     "test_any_path_is_answered_soon": TOOL,
     "test_questions_that_cannot_be_answered": TOOL,
