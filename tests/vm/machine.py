@@ -117,7 +117,9 @@ class Machine:
         # An instruction that fills or copies bytes in one go is emulated byte by byte: without erms,
         # kernel and C library do so by words and vectors.
         # What the kernel may touch of a program's memory it asks twice for each of its calls otherwise.
-        processor = "max,-la57,-erms,-smap,-smep,-pku"
+        # The instruction that computes a checksum (sse4.2) is emulated bit by bit: file systems and
+        # stores have tables for processors without it.
+        processor = "max,-la57,-erms,-smap,-smep,-pku,-sse4.2"
         if self.cxl:
             # Newer kernels make no CXL region where they see that the processor is emulated.
             processor += ",-hypervisor"

@@ -54,8 +54,9 @@ LOADED = ["/usr/lib/*/faketime/libfaketime*.so.1"]
 # For each machine: the memory of its nodes and of its NVDIMMs, in MiB, and for each time that it
 # boots the scripts that it runs, one after the other. Each makes what it needs anew. An emulator
 # translates a program anew for each address that it is at: a program is always at the same one, but
-# where persistent blocks are to be found again by processes that are laid out otherwise. A kernel that
-# has no control groups of memory counts no pages for them, at each that is touched or given back.
+# in boots after the first, where persistent blocks are found again by processes that are laid out
+# otherwise. A kernel that has no control groups of memory counts no pages for them, at each that is
+# touched or given back.
 MACHINES = {
     # Those with Python run tests of tests/integration too.
     "programs": {"memory": [1536], "dimms": [512], "boots": ["programs-fsdax"], "python": True},
@@ -67,7 +68,7 @@ MACHINES = {
              "boots": ["move,move-around,malloc-numa,programs-node,numa"], "python": True},
     "power": {"memory": [1024], "dimms": [256, 256, 256, 256],
               "boots": ["persist-write,power-first,power-cut", "persist-read,power-again",
-                        "power-last"], "random": True},
+                        "power-last"]},
     "cxl": {"memory": [768], "dimms": [], "cxl": 256, "boots": ["cxl"]},
 }
 
@@ -376,12 +377,11 @@ def run(shape, work, archive, tools, found, variables, cxl):
                            cxl)
     report = Report(host.busy_seconds)
     report.say(f"# kernel {found.release}; the guest's root has {archive.stat().st_size >> 20} MiB")
-    more = [] if shape.get("random") else ["norandmaps"]
-    more += [] if shape.get("groups") else ["cgroup_disable=memory"]
+    more = [] if shape.get("groups") else ["cgroup_disable=memory"]
     try:
         host.make_images()
-        for scripts in shape["boots"]:
-            boot(host, scripts, archive, report, more)
+        for number, scripts in enumerate(shape["boots"]):
+            boot(host, scripts, archive, report, more + ([] if number else ["norandmaps"]))
     finally:
         host.remove_images()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
