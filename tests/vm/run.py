@@ -42,9 +42,10 @@ SLOW_SECONDS = 2
 TOOLS = ["ndctl", "daxctl", "mkfs.ext4", "fsck.ext4"]
 # What tests of tests/integration start, by names; such as are not installed are not tested. A test
 # of what is preloaded needs programs that are linked dynamically, which busybox need not be.
-STARTED = ["sh", "bash", "cat", "cp", "date", "echo", "env", "git", "head", "ls", "mount", "objcopy",
-           "openssl", "perl", "printenv", "printf", "seq", "setpriv", "sort", "sqlite3", "test", "tr",
-           "true", "unshare", "wc"]
+STARTED = ["sh", "awk", "bash", "cat", "cp", "date", "echo", "env", "expr", "git", "gzip", "head",
+           "ls", "make", "mount", "objcopy", "openssl", "perl", "printenv", "printf", "seq",
+           "setpriv", "sort", "sqlite3", "tar", "test", "tr", "true", "unshare", "wc", "xz", "zstd",
+           "redis-benchmark", "redis-cli", "redis-server"]
 # What the guest's programs open by name.
 OPENED = ["libjansson.so.4", "libunwind.so.8", "libgcc_s.so.1", "libpmem.so.1"]
 

@@ -95,14 +95,14 @@ def client_python(prefix, folder):
     """CPython on malloc: objects, threads, fork, subprocesses, a C++ extension's exceptions."""
     script = r"""
 import json, hashlib, os, re, sys, threading, zlib, subprocess, multiprocessing
-data = [{"k%d" % i: list(range(i % 50)), "s": "x" * (i % 300)} for i in range(20000)]
+data = [{"k%d" % i: list(range(i % 50)), "s": "x" * (i % 300)} for i in range(OBJECTS)]
 text = json.dumps(data)
 assert json.loads(text) == data
 print(hashlib.sha256(text.encode()).hexdigest(), len(zlib.compress(text.encode())))
 out = [None] * 8
 def work(n):
     parts = []
-    for i in range(3000):
+    for i in range(PARTS):
         parts.append(bytearray(n * 37 + i * 11))
         if len(parts) > 100:
             del parts[::2]
@@ -122,7 +122,8 @@ with multiprocessing.get_context("fork").Pool(3) as pool:
     print(sum(pool.map(len, ["a" * i for i in range(500)])))
 print(len(re.findall(r"(\w+)\s", text[:500000])))
 """
-    return run(prefix, [need("python3"), "-c", script], folder,
+    numbers = f"OBJECTS, PARTS = {rounds(20000)}, {rounds(3000)}"
+    return run(prefix, [need("python3"), "-c", numbers + script], folder,
                environment={"PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0"})
 
 
@@ -232,10 +233,11 @@ def redis(prefix, folder):
 def client_redis(prefix, folder):
     """redis-server (linked to jemalloc itself): a benchmark, all types, a forked save, a digest."""
     cli = need("redis-cli")
-    outputs = []
+    outputs, keys = [], rounds(20000)
     with redis(prefix, folder) as (path, server):
-        bench = subprocess.run([need("redis-benchmark"), "-s", path, "-n", "5000", "-q", "-r", "1000",
-                                "-t", "set,get,lpush,hset,sadd"], stdout=subprocess.PIPE, check=True)
+        bench = subprocess.run([need("redis-benchmark"), "-s", path, "-n", str(rounds(5000)), "-q",
+                                "-r", "1000", "-t", "set,get,lpush,hset,sadd"],
+                               stdout=subprocess.PIPE, check=True)
         outputs.append(bench.stdout.count(b"requests per second"))
 
         def ask(*command):
@@ -243,11 +245,11 @@ def client_redis(prefix, folder):
                                   check=True).stdout
 
         ask("flushall")
-        ask("eval", "for i=1,20000 do redis.call('set','k'..i,string.rep('v',i%2000)) "
+        ask("eval", f"for i=1,{keys} do redis.call('set','k'..i,string.rep('v',i%2000)) "
                     "redis.call('rpush','l'..(i%50),i) redis.call('zadd','z',i,i) end", "0")
         outputs.append(ask("dbsize"))
         outputs.append(ask("debug", "digest"))
-        outputs.append(ask("eval", "local s=0 for i=1,20000 do s=s+#redis.call('get','k'..i) end "
+        outputs.append(ask("eval", f"local s=0 for i=1,{keys} do s=s+#redis.call('get','k'..i) end "
                                    "return s", "0"))
         outputs.append(ask("save"))
         outputs.append(ask("memory", "malloc-stats")[:3] != b"")
@@ -313,10 +315,10 @@ public class Client { public static void main(String[] a) throws Exception {
 
 def client_tools(prefix, folder):
     """Threads that compress, a parallel sort, an archive, make and awk: each as it comes."""
-    (folder / "numbers").write_text("".join(f"{i * 7919 % 200003}\n" for i in range(200000)))
+    (folder / "numbers").write_text("".join(f"{i * 7919 % 200003}\n" for i in range(rounds(200000))))
     (folder / "makefile").write_text(
-        "all: " + " ".join(f"t{i}" for i in range(30)) + "\n" +
-        "".join(f"t{i}:\n\t@expr {i} '*' 3 > o{i}\n" for i in range(30)))
+        "all: " + " ".join(f"t{i}" for i in range(rounds(80))) + "\n" +
+        "".join(f"t{i}:\n\t@expr {i} '*' 3 > o{i}\n" for i in range(rounds(80))))
     outputs = []
     for command in (["xz", "-T2", "-1", "-c", "numbers"], ["zstd", "-T2", "-5", "-q", "-c", "numbers"],
                     ["gzip", "-n", "-c", "numbers"], ["sort", "-n", "--parallel=2", "-S", "2M", "numbers"],

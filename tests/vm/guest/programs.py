@@ -134,7 +134,7 @@ NEVER = {
     "torch": "loads some 280 libraries, 1.7 s of a real processor before it begins",
     "client gcc": "needs a compiler and what it reads",
     "infer-program": "is about the program without Berth",
-    "client python, node, java, redis, nginx, tools": LONG.replace("takes", "take"),
+    "client python, node, java, nginx": LONG.replace("takes", "take"),
     "site-short-threads, client-own-names": "place no memory",
 }
 
@@ -150,7 +150,8 @@ def plans():
               for name in ("API_PIE", "API_NOPIE", "API_SCRIPT")),
             Test("SITE"), Test("PERSIST"), Test("PMEM"), Test("CLI", left=CLI_LEFT),
             Test("INFER_UNDER_BERTH"), Test("INFER_PERSIST", left=INFER_LEFT), Test("ALONE"),
-            *(Test("CLIENT", name, "mixed") for name in ("perl", "sqlite3", "bash", "git")),
+            *(Test("CLIENT", name, "mixed")
+              for name in ("perl", "sqlite3", "bash", "git", "redis", "tools")),
             Test("INSTALL"), Test("SITES_TOOL", left=SITES_LEFT, env=lines),
             Test("USED_UP", "1000", "1", "3"), Test("VALGRIND", "30"),
             Test("RECORD", only=RECORD_HERE), Test("REPLAY", only=REPLAY_HERE),
