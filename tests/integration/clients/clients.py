@@ -316,9 +316,11 @@ public class Client { public static void main(String[] a) throws Exception {
 def client_tools(prefix, folder):
     """Threads that compress, a parallel sort, an archive, make and awk: each as it comes."""
     (folder / "numbers").write_text("".join(f"{i * 7919 % 200003}\n" for i in range(rounds(200000))))
+    # From 1 on: where expr prints 0, it fails.
+    targets = range(1, rounds(80) + 1)
     (folder / "makefile").write_text(
-        "all: " + " ".join(f"t{i}" for i in range(rounds(80))) + "\n" +
-        "".join(f"t{i}:\n\t@expr {i} '*' 3 > o{i}\n" for i in range(rounds(80))))
+        "all: " + " ".join(f"t{i}" for i in targets) + "\n" +
+        "".join(f"t{i}:\n\t@expr {i} '*' 3 > o{i}\n" for i in targets))
     outputs = []
     for command in (["xz", "-T2", "-1", "-c", "numbers"], ["zstd", "-T2", "-5", "-q", "-c", "numbers"],
                     ["gzip", "-n", "-c", "numbers"], ["sort", "-n", "--parallel=2", "-S", "2M", "numbers"],
