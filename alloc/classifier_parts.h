@@ -244,7 +244,8 @@ struct berth_class_seen {
 
 /* What is known of blocks of one size. */
 struct berth_class_size {
-    uint64_t size; /* 0 = free */
+    uint64_t size;  /* 0 = free */
+    uint32_t alive; /* that are there, whoever made them */
     /* Of the main family's that died, the births of the two that came first; 0 = none. */
     uint64_t dead[2];
     bool has_died;     /* one of the main family's, at any time */

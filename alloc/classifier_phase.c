@@ -33,6 +33,16 @@ struct berth_class_size *berth__class_size(const struct berth_judgement *judgeme
     return &judgement->known_sizes[at];
 }
 
+static void count_alive(const struct berth_judgement *judgement)
+{
+    for (uint32_t i = 0; i < judgement->count; i++) {
+        struct berth_class_size *known = berth__class_size(judgement, judgement->seen[i].size);
+
+        known->size = judgement->seen[i].size;
+        known->alive++;
+    }
+}
+
 static void note_death(uint64_t *first, uint64_t birth)
 {
     if (birth != 0 && (*first == 0 || birth < *first))
@@ -534,6 +544,7 @@ void berth__class_phase(struct berth_judgement *judgement)
     bool has_boundary =
         find_boundary(judgement, ANY_FAMILY, judgement->births, &judgement->boundary);
 
+    count_alive(judgement);
     if (declared)
         judgement->boundary = declared - 1;
     judgement->is_steady = find_main(judgement) && (declared || has_boundary);

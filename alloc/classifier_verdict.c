@@ -26,12 +26,8 @@
 /* Whether the block and those of its size are so much that it matters what they are. */
 static bool is_much(const struct berth_judgement *judgement, const struct berth_class_seen *seen)
 {
-    uint64_t equal = 0;
-
-    for (uint32_t i = 0; i < judgement->count; i++)
-        if (judgement->seen[i].size == seen->size)
-            equal += seen->size;
-    return equal >= judgement->old_bytes / DATA_SHARE;
+    return berth__class_size(judgement, seen->size)->alive * seen->size >=
+           judgement->old_bytes / DATA_SHARE;
 }
 
 /* Whether it may be inputs that the program keeps: integers, as indices and labels are, or so many
