@@ -115,6 +115,73 @@ static bool is_thinned(const uint64_t words[BERTH_LOOK_WORDS])
     return blank > 0 && part >= blank / 4 + 1;
 }
 
+/* The two top bytes of a number with a point that is 1, and of 15/16, and how long it is; and such
+ * a part of a table of sines or cosines is nearly 1. Of numbers that are evenly spread up to 1 it
+ * is a 16th, of weights next to none; the fewer are looked at, the more it may be by chance. */
+struct unit {
+    unsigned bits, one, near, share;
+};
+static const struct unit units[] = {
+    {32, 0x3f80, 0x3f70, 8}, /* and of two of 16 bits with such exponents, the upper one */
+    {16, 0x3c00, 0x3b80, 8},
+    {64, 0x3ff0, 0x3fee, 6},
+};
+
+/* So many have either sign, and of those that are nearly 1, so many are not 1 itself: what was cut
+ * off at 1 is. */
+#define ANGLES_SIGN 8
+#define ANGLES_BELOW 16
+
+static bool are_angles_of(const uint64_t words[BERTH_LOOK_WORDS], const struct unit *unit)
+{
+    unsigned count = 0, near = 0, one = 0, negative = 0;
+
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
+        for (unsigned at = unit->bits; at <= 64; at += unit->bits) {
+            unsigned top = words[i] >> (at - 16) & 0xffff, size = top & 0x7fff;
+
+            if (size > unit->one)
+                return false;
+            count += size != 0;
+            near += size >= unit->near;
+            one += size == unit->one;
+            negative += top != size && size != 0;
+        }
+    return count >= BERTH_LOOK_WORDS / 2 && near >= count / unit->share &&
+           near - one >= count / ANGLES_BELOW && negative >= count / ANGLES_SIGN &&
+           count - negative >= count / ANGLES_SIGN;
+}
+
+/*
+ * Whether none of the numbers, of both signs, is beyond 1, and many are nearly 1: sines and cosines
+ * of many angles, by which places in a text or times in a wave are told.
+ */
+static bool are_angles(const uint64_t words[BERTH_LOOK_WORDS])
+{
+    for (unsigned i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+        if (are_angles_of(words, &units[i]))
+            return true;
+    return false;
+}
+
+/* User space has addresses below this, and few below the other. */
+#define ADDRESS_END ((uint64_t)1 << 47)
+#define ADDRESS_BEGIN ((uint64_t)1 << 32)
+/* Fewer words that are not zero tell nothing. */
+#define ADDRESSES_MIN (BERTH_LOOK_WORDS / 4)
+
+/* Whether half of the words or more are addresses, as in tables and lists of an interpreter. */
+static bool are_pointers(const uint64_t words[BERTH_LOOK_WORDS])
+{
+    unsigned count = 0, addresses = 0;
+
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
+        count += words[i] != 0;
+        addresses += words[i] >= ADDRESS_BEGIN && words[i] < ADDRESS_END;
+    }
+    return count >= ADDRESSES_MIN && addresses >= count - count / 2;
+}
+
 /* Where a number with a point has its exponent in a word, and which one it has from 1 to 2. */
 struct format {
     unsigned shift, bits, one;
@@ -196,6 +263,8 @@ static void note_numbers(struct berth_class_block *block, const uint64_t words[B
     block->is_constant = is_equal && words[0] != 0;
     block->is_mask = !is_equal && is_mask(words);
     block->is_thinned = is_thinned(words);
+    block->is_angles = are_angles(words);
+    block->is_pointers = are_pointers(words);
 }
 
 /* What became of the words since the last look. */

@@ -33,6 +33,8 @@ enum berth_class_reason {
     BERTH_REASON_DATA,        /* read only, and no number is below zero */
     BERTH_REASON_CONSTANT,    /* one number, everywhere */
     BERTH_REASON_MASK,        /* one number or zero, everywhere */
+    BERTH_REASON_ANGLES,      /* sines and cosines */
+    BERTH_REASON_POINTERS,    /* addresses */
     BERTH_REASON_PARTS,       /* read only, and by parts */
     BERTH_REASON_LAST,        /* read only, scaled, and made last before the steps */
     BERTH_REASON_UNTRAINED,   /* read only, where all else is trained */
@@ -114,6 +116,8 @@ struct berth_class_block {
     bool is_last;     /* such numbers, and no weight was made behind it before the steps */
     bool is_listed;   /* such numbers, as those of many that were made before or behind it */
     bool is_thinned;  /* numbers were struck out one by one */
+    bool is_angles;   /* sines and cosines of many angles */
+    bool is_pointers; /* most words are addresses of a program's memory */
     bool is_suspect;  /* at the last judgement: may be inputs, as far as the content tells */
     bool is_watched;  /* looks would be taken for reads */
     bool is_pieced;   /* some words, and not most of them, were once seen to change at once */

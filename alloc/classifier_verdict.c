@@ -52,9 +52,16 @@ static bool is_uniform(const struct berth_judgement *judgement, const struct ber
 static bool is_void(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
                     const struct berth_class_block *block, enum berth_class_reason *ret_reason)
 {
-    if (!block->is_mask && !is_uniform(judgement, seen, block))
+    if (block->is_mask)
+        *ret_reason = BERTH_REASON_MASK;
+    else if (block->is_angles)
+        *ret_reason = BERTH_REASON_ANGLES;
+    else if (block->is_pointers)
+        *ret_reason = BERTH_REASON_POINTERS;
+    else if (is_uniform(judgement, seen, block))
+        *ret_reason = BERTH_REASON_CONSTANT;
+    else
         return false;
-    *ret_reason = block->is_mask ? BERTH_REASON_MASK : BERTH_REASON_CONSTANT;
     return true;
 }
 
@@ -557,7 +564,8 @@ static void judge_quiet(struct berth_judgement *judgement, const struct berth_cl
     if (!is_near_largest(judgement, seen->family) ||
         (!block->is_watched &&
          (!berth__class_look(judgement, seen, block) || has_room(block) || block->is_constant ||
-          block->is_integers || block->is_mask || is_last_of_results(judgement, seen, block))))
+          block->is_integers || block->is_mask || block->is_angles || block->is_pointers ||
+          is_last_of_results(judgement, seen, block))))
         return;
     say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_TENTATIVE, BERTH_REASON_QUIET);
 }
@@ -620,7 +628,8 @@ static bool is_from_absence(const struct berth_class_verdict *verdict)
     return verdict->reason == BERTH_REASON_DATA || verdict->reason == BERTH_REASON_PARTS ||
            verdict->reason == BERTH_REASON_LAST || verdict->reason == BERTH_REASON_UNTRAINED ||
            verdict->reason == BERTH_REASON_REUSED || verdict->reason == BERTH_REASON_CONSTANT ||
-           verdict->reason == BERTH_REASON_MASK;
+           verdict->reason == BERTH_REASON_MASK || verdict->reason == BERTH_REASON_ANGLES ||
+           verdict->reason == BERTH_REASON_POINTERS;
 }
 
 /*

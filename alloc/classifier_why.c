@@ -40,6 +40,8 @@ static const char *const reasons[BERTH_REASON_COUNT] = {
                            "numbers is below zero: inputs, and no weights"),
     [BERTH_REASON_CONSTANT] = "filled with one number: neither weights nor a cache so far",
     [BERTH_REASON_MASK] = "filled with one number and zeros: a mask, and no weight",
+    [BERTH_REASON_ANGLES] = "filled with sines and cosines: a table, and no weight",
+    [BERTH_REASON_POINTERS] = "most of it are addresses: a program's table, and no weight",
     [BERTH_REASON_PARTS] = "there before the first step, and not written since, but steps read it "
                            "part by part: inputs, and no weights",
     [BERTH_REASON_LAST] = "made last before the first step, not written since, and of numbers as "

@@ -28,12 +28,13 @@ struct played {
     unsigned had;                 /* a bit for each tag that it had */
     enum berth_class_level level; /* when it was asked for last */
     bool is_positive;
-    bool is_integers;   /* of 32 bits */
-    bool is_small;      /* its numbers are floats of the size that weights have */
-    bool is_steady;     /* its numbers change by little, as those that are trained */
-    bool is_thin;       /* most of its numbers, of 32 bits, have been struck out */
-    unsigned mask_bits; /* not 0: its numbers, of so many bits, are zero or one other */
-    bool is_constant;   /* what is written to it is one number everywhere */
+    bool is_integers;      /* of 32 bits */
+    bool is_small;         /* its numbers are floats of the size that weights have */
+    bool is_steady;        /* its numbers change by little, as those that are trained */
+    bool is_thin;          /* most of its numbers, of 32 bits, have been struck out */
+    unsigned mask_bits;    /* not 0: its numbers, of so many bits, are zero or one other */
+    bool is_constant;      /* what is written to it is one number everywhere */
+    const uint64_t *words; /* its content, where that is all that counts; else NULL */
     uint32_t version[BERTH_LOOK_WORDS]; /* of its content; 0 = blank */
 };
 
@@ -84,6 +85,8 @@ static bool look(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
             words[i] = mask_word(i, at(address)->mask_bits);
         if (at(address)->is_constant)
             words[i] = 0xbf800000bf800000u;
+        if (at(address)->words)
+            words[i] = at(address)->words[i];
         if (at(address)->version[i] == 0)
             words[i] = 0;
     }

@@ -17,9 +17,9 @@
 
 #define LAYERS 8
 
-static const enum berth_class_reason absences[] = {BERTH_REASON_DATA,      BERTH_REASON_PARTS,
-                                                   BERTH_REASON_UNTRAINED, BERTH_REASON_REUSED,
-                                                   BERTH_REASON_CONSTANT,  BERTH_REASON_LAST};
+static const enum berth_class_reason absences[] = {
+    BERTH_REASON_DATA,     BERTH_REASON_PARTS, BERTH_REASON_UNTRAINED, BERTH_REASON_REUSED,
+    BERTH_REASON_CONSTANT, BERTH_REASON_LAST,  BERTH_REASON_ANGLES,    BERTH_REASON_POINTERS};
 #define ABSENCES (sizeof(absences) / sizeof(absences[0]))
 
 static struct berth_class_block taken_for(enum berth_tag tag)
