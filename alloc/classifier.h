@@ -69,6 +69,8 @@ struct berth_classifier_ops {
     /* Notes from now on which of these stretches' pages are read, by anybody; they are sorted, and
      * none overlaps another. false: not here. NULL: it cannot be known. */
     bool (*watch)(const struct berth_watched *stretches, unsigned count);
+    /* What was read so far, by now at least. */
+    void (*peek)(struct berth_watched *stretches, unsigned count);
     /* What was read since; ends it. The blocks may have been freed meanwhile. */
     void (*watched)(struct berth_watched *stretches, unsigned count);
     /* Gives the live block another tag by the classifier's word, unless the block is gone. */

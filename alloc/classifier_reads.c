@@ -322,9 +322,9 @@ static bool is_over(const struct berth_judgement *judgement)
     return births >= needed << watch->idle;
 }
 
-/* Of each stretch: its block may be looked at again; where it has died, what was read is of
- * others. */
-static void leave_blocks(struct berth_judgement *judgement)
+/* Of each stretch: where its block has died, what was read is of others; else it may be looked at
+ * again, if that was all. */
+static void leave_blocks(struct berth_judgement *judgement, bool is_end)
 {
     struct berth_class_watch *watch = &judgement->classifier->watch;
 
@@ -335,9 +335,49 @@ static void leave_blocks(struct berth_judgement *judgement)
         if (atomic_load_explicit(&block->address, memory_order_acquire) == 0 ||
             berth__class_load(&block->birth) != watch->probes[i].birth)
             watch->stretches[i].read = BERTH_READ_UNKNOWN;
-        else
+        else if (is_end)
             block->is_watched = false;
     }
+}
+
+/* Whether so much was read by now that it is a weight, whatever else is read until the step ends.
+ */
+static void peek_reads(const struct berth_judgement *judgement, uint32_t at)
+{
+    struct berth_class_suspects *kind = &judgement->classifier->watch.kinds[at], so_far = *kind;
+    struct reads reads = {0};
+    enum berth_class_reads found;
+
+    if (kind->reads != BERTH_READS_UNKNOWN || !count_reads(judgement, at, &reads) ||
+        reads.known < FEWEST_PARTS)
+        return;
+    so_far.touched += reads.touched;
+    so_far.filled += reads.filled;
+    found = judge_reads(&so_far, &reads);
+    if (found != BERTH_READS_ALL && found != BERTH_READS_ROWS)
+        return;
+    kind->reads = (uint8_t)found;
+    log_reads(&so_far, &reads);
+}
+
+/*
+ * Somebody asks, and the watch goes on for more than a step, or began in the midst of the last one:
+ * what is known of it would be told by chance, by when the judgements fell. An early watch tells
+ * only of what is not read.
+ */
+static void peek(struct berth_judgement *judgement)
+{
+    const struct berth_classifier_ops *ops =
+        atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed);
+    struct berth_class_watch *watch = &judgement->classifier->watch;
+
+    if (!judgement->is_asked || watch->is_early || !ops->peek)
+        return;
+    ops->peek(watch->stretches, watch->probe_count);
+    leave_blocks(judgement, false);
+    for (uint32_t i = 0; i < watch->kind_count; i++)
+        peek_reads(judgement, i);
+    tell_blocks(judgement);
 }
 
 void berth__class_reads_end(struct berth_judgement *judgement)
@@ -348,12 +388,16 @@ void berth__class_reads_end(struct berth_judgement *judgement)
     bool is_ours = watch->process == (int)getpid();
     bool is_idle = false;
 
-    if (!watch->is_open || (is_ours && !is_over(judgement)))
+    if (!watch->is_open)
         return;
+    if (is_ours && !is_over(judgement)) {
+        peek(judgement);
+        return;
+    }
     watch->is_open = false;
     if (is_ours)
         ops->watched(watch->stretches, watch->probe_count);
-    leave_blocks(judgement);
+    leave_blocks(judgement, true);
     for (uint32_t i = 0; i < watch->kind_count && is_ours; i++)
         is_idle |= !note_reads(judgement, i);
     watch->idle += is_idle && watch->idle < IDLE_MAX;
@@ -585,7 +629,7 @@ static void restart_early(struct berth_judgement *judgement)
         atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed)
             ->watched(watch->stretches, watch->probe_count);
     if (watch->is_open)
-        leave_blocks(judgement);
+        leave_blocks(judgement, true);
     watch->is_open = false;
     drop_kinds(watch);
     judgement->boundary = judgement->births;
@@ -636,5 +680,5 @@ void berth__class_reads_begin(struct berth_judgement *judgement)
     watch->births = judgement->births;
     watch->steps = judgement->steps;
     if (watch->is_refused)
-        leave_blocks(judgement);
+        leave_blocks(judgement, true);
 }

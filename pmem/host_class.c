@@ -89,6 +89,7 @@ void berth__host_class_start(void)
     static const struct berth_classifier_ops ops = {
         .look = look,
         .watch = berth__host_reads_watch,
+        .peek = berth__host_reads_peek,
         .watched = berth__host_reads_end,
         .retag = retag,
     };

@@ -170,7 +170,7 @@ static void match(struct reader *reader, struct berth_watched *stretches, unsign
     }
 }
 
-void berth__host_reads_end(struct berth_watched *stretches, unsigned count)
+void berth__host_reads_peek(struct berth_watched *stretches, unsigned count)
 {
     struct reader reader = {.fd = open("/proc/self/smaps", O_RDONLY | O_CLOEXEC)};
 
@@ -182,5 +182,10 @@ void berth__host_reads_end(struct berth_watched *stretches, unsigned count)
         match(&reader, stretches, count);
         close(reader.fd);
     }
+}
+
+void berth__host_reads_end(struct berth_watched *stretches, unsigned count)
+{
+    berth__host_reads_peek(stretches, count);
     advise_no_more(stretches, count);
 }

@@ -6,7 +6,7 @@
  * memory, and that is taken back when the watch ends. Under memory pressure the kernel may take
  * what is watched, and not read, for other uses a little sooner.
  *
- * Nothing is kept between the two calls, and no descriptor is open then. By the thread that judges,
+ * Nothing is kept between the calls, and no descriptor is open then. By the thread that judges,
  * one watch at a time.
  */
 #ifndef BERTH_PMEM_HOST_READS_H
@@ -15,6 +15,8 @@
 #include "alloc/classifier.h"
 
 bool berth__host_reads_watch(const struct berth_watched *stretches, unsigned count);
+/* What was read so far; the watch goes on. */
+void berth__host_reads_peek(struct berth_watched *stretches, unsigned count);
 void berth__host_reads_end(struct berth_watched *stretches, unsigned count);
 
 #endif

@@ -87,6 +87,29 @@ static void what_was_read_is_told(void **state)
     assert_int_equal(count_mappings(), mappings);
 }
 
+/* Who looks before the end forgets nothing. */
+static void what_was_read_so_far_is_told(void **state)
+{
+    struct berth_watched stretches[STRETCHES];
+    unsigned mappings;
+
+    (void)state;
+    list_stretches(stretches);
+    assert_true(berth__host_reads_watch(stretches, STRETCHES));
+    mappings = count_mappings();
+    read_pages(1, 64);
+    berth__host_reads_peek(stretches, STRETCHES);
+    assert_true(stretches[0].read == 0);
+    assert_true(stretches[1].read == STRETCH);
+    assert_int_equal(count_mappings(), mappings);
+    read_pages(4, 3);
+    berth__host_reads_end(stretches, STRETCHES);
+    assert_true(stretches[0].read == 0);
+    assert_true(stretches[1].read == STRETCH);
+    assert_true(stretches[4].read == (size_t)3 << 12);
+    assert_true(count_mappings() < mappings);
+}
+
 static void what_is_gone_is_unknown(void **state)
 {
     struct berth_watched stretches[STRETCHES];
@@ -147,6 +170,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_read_is_told),
+        cmocka_unit_test(what_was_read_so_far_is_told),
         cmocka_unit_test(files_are_read_as_before),
         cmocka_unit_test(what_is_gone_is_unknown),
     };
