@@ -93,6 +93,8 @@ RUNS = [
     ("grids", 2, []), ("recurrent", 2, []), ("few-bits", 2, []), ("estimator", 2, []),
     ("arrays-alone", 2, []), ("leaning", 2, []), ("steady-input", 2, []), ("cloud", 2, []),
     ("behind", 2, []), ("behind", 6, []),
+    ("reordered", 2, []), ("neighbours", 2, []), ("ranking", 2, []), ("sampler", 2, []),
+    ("bytes-alone", 2, []), ("borrowed", 2, []), ("planner", 2, []),
     ("learn-packed", 4, ["adam"]), ("learn-leaning", 4, ["adamw"]), ("learn-grids", 4, ["adam"]),
     ("gpt", 40, []), ("llama", 40, []), ("restored", 40, []), ("adapters", 40, []),
     ("chosen", 40, []), ("vit-data", 40, []), ("streaming", 40, []), ("requests", 40, []),

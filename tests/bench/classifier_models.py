@@ -18,6 +18,7 @@ import classifier_guests
 import classifier_learners
 import classifier_loops
 import classifier_newcomers
+import classifier_pilgrims
 import classifier_programs
 import classifier_strangers
 import classifier_travellers
@@ -263,7 +264,7 @@ def run_program(name, steps, ways):
                 **classifier_strangers.PROGRAMS, **classifier_guests.PROGRAMS,
                 **classifier_learners.PROGRAMS, **classifier_visitors.PROGRAMS,
                 **classifier_arrivals.PROGRAMS, **classifier_newcomers.PROGRAMS,
-                **classifier_travellers.PROGRAMS}
+                **classifier_travellers.PROGRAMS, **classifier_pilgrims.PROGRAMS}
     models, step_of = programs[name](ways)
     for model in models:
         model.eval()
