@@ -111,7 +111,7 @@ static void reclaim(struct berth_pool *pool)
 {
     if (berth__device_capturing())
         return;
-    berth__lazy_reclaim_all(pool);
+    berth__lazy_reclaim_all(pool, BERTH_PATIENCE_LONG);
     berth__pool_settle_waiting(pool);
 }
 

@@ -457,14 +457,19 @@ bool berth__pool_settle_waiting(struct berth_pool *pool)
     berth_cu_context context = atomic_load_explicit(&pool->context, memory_order_relaxed);
     uint64_t lost = berth__order_lost(context), epoch;
     bool is_waiting;
+    int r;
 
     berth__pool_lock(pool);
     is_waiting = pool->waiting != NULL;
     epoch = pool->wait_epoch++;
     berth__pool_unlock(pool);
-    if (!is_waiting || berth__device_capturing() || berth__order_sync(context) < 0)
+    if (!is_waiting || berth__device_capturing())
         return false;
-    berth__order_synced(context, lost);
+    r = berth__pool_await_quiet(pool, BERTH_PATIENCE_LONG);
+    if (r == 0 || (r < 0 && berth__order_sync(context) < 0))
+        return false;
+    if (r < 0)
+        berth__order_synced(context, lost);
     berth__pool_lock(pool);
     berth__pool_settle(pool, epoch);
     berth__pool_unlock(pool);
@@ -587,7 +592,7 @@ static bool reclaim_all(const struct request *request)
     for (unsigned i = 0; i < RECLAIMS_MAX; i++) {
         int64_t begin = now_ns();
 
-        if (berth__lazy_reclaim_all(request->pool) && take_cached(request))
+        if (berth__lazy_reclaim_all(request->pool, BERTH_PATIENCE_LONG) && take_cached(request))
             return true;
         if (now_ns() - begin < RECLAIM_LONG_NS)
             break;

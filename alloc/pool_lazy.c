@@ -240,17 +240,28 @@ bool berth__lazy_look_own(struct berth_pool *pool)
     return false;
 }
 
-static bool wait_oldest(struct berth_pool *pool)
+/*
+ * What one thread has waited for in vain may wait for what the program does next: others wait for
+ * it only where there is no other memory.
+ */
+static bool wait_oldest(struct berth_pool *pool, enum berth_patience patience)
 {
     struct berth_lazy_batch *batch = berth__lazy_batch_take_oldest(pool, NULL);
+    int r;
 
     if (!batch)
         return false;
-    berth__pool_lock(pool);
-    batch->is_awaited = true;
-    berth__pool_unlock(pool);
-    atomic_fetch_add_explicit(&berth__lazy_counts.waits, 1, memory_order_relaxed);
-    if (berth__order_wait(batch->point) == 0)
+    if (batch->is_in_vain && patience == BERTH_PATIENCE_SHORT) {
+        r = berth__order_query(batch->point) == 1 ? 0 : -ETIMEDOUT;
+    } else {
+        berth__pool_lock(pool);
+        batch->is_awaited = true;
+        berth__pool_unlock(pool);
+        atomic_fetch_add_explicit(&berth__lazy_counts.waits, 1, memory_order_relaxed);
+        r = berth__order_wait(batch->point);
+        batch->is_in_vain = r == -ETIMEDOUT;
+    }
+    if (r == 0)
         return berth__lazy_batch_settle(pool, batch);
     berth__lazy_batch_end(pool, batch, batch->point, NULL);
     return false;
@@ -267,7 +278,7 @@ static void keep_cap(struct berth_pool *pool, uint64_t most)
 {
     if (batch_bytes(pool) > most || is_tight())
         settle_passed(pool);
-    while (batch_bytes(pool) > most && wait_oldest(pool))
+    while (batch_bytes(pool) > most && wait_oldest(pool, BERTH_PATIENCE_LONG))
         ;
 }
 
@@ -422,7 +433,7 @@ bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
         any = berth__order_is_known(context_of(pool)) ? close_open(pool, NULL) : pass_open(pool);
         return settle_passed(pool) || any;
     default:
-        return wait_oldest(pool);
+        return wait_oldest(pool, BERTH_PATIENCE_SHORT);
     }
 }
 
@@ -515,12 +526,12 @@ static berth_cu_context context_hold(struct berth_pool *pool)
     return context;
 }
 
-static bool reclaim_all(struct berth_pool *pool)
+static bool reclaim_all(struct berth_pool *pool, enum berth_patience patience)
 {
     bool any = berth__lazy_reclaim(pool, BERTH_LAZY_LOOK);
 
     any |= berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE);
-    while (berth__lazy_reclaim(pool, BERTH_LAZY_WAIT))
+    while (wait_oldest(pool, patience))
         any = true;
     return any;
 }
@@ -564,7 +575,7 @@ bool berth__lazy_await_others(struct berth_pool *pool)
     return any;
 }
 
-bool berth__lazy_reclaim_all(struct berth_pool *pool)
+bool berth__lazy_reclaim_all(struct berth_pool *pool, enum berth_patience patience)
 {
     bool any;
 
@@ -575,7 +586,7 @@ bool berth__lazy_reclaim_all(struct berth_pool *pool)
      */
     atomic_store_explicit(&pool->lazy.allowance, 0, memory_order_relaxed);
     atomic_store_explicit(&pool->apart, 0, memory_order_relaxed);
-    any = reclaim_all(pool);
+    any = reclaim_all(pool, patience);
     berth__pool_count_released(pool, HOLD_BYTES);
     return any;
 }
@@ -656,7 +667,7 @@ void berth__lazy_reclaim_pools(void)
     if (berth__pool_disabled() || berth__device_capturing())
         return;
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
-        berth__lazy_reclaim_all(pool);
+        berth__lazy_reclaim_all(pool, BERTH_PATIENCE_LONG);
 }
 
 void berth__lazy_drop(struct berth_pool *pool)

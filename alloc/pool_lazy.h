@@ -23,6 +23,7 @@
 
 #include "alloc/block.h"
 #include "alloc/device.h"
+#include "alloc/pool_quiet.h"
 
 struct berth_order_point;
 
@@ -35,6 +36,7 @@ struct berth_lazy_batch {
     struct berth_cache *owner;       /* whose blocks they were; NULL: of several threads */
     bool is_busy;
     bool is_awaited; /* while it is busy: until the point passes, not for one question */
+    bool is_in_vain; /* somebody has waited for the point as long as may be */
 };
 
 /* A thread's open batch. */
@@ -102,9 +104,10 @@ enum berth_lazy_step { BERTH_LAZY_LOOK, BERTH_LAZY_CLOSE, BERTH_LAZY_WAIT };
 bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step);
 /*
  * All steps until nothing waits any more, or nothing more can be had. Of any context: meanwhile
- * nobody destroys it, and one that is being destroyed is let alone.
+ * nobody destroys it, and one that is being destroyed is let alone. What somebody has waited for
+ * in vain is waited for again with BERTH_PATIENCE_LONG.
  */
-bool berth__lazy_reclaim_all(struct berth_pool *pool);
+bool berth__lazy_reclaim_all(struct berth_pool *pool, enum berth_patience patience);
 /*
  * Lets other threads find out about what they are asking about; the device may be waiting for this
  * very thread, so no longer than it would wait itself. True if any was asking: something may have

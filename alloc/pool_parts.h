@@ -28,6 +28,7 @@
 #include "alloc/pool.h"
 #include "alloc/pool_lazy.h"
 #include "alloc/pool_own.h"
+#include "alloc/pool_quiet.h"
 #include "alloc/pool_settle.h"
 #include "alloc/pool_step.h"
 #include "alloc/segment.h"
@@ -70,6 +71,7 @@ struct berth_pool {
     uint64_t misses;          /* times that it had to since, with less in use */
     uint64_t unlocked;        /* how often; counted where all is checked (debug_expensive) */
     struct berth_own own;
+    struct berth_quiet quiet;
     uint64_t rounding;          /* derived: granules, see pool_alone.h */
     uint64_t overhead;          /* derived: bytes of blocks in use, likewise, and pool_own.h */
     uint64_t rounding_max;      /* bytes, when the most blocks were in use */

@@ -116,6 +116,7 @@ struct detached {
     struct berth_segment *list;
     berth_cu_context context;
     uint64_t generation;
+    bool is_replaced; /* for the sake of another segment, see berth__own_note_gone() */
 };
 
 /* With the lock held; the segments are added by the caller. */
@@ -127,17 +128,29 @@ static struct detached detached_of(const struct berth_pool *pool)
     };
 }
 
-/* Gives them to the driver; the bytes that it took. What it keeps goes back by `attach`. */
+/* Gives a segment to the driver, or finds that it is not to be waited for. */
+static int give_to_driver(const struct berth_pool *pool, const struct detached *detached,
+                          const struct berth_segment *segment, bool is_quiet)
+{
+    bool is_current =
+        atomic_load_explicit(&pool->context, memory_order_relaxed) == detached->context;
+
+    return is_quiet && is_current ? berth__device_free(detached->context, segment->base) : -EBUSY;
+}
+
+/* The bytes that the driver took. What it keeps goes back by `attach`. */
 static uint64_t release_detached(struct berth_pool *pool, const struct detached *detached,
                                  void (*attach)(struct berth_pool *pool,
-                                                struct berth_segment *segment))
+                                                struct berth_segment *segment),
+                                 enum berth_patience patience)
 {
+    bool is_quiet = detached->list && berth__pool_await_quiet(pool, patience) != 0;
     struct berth_segment *next;
     uint64_t released = 0;
 
     for (struct berth_segment *segment = detached->list; segment; segment = next) {
         uint64_t size = segment->size;
-        int r = berth__device_free(detached->context, segment->base);
+        int r = give_to_driver(pool, detached, segment, is_quiet);
 
         next = segment->next;
         berth__pool_lock(pool);
@@ -146,6 +159,8 @@ static uint64_t release_detached(struct berth_pool *pool, const struct detached 
         } else {
             berth__tier_release(pool->tier, size);
             berth__pool_delete_segment(pool, segment);
+            if (detached->is_replaced)
+                berth__own_note_gone(pool, size);
             released += size;
         }
         berth__pool_unlock(pool);
@@ -168,7 +183,7 @@ uint64_t berth__pool_release_idle(struct berth_pool *pool, bool is_for_large)
             detach(pool, segment, &detached.list);
     }
     berth__pool_unlock(pool);
-    return release_detached(pool, &detached, attach_free);
+    return release_detached(pool, &detached, attach_free, BERTH_PATIENCE_SHORT);
 }
 
 /* The idle segment that was in use least recently, or NULL. */
@@ -203,13 +218,13 @@ uint64_t berth__pool_replace(struct berth_pool *pool, uint64_t size, uint64_t ne
 
     berth__pool_lock(pool);
     detached = detached_of(pool);
+    detached.is_replaced = true;
     while (bytes < need && !berth__pool_may_end(pool) && (segment = find_victim(pool, size))) {
         bytes += segment->size;
-        berth__own_note_gone(pool, segment->size);
         detach(pool, segment, &detached.list);
     }
     berth__pool_unlock(pool);
-    released = release_detached(pool, &detached, attach_free);
+    released = release_detached(pool, &detached, attach_free, BERTH_PATIENCE_SHORT);
     berth__device_restore(mode);
     return released;
 }
@@ -291,23 +306,23 @@ static uint64_t release_waiting(struct berth_pool *pool, uint64_t need)
     }
     berth__cache_open(pool);
     berth__pool_unlock(pool);
-    return release_detached(pool, &detached, attach_waiting);
+    return release_detached(pool, &detached, attach_waiting, BERTH_PATIENCE_LONG);
 }
 
-static uint64_t release_bytes(struct berth_pool *pool, uint64_t need)
+static uint64_t release_bytes(struct berth_pool *pool, uint64_t need, enum berth_patience patience)
 {
     struct detached detached;
     uint64_t released;
 
     if (!berth__device_capturing())
-        berth__lazy_reclaim_all(pool);
+        berth__lazy_reclaim_all(pool, patience);
     berth__pool_lock(pool);
     detached = detached_of(pool);
     berth__cache_flush(pool);
     if (!berth__pool_may_end(pool))
         detached.list = detach_cached(pool, need);
     berth__pool_unlock(pool);
-    released = release_detached(pool, &detached, attach_free);
+    released = release_detached(pool, &detached, attach_free, patience);
     if (released < need)
         released += berth__pool_shrink(pool, need == RELEASE_ALL ? need : need - released);
     return released;
@@ -316,7 +331,7 @@ static uint64_t release_bytes(struct berth_pool *pool, uint64_t need)
 uint64_t berth__pool_release_part(struct berth_pool *pool, uint64_t need)
 {
     struct berth_device_mode mode = berth__device_relax();
-    uint64_t released = release_bytes(pool, need);
+    uint64_t released = release_bytes(pool, need, BERTH_PATIENCE_SHORT);
 
     berth__device_restore(mode);
     return released;
@@ -598,7 +613,8 @@ static uint64_t release_pools(const struct release *release, uint64_t need)
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool && released < need;
          pool = pool->next)
         if (atomic_load(&pool->context) && release_concerns(release, pool))
-            released += release_bytes(pool, need == RELEASE_ALL ? need : need - released);
+            released += release_bytes(pool, need == RELEASE_ALL ? need : need - released,
+                                      BERTH_PATIENCE_LONG);
     return released;
 }
 

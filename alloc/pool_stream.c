@@ -28,20 +28,10 @@ struct search {
     const struct berth_stream_home *home;
     uint64_t size;
     enum berth_tag tag;
-    struct berth_stream_block *found; /* known to be idle */
-    struct berth_stream_block *later; /* its stream is busy */
-    struct berth_stream *later_stream;
+    bool is_behind; /* its stream may be busy */
+    struct berth_stream_block *found;
+    struct berth_stream *stream; /* which freed it */
 };
-
-/*
- * Another stream, which this call is not about. What is recorded in the legacy stream has blocking
- * ones wait for each other: the question alone would be felt, so it is not asked.
- */
-static bool is_known_idle(const struct search *search, const struct berth_stream *other)
-{
-    return atomic_load(&search->home->may_reuse_idle) &&
-           atomic_load(&other->handle) != BERTH_STREAM_LEGACY && berth__stream_query(other) == 0;
-}
 
 /* Called inside the door. The block leaves the set first: what is freed later is not looked at. */
 static int search_stream(struct berth_stream *stream, void *argument)
@@ -55,26 +45,35 @@ static int search_stream(struct berth_stream *stream, void *argument)
     block = berth__stream_set_take(&stream->set, search->size, search->tag);
     if (!block)
         return 0;
-    if (is_known_idle(search, stream)) {
+    if (search->is_behind || berth__stream_query(stream) == 0) {
         search->found = block;
+        search->stream = stream;
         return 1;
     }
-    if (!search->later && atomic_load(&search->home->may_depend)) {
-        search->later = block;
-        search->later_stream = stream;
-    } else {
-        berth__stream_set_put(&stream->set, block);
-    }
+    berth__stream_set_put(&stream->set, block);
     return 0;
+}
+
+static struct berth_stream_block *find_idle(const struct berth_stream_home *home,
+                                            const struct berth_stream *stream, uint64_t size,
+                                            enum berth_tag tag)
+{
+    struct search search = {.own = stream, .home = home, .size = size, .tag = tag};
+
+    if (!berth__order_enter())
+        return NULL;
+    if (berth__stream_each_cached(search_stream, &search) != 0)
+        atomic_fetch_add_explicit(&berth__stream_counts.idle_reuses, 1, memory_order_relaxed);
+    berth__order_leave();
+    return search.found;
 }
 
 /* Called inside the door: the stream `own` waits for the stream that freed the block. */
 static bool depend(const struct search *search)
 {
-    struct berth_order_point *point;
-    const struct berth_stream *other = search->later_stream;
-    int r = berth__order_record_stream(atomic_load(&other->context), atomic_load(&other->handle),
-                                       &point);
+    struct berth_order_point *point = NULL;
+    const struct berth_stream *other = search->stream;
+    int r = berth__stream_point(other, &point);
 
     if (r < 0)
         return false;
@@ -85,43 +84,46 @@ static bool depend(const struct search *search)
     return r == 0;
 }
 
-static struct berth_stream_block *search_streams(struct search *search)
+/*
+ * A block whose stream is busy, behind a dependency. What that stream does may wait for what the
+ * program does next, or for the stream that is given the block: as the driver does it, this is for
+ * when there is no other memory.
+ */
+static struct berth_stream_block *find_behind(const struct berth_stream_home *home,
+                                              const struct berth_stream *stream, uint64_t size,
+                                              enum berth_tag tag)
 {
-    if (!berth__order_enter())
+    struct search search = {
+        .own = stream, .home = home, .size = size, .tag = tag, .is_behind = true};
+
+    if (!atomic_load(&home->may_depend) || !berth__order_enter())
         return NULL;
-    berth__stream_each_cached(search_stream, search);
-    if (search->later) {
-        if (!search->found && depend(search)) {
-            search->found = search->later;
+    if (berth__stream_each_cached(search_stream, &search) != 0) {
+        if (depend(&search)) {
             atomic_fetch_add_explicit(&berth__stream_counts.waiting_reuses, 1,
                                       memory_order_relaxed);
         } else {
-            berth__stream_set_put(&search->later_stream->set, search->later);
-            if (search->found)
-                atomic_fetch_add_explicit(&berth__stream_counts.idle_reuses, 1,
-                                          memory_order_relaxed);
+            berth__stream_set_put(&search.stream->set, search.found);
+            search.found = NULL;
         }
-    } else if (search->found) {
-        atomic_fetch_add_explicit(&berth__stream_counts.idle_reuses, 1, memory_order_relaxed);
     }
     berth__order_leave();
-    return search->found;
+    return search.found;
 }
 
-/* A block that the stream did not free itself. */
+/* A block that the stream did not free itself, and that no work uses any more. */
 static struct berth_stream_block *find_elsewhere(struct berth_stream_home *home,
-                                                 struct berth_stream *stream, uint64_t size,
+                                                 const struct berth_stream *stream, uint64_t size,
                                                  enum berth_tag tag)
 {
-    struct search search = {.own = stream, .home = home, .size = size, .tag = tag};
-    struct berth_stream_block *block = NULL;
+    struct berth_stream_block *block;
 
-    if (atomic_load(&home->may_reuse_idle)) {
+    if (!atomic_load(&home->may_reuse_idle))
+        return NULL;
+    block = berth__stream_set_take(&home->idle, size, tag);
+    if (!block && berth__stream_settle_retired(home))
         block = berth__stream_set_take(&home->idle, size, tag);
-        if (!block && berth__stream_settle_retired(home))
-            block = berth__stream_set_take(&home->idle, size, tag);
-    }
-    return block ? block : search_streams(&search);
+    return block ? block : find_idle(home, stream, size, tag);
 }
 
 /* Gives the record its place in the page map. False: the memory is good, the record is not. */
@@ -177,20 +179,28 @@ static int reserve(berth_tier_id tier, int device, uint64_t size)
     return r == -ENOSPC || r == -EDQUOT ? berth__foreign_make_room(tier, size) : r;
 }
 
-static int ask_driver(struct berth_stream_home *home, berth_cu_stream handle, uint64_t size,
-                      uintptr_t *ret)
+static int ask_driver(berth_cu_stream handle, uint64_t size, uintptr_t *ret)
 {
     berth_cu_address address = 0;
+    int r = berth__device_error(berth__driver.cuMemAllocAsync(&address, size, handle));
+
+    if (r == 0)
+        *ret = (uintptr_t)address;
+    return r;
+}
+
+/* The same, and whatever is cached gives way. */
+static int press_driver(const struct berth_stream_home *home, berth_cu_stream handle, uint64_t size,
+                        uintptr_t *ret)
+{
     int r;
 
     do {
-        r = berth__device_error(berth__driver.cuMemAllocAsync(&address, size, handle));
+        r = ask_driver(handle, size, ret);
     } while (r == -ENOMEM && berth__stream_release(home->device) > 0);
     while (r == -ENOMEM && (berth__pool_release_cached(home->device) > 0 ||
                             berth__stream_release(BERTH_POOL_ALL_DEVICES) > 0))
-        r = berth__device_error(berth__driver.cuMemAllocAsync(&address, size, handle));
-    if (r == 0)
-        *ret = (uintptr_t)address;
+        r = ask_driver(handle, size, ret);
     return r;
 }
 
@@ -203,19 +213,23 @@ static void count_reserved(struct berth_stream_home *home, uint64_t size)
         ;
 }
 
+/* `is_pressing`: what is cached gives way, and the device is waited for. */
 static int grow(struct berth_stream_home *home, struct berth_stream *stream,
-                const struct berth_pool_request *request, uint64_t size, uintptr_t *ret_address)
+                const struct berth_pool_request *request, uint64_t size, bool is_pressing,
+                uintptr_t *ret_address)
 {
     struct berth_stream_block *block = block_new(home, size);
+    berth_cu_stream handle = atomic_load(&stream->handle);
     int r;
 
     if (!block)
         return BERTH_POOL_FORWARD;
-    make_room(home, stream, size);
-    r = reserve(BERTH_TIER_DEVICE, home->device, size);
+    r = is_pressing ? reserve(BERTH_TIER_DEVICE, home->device, size)
+                    : berth__tier_reserve(BERTH_TIER_DEVICE, size);
     if (r < 0)
         goto err_block;
-    r = ask_driver(home, atomic_load(&stream->handle), size, &block->segment.base);
+    r = is_pressing ? press_driver(home, handle, size, &block->segment.base)
+                    : ask_driver(handle, size, &block->segment.base);
     if (r < 0)
         goto out_reserve;
     if (!enter(block)) {
@@ -232,6 +246,34 @@ out_reserve:
 err_block:
     berth__stream_block_delete(block);
     return r;
+}
+
+static bool is_short(int r)
+{
+    return r == -ENOMEM || r == -ENOSPC || r == -EDQUOT;
+}
+
+/* No block is cached that may be used at once. */
+static int obtain(struct berth_stream_home *home, struct berth_stream *stream,
+                  const struct berth_pool_request *request, uint64_t size, uintptr_t *ret_address)
+{
+    struct berth_stream_block *block;
+    int r;
+
+    make_room(home, stream, size);
+    do {
+        r = grow(home, stream, request, size, false, ret_address);
+    } while (is_short(r) &&
+             berth__pool_release_some(r == -ENOMEM ? home->device : BERTH_POOL_ALL_DEVICES,
+                                      UINT64_MAX) > 0);
+    if (!is_short(r))
+        return r;
+    block = find_behind(home, stream, size, request->tag);
+    if (!block)
+        return grow(home, stream, request, size, true, ret_address);
+    berth__stream_set_hand_out(&stream->set, block, request);
+    *ret_address = block->segment.base;
+    return 0;
 }
 
 /* The home of a stream that may be served; NULL: the driver serves it. */
@@ -260,7 +302,7 @@ int berth__stream_alloc(const struct berth_pool_request *request, berth_cu_strea
     if (BERTH_UNLIKELY(!block)) {
         block = find_elsewhere(home, stream, size, request->tag);
         if (!block)
-            return grow(home, stream, request, size, ret_address);
+            return obtain(home, stream, request, size, ret_address);
         berth__stream_set_hand_out(&stream->set, block, request);
     }
     *ret_address = block->segment.base;

@@ -6,9 +6,9 @@
  * attributes, its access by peers and its end by cuMemFree are native, and what the driver keeps in
  * one piece needs no cutting here. A block that was freed on a stream serves the same stream again
  * at once: the order of the stream is all the order it needs, and no call of the driver is made.
- * Another stream gets it in this order: when it is known to be idle; when its stream turns out to
- * be idle; after a dependency was put between the two streams, which is counted. Then the driver is
- * asked for more.
+ * Another stream gets it when it is known to be idle, or when its stream turns out to be idle. Else
+ * the driver is asked for more; and only where that has none, a dependency is put between the two
+ * streams, which is counted: what the one does may wait for the other.
  *
  * A block whose stream was destroyed is retired until a point behind that stream's work has passed.
  *

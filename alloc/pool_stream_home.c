@@ -359,82 +359,128 @@ static void trim(const struct berth_stream_home *home)
 
 #define NON_BLOCKING 1 /* CU_STREAM_NON_BLOCKING */
 
-/* Of the stream's own work, and whether others' may be before what the stream is given next. */
-static int query_own(const struct berth_stream *stream, bool *ret_waits_for_others)
+/*
+ * In the stream's context. A blocking stream waits for what the legacy stream was given before, and
+ * for what is freed here it was given nothing: work that uses a block may be the legacy stream's.
+ */
+static int query_blocking(berth_cu_stream handle)
 {
-    berth_cu_stream handle = atomic_load(&stream->handle);
-    bool pushed = false;
     unsigned flags = 0;
-    int r = berth__driver.cuStreamQuery
-                ? berth__device_enter(atomic_load(&stream->context), &pushed)
-                : -ENOTSUP;
+    int r = berth__device_error(berth__driver.cuStreamQuery(handle));
 
-    if (r < 0)
-        return r;
-    r = berth__device_error(berth__driver.cuStreamQuery(handle));
-    *ret_waits_for_others = !berth__driver.cuStreamGetFlags ||
-                            berth__driver.cuStreamGetFlags(handle, &flags) != BERTH_CU_SUCCESS ||
-                            (flags & NON_BLOCKING) == 0;
-    berth__device_leave(pushed);
+    if (r == 0 && (!berth__driver.cuStreamGetFlags ||
+                   berth__driver.cuStreamGetFlags(handle, &flags) != BERTH_CU_SUCCESS ||
+                   (flags & NON_BLOCKING) == 0))
+        r = berth__device_error(berth__driver.cuStreamQuery(BERTH_STREAM_LEGACY));
     return r;
 }
 
-/*
- * The legacy default stream and blocking ones wait for each other once they are given something,
- * and for what is freed here they were given nothing: work that uses a block may be before the
- * stream's next and not be the stream's own. A point is such a next thing.
- */
-int berth__stream_query(const struct berth_stream *stream)
+/* The legacy stream waits for all blocking ones: it is idle where the whole context is. */
+static int query_legacy(berth_cu_context context)
 {
-    struct berth_order_point *point;
-    bool waits_for_others;
-    int r = query_own(stream, &waits_for_others);
+    struct berth_order_point *point = NULL;
+    int r = berth__order_probe(context, &point);
 
-    if (r < 0 || !waits_for_others)
-        return r;
-    r = berth__order_record_stream(atomic_load(&stream->context), atomic_load(&stream->handle),
-                                   &point);
-    if (r < 0)
-        return r;
-    r = berth__order_query(point);
     berth__order_done(point);
     return r == 0 ? -EAGAIN : r < 0 ? r : 0;
 }
 
-/* Of a stream that the program uses in this very call. */
-static bool is_idle(const struct berth_stream *stream)
+/*
+ * Nothing is put into a stream for this: what is recorded in the legacy stream has blocking ones
+ * wait for each other, and what is recorded in one of those has to wait for the legacy stream. A
+ * program may go on only when such a stream, to which it has given nothing, is done.
+ */
+int berth__stream_query(const struct berth_stream *stream)
 {
-    bool is_idle;
+    berth_cu_context context = atomic_load(&stream->context);
+    berth_cu_stream handle = atomic_load(&stream->handle);
+    bool pushed = false;
+    int r;
+
+    if (handle == BERTH_STREAM_LEGACY)
+        return query_legacy(context);
+    r = berth__driver.cuStreamQuery ? berth__device_enter(context, &pushed) : -ENOTSUP;
+    if (r < 0)
+        return r;
+    r = query_blocking(handle);
+    berth__device_leave(pushed);
+    return r;
+}
+
+int berth__stream_point(const struct berth_stream *stream, struct berth_order_point **ret)
+{
+    berth_cu_context context = atomic_load(&stream->context);
+    berth_cu_stream handle = atomic_load(&stream->handle);
+    bool pushed = false, is_alone;
+    unsigned flags = 0;
+    int r = berth__device_enter(context, &pushed);
+
+    if (r < 0)
+        return r;
+    is_alone = !berth__driver.cuCtxRecordEvent ||
+               (berth__driver.cuStreamGetFlags &&
+                berth__driver.cuStreamGetFlags(handle, &flags) == BERTH_CU_SUCCESS &&
+                (flags & NON_BLOCKING) != 0);
+    berth__device_leave(pushed);
+    return is_alone ? berth__order_record_stream(context, handle, ret)
+                    : berth__order_record(context, ret);
+}
+
+enum business { IDLE, BUSY, HELD_UP /* idle itself, but what it is given waits for others */ };
+
+/* Called inside the door. */
+static enum business ask_for_business(const struct berth_stream *stream)
+{
+    bool pushed = false;
+    int r;
+
+    if (berth__stream_query(stream) == 0)
+        return IDLE;
+    if (!berth__driver.cuStreamQuery ||
+        berth__device_enter(atomic_load(&stream->context), &pushed) < 0)
+        return BUSY;
+    r = berth__device_error(berth__driver.cuStreamQuery(atomic_load(&stream->handle)));
+    berth__device_leave(pushed);
+    return r == 0 ? HELD_UP : BUSY;
+}
+
+/* Of a stream that the program uses in this very call. */
+static enum business business_of(const struct berth_stream *stream)
+{
+    enum business business;
 
     if (!berth__order_enter())
-        return false;
-    is_idle = berth__stream_query(stream) == 0;
+        return BUSY;
+    business = ask_for_business(stream);
     berth__order_leave();
-    return is_idle;
+    return business;
 }
 
 /*
  * What the program freed before it last waited for the stream the driver would have given to the
  * device then: in its pool, which serves others out of it, that memory would never come free as a
  * whole. Beside work of the stream nobody knows which blocks these are, and its order has to do.
+ * Nothing is given to a stream that would only wait for others, as it need not natively.
  */
 static uint64_t give_back(struct berth_stream_home *home, struct berth_stream *stream,
                           struct berth_stream_set *set, uint64_t need)
 {
     struct berth_stream_block *list = berth__stream_set_drain(set, need);
     berth_cu_context context = atomic_load(&stream->context);
-    uint64_t freed;
+    enum business business;
+    uint64_t freed = 0;
 
     if (!list)
         return 0;
-    if (set == &home->idle || is_idle(stream)) {
+    business = set == &home->idle ? IDLE : business_of(stream);
+    if (business == IDLE) {
         /* A capture may have begun since the question was asked. */
         struct berth_device_mode mode = berth__device_relax();
 
         freed = free_idle(&list, context);
         trim(home);
         berth__device_restore(mode);
-    } else {
+    } else if (business == BUSY) {
         freed = free_in_order(&list, context, atomic_load(&stream->handle));
     }
     put_all(set, list);
@@ -609,9 +655,7 @@ static int drain_stream(struct berth_stream *stream, void *argument)
         return 0;
     if (atomic_load(&stream->state) == BERTH_STREAM_READY)
         blocks = berth__stream_set_drain(&stream->set, UINT64_MAX);
-    if (blocks && berth__stream_is_reachable(stream))
-        berth__order_record_stream(context, atomic_load(&stream->handle), &point);
-    else if (blocks)
+    if (blocks && (!berth__stream_is_reachable(stream) || berth__stream_point(stream, &point) < 0))
         berth__order_record(context, &point);
     berth__order_leave();
     if (blocks)

@@ -126,6 +126,11 @@ void berth__stream_block_delete(struct berth_stream_block *block);
 
 /* Called inside the door (alloc/order.h): 0 when the stream is idle; or the driver's answer. */
 int berth__stream_query(const struct berth_stream *stream);
+/*
+ * Likewise: a point behind what the stream was given, and, where streams that wait for each other
+ * would feel it, behind all that its context was.
+ */
+int berth__stream_point(const struct berth_stream *stream, struct berth_order_point **ret);
 
 /*
  * Gives cached blocks back, so that `need` bytes come free: those that no stream uses to the

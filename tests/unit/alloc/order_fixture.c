@@ -151,6 +151,27 @@ void free_in(CUstream stream, uintptr_t address)
     assert_int_equal(berth__stream_free(address, (berth_cu_stream)stream), 0);
 }
 
+unsigned refusals;
+static unsigned refusals_max;
+static berth_cu_result (*alloc_in_order)(berth_cu_address *address, size_t size,
+                                         berth_cu_stream stream);
+
+static berth_cu_result refuse(berth_cu_address *address, size_t size, berth_cu_stream stream)
+{
+    if (refusals == refusals_max)
+        return alloc_in_order(address, size, stream);
+    refusals++;
+    return BERTH_CU_OUT_OF_MEMORY;
+}
+
+void refuse_in_order(unsigned count)
+{
+    alloc_in_order = berth__driver.cuMemAllocAsync;
+    berth__driver.cuMemAllocAsync = refuse;
+    refusals = 0;
+    refusals_max = count;
+}
+
 struct berth_pool *pool_of_test(void)
 {
     extern _Atomic(struct berth_pool *) berth__pool_first;

@@ -29,6 +29,9 @@ void go_on(void);
 uintptr_t alloc(uint64_t size);
 uintptr_t alloc_in(CUstream stream, uint64_t size);
 void free_in(CUstream stream, uintptr_t address);
+/* The driver's next so many allocations in stream order are refused; `refusals` counts them. */
+void refuse_in_order(unsigned count);
+extern unsigned refusals;
 struct berth_pool *pool_of_test(void);
 uint64_t waiting(void);
 

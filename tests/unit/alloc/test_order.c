@@ -159,13 +159,13 @@ static void nothing_is_recorded_while_a_capture_is_open(void **state)
     atomic_fetch_add(&berth__device_captures, 1);
     berth__order_open();
     assert_false(berth__order_enter());
-    assert_false(berth__lazy_reclaim_all(pool_of_test()));
+    assert_false(berth__lazy_reclaim_all(pool_of_test(), BERTH_PATIENCE_LONG));
     assert_true(waiting() >= SIZE);
     /* The capture is still good. */
     assert_int_equal(cuStreamEndCapture(stream, &graph), 0);
     atomic_fetch_sub(&berth__device_captures, 1);
     assert_int_equal(cuGraphDestroy(graph), 0);
-    assert_true(berth__lazy_reclaim_all(pool_of_test()));
+    assert_true(berth__lazy_reclaim_all(pool_of_test(), BERTH_PATIENCE_LONG));
     assert_int_equal(waiting(), 0);
     stream_delete(stream);
 }
@@ -493,14 +493,20 @@ static void another_stream_waits_or_finds_it_idle(void **state)
 {
     CUstream first = busy_stream(), second = stream_new();
     uint64_t waits = berth__stream_counts.waiting_reuses, idle = berth__stream_counts.idle_reuses;
-    uintptr_t block = alloc_in(first, SIZE);
+    uintptr_t block = alloc_in(first, SIZE), other;
 
     free_in(first, block);
+    /* What the first one does may wait for the second: not while there is other memory. */
+    other = alloc_in(second, SIZE);
+    assert_int_not_equal(other, block);
+    assert_int_equal(cuStreamQuery(second), 0);
+    refuse_in_order(1);
     assert_int_equal(alloc_in(second, SIZE), block);
     assert_int_equal(berth__stream_counts.waiting_reuses, waits + 1);
     /* What is queued in the second one now comes after the first one's work. */
     assert_int_equal(cuStreamQuery(second), CUDA_ERROR_NOT_READY);
     go_on();
+    free_in(second, other);
     free_in(second, block);
     assert_int_equal(alloc_in(first, SIZE), block);
     assert_int_equal(berth__stream_counts.idle_reuses, idle + 1);
@@ -519,8 +525,10 @@ static void a_program_can_forbid_dependencies(void **state)
     assert_int_equal(cuDeviceGetDefaultMemPool(&pool, 0), 0);
     berth__stream_attribute_set((berth_cu_pool)pool, BERTH_CU_POOL_REUSE_DEPENDENCIES, &value);
     free_in(first, block);
+    refuse_in_order(1);
     other = alloc_in(second, SIZE);
     assert_int_not_equal(other, block);
+    assert_int_equal(refusals, 1);
     value = 1;
     berth__stream_attribute_set((berth_cu_pool)pool, BERTH_CU_POOL_REUSE_DEPENDENCIES, &value);
     free_in(second, other);

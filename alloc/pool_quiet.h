@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Quiet: whether the driver would have memory back soon. cuMemFree waits for all work of its
+ * context, and that may wait for what the very thread does next that asks for memory, which no
+ * allocation of the driver's waits for. So before segments go back for the sake of an allocation,
+ * the work that is queued so far is waited for by a point (alloc/order.h), for a bounded time.
+ *
+ * What has been waited for in vain is remembered with its point: as long as that has not passed,
+ * nobody waits for it anew.
+ *
+ * Synchronization: the pool's lock.
+ */
+#ifndef BERTH_ALLOC_POOL_QUIET_H
+#define BERTH_ALLOC_POOL_QUIET_H
+
+struct berth_order_point;
+struct berth_pool;
+
+struct berth_quiet {
+    struct berth_order_point *point; /* NULL: nobody has waited in vain */
+    unsigned waits;                  /* for it, of a second each */
+};
+
+enum berth_patience {
+    BERTH_PATIENCE_SHORT, /* there is other memory: a second */
+    BERTH_PATIENCE_LONG   /* there is none: a minute, beyond the longest work that is likely */
+};
+
+/*
+ * Called without the lock. 1: a point that was recorded since the call began has passed; 0: not in
+ * that time. An error where nobody can tell: while a capture is open, where the driver cannot
+ * record a point of a context (before CUDA 12.5), or one would not tell everything.
+ */
+int berth__pool_await_quiet(struct berth_pool *pool, enum berth_patience patience);
+
+#endif

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Work that waits for what the program does after its next call: natively no allocation waits for
+ * it, and no stream that has nothing to do with it. A program that ends natively ends under Berth.
+ */
+#include "check.h"
+
+#include <pthread.h>
+#include <time.h>
+
+/* Nobody opens a gate so late but who was held up by it. */
+#define PATIENCE_S 20
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+/* Synchronization: lock */
+static bool is_open;
+static int given_up, passed;
+
+/* For cuLaunchHostFunc. */
+static void wait_at_gate(void *user)
+{
+    struct timespec end;
+    int r = 0;
+
+    (void)user;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += PATIENCE_S;
+    pthread_mutex_lock(&lock);
+    while (!is_open && r == 0)
+        r = pthread_cond_clockwait(&changed, &lock, CLOCK_MONOTONIC, &end);
+    given_up += !is_open;
+    passed++;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+/* For cuLaunchHostFunc, too. */
+static void open_gate(void *user)
+{
+    (void)user;
+    pthread_mutex_lock(&lock);
+    is_open = true;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+static void hold(CUstream stream)
+{
+    pthread_mutex_lock(&lock);
+    is_open = false;
+    pthread_mutex_unlock(&lock);
+    EXPECT(cuLaunchHostFunc(stream, wait_at_gate, NULL) == 0);
+}
+
+/* What was held up goes on, and was not held up too long. */
+static void go_on(const char *what)
+{
+    open_gate(NULL);
+    EXPECT(cuCtxSynchronize() == 0);
+    SEEN("%s: given up %d of %d\n", what, given_up, passed);
+}
+
+static CUdeviceptr use_in_order(CUstream stream, size_t size)
+{
+    CUdeviceptr p = 0;
+
+    EXPECT(cuMemAllocAsync(&p, size, stream) == 0);
+    EXPECT(cuMemsetD8Async(p, 0x11, size, stream) == 0);
+    return p;
+}
+
+static CUstream stream_of(unsigned flags)
+{
+    CUstream stream;
+
+    EXPECT(cuStreamCreate(&stream, flags) == 0);
+    return stream;
+}
+
+/* The driver has memory for the other stream, which waits for nobody. */
+static void freed_behind_what_is_held_up(void)
+{
+    CUstream held, other;
+    CUdeviceptr p;
+
+    check_up();
+    held = stream_of(CU_STREAM_NON_BLOCKING);
+    other = stream_of(CU_STREAM_NON_BLOCKING);
+    p = use_in_order(held, MIB(20));
+    hold(held);
+    EXPECT(cuMemFreeAsync(p, held) == 0);
+    p = use_in_order(other, MIB(20));
+    EXPECT(cuStreamSynchronize(other) == 0);
+    go_on("waited for by the program");
+    EXPECT(cuMemFreeAsync(p, other) == 0);
+}
+
+/* The stream that is held up waits for the other one. */
+static void freed_behind_what_waits_for_the_other(void)
+{
+    CUstream held, other;
+    CUdeviceptr p;
+
+    check_up();
+    held = stream_of(CU_STREAM_NON_BLOCKING);
+    other = stream_of(CU_STREAM_NON_BLOCKING);
+    p = use_in_order(held, MIB(20));
+    hold(held);
+    EXPECT(cuMemFreeAsync(p, held) == 0);
+    p = use_in_order(other, MIB(20));
+    EXPECT(cuLaunchHostFunc(other, open_gate, NULL) == 0);
+    EXPECT(cuCtxSynchronize() == 0);
+    go_on("opened by the other stream");
+    EXPECT(cuMemFreeAsync(p, other) == 0);
+}
+
+/* A block of so many bytes that was freed in the stream, whose work is done. */
+static void free_before(CUstream stream, size_t size)
+{
+    CUdeviceptr p = use_in_order(stream, size);
+
+    EXPECT(cuMemFreeAsync(p, stream) == 0);
+    EXPECT(cuCtxSynchronize() == 0);
+}
+
+static void use_and_wait(CUstream stream, size_t size)
+{
+    CUdeviceptr p = use_in_order(stream, size);
+
+    EXPECT(cuStreamSynchronize(stream) == 0);
+    EXPECT(cuMemFreeAsync(p, stream) == 0);
+    EXPECT(cuStreamSynchronize(stream) == 0);
+}
+
+/* A blocking stream is held up: the legacy one's next work waits, other blocking ones do not. */
+static void freed_in_the_legacy_stream(void)
+{
+    CUstream held, blocking;
+
+    check_up();
+    held = stream_of(CU_STREAM_DEFAULT);
+    blocking = stream_of(CU_STREAM_DEFAULT);
+    free_before(NULL, MIB(20));
+    hold(held);
+    use_and_wait(stream_of(CU_STREAM_NON_BLOCKING), MIB(20));
+    use_and_wait(blocking, MIB(5));
+    go_on("a blocking stream beside another");
+}
+
+/* The legacy stream is held up. A blocking one that was given nothing since has nothing to do. */
+static void freed_in_a_blocking_stream(void)
+{
+    CUstream blocking;
+
+    check_up();
+    blocking = stream_of(CU_STREAM_DEFAULT);
+    free_before(blocking, MIB(20));
+    hold(NULL);
+    use_and_wait(stream_of(CU_STREAM_NON_BLOCKING), MIB(20));
+    EXPECT(cuStreamSynchronize(blocking) == 0);
+    go_on("a blocking stream that was given nothing");
+}
+
+/* As the one before the last, and the pool has too much of other sizes. */
+static void too_much_in_the_legacy_stream(void)
+{
+    CUstream held, blocking;
+    CUdeviceptr p;
+
+    check_up();
+    held = stream_of(CU_STREAM_DEFAULT);
+    blocking = stream_of(CU_STREAM_DEFAULT);
+    free_before(NULL, MIB(200));
+    hold(held);
+    EXPECT(cuMemAllocAsync(&p, MIB(150), NULL) == 0);
+    use_and_wait(blocking, MIB(5));
+    go_on("a blocking stream beside another, and memory too much");
+    EXPECT(cuMemFreeAsync(p, NULL) == 0);
+}
+
+/* Many sizes, one after the other, while a stream is held up: the pool would give some back. */
+static void allocated_beside(size_t first, size_t count)
+{
+    CUstream held;
+    CUdeviceptr p[64];
+
+    check_up();
+    held = stream_of(CU_STREAM_NON_BLOCKING);
+    for (size_t round = 1; round <= 2; round++) {
+        for (size_t i = 0; i < count; i++)
+            EXPECT(cuMemAlloc_v2(&p[i], first) == 0);
+        for (size_t i = 0; i < count; i++)
+            EXPECT(cuMemFree_v2(p[i]) == 0);
+        hold(held);
+        first *= 3;
+        count /= 2;
+        for (size_t i = 0; i < count; i++)
+            EXPECT(cuMemAlloc_v2(&p[i], first) == 0);
+        go_on("allocated");
+        for (size_t i = 0; i < count; i++)
+            EXPECT(cuMemFree_v2(p[i]) == 0);
+        count *= 2;
+        if (count > 64 || first * count > MIB(1200))
+            count /= 2;
+    }
+}
+
+static void large_blocks_beside_what_is_held_up(void)
+{
+    allocated_beside(MIB(6), 40);
+}
+
+static void small_blocks_beside_what_is_held_up(void)
+{
+    allocated_beside(KIB(700), 60);
+}
+
+static const struct check checks[] = {
+    CHECK(freed_behind_what_is_held_up),        CHECK(freed_behind_what_waits_for_the_other),
+    CHECK(freed_in_the_legacy_stream),          CHECK(freed_in_a_blocking_stream),
+    CHECK(too_much_in_the_legacy_stream),       CHECK(large_blocks_beside_what_is_held_up),
+    CHECK(small_blocks_beside_what_is_held_up),
+};
+
+int main(int argc, char **argv)
+{
+    return checks_run(checks, COUNT(checks), argc, argv);
+}
