@@ -98,7 +98,6 @@ static pthread_mutex_t release_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t release_done = PTHREAD_COND_INITIALIZER;
 /* Synchronization: release_lock */
 static uint64_t releases; /* that are done */
-static uint64_t keeps;    /* that have begun, of a context's memory or of a pool's */
 /* The threads that look for memory, see struct look. */
 static struct look *looks;
 
@@ -410,9 +409,8 @@ struct look {
     const struct release *release;
     int cancel_state;
     /* Synchronization: release_lock */
-    uint64_t keeps;   /* when it began */
     uint64_t dropped; /* bytes of its pools that went with their context since */
-    bool was_kept;    /* memory of its pools, when it began */
+    bool was_kept;    /* memory of its pools, when it began or since */
     bool is_turn;
 };
 
@@ -459,7 +457,8 @@ static void keep(berth_cu_context context, const struct timespec *end)
         if (wait_released(end) != 0)
             break;
     atomic_store(&kept_context, context);
-    keeps++;
+    for (struct look *look = looks; look; look = look->next)
+        look->was_kept |= concerns_context(look->release, context);
     pthread_mutex_unlock(&release_lock);
 }
 
@@ -494,7 +493,8 @@ static void ending_begin(struct berth_pool *pool)
 {
     pthread_mutex_lock(&release_lock);
     pool->endings++;
-    keeps++;
+    for (struct look *look = looks; look; look = look->next)
+        look->was_kept |= release_concerns(look->release, pool);
     pthread_mutex_unlock(&release_lock);
 }
 
@@ -541,7 +541,6 @@ static void look_begin(struct look *look, const struct release *release)
     *look = (struct look){.release = release};
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &look->cancel_state);
     pthread_mutex_lock(&release_lock);
-    look->keeps = keeps;
     look->was_kept = is_kept_from(release);
     look->next = looks;
     looks = look;
@@ -575,7 +574,7 @@ static bool turn_begin(struct look *look)
     struct timespec end = release_deadline();
 
     pthread_mutex_lock(&release_lock);
-    look->is_turn = look->was_kept || keeps != look->keeps || is_kept_from(look->release);
+    look->is_turn = look->was_kept || is_kept_from(look->release);
     while (look->dropped == 0 && is_kept_from(look->release))
         if (wait_released(&end) != 0)
             break;

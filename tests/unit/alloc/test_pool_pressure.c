@@ -348,6 +348,34 @@ static void another_device_is_not_waited_for(void **state)
     }
 }
 
+static unsigned kept_by_driver;
+
+/* Another device's context is released and retained while the driver is asked, which keeps it all.
+ */
+static berth_cu_result keep_and_refuse(berth_cu_address address)
+{
+    kept_by_driver++;
+    berth__pool_keep_begin(mock_context(2));
+    berth__pool_keep_end();
+    return BERTH_CU_INVALID_VALUE;
+}
+
+/* Nor is there a second look for what is kept there. */
+static void what_is_kept_elsewhere_is_not_looked_at_again(void **state)
+{
+    berth_cu_result (*free_memory)(berth_cu_address) = berth__driver.cuMemFree_v2;
+
+    mock_set_current(mock_context(2));
+    pool_put(pool_get(MIB(8)));
+    mock_set_current(mock_context(0));
+    pool_put(pool_get(MIB(8)));
+    kept_by_driver = 0;
+    berth__driver.cuMemFree_v2 = keep_and_refuse;
+    assert_int_equal(berth__pool_release_cached(0), 0);
+    berth__driver.cuMemFree_v2 = free_memory;
+    assert_int_equal(kept_by_driver, 1);
+}
+
 /* Nor does the end of a context wait for whose turn it is there. */
 static void a_turn_elsewhere_is_not_waited_for(void **state)
 {
@@ -470,6 +498,7 @@ int main(void)
         TEST(who_waited_has_a_turn),
         TEST(another_device_is_not_waited_for),
         TEST(a_turn_elsewhere_is_not_waited_for),
+        TEST(what_is_kept_elsewhere_is_not_looked_at_again),
         TEST(a_full_device_still_serves_small_blocks),
         TEST(capacity_of_the_tier_is_honoured),
         TEST(a_full_tier_gives_back_its_own_cache_only),
