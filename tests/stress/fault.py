@@ -26,6 +26,8 @@ import tempfile
 import time
 
 MEMORY, PASSING, STICKING = "2", "719", "700!"
+# Meson runs as many tests at once as there are processors: each need not start as many again.
+WORKERS_MAX = 8
 # Called by Berth on its own account too: their Nth call is another one than natively.
 OWN = {"cuMemAlloc_v2", "cuMemFree_v2", "cuCtxSynchronize", "cuStreamSynchronize",
        "cuCtxGetCurrent", "cuCtxGetDevice", "cuCtxPushCurrent_v2", "cuCtxPopCurrent_v2",
@@ -265,7 +267,7 @@ def main():
             return 1
         every = [setup.plan.split(",")] if setup.plan else plans(setup, setup)
         failed = 0
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as workers:
+        with concurrent.futures.ThreadPoolExecutor(min(os.cpu_count(), WORKERS_MAX)) as workers:
             for plan, wrong in zip(every, workers.map(lambda plan: check(setup, plan), every)):
                 if wrong:
                     failed += 1
