@@ -115,26 +115,30 @@ static bool is_thinned(const uint64_t words[BERTH_LOOK_WORDS])
     return blank > 0 && part >= blank / 4 + 1;
 }
 
-/* The two top bytes of a number with a point that is 1, and of 15/16, and how long it is; and such
- * a part of a table of sines or cosines is nearly 1. Of numbers that are evenly spread up to 1 it
- * is a 16th, of weights next to none; the fewer are looked at, the more it may be by chance. */
+/* The two top bytes of a number with a point that is 1, of 15/16 and of 1/2, and how long it is;
+ * and such a part of a table of sines or cosines is nearly 1. Of numbers that are evenly spread up
+ * to 1 it is a 16th, of weights next to none; the fewer are looked at, the more it may be by
+ * chance. */
 struct unit {
-    unsigned bits, one, near, share;
+    unsigned bits, one, near, half, share;
 };
 static const struct unit units[] = {
-    {32, 0x3f80, 0x3f70, 8}, /* and of two of 16 bits with such exponents, the upper one */
-    {16, 0x3c00, 0x3b80, 8},
-    {64, 0x3ff0, 0x3fee, 6},
+    {32, 0x3f80, 0x3f70, 0x3f00, 8}, /* and of two of 16 bits with such exponents, the upper one */
+    {16, 0x3c00, 0x3b80, 0x3800, 8},
+    {64, 0x3ff0, 0x3fee, 0x3fe0, 6},
 };
 
 /* So many have either sign, and of those that are nearly 1, so many are not 1 itself: what was cut
  * off at 1 is. */
 #define ANGLES_SIGN 8
 #define ANGLES_BELOW 16
+/* And so many are less than 1/2. Weights below 1/128 that have the exponents of 32 bits in 16 are
+ * nearly 1 as numbers of the other kind of 16 bits, and next to none of them is less than 1/2. */
+#define ANGLES_SMALL 16
 
 static bool are_angles_of(const uint64_t words[BERTH_LOOK_WORDS], const struct unit *unit)
 {
-    unsigned count = 0, near = 0, one = 0, negative = 0;
+    unsigned count = 0, near = 0, one = 0, small = 0, negative = 0;
 
     for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
         for (unsigned at = unit->bits; at <= 64; at += unit->bits) {
@@ -145,11 +149,12 @@ static bool are_angles_of(const uint64_t words[BERTH_LOOK_WORDS], const struct u
             count += size != 0;
             near += size >= unit->near;
             one += size == unit->one;
+            small += size != 0 && size < unit->half;
             negative += top != size && size != 0;
         }
     return count >= BERTH_LOOK_WORDS / 2 && near >= count / unit->share &&
-           near - one >= count / ANGLES_BELOW && negative >= count / ANGLES_SIGN &&
-           count - negative >= count / ANGLES_SIGN;
+           near - one >= count / ANGLES_BELOW && small >= count / ANGLES_SMALL &&
+           negative >= count / ANGLES_SIGN && count - negative >= count / ANGLES_SIGN;
 }
 
 /*

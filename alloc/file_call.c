@@ -57,3 +57,13 @@ uid_t berth__geteuid(void)
 {
     return (uid_t)syscall(SYS_geteuid);
 }
+
+int berth__bind(int fd, const struct sockaddr *address, socklen_t size)
+{
+    return (int)syscall(SYS_bind, fd, address, size);
+}
+
+int berth__connect(int fd, const struct sockaddr *address, socklen_t size)
+{
+    return (int)syscall(SYS_connect, fd, address, size);
+}

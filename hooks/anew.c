@@ -74,10 +74,10 @@ static bool read_text(const char *path, struct text *ret)
     return false;
 }
 
-/* The strings' addresses and a NULL, as execve() takes them; there is room for one more. */
+/* The strings' addresses and a NULL, as execve() takes them; there is room for two more. */
 static char **list_of(struct text text)
 {
-    size_t count = 2;
+    size_t count = 3;
     char **list;
 
     for (size_t i = 0; i < text.size; i++)
@@ -136,38 +136,6 @@ static bool clear_way(char *value, enum berth_anew_without without)
     return found;
 }
 
-/*
- * The program's environment without what is in the way; whether anything was. That tiers of the
- * host cannot be had in it goes without saying.
- */
-static bool clear_environment(char **list, enum berth_anew_without without)
-{
-    static char told[] = "BERTH_TOLD=*";
-    bool found = false;
-    size_t kept = 0;
-
-    for (size_t i = 0; list[i]; i++) {
-        bool cleared = berth__early_begins(list[i], "LD_PRELOAD=") &&
-                       clear_way(list[i] + PRELOAD_LENGTH, without);
-
-        found = found || cleared;
-        if ((!cleared || list[i][PRELOAD_LENGTH]) && !berth__early_begins(list[i], "BERTH_TOLD="))
-            list[kept++] = list[i];
-    }
-    list[kept++] = told;
-    list[kept] = NULL;
-    return found;
-}
-
-static bool is_silent(char *const *environment)
-{
-    for (; *environment; environment++)
-        if (berth__early_begins(*environment, "BERTH_DEBUG=none") ||
-            berth__early_begins(*environment, "BERTH_DEBUG=error"))
-            return true;
-    return false;
-}
-
 static void add(struct line *line, const char *s)
 {
     while (*s && line->size < sizeof(line->text) - 1) {
@@ -188,6 +156,49 @@ static void add_number(struct line *line, long number)
         number /= 10;
     } while (number > 0 && at > 0);
     add(line, digits + at);
+}
+
+/* What a process that was started anew is told by: its own number. */
+static void compose_mark(struct line *mark)
+{
+    mark->size = 0;
+    add(mark, "BERTH_ANEW=");
+    add_number(mark, berth__early_call(SYS_getpid, 0, 0, 0, 0, 0));
+    mark->text[mark->size] = '\0';
+}
+
+/*
+ * The program's environment without what is in the way; whether anything was. That tiers of the
+ * host cannot be had in it goes without saying.
+ */
+static bool clear_environment(char **list, enum berth_anew_without without, char *mark)
+{
+    static char told[] = "BERTH_TOLD=*";
+    bool found = false;
+    size_t kept = 0;
+
+    for (size_t i = 0; list[i]; i++) {
+        bool cleared = berth__early_begins(list[i], "LD_PRELOAD=") &&
+                       clear_way(list[i] + PRELOAD_LENGTH, without);
+
+        found = found || cleared;
+        if ((!cleared || list[i][PRELOAD_LENGTH]) && !berth__early_begins(list[i], "BERTH_TOLD=") &&
+            !berth__early_begins(list[i], "BERTH_ANEW="))
+            list[kept++] = list[i];
+    }
+    list[kept++] = told;
+    list[kept++] = mark;
+    list[kept] = NULL;
+    return found;
+}
+
+static bool is_silent(char *const *environment)
+{
+    for (; *environment; environment++)
+        if (berth__early_begins(*environment, "BERTH_DEBUG=none") ||
+            berth__early_begins(*environment, "BERTH_DEBUG=error"))
+            return true;
+    return false;
 }
 
 static void compose(struct line *line, const struct berth_anew_why *why,
@@ -251,7 +262,10 @@ static bool ask_proc(struct berth_anew_start *ret)
 #pragma weak __libc_stack_end
 extern void *__libc_stack_end;
 
-/* A script was started by its own name, with other arguments than its interpreter has. */
+/*
+ * A script was started by its own name, with other arguments than its interpreter has. What this
+ * user may run and not read is none: its interpreter could not have read it either.
+ */
 static bool is_program(const char *path)
 {
     static const char magic[SELFMAG + 1] = ELFMAG;
@@ -259,7 +273,7 @@ static bool is_program(const char *path)
     long fd = berth__early_call(SYS_open, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
 
     if (fd < 0)
-        return false;
+        return fd == -EACCES;
     berth__early_call(SYS_read, fd, (long)first, SELFMAG, 0, 0);
     berth__early_call(SYS_close, fd, 0, 0, 0, 0);
     return berth__early_begins(first, magic);
@@ -272,7 +286,7 @@ static bool is_program(const char *path)
 static bool ask_stack(struct berth_anew_start *ret)
 {
     char **at = &__libc_stack_end ? __libc_stack_end : NULL;
-    size_t count = 2;
+    size_t count = 3;
     bool has_loader = false;
 
     if (!at)
@@ -283,11 +297,11 @@ static bool ask_stack(struct berth_anew_start *ret)
         count++;
     ret->program = NULL;
     ret->envp = berth__early_map(count * sizeof(*ret->envp));
-    for (size_t i = 0; ret->envp && i < count - 1; i++) {
+    for (size_t i = 0; ret->envp && i < count - 2; i++) {
         ret->envp[i] = at[i];
         BERTH_NO_IDIOM();
     }
-    for (const ElfW(auxv_t) *v = (const void *)(at + count - 1); v->a_type != AT_NULL; v++) {
+    for (const ElfW(auxv_t) *v = (const void *)(at + count - 2); v->a_type != AT_NULL; v++) {
         if (v->a_type == AT_EXECFN)
             ret->program = (const char *)v->a_un.a_val;
         has_loader = has_loader || (v->a_type == AT_BASE && v->a_un.a_val != 0);
@@ -300,10 +314,24 @@ bool berth__anew_ask(struct berth_anew_start *ret)
     return ask_proc(ret) || ask_stack(ret);
 }
 
+bool berth__anew_was_started(const struct berth_anew_start *start)
+{
+    struct line mark;
+
+    compose_mark(&mark);
+    for (char *const *variable = start->envp; *variable; variable++)
+        if (berth__early_begins(*variable, mark.text) && !(*variable)[mark.size])
+            return true;
+    return false;
+}
+
 void berth__anew_start(struct berth_anew_start *start, enum berth_anew_without without,
                        const struct berth_anew_why *why)
 {
-    if (!clear_environment(start->envp, without))
+    struct line mark;
+
+    compose_mark(&mark);
+    if (!clear_environment(start->envp, without, mark.text))
         return;
     if (!is_silent(start->envp))
         say(why, without);

@@ -18,7 +18,7 @@ enum berth_anew_without { BERTH_ANEW_AS_IT_IS, BERTH_ANEW_WITHOUT_MALLOC, BERTH_
 struct berth_anew_start {
     const char *program;
     char **argv;
-    char **envp; /* with room for one more */
+    char **envp; /* with room for two more */
 };
 
 /* The beginning of the line that says so: a sentence, with a name in its midst. */
@@ -28,9 +28,11 @@ struct berth_anew_why {
 
 /* False: it cannot be told. */
 bool berth__anew_ask(struct berth_anew_start *ret);
+/* Whether this process was started anew before, as this or as another program. */
+bool berth__anew_was_started(const struct berth_anew_start *start);
 /*
  * Comes back where the program cannot be started anew. That its LD_PRELOAD has changed sees to it
- * that this is tried once.
+ * that this is tried once, unless the program puts back what was taken out.
  */
 void berth__anew_start(struct berth_anew_start *start, enum berth_anew_without without,
                        const struct berth_anew_why *why);

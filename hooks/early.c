@@ -62,7 +62,9 @@ static void evade_limits(void)
     why.before = "the process may not have the ";
     why.name = HEAP_START_TEXT;
     why.behind = " that a heap begins with";
-    if (is_preloaded() && berth__anew_ask(&start))
+    /* There may be room, after all; a program that starts itself until it is preloaded has an end.
+     */
+    if (is_preloaded() && berth__anew_ask(&start) && !berth__anew_was_started(&start))
         berth__anew_start(&start, BERTH_ANEW_WITHOUT_MALLOC, &why);
 }
 #endif

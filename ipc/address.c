@@ -189,7 +189,8 @@ int berth__address_make(const char *directory, const char *name, struct sockaddr
 bool berth__address_answers(const struct sockaddr_un *address)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool answers = fd < 0 || connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
+    bool answers = fd < 0 ||
+                   berth__connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ||
                    (errno != ECONNREFUSED && errno != ENOENT);
 
     if (fd >= 0)

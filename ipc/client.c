@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/client.h"
 
+#include "alloc/file_call.h"
 #include "ipc/address.h"
 
 #include <errno.h>
@@ -150,7 +151,7 @@ static int send_all(struct berth_client *client, const char *bytes, size_t lengt
 static int connect_until(struct berth_client *client, const struct sockaddr_un *address,
                          int64_t deadline)
 {
-    while (connect(client->fd, (const struct sockaddr *)address, sizeof(*address)) < 0) {
+    while (berth__connect(client->fd, (const struct sockaddr *)address, sizeof(*address)) < 0) {
         const struct timespec pause = {.tv_nsec = 1000000};
 
         if (errno != EAGAIN && errno != EINTR)

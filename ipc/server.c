@@ -416,7 +416,7 @@ static int bind_unseen(int fd, const struct sockaddr_un *address)
     /* Of the process image before an exec, which came at the wrong moment. */
     if (berth__unlink(address->sun_path) < 0 && errno != ENOENT)
         return -errno;
-    if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
+    if (berth__bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
         return -errno;
     /* A umask that takes the owner's own bits away would lock the owner out. */
     if (berth__chmod(address->sun_path, 0600) < 0 || listen(fd, BERTH_SERVER_CLIENTS_MAX) < 0)

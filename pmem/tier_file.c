@@ -55,7 +55,7 @@ static int open_named(const char *directory)
     fd = mkostemp(path, O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    berth__unlink(path);
+    unlink(path); /* where mkostemp() made it, if that is a preloaded library's */
     return fd;
 }
 

@@ -12,6 +12,7 @@ usage: tight_start.py BERTH-MALLOC
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,38 @@ def check(command, what, name, more=None):
     return wrong
 
 
+def check_insisting(folder):
+    """A script that starts itself anew until it has the library comes to its end."""
+    script = os.path.join(folder, "insisting")
+    with open(script, "w", encoding="ascii") as file:
+        file.write(f'#!/bin/sh\ncase $LD_PRELOAD in *malloc*) ;; *) LD_PRELOAD={LIBRARY} exec "$0" ;; esac\n'
+                   "echo has it\n")
+    os.chmod(script, 0o755)
+    said = run([script], resource.RLIMIT_AS, 30, True)
+    if said[0] != 0 or said[1] != "has it\n":
+        print("FAILED", script, said)
+        return 1
+    return 0
+
+
+def check_unreadable(folder):
+    """One that its user may run, and not read."""
+    program = os.path.join(folder, "unreadable")
+    shutil.copy(shutil.which("sort"), program)
+    os.chmod(program, 0o711)
+    os.chmod(folder, 0o711)
+    user = ["setpriv", "--reuid", "65534", "--clear-groups"]
+    if run([*user, program, "/dev/null"], resource.RLIMIT_AS, 30, False)[0] != 0:
+        print("not run as another user, because it fails without Berth too")
+        return 0
+    preloaded = [*user, "env", f"LD_PRELOAD={LIBRARY}", program, "/dev/null"]
+    said = run(preloaded, resource.RLIMIT_AS, 20, False)
+    if said[0] != 0 or not SAID.fullmatch(said[2]):
+        print("FAILED", preloaded, said)
+        return 1
+    return 0
+
+
 def main():
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -70,6 +103,7 @@ def main():
         with open(script, "w", encoding="ascii") as file:
             file.write(SCRIPT)
         os.chmod(script, 0o755)
+        wrong += check_insisting(folder) + check_unreadable(folder)
         long = {"LONG": "x" * 100000}
         for what, name in ((resource.RLIMIT_DATA, "RLIMIT_DATA"), (resource.RLIMIT_AS, "RLIMIT_AS")):
             for command, more in ((["sort", script], None), ([script, "a word"], None),

@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -286,10 +287,15 @@ class Shadow(unittest.TestCase):
         policy = self.root / "policy"
         policy.write_text(EVERYTHING.format(self.root / "kept"), encoding="utf-8")
         for _ in range(20):
-            done = subprocess.run([BERTH, "run", "--policy", str(policy), "--", "fakeroot", "sh", "-c",
-                                   FAKED, str(self.root)], env=self.env,
-                                  capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-            self.assertEqual((done.stdout, done.stderr, done.returncode),
+            with subprocess.Popen([BERTH, "run", "--policy", str(policy), "--", "fakeroot", "sh", "-c",
+                                   FAKED, str(self.root)], env=self.env, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+                try:
+                    said, errors = process.communicate(timeout=DEADLINE_S)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    raise
+            self.assertEqual((said, errors, process.returncode),
                              ("1234:55\n-rw-r--r-- 1234/55\n", "", 0))
 
     def test_libfaketime_may_be_preloaded(self):

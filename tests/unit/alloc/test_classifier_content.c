@@ -162,6 +162,20 @@ static void what_goes_beyond_1_is_a_weight(void **state)
     expect(words, BERTH_TAG_WEIGHT, "not written since");
 }
 
+/* As a layer of 20000 inputs begins, in numbers with the exponents of 32 bits: as numbers with five
+ * bits for these, most would be nearly 1. */
+static void what_is_small_in_the_upper_bits_is_a_weight(void **state)
+{
+    uint64_t words[BERTH_LOOK_WORDS];
+    float numbers[NUMBERS];
+
+    (void)state;
+    for (unsigned i = 0; i < NUMBERS; i++)
+        numbers[i] = ((float)(i * 37 % 256) / 128 - 0.998f) * 0.00707f;
+    as_short(numbers, false, words);
+    expect(words, BERTH_TAG_WEIGHT, "not written since");
+}
+
 /* As an embedding that begins so. */
 static void what_is_even_up_to_1_is_a_weight(void **state)
 {
@@ -256,6 +270,7 @@ int main(void)
         PLAYED(sines_of_half_the_bits_are_no_weight),
         PLAYED(sines_of_the_upper_bits_are_no_weight),
         PLAYED(what_goes_beyond_1_is_a_weight),
+        PLAYED(what_is_small_in_the_upper_bits_is_a_weight),
         PLAYED(what_is_even_up_to_1_is_a_weight),
         PLAYED(what_is_cut_off_at_1_is_a_weight),
         PLAYED(what_is_nearly_1_with_one_sign_is_a_weight),

@@ -53,16 +53,16 @@ static void look(void)
     errno = saved_errno;
 }
 
-int __real_bind(int fd, const struct sockaddr *address, socklen_t size);
-int __wrap_bind(int fd, const struct sockaddr *address, socklen_t size);
+int __real_berth__bind(int fd, const struct sockaddr *address, socklen_t size);
+int __wrap_berth__bind(int fd, const struct sockaddr *address, socklen_t size);
 int __real_listen(int fd, int backlog);
 int __wrap_listen(int fd, int backlog);
 int __real_berth__chmod(const char *path, mode_t mode);
 int __wrap_berth__chmod(const char *path, mode_t mode);
 
-int __wrap_bind(int fd, const struct sockaddr *address, socklen_t size)
+int __wrap_berth__bind(int fd, const struct sockaddr *address, socklen_t size)
 {
-    int r = __real_bind(fd, address, size);
+    int r = __real_berth__bind(fd, address, size);
 
     look();
     return r;
