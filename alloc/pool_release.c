@@ -127,29 +127,41 @@ static struct detached detached_of(const struct berth_pool *pool)
     };
 }
 
-/* Gives a segment to the driver, or finds that it is not to be waited for. */
-static int give_to_driver(const struct berth_pool *pool, const struct detached *detached,
-                          const struct berth_segment *segment, bool is_quiet)
+static bool segment_is_idle(const struct berth_segment *segment)
 {
-    bool is_current =
-        atomic_load_explicit(&pool->context, memory_order_relaxed) == detached->context;
+    return segment->used_blocks == 0 && segment->kind != BERTH_SEGMENT_RANGE;
+}
 
-    return is_quiet && is_current ? berth__device_free(detached->context, segment->base) : -EBUSY;
+/*
+ * Whether the driver would have segments back in that time. Asked before they are detached: as long
+ * as it is waited for they serve the program.
+ */
+static bool is_quiet(struct berth_pool *pool,
+                     bool (*is_wanted)(const struct berth_segment *segment),
+                     enum berth_patience patience)
+{
+    const struct berth_segment *segment;
+
+    berth__pool_lock(pool);
+    berth__cache_flush(pool);
+    segment = pool->segments;
+    while (segment && !is_wanted(segment))
+        segment = segment->next;
+    berth__pool_unlock(pool);
+    return segment && berth__pool_await_quiet(pool, patience) != 0;
 }
 
 /* The bytes that the driver took. What it keeps goes back by `attach`. */
 static uint64_t release_detached(struct berth_pool *pool, const struct detached *detached,
                                  void (*attach)(struct berth_pool *pool,
-                                                struct berth_segment *segment),
-                                 enum berth_patience patience)
+                                                struct berth_segment *segment))
 {
-    bool is_quiet = detached->list && berth__pool_await_quiet(pool, patience) != 0;
     struct berth_segment *next;
     uint64_t released = 0;
 
     for (struct berth_segment *segment = detached->list; segment; segment = next) {
         uint64_t size = segment->size;
-        int r = give_to_driver(pool, detached, segment, is_quiet);
+        int r = berth__device_free(detached->context, segment->base);
 
         next = segment->next;
         berth__pool_lock(pool);
@@ -173,6 +185,8 @@ uint64_t berth__pool_release_idle(struct berth_pool *pool, bool is_for_large)
     struct berth_segment *segment, *next;
     struct detached detached;
 
+    if (!is_quiet(pool, segment_is_idle, BERTH_PATIENCE_SHORT))
+        return 0;
     berth__pool_lock(pool);
     detached = detached_of(pool);
     for (segment = pool->segments; segment && !berth__pool_may_end(pool); segment = next) {
@@ -182,7 +196,7 @@ uint64_t berth__pool_release_idle(struct berth_pool *pool, bool is_for_large)
             detach(pool, segment, &detached.list);
     }
     berth__pool_unlock(pool);
-    return release_detached(pool, &detached, attach_free, BERTH_PATIENCE_SHORT);
+    return release_detached(pool, &detached, attach_free);
 }
 
 /* The idle segment that was in use least recently, or NULL. */
@@ -214,16 +228,18 @@ uint64_t berth__pool_replace(struct berth_pool *pool, uint64_t size, uint64_t ne
     struct berth_segment *segment;
     struct detached detached;
     uint64_t bytes = 0, released;
+    bool may_free = is_quiet(pool, segment_is_idle, BERTH_PATIENCE_SHORT);
 
     berth__pool_lock(pool);
     detached = detached_of(pool);
     detached.is_replaced = true;
-    while (bytes < need && !berth__pool_may_end(pool) && (segment = find_victim(pool, size))) {
+    while (may_free && bytes < need && !berth__pool_may_end(pool) &&
+           (segment = find_victim(pool, size))) {
         bytes += segment->size;
         detach(pool, segment, &detached.list);
     }
     berth__pool_unlock(pool);
-    released = release_detached(pool, &detached, attach_free, BERTH_PATIENCE_SHORT);
+    released = release_detached(pool, &detached, attach_free);
     berth__device_restore(mode);
     return released;
 }
@@ -292,6 +308,8 @@ static uint64_t release_waiting(struct berth_pool *pool, uint64_t need)
     struct detached detached;
     uint64_t bytes = 0;
 
+    if (!is_quiet(pool, segment_waits, BERTH_PATIENCE_LONG))
+        return 0;
     berth__pool_lock(pool);
     berth__cache_shut(pool);
     detached = detached_of(pool);
@@ -305,23 +323,25 @@ static uint64_t release_waiting(struct berth_pool *pool, uint64_t need)
     }
     berth__cache_open(pool);
     berth__pool_unlock(pool);
-    return release_detached(pool, &detached, attach_waiting, BERTH_PATIENCE_LONG);
+    return release_detached(pool, &detached, attach_waiting);
 }
 
 static uint64_t release_bytes(struct berth_pool *pool, uint64_t need, enum berth_patience patience)
 {
     struct detached detached;
     uint64_t released;
+    bool may_free;
 
     if (!berth__device_capturing())
         berth__lazy_reclaim_all(pool, patience);
+    may_free = is_quiet(pool, segment_is_idle, patience);
     berth__pool_lock(pool);
     detached = detached_of(pool);
     berth__cache_flush(pool);
-    if (!berth__pool_may_end(pool))
+    if (may_free && !berth__pool_may_end(pool))
         detached.list = detach_cached(pool, need);
     berth__pool_unlock(pool);
-    released = release_detached(pool, &detached, attach_free, patience);
+    released = release_detached(pool, &detached, attach_free);
     if (released < need)
         released += berth__pool_shrink(pool, need == RELEASE_ALL ? need : need - released);
     return released;
@@ -346,6 +366,7 @@ struct release {
     uint64_t need;      /* bytes that are enough, or RELEASE_ALL */
     int device;         /* or BERTH_POOL_ALL_DEVICES */
     berth_tier_id tier; /* or BERTH_TIER_NONE: any */
+    enum berth_patience patience;
 };
 
 /* What is borrowed is not the driver's to take, and nothing that the device has less. */
@@ -613,7 +634,7 @@ static uint64_t release_pools(const struct release *release, uint64_t need)
          pool = pool->next)
         if (atomic_load(&pool->context) && release_concerns(release, pool))
             released += release_bytes(pool, need == RELEASE_ALL ? need : need - released,
-                                      BERTH_PATIENCE_LONG);
+                                      release->patience);
     return released;
 }
 
@@ -699,9 +720,10 @@ uint64_t berth__pool_release_for(struct berth_pool *pool, int error, uint64_t si
 {
     berth_tier_id tier = atomic_load_explicit(&pool->tier, memory_order_relaxed);
     uint64_t capacity = atomic_load_explicit(&berth__tier(tier)->capacity, memory_order_relaxed);
-    const struct release of_device = {need, pool->device, BERTH_TIER_NONE};
-    const struct release of_tier = {need, BERTH_POOL_ALL_DEVICES, tier};
-    const struct release of_all = {need, BERTH_POOL_ALL_DEVICES, BERTH_TIER_NONE};
+    const struct release of_device = {need, pool->device, BERTH_TIER_NONE, BERTH_PATIENCE_LONG};
+    const struct release of_tier = {need, BERTH_POOL_ALL_DEVICES, tier, BERTH_PATIENCE_LONG};
+    const struct release of_all = {need, BERTH_POOL_ALL_DEVICES, BERTH_TIER_NONE,
+                                   BERTH_PATIENCE_LONG};
 
     if (error == -EDQUOT)
         return release_run(&of_all);
@@ -712,21 +734,28 @@ uint64_t berth__pool_release_for(struct berth_pool *pool, int error, uint64_t si
 
 uint64_t berth__pool_release_cached(int device)
 {
-    const struct release release = {RELEASE_ALL, device, BERTH_TIER_NONE};
+    const struct release release = {RELEASE_ALL, device, BERTH_TIER_NONE, BERTH_PATIENCE_LONG};
 
     return berth__pool_disabled() ? 0 : release_run(&release);
 }
 
 uint64_t berth__pool_release_some(int device, uint64_t need)
 {
-    const struct release release = {need, device, BERTH_TIER_NONE};
+    const struct release release = {need, device, BERTH_TIER_NONE, BERTH_PATIENCE_LONG};
 
     return berth__pool_disabled() || need == 0 ? 0 : release_relaxed(&release, need);
 }
 
+uint64_t berth__pool_release_soon(int device)
+{
+    const struct release release = {RELEASE_ALL, device, BERTH_TIER_NONE, BERTH_PATIENCE_SHORT};
+
+    return berth__pool_disabled() ? 0 : release_relaxed(&release, RELEASE_ALL);
+}
+
 uint64_t berth__pool_release_tier(berth_tier_id tier)
 {
-    const struct release release = {RELEASE_ALL, BERTH_POOL_ALL_DEVICES, tier};
+    const struct release release = {RELEASE_ALL, BERTH_POOL_ALL_DEVICES, tier, BERTH_PATIENCE_LONG};
 
     return berth__pool_disabled() ? 0 : release_run(&release);
 }

@@ -264,8 +264,7 @@ static int obtain(struct berth_stream_home *home, struct berth_stream *stream,
     do {
         r = grow(home, stream, request, size, false, ret_address);
     } while (is_short(r) &&
-             berth__pool_release_some(r == -ENOMEM ? home->device : BERTH_POOL_ALL_DEVICES,
-                                      UINT64_MAX) > 0);
+             berth__pool_release_soon(r == -ENOMEM ? home->device : BERTH_POOL_ALL_DEVICES) > 0);
     if (!is_short(r))
         return r;
     block = find_behind(home, stream, size, request->tag);
@@ -325,6 +324,23 @@ static bool block_change(struct berth_stream_block *block, int from, int to)
     return atomic_compare_exchange_strong(&block->state, &from, to);
 }
 
+/*
+ * The legacy stream waits for all blocking ones, and they for it, once it is given something: a
+ * free is such a thing. What is served here gives it nothing, so a mark stands for it, before the
+ * block can be anybody's.
+ */
+static void mark_order(const struct berth_stream *stream)
+{
+    struct berth_order_point *point = NULL;
+
+    if (atomic_load_explicit(&stream->handle, memory_order_relaxed) != BERTH_STREAM_LEGACY ||
+        !berth__order_enter())
+        return;
+    if (berth__order_record_stream(atomic_load(&stream->context), BERTH_STREAM_LEGACY, &point) == 0)
+        berth__order_done(point);
+    berth__order_leave();
+}
+
 int berth__stream_free(uintptr_t address, berth_cu_stream handle)
 {
     struct berth_stream_block *block;
@@ -340,6 +356,7 @@ int berth__stream_free(uintptr_t address, berth_cu_stream handle)
         return BERTH_POOL_FORWARD;
     if (!block_change(block, BERTH_STREAM_BLOCK_LIVE, BERTH_STREAM_BLOCK_CACHED))
         return -EINVAL;
+    mark_order(stream);
     berth__stream_set_take_back(&stream->set, block);
     return 0;
 }

@@ -5,7 +5,9 @@
  * Every block is one allocation of the driver's, out of the device's default memory pool: so its
  * attributes, its access by peers and its end by cuMemFree are native, and what the driver keeps in
  * one piece needs no cutting here. A block that was freed on a stream serves the same stream again
- * at once: the order of the stream is all the order it needs, and no call of the driver is made.
+ * at once: the order of the stream is all the order it needs, and no call of the driver is made. The
+ * legacy stream alone is given a mark, an event, where it frees: blocking streams wait for each
+ * other by whatever it is given, and may count on that.
  * Another stream gets it when it is known to be idle, or when its stream turns out to be idle. Else
  * the driver is asked for more; and only where that has none, a dependency is put between the two
  * streams, which is counted: what the one does may wait for the other.

@@ -417,7 +417,10 @@ int berth__stream_point(const struct berth_stream *stream, struct berth_order_po
 
     if (r < 0)
         return r;
+    /* Beside work of its own, a stream's point is behind what the free was; else it would wait. */
     is_alone = !berth__driver.cuCtxRecordEvent ||
+               (handle != BERTH_STREAM_LEGACY && berth__driver.cuStreamQuery &&
+                berth__driver.cuStreamQuery(handle) == BERTH_CU_NOT_READY) ||
                (berth__driver.cuStreamGetFlags &&
                 berth__driver.cuStreamGetFlags(handle, &flags) == BERTH_CU_SUCCESS &&
                 (flags & NON_BLOCKING) != 0);
@@ -434,9 +437,12 @@ static enum business ask_for_business(const struct berth_stream *stream)
     bool pushed = false;
     int r;
 
-    if (berth__stream_query(stream) == 0)
+    r = berth__stream_query(stream);
+    if (r == 0)
         return IDLE;
-    if (!berth__driver.cuStreamQuery ||
+    /* Where nobody can tell of the legacy stream, its own order has to do. */
+    if ((r != -EAGAIN && atomic_load(&stream->handle) == BERTH_STREAM_LEGACY) ||
+        !berth__driver.cuStreamQuery ||
         berth__device_enter(atomic_load(&stream->context), &pushed) < 0)
         return BUSY;
     r = berth__device_error(berth__driver.cuStreamQuery(atomic_load(&stream->handle)));

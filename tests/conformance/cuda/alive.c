@@ -78,19 +78,26 @@ static CUstream stream_of(unsigned flags)
     return stream;
 }
 
+/* What one stream has freed behind work that is held up, another one wants; it has got memory. */
+static CUdeviceptr free_and_want(CUstream *other)
+{
+    CUstream held = stream_of(CU_STREAM_NON_BLOCKING);
+    CUdeviceptr p = use_in_order(held, MIB(20));
+
+    *other = stream_of(CU_STREAM_NON_BLOCKING);
+    hold(held);
+    EXPECT(cuMemFreeAsync(p, held) == 0);
+    return use_in_order(*other, MIB(20));
+}
+
 /* The driver has memory for the other stream, which waits for nobody. */
 static void freed_behind_what_is_held_up(void)
 {
-    CUstream held, other;
+    CUstream other;
     CUdeviceptr p;
 
     check_up();
-    held = stream_of(CU_STREAM_NON_BLOCKING);
-    other = stream_of(CU_STREAM_NON_BLOCKING);
-    p = use_in_order(held, MIB(20));
-    hold(held);
-    EXPECT(cuMemFreeAsync(p, held) == 0);
-    p = use_in_order(other, MIB(20));
+    p = free_and_want(&other);
     EXPECT(cuStreamSynchronize(other) == 0);
     go_on("waited for by the program");
     EXPECT(cuMemFreeAsync(p, other) == 0);
@@ -99,16 +106,11 @@ static void freed_behind_what_is_held_up(void)
 /* The stream that is held up waits for the other one. */
 static void freed_behind_what_waits_for_the_other(void)
 {
-    CUstream held, other;
+    CUstream other;
     CUdeviceptr p;
 
     check_up();
-    held = stream_of(CU_STREAM_NON_BLOCKING);
-    other = stream_of(CU_STREAM_NON_BLOCKING);
-    p = use_in_order(held, MIB(20));
-    hold(held);
-    EXPECT(cuMemFreeAsync(p, held) == 0);
-    p = use_in_order(other, MIB(20));
+    p = free_and_want(&other);
     EXPECT(cuLaunchHostFunc(other, open_gate, NULL) == 0);
     EXPECT(cuCtxSynchronize() == 0);
     go_on("opened by the other stream");
@@ -216,10 +218,94 @@ static void small_blocks_beside_what_is_held_up(void)
     allocated_beside(KIB(700), 60);
 }
 
+static void take_time(void *user)
+{
+    struct timespec pause = {.tv_nsec = 300000000};
+
+    (void)user;
+    nanosleep(&pause, NULL);
+}
+
+/*
+ * What is freed in the legacy stream comes behind the work of blocking ones, and what they are
+ * given later behind it, whoever serves the free.
+ */
+static void the_legacy_stream_orders_others(void)
+{
+    CUstream first, second;
+    CUdeviceptr p, q;
+    unsigned char byte = 0;
+
+    check_up();
+    first = stream_of(CU_STREAM_DEFAULT);
+    second = stream_of(CU_STREAM_DEFAULT);
+    p = use_in_order(NULL, MIB(20));
+    EXPECT(cuCtxSynchronize() == 0);
+    EXPECT(cuLaunchHostFunc(first, take_time, NULL) == 0);
+    EXPECT(cuMemsetD8Async(p, 0x22, MIB(20), first) == 0);
+    EXPECT(cuMemFreeAsync(p, NULL) == 0);
+    EXPECT(cuMemAllocAsync(&q, MIB(20), NULL) == 0);
+    EXPECT(cuMemsetD8Async(q, 0x33, MIB(20), second) == 0);
+    EXPECT(cuCtxSynchronize() == 0);
+    EXPECT(cuMemcpyDtoH_v2(&byte, q + MIB(10), 1) == 0);
+    SEEN("the later of two: %#x\n", byte);
+    EXPECT(cuMemFreeAsync(q, NULL) == 0);
+}
+
+/* There is no other memory, and the stream that is given the block waits for nobody else. */
+static void freed_beside_what_waits_for_the_other(void)
+{
+    CUstream held, busy, other;
+    CUdeviceptr p;
+
+    check_up();
+    held = stream_of(CU_STREAM_NON_BLOCKING);
+    busy = stream_of(CU_STREAM_DEFAULT);
+    other = stream_of(CU_STREAM_NON_BLOCKING);
+    EXPECT(cuMemAllocAsync(&p, MIB(3 << 10), busy) == 0);
+    EXPECT(cuCtxSynchronize() == 0);
+    hold(held);
+    EXPECT(cuLaunchHostFunc(busy, take_time, NULL) == 0);
+    EXPECT(cuMemFreeAsync(p, busy) == 0);
+    EXPECT(cuMemAllocAsync(&p, MIB(3 << 10), other) == 0);
+    EXPECT(cuLaunchHostFunc(other, open_gate, NULL) == 0);
+    EXPECT(cuCtxSynchronize() == 0);
+    go_on("behind one of two streams");
+    EXPECT(cuMemFreeAsync(p, other) == 0);
+}
+
+/* The same, and something is cached that would go back only when all is done. */
+static void freed_beside_what_is_cached(void)
+{
+    CUstream held, other;
+    CUdeviceptr p, live, cached;
+
+    check_up();
+    held = stream_of(CU_STREAM_NON_BLOCKING);
+    other = stream_of(CU_STREAM_NON_BLOCKING);
+    EXPECT(cuMemAllocAsync(&p, MIB(1600), held) == 0);
+    EXPECT(cuMemAllocAsync(&live, MIB(1600), other) == 0);
+    EXPECT(cuCtxSynchronize() == 0);
+    EXPECT(cuMemAlloc_v2(&cached, MIB(300)) == 0);
+    EXPECT(cuMemFree_v2(cached) == 0);
+    hold(held);
+    EXPECT(cuMemFreeAsync(p, held) == 0);
+    EXPECT(cuMemAllocAsync(&p, MIB(1600), other) == 0);
+    go_on("behind a stream, beside a cache");
+    EXPECT(cuMemFreeAsync(p, other) == 0);
+    EXPECT(cuMemFreeAsync(live, other) == 0);
+}
+
 static const struct check checks[] = {
-    CHECK(freed_behind_what_is_held_up),        CHECK(freed_behind_what_waits_for_the_other),
-    CHECK(freed_in_the_legacy_stream),          CHECK(freed_in_a_blocking_stream),
-    CHECK(too_much_in_the_legacy_stream),       CHECK(large_blocks_beside_what_is_held_up),
+    CHECK(the_legacy_stream_orders_others),
+    CHECK(freed_beside_what_waits_for_the_other),
+    CHECK(freed_beside_what_is_cached),
+    CHECK(freed_behind_what_is_held_up),
+    CHECK(freed_behind_what_waits_for_the_other),
+    CHECK(freed_in_the_legacy_stream),
+    CHECK(freed_in_a_blocking_stream),
+    CHECK(too_much_in_the_legacy_stream),
+    CHECK(large_blocks_beside_what_is_held_up),
     CHECK(small_blocks_beside_what_is_held_up),
 };
 
