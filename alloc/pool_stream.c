@@ -327,18 +327,22 @@ static bool block_change(struct berth_stream_block *block, int from, int to)
 /*
  * The legacy stream waits for all blocking ones, and they for it, once it is given something: a
  * free is such a thing. What is served here gives it nothing, so a mark stands for it, before the
- * block can be anybody's.
+ * block can be anybody's. False: it could not be made.
  */
-static void mark_order(const struct berth_stream *stream)
+static bool mark_order(const struct berth_stream *stream)
 {
     struct berth_order_point *point = NULL;
+    int r;
 
-    if (atomic_load_explicit(&stream->handle, memory_order_relaxed) != BERTH_STREAM_LEGACY ||
-        !berth__order_enter())
-        return;
-    if (berth__order_record_stream(atomic_load(&stream->context), BERTH_STREAM_LEGACY, &point) == 0)
-        berth__order_done(point);
+    if (atomic_load_explicit(&stream->handle, memory_order_relaxed) != BERTH_STREAM_LEGACY)
+        return true;
+    if (!berth__order_enter())
+        return false;
+    r = berth__order_record_stream(atomic_load(&stream->context), BERTH_STREAM_LEGACY, &point);
     berth__order_leave();
+    if (r == 0)
+        berth__order_done(point);
+    return r == 0;
 }
 
 int berth__stream_free(uintptr_t address, berth_cu_stream handle)
@@ -352,11 +356,11 @@ int berth__stream_free(uintptr_t address, berth_cu_stream handle)
     if (berth__stream_find(handle, &stream) < 0 ||
         BERTH_UNLIKELY(atomic_load_explicit(&block->is_last, memory_order_relaxed) ||
                        atomic_load_explicit(&stream->device, memory_order_relaxed) !=
-                           block->home->device))
+                           block->home->device) ||
+        BERTH_UNLIKELY(!mark_order(stream)))
         return BERTH_POOL_FORWARD;
     if (!block_change(block, BERTH_STREAM_BLOCK_LIVE, BERTH_STREAM_BLOCK_CACHED))
         return -EINVAL;
-    mark_order(stream);
     berth__stream_set_take_back(&stream->set, block);
     return 0;
 }
