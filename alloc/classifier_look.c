@@ -380,3 +380,25 @@ unsigned berth__class_blank(const struct berth_class_block *block)
         blank += block->words[i] == 0;
     return blank;
 }
+
+/* Fewer numbers, or fewer of either sign, agree by chance. */
+#define SIGNS_MIN (BERTH_LOOK_WORDS / 2)
+#define SIGNS_EITHER (BERTH_LOOK_WORDS / 8)
+/* At most so many differ: a layer's factors may be below zero here and there. */
+#define SIGNS_OTHER (BERTH_LOOK_WORDS / 8)
+
+bool berth__class_has_signs_of(const struct berth_class_block *block,
+                               const struct berth_class_block *other)
+{
+    unsigned count = 0, negative = 0, others = 0;
+
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
+        if (block->words[i] == 0 || other->words[i] == 0)
+            continue;
+        count++;
+        negative += block->words[i] >> 15;
+        others += (block->words[i] ^ other->words[i]) >> 15;
+    }
+    return count >= SIGNS_MIN && negative >= SIGNS_EITHER && count - negative >= SIGNS_EITHER &&
+           others <= SIGNS_OTHER;
+}

@@ -21,6 +21,7 @@ enum berth_class_reason {
     BERTH_REASON_GROWING,     /* replaced by larger ones step by step */
     BERTH_REASON_COLLECTED,   /* each step adds one, none goes */
     BERTH_REASON_LATE,        /* made after the boundary, never written since */
+    BERTH_REASON_DERIVED,     /* the same, with the signs of a weight's numbers */
     BERTH_REASON_STATE,       /* made in a step, rewritten, as large as a weight */
     BERTH_REASON_IN_STEP,     /* its key's blocks go within a step */
     BERTH_REASON_IN_OPERATOR, /* its key's blocks go before the next birth */
@@ -106,6 +107,8 @@ struct berth_class_block {
     /* The judge's. */
     uint8_t had; /* a bit for each tag that the classifier has ever given it */
     uint8_t looks, compared, reads;
+    bool is_derived;  /* its numbers have the signs of a weight's, of its size... */
+    bool was_matched; /* ...which was looked for */
     bool is_positive; /* at the last look: numbers that differ, and none below zero */
     bool is_integers; /* and they are integers, of 32 or 64 bits */
     bool is_constant; /* all words are the same, and not zero */
@@ -316,6 +319,10 @@ bool berth__class_look(const struct berth_judgement *judgement, const struct ber
                        struct berth_class_block *block);
 /* Of the words of the last look, those that are zero. */
 unsigned berth__class_blank(const struct berth_class_block *block);
+/* Whether the last looks at two blocks of one size saw numbers of both signs, and nearly everywhere
+ * that of the one where the other has the same. */
+bool berth__class_has_signs_of(const struct berth_class_block *block,
+                               const struct berth_class_block *other);
 
 /*
  * classifier_reads.c: how old blocks are read that look like inputs. The judge watches some of them

@@ -410,6 +410,49 @@ static void judge_passing(const struct berth_judgement *judgement,
         say(judgement, ret, BERTH_TAG_ACTIVATION, BERTH_CLASS_GUESSED, BERTH_REASON_IN_STEP);
 }
 
+/* Whether a weight from before the steps has the same signs; `ret_later`: what has them may be
+ * found to be one. */
+static bool find_original(const struct berth_judgement *judgement,
+                          const struct berth_class_seen *seen,
+                          const struct berth_class_block *block, bool *ret_later)
+{
+    *ret_later = false;
+    for (uint32_t i = 0; i < judgement->count && judgement->seen[i].birth <= judgement->boundary;
+         i++) {
+        const struct berth_class_block *other;
+
+        if (judgement->seen[i].size != seen->size || judgement->seen[i].family != seen->family)
+            continue;
+        other = berth__class_block(judgement->classifier, judgement->seen[i].number);
+        if (other->looks == 0 || !berth__class_has_signs_of(block, other))
+            continue;
+        if (other->tag == BERTH_TAG_WEIGHT)
+            return true;
+        *ret_later = true;
+    }
+    return false;
+}
+
+/*
+ * What a compiler makes of weights when it has seen a first run, and folds other layers into them,
+ * and a copy: signs tell at once what time would. What each step makes of them anew goes; and where
+ * they are trained, it is what they were at that time, and no step reads it.
+ */
+static bool is_derived(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                       struct berth_class_block *block, const struct berth_class_key *key)
+{
+    bool is_later;
+
+    if (block->changed != 0 || !has_older_twin(judgement, seen) || is_trained(judgement) ||
+        may_be_replaced(judgement, seen, key))
+        return false;
+    if (!block->was_matched) {
+        block->is_derived = find_original(judgement, seen, block, &is_later);
+        block->was_matched = block->is_derived || !is_later;
+    }
+    return block->is_derived;
+}
+
 static void judge_young(const struct berth_judgement *judgement,
                         const struct berth_class_seen *seen, struct berth_class_block *block,
                         struct berth_class_verdict *ret)
@@ -423,7 +466,11 @@ static void judge_young(const struct berth_judgement *judgement,
     if ((lived < 2 && judge_growing(judgement, seen, ret)) || !key)
         return;
     can_see = lived >= 1 && berth__class_look(judgement, seen, block);
-    if (lived < 2)
+    if (can_see && is_derived(judgement, seen, block, key))
+        say(judgement, ret, BERTH_TAG_WEIGHT,
+            block->compared >= COMPARISONS_LATE ? BERTH_CLASS_FINAL : BERTH_CLASS_TENTATIVE,
+            BERTH_REASON_DERIVED);
+    else if (lived < 2)
         judge_passing(judgement, seen, key, ret);
     else if (can_see)
         judge_kept(judgement, seen, block, key, ret);

@@ -26,6 +26,8 @@ static const char *const reasons[BERTH_REASON_COUNT] = {
     [BERTH_REASON_GROWING] = "step by step, as many larger blocks take the place of the last",
     [BERTH_REASON_COLLECTED] = "steps add blocks of its kind, and none goes",
     [BERTH_REASON_LATE] = "made after the first step, alive across steps, and not written since",
+    [BERTH_REASON_DERIVED] = "made after the first step of a weight, whose size and numbers' signs "
+                             "it has, and not written since",
     [BERTH_REASON_STATE] =
         "made in a step, rewritten, and as large as a weight: a gradient or optimiser's state",
     [BERTH_REASON_IN_STEP] = "blocks of its kind go within a step",

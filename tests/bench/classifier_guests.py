@@ -384,9 +384,14 @@ class Constants(Holder):
 
 
 def frozen(ways):
-    """The module is traced, frozen, and goes."""
+    """The module is traced, frozen, and goes; its normalisations are new, or as training leaves
+    them."""
     model = residual().eval()
     with torch.no_grad():
+        for norm in model.modules() if "trained" in ways else ():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.weight.normal_(0.6, 0.3)
+                norm.running_var.uniform_(0.2, 2)
         graph = torch.jit.freeze(torch.jit.trace(model, torch.randn(2, 3, 96, 96)))
     del model
     if "alone" in ways:

@@ -21,6 +21,7 @@ import classifier_newcomers
 import classifier_pilgrims
 import classifier_programs
 import classifier_strangers
+import classifier_tenants
 import classifier_travellers
 import classifier_visitors
 import torch
@@ -264,7 +265,8 @@ def run_program(name, steps, ways):
                 **classifier_strangers.PROGRAMS, **classifier_guests.PROGRAMS,
                 **classifier_learners.PROGRAMS, **classifier_visitors.PROGRAMS,
                 **classifier_arrivals.PROGRAMS, **classifier_newcomers.PROGRAMS,
-                **classifier_travellers.PROGRAMS, **classifier_pilgrims.PROGRAMS}
+                **classifier_travellers.PROGRAMS, **classifier_pilgrims.PROGRAMS,
+                **classifier_tenants.PROGRAMS}
     models, step_of = programs[name](ways)
     for model in models:
         model.eval()
