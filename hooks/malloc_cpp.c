@@ -6,6 +6,10 @@
  * library, the symbols would otherwise bind to whichever allocator library exports them. C cannot
  * throw; when there is no memory, libstdc++'s own operator is called, which tries again, calls the
  * program's new_handler, and throws. Every delete is free() (malloc_entry.c).
+ *
+ * A program may replace any of them, and mostly replaces two: operator new(size_t) and operator
+ * delete(void *). As C++ has it, the other forms then are calls of those. A block that one form
+ * gave is given back by another, so that each must ask the process's, as the C++ library's do.
  */
 #include "hooks/malloc_path.h"
 
@@ -14,6 +18,13 @@
 #include <stdlib.h>
 
 struct nothrow; /* std::nothrow_t */
+
+/* malloc_entry.c; and where the library itself has them, whatever the program has by these names.
+ */
+BERTH_EXPORT void *_Znwm(size_t size);
+BERTH_EXPORT void *_Znam(size_t size);
+extern void *berth__malloc_own_new(size_t size) __attribute__((visibility("hidden")));
+extern void *berth__malloc_own_new_array(size_t size) __attribute__((visibility("hidden")));
 
 BERTH_EXPORT void *_ZnwmRKSt9nothrow_t(size_t size, const struct nothrow *tag);
 BERTH_EXPORT void *_ZnamRKSt9nothrow_t(size_t size, const struct nothrow *tag);
@@ -115,15 +126,10 @@ static inline void *get_aligned(size_t size, size_t alignment, const void *retur
     return berth__malloc_aligned(alignment, size, return_address);
 }
 
-/* The two that are called most begin in malloc_entry.c or its assembly. */
+/* The one that is called most begins in malloc_entry.c or its assembly. */
 void *berth__malloc_fail_new(size_t size)
 {
     return fail("_Znwm", size);
-}
-
-void *berth__malloc_fail_new_array(size_t size)
-{
-    return fail("_Znam", size);
 }
 
 void *berth__malloc_look_new(size_t size, const void *return_address)
@@ -133,40 +139,63 @@ void *berth__malloc_look_new(size_t size, const void *return_address)
     return BERTH_LIKELY(p != NULL) ? p : berth__malloc_fail_new(size);
 }
 
-void *berth__malloc_look_new_array(size_t size, const void *return_address)
+void *_ZnwmSt11align_val_t(size_t size, size_t alignment)
 {
-    void *p = berth__malloc_look(size, return_address);
+    void *p = get_aligned(size, alignment, __builtin_return_address(0));
 
-    return BERTH_LIKELY(p != NULL) ? p : berth__malloc_fail_new_array(size);
+    return BERTH_LIKELY(p != NULL) ? p : fail_aligned("_ZnwmSt11align_val_t", size, alignment);
 }
 
-#define NEW_NOTHROW(name)                                                                          \
+void *_ZnamSt11align_val_t(size_t size, size_t alignment)
+{
+    return _ZnwmSt11align_val_t(size, alignment);
+}
+
+extern void *berth__malloc_own_aligned(size_t size, size_t alignment)
+    BERTH_MALLOC_OWN(_ZnwmSt11align_val_t);
+extern void *berth__malloc_own_aligned_array(size_t size, size_t alignment)
+    BERTH_MALLOC_OWN(_ZnamSt11align_val_t);
+
+/* Whether the process's operators are these, and not the program's. */
+static inline bool is_new_own(void)
+{
+    return BERTH_LIKELY(_Znwm == berth__malloc_own_new);
+}
+
+static inline bool is_new_array_own(void)
+{
+    return is_new_own() && BERTH_LIKELY(_Znam == berth__malloc_own_new_array);
+}
+
+static inline bool is_aligned_new_own(void)
+{
+    return BERTH_LIKELY(_ZnwmSt11align_val_t == berth__malloc_own_aligned);
+}
+
+static inline bool is_aligned_new_array_own(void)
+{
+    return is_aligned_new_own() &&
+           BERTH_LIKELY(_ZnamSt11align_val_t == berth__malloc_own_aligned_array);
+}
+
+/* Those that do not throw: the C++ library's call the program's operators, and catch. */
+#define NEW_NOTHROW(name, is_own)                                                                  \
     void *name(size_t size, const struct nothrow *tag)                                             \
     {                                                                                              \
-        void *p = get(size, __builtin_return_address(0));                                          \
+        void *p = is_own() ? get(size, __builtin_return_address(0)) : NULL;                        \
                                                                                                    \
         return BERTH_LIKELY(p != NULL) ? p : fail_nothrow(#name, size, tag);                       \
     }
 
-#define NEW_ALIGNED(name)                                                                          \
-    void *name(size_t size, size_t alignment)                                                      \
-    {                                                                                              \
-        void *p = get_aligned(size, alignment, __builtin_return_address(0));                       \
-                                                                                                   \
-        return BERTH_LIKELY(p != NULL) ? p : fail_aligned(#name, size, alignment);                 \
-    }
-
-#define NEW_ALIGNED_NOTHROW(name)                                                                  \
+#define NEW_ALIGNED_NOTHROW(name, is_own)                                                          \
     void *name(size_t size, size_t alignment, const struct nothrow *tag)                           \
     {                                                                                              \
-        void *p = get_aligned(size, alignment, __builtin_return_address(0));                       \
+        void *p = is_own() ? get_aligned(size, alignment, __builtin_return_address(0)) : NULL;     \
                                                                                                    \
         return BERTH_LIKELY(p != NULL) ? p : fail_aligned_nothrow(#name, size, alignment, tag);    \
     }
 
-NEW_NOTHROW(_ZnwmRKSt9nothrow_t)
-NEW_NOTHROW(_ZnamRKSt9nothrow_t)
-NEW_ALIGNED(_ZnwmSt11align_val_t)
-NEW_ALIGNED(_ZnamSt11align_val_t)
-NEW_ALIGNED_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t)
-NEW_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t)
+NEW_NOTHROW(_ZnwmRKSt9nothrow_t, is_new_own)
+NEW_NOTHROW(_ZnamRKSt9nothrow_t, is_new_array_own)
+NEW_ALIGNED_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t, is_aligned_new_own)
+NEW_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t, is_aligned_new_array_own)

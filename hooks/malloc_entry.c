@@ -61,20 +61,27 @@ extern void *__libc_calloc(size_t count, size_t size) BERTH_MALLOC_ALIAS(calloc)
 extern void *__libc_realloc(void *p, size_t size) BERTH_MALLOC_ALIAS(realloc);
 extern void __libc_free(void *p) BERTH_MALLOC_ALIAS(free);
 
-#define NEW(name, look, fail)                                                                      \
-    BERTH_EXPORT void *name(size_t size);                                                          \
-    void *name(size_t size)                                                                        \
-    {                                                                                              \
-        void *p;                                                                                   \
-                                                                                                   \
-        if (!berth__malloc_is_plain(size))                                                         \
-            return look(size, __builtin_return_address(0));                                        \
-        p = berth_je_malloc(size);                                                                 \
-        return BERTH_LIKELY(p != NULL) ? p : fail(size);                                           \
-    }
+/* The library's own, for malloc_cpp.c: by their names they are the process's. */
+extern void *berth__malloc_own_new(size_t size) BERTH_MALLOC_OWN(_Znwm);
+extern void *berth__malloc_own_new_array(size_t size) BERTH_MALLOC_OWN(_Znam);
 
-NEW(_Znwm, berth__malloc_look_new, berth__malloc_fail_new)
-NEW(_Znam, berth__malloc_look_new_array, berth__malloc_fail_new_array)
+BERTH_EXPORT void *_Znwm(size_t size);
+BERTH_EXPORT void *_Znam(size_t size);
+
+void *_Znwm(size_t size)
+{
+    void *p;
+
+    if (!berth__malloc_is_plain(size))
+        return berth__malloc_look_new(size, __builtin_return_address(0));
+    p = berth_je_malloc(size);
+    return BERTH_LIKELY(p != NULL) ? p : berth__malloc_fail_new(size);
+}
+
+void *_Znam(size_t size)
+{
+    return _Znwm(size);
+}
 
 #define FREE(name, ...)                                                                            \
     BERTH_EXPORT void name(void *p __VA_ARGS__);                                                   \
@@ -89,14 +96,26 @@ FREE(free_sized, , size_t size)
 FREE(free_aligned_sized, , size_t alignment, size_t size)
 /* operator delete. */
 FREE(_ZdlPv)
-FREE(_ZdaPv)
-FREE(_ZdlPvRKSt9nothrow_t, , const struct nothrow *tag)
-FREE(_ZdaPvRKSt9nothrow_t, , const struct nothrow *tag)
-FREE(_ZdlPvm, , size_t size)
-FREE(_ZdaPvm, , size_t size)
 FREE(_ZdlPvSt11align_val_t, , size_t alignment)
-FREE(_ZdaPvSt11align_val_t, , size_t alignment)
-FREE(_ZdlPvSt11align_val_tRKSt9nothrow_t, , size_t alignment, const struct nothrow *tag)
-FREE(_ZdaPvSt11align_val_tRKSt9nothrow_t, , size_t alignment, const struct nothrow *tag)
-FREE(_ZdlPvmSt11align_val_t, , size_t size, size_t alignment)
-FREE(_ZdaPvmSt11align_val_t, , size_t size, size_t alignment)
+
+/* The other forms are calls of one that the program may have replaced alone, as in the C++ library.
+ */
+#define FORM(name, call, ...)                                                                      \
+    BERTH_EXPORT void name(void *p __VA_ARGS__);                                                   \
+    void name(void *p __VA_ARGS__)                                                                 \
+    {                                                                                              \
+        call;                                                                                      \
+    }
+
+FORM(_ZdaPv, _ZdlPv(p))
+FORM(_ZdlPvm, _ZdlPv(p), , size_t size)
+FORM(_ZdlPvRKSt9nothrow_t, _ZdlPv(p), , const struct nothrow *tag)
+FORM(_ZdaPvm, _ZdaPv(p), , size_t size)
+FORM(_ZdaPvRKSt9nothrow_t, _ZdaPv(p), , const struct nothrow *tag)
+FORM(_ZdaPvSt11align_val_t, _ZdlPvSt11align_val_t(p, alignment), , size_t alignment)
+FORM(_ZdlPvmSt11align_val_t, _ZdlPvSt11align_val_t(p, alignment), , size_t size, size_t alignment)
+FORM(_ZdlPvSt11align_val_tRKSt9nothrow_t, _ZdlPvSt11align_val_t(p, alignment), , size_t alignment,
+     const struct nothrow *tag)
+FORM(_ZdaPvmSt11align_val_t, _ZdaPvSt11align_val_t(p, alignment), , size_t size, size_t alignment)
+FORM(_ZdaPvSt11align_val_tRKSt9nothrow_t, _ZdaPvSt11align_val_t(p, alignment), , size_t alignment,
+     const struct nothrow *tag)

@@ -192,7 +192,28 @@ reallocarray:
     .size reallocarray, .-reallocarray
 
     new_entry _Znwm, berth__malloc_look_new, berth__malloc_fail_new
-    new_entry _Znam, berth__malloc_look_new_array, berth__malloc_fail_new_array
+    .globl berth__malloc_own_new
+    .hidden berth__malloc_own_new
+    .set berth__malloc_own_new, _Znwm
+
+/*
+ * As in the C++ library, the other forms of an operator are calls of one that the program may have
+ * replaced alone. A jump to the process's, as in reallocarray().
+ */
+    .macro form_entry name, of
+    export \name
+    .p2align 4
+\name:
+    .cfi_startproc
+    jmp *\of@GOTPCREL(%rip)
+    .cfi_endproc
+    .size \name, .-\name
+    .endm
+
+    form_entry _Znam, _Znwm
+    .globl berth__malloc_own_new_array
+    .hidden berth__malloc_own_new_array
+    .set berth__malloc_own_new_array, _Znam
 
 /*
  * The base is read before the size, which was written after it. A thread that sees only the size
@@ -221,7 +242,17 @@ reallocarray:
 /* One for each way to allocate: valgrind, which knows functions by their addresses, tells new from
  * malloc. */
     free_entry free, __libc_free, cfree, free_sized, free_aligned_sized
-    free_entry _ZdlPv, _ZdlPvRKSt9nothrow_t, _ZdlPvm, _ZdlPvSt11align_val_t, _ZdlPvSt11align_val_tRKSt9nothrow_t, _ZdlPvmSt11align_val_t
-    free_entry _ZdaPv, _ZdaPvRKSt9nothrow_t, _ZdaPvm, _ZdaPvSt11align_val_t, _ZdaPvSt11align_val_tRKSt9nothrow_t, _ZdaPvmSt11align_val_t
+    free_entry _ZdlPv
+    form_entry _ZdaPv, _ZdlPv
+    form_entry _ZdlPvm, _ZdlPv
+    form_entry _ZdlPvRKSt9nothrow_t, _ZdlPv
+    form_entry _ZdaPvm, _ZdaPv
+    form_entry _ZdaPvRKSt9nothrow_t, _ZdaPv
+    free_entry _ZdlPvSt11align_val_t
+    form_entry _ZdaPvSt11align_val_t, _ZdlPvSt11align_val_t
+    form_entry _ZdlPvmSt11align_val_t, _ZdlPvSt11align_val_t
+    form_entry _ZdlPvSt11align_val_tRKSt9nothrow_t, _ZdlPvSt11align_val_t
+    form_entry _ZdaPvmSt11align_val_t, _ZdaPvSt11align_val_t
+    form_entry _ZdaPvSt11align_val_tRKSt9nothrow_t, _ZdaPvSt11align_val_t
 
     .section .note.GNU-stack, "", @progbits

@@ -26,6 +26,8 @@
 #else
 #define BERTH_MALLOC_ALIAS(of) __attribute__((alias(#of), visibility("default")))
 #endif
+/* The same for this library alone: the name of the function itself may be the program's. */
+#define BERTH_MALLOC_OWN(of) __attribute__((alias(#of), visibility("hidden")))
 
 static inline bool berth__malloc_is_below(size_t size)
 {
@@ -68,11 +70,9 @@ void *berth__malloc_look_again(void *p, size_t size, const void *return_address)
 /* Where jemalloc's realloc had no memory, which forgets errno for sizes beyond its largest class.
  */
 void *berth__malloc_fail_again(void);
-/* operator new, and new[], of a size that is not plain; and where jemalloc had no memory. */
+/* operator new of a size that is not plain; and where jemalloc had no memory. */
 void *berth__malloc_look_new(size_t size, const void *return_address);
-void *berth__malloc_look_new_array(size_t size, const void *return_address);
 void *berth__malloc_fail_new(size_t size);
-void *berth__malloc_fail_new_array(size_t size);
 
 /*
  * A block whose size is not plain, for the call that returns to `return_address`. Alignment is a

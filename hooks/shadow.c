@@ -13,6 +13,15 @@
 static const char *const of_the_heap[] = {
     "malloc",   "calloc",        "realloc",        "free",
     "memalign", "aligned_alloc", "posix_memalign", "malloc_usable_size"};
+/* What a program in C++ replaces: the other forms of an operator then mean the program's. */
+static const char *const of_operators[] = {"_Znwm",
+                                           "_Znam",
+                                           "_ZdlPv",
+                                           "_ZdaPv",
+                                           "_ZnwmSt11align_val_t",
+                                           "_ZnamSt11align_val_t",
+                                           "_ZdlPvSt11align_val_t",
+                                           "_ZdaPvSt11align_val_t"};
 /* One of them is in every runtime of a sanitizer. */
 static const char *const of_sanitizers[] = {"__sanitizer_set_death_callback",
                                             "__sanitizer_print_stack_trace"};
@@ -51,6 +60,14 @@ static bool is_of_the_heap(const char *name)
 {
     for (size_t i = 0; i < sizeof(of_the_heap) / sizeof(of_the_heap[0]); i++)
         if (is_equal(name, of_the_heap[i]))
+            return true;
+    return false;
+}
+
+static bool is_operator(const char *name)
+{
+    for (size_t i = 0; i < sizeof(of_operators) / sizeof(of_operators[0]); i++)
+        if (is_equal(name, of_operators[i]))
             return true;
     return false;
 }
@@ -109,7 +126,7 @@ static bool is_shadowed(const struct shadow *shadow, const ElfW(Sym) * symbol)
 
     return ELF64_ST_TYPE(symbol->st_info) != STT_TLS &&
            ELF64_ST_TYPE(symbol->st_info) != STT_OBJECT && berth__elf_defines(&shadow->elf, name) &&
-           !is_of_the_heap(name);
+           !is_of_the_heap(name) && !is_operator(name);
 }
 
 static void lift_one(const struct shadow *shadow, const ElfW(Rela) * relocation)

@@ -119,15 +119,26 @@ static void finding_7_a_c_program_loads_a_cplusplus_library(void)
     CHECK(all() == 0);
 }
 
-static void a_cplusplus_program_runs(void)
+static void run_program(const char *name)
 {
     pid_t pid = fork();
 
     if (pid == 0) {
-        execl(check_file("conform_cpp"), "conform_cpp", (char *)NULL);
+        execl(check_file(name), name, (char *)NULL);
         _exit(127);
     }
     check_child(pid);
+}
+
+static void a_cplusplus_program_runs(void)
+{
+    run_program("conform_cpp");
+}
+
+/* The forms of operator new and delete that it does not replace are calls of those that it does. */
+static void a_cplusplus_program_may_replace_some_operators(void)
+{
+    run_program("conform_replaced");
 }
 
 /* A constructor of a library that is initialised before any preload library. */
@@ -165,6 +176,7 @@ const struct check load_checks[] = {
     ENTRY(dlopen_of_nothing_says_why),
     ENTRY(finding_7_a_c_program_loads_a_cplusplus_library),
     ENTRY(a_cplusplus_program_runs),
+    ENTRY(a_cplusplus_program_may_replace_some_operators),
     ENTRY(early_blocks_live_on),
     ENTRY(a_constructor_may_fork_without_handlers),
     {NULL, NULL},
