@@ -56,6 +56,22 @@ static uint64_t take_settled_size(struct berth_pool *pool)
     return size;
 }
 
+/*
+ * What is idle does not go while the driver would wait for it: then the segment is too much beside
+ * it, and is asked for another time, when something becomes idle.
+ */
+static bool has_room(struct berth_pool *pool, uint64_t settled_size)
+{
+    bool has;
+
+    berth__pool_lock(pool);
+    has = berth__settle_has_room(pool, settled_size);
+    if (!has && pool->settling.is_settled)
+        pool->settling.segment_size = settled_size;
+    berth__pool_unlock(pool);
+    return has;
+}
+
 /* None of it is the program's call: another thread may begin a capture meanwhile. */
 static void gather(struct berth_pool *pool, uint64_t settled_size)
 {
@@ -63,7 +79,7 @@ static void gather(struct berth_pool *pool, uint64_t settled_size)
     uint64_t bytes = berth__pool_release_idle(pool, false) + berth__pool_release_idle(pool, true);
 
     if (settled_size > 0)
-        bytes = settled_size;
+        bytes = has_room(pool, settled_size) ? settled_size : 0;
     if (bytes > 0)
         berth__pool_add_segment(pool, bytes, false);
     berth__device_restore(mode);

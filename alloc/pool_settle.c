@@ -207,6 +207,14 @@ static void judge(struct berth_pool *pool)
     }
 }
 
+bool berth__settle_has_room(const struct berth_pool *pool, uint64_t size)
+{
+    uint64_t most = most_live(pool) + most_live(pool) / SETTLED_DIVISOR;
+
+    return pool->idle_bytes + pool->idle_alone == 0 ||
+           (size <= most && pool->reserved <= most - size);
+}
+
 static bool may_settle(const struct berth_pool *pool)
 {
     return !pool->settling.is_settled && pool->joint_reserved == 0 && berth__alone_is_on(pool) &&

@@ -77,6 +77,8 @@ void berth__settle_leave_other(struct berth_pool *pool, uint64_t name);
 void berth__settle_look(struct berth_pool *pool);
 /* Sharing costs something: it is over, if the pool was settled. */
 void berth__settle_end(struct berth_pool *pool);
+/* Whether what is idle has gone, or else a segment of `size` bytes is not too much beside it. */
+bool berth__settle_has_room(const struct berth_pool *pool, uint64_t size);
 /* Whether about the least lives that did since the pool has its shape. */
 bool berth__settle_is_low(const struct berth_pool *pool);
 

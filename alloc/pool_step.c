@@ -244,18 +244,32 @@ void berth__step_leave(struct berth_pool *pool, struct berth_block *block)
     fall(pool);
 }
 
-/* With the lock held: whether there is, beside the most that all others had. */
-static bool has_room(const struct berth_pool *pool, uint64_t size)
+/*
+ * With the lock held: whether there is, beside the most that all others had, once what is idle has
+ * gone, or as it is.
+ */
+static bool has_room(const struct berth_pool *pool, uint64_t size, bool is_idle_gone)
 {
     uint64_t others_max = pool->steps.rhythms[pool->steps.level].others_max;
     uint64_t busy = pool->reserved - others(pool) +
                     (others_max > others(pool) ? others_max : others(pool)),
              cap = pool->live_max + pool->live_max / JOINT_DIVISOR;
 
-    for (const struct berth_segment *segment = pool->segments; segment; segment = segment->next)
+    for (const struct berth_segment *segment = pool->segments; is_idle_gone && segment;
+         segment = segment->next)
         if (segment->used_blocks == 0 && berth__pool_is_for_large(segment))
             busy -= segment->size;
     return berth__alone_is_on(pool) && size <= cap && busy <= cap - size;
+}
+
+static bool still_has_room(struct berth_pool *pool, uint64_t size)
+{
+    bool has;
+
+    berth__pool_lock(pool);
+    has = has_room(pool, size, false);
+    berth__pool_unlock(pool);
+    return has;
 }
 
 /* While memory is between the driver and the pool, it counts as on its way; see pool_idle.c. */
@@ -272,7 +286,7 @@ void berth__step_act(struct berth_pool *pool)
     pool->steps.is_due = false;
     if (is_due) {
         size = pool->steps.joint_size;
-        is_due = size == 0 || has_room(pool, size);
+        is_due = size == 0 || has_room(pool, size, true);
     }
     if (is_due)
         atomic_fetch_add_explicit(&pool->releasing, HOLD_BYTES, memory_order_relaxed);
@@ -281,7 +295,8 @@ void berth__step_act(struct berth_pool *pool)
         return;
     mode = berth__device_relax();
     berth__pool_release_idle(pool, true);
-    if (size > 0)
+    /* What is idle does not go while the driver would wait for it. */
+    if (size > 0 && still_has_room(pool, size))
         berth__pool_add_segment(pool, size, true);
     berth__device_restore(mode);
     berth__pool_count_released(pool, HOLD_BYTES);

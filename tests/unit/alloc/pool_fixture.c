@@ -192,3 +192,29 @@ uint64_t pool_driver_calls(void)
 {
     return mock_calls(MOCK_ALLOC) + mock_calls(MOCK_FREE);
 }
+
+static bool (*device_is_busy)(void);
+
+static berth_cu_result event_make(berth_cu_event *event, unsigned flags)
+{
+    *event = (berth_cu_event)event;
+    return BERTH_CU_SUCCESS;
+}
+
+static berth_cu_result event_record(berth_cu_context context, berth_cu_event event)
+{
+    return BERTH_CU_SUCCESS;
+}
+
+static berth_cu_result event_query(berth_cu_event event)
+{
+    return device_is_busy() ? BERTH_CU_NOT_READY : BERTH_CU_SUCCESS;
+}
+
+void pool_set_busy(bool (*is_busy)(void))
+{
+    device_is_busy = is_busy;
+    berth__driver.cuEventCreate = event_make;
+    berth__driver.cuEventQuery = event_query;
+    berth__driver.cuCtxRecordEvent = event_record;
+}

@@ -7,6 +7,7 @@
 #include "alloc/pool.h"
 #include "alloc/types.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define KIB(n) ((uint64_t)(n) << 10)
@@ -22,6 +23,9 @@ int pool_tear_down(void **state);
 void pool_set_option(const char *name, const char *value);
 /* The option thread-cache, until the test ends. */
 void pool_set_thread_cache(const char *size);
+
+/* Until the test ends, the device is at work whenever that says so, and can be asked. */
+void pool_set_busy(bool (*is_busy)(void));
 
 /* Whether the account, the walk over the pools and the driver say the same. */
 void pool_assert_adds_up(void);

@@ -11,6 +11,7 @@
 #include "alloc/block_slab.h"
 #include "alloc/pool.h"
 #include "alloc/pool_alone.h"
+#include "alloc/pool_parts.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -331,6 +332,44 @@ static void the_joint_segment_is_for_what_is_done_now(void **state)
     assert_int_equal(pool_driver_calls(), calls);
 }
 
+/* There is one with a context here. */
+static const struct berth_pool *the_pool(void)
+{
+    const struct berth_pool *pool = berth__pool_first;
+
+    while (!pool->context)
+        pool = pool->next;
+    return pool;
+}
+
+static bool is_at_work, was_busy;
+
+/* Memory is to go back for the joint segment: nothing else is held then. */
+static bool is_busy_when_due(void)
+{
+    bool is_busy = is_at_work && the_pool()->releasing > 0;
+
+    was_busy |= is_busy;
+    return is_busy;
+}
+
+/* What is idle stays as long as the driver would wait: until then the joint segment is too much. */
+static void the_joint_segment_comes_when_the_device_is_done(void **state)
+{
+    uint64_t most = need_of_step(MIB(4));
+
+    is_at_work = true;
+    pool_set_busy(is_busy_when_due);
+    for (unsigned i = 0; i < 40 && !was_busy; i++)
+        step(MIB(4));
+    assert_true(was_busy);
+    assert_int_equal(the_pool()->joint_reserved, 0);
+    is_at_work = false;
+    repeat(20, MIB(4));
+    assert_true(the_pool()->joint_reserved > 0);
+    assert_in_range(pool_audit().reserved, most - MIB(4), most * 104 / 100);
+}
+
 /* Wherever the driver refuses, the pool serves on and the account adds up. */
 static void a_driver_that_refuses_costs_only_calls(void **state)
 {
@@ -450,6 +489,7 @@ int main(void)
         ALONE(a_program_that_never_repeats_itself_has_little_more_than_lives),
         ALONE(steps_that_are_alike_need_no_driver),
         ALONE(the_joint_segment_is_for_what_is_done_now),
+        ALONE(the_joint_segment_comes_when_the_device_is_done),
         ALONE(a_driver_that_refuses_costs_only_calls),
         ALONE(a_new_context_starts_afresh),
         ALONE(a_sketch_is_as_high_as_it_must_be),

@@ -137,6 +137,38 @@ static void steps_in_no_order_need_no_driver(void **state)
     pool_put(weight);
 }
 
+static bool is_at_work, was_busy;
+
+static bool is_busy_once_settled(void)
+{
+    bool is_busy = is_at_work && settling()->is_settled;
+
+    was_busy |= is_busy;
+    return is_busy;
+}
+
+/* What is idle stays as long as the driver would wait: until then the segment is too much. */
+static void the_segment_is_asked_for_when_the_device_is_done(void **state)
+{
+    uintptr_t weight = pool_get(MIB(60));
+    uint64_t calls, most = MIB(60) + need_of_steps();
+
+    is_at_work = true;
+    pool_set_busy(is_busy_once_settled);
+    for (unsigned i = 0; i < MANY && !was_busy; i++)
+        steps(1);
+    assert_true(was_busy);
+    assert_in_range(pool_audit().reserved, 0, most * 21 / 20);
+    is_at_work = false;
+    steps_until_settled();
+    steps(60);
+    calls = pool_driver_calls();
+    steps(60);
+    assert_int_equal(pool_driver_calls(), calls);
+    assert_in_range(pool_audit().reserved, most, most * 21 / 20);
+    pool_put(weight);
+}
+
 #define SMALL_BLOCKS 62
 
 /* What is small has room between. */
@@ -370,6 +402,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         SETTLE(steps_in_no_order_need_no_driver),
+        SETTLE(the_segment_is_asked_for_when_the_device_is_done),
         SETTLE(small_blocks_are_counted_in),
         SETTLE(nothing_settles_soon),
         SETTLE(what_was_alone_is_gathered_when_it_goes),
