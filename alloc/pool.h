@@ -137,8 +137,8 @@ uint64_t berth__pool_release_tier(berth_tier_id tier);
  * Gives back at least `need` bytes if so many are cached; waits for nobody. Returns the bytes.
  */
 uint64_t berth__pool_release_some(int device, uint64_t need);
-/* All that can be had soon: BERTH_PATIENCE_SHORT, where there may be other memory. */
-uint64_t berth__pool_release_soon(int device);
+/* The same of what can be had soon: BERTH_PATIENCE_SHORT, where there may be other memory. */
+uint64_t berth__pool_release_soon(int device, uint64_t need);
 
 /*
  * The peers of the context (alloc/peer.h) have changed: lets those that came use its memory, and

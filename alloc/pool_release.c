@@ -746,11 +746,11 @@ uint64_t berth__pool_release_some(int device, uint64_t need)
     return berth__pool_disabled() || need == 0 ? 0 : release_relaxed(&release, need);
 }
 
-uint64_t berth__pool_release_soon(int device)
+uint64_t berth__pool_release_soon(int device, uint64_t need)
 {
-    const struct release release = {RELEASE_ALL, device, BERTH_TIER_NONE, BERTH_PATIENCE_SHORT};
+    const struct release release = {need, device, BERTH_TIER_NONE, BERTH_PATIENCE_SHORT};
 
-    return berth__pool_disabled() ? 0 : release_relaxed(&release, RELEASE_ALL);
+    return berth__pool_disabled() ? 0 : release_relaxed(&release, need);
 }
 
 uint64_t berth__pool_release_tier(berth_tier_id tier)

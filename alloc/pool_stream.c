@@ -253,6 +253,20 @@ static bool is_short(int r)
     return r == -ENOMEM || r == -ENOSPC || r == -EDQUOT;
 }
 
+/*
+ * Whether something was given back for a request that was refused with `error`, and nobody was
+ * waited for long: of the stream's own memory, then of its device's, and what other devices have
+ * only where that helps, which is when a capacity or a limit is full. So much is enough then; the
+ * driver may need more to have it in one piece.
+ */
+static bool give_way(struct berth_stream_home *home, struct berth_stream *stream, uint64_t size,
+                     int error)
+{
+    return berth__stream_give_back(home, stream, size) > 0 ||
+           berth__pool_release_soon(home->device, error == -ENOMEM ? UINT64_MAX : size) > 0 ||
+           (error != -ENOMEM && berth__pool_release_soon(BERTH_POOL_ALL_DEVICES, size) > 0);
+}
+
 /* No block is cached that may be used at once. */
 static int obtain(struct berth_stream_home *home, struct berth_stream *stream,
                   const struct berth_pool_request *request, uint64_t size, uintptr_t *ret_address)
@@ -263,8 +277,7 @@ static int obtain(struct berth_stream_home *home, struct berth_stream *stream,
     make_room(home, stream, size);
     do {
         r = grow(home, stream, request, size, false, ret_address);
-    } while (is_short(r) &&
-             berth__pool_release_soon(r == -ENOMEM ? home->device : BERTH_POOL_ALL_DEVICES) > 0);
+    } while (is_short(r) && give_way(home, stream, size, r));
     if (!is_short(r))
         return r;
     block = find_behind(home, stream, size, request->tag);
@@ -324,12 +337,7 @@ static bool block_change(struct berth_stream_block *block, int from, int to)
     return atomic_compare_exchange_strong(&block->state, &from, to);
 }
 
-/*
- * The legacy stream waits for all blocking ones, and they for it, once it is given something: a
- * free is such a thing. What is served here gives it nothing, so a mark stands for it, before the
- * block can be anybody's. False: it could not be made.
- */
-static bool mark_order(const struct berth_stream *stream)
+bool berth__stream_mark(const struct berth_stream *stream)
 {
     struct berth_order_point *point = NULL;
     int r;
@@ -357,7 +365,7 @@ int berth__stream_free(uintptr_t address, berth_cu_stream handle)
         BERTH_UNLIKELY(atomic_load_explicit(&block->is_last, memory_order_relaxed) ||
                        atomic_load_explicit(&stream->device, memory_order_relaxed) !=
                            block->home->device) ||
-        BERTH_UNLIKELY(!mark_order(stream)))
+        BERTH_UNLIKELY(!berth__stream_mark(stream)))
         return BERTH_POOL_FORWARD;
     if (!block_change(block, BERTH_STREAM_BLOCK_LIVE, BERTH_STREAM_BLOCK_CACHED))
         return -EINVAL;

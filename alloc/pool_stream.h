@@ -5,8 +5,8 @@
  * Every block is one allocation of the driver's, out of the device's default memory pool: so its
  * attributes, its access by peers and its end by cuMemFree are native, and what the driver keeps in
  * one piece needs no cutting here. A block that was freed on a stream serves the same stream again
- * at once: the order of the stream is all the order it needs, and no call of the driver is made. The
- * legacy stream alone is given a mark, an event, where it frees: blocking streams wait for each
+ * at once: the order of the stream is all the order it needs, and no call of the driver is made.
+ * The legacy stream alone is given a mark, an event, where it frees: blocking streams wait for each
  * other by whatever it is given, and may count on that.
  * Another stream gets it when it is known to be idle, or when its stream turns out to be idle. Else
  * the driver is asked for more; and only where that has none, a dependency is put between the two
@@ -41,6 +41,14 @@ int berth__stream_alloc(const struct berth_pool_request *request, berth_cu_strea
  * between the two below.
  */
 int berth__stream_free(uintptr_t address, berth_cu_stream handle);
+
+/*
+ * The legacy stream waits for all blocking ones, and they for it, once it is given something: a
+ * free is such a thing, of whatever memory. What is freed without the driver gives it nothing, so a
+ * mark stands for it, before the block can be anybody's; other streams need none. False: it could
+ * not be made.
+ */
+bool berth__stream_mark(const struct berth_stream *stream);
 
 /*
  * Around a call of the driver that frees a live block: takes it out, because the address may be

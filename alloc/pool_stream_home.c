@@ -493,16 +493,15 @@ static uint64_t give_back(struct berth_stream_home *home, struct berth_stream *s
     return freed;
 }
 
-void berth__stream_give_back(struct berth_stream_home *home, struct berth_stream *stream,
-                             uint64_t need)
+uint64_t berth__stream_give_back(struct berth_stream_home *home, struct berth_stream *stream,
+                                 uint64_t need)
 {
     struct berth_stream_set *sets[] = {&stream->set, &home->idle};
+    uint64_t freed = 0;
 
-    for (size_t i = 0; i < 2 && need > 0; i++) {
-        uint64_t freed = give_back(home, stream, sets[i], need);
-
-        need -= freed < need ? freed : need;
-    }
+    for (size_t i = 0; i < 2 && freed < need; i++)
+        freed += give_back(home, stream, sets[i], need - freed);
+    return freed;
 }
 
 static void retire_to(struct berth_stream_home *home, struct berth_stream_block *blocks,

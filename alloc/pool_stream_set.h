@@ -134,9 +134,9 @@ int berth__stream_point(const struct berth_stream *stream, struct berth_order_po
 
 /*
  * Gives cached blocks back, so that `need` bytes come free: those that no stream uses to the
- * device, others in the order of the stream, to the driver's pool.
+ * device, others in the order of the stream, to the driver's pool. Returns the bytes.
  */
-void berth__stream_give_back(struct berth_stream_home *home, struct berth_stream *stream,
-                             uint64_t need);
+uint64_t berth__stream_give_back(struct berth_stream_home *home, struct berth_stream *stream,
+                                 uint64_t need);
 
 #endif

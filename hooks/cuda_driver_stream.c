@@ -286,8 +286,8 @@ static bool is_captured(const struct free_entry *entry, berth_cu_stream stream)
 /*
  * A block of the pool may be freed in stream order too. It then waits for the work of its context,
  * which is stricter than the order that was asked for; the call itself waits only where the stream
- * is of another context. A stream that is captured takes only memory of the graph (cuda.h,
- * cuMemFreeAsync).
+ * is of another context, or its own order cannot be kept. A stream that is captured takes only
+ * memory of the graph (cuda.h, cuMemFreeAsync).
  */
 static berth_cu_result free_of_pool(const struct free_entry *entry, berth_cu_address address,
                                     const struct berth_block_view *view, berth_cu_stream stream)
@@ -296,7 +296,8 @@ static berth_cu_result free_of_pool(const struct free_entry *entry, berth_cu_add
     struct berth_stream *record;
     int r = berth__stream_find(meaning(stream, entry->of_zero), &record);
 
-    if ((r < 0 || atomic_load(&record->context) != view->context || berth__device_capturing()) &&
+    if ((r < 0 || atomic_load(&record->context) != view->context || berth__device_capturing() ||
+         !berth__stream_mark(record)) &&
         entry->synchronise)
         result = entry->synchronise(stream);
     if (result != BERTH_CU_SUCCESS)

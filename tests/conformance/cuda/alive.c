@@ -252,6 +252,30 @@ static void the_legacy_stream_orders_others(void)
     EXPECT(cuMemFreeAsync(q, NULL) == 0);
 }
 
+/* The same of memory of cuMemAlloc, large and small, which is nobody's after that. */
+static void the_legacy_stream_orders_others_by_any_free(void)
+{
+    static const size_t sizes[] = {512, MIB(20)};
+    CUstream first, second;
+    CUdeviceptr p, freed;
+    unsigned char byte = 0;
+
+    check_up();
+    first = stream_of(CU_STREAM_DEFAULT);
+    second = stream_of(CU_STREAM_DEFAULT);
+    p = check_alloc(KIB(4));
+    for (unsigned i = 0; i < COUNT(sizes); i++) {
+        freed = check_alloc(sizes[i]);
+        EXPECT(cuLaunchHostFunc(first, take_time, NULL) == 0);
+        EXPECT(cuMemsetD8Async(p, 0x22, KIB(4), first) == 0);
+        EXPECT(cuMemFreeAsync(freed, NULL) == 0);
+        EXPECT(cuMemsetD8Async(p, 0x33, KIB(4), second) == 0);
+        EXPECT(cuCtxSynchronize() == 0);
+        EXPECT(cuMemcpyDtoH_v2(&byte, p + KIB(1), 1) == 0);
+        SEEN("%zu bytes: the later of two: %#x\n", sizes[i], byte);
+    }
+}
+
 /* There is no other memory, and the stream that is given the block waits for nobody else. */
 static void freed_beside_what_waits_for_the_other(void)
 {
@@ -298,6 +322,7 @@ static void freed_beside_what_is_cached(void)
 
 static const struct check checks[] = {
     CHECK(the_legacy_stream_orders_others),
+    CHECK(the_legacy_stream_orders_others_by_any_free),
     CHECK(freed_beside_what_waits_for_the_other),
     CHECK(freed_beside_what_is_cached),
     CHECK(freed_behind_what_is_held_up),
