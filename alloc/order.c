@@ -42,6 +42,7 @@ struct berth_order_context {
     berth_cu_context context;    /* Synchronization: written before it is listed */
     _Atomic uint64_t generation; /* counts the contexts that had this handle */
     atomic_bool is_unsure;       /* see berth__order_set_unsure() */
+    _Atomic unsigned endings;    /* see berth__order_forbid(). Written with the door shut */
     /* Streams that ended and whose work could not be given a point; those known to be done. */
     _Atomic uint64_t lost, found;
     /* What is above is read at each free, what is below is written with each point. */
@@ -168,9 +169,9 @@ void berth__order_shut_to_waits(void)
     if (!anybody_waits())
         return;
     begin = now_ns();
-    for (unsigned yields = 0; anybody_waits() && !berth__pool_disabled() &&
-                              waited < CALL_BUSY_MAX_NS &&
-                              (waited < CALL_MAX_NS || yields < CALL_YIELDS);
+    for (unsigned yields = 0;
+         anybody_waits() && !berth__pool_disabled() && waited < CALL_BUSY_MAX_NS &&
+         (waited < CALL_MAX_NS || yields < CALL_YIELDS);
          yields++) {
         sched_yield();
         waited = now_ns() - begin;
@@ -226,6 +227,12 @@ static struct berth_order_context *context_find_or_make(berth_cu_context context
 static uint64_t generation_of(const struct berth_order_context *owner)
 {
     return atomic_load_explicit(&owner->generation, memory_order_acquire);
+}
+
+/* Called inside the door: whether a thread is destroying the context. */
+static bool is_ending(const struct berth_order_context *owner)
+{
+    return atomic_load_explicit(&owner->endings, memory_order_relaxed) > 0;
 }
 
 static bool point_is_current(const struct berth_order_point *point)
@@ -319,6 +326,8 @@ int berth__order_record_stream(berth_cu_context context, berth_cu_stream stream,
 
     if (!owner)
         return -ENOMEM;
+    if (is_ending(owner))
+        return -EBUSY;
     if (!berth__driver.cuEventRecord)
         return -ENOTSUP;
     r = point_new(owner, &point);
@@ -393,6 +402,8 @@ static int record_context(berth_cu_context context, struct berth_order_point **r
 
     if (!owner)
         return -ENOMEM;
+    if (is_ending(owner))
+        return -EBUSY;
     if (has_lost(owner))
         return -ENOTSUP;
     if (!berth__driver.cuCtxRecordEvent)
@@ -429,7 +440,9 @@ int berth__order_make_wait(const struct berth_order_point *point, berth_cu_conte
     if (r < 0)
         return r;
     for (; point && r == 0; point = point->next)
-        if (point_is_current(point))
+        if (is_ending(point->owner))
+            r = -EBUSY;
+        else if (point_is_current(point))
             r = berth__device_error(berth__driver.cuStreamWaitEvent(stream, point->event, 0));
     berth__device_leave(pushed);
     return r;
@@ -511,6 +524,8 @@ static int query(const struct berth_order_point *point)
     int r = 1;
 
     for (; point && r == 1; point = point->next) {
+        if (is_ending(point->owner))
+            return -EBUSY;
         if (!point_is_current(point))
             continue;
         r = event_query(point);
@@ -539,6 +554,8 @@ static int record_anew(berth_cu_context context, struct berth_order_point **poin
     if (!berth__driver.cuCtxRecordEvent)
         return -ENOTSUP;
     if (old && old->owner->context == context && point_is_current(old)) {
+        if (is_ending(old->owner))
+            return -EBUSY;
         if (has_lost(old->owner))
             return -ENOTSUP;
         old->departed = atomic_load(&old->owner->departures);
@@ -691,6 +708,45 @@ void berth__order_synced(berth_cu_context context, uint64_t lost)
 
     while (found < lost && !atomic_compare_exchange_weak(&owner->found, &found, lost))
         ;
+}
+
+bool berth__order_forbid(berth_cu_context context)
+{
+    struct berth_order_context *owner = context_find_or_make(context);
+
+    if (owner)
+        atomic_fetch_add(&owner->endings, 1);
+    return owner != NULL;
+}
+
+bool berth__order_is_forbidden(berth_cu_context context)
+{
+    const struct berth_order_context *owner = context_find(context);
+
+    return owner && is_ending(owner);
+}
+
+void berth__order_allow(berth_cu_context context)
+{
+    struct berth_order_context *owner = context_find(context);
+
+    if (owner && is_ending(owner))
+        atomic_fetch_sub(&owner->endings, 1);
+}
+
+bool berth__order_await_door(int64_t patience_ns)
+{
+    struct timespec pause = {0, 1000};
+    int64_t end = now_ns() + patience_ns;
+
+    while (atomic_load(&shut) > 0) {
+        if (atomic_load(&berth__device_captures) > 0 || now_ns() >= end)
+            return false;
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+        if (pause.tv_nsec < WAIT_PAUSE_NS_MAX)
+            pause.tv_nsec *= 2;
+    }
+    return atomic_load(&berth__device_captures) == 0;
 }
 
 void berth__order_drop(berth_cu_context context)

@@ -12,7 +12,8 @@
  * contexts that the program may destroy meanwhile. So they are made inside a door: who begins a
  * capture, or destroys a stream or a context, shuts it first, and then nobody is inside. While a
  * capture is open nobody gets in. No lock is held inside, and nothing in there waits for the
- * device.
+ * device. Nor is the door shut while anybody does: to destroy a context takes as long as its work,
+ * so it is shut only to say that nothing may be asked of that context, and of its points, any more.
  *
  * Any thread. Errors are negative errno, the driver's as berth__device_error() makes them.
  */
@@ -28,6 +29,21 @@ void berth__order_leave(void);
 /* Waits until nobody is inside and lets nobody in until it is opened as often as it was shut. */
 void berth__order_shut(void);
 void berth__order_open(void);
+
+/*
+ * With the door shut, around the call that destroys a context: nobody asks anything of it, nor of
+ * its points, though the door is opened meanwhile; what needs it answers -EBUSY. False without
+ * memory: then the door must stay shut.
+ */
+bool berth__order_forbid(berth_cu_context context);
+bool berth__order_is_forbidden(berth_cu_context context);
+void berth__order_allow(berth_cu_context context);
+
+/*
+ * Waits until the door is open, which is soon: who shuts it waits for nobody but those inside. At
+ * most so long; false if it is not then, or a capture is open.
+ */
+bool berth__order_await_door(int64_t patience_ns);
 
 /*
  * A second door, for calls that wait for the device, which may take long: who begins a capture
@@ -53,7 +69,8 @@ struct berth_order_point {
 };
 
 /*
- * A point behind all work that was queued in the context until now. -EBUSY while a capture is open;
+ * A point behind all work that was queued in the context until now. -EBUSY while a capture is open,
+ * the door is shut, or the context is being destroyed;
  * -ENOTSUP where nobody can know all streams of the context, or one ended without a point, as
  * berth__order_is_known() says before; -ENOMEM; or the driver's error.
  */

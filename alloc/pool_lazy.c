@@ -35,6 +35,9 @@
 #define OTHERS_MAX_NS 100000000
 #define OTHERS_WAIT_MAX_NS 1500000000
 
+/* So long at most may the door be shut: see berth__order_await_door(). */
+#define DOOR_MAX_NS 10000000000
+
 /* Keeps a pool's context from being destroyed, like bytes on their way to the driver. */
 #define HOLD_BYTES 1
 
@@ -242,15 +245,15 @@ bool berth__lazy_look_own(struct berth_pool *pool)
 
 /*
  * What one thread has waited for in vain may wait for what the program does next: others wait for
- * it only where there is no other memory.
+ * it only where there is no other memory. 1: blocks came free; 0: none of it was left; or an error.
  */
-static bool wait_oldest(struct berth_pool *pool, enum berth_patience patience)
+static int wait_oldest(struct berth_pool *pool, enum berth_patience patience)
 {
     struct berth_lazy_batch *batch = berth__lazy_batch_take_oldest(pool, NULL);
     int r;
 
     if (!batch)
-        return false;
+        return -ENOENT;
     if (batch->is_in_vain && patience == BERTH_PATIENCE_SHORT) {
         r = berth__order_query(batch->point) == 1 ? 0 : -ETIMEDOUT;
     } else {
@@ -264,7 +267,7 @@ static bool wait_oldest(struct berth_pool *pool, enum berth_patience patience)
     if (r == 0)
         return berth__lazy_batch_settle(pool, batch);
     berth__lazy_batch_end(pool, batch, batch->point, NULL);
-    return false;
+    return r;
 }
 
 /* What open batches may have by now. */
@@ -273,13 +276,19 @@ static uint64_t open_bytes(const struct berth_pool *pool)
     return atomic_load_explicit(&pool->lazy.granted, memory_order_relaxed);
 }
 
-/* Keeps what waits in closed batches within its share; under a capture it cannot be helped. */
+/*
+ * Keeps what waits in closed batches within its share, however long that takes: all that is waited
+ * for was queued before the frees, each of which natively waits for it. Under a capture it cannot
+ * be helped.
+ */
 static void keep_cap(struct berth_pool *pool, uint64_t most)
 {
+    int r = 1;
+
     if (batch_bytes(pool) > most || is_tight())
         settle_passed(pool);
-    while (batch_bytes(pool) > most && wait_oldest(pool, BERTH_PATIENCE_LONG))
-        ;
+    while (batch_bytes(pool) > most && (r > 0 || r == -ETIMEDOUT))
+        r = wait_oldest(pool, BERTH_PATIENCE_LONG);
 }
 
 /*
@@ -433,7 +442,7 @@ bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
         any = berth__order_is_known(context_of(pool)) ? close_open(pool, NULL) : pass_open(pool);
         return settle_passed(pool) || any;
     default:
-        return wait_oldest(pool, BERTH_PATIENCE_SHORT);
+        return wait_oldest(pool, BERTH_PATIENCE_SHORT) > 0;
     }
 }
 
@@ -531,7 +540,7 @@ static bool reclaim_all(struct berth_pool *pool, enum berth_patience patience)
     bool any = berth__lazy_reclaim(pool, BERTH_LAZY_LOOK);
 
     any |= berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE);
-    while (wait_oldest(pool, patience))
+    while (wait_oldest(pool, patience) > 0)
         any = true;
     return any;
 }
@@ -591,22 +600,6 @@ bool berth__lazy_reclaim_all(struct berth_pool *pool, enum berth_patience patien
     return any;
 }
 
-/* What waits in the oldest batch goes into `batch`. False if there is none that can. */
-static bool absorb_oldest(struct berth_pool *pool, struct berth_lazy_batch *batch)
-{
-    struct berth_lazy_batch *oldest = berth__lazy_batch_take_oldest(pool, NULL);
-    struct berth_order_point *point;
-
-    if (!oldest)
-        return false;
-    berth__pool_lock(pool);
-    berth__lazy_batch_add(pool, batch, berth__lazy_batch_empty(pool, oldest));
-    point = berth__lazy_batch_delete(pool, oldest);
-    berth__pool_unlock(pool);
-    berth__order_done(point);
-    return true;
-}
-
 /* Whether points may be asked about, and a thread that did not learn enough has waited for them. */
 static bool door_is_open(void)
 {
@@ -619,24 +612,11 @@ static bool door_is_open(void)
 
 bool berth__lazy_settle(struct berth_pool *pool)
 {
-    struct berth_lazy_batch *batch;
-    berth_cu_context context;
-    bool any = false;
-
-    if (berth__device_capturing() || bytes_locked(pool) == 0 || door_is_open())
+    if (berth__device_capturing() || bytes_locked(pool) == 0 ||
+        (door_is_open() && !waits_without_point(pool)))
         return false;
-    context = context_hold(pool);
-    if (!context)
-        return false;
-    batch = berth__lazy_batch_begin(pool, NULL, true);
-    while (batch && absorb_oldest(pool, batch))
-        ;
-    if (batch && berth__order_sync(context) == 0)
-        any = berth__lazy_batch_settle(pool, batch);
-    else if (batch)
-        berth__lazy_batch_end(pool, batch, NULL, NULL);
-    berth__pool_count_released(pool, HOLD_BYTES);
-    return any;
+    return berth__order_await_door(DOOR_MAX_NS) &&
+           berth__lazy_reclaim_all(pool, BERTH_PATIENCE_LONG);
 }
 
 bool berth__lazy_reclaim_relaxed(struct berth_pool *pool, bool may_wait)

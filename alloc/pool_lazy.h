@@ -115,9 +115,9 @@ bool berth__lazy_reclaim_all(struct berth_pool *pool, enum berth_patience patien
  */
 bool berth__lazy_await_others(struct berth_pool *pool);
 /*
- * What still waits after that, because another thread destroys a context or a stream and nobody may
- * ask about points, comes free as by cuMemFree: by a synchronisation of the pool's context. True if
- * any did; never while a capture is open. Called without a lock.
+ * What still waits after that, because another thread was about to destroy a context or a stream
+ * and nobody could ask about points: waits until they can, which is soon, and reclaims it. True if
+ * any came free; never while a capture is open. Called without a lock.
  */
 bool berth__lazy_settle(struct berth_pool *pool);
 /*

@@ -71,7 +71,7 @@ struct berth_pool {
     uint64_t misses;          /* times that it had to since, with less in use */
     uint64_t unlocked;        /* how often; counted where all is checked (debug_expensive) */
     struct berth_own own;
-    struct berth_quiet quiet;
+    struct berth_quiet *quiet;  /* NULL: nobody waits, or has in vain */
     uint64_t rounding;          /* derived: granules, see pool_alone.h */
     uint64_t overhead;          /* derived: bytes of blocks in use, likewise, and pool_own.h */
     uint64_t rounding_max;      /* bytes, when the most blocks were in use */
@@ -87,7 +87,7 @@ struct berth_pool {
     struct berth_block *holes;    /* of the range, linked through left and right */
     struct berth_range *forsaken; /* ranges that wait for berth__pool_bury_ranges() */
     struct berth_steps steps;
-    struct berth_slab block_slab, segment_slab, starts_slab;
+    struct berth_slab block_slab, segment_slab, starts_slab, quiet_slab;
     _Atomic uint64_t releasing; /* bytes on their way to the driver, by any thread */
     unsigned endings;           /* calls that are ending its context; pool_release.c's lock */
 };

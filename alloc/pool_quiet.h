@@ -6,19 +6,25 @@
  * the work that is queued so far is waited for by a point (alloc/order.h), for a bounded time.
  *
  * What has been waited for in vain is remembered with its point: as long as that has not passed,
- * nobody waits for it anew.
+ * nobody waits for it anew. Threads that come meanwhile share the point, and the time that it has
+ * been waited for, by one of them or by several at once, counts for all of them.
  *
- * Synchronization: the pool's lock.
+ * Synchronization: the pool's lock; the point itself is written before others see it.
  */
 #ifndef BERTH_ALLOC_POOL_QUIET_H
 #define BERTH_ALLOC_POOL_QUIET_H
+
+#include <stdint.h>
 
 struct berth_order_point;
 struct berth_pool;
 
 struct berth_quiet {
-    struct berth_order_point *point; /* NULL: nobody has waited in vain */
-    unsigned waits;                  /* for it, of a second each */
+    struct berth_order_point *point;
+    unsigned users;    /* threads that ask about it, and the pool as long as it remembers it */
+    unsigned waiters;  /* of them, those that wait at the moment */
+    int64_t since;     /* when the first of these began to: ns of the monotonic clock */
+    int64_t waited_ns; /* before that */
 };
 
 enum berth_patience {
@@ -28,8 +34,9 @@ enum berth_patience {
 
 /*
  * Called without the lock. 1: a point that was recorded since the call began has passed; 0: not in
- * that time. An error where nobody can tell: while a capture is open, where the driver cannot
- * record a point of a context (before CUDA 12.5), or one would not tell everything.
+ * that time, or nobody could be asked for so long, or the context is ending. An error where nobody
+ * can tell: while a capture is open, where the driver cannot record a point of a context (before
+ * CUDA 12.5), or one would not tell everything.
  */
 int berth__pool_await_quiet(struct berth_pool *pool, enum berth_patience patience);
 

@@ -286,6 +286,8 @@ void berth__stream_drop_begin(berth_cu_context context)
         return;
     berth__order_shut();
     each_of_context(context, BERTH_STREAM_READY, stream_end);
+    if (berth__order_forbid(context))
+        berth__order_open();
 }
 
 static void stream_free(struct berth_stream *stream)
@@ -303,11 +305,14 @@ void berth__stream_drop_end(berth_cu_context context, bool is_destroyed,
 {
     if (!context || berth__pool_disabled())
         return;
+    if (berth__order_is_forbidden(context))
+        berth__order_shut();
     if (is_destroyed) {
         berth__order_drop(context);
         each_of_context(context, BERTH_STREAM_ENDING, retire);
     }
     each_of_context(context, BERTH_STREAM_ENDING, is_destroyed ? stream_free : stream_revive);
+    berth__order_allow(context);
     berth__order_open();
 }
 

@@ -7,8 +7,8 @@
  * and the per-thread one per context and thread (checklist 34, 35).
  *
  * Records are found without a lock and never unmapped; a record that ended serves a later stream.
- * Destroying a stream or a context shuts the door of alloc/order.h, so whoever is inside may use
- * the handle of any stream that is listed.
+ * Before a stream or a context is destroyed it is unlisted with the door of alloc/order.h shut, so
+ * whoever is inside may use the handle of any stream that is listed.
  */
 #ifndef BERTH_ALLOC_STREAM_H
 #define BERTH_ALLOC_STREAM_H

@@ -370,6 +370,7 @@ static void a_destroyed_context_takes_what_waits_along(void **state)
 static void what_waits_is_had_although_nobody_may_ask(void **state)
 {
     struct berth_tier *tier = berth__tier(BERTH_TIER_DEVICE);
+    CUcontext made = NULL;
     uintptr_t block[8], large;
 
     atomic_store(&tier->capacity, (uint64_t)16 << 20);
@@ -378,14 +379,17 @@ static void what_waits_is_had_although_nobody_may_ask(void **state)
     for (unsigned i = 0; i < 4; i++)
         assert_int_equal(berth__pool_free(block[i]), 0);
     assert_false(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_LOOK));
-    /* Another thread destroys a context, which takes its time. */
+    /* Another thread is about to destroy a context, and then does, which takes its time. */
     berth__order_shut();
     for (unsigned i = 4; i < 8; i++)
         assert_int_equal(berth__pool_free(block[i]), 0);
-    large = alloc((uint64_t)12 << 20);
+    assert_true(cuCtxCreate_v4(&made, NULL, 0, 0) == 0 && cuCtxPopCurrent_v2(NULL) == 0);
+    berth__stream_drop_begin((berth_cu_context)made);
     berth__order_open();
+    large = alloc((uint64_t)12 << 20);
     assert_int_equal(waiting(), 0);
-    assert_int_equal(berth__pool_free(large), 0);
+    assert_true(cuCtxDestroy_v2(made) == 0 && berth__pool_free(large) == 0);
+    berth__stream_drop_end((berth_cu_context)made, true, berth__stream_retire_idle);
     atomic_store(&tier->capacity, 0);
 }
 
