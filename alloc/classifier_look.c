@@ -268,7 +268,7 @@ static void note_numbers(struct berth_class_block *block, const uint64_t words[B
     block->is_constant = is_equal && words[0] != 0;
     block->is_mask = !is_equal && is_mask(words);
     block->is_thinned = is_thinned(words);
-    block->is_angles = are_angles(words);
+    block->is_angles = !is_equal && are_angles(words);
     block->is_pointers = are_pointers(words);
 }
 

@@ -23,6 +23,7 @@ MODELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "classifier_mo
 RUNS = [
     ("resnet50", 2, []), ("transformer", 2, []), ("lstm", 2, []),
     ("resnet50", 4, ["fixed"]), ("transformer", 4, ["fixed"]), ("lstm", 4, ["dynamic"]),
+    ("resnet50", 2, ["before"]), ("transformer", 2, ["before"]),
     ("mlp", 2, []), ("mlp", 2, ["single"]), ("vgg", 2, []), ("unet", 2, []),
     ("transformer", 6, ["dynamic"]), ("unet", 6, ["dynamic"]), ("resnet50", 6, ["dynamic"]),
     ("gpt", 2, []), ("gpt", 24, []), ("gpt", 24, ["single"]), ("gpt-static", 24, []),

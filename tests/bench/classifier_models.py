@@ -248,12 +248,12 @@ def train(model, name, steps, ways):
     return []
 
 
-def infer(model, name, steps, ways):
+def infer(model, name, steps, ways, given):
     model.eval()
-    fixed = make_input(name, 0, ways)
+    fixed = make_input(name, 0, ways) if given is None else given
     with torch.no_grad():
         for step in range(steps):
-            x = fixed if "fixed" in ways else make_input(name, step, ways)
+            x = make_input(name, step, ways) if "fixed" not in ways and given is None else fixed
             y = model(classifier_programs.as_type(x, next(model.parameters()).dtype))
     del y
     return [t for pair in getattr(model, "cache", None) or [] for t in pair]
@@ -327,16 +327,19 @@ def main():
         import numpy
         keep.append(numpy.random.rand(16 << 20))
     if name in MODELS:
+        given = make_input(name, 0, ways) if "before" in ways else None
         model = make_model(name, ways)
-        cache = (train if "train" in ways else infer)(model, name, steps, ways)
+        cache = (train(model, name, steps, ways) if "train" in ways else
+                 infer(model, name, steps, ways, given))
         models = [model]
     else:
         models, cache = run_program(name, steps, ways)
-    by_tag = classifier.tagged_bytes(berth, os.getpid())
     kept, packed = quantised_weights(models)
-    weights = blocks_of(api, all_parameters(models) + kept)
+    parameters = all_parameters(models) + kept
+    # Nothing large is made between these, so that all tell of one judgement.
+    by_tag = classifier.tagged_bytes(berth, os.getpid())
+    weights, caches = blocks_of(api, parameters), blocks_of(api, cache)
     found = sum(size for size, tag in weights if tag == WEIGHT)
-    caches = blocks_of(api, cache)
     print(json.dumps({
         "weights": sum(size for size, _ in weights) + packed,
         "weights_found": found + min(packed, by_tag.get("weight", 0) - found),
