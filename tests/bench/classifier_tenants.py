@@ -229,7 +229,7 @@ OPERATORS = {
 
 
 def drawn_graph(random):
-    """A residual network: nodes (operator, inputs, output, attributes), and what they begin with."""
+    """A residual network: nodes (operator, inputs, output, attributes), and their weights."""
     nodes, values, last, width, count = [], {}, "x", 3, 0
 
     def convolution(source, a, b, side, stride):
