@@ -177,22 +177,21 @@ static void those_who_wait_at_once_share_the_time(void **state)
     stream_delete(stream);
 }
 
-/* How many more pauses the door stays shut: so many that who gives it a moment only gives up. */
-#define SHUT_PAUSES 400
-static unsigned shut_since;
+/* The door stays shut until so many pauses were made. */
+static unsigned shut_until;
 
 static void open_late(void)
 {
-    if (atomic_load(&pauses) < shut_since + SHUT_PAUSES)
+    if (atomic_load(&pauses) < shut_until)
         return;
     atomic_store(&at_pause, NULL);
     berth__order_open();
 }
 
-static void shut_for_a_moment(void)
+static void shut_for(unsigned count)
 {
     berth__order_shut();
-    shut_since = atomic_load(&pauses);
+    shut_until = atomic_load(&pauses) + count;
     atomic_store(&at_pause, open_late);
 }
 
@@ -201,7 +200,7 @@ static void a_shut_door_is_no_reason_to_free(void **state)
 {
     CUstream stream = cache_and_hold(MIB(4));
 
-    shut_for_a_moment();
+    shut_for(4);
     assert_int_equal(berth__pool_release_soon(0, UINT64_MAX), 0);
     assert_null(atomic_load(&at_pause));
     assert_int_equal(atomic_load(&frees), 0);
@@ -231,7 +230,8 @@ static void a_shut_door_is_no_reason_to_synchronise(void **state)
     assert_false(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_CLOSE));
     berth__driver.cuEventQuery = real.cuEventQuery;
     stream = busy_stream();
-    shut_for_a_moment();
+    /* So many that who gives it a moment only gives up. */
+    shut_for(400);
     assert_int_equal(alloc(MIB(8)), block);
     assert_null(atomic_load(&at_pause));
     assert_int_equal(atomic_load(&waits), 0);
