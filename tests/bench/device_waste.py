@@ -4,7 +4,8 @@ simulations of other allocators' policies.
 
     device_waste.py BERTH [--repeat N] [--time-limit S] [--scale N] [--generated] [--seed N]
                     [--keep] [--losses] [--disturb SEED...] [--segments KIND]
-                    [--infer BERTH-INFER RECORDER] [TRACE.csv...]
+                    [--infer BERTH-INFER RECORDER] [--torch PYTHON RECORDER] [--only NAME...]
+                    [TRACE.csv...]
 
 Prints, for each trace and policy, the most bytes that were reserved over the most that lived at
 once, and the driver calls of the first and the last repetition: those that get memory or give it
@@ -37,6 +38,11 @@ that goes on; max-live is then that of a later repetition. A plan is for one run
 
 --infer adds what berth-infer allocates on the host, recorded while it answers on a model with random
 weights (host_trace.c) and scaled up until 1 GiB lives at once, which the names say.
+
+--torch adds what the tensors of PyTorch programs take (device_torch.py), which run on the CPU, each
+to its end, recorded in the same way: of all that they allocate on the host, what PyTorch itself
+asks for. What libraries of the device would have beside that, for convolutions, is not in it. Sizes
+are scaled up by a power of two until 1 GiB lives at once. --only takes some of these programs.
 
 --losses says where the bytes are that Berth has beyond what lives, in per cent of max-live:
 
@@ -544,6 +550,14 @@ TOKENIZER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..",
 INFER_RUNS = [("in turn", []), ("sessions", ["--keep-sessions"])]
 
 
+def recorded(command, recorder, path, **env):
+    """Runs the command, and has what it allocates on the host written to the path."""
+    if os.path.exists(path):
+        os.unlink(path)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL,
+                   env={**os.environ, "LD_PRELOAD": recorder, "HOST_TRACE": path, **env})
+
+
 def infer_events(infer, recorder, model, folder, extra):
     """What one run allocates on the host."""
     chance, path = random.Random(1), os.path.join(folder, "host.csv")
@@ -552,10 +566,7 @@ def infer_events(infer, recorder, model, folder, extra):
     for _ in range(24):
         words = [str(chance.randrange(1000)) for _ in range(chance.randrange(4, 300))]
         command += ["--prompt", " ".join(words)]
-    if os.path.exists(path):
-        os.unlink(path)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL,
-                   env={**os.environ, "LD_PRELOAD": recorder, "HOST_TRACE": path})
+    recorded(command, recorder, path)
     return read(path, 1)
 
 
@@ -574,6 +585,41 @@ def infer_compare(arguments, folder):
         compare(arguments, f"berth-infer on the host, {name}, x {scale}", path, events, folder)
 
 
+TORCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "device_torch.py")
+
+
+def tensors(path):
+    """What a program's tensors take. The frees of all else at such addresses are in the file, too:
+    of what was not recorded, and of nothing."""
+    events, live = [], set()
+    for pointer, size in read(path, 1):
+        if size:
+            live.add(pointer)
+            events.append((pointer, size))
+        elif pointer in live:
+            live.remove(pointer)
+            events.append((pointer, 0))
+    return events
+
+
+def torch_compare(arguments, folder):
+    python, recorder = shutil.which(arguments.torch[0]), os.path.abspath(arguments.torch[1])
+    names = subprocess.run([python, TORCH], check=True, capture_output=True, text=True)
+    for name in names.stdout.split():
+        if arguments.only and name not in arguments.only:
+            continue
+        host, path = os.path.join(folder, "host.csv"), os.path.join(folder, "trace.csv")
+        recorded([python, TORCH, name], recorder, host, HOST_TRACE_OF="libc10.")
+        events, scale = tensors(host), 1
+        most = max_live(events)
+        while most * scale < GIB:
+            scale *= 2
+        events = [(pointer, size * scale) for pointer, size in events]
+        write(path, events)
+        compare(arguments, f"{name} (PyTorch's tensors on the host, x {scale})", path, events,
+                folder)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("berth")
@@ -588,6 +634,8 @@ def main():
     parser.add_argument("--disturb", type=int, action="append", metavar="SEED")
     parser.add_argument("--segments", choices=("own", "shared", "expandable"), default="shared")
     parser.add_argument("--infer", nargs=2, metavar=("BERTH-INFER", "RECORDER"))
+    parser.add_argument("--torch", nargs=2, metavar=("PYTHON", "RECORDER"))
+    parser.add_argument("--only", action="append", metavar="NAME")
     arguments = parser.parse_intermixed_args()
     if arguments.keep and arguments.losses:
         parser.error("--losses is of runs that end: expected it without --keep")
@@ -608,9 +656,10 @@ def main():
                     path, events, folder)
         if arguments.infer:
             infer_compare(arguments, folder)
-        for generate in (GENERATED + HELD_OUT if arguments.generated or not (arguments.traces or
-                                                                             arguments.infer)
-                         else []):
+        if arguments.torch:
+            torch_compare(arguments, folder)
+        for generate in (GENERATED + HELD_OUT if arguments.generated or not (
+                arguments.traces or arguments.infer or arguments.torch) else []):
             path = os.path.join(folder, "trace.csv")
             events = generate() if arguments.seed is None else generate(arguments.seed)
             write(path, events)
