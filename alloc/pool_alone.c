@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/pool_alone.h"
 
+#include <string.h>
+
 /*
  * Rounding may cost a 33rd of what lives in any case. Replayed: at a 20th, programs of many blocks
  * of a few MiB need more than where they share; from a 50th on, what sharing costs some others is
@@ -31,31 +33,54 @@ bool berth__alone_is_for_good(const struct berth_pool *pool)
     return heap_excess(pool) > pool->live_max / SHARING_DIVISOR;
 }
 
-void berth__alone_decide(struct berth_pool *pool)
+/* From which size on rounding costs no more than that; 0: it costs no more whatever the size. */
+static uint64_t worthy_size(const struct berth_pool *pool, uint64_t worth)
 {
-    uint64_t worth = pool->live_max / ROUNDING_DIVISOR, least = pool->live_max >> LARGE_SHIFT;
-    uint64_t excess = heap_excess(pool);
+    uint64_t rounding = 0;
 
-    if (excess < pool->excess_max)
-        excess = pool->excess_max;
-    if (excess > pool->live_max / SHARING_DIVISOR) {
-        berth__settle_end(pool);
-        /* Once there are borders, it costs more than in one heap. */
-        if (worth < excess + excess / 2)
-            worth = excess + excess / 2;
+    for (unsigned octave = BERTH_ALONE_OCTAVES; octave-- > 0;) {
+        rounding += pool->rounding_max[octave];
+        if (rounding > worth)
+            return octave + 1 < BERTH_ALONE_OCTAVES ? BERTH_ALONE_LEAST << (octave + 1)
+                                                    : UINT64_MAX;
     }
+    return 0;
+}
+
+/* What rounding may cost. */
+static uint64_t worth_of(const struct berth_pool *pool)
+{
+    uint64_t worth = pool->live_max / ROUNDING_DIVISOR, excess = heap_excess(pool);
+
+    /* Once there are borders, sharing costs more than in one heap. */
+    if (excess > pool->live_max / SHARING_DIVISOR && worth < excess + excess / 2)
+        worth = excess + excess / 2;
     if (worth > pool->live_max / WORTH_DIVISOR)
         worth = pool->live_max / WORTH_DIVISOR;
+    return worth;
+}
+
+void berth__alone_decide(struct berth_pool *pool)
+{
+    uint64_t least = pool->live_max >> LARGE_SHIFT, worthy = worthy_size(pool, worth_of(pool));
+    bool is_dear =
+        pool->excess_max > pool->live_max / SHARING_DIVISOR || berth__alone_is_for_good(pool);
+
+    if (is_dear)
+        berth__settle_end(pool);
     if (least < BERTH_ALONE_LEAST)
         least = BERTH_ALONE_LEAST;
-    if (pool->rounding_max > worth || pool->settling.is_settled || !berth__alone_is_allowed)
+    pool->is_alone_in_part = worthy > least && is_dear;
+    if (pool->is_alone_in_part)
+        least = worthy;
+    if ((worthy > 0 && !is_dear) || pool->settling.is_settled || !berth__alone_is_allowed)
         least = UINT64_MAX;
     atomic_store_explicit(&pool->alone_min, least, memory_order_relaxed);
 }
 
 void berth__alone_begin(struct berth_pool *pool)
 {
-    pool->rounding_max = 0;
+    memset(pool->rounding_max, 0, sizeof(pool->rounding_max));
     pool->excess_max = 0;
     berth__sketch_end(&pool->heap);
     pool->heap.height = 0;
@@ -65,8 +90,9 @@ void berth__alone_begin(struct berth_pool *pool)
 
 void berth__alone_note_peak(struct berth_pool *pool, uint64_t size)
 {
-    pool->rounding_max =
-        (pool->rounding << BERTH_GRANULE_SHIFT) + berth__pool_driver_size(size) - size;
+    for (unsigned octave = 0; octave < BERTH_ALONE_OCTAVES; octave++)
+        pool->rounding_max[octave] = pool->rounding[octave] << BERTH_GRANULE_SHIFT;
+    pool->rounding_max[berth__alone_octave(size)] += berth__pool_driver_size(size) - size;
     berth__alone_decide(pool);
 }
 
@@ -94,7 +120,7 @@ void berth__alone_enter_slowly(struct berth_pool *pool, struct berth_block *bloc
         return;
     }
     block->rounding = (uint16_t)(rounding | BERTH_ALONE_COUNTED);
-    pool->rounding += rounding;
+    pool->rounding[berth__alone_octave(size)] += rounding;
     pool->overhead += berth__alone_overhead(block);
     berth__step_enter(pool, block);
     if (!berth__sketch_is_on(&pool->heap))
@@ -116,7 +142,8 @@ void berth__alone_leave_slowly(struct berth_pool *pool, struct berth_block *bloc
         block->rounding = 0;
         return;
     }
-    pool->rounding -= block->rounding & ~BERTH_ALONE_COUNTED;
+    pool->rounding[berth__alone_octave(berth__size_round(block->requested))] -=
+        block->rounding & ~BERTH_ALONE_COUNTED;
     pool->overhead -= berth__alone_overhead(block);
     berth__step_leave(pool, block);
     berth__sketch_leave(&pool->heap, berth__block_address(block));

@@ -6,7 +6,9 @@
  * lost to the next large one for as long as any small block lives beside it. A block that has a
  * segment alone leaves nothing behind: what its kind needs is then what lives of it at once, and
  * what the driver rounds up. So large blocks are alone from the start, unless rounding costs more
- * than a 33rd of what lives; and more than sharing would. What each costs is measured:
+ * than a 33rd of what lives; and more than sharing would. Where both cost too much, the largest are
+ * alone, from the size on at which rounding costs no more than that: blocks of a few MiB, as most
+ * weights are, lose the most by rounding. What each costs is measured:
  *
  *  rounding   what rounding all large blocks would have cost when the pool was fullest, whether
  *             they are alone or not
@@ -25,9 +27,6 @@
 
 #include "alloc/pool_parts.h"
 
-/* What the driver takes whole pieces for: smaller blocks share one in any case. */
-#define BERTH_ALONE_LEAST (BERTH_DRIVER_PIECE / 2 + 1)
-
 /* Whether it may be. */
 static inline bool berth__alone_is_large(uint64_t size)
 {
@@ -40,6 +39,12 @@ static inline bool berth__alone_is(const struct berth_pool *pool, uint64_t size)
 {
     return berth__alone_is_large(size) &&
            size >= atomic_load_explicit(&pool->alone_min, memory_order_relaxed);
+}
+
+/* Where rounding of a size is counted; what is not large has none. */
+static inline unsigned berth__alone_octave(uint64_t size)
+{
+    return 63 - (unsigned)__builtin_clzll(size / BERTH_ALONE_LEAST | 1);
 }
 
 /* Whether large blocks are. */

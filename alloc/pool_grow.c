@@ -413,7 +413,15 @@ static uint64_t shared_segment_size(struct berth_pool *pool, uint64_t block_size
  * turn; from there on, just large enough for the request, or for some like it: see tile().
  */
 #define PART_SHIFT 6
-#define PART_SHIFT_SMALL 7 /* where large blocks have segments alone, those of all others */
+#define PART_SHIFT_SMALL 7 /* where all large blocks have segments alone, those of all others */
+
+/*
+ * As more comes to live than ever, what comes may stay, as weights do and what an optimizer keeps
+ * of them: then a segment may be so large, and no more than an 8th of what lives, if less of it is
+ * left over.
+ */
+#define RISING_MAX ((uint64_t)16 << 20)
+#define RISING_SHIFT 3
 
 /*
  * How much more it may have, a plan's segment counted in: a 10240th for each time that it had to
@@ -510,6 +518,23 @@ static uint64_t shared_cap(struct berth_pool *pool, uint64_t size)
     return live_max + (most >> MISSES_SHIFT) / MISSES_MAX * pool->misses;
 }
 
+/* With the lock held: the usual segment in a pool that may have `cap` bytes. */
+static uint64_t part_size(const struct berth_pool *pool, uint64_t cap)
+{
+    bool is_for_small = berth__alone_is_on(pool) && !pool->is_alone_in_part;
+
+    return cap >> (is_for_small ? PART_SHIFT_SMALL : PART_SHIFT);
+}
+
+static uint64_t rising_size(uint64_t live_max, uint64_t part)
+{
+    uint64_t most = live_max >> RISING_SHIFT;
+
+    if (most > RISING_MAX)
+        most = RISING_MAX;
+    return most > part ? most : part;
+}
+
 /*
  * Where blocks of all sizes share segments: before the pool has more than it may, all segments that
  * are idle are given back, which were made for other sizes. Sets the size of the new one.
@@ -517,20 +542,22 @@ static uint64_t shared_cap(struct berth_pool *pool, uint64_t size)
 static void make_room(struct request *request)
 {
     struct berth_pool *pool = request->pool;
-    uint64_t cap, live_max, reserved, part, room;
+    uint64_t before, cap, live_max, reserved, part, room;
 
     berth__pool_lock(pool);
     if (request->is_whole) {
         berth__step_ask(pool);
         berth__settle_ask(pool);
     }
+    before = pool->live_max;
     cap = shared_cap(pool, request->size);
     live_max = pool->live_max;
+    part = part_size(pool, cap);
     reserved = berth__pool_reserved(pool);
     berth__pool_unlock(pool);
-    part = cap >> (berth__alone_is_on(pool) ? PART_SHIFT_SMALL : PART_SHIFT);
     if (!request->is_whole)
-        request->target = tile(request->size, part);
+        request->target =
+            tile(request->size, live_max > before ? rising_size(live_max, part) : part);
     if (reserved + request->target > cap) {
         /* What is alone goes by itself, and may be asked for again soon: no more of it than must.
          */

@@ -35,6 +35,14 @@
 
 #include <pthread.h>
 
+/* The driver takes device memory in pieces; up to half of one may share it with others. */
+#define BERTH_DRIVER_PIECE_SHIFT 21 /* 2 MiB */
+#define BERTH_DRIVER_PIECE ((uint64_t)1 << BERTH_DRIVER_PIECE_SHIFT)
+
+/* Large blocks are counted by octave: [BERTH_ALONE_LEAST << n, BERTH_ALONE_LEAST << (n + 1)). */
+#define BERTH_ALONE_LEAST (BERTH_DRIVER_PIECE / 2 + 1)
+#define BERTH_ALONE_OCTAVES (64 - BERTH_DRIVER_PIECE_SHIFT + 1)
+
 /*
  * Pools are never unmapped: one whose context died is taken by the next new context.
  *
@@ -71,12 +79,13 @@ struct berth_pool {
     uint64_t misses;          /* times that it had to since, with less in use */
     uint64_t unlocked;        /* how often; counted where all is checked (debug_expensive) */
     struct berth_own own;
-    struct berth_quiet *quiet;  /* NULL: nobody waits, or has in vain */
-    uint64_t rounding;          /* derived: granules, see pool_alone.h */
-    uint64_t overhead;          /* derived: bytes of blocks in use, likewise, and pool_own.h */
-    uint64_t rounding_max;      /* bytes, when the most blocks were in use */
-    uint64_t excess_max;        /* see pool_alone.h */
-    struct berth_sketch heap;   /* of all large blocks, likewise */
+    struct berth_quiet *quiet;              /* NULL: nobody waits, or has in vain */
+    uint64_t rounding[BERTH_ALONE_OCTAVES]; /* derived: granules, see pool_alone.h */
+    uint64_t overhead; /* derived: bytes of blocks in use, likewise, and pool_own.h */
+    uint64_t rounding_max[BERTH_ALONE_OCTAVES]; /* bytes, when the most blocks were in use */
+    uint64_t excess_max;                        /* see pool_alone.h */
+    struct berth_sketch heap;                   /* of all large blocks, likewise */
+    bool is_alone_in_part;      /* the larger ones of large blocks alone are to be; likewise */
     _Atomic uint64_t alone_min; /* the smallest block that has a segment alone; UINT64_MAX: none */
     uint64_t idle_segments;     /* derived: SHARED ones that are one free block, see pool_idle.h */
     uint64_t idle_bytes;        /* derived: of those */
@@ -154,9 +163,6 @@ static inline void berth__pool_site_leave(const struct berth_block *block)
  * What the driver takes for an allocation of `size` bytes: asking for all of it costs nothing, and
  * what is cached is then what the driver has less. At most 1 MiB may share a piece with others.
  */
-#define BERTH_DRIVER_PIECE_SHIFT 21 /* 2 MiB */
-#define BERTH_DRIVER_PIECE ((uint64_t)1 << BERTH_DRIVER_PIECE_SHIFT)
-
 static inline uint64_t berth__pool_driver_size(uint64_t size)
 {
     if (size <= BERTH_DRIVER_PIECE / 2 || size > UINT64_MAX - BERTH_DRIVER_PIECE)

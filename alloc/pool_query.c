@@ -218,7 +218,8 @@ static bool range_is_valid(const struct berth_pool *pool)
 /* What is derived for large blocks; see pool_alone.h and pool_step.h. */
 static bool large_is_valid(const struct berth_pool *pool)
 {
-    uint64_t rounding = 0, overhead = 0, large = 0, joint = 0, live = 0;
+    uint64_t rounding[BERTH_ALONE_OCTAVES] = {0};
+    uint64_t overhead = 0, large = 0, joint = 0, live = 0;
 
     for (const struct berth_segment *segment = pool->segments; segment; segment = segment->next) {
         large += berth__pool_is_for_large(segment) ? segment->size : 0;
@@ -234,12 +235,13 @@ static bool large_is_valid(const struct berth_pool *pool)
                 overhead += berth__own_overhead(block);
                 continue;
             }
-            rounding += block->rounding & ~BERTH_ALONE_COUNTED;
+            rounding[berth__alone_octave(berth__size_round(block->requested))] +=
+                block->rounding & ~BERTH_ALONE_COUNTED;
             overhead += berth__alone_overhead(block);
             live += berth__size_round(block->requested);
         }
     }
-    return rounding == pool->rounding && overhead == pool->overhead &&
+    return memcmp(rounding, pool->rounding, sizeof(rounding)) == 0 && overhead == pool->overhead &&
            large == pool->large_reserved && joint == pool->joint_reserved &&
            live == pool->steps.live;
 }

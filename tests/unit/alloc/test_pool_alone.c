@@ -229,6 +229,42 @@ static void rounding_has_its_limit(void **state)
     pool_put(large);
 }
 
+#define WEIGHTS 300
+
+/*
+ * Where rounding costs too much, and the borders of what is shared do, too, the largest are alone,
+ * and those of which most would be rounded up still share.
+ */
+static void the_largest_are_alone_where_others_share(void **state)
+{
+    uintptr_t weight[WEIGHTS], large;
+
+    for (unsigned i = 0; i < WEIGHTS; i++)
+        weight[i] = pool_get(KIB(1200));
+    large = pool_get(MIB(100));
+    assert_true(is_whole(large));
+    assert_false(is_whole(weight[WEIGHTS - 1]));
+    pool_assert_adds_up();
+    pool_put(large);
+    for (unsigned i = 0; i < WEIGHTS; i++)
+        pool_put(weight[i]);
+}
+
+#define LOADED 160
+
+/* Weights that come one after the other lie side by side, though two of them fill no piece. */
+static void what_is_loaded_leaves_little_between(void **state)
+{
+    uint64_t live = LOADED * KIB(4608);
+    uintptr_t block[LOADED];
+
+    for (unsigned i = 0; i < LOADED; i++)
+        block[i] = pool_get(KIB(4608));
+    assert_in_range(pool_audit().reserved, live, live * 109 / 100);
+    for (unsigned i = 0; i < LOADED; i++)
+        pool_put(block[i]);
+}
+
 /* Everything comes and goes in sizes of its own, and no order. */
 static void a_program_that_never_repeats_itself_has_little_more_than_lives(void **state)
 {
@@ -486,6 +522,8 @@ int main(void)
         ALONE(what_is_alone_can_be_exported),
         ALONE(what_is_alone_serves_the_like),
         ALONE(rounding_has_its_limit),
+        ALONE(the_largest_are_alone_where_others_share),
+        ALONE(what_is_loaded_leaves_little_between),
         ALONE(a_program_that_never_repeats_itself_has_little_more_than_lives),
         ALONE(steps_that_are_alike_need_no_driver),
         ALONE(the_joint_segment_is_for_what_is_done_now),
