@@ -107,7 +107,7 @@
     export malloc
     export __libc_malloc
     .hidden berth__malloc_look
-    .p2align 4
+    .p2align 6
 malloc:
 __libc_malloc:
     .cfi_startproc
@@ -221,7 +221,7 @@ reallocarray:
  * handed a block of a window has seen both.
  */
     .macro free_entry names:vararg
-    .p2align 4
+    .p2align 6
     .irp name, \names
     export \name
 \name:

@@ -73,6 +73,11 @@ for object in "$work"/o/*.o; do
     *) "$objcopy" --redefine-sym "${begin% *}=${begin#* }" "$object" ;;
     esac
 done
+# Where malloc() and free() begin in a line of the processor's cache is otherwise a matter of what is
+# linked before them: a program that does little else was seen to take 1.03 to 1.06 of jemalloc's time.
+for object in "$work"/o/jemalloc.*o; do
+    "$objcopy" --set-section-alignment .text=64 "$object"
+done
 for object in "$work"/o/tcache.*o; do
     if [ -f "$object" ]; then
         "$objcopy" --redefine-sym je_arena_palloc=berth_je_cache_palloc "$object"
