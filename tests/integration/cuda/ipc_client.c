@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shares device blocks between processes. `export` allocates blocks among others, prints the handle
- * of one, waits for a line, and checks what the importer wrote; `import HANDLE` opens it, checks
- * the contents and writes. Driven by ipc.py.
+ * Shares device blocks between processes. `export SIZE` allocates blocks of so many bytes among
+ * others, prints the handle of one, waits for a line, and checks what the importer wrote; `import
+ * SIZE HANDLE` opens it, checks the contents and writes. Driven by ipc.py.
  */
 #include "cuda_api.h"
 
@@ -10,14 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SIZE ((size_t)5 << 20)
+static size_t length; /* of each large block */
 
 static int is_filled(CUdeviceptr p, unsigned char value)
 {
-    unsigned char *copy = malloc(SIZE);
-    size_t wrong = cuMemcpyDtoH_v2(copy, p, SIZE) != 0;
+    unsigned char *copy = malloc(length);
+    size_t wrong = cuMemcpyDtoH_v2(copy, p, length) != 0;
 
-    for (size_t i = 0; i < SIZE; i++)
+    for (size_t i = 0; i < length; i++)
         wrong += copy[i] != value;
     free(copy);
     return wrong == 0;
@@ -37,10 +37,10 @@ static int export_block(void)
     CUipcMemHandle handle, other;
 
     /* A block from the cache, between others. */
-    if (cuMemAlloc_v2(&small, 1000) != 0 || cuMemAlloc_v2(&p, SIZE) != 0 || cuMemFree_v2(p) != 0 ||
-        cuMemAlloc_v2(&p, SIZE) != 0)
+    if (cuMemAlloc_v2(&small, 1000) != 0 || cuMemAlloc_v2(&p, length) != 0 ||
+        cuMemFree_v2(p) != 0 || cuMemAlloc_v2(&p, length) != 0)
         return 1;
-    cuMemsetD8_v2(p, 0x11, SIZE);
+    cuMemsetD8_v2(p, 0x11, length);
     cuCtxSynchronize();
     printf("handle %d ", cuIpcGetMemHandle(&handle, p));
     for (size_t i = 0; i < sizeof(handle); i++)
@@ -50,7 +50,7 @@ static int export_block(void)
     getchar();
     printf("importer's bytes: %d\n", is_filled(p, 0x22));
     printf("free %d\n", cuMemFree_v2(p));
-    if (cuMemAlloc_v2(&again, SIZE) != 0)
+    if (cuMemAlloc_v2(&again, length) != 0)
         return 1;
     printf("next handle %d", cuIpcGetMemHandle(&other, again));
     printf(" differs %d\n", memcmp(&handle, &other, sizeof(handle)) != 0);
@@ -73,7 +73,7 @@ static int import_block(const char *hex)
     printf(" range %d", cuMemGetAddressRange_v2(&base, &size, p + 1));
     printf(" %d %zu\n", base == p, size);
     printf("exporter's bytes: %d\n", is_filled(p, 0x11));
-    printf("write %d\n", cuMemsetD8_v2(p, 0x22, SIZE));
+    printf("write %d\n", cuMemsetD8_v2(p, 0x22, length));
     cuCtxSynchronize();
     printf("free %d\n", cuMemFree_v2(p) != 0);
     printf("close %d\n", cuIpcCloseMemHandle(p));
@@ -82,7 +82,8 @@ static int import_block(const char *hex)
 
 int main(int argc, char **argv)
 {
-    if (argc < 2 || start())
+    if (argc < 3 || start())
         return 1;
-    return argc > 2 ? import_block(argv[2]) : export_block();
+    length = strtoull(argv[2], NULL, 0);
+    return argc > 3 ? import_block(argv[3]) : export_block();
 }
