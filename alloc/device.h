@@ -65,6 +65,7 @@ enum {
     X(cuStreamGetFlags, (berth_cu_stream stream, unsigned *flags))                                 \
     X(cuStreamGetCtx, (berth_cu_stream stream, berth_cu_context * context))                        \
     X(cuStreamGetCtx_v2, (berth_cu_stream stream, berth_cu_context * context, void **green))       \
+    X(cuStreamGetGreenCtx, (berth_cu_stream stream, void **green))                                 \
     X(cuDeviceGetMemPool, (berth_cu_pool * pool, berth_cu_device device))                          \
     X(cuDeviceGetDefaultMemPool, (berth_cu_pool * pool, berth_cu_device device))                   \
     X(cuDevicePrimaryCtxGetState, (berth_cu_device device, unsigned *flags, int *active))          \

@@ -96,8 +96,11 @@ bool berth__context_is_green(void)
     berth_cu_context primary = NULL;
     void *green = NULL;
 
-    return berth__driver.cuStreamGetCtx_v2 &&
-           berth__driver.cuStreamGetCtx_v2(NULL, &primary, &green) == BERTH_CU_SUCCESS && green;
+    /* With green contexts, in CUDA 12.4, came the one, with 12.5 the other. */
+    if (berth__driver.cuStreamGetCtx_v2)
+        return berth__driver.cuStreamGetCtx_v2(NULL, &primary, &green) == BERTH_CU_SUCCESS && green;
+    return berth__driver.cuStreamGetGreenCtx &&
+           berth__driver.cuStreamGetGreenCtx(NULL, &green) == BERTH_CU_SUCCESS && green;
 }
 
 bool berth__context_is_tracked(void)

@@ -71,7 +71,8 @@ void berth__context_track_no_more(void);
 
 /*
  * Whether the calling thread's context is a green one. Its memory is the primary context's, whose
- * work a free waits for, and outlives it; so the driver serves it (cuda.h, cuStreamGetCtx_v2).
+ * work a free waits for, and outlives it; so the driver serves it (cuda.h, cuStreamGetCtx_v2 and
+ * cuStreamGetGreenCtx).
  */
 bool berth__context_is_green(void);
 

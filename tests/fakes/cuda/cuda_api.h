@@ -239,6 +239,7 @@ CUresult cuStreamGetCtx(CUstream handle, CUcontext *ret_context);
 CUresult cuStreamGetCtx_ptsz(CUstream handle, CUcontext *ret_context);
 CUresult cuStreamGetCtx_v2(CUstream handle, CUcontext *ret_context, void **ret_green);
 CUresult cuStreamGetCtx_v2_ptsz(CUstream handle, CUcontext *ret_context, void **ret_green);
+CUresult cuStreamGetGreenCtx(CUstream handle, CUgreenCtx *ret_green);
 CUresult cuLaunchHostFunc(CUstream handle, CUhostFn function, void *user);
 CUresult cuLaunchHostFunc_ptsz(CUstream handle, CUhostFn function, void *user);
 CUresult cuStreamAddCallback(CUstream handle, CUstreamCallback callback, void *user,

@@ -171,6 +171,18 @@ FAKE_STREAM_CALL(cuStreamGetCtx_v2, _ptsz, CALL_INIT,
     return result;
 }
 
+/* As CUDA 12.4 had it: there was no other way to tell. */
+FAKE_CALL(cuStreamGetGreenCtx, CALL_INIT, (CUstream handle, CUgreenCtx *ret_green),
+          (handle, ret_green), "%s", "")
+{
+    CUcontext context = NULL;
+    CUresult result = ret_green ? stream_context(handle, &context) : CUDA_ERROR_INVALID_VALUE;
+
+    if (result == CUDA_SUCCESS)
+        *ret_green = context && context->is_green ? context : NULL;
+    return result;
+}
+
 /* A host function, in either of the two forms. */
 struct host_call {
     CUhostFn function;
