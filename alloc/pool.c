@@ -434,6 +434,7 @@ struct leave {
     struct berth_pool *pool;
     berth_cu_context context;
     uint64_t epoch; /* blocks that waited until now are idle after a synchronisation */
+    bool is_later;  /* who frees is owed no synchronisation */
     bool to_driver; /* never enters the cache: its segment is freed */
 };
 
@@ -482,7 +483,7 @@ static int leave_begin(uintptr_t address, struct leave *leave)
     leave->context = atomic_load_explicit(&leave->pool->context, memory_order_relaxed);
     leave->to_driver =
         block->is_whole && (atomic_load_explicit(&block->flags, memory_order_relaxed) != 0 ||
-                            leave->in_order || berth__device_capturing());
+                            (leave->in_order && !leave->is_later) || berth__device_capturing());
     return 0;
 }
 
@@ -684,40 +685,54 @@ static int leave_by_sync(struct leave *leave)
     return r;
 }
 
-static int free_block(uintptr_t address, bool is_later)
+/* Whether somebody would be waited for who need not be: the driver has its order for the block. */
+static bool would_wait(const struct leave *leave)
 {
-    struct leave leave = {0};
+    return leave->is_later && leave->in_order && leave->block->is_whole &&
+           !(berth__lazy_is_possible(leave->context, true) &&
+             berth__lazy_has_room(leave->pool, leave->block->size));
+}
+
+static int free_block(uintptr_t address, struct leave *leave)
+{
     int r;
 
     if (berth__pool_disabled())
         return BERTH_POOL_FORWARD;
-    r = leave_begin(address, &leave);
+    r = leave_begin(address, leave);
     if (r != 0)
         return r;
-    if (leave.to_driver) {
-        /* Where nothing is freed but such blocks, nothing else ends what a capture left behind. */
-        if (BERTH_UNLIKELY(atomic_load_explicit(&leave.pool->waiting, memory_order_relaxed)))
-            berth__pool_settle_waiting(leave.pool);
-        return leave_to_driver(&leave);
-    }
+    /* Where nothing is freed but such blocks, nothing else ends what a capture left behind. */
+    if (BERTH_UNLIKELY(leave->to_driver && !leave->is_later) &&
+        atomic_load_explicit(&leave->pool->waiting, memory_order_relaxed))
+        berth__pool_settle_waiting(leave->pool);
+    if (leave->to_driver)
+        return leave_to_driver(leave);
     if (berth__device_capturing())
-        return leave_in_capture(&leave);
-    if (!berth__lazy_is_possible(leave.context, is_later))
-        return leave_by_sync(&leave);
-    r = berth__lazy_free(leave.block);
+        return leave_in_capture(leave);
+    if (would_wait(leave))
+        return leave_to_driver(leave);
+    if (!berth__lazy_is_possible(leave->context, leave->is_later))
+        return leave_by_sync(leave);
+    r = berth__lazy_free(leave->block, !leave->is_later);
     return BERTH_UNLIKELY(r != 0 && berth__device_speaks_of_capture(r))
-               ? leave_in_new_capture(&leave)
+               ? leave_in_new_capture(leave)
                : r;
 }
 
 int berth__pool_free(uintptr_t address)
 {
-    return free_block(address, false);
+    struct leave leave = {0};
+
+    return free_block(address, &leave);
 }
 
-int berth__pool_free_later(uintptr_t address)
+int berth__pool_free_later(uintptr_t address, berth_free_async_function function,
+                           berth_cu_stream stream)
 {
-    return free_block(address, true);
+    struct leave leave = {.in_order = function, .stream = stream, .is_later = true};
+
+    return free_block(address, &leave);
 }
 
 static void drop_pool(struct berth_pool *pool)

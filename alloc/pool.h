@@ -69,19 +69,24 @@ int berth__pool_borrow(const struct berth_pool_request *request, uintptr_t *ret_
  */
 int berth__pool_free(uintptr_t address);
 
-/*
- * The same for a caller who is owed no synchronisation: the block waits for the work that was
- * queued in its context before, where that can be known.
- */
-int berth__pool_free_later(uintptr_t address);
-
-/*
- * Frees a block, by its first address, in the order of a stream that is not captured while another
- * one is, and that the caller has synchronised. A block with a driver allocation of its own goes
- * back by `function`; another one is ready for reuse after the next synchronisation. As above.
- */
 typedef berth_cu_result (*berth_free_async_function)(berth_cu_address address,
                                                      berth_cu_stream stream);
+
+/*
+ * The same, by the block's first address, for a caller who is owed no synchronisation: the block
+ * waits for the work that was queued in its context before, where that can be known. Where it
+ * cannot, or too much waits already, one with a driver allocation of its own goes back by
+ * `function` in the order of `stream`, as that need wait for nobody; NULL: it does not.
+ */
+int berth__pool_free_later(uintptr_t address, berth_free_async_function function,
+                           berth_cu_stream stream);
+
+/*
+ * Frees a block, by its first address, in the order of a stream that is not captured, while another
+ * one may be. A block with a driver allocation of its own goes back by `function`; another one, for
+ * which the caller has synchronised the stream, is ready for reuse after the next synchronisation.
+ * As above.
+ */
 int berth__pool_free_in_order(uintptr_t address, berth_free_async_function function,
                               berth_cu_stream stream);
 

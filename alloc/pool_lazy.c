@@ -278,16 +278,16 @@ static uint64_t open_bytes(const struct berth_pool *pool)
 
 /*
  * Keeps what waits in closed batches within its share, however long that takes: all that is waited
- * for was queued before the frees, each of which natively waits for it. Under a capture it cannot
- * be helped.
+ * for was queued before the frees, each of which natively waits for it; but for those in the order
+ * of a stream, which do not. Under a capture it cannot be helped.
  */
-static void keep_cap(struct berth_pool *pool, uint64_t most)
+static void keep_cap(struct berth_pool *pool, uint64_t most, bool may_wait)
 {
     int r = 1;
 
     if (batch_bytes(pool) > most || is_tight())
         settle_passed(pool);
-    while (batch_bytes(pool) > most && (r > 0 || r == -ETIMEDOUT))
+    while (may_wait && batch_bytes(pool) > most && (r > 0 || r == -ETIMEDOUT))
         r = wait_oldest(pool, BERTH_PATIENCE_LONG);
 }
 
@@ -321,7 +321,19 @@ static int free_now(struct berth_pool *pool, struct berth_block *block)
     return 0;
 }
 
-int berth__lazy_free(struct berth_block *block)
+bool berth__lazy_has_room(struct berth_pool *pool, uint64_t size)
+{
+    uint64_t most = berth__option(BERTH_OPTION_WAITING_MAX);
+
+    if (size > most / BATCHES_SHARE)
+        return false;
+    most = what_is_left(most - size, open_bytes(pool));
+    if (batch_bytes(pool) > most)
+        settle_passed(pool);
+    return batch_bytes(pool) <= most;
+}
+
+int berth__lazy_free(struct berth_block *block, bool may_wait)
 {
     struct berth_pool *pool = block->pool;
     uint64_t most = berth__option(BERTH_OPTION_WAITING_MAX);
@@ -334,10 +346,10 @@ int berth__lazy_free(struct berth_block *block)
             (berth__lazy_cell_push(cache, block, open_most(pool, most)) ||
              (close_full(cache) && berth__lazy_cell_push(cache, block, open_most(pool, most))))))
         return 0;
-    if (size <= most / BATCHES_SHARE) {
-        keep_cap(pool, what_is_left(most - size, open_bytes(pool)));
+    if (size <= most / BATCHES_SHARE || !may_wait) {
+        keep_cap(pool, what_is_left(what_is_left(most, size), open_bytes(pool)), may_wait);
         r = close_batch(pool, full_cell(cache), block);
-        keep_cap(pool, what_is_left(most, open_bytes(pool)));
+        keep_cap(pool, what_is_left(most, open_bytes(pool)), may_wait);
     } else {
         r = free_now(pool, block);
     }

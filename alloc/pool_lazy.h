@@ -79,9 +79,13 @@ bool berth__lazy_is_possible(berth_cu_context context, bool is_wanted);
 /*
  * Frees a block that is LEAVING, in the calling thread's hands, and not to go to the driver. 0, or
  * what cuMemFree would have answered, with the block LIVE again; or an error that speaks of a
- * capture that was begun just now, with the block still LEAVING.
+ * capture that was begun just now, with the block still LEAVING. Without `may_wait` more waits than
+ * may, rather than that this call does.
  */
-int berth__lazy_free(struct berth_block *block);
+int berth__lazy_free(struct berth_block *block, bool may_wait);
+
+/* Whether one more block of `size` bytes may wait beside what does, some of which has passed. */
+bool berth__lazy_has_room(struct berth_pool *pool, uint64_t size);
 
 /*
  * Makes what the calling thread has freed its cache's, if it has passed; true if any has. Blocks so

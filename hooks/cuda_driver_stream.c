@@ -283,28 +283,38 @@ static bool is_captured(const struct free_entry *entry, berth_cu_stream stream)
            entry->status(stream, &status) == BERTH_CU_SUCCESS && status != 0;
 }
 
+/* Whether work of the block's context that is queued by now comes before what the free is for. */
+static bool is_ordered(const struct free_entry *entry, const struct berth_block_view *view,
+                       berth_cu_stream stream, bool is_capturing)
+{
+    struct berth_stream *record;
+
+    return !is_capturing && berth__stream_find(meaning(stream, entry->of_zero), &record) == 0 &&
+           atomic_load(&record->context) == view->context && berth__stream_mark(record);
+}
+
 /*
  * A block of the pool may be freed in stream order too. It then waits for the work of its context,
- * which is stricter than the order that was asked for; the call itself waits only where the stream
- * is of another context, or its own order cannot be kept. A stream that is captured takes only
- * memory of the graph (cuda.h, cuMemFreeAsync).
+ * which is stricter than the order that was asked for. Where the stream is of another context, or
+ * its own order cannot be kept, the driver has the block back in that order; one that shares its
+ * segment cannot go, and is waited for. A stream that is captured takes only memory of the graph
+ * (cuda.h, cuMemFreeAsync).
  */
 static berth_cu_result free_of_pool(const struct free_entry *entry, berth_cu_address address,
                                     const struct berth_block_view *view, berth_cu_stream stream)
 {
+    bool is_capturing = berth__device_capturing();
+    bool is_in_order = is_ordered(entry, view, stream, is_capturing);
     berth_cu_result result = BERTH_CU_SUCCESS;
-    struct berth_stream *record;
-    int r = berth__stream_find(meaning(stream, entry->of_zero), &record);
+    int r;
 
-    if ((r < 0 || atomic_load(&record->context) != view->context || berth__device_capturing() ||
-         !berth__stream_mark(record)) &&
-        entry->synchronise)
+    if (!is_in_order && !view->is_whole && entry->synchronise)
         result = entry->synchronise(stream);
     if (result != BERTH_CU_SUCCESS)
         return result;
-    r = berth__device_capturing()
+    r = is_capturing || (!is_in_order && view->is_whole)
             ? berth__pool_free_in_order((uintptr_t)address, entry->function, stream)
-            : berth__pool_free_later((uintptr_t)address);
+            : berth__pool_free_later((uintptr_t)address, entry->function, stream);
     return r == BERTH_POOL_FORWARD ? entry->function(address, stream) : berth__device_result(r);
 }
 

@@ -119,12 +119,13 @@ CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream)
     if (r == 0)
         return CUDA_SUCCESS;
     if (berth__pool_find(address, &view) == 0) {
+        berth_free_async_function function = berth__driver.cuMemFreeAsync;
+
         if (berth__device_capturing())
             berth__driver.cuStreamSynchronize(meaning(stream));
-        return answer(
-            berth__device_capturing()
-                ? berth__pool_free_in_order(address, berth__driver.cuMemFreeAsync, meaning(stream))
-                : berth__pool_free_later(address));
+        return answer(berth__device_capturing()
+                          ? berth__pool_free_in_order(address, function, meaning(stream))
+                          : berth__pool_free_later(address, function, meaning(stream)));
     }
     if (berth__stream_leave_begin(address, &block) < 0)
         return (CUresult)berth__driver.cuMemFreeAsync(address, meaning(stream));

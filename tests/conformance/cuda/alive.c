@@ -332,6 +332,47 @@ static void freed_beside_what_is_cached(void)
     EXPECT(cuMemFreeAsync(live, other) == 0);
 }
 
+/* Memory of cuMemAlloc that is freed in the order of a stream which is held up: nobody waits. */
+static void free_in_order(CUstream held, size_t size, size_t count, bool is_waited_for)
+{
+    CUdeviceptr p[64];
+
+    for (size_t i = 0; i < count; i++)
+        p[i] = check_alloc(size);
+    hold(held);
+    if (is_waited_for)
+        open_gate(NULL);
+    for (size_t i = 0; i < count; i++)
+        EXPECT(cuMemFreeAsync(p[i], held) == 0);
+    open_gate(NULL);
+    EXPECT(cuStreamSynchronize(held) == 0);
+    go_on("freed in order");
+}
+
+static void freed_in_order_at_once(void)
+{
+    check_up();
+    free_in_order(stream_of(CU_STREAM_NON_BLOCKING), share(20), 1, false);
+    free_in_order(stream_of(CU_STREAM_NON_BLOCKING), share(6), 9, false);
+    free_in_order(stream_of(CU_STREAM_NON_BLOCKING), KIB(700), 60, false);
+    free_in_order(NULL, share(6), 9, false);
+}
+
+/* The stream is of another context than the memory. */
+static void freed_in_order_of_another_context(void)
+{
+    CUcontext other, left;
+    CUstream held;
+
+    check_up();
+    EXPECT(cuCtxCreate_v2(&other, 0, 0) == 0);
+    held = stream_of(CU_STREAM_NON_BLOCKING);
+    EXPECT(cuCtxPopCurrent_v2(&left) == 0);
+    /* Of what shares a segment the driver cannot have a part back: libberth(7), 13. */
+    free_in_order(held, MIB(20), 9, check_has_option("segments=expandable"));
+    EXPECT(cuCtxDestroy_v2(other) == 0);
+}
+
 static const struct check checks[] = {
     CHECK(the_legacy_stream_orders_others),
     CHECK(the_legacy_stream_orders_others_by_any_free),
@@ -340,6 +381,8 @@ static const struct check checks[] = {
     CHECK(freed_behind_what_is_held_up),
     CHECK(freed_behind_what_waits_for_the_other),
     CHECK(freed_in_the_legacy_stream),
+    CHECK(freed_in_order_at_once),
+    CHECK(freed_in_order_of_another_context),
     CHECK(freed_in_a_blocking_stream),
     CHECK(too_much_in_the_legacy_stream),
     CHECK(large_blocks_beside_what_is_held_up),

@@ -96,7 +96,7 @@ static void a_place_that_is_freed_later_waits_too(void **state)
     CUstream busy = busy_stream();
 
     set_option("free", "sync");
-    assert_int_equal(berth__pool_free_later(planned), 0);
+    assert_int_equal(berth__pool_free_later(planned, NULL, NULL), 0);
     check_reuse(planned, busy);
 }
 
