@@ -155,6 +155,12 @@ static void say_unseen(const char *name)
                     name);
 }
 
+/* Whether a look-up found Berth's export of a function that the driver, if there is one, lacks. */
+static bool is_only_ours(const char *name, const void *address)
+{
+    return berth__cuda_is_wrapper(address) && !berth__cuda_original(name);
+}
+
 /*
  * RTLD_NEXT is counted from the caller's library, so only a jump can ask for it. When the answer
  * will be the driver's own function, the caller gets the wrapper; anything else, another wrapper
@@ -165,7 +171,7 @@ static int answer_next(const char *name, const void *caller, enum berth_entry_pa
     void *address = berth__real_module_next(name, caller);
     void *replaced = berth__cuda_replace(name, address, path);
 
-    if (berth__cuda_is_wrapper(address) && !berth__real_ready()) {
+    if (is_only_ours(name, address)) {
         *ret = berth__real_dlsym(RTLD_NEXT, name);
         return 1;
     }
@@ -176,12 +182,12 @@ static int answer_next(const char *name, const void *caller, enum berth_entry_pa
 }
 
 /*
- * RTLD_DEFAULT finds Berth's own export first. Without a driver there is no such name: the search
- * then goes on behind Berth.
+ * RTLD_DEFAULT finds Berth's own export first. Without a driver that has it there is no such name:
+ * the search then goes on behind Berth.
  */
 static int answer_default(const char *name, const char *version, void **ret)
 {
-    if (berth__real_ready())
+    if (berth__cuda_original(name))
         return 0;
     *ret =
         version ? berth__real_dlvsym(RTLD_NEXT, name, version) : berth__real_dlsym(RTLD_NEXT, name);
@@ -203,8 +209,8 @@ int berth__dlsym_answer(void *handle, const char *name, const char *version, voi
     if (handle == RTLD_DEFAULT)
         return answer_default(name, version, ret);
     address = version ? berth__real_dlvsym(handle, name, version) : berth__real_dlsym(handle, name);
-    if (berth__cuda_is_wrapper(address) && !berth__real_ready())
-        address = berth__real_dlsym(RTLD_NEXT, name); /* the global scope, without a driver */
+    if (is_only_ours(name, address))
+        address = berth__real_dlsym(RTLD_NEXT, name); /* the global scope */
     berth__real_keep(address);
     *ret = berth__cuda_replace(name, address, path);
     if (address && *ret == address && !berth__cuda_is_wrapper(address) && dladdr(address, &info) &&
