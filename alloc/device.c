@@ -73,30 +73,34 @@ int berth__device_of_current(int *ret)
 
 /*
  * Held over calls of the driver, which may wait for the device, but wanted by nobody else than who
- * begins or ends a primary context.
+ * begins or ends a primary context of that device.
  */
-static pthread_rwlock_t primary_lock = PTHREAD_RWLOCK_INITIALIZER;
-static __thread bool primary_is_held; /* by this thread */
+static pthread_rwlock_t primary_locks[BERTH_DEVICE_SLOTS] = {
+    [0 ... BERTH_DEVICE_SLOTS - 1] = PTHREAD_RWLOCK_INITIALIZER,
+};
+static __thread bool primary_is_held; /* any device's, by this thread */
 
-bool berth__device_primary_hold(bool is_ending)
+bool berth__device_primary_hold(int device, bool is_ending)
 {
+    pthread_rwlock_t *lock = &primary_locks[berth__device_slot(device)];
+
     /* In a forked child the lock may be held by a thread that is not there. */
     if (primary_is_held || berth__pool_disabled())
         return false;
     if (is_ending)
-        pthread_rwlock_wrlock(&primary_lock);
+        pthread_rwlock_wrlock(lock);
     else
-        pthread_rwlock_rdlock(&primary_lock);
+        pthread_rwlock_rdlock(lock);
     primary_is_held = true;
     return true;
 }
 
-void berth__device_primary_let_go(bool is_held)
+void berth__device_primary_let_go(int device, bool is_held)
 {
     if (!is_held)
         return;
     primary_is_held = false;
-    pthread_rwlock_unlock(&primary_lock);
+    pthread_rwlock_unlock(&primary_locks[berth__device_slot(device)]);
 }
 
 static berth_cu_context primary_now(int device)
@@ -120,10 +124,10 @@ static berth_cu_context primary_now(int device)
 berth_cu_context berth__device_primary(int device)
 {
     /* One that ended between question and count would begin anew, and end by our release. */
-    bool is_held = berth__device_primary_hold(false);
+    bool is_held = berth__device_primary_hold(device, false);
     berth_cu_context context = primary_now(device);
 
-    berth__device_primary_let_go(is_held);
+    berth__device_primary_let_go(device, is_held);
     return context;
 }
 

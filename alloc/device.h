@@ -295,12 +295,18 @@ int berth__device_of_current(int *ret);
 /* The context that `device`'s primary one has now, NULL when it is not active. */
 berth_cu_context berth__device_primary(int device);
 /*
- * While a primary context is ending, as a hook sees it, none begins and nobody counts its users,
- * and the other way round. A thread that holds it already goes on; what the first answers is to be
- * given to the second.
+ * While a device's primary context is ending, as a hook sees it, none of it begins and nobody
+ * counts its users, and the other way round: another device's has nothing to do with it. A thread
+ * that holds one already goes on; what the first answers is to be given to the second. Devices with
+ * the same slot share a lock.
  */
-bool berth__device_primary_hold(bool is_ending);
-void berth__device_primary_let_go(bool is_held);
+#define BERTH_DEVICE_SLOTS 64
+static inline unsigned berth__device_slot(int device)
+{
+    return (unsigned)device % BERTH_DEVICE_SLOTS;
+}
+bool berth__device_primary_hold(int device, bool is_ending);
+void berth__device_primary_let_go(int device, bool is_held);
 
 /*
  * Makes `context` current unless it is; *ret_pushed says whether berth__device_leave() must undo

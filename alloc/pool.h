@@ -171,10 +171,11 @@ void berth__pool_doubt_end(void);
  * Around the same call, and what forgets the context (NULL: none) if it is gone: in between nobody
  * gives memory of its pools to the driver, whose addresses may be another's by then. Waits for
  * those who do, and for those who needed memory of it while it was kept the last time; ten seconds
- * altogether, at most. Of one context at a time. See berth__pool_ending_begin().
+ * altogether, at most. Of one context of a device at a time, whose primary one it is: between
+ * berth__device_primary_hold(device, true) and its end. See berth__pool_ending_begin().
  */
-void berth__pool_keep_begin(berth_cu_context context);
-void berth__pool_keep_end(void);
+void berth__pool_keep_begin(berth_cu_context context, int device);
+void berth__pool_keep_end(int device);
 
 /*
  * The driver gave out [base, base + size), which `segment`, of whatever kind, still claims in the

@@ -284,7 +284,7 @@ void berth__pool_count_dropped(struct berth_pool *pool);
  * the address may be somebody else's by then. Of a context that is being destroyed from
  * berth__pool_ending_begin() on, which says so of its pools (`is_ending`), until each pool's
  * berth__pool_ending_end(); of a primary context from berth__pool_keep_begin() to
- * berth__pool_keep_end(), one at a time.
+ * berth__pool_keep_end(), one of a device at a time.
  *
  * Three kinds of threads wait for each other, none of them longer than ten seconds altogether,
  * because the device may be waiting for the very thread:

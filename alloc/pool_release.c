@@ -18,15 +18,20 @@
 
 #define RELEASE_ALL UINT64_MAX /* bytes */
 
-/* The context whose memory is kept; NULL: none's. See berth__pool_keep_begin(). */
-static _Atomic(berth_cu_context) kept_context;
+/* Whose memory is kept, by their devices; NULL: none's. See berth__pool_keep_begin(). */
+static _Atomic(berth_cu_context) kept_contexts[BERTH_DEVICE_SLOTS];
+
+static bool is_kept(const struct berth_pool *pool)
+{
+    int device = atomic_load_explicit(&pool->device, memory_order_relaxed);
+    berth_cu_context kept = atomic_load(&kept_contexts[berth__device_slot(device)]);
+
+    return kept && atomic_load(&pool->context) == kept;
+}
 
 bool berth__pool_may_end(const struct berth_pool *pool)
 {
-    berth_cu_context kept = atomic_load(&kept_context);
-
-    return atomic_load_explicit(&pool->is_ending, memory_order_relaxed) ||
-           (kept && atomic_load_explicit(&pool->context, memory_order_relaxed) == kept);
+    return atomic_load_explicit(&pool->is_ending, memory_order_relaxed) || is_kept(pool);
 }
 
 /* Takes the segment of a free block that fills it out of all books but the account's `reserved`. */
@@ -438,11 +443,8 @@ struct look {
 /* With the lock held: whether some of the memory that it looks for may be given back by nobody. */
 static bool is_kept_from(const struct release *release)
 {
-    berth_cu_context kept = atomic_load(&kept_context);
-
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
-        if (release_concerns(release, pool) &&
-            (pool->endings > 0 || (kept && atomic_load(&pool->context) == kept)))
+        if (release_concerns(release, pool) && (pool->endings > 0 || is_kept(pool)))
             return true;
     return false;
 }
@@ -471,25 +473,25 @@ static bool is_turn_of(berth_cu_context context)
  * Who was in the way of others that needed memory lets them have their turn first, but not who
  * waits for what is kept besides.
  */
-static void keep(berth_cu_context context, const struct timespec *end)
+static void keep(berth_cu_context context, int device, const struct timespec *end)
 {
     pthread_mutex_lock(&release_lock);
     while (is_turn_of(context))
         if (wait_released(end) != 0)
             break;
-    atomic_store(&kept_context, context);
+    atomic_store(&kept_contexts[berth__device_slot(device)], context);
     for (struct look *look = looks; look; look = look->next)
         look->was_kept |= concerns_context(look->release, context);
     pthread_mutex_unlock(&release_lock);
 }
 
-void berth__pool_keep_begin(berth_cu_context context)
+void berth__pool_keep_begin(berth_cu_context context, int device)
 {
     struct timespec end = release_deadline();
 
     if (!context || berth__pool_disabled())
         return;
-    keep(context, &end);
+    keep(context, device, &end);
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
         if (atomic_load(&pool->context) != context)
             continue;
@@ -500,12 +502,14 @@ void berth__pool_keep_begin(berth_cu_context context)
     await_pools(context, &end);
 }
 
-void berth__pool_keep_end(void)
+void berth__pool_keep_end(int device)
 {
-    if (!atomic_load(&kept_context))
+    _Atomic(berth_cu_context) *kept = &kept_contexts[berth__device_slot(device)];
+
+    if (!atomic_load(kept))
         return;
     pthread_mutex_lock(&release_lock);
-    atomic_store(&kept_context, NULL);
+    atomic_store(kept, NULL);
     pthread_cond_broadcast(&release_done);
     pthread_mutex_unlock(&release_lock);
 }

@@ -168,7 +168,7 @@ berth_cu_result berth__hook_cuCtxDetach(berth_cu_context context)
 /*
  * A primary context that ends and begins again has the same handle: nobody could tell whose are the
  * blocks, streams and records that have it. So none begins while one is ending here, nor the other
- * way round; the driver, too, does one after the other.
+ * way round; the driver, too, does one after the other. Another device's is let alone.
  */
 
 /*
@@ -243,11 +243,11 @@ berth_cu_result berth__hook_cuDevicePrimaryCtxRetain(berth_cu_context *context,
 
     NEED(cuDevicePrimaryCtxRetain);
     do {
-        is_held = berth__device_primary_hold(false);
+        is_held = berth__device_primary_hold(device, false);
         result = berth__driver.cuDevicePrimaryCtxRetain(context, device);
         if (result == BERTH_CU_SUCCESS)
             count_primary(device, 1);
-        berth__device_primary_let_go(is_held);
+        berth__device_primary_let_go(device, is_held);
     } while (berth__room_was_made(result));
     return result;
 }
@@ -266,7 +266,7 @@ static berth_cu_result end_primary_alone(primary_function function, berth_cu_dev
     bool is_destroyed, is_left = is_only_if_last && is_retained_by_others(device);
 
     if (!is_left) {
-        berth__pool_keep_begin(context);
+        berth__pool_keep_begin(context, device);
         berth__stream_drop_begin(context);
     }
     result = function(device);
@@ -284,7 +284,7 @@ static berth_cu_result end_primary_alone(primary_function function, berth_cu_dev
         berth__pool_drop(context);
         forget(context);
     }
-    berth__pool_keep_end();
+    berth__pool_keep_end(device);
     return result;
 }
 
@@ -296,11 +296,11 @@ static berth_cu_result end_primary(primary_function function, berth_cu_device de
 
     if (berth__pool_is_off())
         return function(device);
-    is_held = berth__device_primary_hold(true);
+    is_held = berth__device_primary_hold(device, true);
     berth__pool_doubt_begin();
     result = end_primary_alone(function, device, is_only_if_last);
     berth__pool_doubt_end();
-    berth__device_primary_let_go(is_held);
+    berth__device_primary_let_go(device, is_held);
     return result;
 }
 

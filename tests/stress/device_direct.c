@@ -207,12 +207,12 @@ void device_plan_limit(bool is_bounded)
 /* Destroys the context, as hooks/cuda_driver_context.c has it. */
 CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
 {
-    bool is_held = berth__device_primary_hold(true);
+    bool is_held = berth__device_primary_hold(device, true);
     berth_cu_context context = berth__device_primary(device);
     CUresult result;
 
     berth__pool_doubt_begin();
-    berth__pool_keep_begin(context);
+    berth__pool_keep_begin(context, device);
     berth__stream_drop_begin(context);
     result = (CUresult)berth__driver.cuDevicePrimaryCtxReset_v2(device);
     berth__stream_drop_end(context, result == CUDA_SUCCESS, berth__stream_retire_idle);
@@ -221,9 +221,9 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice device)
         berth__context_changed_for_all();
         berth__pool_drop(context);
     }
-    berth__pool_keep_end();
+    berth__pool_keep_end(device);
     berth__pool_doubt_end();
-    berth__device_primary_let_go(is_held);
+    berth__device_primary_let_go(device, is_held);
     return result;
 }
 

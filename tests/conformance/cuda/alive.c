@@ -6,6 +6,8 @@
 #include "check.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <time.h>
 
 /*
@@ -373,6 +375,51 @@ static void freed_in_order_of_another_context(void)
     EXPECT(cuCtxDestroy_v2(other) == 0);
 }
 
+static atomic_int ending_id;
+
+static void *end_first_device(void *unused)
+{
+    (void)unused;
+    atomic_store(&ending_id, gettid());
+    EXPECT(cuDevicePrimaryCtxReset_v2(0) == 0);
+    return NULL;
+}
+
+/* As /proc has it; 'R' before it has begun. */
+static char state_of_ending(void)
+{
+    char path[64], state = 'R';
+    FILE *file;
+
+    if (atomic_load(&ending_id) == 0)
+        return state;
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", atomic_load(&ending_id));
+    file = fopen(path, "r");
+    if (file && fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+        state = 'R';
+    if (file)
+        fclose(file);
+    return state;
+}
+
+/* One device's context ends when its work has, and that waits for another device's. */
+static void a_device_begins_beside_an_end(void)
+{
+    CUcontext second;
+    pthread_t ending;
+
+    check_up();
+    hold(stream_of(CU_STREAM_NON_BLOCKING));
+    EXPECT(pthread_create(&ending, NULL, end_first_device, NULL) == 0);
+    while (state_of_ending() != 'S')
+        sched_yield();
+    EXPECT(cuDevicePrimaryCtxRetain(&second, 1) == 0);
+    EXPECT(cuDevicePrimaryCtxRelease_v2(1) == 0);
+    open_gate(NULL);
+    EXPECT(pthread_join(ending, NULL) == 0);
+    SEEN("given up: %d\n", given_up);
+}
+
 static const struct check checks[] = {
     CHECK(the_legacy_stream_orders_others),
     CHECK(the_legacy_stream_orders_others_by_any_free),
@@ -381,6 +428,7 @@ static const struct check checks[] = {
     CHECK(freed_behind_what_is_held_up),
     CHECK(freed_behind_what_waits_for_the_other),
     CHECK(freed_in_the_legacy_stream),
+    CHECK(a_device_begins_beside_an_end),
     CHECK(freed_in_order_at_once),
     CHECK(freed_in_order_of_another_context),
     CHECK(freed_in_a_blocking_stream),

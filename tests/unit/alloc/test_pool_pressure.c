@@ -198,7 +198,7 @@ static pthread_t start_release(void)
 static void *keep_in_thread(void *context)
 {
     atomic_store(&keeping_id, gettid());
-    berth__pool_keep_begin(context);
+    berth__pool_keep_begin(context, context == mock_context(2));
     atomic_store(&is_kept, true);
     return NULL;
 }
@@ -229,7 +229,7 @@ static void a_context_that_may_end_waits_for_what_is_on_its_way(void **state)
     pthread_join(keeping, NULL);
     mock_during = NULL;
     assert_true(atomic_load(&is_kept));
-    berth__pool_keep_end();
+    berth__pool_keep_end(0);
 }
 
 /* Nor is anything of it given back meanwhile; other contexts' memory is, and this one's after. */
@@ -239,7 +239,7 @@ static void a_context_that_may_end_keeps_its_memory(void **state)
     pthread_t releasing;
 
     pool_put(pool_get(MIB(8)));
-    berth__pool_keep_begin(mock_context(0));
+    berth__pool_keep_begin(mock_context(0), 0);
     assert_int_equal(berth__pool_release_some(0, MIB(8)), 0);
     assert_int_equal(mock_calls(MOCK_FREE), 0);
     mock_set_current(mock_context(1));
@@ -248,7 +248,7 @@ static void a_context_that_may_end_keeps_its_memory(void **state)
     assert_int_equal(mock_calls(MOCK_FREE), 1);
     /* Whoever needs it gets it as soon as it is known to stay. */
     releasing = start_release();
-    berth__pool_keep_end();
+    berth__pool_keep_end(0);
     pthread_join(releasing, &released);
     assert_int_equal((uintptr_t)released, MIB(8));
 }
@@ -260,11 +260,11 @@ static void what_goes_with_its_context_is_had(void **state)
     pthread_t releasing;
 
     pool_put(pool_get(MIB(8)));
-    berth__pool_keep_begin(mock_context(0));
+    berth__pool_keep_begin(mock_context(0), 0);
     releasing = start_release();
     mock_destroy(mock_context(0));
     berth__pool_drop(mock_context(0));
-    berth__pool_keep_end();
+    berth__pool_keep_end(0);
     pthread_join(releasing, &released);
     assert_int_equal((uintptr_t)released, MIB(8));
     assert_int_equal(mock_calls(MOCK_FREE), 0);
@@ -312,12 +312,12 @@ static void who_waited_has_a_turn(void **state)
     pthread_t releasing;
 
     pool_put(pool_get(MIB(8)));
-    berth__pool_keep_begin(mock_context(0));
+    berth__pool_keep_begin(mock_context(0), 0);
     releasing = start_release();
-    berth__pool_keep_end();
-    berth__pool_keep_begin(mock_context(0));
+    berth__pool_keep_end(0);
+    berth__pool_keep_begin(mock_context(0), 0);
     assert_int_equal(mock_calls(MOCK_FREE), 1);
-    berth__pool_keep_end();
+    berth__pool_keep_end(0);
     pthread_join(releasing, &released);
     assert_int_equal((uintptr_t)released, MIB(8));
 }
@@ -337,14 +337,14 @@ static void another_device_is_not_waited_for(void **state)
         if (is_destroyed)
             berth__pool_drop_begin(mock_context(0));
         else
-            berth__pool_keep_begin(mock_context(0));
+            berth__pool_keep_begin(mock_context(0), 0);
         pthread_create(&releasing, NULL, release_elsewhere, NULL);
         assert_null(join_soon(releasing));
         assert_int_equal(mock_calls(MOCK_FREE), 0);
         if (is_destroyed)
             berth__pool_drop_end(mock_context(0), false);
         else
-            berth__pool_keep_end();
+            berth__pool_keep_end(0);
     }
 }
 
@@ -355,8 +355,8 @@ static unsigned kept_by_driver;
 static berth_cu_result keep_and_refuse(berth_cu_address address)
 {
     kept_by_driver++;
-    berth__pool_keep_begin(mock_context(2));
-    berth__pool_keep_end();
+    berth__pool_keep_begin(mock_context(2), 1);
+    berth__pool_keep_end(1);
     return BERTH_CU_INVALID_VALUE;
 }
 
@@ -390,9 +390,9 @@ static void a_turn_elsewhere_is_not_waited_for(void **state)
     atomic_store(&is_in_free, false);
     atomic_store(&release_may_end, false);
     mock_during = stay_in_free_for_long;
-    berth__pool_keep_begin(mock_context(0));
+    berth__pool_keep_begin(mock_context(0), 0);
     releasing = start_release();
-    berth__pool_keep_end();
+    berth__pool_keep_end(0);
     while (!atomic_load(&is_in_free))
         sched_yield();
     pthread_create(&keeping, NULL, keep_in_thread, mock_context(2));
@@ -402,7 +402,25 @@ static void a_turn_elsewhere_is_not_waited_for(void **state)
     pthread_join(releasing, &released);
     mock_during = NULL;
     assert_int_equal((uintptr_t)released, MIB(8));
-    berth__pool_keep_end();
+    berth__pool_keep_end(1);
+}
+
+/* Two devices' contexts may end at the same time, and one is known to stay before the other. */
+static void each_device_keeps_its_own(void **state)
+{
+    mock_set_current(mock_context(2));
+    pool_put(pool_get(MIB(8)));
+    mock_set_current(mock_context(0));
+    pool_put(pool_get(MIB(4)));
+    berth__pool_keep_begin(mock_context(0), 0);
+    berth__pool_keep_begin(mock_context(2), 1);
+    assert_int_equal(berth__pool_release_some(0, MIB(4)), 0);
+    assert_int_equal(berth__pool_release_some(1, MIB(8)), 0);
+    berth__pool_keep_end(1);
+    assert_int_equal(berth__pool_release_some(0, MIB(4)), 0);
+    assert_int_equal(berth__pool_release_some(1, MIB(8)), MIB(8));
+    berth__pool_keep_end(0);
+    assert_int_equal(berth__pool_release_some(0, MIB(4)), MIB(4));
 }
 
 static void a_full_device_still_serves_small_blocks(void **state)
@@ -498,6 +516,7 @@ int main(void)
         TEST(who_waited_has_a_turn),
         TEST(another_device_is_not_waited_for),
         TEST(a_turn_elsewhere_is_not_waited_for),
+        TEST(each_device_keeps_its_own),
         TEST(what_is_kept_elsewhere_is_not_looked_at_again),
         TEST(a_full_device_still_serves_small_blocks),
         TEST(capacity_of_the_tier_is_honoured),
