@@ -3,7 +3,8 @@
  * Goal: what is freed while the driver is recording a point, or is synchronising, is not taken for
  * idle by that point or synchronisation. Method: the driver's call is replaced by one that, when it
  * has done its work, has another thread queue work that does not end and free a block behind it;
- * that block must go on waiting, while what was freed before comes free.
+ * that block must go on waiting, while what was freed before comes free. Likewise a capture that
+ * begins once a stream was found idle is not broken by what then goes back.
  */
 #include "order_fixture.h"
 
@@ -11,6 +12,7 @@
 #include "alloc/pool.h"
 #include "alloc/pool_lazy.h"
 #include "alloc/pool_parts.h"
+#include "alloc/pool_stream.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -175,6 +177,43 @@ static void the_pools_synchronisation_ends_no_later_wait(void **state)
     berth__pool_settle_waiting(pool_of_test());
 }
 
+static CUstream captured;
+static berth_cu_result (*query_stream)(berth_cu_stream);
+
+static berth_cu_result query_then_capture(berth_cu_stream stream)
+{
+    berth_cu_result result = query_stream(stream);
+
+    berth__driver.cuStreamQuery = query_stream;
+    assert_int_equal(cuStreamBeginCapture_v2(captured, CU_STREAM_CAPTURE_MODE_GLOBAL), 0);
+    return result;
+}
+
+/* A free is "potentially unsafe" beside a capture: the thread that gives back says that it is not.
+ */
+static void a_capture_begins_while_a_stream_gives_back(void **state)
+{
+    const uint64_t size = (uint64_t)200 << 20, less = (uint64_t)150 << 20;
+    CUstream stream = stream_new();
+    struct berth_stream_audit audit;
+    CUgraph graph = NULL;
+    uintptr_t address;
+
+    captured = stream_new();
+    free_in(stream, alloc_in(stream, size));
+    query_stream = berth__driver.cuStreamQuery;
+    berth__driver.cuStreamQuery = query_then_capture;
+    address = alloc_in(stream, less);
+    assert_ptr_equal(berth__driver.cuStreamQuery, query_stream);
+    assert_int_equal(cuStreamEndCapture(captured, &graph), 0);
+    assert_int_equal(cuGraphDestroy(graph), 0);
+    berth__stream_audit(&audit);
+    assert_int_equal(audit.reserved, less);
+    free_in(stream, address);
+    stream_delete(captured);
+    stream_delete(stream);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
 
 int main(void)
@@ -184,6 +223,7 @@ int main(void)
         CASE(a_point_is_behind_what_a_free_closes),
         CASE(a_synchronisation_ends_no_later_wait),
         CASE(the_pools_synchronisation_ends_no_later_wait),
+        CASE(a_capture_begins_while_a_stream_gives_back),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
