@@ -29,6 +29,10 @@ _Static_assert(offsetof(struct berth_plain, entry_key) == 16, "PLAIN_ENTRY_KEY")
 _Static_assert(offsetof(struct berth_plain, window_base) == 24, "PLAIN_WINDOW_BASE");
 _Static_assert(offsetof(struct berth_plain, window_size) == 32, "PLAIN_WINDOW_SIZE");
 _Static_assert(offsetof(struct berth_plain, sampled) == 40, "PLAIN_SAMPLED");
+_Static_assert(offsetof(struct berth_plain_operators, limit) == 0, "OPERATORS_LIMIT");
+_Static_assert(offsetof(struct berth_plain_operators, sampled) == 8, "OPERATORS_SAMPLED");
+_Static_assert(offsetof(struct berth_plain_operators, window_base) == 16, "OPERATORS_WINDOW_BASE");
+_Static_assert(offsetof(struct berth_plain_operators, window_size) == 24, "OPERATORS_WINDOW_SIZE");
 _Static_assert(offsetof(struct berth_sample, until) == 0, "SAMPLE_UNTIL");
 _Static_assert(BERTH_TINY_MAX == 8, "TINY_MAX");
 _Static_assert(BERTH_GLANCE_SURE == 4095, "GLANCE_SURE");

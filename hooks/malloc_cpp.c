@@ -10,8 +10,10 @@
  * A program may replace any of them, and mostly replaces two: operator new(size_t) and operator
  * delete(void *). As C++ has it, the other forms then are calls of those. A block that one form
  * gave is given back by another, so that each must ask the process's, as the C++ library's do.
+ * A library that the program was started with may replace them as well: see operator.h.
  */
 #include "hooks/malloc_path.h"
+#include "hooks/operator.h"
 
 #include <dlfcn.h>
 #include <stdbool.h>
@@ -134,32 +136,59 @@ void *berth__malloc_fail_new(size_t size)
 
 void *berth__malloc_look_new(size_t size, const void *return_address)
 {
-    void *p = berth__malloc_look(size, return_address);
+    void *(*of_library)(size_t);
+    void *p;
 
+    *(void **)&of_library = berth__operator_of_library(BERTH_OPERATOR_NEW);
+    if (BERTH_UNLIKELY(of_library != NULL))
+        return of_library(size);
+    p = berth__malloc_look(size, return_address);
     return BERTH_LIKELY(p != NULL) ? p : berth__malloc_fail_new(size);
+}
+
+void berth__malloc_drop_new(void *p)
+{
+    void (*of_library)(void *);
+
+    *(void **)&of_library = berth__operator_of_library(BERTH_OPERATOR_DELETE);
+    if (BERTH_UNLIKELY(of_library != NULL))
+        of_library(p);
+    else
+        berth__malloc_drop(p);
+}
+
+void berth__malloc_drop_aligned(void *p, size_t alignment)
+{
+    void (*of_library)(void *, size_t);
+
+    *(void **)&of_library = berth__operator_of_library(BERTH_OPERATOR_DELETE_ALIGNED);
+    if (BERTH_UNLIKELY(of_library != NULL))
+        of_library(p, alignment);
+    else
+        berth__malloc_drop(p);
 }
 
 void *_ZnwmSt11align_val_t(size_t size, size_t alignment)
 {
-    void *p = get_aligned(size, alignment, __builtin_return_address(0));
+    void *(*of_library)(size_t, size_t);
+    void *p;
 
+    *(void **)&of_library = berth__operator_of_library(BERTH_OPERATOR_NEW_ALIGNED);
+    if (BERTH_UNLIKELY(of_library != NULL))
+        return of_library(size, alignment);
+    p = get_aligned(size, alignment, __builtin_return_address(0));
     return BERTH_LIKELY(p != NULL) ? p : fail_aligned("_ZnwmSt11align_val_t", size, alignment);
-}
-
-void *_ZnamSt11align_val_t(size_t size, size_t alignment)
-{
-    return _ZnwmSt11align_val_t(size, alignment);
 }
 
 extern void *berth__malloc_own_aligned(size_t size, size_t alignment)
     BERTH_MALLOC_OWN(_ZnwmSt11align_val_t);
 extern void *berth__malloc_own_aligned_array(size_t size, size_t alignment)
-    BERTH_MALLOC_OWN(_ZnamSt11align_val_t);
+    __attribute__((visibility("hidden")));
 
-/* Whether the process's operators are these, and not the program's. */
+/* Whether the process's operators are these, and neither the program's nor a library's. */
 static inline bool is_new_own(void)
 {
-    return BERTH_LIKELY(_Znwm == berth__malloc_own_new);
+    return BERTH_LIKELY(_Znwm == berth__malloc_own_new) && BERTH_LIKELY(berth__operators_are_own());
 }
 
 static inline bool is_new_array_own(void)
@@ -169,7 +198,8 @@ static inline bool is_new_array_own(void)
 
 static inline bool is_aligned_new_own(void)
 {
-    return BERTH_LIKELY(_ZnwmSt11align_val_t == berth__malloc_own_aligned);
+    return BERTH_LIKELY(_ZnwmSt11align_val_t == berth__malloc_own_aligned) &&
+           BERTH_LIKELY(berth__operators_are_own());
 }
 
 static inline bool is_aligned_new_array_own(void)
@@ -179,23 +209,33 @@ static inline bool is_aligned_new_array_own(void)
 }
 
 /* Those that do not throw: the C++ library's call the program's operators, and catch. */
-#define NEW_NOTHROW(name, is_own)                                                                  \
+#define NEW_NOTHROW(name, is_own, number)                                                          \
     void *name(size_t size, const struct nothrow *tag)                                             \
     {                                                                                              \
         void *p = is_own() ? get(size, __builtin_return_address(0)) : NULL;                        \
+        void *(*of_library)(size_t, const struct nothrow *);                                       \
                                                                                                    \
+        *(void **)&of_library = berth__operator_of_library(number);                                \
+        if (BERTH_UNLIKELY(of_library != NULL))                                                    \
+            return of_library(size, tag);                                                          \
         return BERTH_LIKELY(p != NULL) ? p : fail_nothrow(#name, size, tag);                       \
     }
 
-#define NEW_ALIGNED_NOTHROW(name, is_own)                                                          \
+#define NEW_ALIGNED_NOTHROW(name, is_own, number)                                                  \
     void *name(size_t size, size_t alignment, const struct nothrow *tag)                           \
     {                                                                                              \
         void *p = is_own() ? get_aligned(size, alignment, __builtin_return_address(0)) : NULL;     \
+        void *(*of_library)(size_t, size_t, const struct nothrow *);                               \
                                                                                                    \
+        *(void **)&of_library = berth__operator_of_library(number);                                \
+        if (BERTH_UNLIKELY(of_library != NULL))                                                    \
+            return of_library(size, alignment, tag);                                               \
         return BERTH_LIKELY(p != NULL) ? p : fail_aligned_nothrow(#name, size, alignment, tag);    \
     }
 
-NEW_NOTHROW(_ZnwmRKSt9nothrow_t, is_new_own)
-NEW_NOTHROW(_ZnamRKSt9nothrow_t, is_new_array_own)
-NEW_ALIGNED_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t, is_aligned_new_own)
-NEW_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t, is_aligned_new_array_own)
+NEW_NOTHROW(_ZnwmRKSt9nothrow_t, is_new_own, BERTH_OPERATOR_NEW_NOTHROW)
+NEW_NOTHROW(_ZnamRKSt9nothrow_t, is_new_array_own, BERTH_OPERATOR_NEW_ARRAY_NOTHROW)
+NEW_ALIGNED_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t, is_aligned_new_own,
+                    BERTH_OPERATOR_NEW_ALIGNED_NOTHROW)
+NEW_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t, is_aligned_new_array_own,
+                    BERTH_OPERATOR_NEW_ARRAY_ALIGNED_NOTHROW)

@@ -83,6 +83,17 @@ void *_Znam(size_t size)
     return _Znwm(size);
 }
 
+BERTH_EXPORT void *_ZnwmSt11align_val_t(size_t size, size_t alignment);
+BERTH_EXPORT void *_ZnamSt11align_val_t(size_t size, size_t alignment);
+
+void *_ZnamSt11align_val_t(size_t size, size_t alignment)
+{
+    return _ZnwmSt11align_val_t(size, alignment);
+}
+
+extern void *berth__malloc_own_aligned_array(size_t size, size_t alignment)
+    BERTH_MALLOC_OWN(_ZnamSt11align_val_t);
+
 #define FREE(name, ...)                                                                            \
     BERTH_EXPORT void name(void *p __VA_ARGS__);                                                   \
     void name(void *p __VA_ARGS__)                                                                 \

@@ -7,12 +7,18 @@
  *
  * malloc.c checks the numbers below against the structures.
  */
+#include "hooks/operator.h"
+
 #define PLAIN_COUNT berth__plain(%rip)
 #define PLAIN_LIMIT 8 + berth__plain(%rip)
 #define PLAIN_ENTRY_KEY 16 + berth__plain(%rip)
 #define PLAIN_WINDOW_BASE 24 + berth__plain(%rip)
 #define PLAIN_WINDOW_SIZE 32 + berth__plain(%rip)
 #define PLAIN_SAMPLED 40 + berth__plain(%rip)
+#define OPERATORS_LIMIT berth__plain_operators(%rip)
+#define OPERATORS_SAMPLED 8 + berth__plain_operators(%rip)
+#define OPERATORS_WINDOW_BASE 16 + berth__plain_operators(%rip)
+#define OPERATORS_WINDOW_SIZE 24 + berth__plain_operators(%rip)
 #define TINY_MAX 8
 #define GLANCE_SURE 4095
 /* An entry has eight bytes, and its number is the address's bits from the second on. */
@@ -20,6 +26,8 @@
 #define GLANCE_ADDRESS_SCALE 4
 
     .hidden berth__plain
+    .hidden berth__plain_operators
+    .hidden berth__operators
     .hidden berth__glances
     .hidden berth__sample
     .hidden berth_je_malloc
@@ -44,11 +52,12 @@
     .endm
 
 /*
- * Counts the bytes of the register \size where samples are taken of such blocks, and jumps to
- * `pass` unless one is due: this is berth__sample_passes(). Falls through where none are taken.
+ * Counts the bytes of the register \size where samples are taken of blocks below \sampled, and
+ * jumps to `pass` unless one is due: this is berth__sample_passes(). Falls through where none are
+ * taken.
  */
-    .macro pass_sample size, pass
-    cmpq PLAIN_SAMPLED, \size
+    .macro pass_sample size, pass, sampled=PLAIN_SAMPLED
+    cmpq \sampled, \size
     jae 9f
     movq berth__sample@gottpoff(%rip), %rdx
     subq \size, %fs:(%rdx)
@@ -61,13 +70,13 @@
  * beyond all that can be had is negative, and passes: jemalloc refuses it. See the limits in
  * plain.h for what overflows.
  */
-    .macro pass_plain size, pass
-    cmpq PLAIN_LIMIT, \size
+    .macro pass_plain size, pass, limit=PLAIN_LIMIT, sampled=PLAIN_SAMPLED
+    cmpq \limit, \size
     jl \pass
     js 1f
     pass_glance \pass
     jmp 8f
-1:  pass_sample \size, \pass
+1:  pass_sample \size, \pass, "\sampled"
 8:
     .endm
 
@@ -87,7 +96,7 @@
     .p2align 4
 \name:
     .cfi_startproc
-    pass_plain %rdi, 2f
+    pass_plain %rdi, 2f, OPERATORS_LIMIT, OPERATORS_SAMPLED
     movq (%rsp), %rsi
     jmp \look
 2:  pushq %rdi
@@ -198,29 +207,34 @@ reallocarray:
 
 /*
  * As in the C++ library, the other forms of an operator are calls of one that the program may have
- * replaced alone. A jump to the process's, as in reallocarray().
+ * replaced alone; or are a library's: see operator.h. A jump, as in reallocarray().
  */
-    .macro form_entry name, of
+    .macro form_entry name, number
     export \name
     .p2align 4
 \name:
     .cfi_startproc
-    jmp *\of@GOTPCREL(%rip)
+    jmp *berth__operators + 8 * \number(%rip)
     .cfi_endproc
     .size \name, .-\name
     .endm
 
-    form_entry _Znam, _Znwm
+    form_entry _Znam, BERTH_OPERATOR_NEW_ARRAY
     .globl berth__malloc_own_new_array
     .hidden berth__malloc_own_new_array
     .set berth__malloc_own_new_array, _Znam
+    form_entry _ZnamSt11align_val_t, BERTH_OPERATOR_NEW_ARRAY_ALIGNED
+    .globl berth__malloc_own_aligned_array
+    .hidden berth__malloc_own_aligned_array
+    .set berth__malloc_own_aligned_array, _ZnamSt11align_val_t
 
 /*
  * The base is read before the size, which was written after it. A thread that sees only the size
  * finds an address of low memory to be ours, and berth__malloc_drop() looks again; one that was
  * handed a block of a window has seen both.
  */
-    .macro free_entry names:vararg
+    .macro free_entry base, size, drop, names:vararg
+    .hidden \drop
     .p2align 6
     .irp name, \names
     export \name
@@ -228,31 +242,32 @@ reallocarray:
     .endr
     .cfi_startproc
     movq %rdi, %rax
-    subq PLAIN_WINDOW_BASE, %rax
-    cmpq PLAIN_WINDOW_SIZE, %rax
+    subq \base, %rax
+    cmpq \size, %rax
     jae berth_je_free
-    jmp berth__malloc_drop
+    jmp \drop
     .cfi_endproc
     .irp name, \names
     .size \name, . - \name
     .endr
     .endm
 
-    .hidden berth__malloc_drop
 /* One for each way to allocate: valgrind, which knows functions by their addresses, tells new from
  * malloc. */
-    free_entry free, __libc_free, cfree, free_sized, free_aligned_sized
-    free_entry _ZdlPv
-    form_entry _ZdaPv, _ZdlPv
-    form_entry _ZdlPvm, _ZdlPv
-    form_entry _ZdlPvRKSt9nothrow_t, _ZdlPv
-    form_entry _ZdaPvm, _ZdaPv
-    form_entry _ZdaPvRKSt9nothrow_t, _ZdaPv
-    free_entry _ZdlPvSt11align_val_t
-    form_entry _ZdaPvSt11align_val_t, _ZdlPvSt11align_val_t
-    form_entry _ZdlPvmSt11align_val_t, _ZdlPvSt11align_val_t
-    form_entry _ZdlPvSt11align_val_tRKSt9nothrow_t, _ZdlPvSt11align_val_t
-    form_entry _ZdaPvmSt11align_val_t, _ZdaPvSt11align_val_t
-    form_entry _ZdaPvSt11align_val_tRKSt9nothrow_t, _ZdaPvSt11align_val_t
+    free_entry PLAIN_WINDOW_BASE, PLAIN_WINDOW_SIZE, berth__malloc_drop, \
+               free, __libc_free, cfree, free_sized, free_aligned_sized
+    free_entry OPERATORS_WINDOW_BASE, OPERATORS_WINDOW_SIZE, berth__malloc_drop_new, _ZdlPv
+    form_entry _ZdaPv, BERTH_OPERATOR_DELETE_ARRAY
+    form_entry _ZdlPvm, BERTH_OPERATOR_DELETE_SIZED
+    form_entry _ZdlPvRKSt9nothrow_t, BERTH_OPERATOR_DELETE_NOTHROW
+    form_entry _ZdaPvm, BERTH_OPERATOR_DELETE_ARRAY_SIZED
+    form_entry _ZdaPvRKSt9nothrow_t, BERTH_OPERATOR_DELETE_ARRAY_NOTHROW
+    free_entry OPERATORS_WINDOW_BASE, OPERATORS_WINDOW_SIZE, berth__malloc_drop_aligned, \
+               _ZdlPvSt11align_val_t
+    form_entry _ZdaPvSt11align_val_t, BERTH_OPERATOR_DELETE_ARRAY_ALIGNED
+    form_entry _ZdlPvmSt11align_val_t, BERTH_OPERATOR_DELETE_SIZED_ALIGNED
+    form_entry _ZdlPvSt11align_val_tRKSt9nothrow_t, BERTH_OPERATOR_DELETE_ALIGNED_NOTHROW
+    form_entry _ZdaPvmSt11align_val_t, BERTH_OPERATOR_DELETE_ARRAY_SIZED_ALIGNED
+    form_entry _ZdaPvSt11align_val_tRKSt9nothrow_t, BERTH_OPERATOR_DELETE_ARRAY_ALIGNED_NOTHROW
 
     .section .note.GNU-stack, "", @progbits

@@ -73,6 +73,9 @@ void *berth__malloc_fail_again(void);
 /* operator new of a size that is not plain; and where jemalloc had no memory. */
 void *berth__malloc_look_new(size_t size, const void *return_address);
 void *berth__malloc_fail_new(size_t size);
+/* operator delete of a block that seems to lie in a window, or that a library's is to have. */
+void berth__malloc_drop_new(void *p);
+void berth__malloc_drop_aligned(void *p, size_t alignment);
 
 /*
  * A block whose size is not plain, for the call that returns to `return_address`. Alignment is a

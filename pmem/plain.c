@@ -11,12 +11,17 @@
 struct berth_plain berth__plain = {.count = SIZE_MAX - (BERTH_TINY_MAX + 1),
                                    .limit = BERTH_PLAIN_LIMIT_NONE};
 
+struct berth_plain_operators berth__plain_operators = {.limit = BERTH_PLAIN_LIMIT_NONE};
+
 /*
  * jemalloc's table of size classes, by sizes in units of 8 bytes, rounded up; where its archive has
  * none under the name that version 5.3 gives it, tiny sizes are made larger by our slow path. So
  * they are until the constructor: a block of jemalloc's smallest class is never handed out.
  */
 extern uint8_t berth_je_size_classes[] __attribute__((weak, visibility("hidden")));
+
+/* Whether operator new is a library's; and operator delete. */
+static bool is_new_left, is_delete_left;
 
 /* Whether the entries get along without looking at tiny sizes. */
 static bool has_no_tiny;
@@ -43,12 +48,41 @@ static bool widen_tiny(void)
     return false;
 }
 
+void berth__plain_leave(bool is_new, bool is_delete)
+{
+    is_new_left = is_new;
+    is_delete_left = is_delete;
+    if (is_delete)
+        atomic_store_explicit(&berth__plain_operators.window_size, SIZE_MAX, memory_order_relaxed);
+}
+
+void berth__plain_set_window(uintptr_t base, size_t size)
+{
+    atomic_store_explicit(&berth__plain.window_base, base, memory_order_relaxed);
+    atomic_store_explicit(&berth__plain.window_size, size, memory_order_release);
+    if (is_delete_left)
+        return;
+    atomic_store_explicit(&berth__plain_operators.window_base, base, memory_order_relaxed);
+    atomic_store_explicit(&berth__plain_operators.window_size, size, memory_order_release);
+}
+
+/* What sizes are plain, and of which samples are taken. */
+static void store_limit(int64_t limit, size_t sampled)
+{
+    atomic_store(&berth__plain.limit, limit);
+    atomic_store(&berth__plain.sampled, sampled);
+    if (is_new_left)
+        return;
+    atomic_store(&berth__plain_operators.limit, limit);
+    atomic_store(&berth__plain_operators.sampled, sampled);
+}
+
 void berth__plain_start(void)
 {
     berth__tag_first = berth__plain_renew_key;
     has_no_tiny = widen_tiny();
     if (has_no_tiny)
-        atomic_store_explicit(&berth__plain.limit, INT64_MAX, memory_order_relaxed);
+        store_limit(INT64_MAX, 0);
 }
 
 /*
@@ -89,8 +123,8 @@ static void set_limit(size_t threshold, bool is_wanted, uint64_t sample_interval
     if (!glances)
         atomic_store(&is_glancing, false);
     berth__plain_renew_key();
-    atomic_store(&berth__plain.limit, limit_of(threshold, glances, sample_interval));
-    atomic_store(&berth__plain.sampled, sample_interval != 0 ? threshold : 0);
+    store_limit(limit_of(threshold, glances, sample_interval),
+                sample_interval != 0 ? threshold : 0);
     if (!glances)
         return;
     atomic_store(&is_glancing, true);

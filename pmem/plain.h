@@ -67,6 +67,26 @@ struct berth_plain {
 extern struct berth_plain berth__plain __attribute__((visibility("hidden")));
 
 /*
+ * What C++'s operators look at instead. The same; but where an operator is to be a library's
+ * (hooks/operator.h), no size is plain, or every address may be in a window. All but window_base
+ * before window_size is written as above, and known to the assembly entries in this order.
+ */
+struct berth_plain_operators {
+    _Atomic int64_t limit;
+    _Atomic size_t sampled;
+    _Atomic uintptr_t window_base;
+    _Atomic size_t window_size;
+} __attribute__((aligned(64)));
+
+extern struct berth_plain_operators berth__plain_operators __attribute__((visibility("hidden")));
+
+/* While the library is relocated: which operators are to be a library's, for good. */
+void berth__plain_leave(bool is_new, bool is_delete);
+
+/* Berth's one address reservation. Idempotent. */
+void berth__plain_set_window(uintptr_t base, size_t size);
+
+/*
  * Has jemalloc serve tiny sizes from its class of BERTH_BLOCK_MIN, if its table of classes can be
  * had, and lets the entries know. On one thread, before berth__plain_renew().
  */

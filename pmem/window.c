@@ -193,8 +193,7 @@ static void publish_space(const struct space *space)
         slices++;
     atomic_store_explicit(&dram->size, (size_t)slices << space->shift, memory_order_relaxed);
     atomic_store_explicit(&dram->base, space->base, memory_order_release);
-    atomic_store_explicit(&berth__plain.window_base, space->base, memory_order_relaxed);
-    atomic_store_explicit(&berth__plain.window_size, space->size, memory_order_release);
+    berth__plain_set_window(space->base, space->size);
 }
 
 static void refuse(void)

@@ -141,6 +141,12 @@ static void a_cplusplus_program_may_replace_some_operators(void)
     run_program("conform_replaced");
 }
 
+static void a_library_may_replace_some_operators(void)
+{
+    run_program("conform_replaced_in_library");
+    run_program("conform_zeroed");
+}
+
 /* A constructor of a library that is initialised before any preload library. */
 static void early_blocks_live_on(void)
 {
@@ -177,6 +183,7 @@ const struct check load_checks[] = {
     ENTRY(finding_7_a_c_program_loads_a_cplusplus_library),
     ENTRY(a_cplusplus_program_runs),
     ENTRY(a_cplusplus_program_may_replace_some_operators),
+    ENTRY(a_library_may_replace_some_operators),
     ENTRY(early_blocks_live_on),
     ENTRY(a_constructor_may_fork_without_handlers),
     {NULL, NULL},
