@@ -75,17 +75,12 @@ static bool is_allocator(const struct berth_elf *elf)
     return berth__elf_defines(elf, "malloc");
 }
 
-static bool is_other(const struct link_map *map, struct berth_elf *ret)
-{
-    return map->l_addr != (ElfW(Addr))__ehdr_start && berth__elf_read_map(map, ret);
-}
-
 static bool is_any_replaced(const struct link_map *first)
 {
     struct berth_elf elf;
 
     for (const struct link_map *map = first; map; map = map->l_next) {
-        if (is_other(map, &elf) && replaces(&elf))
+        if (berth__elf_read_map(map, &elf) && replaces(&elf))
             return !is_runtime(&elf) && !is_allocator(&elf);
     }
     return false;
@@ -98,7 +93,7 @@ static void *find(const struct link_map *first, const char *name)
         const ElfW(Sym) * symbol;
         struct berth_elf elf;
 
-        if (!is_other(map, &elf))
+        if (!berth__elf_read_map(map, &elf))
             continue;
         symbol = berth__elf_find(&elf, name);
         if (!symbol)
@@ -110,14 +105,24 @@ static void *find(const struct link_map *first, const char *name)
     return NULL;
 }
 
+/* What is behind this library: who is before it has its turn already, and may call this one's. */
+static const struct link_map *find_first(void)
+{
+    const struct link_map *map = berth__elf_first_map();
+
+    while (map && map->l_addr != (ElfW(Addr))__ehdr_start)
+        map = map->l_next;
+    return map ? map->l_next : NULL;
+}
+
 static void find_all(void)
 {
-    const struct link_map *program = berth__elf_first_map();
+    const struct link_map *first = find_first();
 
-    if (!program || !is_any_replaced(program->l_next))
+    if (!is_any_replaced(first))
         return;
     for (size_t i = 0; i < BERTH_OPERATORS; i++) {
-        void *found = find(program->l_next, names[i]);
+        void *found = find(first, names[i]);
 
         if (found)
             berth__operators[i] = found;

@@ -5,7 +5,7 @@
  * A program's own come before this library's wherever the loader looks; those of a library that the
  * program was started with come after. What they give may be other than what malloc() does (zeroed,
  * counted, known to a collector), and what they take may have a header: so each of this library's
- * operators is the one of such a library, where there is one between the program and the C++
+ * operators is the one of such a library, where there is one between this library and the C++
  * library. An allocator's, which has a malloc() too, is replaced with the rest of it. A library
  * that is loaded later has no say, as natively its operators have none for what was loaded before.
  *

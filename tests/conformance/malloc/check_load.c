@@ -4,6 +4,8 @@
 
 #include <dlfcn.h>
 #include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 
@@ -147,6 +149,29 @@ static void a_library_may_replace_some_operators(void)
     run_program("conform_zeroed");
 }
 
+static void run_preloaded(const char *first, const char *second)
+{
+    pid_t pid = fork();
+    char value[4096];
+
+    if (pid == 0) {
+        if (snprintf(value, sizeof(value), "%s:%s", first, second) >= (int)sizeof(value))
+            _exit(126);
+        setenv("LD_PRELOAD", value, 1);
+        execl(check_file("conform_cpp"), "conform_cpp", (char *)NULL);
+        _exit(127);
+    }
+    check_child(pid);
+}
+
+static void preloaded_operators_may_call_the_next_ones(void)
+{
+    const char *set = getenv("LD_PRELOAD"), *others = set ? set : "";
+
+    run_preloaded(check_file("libconform_wrapping.so"), others);
+    run_preloaded(others, check_file("libconform_wrapping.so"));
+}
+
 /* A constructor of a library that is initialised before any preload library. */
 static void early_blocks_live_on(void)
 {
@@ -184,6 +209,7 @@ const struct check load_checks[] = {
     ENTRY(a_cplusplus_program_runs),
     ENTRY(a_cplusplus_program_may_replace_some_operators),
     ENTRY(a_library_may_replace_some_operators),
+    ENTRY(preloaded_operators_may_call_the_next_ones),
     ENTRY(early_blocks_live_on),
     ENTRY(a_constructor_may_fork_without_handlers),
     {NULL, NULL},
