@@ -312,6 +312,8 @@ static void note(struct berth_class_block *block, const struct changes *changes)
 {
     unsigned replaced = (unsigned)__builtin_popcountll(changes->replaced);
 
+    if (changes->changed != 0)
+        block->unchanged_to = block->looked_at;
     block->rewritten |= changes->changed & block->changed;
     /* What is appended to has words that nobody wrote before, or few that change. */
     if (is_whole(changes)) {
@@ -372,6 +374,14 @@ bool berth__class_look(const struct berth_judgement *judgement, const struct ber
     return true;
 }
 
+void berth__class_forget_changes(struct berth_class_block *block)
+{
+    block->changed = block->rewritten = 0;
+    block->is_pieced = block->is_replaced = false;
+    block->replaced_words = block->turned_words = 0;
+    block->compared = 0;
+}
+
 unsigned berth__class_blank(const struct berth_class_block *block)
 {
     unsigned blank = 0;
@@ -384,21 +394,25 @@ unsigned berth__class_blank(const struct berth_class_block *block)
 /* Fewer numbers, or fewer of either sign, agree by chance. */
 #define SIGNS_MIN (BERTH_LOOK_WORDS / 2)
 #define SIGNS_EITHER (BERTH_LOOK_WORDS / 8)
-/* At most so many differ: a layer's factors may be below zero here and there. */
-#define SIGNS_OTHER (BERTH_LOOK_WORDS / 8)
+/* At most one of so many differs: a layer's factors may be below zero here and there. */
+#define SIGNS_SHARE 8
 
+/* What is zero in one alone differs: of a cache that is being filled, half of the signs are none.
+ */
 bool berth__class_has_signs_of(const struct berth_class_block *block,
                                const struct berth_class_block *other)
 {
     unsigned count = 0, negative = 0, others = 0;
 
     for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
-        if (block->words[i] == 0 || other->words[i] == 0)
+        uint16_t a = block->words[i], b = other->words[i];
+
+        others += (a == 0) != (b == 0) || (a ^ b) >> 15 != 0;
+        if (a == 0 || b == 0)
             continue;
         count++;
-        negative += block->words[i] >> 15;
-        others += (block->words[i] ^ other->words[i]) >> 15;
+        negative += a >> 15;
     }
     return count >= SIGNS_MIN && negative >= SIGNS_EITHER && count - negative >= SIGNS_EITHER &&
-           others <= SIGNS_OTHER;
+           others <= count / SIGNS_SHARE;
 }

@@ -131,6 +131,7 @@ struct berth_class_block {
     uint64_t looked_at;   /* births and steps so far, mixed, so that progress is seen */
     uint64_t looked_size; /* the block's at that time: other sizes are looked at in other places */
     uint64_t changed, rewritten;
+    uint64_t unchanged_to; /* `looked_at` at the look before that which saw its last change */
     union {
         uint16_t words[BERTH_LOOK_WORDS];
         /* Where the side tells fills, and has no look: the bytes that went to each part of the
@@ -317,6 +318,8 @@ struct berth_class_verdict {
  */
 bool berth__class_look(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
                        struct berth_class_block *block);
+/* The block is as if it had been looked at once. */
+void berth__class_forget_changes(struct berth_class_block *block);
 /* Of the words of the last look, those that are zero. */
 unsigned berth__class_blank(const struct berth_class_block *block);
 /* Whether the last looks at two blocks of one size saw numbers of both signs, and nearly everywhere

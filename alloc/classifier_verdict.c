@@ -245,16 +245,32 @@ static bool is_appended(const struct berth_judgement *judgement,
            (!is_training(judgement) && block->replaced_words != 1);
 }
 
+/*
+ * Whether numbers were replaced for the last time between two looks of which the first was before
+ * the steps: a framework fills a layer when it makes it, and again when the model is complete or a
+ * file is read. Steps that are declared make the time of a look larger than any birth. What was
+ * appended is a cache's, whenever it was.
+ */
+static bool is_made_anew(const struct berth_judgement *judgement,
+                         const struct berth_class_block *block)
+{
+    return block->replaced_words > 0 && block->unchanged_to <= judgement->boundary;
+}
+
 /* A block from before the boundary. */
 static void judge_old(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
                       struct berth_class_block *block, bool can_see,
                       struct berth_class_verdict *ret)
 {
     struct berth_class_key *key = berth__class_key(judgement->classifier, block->key, false);
-    enum berth_class_level level = final_if(!can_see || block->compared >= COMPARISONS_FINAL);
     bool has_gradient = berth__class_has_size(judgement, seen->size);
-    bool appended = is_appended(judgement, seen, block);
+    enum berth_class_level level;
+    bool appended;
 
+    if (is_made_anew(judgement, block))
+        berth__class_forget_changes(block);
+    level = final_if(!can_see || block->compared >= COMPARISONS_FINAL);
+    appended = is_appended(judgement, seen, block);
     block->is_suspect = false;
     /* Reserved, and not filled yet or filled from its start on: it may become anything. */
     if (can_see && has_room(block) && block->changed == 0)

@@ -231,6 +231,27 @@ static void signs_agree_nearly_everywhere(void **state)
     assert_false(agree(64, 57, 0));
     assert_true(agree(32, 16, 0));
     assert_false(agree(31, 16, 0));
+    assert_true(agree(32, 16, 4));
+    assert_false(agree(32, 16, 5));
+}
+
+/* A cache that is half filled has zeros where a weight of its size has none. */
+static void what_is_blank_elsewhere_has_other_signs(void **state)
+{
+    struct berth_class_block a = {0}, b = {0};
+
+    (void)state;
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
+        a.words[i] = b.words[i] = i % 2 ? 0x8001 : 1;
+    for (unsigned i = 0; i < 7; i++)
+        b.words[i] = 0;
+    assert_true(berth__class_has_signs_of(&a, &b));
+    assert_true(berth__class_has_signs_of(&b, &a));
+    b.words[7] = b.words[8] = 0;
+    assert_false(berth__class_has_signs_of(&a, &b));
+    assert_false(berth__class_has_signs_of(&b, &a));
+    memcpy(a.words, b.words, sizeof(a.words));
+    assert_true(berth__class_has_signs_of(&a, &b));
 }
 
 #define PLAYED(test) cmocka_unit_test_setup(test, begin_derived)
@@ -246,6 +267,7 @@ int main(void)
         PLAYED(what_is_folded_is_known_when_weights_are),
         PLAYED(what_is_kept_of_trained_weights_is_no_weight),
         cmocka_unit_test(signs_agree_nearly_everywhere),
+        cmocka_unit_test(what_is_blank_elsewhere_has_other_signs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

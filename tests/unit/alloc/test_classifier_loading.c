@@ -109,6 +109,70 @@ static void a_model_that_a_file_is_copied_into_is_weights(void **state)
     expect_weights(false);
 }
 
+static void make_all(unsigned blocks)
+{
+    for (unsigned i = 0; i < blocks; i++)
+        keep(weight((1024 + 64 * i) * KIB));
+}
+
+/* A framework fills each layer when it makes it, and all of them again when the model is complete;
+ * in between somebody asks, so that both fillings are looked at. */
+static void a_model_that_is_filled_twice_is_weights(void **state)
+{
+    (void)state;
+    make_all(16);
+    berth__classifier_refresh();
+    for (unsigned i = 0; i < count; i++)
+        write_all(all[i]);
+    for (unsigned step = 0; step < 12; step++) {
+        infer(96 * KIB);
+        for (unsigned i = 0; i < count; i++)
+            assert_int_not_equal(all[i]->tag, BERTH_TAG_ACTIVATION);
+        if (step >= 1)
+            expect_weights(false);
+    }
+    assert_int_equal(taken_back, 0);
+}
+
+/* Nor does that hide what steps write: it is seen from the second change on. */
+static void what_is_filled_twice_and_in_steps_is_no_weight(void **state)
+{
+    struct played *buffer;
+
+    (void)state;
+    make_all(16);
+    buffer = born(3000 * KIB, TENSORS);
+    berth__classifier_refresh();
+    for (unsigned i = 0; i < count; i++)
+        write_all(all[i]);
+    for (unsigned step = 0; step < 12; step++) {
+        write_all(buffer);
+        infer(96 * KIB);
+        berth__classifier_refresh();
+    }
+    expect_weights(false);
+    assert_int_equal(buffer->tag, BERTH_TAG_ACTIVATION);
+}
+
+/* What fills the rest of a cache that was there before the steps is no filling of a layer. */
+static void what_is_appended_before_the_steps_is_no_weight(void **state)
+{
+    struct played *cache;
+
+    (void)state;
+    make_all(16);
+    cache = born(3000 * KIB, TENSORS);
+    for (unsigned i = BERTH_LOOK_WORDS / 4 * 3; i < BERTH_LOOK_WORDS; i++)
+        cache->version[i] = 0;
+    berth__classifier_refresh();
+    for (unsigned i = BERTH_LOOK_WORDS / 4 * 3; i < BERTH_LOOK_WORDS; i++)
+        cache->version[i]++;
+    for (unsigned step = 0; step < 12; step++)
+        infer(96 * KIB);
+    expect_weights(false);
+    assert_int_not_equal(cache->tag, BERTH_TAG_WEIGHT);
+}
+
 /* Layers that are made one like the other, each with a helper. */
 static void load_layers(unsigned layers)
 {
@@ -326,6 +390,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         PLAYED(a_model_that_a_file_is_copied_into_is_weights),
+        PLAYED(a_model_that_is_filled_twice_is_weights),
+        PLAYED(what_is_filled_twice_and_in_steps_is_no_weight),
+        PLAYED(what_is_appended_before_the_steps_is_no_weight),
         PLAYED(without_steps_what_is_filled_by_the_same_code_is_a_weight),
         PLAYED(layers_with_a_helper_are_no_steps),
         PLAYED(many_layers_with_a_helper_are_no_steps),
