@@ -105,6 +105,18 @@ RUNS = [
     ("transformer", 40, ["train", "adam"]), ("averaged", 40, ["adam"]),
 ]
 
+# Architectures of the library transformers (classifier_types.py).
+TYPES = ("bert", "roberta", "albert", "electra", "distilbert", "deberta-v2", "mpnet", "funnel",
+         "longformer", "big_bird", "reformer", "rembert", "canine", "gpt2", "gpt_neo", "gpt_neox",
+         "opt", "bloom", "llama", "mistral", "qwen2", "gemma", "mixtral", "falcon", "phi", "mamba",
+         "rwkv", "t5", "bart", "marian", "pegasus", "vit", "swin", "convnext", "resnet", "clip",
+         "whisper", "wav2vec2")
+RUNS += [(f"type-{kind}", 2, []) for kind in TYPES]
+RUNS += [("type-gpt2", 2, ["tokens"]), ("type-gpt2", 2, ["kept", "bfloat16"]),
+         ("type-llama", 2, ["kept"]), ("type-bert", 2, ["typed"]), ("type-gpt2", 4, []),
+         ("type-bert", 4, ["train", "adamw"]), ("type-gpt2", 4, ["train", "adam"]),
+         ("type-vit", 4, ["train"])]
+
 CHANGE = re.compile(r"block \d+ of birth (\d+), \d+ bytes at \S+: (\w+), \w+:")
 
 

@@ -23,6 +23,7 @@ import classifier_programs
 import classifier_strangers
 import classifier_tenants
 import classifier_travellers
+import classifier_types
 import classifier_visitors
 import torch
 from torch import nn
@@ -267,7 +268,10 @@ def run_program(name, steps, ways):
                 **classifier_arrivals.PROGRAMS, **classifier_newcomers.PROGRAMS,
                 **classifier_travellers.PROGRAMS, **classifier_pilgrims.PROGRAMS,
                 **classifier_tenants.PROGRAMS}
-    models, step_of = programs[name](ways)
+    if name.startswith("type-"):
+        models, step_of = classifier_types.of_type(name[len("type-"):])(ways)
+    else:
+        models, step_of = programs[name](ways)
     for model in models:
         model.eval()
     with torch.no_grad():
