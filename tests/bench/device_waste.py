@@ -2,7 +2,7 @@
 """How much device memory a trace costs beyond what lives in it: Berth's pool, replayed, beside
 simulations of other allocators' policies.
 
-    device_waste.py BERTH [--repeat N] [--time-limit S] [--scale N] [--generated] [--seed N]
+    device_waste.py BERTH [--repeat N] [--effort N] [--scale N] [--generated] [--seed N]
                     [--keep] [--losses] [--disturb SEED...] [--segments KIND]
                     [--infer BERTH-INFER RECORDER] [--torch PYTHON RECORDER] [--only NAME...]
                     [TRACE.csv...]
@@ -32,6 +32,8 @@ then replayed as if it were the device's).
 The last lines count the programs within the goals, and once more with what a goal allows those of
 which less than 1 GiB lives: one segment as large as the pool's are, which is a 64th of what lives
 and 2 MiB at least where segments are shared, and a GPU page where they are expandable.
+
+--effort is of the search for plans, see berth-trace(1).
 
 --keep has what a trace never frees stay from the first repetition on, as the weights of a program
 that goes on; max-live is then that of a later repetition. A plan is for one run, and left out.
@@ -448,8 +450,8 @@ def row(policy, figures, most):
 
 def compare_plan(arguments, path, folder, most):
     plan = os.path.join(folder, "plan")
-    done = subprocess.run([arguments.berth, "trace", "plan", path, "-o", plan, "--time-limit",
-                           str(arguments.time_limit)], capture_output=True, text=True, check=False)
+    done = subprocess.run([arguments.berth, "trace", "plan", path, "-o", plan, "--effort",
+                           str(arguments.effort)], capture_output=True, text=True, check=False)
     row("berth plan", replay(arguments.berth, path, arguments.repeat, ["segments=shared"], plan)
         if done.returncode == 0 else None, most)
 
@@ -527,8 +529,8 @@ def compare_disturbed(arguments, name, path, events, folder):
     plan, other = os.path.join(folder, "plan"), os.path.join(folder, "disturbed.csv")
     # Of one thread, as what follows it.
     write(other, events)
-    done = subprocess.run([arguments.berth, "trace", "plan", other, "-o", plan, "--time-limit",
-                           str(arguments.time_limit)], capture_output=True, text=True, check=False)
+    done = subprocess.run([arguments.berth, "trace", "plan", other, "-o", plan, "--effort",
+                           str(arguments.effort)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         print("  no plan")
         return
@@ -625,7 +627,7 @@ def main():
     parser.add_argument("berth")
     parser.add_argument("traces", nargs="*")
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--time-limit", type=float, default=10)
+    parser.add_argument("--effort", type=float, default=10)
     parser.add_argument("--scale", type=int, default=1)
     parser.add_argument("--generated", action="store_true")
     parser.add_argument("--seed", type=int)

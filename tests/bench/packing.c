@@ -2,7 +2,7 @@
 /*
  * How near to max-live the solver of plans comes on packing problems from files.
  *
- *     packing [-t SECONDS] [-s SEED] FILE.csv|FOLDER...
+ *     packing [-e EFFORT] [-t SECONDS] [-s SEED] FILE.csv|FOLDER...
  *
  * A file has the columns id,lower,upper,size of minimalloc's benchmarks; all *.csv of a folder are
  * taken. Prints a line for each, and ends with 1 when a packing is wrong, or more than 5 % above
@@ -20,7 +20,8 @@
 
 #define RATIO_MAX 1.05
 
-static struct berth_packing_limits limits = {.seconds = 10, .seed = 1};
+static struct berth_packing_limits limits = {
+    .effort = UINT64_C(10000000000), .seconds = 600, .seed = 1};
 static bool is_bad;
 
 static void fail(const char *path, const char *why)
@@ -133,8 +134,10 @@ int main(int argc, char **argv)
 {
     int option;
 
-    while ((option = getopt(argc, argv, "t:s:")) != -1) {
-        if (option == 't')
+    while ((option = getopt(argc, argv, "e:t:s:")) != -1) {
+        if (option == 'e')
+            limits.effort = (uint64_t)(atof(optarg) * 1e9);
+        else if (option == 't')
             limits.seconds = atof(optarg);
         else if (option == 's')
             limits.seed = strtoull(optarg, NULL, 10);

@@ -15,7 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TIME_LIMIT_DEFAULT 10.0 /* seconds */
+#define EFFORT_UNIT 1e9 /* about a second of a core */
+#define EFFORT_DEFAULT 10
+#define EFFORT_MAX 1e9
+#define TIME_LIMIT_DEFAULT 60.0 /* seconds */
 #define TIME_LIMIT_MAX 1e6
 #define DEVICE_MAX 65535
 
@@ -24,6 +27,7 @@ struct arguments {
     struct berth_packing_limits limits;
     uint64_t device, delay; /* `device` beyond DEVICE_MAX: the busiest one */
     int json, is_unrepeated;
+    bool has_effort;
 };
 
 static int parse_number(const char *option, const char *text, uint64_t most, uint64_t *ret)
@@ -38,6 +42,30 @@ static int parse_number(const char *option, const char *text, uint64_t most, uin
                                   option, text, most);
     *ret = value;
     return 0;
+}
+
+static int parse_effort(const char *text, uint64_t *ret)
+{
+    char *end = NULL;
+    double effort = strtod(text, &end);
+
+    if (end == text || *end || !(effort >= 0) || effort > EFFORT_MAX)
+        return berth__tool_misuse("trace plan: --effort '%s' is no number; expected 0 to %.0f",
+                                  text, EFFORT_MAX);
+    *ret = (uint64_t)(effort * EFFORT_UNIT);
+    return 0;
+}
+
+/* A time without an effort is searched to its end. */
+static void limit(struct arguments *arguments)
+{
+    struct berth_packing_limits *limits = &arguments->limits;
+
+    if (!arguments->has_effort)
+        limits->effort =
+            limits->seconds < 0 ? (uint64_t)(EFFORT_DEFAULT * EFFORT_UNIT) : UINT64_MAX;
+    if (limits->seconds < 0)
+        limits->seconds = TIME_LIMIT_DEFAULT;
 }
 
 static int parse_option(struct arguments *arguments, int c)
@@ -56,6 +84,9 @@ static int parse_option(struct arguments *arguments, int c)
                                       "0 to %.0f",
                                       optarg, TIME_LIMIT_MAX);
         return 0;
+    case 'e':
+        arguments->has_effort = true;
+        return parse_effort(optarg, &arguments->limits.effort);
     case 's':
         return parse_number("--seed", optarg, UINT64_MAX, &arguments->limits.seed);
     case 'd':
@@ -71,6 +102,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 {
     const struct option options[] = {
         {"output", required_argument, NULL, 'O'},
+        {"effort", required_argument, NULL, 'e'},
         {"time-limit", required_argument, NULL, 't'},
         {"seed", required_argument, NULL, 's'},
         {"device", required_argument, NULL, 'd'},
@@ -92,6 +124,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
         return berth__tool_misuse("trace plan: %s; expected one trace",
                                   optind == argc ? "there is no trace" : "there are more traces");
     arguments->trace = argv[optind];
+    limit(arguments);
     return 0;
 }
 
@@ -162,7 +195,7 @@ static int why_not(const struct arguments *arguments, int r)
 
 static int plan_log(const struct arguments *arguments, const struct berth_trace_log *log)
 {
-    struct berth_plan_repeat repeat = {0, 0, 0};
+    struct berth_plan_repeat repeat = {.times = 0};
     struct berth_plan_made made;
     struct berth_plan_run run;
     int r;
@@ -170,7 +203,7 @@ static int plan_log(const struct arguments *arguments, const struct berth_trace_
     berth__plan_run_init(log, arguments->device > DEVICE_MAX ? -1 : (int)arguments->device,
                          (uint32_t)arguments->delay, &run);
     if (!arguments->is_unrepeated)
-        repeat = berth__plan_repeat_find(&run);
+        repeat = berth__plan_repeat_choose(&run);
     r = berth__plan_make(&run, &repeat, &arguments->limits, &made);
     if (r < 0) {
         berth__plan_run_done(&run);
@@ -191,7 +224,7 @@ static int plan_log(const struct arguments *arguments, const struct berth_trace_
 int berth__trace_plan(int argc, char **argv)
 {
     struct arguments arguments = {
-        .limits = {.seconds = TIME_LIMIT_DEFAULT, .seed = 1},
+        .limits = {.seconds = -1, .seed = 1},
         .device = DEVICE_MAX + 1,
     };
     struct berth_trace_log log;

@@ -36,7 +36,8 @@ static const struct berth_usage rows[] = {
      "  --json                       one object with all numbers\n"},
     {"trace", "plan", "FILE [OPTION]...", "Find where each allocation of a trace lies best.",
      "  -o, --output FILE     where the plan goes; without it, the figures alone are printed\n"
-     "  --time-limit SECONDS  how long it may search; default 10\n"
+     "  --effort NUMBER       how much it may search: 1 is about a second of a core; default 10\n"
+     "  --time-limit SECONDS  how long it may search; default 60; without --effort all of it\n"
      "  --seed N              of the search\n"
      "  --device N            default: the one of which most bytes were asked\n"
      "  --delay N             a block lives until so many allocations after its free\n"

@@ -32,7 +32,7 @@ bool berth__packing_is_over(const struct berth_packing *packing)
 {
     double taken;
 
-    if (packing->best_peak == packing->max_live)
+    if (packing->best_peak == packing->max_live || packing->effort >= packing->effort_max)
         return true;
     taken = seconds_of(CLOCK_MONOTONIC) - packing->start;
     return taken >= packing->seconds &&
@@ -193,6 +193,7 @@ static int packing_init(struct berth_packing *packing, const struct berth_packin
         .section_live = calloc(count, sizeof(*packing->section_live)),
         .best = calloc(count, sizeof(*packing->best)),
         .best_peak = UINT64_MAX,
+        .effort_max = limits->effort,
         .random = (limits->seed + 1) * UINT64_C(0x9e3779b97f4a7c15) | 1,
     };
     if (!packing->items || !packing->section_first || !packing->section_live || !packing->best)
@@ -220,15 +221,15 @@ static int check_buffers(const struct berth_packing_buffer *buffers, size_t coun
     return 0;
 }
 
-/* The passes that need the pairs, while they are few enough. */
-static int packing_refine(struct berth_packing *packing)
+static int packing_fit(struct berth_packing *packing)
 {
     int r = packing_pair(packing);
 
-    if (r == 0)
-        r = berth__packing_fit(packing);
-    if (r < 0)
-        return r;
+    return r == 0 ? berth__packing_fit(packing) : r;
+}
+
+static int packing_search(struct berth_packing *packing)
+{
     if (packing->pairs > BERTH_PACKING_SEARCH_PAIRS_MAX ||
         packing->count > BERTH_PACKING_SEARCH_BUFFERS_MAX)
         return berth__packing_eject(packing);
@@ -240,6 +241,7 @@ int berth__packing_solve(const struct berth_packing_buffer *buffers, size_t coun
                          struct berth_packing_result *ret)
 {
     struct berth_packing packing;
+    bool has_pairs;
     int r = check_buffers(buffers, count);
 
     if (r < 0)
@@ -251,10 +253,13 @@ int berth__packing_solve(const struct berth_packing_buffer *buffers, size_t coun
     r = packing_init(&packing, buffers, count, limits);
     if (r == 0)
         r = berth__packing_sweep(&packing);
+    has_pairs = packing.pairs <= BERTH_PACKING_FIT_PAIRS_MAX && !berth__packing_is_over(&packing);
+    if (r == 0 && has_pairs)
+        r = packing_fit(&packing);
     if (r == 0)
         r = berth__packing_cut(&packing, false);
-    if (r == 0 && packing.pairs <= BERTH_PACKING_FIT_PAIRS_MAX && !berth__packing_is_over(&packing))
-        r = packing_refine(&packing);
+    if (r == 0 && has_pairs && !berth__packing_is_over(&packing))
+        r = packing_search(&packing);
     if (r == 0)
         r = berth__packing_cut(&packing, true);
     if (r == 0) {

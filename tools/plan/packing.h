@@ -4,14 +4,14 @@
  *
  * Buffers that live at the same time must not overlap. The highest end of any of them is the peak;
  * the most bytes that live at once, max-live, is a bound that no packing is below. The problem is
- * NP-hard. What is done, in this order and until the time is over or the peak is max-live:
+ * NP-hard. What is done, in this order and until the limits are reached or the peak is max-live:
  *
  *  - one pass in order of time, as an online allocator would place (packing_sweep.c), O(n log n)
  *    but for the blocks that live at once;
+ *  - first fit in several published orders: by size, lifetime, area, contention (packing_fit.c);
  *  - passes away from a cut: what lives in the fullest section is stacked without a gap, in several
  *    orders, and what lives after it and before it is placed by passes forth and back in time, for
  *    instance beside what dies at the same time (packing_cut.c), O(n log n) each as above;
- *  - first fit in several published orders: by size, lifetime, area, contention (packing_fit.c);
  *  - a randomised depth-first search with restarts over packings in which no buffer can be lowered,
  *    which tries a capacity, and a lower one when it succeeded (packing_search.c). Pruning by
  *    sections and splitting at cuts follow Moffitt, "MiniMalloc: A Lightweight Memory Allocator for
@@ -21,9 +21,9 @@
  *    it succeeded: what does not fit takes the place of what is easier to place elsewhere
  *    (packing_eject.c).
  *
- * The latter three need the pairs that live at the same time, and are left out where these are too
- * many: memory stays below 1 GiB whatever the problem. The rest of the time goes to cuts at other
- * full sections then.
+ * First fit and the searches need the pairs that live at the same time, and are left out where
+ * these are too many: memory stays below 1 GiB whatever the problem. The rest of the effort goes to
+ * cuts at other full sections then.
  *
  * Offsets are sums and differences of sizes: where all sizes are multiples of an alignment, so are
  * they.
@@ -43,7 +43,13 @@ struct berth_packing_buffer {
     uint64_t size;         /* not 0 */
 };
 
+/* Whichever comes first. */
 struct berth_packing_limits {
+    /*
+     * How much is looked at: each takes about a nanosecond. As long as this ends the search and not
+     * the time, the same problem and seed have the same packing, however busy the machine is.
+     */
+    uint64_t effort; /* UINT64_MAX: any */
     /* Kept to within one pass: processor time, and at most three times as much by the clock. */
     double seconds;
     uint64_t seed;
@@ -51,7 +57,7 @@ struct berth_packing_limits {
 
 struct berth_packing_result {
     uint64_t max_live, peak;
-    const char *method; /* that found the peak: "sweep", "cut", "first fit", "ejection", "search" */
+    const char *method; /* that found the peak: "sweep", "first fit", "cut", "ejection", "search" */
 };
 
 /*

@@ -21,6 +21,8 @@ enum policy { FIRST_FIT, BEST_FIT, ALIKE, FULL_OR_ALIKE, POLICY_COUNT };
 /* Cuts beyond the fullest section are made where at least this part of the most bytes live. */
 #define FULL_SHARE 0.9
 #define FULL_TRIES 64
+/* That each buffer takes, see berth__packing_spend(), beside two for each that lives. */
+#define LOOKS 50
 
 struct side {
     uint64_t *offsets, *best;
@@ -86,6 +88,7 @@ static uint64_t side_place(struct cut *cut, uint32_t i, enum policy policy, bool
     int64_t death = death_of(cut, i, is_before);
     uint32_t at = live->count;
 
+    berth__packing_spend(cut->packing, LOOKS + 2 * live->count);
     for (uint32_t k = 0; k < live->count && least > 0; k++) {
         uint64_t gap = live->begin[k] - top, score;
 

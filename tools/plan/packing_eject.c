@@ -25,6 +25,10 @@
 /* The largest size times life weighs so much, and the least 1: sums stay far below 2^64. */
 #define WEIGHT_MAX 0x1p20
 
+/* That a step takes, see berth__packing_spend(), and each of its edges. */
+#define LOOKS 100
+#define EDGE_LOOKS 40
+
 /* Where on the way up through the offsets a buffer's place gets out of, or into, another's way. */
 struct edge {
     uint64_t at; /* twice the offset, and 1 where it is in the way from the next offset on */
@@ -85,6 +89,7 @@ static uint64_t find_edges(struct eject *eject, uint64_t size, uint64_t top, uin
             eject->edges[count++] = (struct edge){2 * end, eject->weight[i]};
     }
     eject->edges[count++] = (struct edge){2 * top, 0};
+    berth__packing_spend(eject->packing, LOOKS + EDGE_LOOKS * count);
     qsort(eject->edges, count, sizeof(*eject->edges), compare_edges);
     *ret_count = count;
     return weight;

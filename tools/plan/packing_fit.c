@@ -7,6 +7,11 @@
 
 enum order { BY_SIZE, BY_LIFE, BY_AREA, BY_CONTENTION, BY_CONTENTION_LIFE, BY_HEIGHT, ORDER_COUNT };
 
+/* That each buffer takes, see berth__packing_spend(), beside two for each that it meets; and each
+ * of these that is placed. */
+#define LOOKS 50
+#define RANGE_LOOKS 30
+
 struct range {
     uint64_t begin, end;
 };
@@ -52,12 +57,15 @@ static uint64_t fit_place(struct fit *fit, uint32_t item, bool is_best_fit)
     const struct berth_packing *packing = fit->packing;
     uint64_t size = packing->items[item].size;
     uint64_t top = 0, smallest = UINT64_MAX, at = UINT64_MAX;
+    uint64_t meet_count = packing->earlier_at[item + 1] - packing->earlier_at[item] +
+                          berth__packing_later_end(packing, item) - item;
 
     fit->range_count = 0;
     for (uint64_t k = packing->earlier_at[item]; k < packing->earlier_at[item + 1]; k++)
         meet(fit, packing->earlier[k]);
     for (uint32_t i = item + 1; i < berth__packing_later_end(packing, item); i++)
         meet(fit, i);
+    berth__packing_spend(fit->packing, LOOKS + 2 * meet_count + RANGE_LOOKS * fit->range_count);
     qsort(fit->ranges, fit->range_count, sizeof(*fit->ranges), compare_ranges);
     for (size_t k = 0; k < fit->range_count; k++) {
         const struct range *range = &fit->ranges[k];
@@ -153,7 +161,7 @@ int berth__packing_fit(struct berth_packing *packing)
     fit_contention(&fit);
     for (int order = 0; order < ORDER_COUNT; order++)
         for (int is_best_fit = 0; is_best_fit <= 1; is_best_fit++)
-            if (!berth__packing_is_over(packing))
+            if (!berth__packing_is_over(packing) && packing->effort < packing->effort_max / 2)
                 fit_run(&fit, (enum order)order, is_best_fit);
     r = 0;
 out:

@@ -11,7 +11,6 @@
 
 #include "tools/plan/packing.h"
 
-
 /* Pairs that may be stored: 4 bytes each; the search takes up to 40 bytes for each. */
 #define BERTH_PACKING_FIT_PAIRS_MAX ((uint64_t)1 << 26)
 #define BERTH_PACKING_SEARCH_PAIRS_MAX ((uint64_t)1 << 23)
@@ -41,6 +40,7 @@ struct berth_packing {
     uint64_t *best;
     uint64_t best_peak;
     const char *method;
+    uint64_t effort, effort_max;
     double seconds; /* of the thread's processor time that it may take */
     double start, start_cpu;
     uint64_t random; /* never 0 */
@@ -50,6 +50,12 @@ struct berth_packing {
 static inline uint32_t berth__packing_later_end(const struct berth_packing *packing, uint32_t i)
 {
     return packing->section_first[packing->items[i].end];
+}
+
+/* Counts what was looked at, see struct berth_packing_limits. */
+static inline void berth__packing_spend(struct berth_packing *packing, uint64_t looks)
+{
+    packing->effort += looks;
 }
 
 uint64_t berth__packing_random(struct berth_packing *packing);

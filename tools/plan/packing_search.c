@@ -21,6 +21,10 @@
 #define ATTEMPTS_MAX 16 /* at one capacity, before an easier one is tried */
 /* A buffer's key is its lifetime, more or less by this fraction, times its weight. */
 #define NOISE 0.3
+/* That a placement takes, see berth__packing_spend(), for each section of its life; and that a part
+ * takes for each item. */
+#define SECTION_LOOKS 4
+#define PART_LOOKS 8
 /* One frame of the search, with room to spare for what sanitizers add to it. */
 #define FRAME_SIZE ((size_t)4096)
 
@@ -137,6 +141,7 @@ static uint64_t lowest_bottom(const struct search *search, uint32_t t)
     struct members members = members_of(search->packing, t);
     uint64_t lowest = UINT64_MAX;
 
+    berth__packing_spend(search->packing, members.earlier_count + members.end - members.first);
     for (uint64_t k = 0; k < members.earlier_count; k++) {
         uint32_t i = members.earlier[k];
 
@@ -173,10 +178,14 @@ static void raise_bottom(struct search *search, uint32_t i, uint64_t end, struct
 
 static struct touched search_place(struct search *search, uint32_t i, uint64_t offset)
 {
-    const struct berth_packing *packing = search->packing;
+    struct berth_packing *packing = search->packing;
     const struct berth_packing_item *item = &packing->items[i];
     struct touched touched = {item->first, item->end, UINT32_MAX};
     uint64_t end = offset + item->size;
+
+    berth__packing_spend(packing, SECTION_LOOKS * (item->end - item->first) +
+                                      packing->earlier_at[i + 1] - packing->earlier_at[i] +
+                                      berth__packing_later_end(packing, i) - i);
 
     search->offsets[i] = offset;
     search->is_placed[i] = true;
@@ -331,6 +340,7 @@ static bool search_part(struct search *search, uint32_t *part, uint32_t count, u
 
     if (search_is_over(search))
         return false;
+    berth__packing_spend(search->packing, PART_LOOKS * count);
     first = search->packing->items[part[0]].first;
     for (uint32_t k = 0; k < count; k++)
         if (search->packing->items[part[k]].end > end)

@@ -12,6 +12,9 @@
 
 enum policy { FIRST_FIT, BEST_FIT, POLICY_COUNT };
 
+/* That each buffer takes, see berth__packing_spend(), beside one for each that lives. */
+#define LOOKS 50
+
 uint32_t *berth__packing_by_end(const struct berth_packing *packing)
 {
     uint32_t *order = malloc(packing->count * sizeof(*order));
@@ -67,6 +70,7 @@ static void sweep_run(struct berth_packing *packing, struct berth_packing_live *
 
         for (; packing->items[deaths[dead]].end <= item->first; dead++)
             berth__packing_live_remove(live, berth__packing_live_find(live, offsets[deaths[dead]]));
+        berth__packing_spend(packing, LOOKS + live->count);
         at = live_gap(live, item->size, policy, &offsets[i]);
         berth__packing_live_insert(live, at, offsets[i], offsets[i] + item->size, i);
         if (offsets[i] + item->size > peak)

@@ -8,6 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What steps laid over each other may need, of what the run needs. */
+#define FOLD_COST_MAX 1.0025
+/* So many steps of the run are taken for one, where blocks outlive a step. */
+#define STEPS_MAX 8
+
 /* A run whose steps are laid over each other: what comes before them, one step, what follows. */
 struct fold {
     const struct berth_plan_run *run;
@@ -100,8 +105,13 @@ static void fold_done(struct fold *fold)
     free(fold->threads);
 }
 
-/* The most bytes that live at once in the run, of those calls that have a place. */
-static uint64_t max_live_of(const struct fold *fold)
+static bool has_place(const struct fold *fold, uint32_t call)
+{
+    return fold->buffers[entry_of(fold, call)].lower != UINT32_MAX;
+}
+
+/* The most bytes that live at once in the run, of those calls that have a place, or have none. */
+static uint64_t max_live_of(const struct fold *fold, bool is_placed)
 {
     uint64_t *dying = berth__tool_realloc(NULL, ((size_t)fold->run->count + 1) * sizeof(*dying));
     uint64_t live = 0, max_live = 0;
@@ -109,7 +119,7 @@ static uint64_t max_live_of(const struct fold *fold)
     memset(dying, 0, ((size_t)fold->run->count + 1) * sizeof(*dying));
     for (uint32_t i = 0; i < fold->run->count; i++) {
         live -= dying[i];
-        if (fold->buffers[entry_of(fold, i)].lower == UINT32_MAX)
+        if (has_place(fold, i) != is_placed)
             continue;
         live += fold->run->calls[i].size;
         dying[fold->run->calls[i].upper] += fold->run->calls[i].size;
@@ -118,6 +128,30 @@ static uint64_t max_live_of(const struct fold *fold)
     }
     free(dying);
     return max_live;
+}
+
+/* The most bytes that live at once in the fold, of those entries that have a place. */
+static uint64_t packed_live_of(const struct fold *fold)
+{
+    int64_t *change = berth__tool_realloc(NULL, ((size_t)fold->count + 1) * sizeof(*change));
+    int64_t live = 0, max_live = 0;
+
+    memset(change, 0, ((size_t)fold->count + 1) * sizeof(*change));
+    for (uint32_t i = 0; i < fold->count; i++) {
+        const struct berth_packing_buffer *buffer = &fold->buffers[i];
+
+        if (buffer->lower == UINT32_MAX)
+            continue;
+        change[buffer->lower] += (int64_t)buffer->size;
+        change[buffer->upper] -= (int64_t)buffer->size;
+    }
+    for (uint32_t i = 0; i < fold->count; i++) {
+        live += change[i];
+        if (live > max_live)
+            max_live = live;
+    }
+    free(change);
+    return (uint64_t)max_live;
 }
 
 /* Offsets by entry, BERTH_PLAN_NOWHERE for those without a place. */
@@ -211,6 +245,64 @@ static int fold_write(const struct fold *fold, const uint64_t *offsets,
     return berth__plan_file_open(header, size, &view, why, sizeof(why)) < 0 ? -ERANGE : 0;
 }
 
+/* What a plan with these steps needs at least, with what has no place in it. */
+static uint64_t need_of(const struct berth_plan_run *run, const struct berth_plan_repeat *repeat,
+                        bool *ret_left_out)
+{
+    struct fold fold;
+    uint64_t need, left_out;
+
+    fold_init(&fold, run, repeat);
+    left_out = max_live_of(&fold, false);
+    need = packed_live_of(&fold) + left_out;
+    fold_done(&fold);
+    *ret_left_out = left_out > 0;
+    return need;
+}
+
+/*
+ * Takes one, two or more steps for one that ends at `end`, those that are left over first: what
+ * follows the steps then follows the last of them.
+ */
+static bool choose_steps(const struct berth_plan_run *run, uint32_t end, bool may_leave_out,
+                         double most, struct berth_plan_repeat *repeat)
+{
+    for (uint32_t steps = 1; steps <= STEPS_MAX; steps++) {
+        uint32_t period = repeat->period * steps, times = (end - repeat->first) / period;
+        struct berth_plan_repeat several = {end - times * period, period, times, repeat->first,
+                                            repeat->end};
+        bool is_left_out;
+
+        if (times < 2)
+            break;
+        if ((double)need_of(run, &several, &is_left_out) > most || (is_left_out && !may_leave_out))
+            continue;
+        *repeat = several;
+        return true;
+    }
+    return false;
+}
+
+struct berth_plan_repeat berth__plan_repeat_choose(const struct berth_plan_run *run)
+{
+    const struct berth_plan_repeat none = {.times = 0};
+    struct berth_plan_repeat repeat = berth__plan_repeat_find(run);
+    uint32_t cut = repeat.begin + repeat.times * repeat.period;
+    bool is_left_out;
+    double most = (double)need_of(run, &none, &is_left_out) * FOLD_COST_MAX;
+
+    if (repeat.times == 0)
+        return none;
+    /* Cut where the steps end: the call after them tells that they have. */
+    if (choose_steps(run, repeat.end, false, most, &repeat))
+        return repeat;
+    /* A run that was cut short in the midst of its steps will go on: where least lives. */
+    if (repeat.end == run->count && (choose_steps(run, cut, false, most, &repeat) ||
+                                     choose_steps(run, cut, true, most, &repeat)))
+        return repeat;
+    return none;
+}
+
 int berth__plan_make(const struct berth_plan_run *run, const struct berth_plan_repeat *repeat,
                      const struct berth_packing_limits *limits, struct berth_plan_made *ret)
 {
@@ -223,7 +315,7 @@ int berth__plan_make(const struct berth_plan_run *run, const struct berth_plan_r
     offsets = berth__tool_realloc(NULL, ((size_t)fold.count + 1) * sizeof(*offsets));
     r = fold_pack(&fold, limits, offsets, &made);
     if (r == 0) {
-        made.run_max_live = max_live_of(&fold);
+        made.run_max_live = max_live_of(&fold, true);
         r = fold_write(&fold, offsets, &made);
     }
     if (r == 0)

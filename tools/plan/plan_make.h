@@ -20,6 +20,12 @@ struct berth_plan_made {
 };
 
 /*
+ * The repetition that a plan is best made with: none where laying steps over each other costs more
+ * than it is worth, and several steps as one where blocks live longer than one.
+ */
+struct berth_plan_repeat berth__plan_repeat_choose(const struct berth_plan_run *run);
+
+/*
  * 0, or what berth__packing_solve() says; -ERANGE where there is nothing to plan, or more than a
  * plan can hold.
  */

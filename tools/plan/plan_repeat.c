@@ -146,7 +146,7 @@ struct berth_plan_repeat berth__plan_repeat_find(const struct berth_plan_run *ru
         .run = run,
         .symbols = berth__tool_realloc(NULL, ((size_t)run->count + 1) * sizeof(*search.symbols)),
     };
-    struct berth_plan_repeat repeat = {0, 0, 0};
+    struct berth_plan_repeat repeat = {.times = 0};
     double *carried;
     uint32_t shift = 0;
 
@@ -167,7 +167,8 @@ struct berth_plan_repeat berth__plan_repeat_find(const struct berth_plan_run *ru
             if (carried[x] < carried[shift])
                 shift = x;
         repeat = (struct berth_plan_repeat){search.begin + shift, search.period,
-                                            (search.length - shift) / search.period};
+                                            (search.length - shift) / search.period, search.begin,
+                                            search.begin + search.length};
         free(carried);
     }
     free(search.symbols);

@@ -10,6 +10,7 @@
 
 struct berth_plan_repeat {
     uint32_t begin, period, times; /* `times` is 0 when nothing repeats, else at least 2 */
+    uint32_t first, end;           /* the calls that go on so, cut at any place */
 };
 
 /* The repetition that covers most of the run, cut where least is carried over from step to step. */

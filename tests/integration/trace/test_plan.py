@@ -89,7 +89,7 @@ class Plans(unittest.TestCase):
         cls.plan = os.path.join(cls.folder.name, "run.plan")
         write(cls.trace, training(6))
         cls.figures = json.loads(cls.berth("trace", "plan", cls.trace, "-o", cls.plan, "--json",
-                                           "--time-limit", "3").stdout)
+                                           "--effort", "3").stdout)
 
     @classmethod
     def tearDownClass(cls):
@@ -190,7 +190,8 @@ class Plans(unittest.TestCase):
         self.berth("run", "--plan", self.plan, "--", "true")
 
     def test_wrong_arguments_are_refused(self):
-        for wrong in (["--time-limit", "soon"], ["--seed", "-1"], ["--device", "x"], ["--delay"]):
+        for wrong in (["--effort", "much"], ["--effort", "-1"], ["--time-limit", "soon"],
+                      ["--seed", "-1"], ["--device", "x"], ["--delay"]):
             done = self.berth("trace", "plan", self.trace, *wrong, check=False)
             self.assertEqual(done.returncode, 2, wrong)
         self.assertEqual(self.berth("trace", "plan", check=False).returncode, 2)

@@ -25,7 +25,7 @@ static uint32_t random_below(uint32_t limit)
     return (uint32_t)(random_state >> 33) % limit;
 }
 
-static const struct berth_packing_limits limits = {.seconds = 0.02, .seed = 1};
+static const struct berth_packing_limits limits = {.effort = 20000000, .seconds = 60, .seed = 1};
 
 /* Appends `count` calls that live for `life` calls each, or as long as said. */
 static void add_calls(struct berth_plan_run *run, const struct berth_plan_call *calls,
@@ -196,6 +196,87 @@ static void equal_sizes_are_no_step_of_one(void **state)
     free(run.calls);
 }
 
+/* `times` steps of 40 calls; block `at` of each lives for `life` calls. */
+static void steps_with(struct berth_plan_run *run, uint32_t times, uint32_t at, uint32_t life)
+{
+    struct berth_plan_call step[40];
+
+    for (uint32_t i = 0; i < 40; i++)
+        step[i] = (struct berth_plan_call){(uint64_t)(i + 1) * 512, 2, 0};
+    step[at].upper = life;
+    for (uint32_t i = 0; i < times; i++)
+        add_calls(run, step, 40);
+}
+
+static void what_outlives_a_step_makes_two_of_it_one(void **state)
+{
+    struct berth_plan_call tail = {1 << 20, 1, 0};
+    struct berth_plan_run run = {.calls = NULL};
+    struct berth_plan_repeat repeat;
+    struct berth_plan_made made;
+
+    steps_with(&run, 9, 7, 45);
+    add_calls(&run, &tail, 1);
+    end_run(&run);
+    repeat = berth__plan_repeat_choose(&run);
+    assert_int_equal(repeat.period, 80);
+    assert_int_equal(repeat.times, 4);
+    /* The odd one comes first. */
+    assert_int_equal(repeat.begin, 40);
+    assert_int_equal(berth__plan_make(&run, &repeat, &limits, &made), 0);
+    assert_int_equal(made.left_out, 0);
+    check_plan(&run, &repeat, &made);
+    free(made.bytes);
+    free(run.calls);
+}
+
+static void what_outlives_many_steps_is_planned_whole(void **state)
+{
+    struct berth_plan_call tail = {1 << 20, 1, 0};
+    struct berth_plan_run run = {.calls = NULL};
+
+    steps_with(&run, 30, 7, 40 * 10);
+    add_calls(&run, &tail, 1);
+    end_run(&run);
+    assert_true(berth__plan_repeat_find(&run).times > 20);
+    assert_int_equal(berth__plan_repeat_choose(&run).times, 0);
+    free(run.calls);
+}
+
+/* In the midst of step 8: the run goes on, and what lives longer is served without a place. */
+static void steps_that_were_cut_short_are_folded_all_the_same(void **state)
+{
+    const struct berth_plan_call weights = {1 << 24, 1000, 0};
+    struct berth_plan_run run = {.calls = NULL};
+    struct berth_plan_repeat repeat;
+
+    add_calls(&run, &weights, 1);
+    steps_with(&run, 8, 0, 400);
+    run.count -= 15;
+    end_run(&run);
+    repeat = berth__plan_repeat_choose(&run);
+    assert_true(repeat.times >= 2);
+    assert_int_equal(repeat.period % 40, 0);
+    free(run.calls);
+}
+
+/* A block that lives through the end of each step would keep its place all step long. */
+static void steps_that_cost_more_than_the_run_are_not_folded(void **state)
+{
+    struct berth_plan_call tail = {1 << 20, 1, 0};
+    struct berth_plan_run run = {.calls = NULL};
+
+    steps_with(&run, 8, 39, 5);
+    for (uint32_t i = 0; i < run.count; i++)
+        if (i % 40 == 39 || i % 40 == 20)
+            run.calls[i].size = 1 << 24;
+    add_calls(&run, &tail, 1);
+    end_run(&run);
+    assert_true(berth__plan_repeat_find(&run).times >= 6);
+    assert_int_equal(berth__plan_repeat_choose(&run).times, 0);
+    free(run.calls);
+}
+
 static void what_outlives_a_step_has_no_place(void **state)
 {
     struct berth_plan_run run = {.calls = NULL};
@@ -340,6 +421,10 @@ int main(void)
         cmocka_unit_test(calls_that_come_again_by_chance_are_no_steps),
         cmocka_unit_test(few_steps_after_a_long_begin_are_found),
         cmocka_unit_test(equal_sizes_are_no_step_of_one),
+        cmocka_unit_test(what_outlives_a_step_makes_two_of_it_one),
+        cmocka_unit_test(what_outlives_many_steps_is_planned_whole),
+        cmocka_unit_test(steps_that_were_cut_short_are_folded_all_the_same),
+        cmocka_unit_test(steps_that_cost_more_than_the_run_are_not_folded),
         cmocka_unit_test(what_outlives_a_step_has_no_place),
         cmocka_unit_test(each_thread_has_a_lane),
         cmocka_unit_test(an_empty_run_has_no_plan),
