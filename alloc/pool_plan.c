@@ -312,6 +312,8 @@ bool berth__pool_plan_alloc(const struct berth_pool_request *request, uintptr_t 
     berth__pool_lock(taking.pool);
     if (taking.pool->context == context && !taking.pool->is_ending) {
         lane = berth__plan_follow_lane(&plan->follow, thread);
+        if (taking.pool->segments && taking.pool->segments->used_blocks == 0)
+            berth__plan_follow_rewind(&plan->follow, lane, size);
         is_taken = berth__plan_follow_call(&plan->follow, lane, size, take_range, &taking);
         is_occupied = !is_taken && berth__plan_follow_was_occupied(&plan->follow, lane);
         is_missing = !taking.pool->segments;

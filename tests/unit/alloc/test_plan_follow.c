@@ -148,6 +148,23 @@ static void a_step_that_ends_early_begins_again(void **state)
         assert_true(call(i));
 }
 
+/* All that lived is gone: what comes is the run's first call, though steps have that size, too. */
+static void a_run_that_begins_with_nothing_is_followed_from_its_begin(void **state)
+{
+    entries[LOOP_BEGIN + 32].size = entries[0].size;
+    for (uint32_t i = 0; i < LOOP_BEGIN + 30; i++)
+        assert_true(call(i));
+    entries[LOOP_BEGIN + 30].size = entries[0].size + 512;
+    berth__plan_follow_rewind(&follow, 0, entries[0].size);
+    for (uint32_t i = 0; i < LOOP_BEGIN + 30; i++)
+        assert_true(call(i));
+    /* Not where the call is just the one that is expected, or not the first one. */
+    berth__plan_follow_rewind(&follow, 0, 123 * 512);
+    entries[LOOP_BEGIN + 30].size = entries[0].size;
+    berth__plan_follow_rewind(&follow, 0, entries[0].size);
+    assert_true(call(LOOP_BEGIN + 30));
+}
+
 static void swapped_calls_get_their_places(void **state)
 {
     for (uint32_t i = 0; i < 200; i += 2) {
@@ -320,6 +337,7 @@ int main(void)
         cmocka_unit_test_setup(many_calls_less_are_found_by_two, set_up),
         cmocka_unit_test_setup(a_program_that_jumps_is_found_anywhere, set_up),
         cmocka_unit_test_setup(a_step_that_ends_early_begins_again, set_up),
+        cmocka_unit_test_setup(a_run_that_begins_with_nothing_is_followed_from_its_begin, set_up),
         cmocka_unit_test_setup(swapped_calls_get_their_places, set_up),
         cmocka_unit_test_setup(a_place_that_is_taken_is_passed_over, set_up),
         cmocka_unit_test_setup(a_place_that_came_free_is_had_again, set_up),
