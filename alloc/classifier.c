@@ -103,6 +103,7 @@ static void block_fill(struct berth_class_block *block, const struct berth_class
     block->is_suspect = block->is_watched = block->is_pieced = block->is_replaced = false;
     block->is_last = block->is_listed = block->is_derived = block->was_matched = false;
     block->replaced_words = block->turned_words = 0;
+    block->set_words = block->negative_words = 0;
     block->looked_at = block->looked_size = block->changed = block->rewritten = 0;
 }
 
@@ -382,9 +383,17 @@ static void note_training(struct berth_judgement *judgement)
     }
 }
 
+/*
+ * So many blocks for each that is alive are looked at for the originals of others: each judgement
+ * costs in proportion to the blocks, and what it leaves is for the next ones. Of a model of two
+ * hundred tensors all are.
+ */
+#define PAIRS_PER_BLOCK 512
+
 static void judge_all(struct berth_judgement *judgement, uint32_t blocks)
 {
     collect(judgement, blocks);
+    judgement->classifier->pairs_left = (uint64_t)judgement->count * PAIRS_PER_BLOCK;
     berth__class_phase(judgement);
     berth__class_log_phase(judgement);
     berth__class_reads_end(judgement);

@@ -284,10 +284,13 @@ static struct changes compare(struct berth_class_block *block,
 {
     struct changes changes = {0};
 
+    block->set_words = block->negative_words = 0;
     for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
         uint16_t was = block->words[i], is = fold(words[i]);
 
         block->words[i] = is;
+        block->set_words |= (uint64_t)(is != 0) << i;
+        block->negative_words |= (uint64_t)(is >> 15) << i;
         changes.filled += was != 0;
         if (is == was)
             continue;
@@ -402,17 +405,16 @@ unsigned berth__class_blank(const struct berth_class_block *block)
 bool berth__class_has_signs_of(const struct berth_class_block *block,
                                const struct berth_class_block *other)
 {
-    unsigned count = 0, negative = 0, others = 0;
+    uint64_t both = block->set_words & other->set_words;
+    uint64_t unlike =
+        (block->set_words ^ other->set_words) | (block->negative_words ^ other->negative_words);
+    unsigned others = (unsigned)__builtin_popcountll(unlike), count, negative;
 
-    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++) {
-        uint16_t a = block->words[i], b = other->words[i];
-
-        others += (a == 0) != (b == 0) || (a ^ b) >> 15 != 0;
-        if (a == 0 || b == 0)
-            continue;
-        count++;
-        negative += a >> 15;
-    }
+    /* Nearly every pair ends here. */
+    if (others > BERTH_LOOK_WORDS / SIGNS_SHARE)
+        return false;
+    count = (unsigned)__builtin_popcountll(both);
+    negative = (unsigned)__builtin_popcountll(both & block->negative_words);
     return count >= SIGNS_MIN && negative >= SIGNS_EITHER && count - negative >= SIGNS_EITHER &&
            others <= count / SIGNS_SHARE;
 }

@@ -131,6 +131,7 @@ struct berth_class_block {
     uint64_t looked_at;   /* births and steps so far, mixed, so that progress is seen */
     uint64_t looked_size; /* the block's at that time: other sizes are looked at in other places */
     uint64_t changed, rewritten;
+    uint64_t set_words, negative_words; /* of the last look: are not zero; below it as numbers */
     uint64_t unchanged_to; /* `looked_at` at the look before that which saw its last change */
     union {
         uint16_t words[BERTH_LOOK_WORDS];
@@ -217,6 +218,7 @@ struct berth_classifier {
     uint64_t last_boundary;
     uint64_t trained_bytes, idle_bytes; /* what the last judgement found that saw steps... */
     bool knows_training;                /* ...of which there was one */
+    uint64_t pairs_left; /* of blocks that this judgement may yet look at for an original */
     uint32_t last_main, same_phase;
     struct berth_class_group groups[BERTH_CLASS_GROUPS];
     struct berth_class_growth growths[BERTH_CLASS_GROUPS];

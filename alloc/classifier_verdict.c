@@ -426,8 +426,10 @@ static void judge_passing(const struct berth_judgement *judgement,
         say(judgement, ret, BERTH_TAG_ACTIVATION, BERTH_CLASS_GUESSED, BERTH_REASON_IN_STEP);
 }
 
-/* Whether a weight from before the steps has the same signs; `ret_later`: what has them may be
- * found to be one. */
+/*
+ * Whether a weight from before the steps has the same signs; `ret_later`: what has them may be
+ * found to be one, or this judgement has looked at enough.
+ */
 static bool find_original(const struct berth_judgement *judgement,
                           const struct berth_class_seen *seen,
                           const struct berth_class_block *block, bool *ret_later)
@@ -437,6 +439,11 @@ static bool find_original(const struct berth_judgement *judgement,
          i++) {
         const struct berth_class_block *other;
 
+        if (judgement->classifier->pairs_left == 0) {
+            *ret_later = true;
+            return false;
+        }
+        judgement->classifier->pairs_left--;
         if (judgement->seen[i].size != seen->size || judgement->seen[i].family != seen->family)
             continue;
         other = berth__class_block(judgement->classifier, judgement->seen[i].number);

@@ -213,8 +213,10 @@ static bool agree(unsigned words, unsigned negative, unsigned others)
     struct berth_class_block a = {0}, b = {0};
 
     for (unsigned i = 0; i < words; i++) {
-        a.words[i] = i < negative ? 0x8001 : 1;
-        b.words[i] = a.words[i] ^ (i < others ? 0x8000 : 0);
+        a.set_words |= (uint64_t)1 << i;
+        a.negative_words |= (uint64_t)(i < negative) << i;
+        b.set_words |= (uint64_t)1 << i;
+        b.negative_words |= (uint64_t)((i < negative) != (i < others)) << i;
     }
     return berth__class_has_signs_of(&a, &b);
 }
@@ -238,19 +240,17 @@ static void signs_agree_nearly_everywhere(void **state)
 /* A cache that is half filled has zeros where a weight of its size has none. */
 static void what_is_blank_elsewhere_has_other_signs(void **state)
 {
-    struct berth_class_block a = {0}, b = {0};
+    const uint64_t all = UINT64_MAX, half = 0xaaaaaaaaaaaaaaaa;
+    struct berth_class_block a = {.set_words = all, .negative_words = half};
+    struct berth_class_block b = {.set_words = all << 7, .negative_words = all << 7 & half};
 
     (void)state;
-    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
-        a.words[i] = b.words[i] = i % 2 ? 0x8001 : 1;
-    for (unsigned i = 0; i < 7; i++)
-        b.words[i] = 0;
     assert_true(berth__class_has_signs_of(&a, &b));
     assert_true(berth__class_has_signs_of(&b, &a));
-    b.words[7] = b.words[8] = 0;
+    b = (struct berth_class_block){.set_words = all << 9, .negative_words = all << 9 & half};
     assert_false(berth__class_has_signs_of(&a, &b));
     assert_false(berth__class_has_signs_of(&b, &a));
-    memcpy(a.words, b.words, sizeof(a.words));
+    a = b;
     assert_true(berth__class_has_signs_of(&a, &b));
 }
 
