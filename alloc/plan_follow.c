@@ -209,14 +209,24 @@ static void count(_Atomic uint64_t *counter)
     atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 }
 
-void berth__plan_follow_rewind(struct berth_plan_follow *follow, uint32_t lane_index, uint64_t size)
+bool berth__plan_follow_may_begin(const struct berth_plan_follow *follow, uint32_t lane_index,
+                                  uint64_t size)
 {
-    const struct berth_plan_lane *lane = &follow->view.lanes[lane_index];
-    const struct berth_plan_entry *entries = &follow->view.entries[lane->first];
+    const struct berth_plan_entry *entries;
+    const struct berth_plan_lane *lane;
 
-    if (lane_index < follow->view.header->lane_count && lane->count > 0 &&
-        entries[follow->cursors[lane_index].next].size != size && entries[0].size == size)
-        follow->cursors[lane_index].next = 0;
+    /* A thread beyond the last lane has none. */
+    if (lane_index >= follow->view.header->lane_count)
+        return false;
+    lane = &follow->view.lanes[lane_index];
+    entries = &follow->view.entries[lane->first];
+    return lane->count > 0 && entries[follow->cursors[lane_index].next].size != size &&
+           entries[0].size == size;
+}
+
+void berth__plan_follow_rewind(struct berth_plan_follow *follow, uint32_t lane_index)
+{
+    follow->cursors[lane_index].next = 0;
 }
 
 bool berth__plan_follow_call(struct berth_plan_follow *follow, uint32_t lane_index, uint64_t size,

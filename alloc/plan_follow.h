@@ -65,11 +65,14 @@ bool berth__plan_follow_is_alike(const struct berth_plan_follow *follow);
 uint32_t berth__plan_follow_lane(const struct berth_plan_follow *follow, uint32_t thread);
 
 /*
- * To be told before a call when nothing lives at any place of the plan: a call that is not the one
- * expected, but may be the first, begins the run again. Which steps the last one left is no help
- * then: the sizes of weights are those of gradients, too, and are found in the midst of steps.
+ * Whether the next call of the lane is not the one expected, but may be the first; where nothing
+ * lives at any place of the plan, it then is to begin the run again. Which steps the last one left
+ * is no help: the sizes of weights are those of gradients, too, and are found in the midst of
+ * steps.
  */
-void berth__plan_follow_rewind(struct berth_plan_follow *follow, uint32_t lane, uint64_t size);
+bool berth__plan_follow_may_begin(const struct berth_plan_follow *follow, uint32_t lane,
+                                  uint64_t size);
+void berth__plan_follow_rewind(struct berth_plan_follow *follow, uint32_t lane);
 
 /* The next call of a lane, of a held size: whether it got a place from `take`. */
 bool berth__plan_follow_call(struct berth_plan_follow *follow, uint32_t lane, uint64_t size,

@@ -293,6 +293,12 @@ static bool take_room(struct berth_pool_plan *plan, berth_cu_context context, ui
     return is_taken;
 }
 
+/* With the lock held: whether all that is not free was freed, and waits for the device. */
+static bool nothing_lives(const struct berth_pool *pool)
+{
+    return pool->segments && pool->segments->size - pool->cached <= berth__lazy_bytes(pool);
+}
+
 bool berth__pool_plan_alloc(const struct berth_pool_request *request, uintptr_t *ret_address)
 {
     struct berth_pool_plan *plan = atomic_load_explicit(&berth__pool_plan, memory_order_acquire);
@@ -312,8 +318,8 @@ bool berth__pool_plan_alloc(const struct berth_pool_request *request, uintptr_t 
     berth__pool_lock(taking.pool);
     if (taking.pool->context == context && !taking.pool->is_ending) {
         lane = berth__plan_follow_lane(&plan->follow, thread);
-        if (taking.pool->segments && taking.pool->segments->used_blocks == 0)
-            berth__plan_follow_rewind(&plan->follow, lane, size);
+        if (berth__plan_follow_may_begin(&plan->follow, lane, size) && nothing_lives(taking.pool))
+            berth__plan_follow_rewind(&plan->follow, lane);
         is_taken = berth__plan_follow_call(&plan->follow, lane, size, take_range, &taking);
         is_occupied = !is_taken && berth__plan_follow_was_occupied(&plan->follow, lane);
         is_missing = !taking.pool->segments;

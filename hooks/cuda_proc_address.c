@@ -182,12 +182,18 @@ static int answer_next(const char *name, const void *caller, enum berth_entry_pa
 }
 
 /*
- * RTLD_DEFAULT finds Berth's own export first. Without a driver that has it there is no such name:
- * the search then goes on behind Berth.
+ * RTLD_DEFAULT finds Berth's own export, unless another library comes before. Without a driver that
+ * has it there is no such name: the search then goes on behind Berth.
  */
 static int answer_default(const char *name, const char *version, void **ret)
 {
+    void *address;
+
     if (berth__cuda_original(name))
+        return 0;
+    address = version ? berth__real_dlvsym(RTLD_DEFAULT, name, version)
+                      : berth__real_dlsym(RTLD_DEFAULT, name);
+    if (!is_only_ours(name, address))
         return 0;
     *ret =
         version ? berth__real_dlvsym(RTLD_NEXT, name, version) : berth__real_dlsym(RTLD_NEXT, name);

@@ -148,6 +148,12 @@ static void a_step_that_ends_early_begins_again(void **state)
         assert_true(call(i));
 }
 
+static void begin_if_first(uint64_t size)
+{
+    if (berth__plan_follow_may_begin(&follow, 0, size))
+        berth__plan_follow_rewind(&follow, 0);
+}
+
 /* All that lived is gone: what comes is the run's first call, though steps have that size, too. */
 static void a_run_that_begins_with_nothing_is_followed_from_its_begin(void **state)
 {
@@ -155,14 +161,16 @@ static void a_run_that_begins_with_nothing_is_followed_from_its_begin(void **sta
     for (uint32_t i = 0; i < LOOP_BEGIN + 30; i++)
         assert_true(call(i));
     entries[LOOP_BEGIN + 30].size = entries[0].size + 512;
-    berth__plan_follow_rewind(&follow, 0, entries[0].size);
+    begin_if_first(entries[0].size);
     for (uint32_t i = 0; i < LOOP_BEGIN + 30; i++)
         assert_true(call(i));
     /* Not where the call is just the one that is expected, or not the first one. */
-    berth__plan_follow_rewind(&follow, 0, 123 * 512);
+    begin_if_first(123 * 512);
     entries[LOOP_BEGIN + 30].size = entries[0].size;
-    berth__plan_follow_rewind(&follow, 0, entries[0].size);
+    begin_if_first(entries[0].size);
     assert_true(call(LOOP_BEGIN + 30));
+    /* Nor where the thread has no lane. */
+    assert_false(berth__plan_follow_may_begin(&follow, UINT32_MAX, entries[0].size));
 }
 
 static void swapped_calls_get_their_places(void **state)

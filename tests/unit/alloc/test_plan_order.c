@@ -26,20 +26,39 @@ static struct {
     struct berth_plan_entry entries[ENTRIES];
 } file;
 
-static int plan_up(void **state)
+static int plan_load(void **state)
 {
     char why[BERTH_PLAN_WHY_MAX];
 
-    file.header = (struct berth_plan_header){BERTH_PLAN_MAGIC, 0, 0, 1, ENTRIES, SIZE, 0};
     file.lane = (struct berth_plan_lane){0, ENTRIES, 0, ENTRIES};
-    for (unsigned i = 0; i < ENTRIES; i++)
-        file.entries[i] = (struct berth_plan_entry){SIZE, PLACE};
     file.header.checksum = berth__plan_file_checksum(&file, sizeof(file));
     atomic_store(&berth__pool_plan, NULL);
     return before_each(state) == 0 &&
                    berth__pool_plan_load(&file, sizeof(file), why, sizeof(why)) == 0
                ? 0
                : -1;
+}
+
+static int plan_up(void **state)
+{
+    file.header = (struct berth_plan_header){BERTH_PLAN_MAGIC, 0, 0, 1, ENTRIES, SIZE, 0};
+    for (unsigned i = 0; i < ENTRIES; i++)
+        file.entries[i] = (struct berth_plan_entry){SIZE, PLACE};
+    return plan_load(state);
+}
+
+/* One place beside the other, of sizes that differ; but for one, which is as large as the first. */
+static int run_up(void **state)
+{
+    uint64_t at = 0;
+
+    for (unsigned i = 0; i < ENTRIES; i++) {
+        file.entries[i] =
+            (struct berth_plan_entry){i == ENTRIES / 2 + 2 ? SIZE : SIZE + i * 512, at};
+        at += file.entries[i].size;
+    }
+    file.header = (struct berth_plan_header){BERTH_PLAN_MAGIC, 0, 0, 1, ENTRIES, at, 0};
+    return plan_load(state);
 }
 
 static int plan_down(void **state)
@@ -125,6 +144,29 @@ static void a_place_that_is_freed_in_a_capture_waits_too(void **state)
     }
 }
 
+/* The run ends in the midst of the plan; the next one's first size comes again near there. */
+static void a_run_begins_again_where_nothing_lives(void **state)
+{
+    const char *const modes[] = {"sync", "lazy"};
+    uintptr_t blocks[ENTRIES / 2], first = 0;
+
+    for (unsigned i = 0; i < 2; i++) {
+        set_option("free", modes[i]);
+        for (unsigned k = 0; k < ENTRIES / 2; k++) {
+            blocks[k] = alloc(file.entries[k].size);
+            if (first == 0)
+                first = blocks[0];
+            assert_int_equal(blocks[k], first + file.entries[k].offset);
+        }
+        for (unsigned k = 0; k < ENTRIES / 2; k++)
+            assert_int_equal(berth__pool_free(blocks[k]), 0);
+    }
+    /* Also behind what waits. */
+    blocks[0] = alloc(SIZE);
+    assert_int_equal(blocks[0], first);
+    assert_int_equal(berth__pool_free(blocks[0]), 0);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, plan_up, plan_down)
 
 int main(void)
@@ -133,6 +175,7 @@ int main(void)
         CASE(a_place_waits_for_the_work_before_its_free),
         CASE(a_place_that_is_freed_later_waits_too),
         CASE(a_place_that_is_freed_in_a_capture_waits_too),
+        cmocka_unit_test_setup_teardown(a_run_begins_again_where_nothing_lives, run_up, plan_down),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
