@@ -12,6 +12,7 @@
 #include "hooks/libc_state.h"
 #include "ipc/control.h"
 #include "pmem/host.h"
+#include "pmem/relief.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -117,6 +118,52 @@ static void *finish(void *p, bool placed, int saved_errno)
     return p;
 }
 
+/* Berth's own code does without: what it holds, jemalloc may need to give memory back. */
+static __attribute__((noinline, cold)) void *ask_again(const struct berth_host_request *request,
+                                                       int saved_errno)
+{
+    void *p = NULL;
+
+    if (berth__thread.inside++ == 0)
+        p = berth__host_plain_again(request);
+    berth__thread.inside--;
+    errno = p ? saved_errno : ENOMEM;
+    return p;
+}
+
+/* Where the entries pass nothing, which is so in a limited process. */
+static __attribute__((noinline)) void *malloc_watched(size_t size)
+{
+    int saved_errno = errno;
+    void *p = berth_je_malloc(berth__malloc_at_least(size));
+
+    if (BERTH_UNLIKELY(!p))
+        p = ask_again(&(struct berth_host_request){.size = size, .alignment = 1}, saved_errno);
+    return p;
+}
+
+static __attribute__((noinline)) void *calloc_watched(size_t size)
+{
+    int saved_errno = errno;
+    void *p = berth_je_calloc(1, berth__malloc_at_least(size));
+
+    if (BERTH_UNLIKELY(!p))
+        p = ask_again(&(struct berth_host_request){.size = size, .alignment = 1, .zero = true},
+                      saved_errno);
+    return p;
+}
+
+static __attribute__((noinline)) void *memalign_watched(size_t alignment, size_t size)
+{
+    int saved_errno = errno;
+    void *p = berth_je_memalign(alignment, size);
+
+    if (BERTH_UNLIKELY(!p))
+        p = ask_again(&(struct berth_host_request){.size = size, .alignment = alignment},
+                      saved_errno);
+    return p;
+}
+
 static void *plain_uncached(size_t size, bool zero)
 {
     return berth_je_mallocx(berth__malloc_at_least(size),
@@ -140,6 +187,8 @@ void *berth__malloc_place(size_t size, size_t alignment, bool zero, const void *
     if (thread->inside || (!is_below && berth__libc_state_is(size, return_address))) {
         p = is_finding_stack && alignment == 1 ? plain_uncached(size, zero)
                                                : berth__host_plain(&request);
+        if (BERTH_UNLIKELY(!p))
+            return ask_again(&request, saved_errno);
         return finish(p, placed, saved_errno);
     }
     weigh(&request);
@@ -152,15 +201,36 @@ void *berth__malloc_place(size_t size, size_t alignment, bool zero, const void *
         p = berth__host_alloc(&request, &placed);
         thread->inside--;
     }
+    if (BERTH_UNLIKELY(!p))
+        return ask_again(&request, saved_errno);
     return finish(p, placed, saved_errno);
+}
+
+/* The same for a block that lives; `*ret_placed` as berth__host_realloc() has it. */
+static __attribute__((noinline, cold)) void *
+replace_again(void *p, const struct berth_host_request *request, bool *ret_placed)
+{
+    void *to = NULL;
+
+    if (berth__thread.inside++ == 0 && berth__relief_try(request->size))
+        to = berth__host_realloc(p, request, ret_placed);
+    berth__thread.inside--;
+    return to;
 }
 
 /* jemalloc's realloc, with the errno that it forgets for sizes beyond its largest class. */
 static inline void *realloc_plain(void *p, size_t size)
 {
+    struct berth_host_request request = {.size = size, .alignment = 1};
     void *to = berth_je_realloc(p, size);
+    bool placed;
 
-    if (BERTH_UNLIKELY(!to && size != 0))
+    if (BERTH_LIKELY(to || size == 0))
+        return to;
+    if (!p)
+        return ask_again(&request, errno);
+    to = replace_again(p, &request, &placed);
+    if (!to)
         errno = ENOMEM;
     return to;
 }
@@ -178,6 +248,7 @@ static void *replace_inside(void *p, size_t size)
 void *berth__malloc_replace(void *p, size_t size, const void *return_address)
 {
     struct berth_thread *thread = &berth__thread;
+    struct berth_host_request request = {.size = size, .alignment = 1, .caller = return_address};
     int saved_errno = errno;
     bool placed = false;
     void *to;
@@ -200,9 +271,6 @@ void *berth__malloc_replace(void *p, size_t size, const void *return_address)
     } else if (berth__libc_state_is(size, return_address) && !berth__gate_owns(p)) {
         to = berth_je_rallocx(p, size, 0);
     } else {
-        struct berth_host_request request = {
-            .size = size, .alignment = 1, .caller = return_address};
-
         weigh(&request);
         thread->inside++;
         request.site =
@@ -210,6 +278,8 @@ void *berth__malloc_replace(void *p, size_t size, const void *return_address)
         to = berth__host_realloc(p, &request, &placed);
         thread->inside--;
     }
+    if (BERTH_UNLIKELY(!to))
+        to = replace_again(p, &request, &placed);
     return finish(to, placed, saved_errno);
 }
 
@@ -248,7 +318,7 @@ __attribute__((noinline)) void *berth__malloc_look(size_t size, const void *retu
     uint64_t word;
 
     if (berth__malloc_is_below(size) && berth__sample_passes(size))
-        return berth_je_malloc(berth__malloc_at_least(size));
+        return malloc_watched(size);
     if (BERTH_UNLIKELY(berth__malloc_is_below(size)))
         return berth__malloc_place(size, 1, false, return_address);
     word = berth__glance_peek(return_address);
@@ -267,7 +337,9 @@ void *berth__malloc_look_zeroed(size_t count, size_t size, const void *return_ad
         errno = ENOMEM;
         return NULL;
     }
-    if ((berth__malloc_is_below(total) || is_plain_by_glance(total, return_address)) &&
+    if (berth__malloc_is_below(total) && berth__sample_passes(total))
+        return calloc_watched(total);
+    if (!berth__malloc_is_below(total) && is_plain_by_glance(total, return_address) &&
         berth__sample_passes(total))
         return berth_je_calloc(1, berth__malloc_at_least(total));
     return berth__malloc_place(total, 1, true, return_address);
@@ -288,6 +360,13 @@ __attribute__((noinline)) void *berth__malloc_look_again(void *p, size_t size,
     if (!p)
         return berth__malloc_place(size, 1, false, return_address);
     return berth__malloc_replace(p, size, return_address);
+}
+
+void *berth__malloc_look_aligned(size_t alignment, size_t size, const void *return_address)
+{
+    if (berth__malloc_is_plain_at(size, return_address))
+        return memalign_watched(alignment, size);
+    return berth__malloc_place(size, alignment, false, return_address);
 }
 
 /* As the C library rounds: up to a power of two; 0 for one that no address can have. */

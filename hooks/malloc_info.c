@@ -6,8 +6,8 @@
 #include "hooks/malloc_path.h"
 
 #include "alloc/thread.h"
-#include "pmem/arena.h"
 #include "pmem/owed.h"
+#include "pmem/relief.h"
 #include "pmem/residency.h"
 
 #include <errno.h>
@@ -35,22 +35,6 @@ static size_t read_stat(const char *name)
 }
 
 /*
- * What is owed to the movable home goes back as well. It is made writable before, for which there
- * may be room only when the rest is gone (vm.overcommit_memory = 2), and not for all of it at once.
- */
-static void trim_arenas(void)
-{
-    uint64_t owed = UINT64_MAX;
-
-    berth__arena_trim();
-    while (berth__owed_bytes() != 0 && berth__owed_bytes() < owed) {
-        owed = berth__owed_bytes();
-        berth__owed_settle();
-        berth__arena_trim();
-    }
-}
-
-/*
  * Every page that no block uses goes back to the system; 1 if that made a difference. `pad` is
  * about the top of a heap that is not there.
  */
@@ -63,9 +47,7 @@ BERTH_EXPORT int malloc_trim(size_t pad)
     berth__thread.inside++;
     refresh();
     before = read_stat("stats.resident");
-    berth_je_mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
-    trim_arenas();
-    berth_je_mallctl("arena.4096.purge", NULL, NULL, NULL, 0);
+    berth__relief_trim();
     refresh();
     after = read_stat("stats.resident");
     berth__thread.inside--;

@@ -70,6 +70,8 @@ void *berth__malloc_look_again(void *p, size_t size, const void *return_address)
 /* Where jemalloc's realloc had no memory, which forgets errno for sizes beyond its largest class.
  */
 void *berth__malloc_fail_again(void);
+/* A block of any alignment whose size is not plain. */
+void *berth__malloc_look_aligned(size_t alignment, size_t size, const void *return_address);
 /* operator new of a size that is not plain; and where jemalloc had no memory. */
 void *berth__malloc_look_new(size_t size, const void *return_address);
 void *berth__malloc_fail_new(size_t size);
@@ -92,9 +94,9 @@ void berth__malloc_drop(void *p);
 /* Any size; the common body of what takes an alignment. */
 static inline void *berth__malloc_aligned(size_t alignment, size_t size, const void *return_address)
 {
-    if (berth__malloc_is_plain(size) || berth__malloc_is_plain_at(size, return_address))
+    if (berth__malloc_is_plain(size))
         return berth_je_memalign(alignment, size);
-    return berth__malloc_place(size, alignment, false, return_address);
+    return berth__malloc_look_aligned(alignment, size, return_address);
 }
 
 static inline void berth__malloc_free(void *p)

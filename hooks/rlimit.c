@@ -2,7 +2,8 @@
 /*
  * setrlimit() and its relatives: a program that limits its own address space counts on what it has
  * mapped itself, and Berth's reservation would be over any limit. It makes room first. A limit that
- * comes from outside (prlimit(1) on a running process) is not seen. Likewise mlockall() under a
+ * comes from outside (prlimit(1) on a running process) is seen where memory cannot be had
+ * (pmem/relief.h). Likewise mlockall() under a
  * limit for locked memory, which the kernel compares with all addresses, reserved ones too.
  */
 /* Each name has the structure of its own width here, and is not renamed to the other. */

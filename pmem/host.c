@@ -19,6 +19,7 @@
 #include "pmem/overcommit.h"
 #include "pmem/persist.h"
 #include "pmem/record.h"
+#include "pmem/relief.h"
 #include "pmem/table.h"
 #include "pmem/tier_dax.h"
 #include "pmem/tier_dram.h"
@@ -72,13 +73,35 @@ static size_t plain_size(size_t size)
     return size > BERTH_BLOCK_MIN ? size : BERTH_BLOCK_MIN;
 }
 
-void *berth__host_plain(const struct berth_host_request *request)
+static int plain_flags(const struct berth_host_request *request)
 {
     int flags = request->zero ? MALLOCX_ZERO : 0;
 
     if (request->alignment > 1)
         flags |= MALLOCX_LG_ALIGN(__builtin_ctzl(request->alignment));
-    return berth_je_mallocx(plain_size(request->size), flags);
+    return flags;
+}
+
+void *berth__host_plain(const struct berth_host_request *request)
+{
+    return berth_je_mallocx(plain_size(request->size), plain_flags(request));
+}
+
+/* A block of some MiB comes from an arena that has nothing else: the thread's own has what it had
+ * mapped before there was a limit. */
+void *berth__host_plain_again(const struct berth_host_request *request)
+{
+    unsigned arena;
+    size_t size = sizeof(arena);
+    void *p;
+
+    if (!berth__relief_try(request->size))
+        return NULL;
+    p = berth__host_plain(request);
+    if (p || berth_je_mallctl("thread.arena", &arena, &size, NULL, 0) != 0)
+        return p;
+    return berth_je_mallocx(plain_size(request->size),
+                            plain_flags(request) | MALLOCX_ARENA(arena) | MALLOCX_TCACHE_NONE);
 }
 
 static struct berth_site_block site_block(berth_tier_id tier, const struct berth_record *record,

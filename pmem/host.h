@@ -31,6 +31,11 @@ struct berth_host_request {
 
 /* jemalloc's plain path: a block that no rule sees, counted in total only. NULL: no memory. */
 void *berth__host_plain(const struct berth_host_request *request);
+/*
+ * Once more, after that or anything else gave nothing: where a limit of the process's may be why
+ * (relief.h). The caller has raised berth__thread.inside, here too.
+ */
+void *berth__host_plain_again(const struct berth_host_request *request);
 
 /*
  * A block, or NULL when not even ordinary memory can be had. `*ret_placed` says whether a rule

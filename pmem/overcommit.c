@@ -3,6 +3,7 @@
 
 #include "alloc/sandbox.h"
 #include "pmem/jemalloc.h"
+#include "pmem/plain.h"
 #include "pmem/spare.h"
 #include "pmem/sysfs.h"
 #include "pmem/window.h"
@@ -82,11 +83,20 @@ bool berth__overcommit_is_strict(void)
     return strict == YES;
 }
 
+/* Whether there ever was a limit of data. */
+static atomic_bool is_data_counted;
+
+bool berth__overcommit_counts_writable(void)
+{
+    return atomic_load_explicit(&is_data_counted, memory_order_relaxed) ||
+           berth__overcommit_is_strict();
+}
+
 /* jemalloc's, read whenever it gives memory back; where its archive has it (embed_jemalloc.sh). */
 extern bool berth_je_opt_retain __attribute__((weak, visibility("hidden")));
 
-/* What RLIMIT_DATA was when it was last looked at: sandboxed programs may not ask. */
-static _Atomic size_t data_limit = SIZE_MAX;
+/* What the limits were when they were last looked at: sandboxed programs may not ask. */
+static _Atomic size_t data_limit = SIZE_MAX, least_limit = SIZE_MAX;
 
 static size_t limit_of(__rlimit_resource_t resource)
 {
@@ -96,14 +106,93 @@ static size_t limit_of(__rlimit_resource_t resource)
                                                                          : SIZE_MAX;
 }
 
+/*
+ * Room for jemalloc's metadata in a limited process. Where it has none for the rest of a free
+ * extent that it divides, it loses the whole of it for good, and goes on: a block for each page of
+ * a program's, as long as there is a page.
+ */
+static _Atomic(struct reserve *) reserve;
+
+/* At its own start. */
+struct reserve {
+    size_t size;
+};
+
+/*
+ * Metadata come in multiples of a step, aligned to it, each at least as large as the one before:
+ * the next is about a 64th of what there is. Little is kept of little, and of very little nothing.
+ */
+#define METADATA_STEP ((size_t)2 << 20)
+#define RESERVE_MIN (2 * METADATA_STEP)
+#define RESERVE_USUAL (3 * METADATA_STEP)
+#define RESERVE_USUAL_SHIFT 4
+#define RESERVE_SHARE_SHIFT 6
+
+static size_t reserve_size(size_t limit)
+{
+    size_t size = limit >> RESERVE_SHARE_SHIFT, most = limit >> RESERVE_USUAL_SHIFT;
+
+    if (size < RESERVE_USUAL)
+        size = most < RESERVE_USUAL ? most : RESERVE_USUAL;
+    return size & ~(METADATA_STEP - 1);
+}
+
+static void give_reserve_back(void)
+{
+    struct reserve *kept = atomic_exchange(&reserve, NULL);
+
+    if (kept)
+        munmap(kept, kept->size);
+}
+
+void berth__overcommit_reserve(void)
+{
+    size_t least = atomic_load(&least_limit);
+    size_t size = reserve_size(least);
+    struct reserve *none = NULL, *kept;
+
+    if (least == SIZE_MAX || size < RESERVE_MIN || atomic_load(&reserve))
+        return;
+    kept = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                0);
+    if (kept == MAP_FAILED)
+        return;
+    kept->size = size;
+    if (!atomic_compare_exchange_strong(&reserve, &none, kept))
+        munmap(kept, size);
+}
+
+/* Whether a step of metadata may be had now that could not: by its size, or with what is cut off
+ * where it is to be aligned. */
+static bool reserve_serves(size_t size)
+{
+    if ((size + BERTH_OS_PAGE) % METADATA_STEP > BERTH_OS_PAGE || !atomic_load(&reserve))
+        return false;
+    give_reserve_back();
+    return true;
+}
+
 void berth__overcommit_see_limits(void)
 {
-    size_t data = limit_of(RLIMIT_DATA);
+    size_t data = limit_of(RLIMIT_DATA), addresses = limit_of(RLIMIT_AS);
+    size_t least = data < addresses ? data : addresses;
 
     atomic_store_explicit(&data_limit, data, memory_order_relaxed);
-    if (&berth_je_opt_retain && berth_je_opt_retain &&
-        (data != SIZE_MAX || limit_of(RLIMIT_AS) != SIZE_MAX))
+    if (data != SIZE_MAX)
+        atomic_store_explicit(&is_data_counted, true, memory_order_relaxed);
+    if (atomic_exchange(&least_limit, least) != least)
+        berth__plain_renew_limits();
+    if (&berth_je_opt_retain && berth_je_opt_retain && least != SIZE_MAX)
         berth_je_opt_retain = false;
+    if (least == SIZE_MAX)
+        give_reserve_back();
+    else
+        berth__overcommit_reserve();
+}
+
+size_t berth__overcommit_least_limit(void)
+{
+    return atomic_load(&least_limit);
 }
 
 size_t berth__overcommit_data_limit(void)
@@ -135,6 +224,10 @@ void *berth_je_mmap(void *address, size_t size, int protection, int flags, int f
 
     p = map(address, size, protection, flags, fd, offset);
     if (p == MAP_FAILED && size <= STEP_SMALL && !(flags & MAP_FIXED) && berth__window_shed(size))
+        p = map(address, size, protection, flags, fd, offset);
+    if (p == MAP_FAILED && !berth__sandbox_is_on())
+        berth__overcommit_see_limits();
+    if (p == MAP_FAILED && !address && reserve_serves(size))
         p = map(address, size, protection, flags, fd, offset);
     if (p != MAP_FAILED && !address && berth__spare_is_better(p, size)) {
         munmap(p, size);

@@ -21,17 +21,30 @@ bool berth__overcommit_allows(size_t size);
  */
 bool berth__overcommit_is_strict(void);
 
+/*
+ * Whether what is not needed must not be writable: that is so, or the process's data were limited
+ * (RLIMIT_DATA), which are all that the process alone can write. Once it is so it stays so, as
+ * there are ranges then that are to be opened again.
+ */
+bool berth__overcommit_counts_writable(void);
+
+/* Keeps some room for jemalloc's metadata, where there is a limit and none is kept. */
+void berth__overcommit_reserve(void);
+
 /* Whether the program has what it maps from now on locked in memory (mlockall(2), MCL_FUTURE). */
 void berth__overcommit_see_lock(bool future);
 
 /*
  * Where the process's addresses or its data are limited (RLIMIT_AS, RLIMIT_DATA), what jemalloc
- * keeps mapped for later blocks counts against the program: from now on it keeps nothing. Called
- * at the start, and when limits have changed.
+ * keeps mapped for later blocks counts against the program: from now on it keeps nothing, and
+ * blocks are not had in the malloc family's entries (plain.h), for the relief's sake (relief.h).
+ * Called at the start, when limits have changed, and where memory could not be had; not in a
+ * sandbox, unless the program's own call has succeeded there.
  */
 void berth__overcommit_see_limits(void);
 
-/* RLIMIT_DATA as it was then; SIZE_MAX: there is none. */
+/* RLIMIT_DATA as it was then; the lesser of both limits. SIZE_MAX: there is none. */
 size_t berth__overcommit_data_limit(void);
+size_t berth__overcommit_least_limit(void);
 
 #endif

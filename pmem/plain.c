@@ -4,6 +4,7 @@
 #include "alloc/thread.h"
 #include "pmem/glance.h"
 #include "pmem/jemalloc.h"
+#include "pmem/overcommit.h"
 
 /* Where small blocks are looked at from such a size on, nearly all of them are. */
 #define GLANCE_FROM_MAX ((size_t)64)
@@ -28,6 +29,12 @@ static bool has_no_tiny;
 
 /* Whether small blocks are passed by a glance in the entries. */
 static _Atomic bool is_glancing;
+
+/* What was asked for last, besides berth__plain.sample_interval; and how often that, or a limit of
+ * the process's, has changed. */
+static _Atomic size_t threshold_wanted = SIZE_MAX;
+static _Atomic bool is_small_wanted;
+static _Atomic unsigned changes;
 
 /* Nothing but the first entries is changed, and only if they are what they are in version 5.3. */
 static bool widen_tiny(void)
@@ -77,14 +84,6 @@ static void store_limit(int64_t limit, size_t sampled)
     atomic_store(&berth__plain_operators.sampled, sampled);
 }
 
-void berth__plain_start(void)
-{
-    berth__tag_first = berth__plain_renew_key;
-    has_no_tiny = widen_tiny();
-    if (has_no_tiny)
-        store_limit(INT64_MAX, 0);
-}
-
 /*
  * Any two threads at once: the last one to write has seen what the other one wrote, or begins
  * again.
@@ -106,39 +105,71 @@ void berth__plain_renew_key(void)
     } while (now != BERTH_PLAIN_KEY_NEVER && key != atomic_load(&plain->glance_key));
 }
 
-static int64_t limit_of(size_t threshold, bool glances, uint64_t sample_interval)
-{
-    if (sample_interval != 0)
-        return BERTH_PLAIN_LIMIT_NONE;
-    if (glances)
-        return BERTH_PLAIN_LIMIT_GLANCE;
-    return threshold < PTRDIFF_MAX ? (int64_t)threshold : INT64_MAX;
-}
-
 /* The key is taken away before there are sizes that it does not speak of. */
-static void set_limit(size_t threshold, bool is_wanted, uint64_t sample_interval)
+static void set_limit(size_t threshold, bool glances, bool samples, bool limited)
 {
-    bool glances = is_wanted && threshold <= GLANCE_FROM_MAX && sample_interval == 0;
+    int64_t limit = threshold < PTRDIFF_MAX ? (int64_t)threshold : INT64_MAX;
 
+    if (glances)
+        limit = BERTH_PLAIN_LIMIT_GLANCE;
+    if (samples || limited)
+        limit = BERTH_PLAIN_LIMIT_NONE;
     if (!glances)
         atomic_store(&is_glancing, false);
     berth__plain_renew_key();
-    store_limit(limit_of(threshold, glances, sample_interval),
-                sample_interval != 0 ? threshold : 0);
+    store_limit(limit, samples && !limited ? threshold : 0);
     if (!glances)
         return;
     atomic_store(&is_glancing, true);
     berth__plain_renew_key();
 }
 
+/* A call that sees half of this counts its bytes in vain, or goes uncounted. */
+static void renew_once(void)
+{
+    size_t threshold = atomic_load(&threshold_wanted);
+    size_t count = threshold > BERTH_TINY_MAX ? threshold - (BERTH_TINY_MAX + 1) : 0;
+    bool samples = atomic_load(&berth__plain.sample_interval) != 0;
+    bool limited = berth__overcommit_least_limit() != SIZE_MAX;
+    bool looks = atomic_load(&is_small_wanted);
+
+    berth__glance_renew(looks);
+    atomic_store_explicit(&berth__plain.count, samples || limited ? 0 : count,
+                          memory_order_relaxed);
+    if (has_no_tiny)
+        set_limit(threshold, looks && threshold <= GLANCE_FROM_MAX && !samples && !limited, samples,
+                  limited);
+}
+
+/* As in berth__plain_renew_key(): any two threads at once. */
+static void renew(void)
+{
+    unsigned seen;
+
+    do {
+        seen = atomic_load(&changes);
+        renew_once();
+    } while (atomic_load(&changes) != seen);
+}
+
+void berth__plain_start(void)
+{
+    berth__tag_first = berth__plain_renew_key;
+    has_no_tiny = widen_tiny();
+    renew();
+}
+
 void berth__plain_renew(size_t threshold, bool is_wanted, uint64_t sample_interval)
 {
-    size_t count = threshold > BERTH_TINY_MAX ? threshold - (BERTH_TINY_MAX + 1) : 0;
+    atomic_store(&threshold_wanted, threshold);
+    atomic_store(&is_small_wanted, is_wanted);
+    atomic_store(&berth__plain.sample_interval, sample_interval);
+    atomic_fetch_add(&changes, 1);
+    renew();
+}
 
-    /* A call that sees half of this counts its bytes in vain, or goes uncounted. */
-    atomic_store_explicit(&berth__plain.sample_interval, sample_interval, memory_order_relaxed);
-    berth__glance_renew(is_wanted);
-    atomic_store_explicit(&berth__plain.count, sample_interval ? 0 : count, memory_order_relaxed);
-    if (has_no_tiny)
-        set_limit(threshold, is_wanted, sample_interval);
+void berth__plain_renew_limits(void)
+{
+    atomic_fetch_add(&changes, 1);
+    renew();
 }

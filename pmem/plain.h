@@ -41,7 +41,8 @@ struct berth_plain {
     _Atomic size_t count;
     /*
      * The gate's threshold, for entries that need not look at tiny sizes, because jemalloc takes
-     * them for BERTH_BLOCK_MIN; or one of the above.
+     * them for BERTH_BLOCK_MIN; or one of the above. BERTH_PLAIN_LIMIT_NONE, with a `count` of 0
+     * and a `sampled` of 0, also where the process is limited.
      */
     _Atomic int64_t limit;
     /*
@@ -98,6 +99,13 @@ void berth__plain_start(void);
  * to it that nobody else does at the time.
  */
 void berth__plain_renew(size_t threshold, bool is_wanted, uint64_t sample_interval);
+
+/*
+ * A limit of the process's has come or gone (berth__overcommit_least_limit()). Where there is one,
+ * jemalloc may have no memory though it keeps enough that is free: every size is looked at then, so
+ * that there is somebody to ask once more (relief.h). Any thread; takes no lock.
+ */
+void berth__plain_renew_limits(void);
 
 /* The glance key has changed. Any thread. */
 void berth__plain_renew_key(void);

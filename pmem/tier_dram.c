@@ -31,7 +31,7 @@
  * What is known of each part of a window, by address. OPEN: all of it can be written. PIECES: some
  * of it was opened alone, as it had not been carved whole, or no more could be had. Such a part is
  * never opened as a whole: blocks lie there that may have moved, or whose pages the program has
- * protected. Where the kernel counts whatever can be written (pmem/overcommit.h) all are such, and
+ * protected. Where whatever can be written is counted (pmem/overcommit.h) no other is made, and
  * what goes back is closed again. GONE: its addresses were given back, and may be somebody else's.
  * In a part of which nothing is known nothing lies.
  *
@@ -216,7 +216,7 @@ static int get_back(const struct berth_tier *tier, berth_home_id home, uintptr_t
 
         if (state_of(words, part) != GONE)
             continue;
-        if (berth__overcommit_is_strict()) {
+        if (berth__overcommit_counts_writable()) {
             r = berth__window_mend((void *)low, part_end(home, part) - low) ? 0 : -ENOMEM;
             if (r == 0)
                 become(words, part, part + 1, PIECES);
@@ -263,7 +263,7 @@ static int open_all(const struct berth_tier *tier, berth_home_id home, uintptr_t
     pthread_mutex_lock(&lock);
     r = get_back(tier, home, address, size);
     if (r == 0) {
-        if (!berth__overcommit_is_strict())
+        if (!berth__overcommit_counts_writable())
             open_around(tier, home, address, size);
         /* Near a limit there may be room for this, and not for all of a part. */
         r = open_pieces(tier, home, address, size);
@@ -322,13 +322,17 @@ static bool opens_parts(const struct berth_tier *tier)
     return tier->huge_pages == BERTH_HUGE_NEVER || berth__overcommit_is_strict();
 }
 
+/*
+ * Where no parts are known, steps are opened whole; or, once what can be written is counted, each
+ * range when it is needed.
+ */
 static int dram_map(struct berth_tier *tier, void *address, size_t size)
 {
     if (!berth__overcommit_allows(size))
         return -ENOMEM;
     if (opens_parts(tier) && words_of(berth__window_home(address)))
         return 0;
-    return open_range(tier, (uintptr_t)address, size);
+    return berth__overcommit_counts_writable() ? 0 : open_range(tier, (uintptr_t)address, size);
 }
 
 static int dram_commit(struct berth_tier *tier, void *address, size_t size)
@@ -339,7 +343,7 @@ static int dram_commit(struct berth_tier *tier, void *address, size_t size)
     size_t end = part_number(home, (uintptr_t)address + size - 1) + 1;
 
     if (!words || !opens_parts(tier))
-        return 0;
+        return berth__overcommit_counts_writable() ? open_range(tier, (uintptr_t)address, size) : 0;
     while (part < end && state_of(words, part) == OPEN)
         part++;
     return part == end ? 0 : open_all(tier, home, (uintptr_t)address, size);
@@ -353,10 +357,9 @@ static int close_range_of(berth_home_id home, void *address, size_t size)
     size_t end = part_number(home, (uintptr_t)address + size - 1) + 1;
     int r;
 
-    if (!words)
-        return -ENOTSUP;
     pthread_mutex_lock(&lock);
-    become(words, part, end, PIECES);
+    if (words)
+        become(words, part, end, PIECES);
     r = berth__window_clear(address, size);
     pthread_mutex_unlock(&lock);
     return r;
@@ -368,7 +371,7 @@ static int dram_decommit(struct berth_tier *tier, void *address, size_t size)
     int r = 0;
 
     (void)tier;
-    if (berth__overcommit_is_strict() &&
+    if (berth__overcommit_counts_writable() &&
         close_range_of(berth__window_home(address), address, size) == 0)
         return 0;
     if (madvise(address, size, MADV_DONTNEED) < 0) {

@@ -181,7 +181,7 @@ static int open_range(const struct berth_tier *tier, void *address, size_t size)
 static int numa_commit(struct berth_tier *tier, void *address, size_t size)
 {
     struct numa_tier *numa = tier->state;
-    bool opens = berth__overcommit_is_strict();
+    bool opens = berth__overcommit_counts_writable();
     int saved_errno = errno;
     int r = opens ? open_range(tier, address, size) : 0;
 
@@ -204,7 +204,7 @@ static int numa_decommit(struct berth_tier *tier, void *address, size_t size)
     int saved_errno = errno;
     int r = -1;
 
-    if (berth__overcommit_is_strict())
+    if (berth__overcommit_counts_writable())
         r = berth__window_clear(address, size);
     if (r < 0)
         r = madvise(address, size, MADV_DONTNEED) < 0 ? -errno : 0;
@@ -217,7 +217,7 @@ static int numa_decommit(struct berth_tier *tier, void *address, size_t size)
 static int numa_map(struct berth_tier *tier, void *address, size_t size)
 {
     int saved_errno = errno;
-    int r = berth__overcommit_is_strict() ? 0 : open_range(tier, address, size);
+    int r = berth__overcommit_counts_writable() ? 0 : open_range(tier, address, size);
 
     errno = saved_errno;
     return r;

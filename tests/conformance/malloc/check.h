@@ -65,5 +65,6 @@ extern const struct check fork_checks[];
 extern const struct check thread_checks[];
 extern const struct check load_checks[];
 extern const struct check je_checks[];
+extern const struct check limit_checks[];
 
 #endif

@@ -54,7 +54,7 @@ static const struct {
 } lists[] = {
     {basic_checks, true},    {family_checks, true},   {align_checks, true}, {fork_checks, false},
     {thread_checks, false},  {load_checks, false},    {je_checks, true},    {finding_checks, true},
-    {hostile_checks, false}, {process_checks, false},
+    {hostile_checks, false}, {process_checks, false}, {limit_checks, false},
 };
 #define LIST_COUNT (sizeof(lists) / sizeof(lists[0]))
 
