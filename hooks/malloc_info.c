@@ -58,9 +58,14 @@ BERTH_EXPORT int malloc_trim(size_t pad)
 /* What glibc takes at most for M_MXFAST, the only parameter whose value it looks at. */
 #define MXFAST_MAX ((int)(80 * sizeof(size_t) / 4))
 
-/* glibc's tunables have no meaning here; a program that sets one must not think it failed. */
+/*
+ * glibc's tunables have no meaning here; a program that sets one must not think it failed. But
+ * blocks are not filled as they come and go for those who ask for that: they look at contents.
+ */
 BERTH_EXPORT int mallopt(int parameter, int value)
 {
+    if (parameter == M_PERTURB)
+        return value == 0;
     return parameter != M_MXFAST || (value >= 0 && value <= MXFAST_MAX);
 }
 

@@ -401,6 +401,20 @@ static void malloc_info_is_a_document(void)
     CHECK(malloc_info(1, stderr) == EINVAL && malloc_info(-1, stderr) == EINVAL && errno == 0);
 }
 
+/* Who is told that blocks are filled looks at what is in them; of those in caches none is, ever. */
+static void blocks_are_filled_or_the_answer_is_no(void)
+{
+    unsigned char *p;
+
+    CHECK(mallopt(M_PERTURB, 0) == 1);
+    if (mallopt(M_PERTURB, 0x55) == 0)
+        return;
+    p = check_hide(malloc(30000));
+    CHECK(p && p[0] == 0xaa && p[29999] == 0xaa);
+    free(p);
+    CHECK(mallopt(M_PERTURB, 0) == 1);
+}
+
 static void mallopt_answers_as_ever(void)
 {
     CHECK(mallopt(M_MXFAST, 160) == 1 && mallopt(M_MXFAST, 0) == 1);
@@ -483,6 +497,7 @@ const struct check family_checks[] = {
     ENTRY(malloc_stats_is_told_whole_and_in_turn),
     ENTRY(malloc_info_is_a_document),
     ENTRY(mallopt_answers_as_ever),
+    ENTRY(blocks_are_filled_or_the_answer_is_no),
     ENTRY(strings_and_lines),
     ENTRY(the_c_librarys_users),
     {NULL, NULL},
