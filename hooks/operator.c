@@ -56,11 +56,13 @@ void *berth__operators[BERTH_OPERATORS] = {
     [BERTH_OPERATOR_DELETE_ARRAY_ALIGNED_NOTHROW] = process_delete_array_aligned,
 };
 
-/* One of these two is among what a library replaces, whatever else is. */
+/* One of these is among what a library replaces, whatever else is. */
 static bool replaces(const struct berth_elf *elf)
 {
     return berth__elf_defines(elf, names[BERTH_OPERATOR_NEW]) ||
-           berth__elf_defines(elf, names[BERTH_OPERATOR_DELETE]);
+           berth__elf_defines(elf, names[BERTH_OPERATOR_DELETE]) ||
+           berth__elf_defines(elf, names[BERTH_OPERATOR_NEW_ARRAY]) ||
+           berth__elf_defines(elf, names[BERTH_OPERATOR_DELETE_ARRAY]);
 }
 
 /* The C++ library: who would have the operators if nobody replaced them. */
@@ -86,8 +88,18 @@ static bool is_any_replaced(const struct link_map *first)
     return false;
 }
 
+/*
+ * The C++ library's, too, where ours would only ask for it: those that do not throw call the
+ * process's that do, and catch.
+ */
+static bool is_asked_for(unsigned number)
+{
+    return number >= BERTH_OPERATOR_NEW_NOTHROW &&
+           number <= BERTH_OPERATOR_NEW_ARRAY_ALIGNED_NOTHROW;
+}
+
 /* NULL: it is the C++ library's. What a resolver would choose is left alone. */
-static void *find(const struct link_map *first, const char *name)
+static void *find(const struct link_map *first, unsigned number)
 {
     for (const struct link_map *map = first; map; map = map->l_next) {
         const ElfW(Sym) * symbol;
@@ -95,10 +107,11 @@ static void *find(const struct link_map *first, const char *name)
 
         if (!berth__elf_read_map(map, &elf))
             continue;
-        symbol = berth__elf_find(&elf, name);
+        symbol = berth__elf_find(&elf, names[number]);
         if (!symbol)
             continue;
-        if (is_runtime(&elf) || is_allocator(&elf) || ELF64_ST_TYPE(symbol->st_info) != STT_FUNC)
+        if ((is_runtime(&elf) && !is_asked_for(number)) || is_allocator(&elf) ||
+            ELF64_ST_TYPE(symbol->st_info) != STT_FUNC)
             return NULL;
         return (void *)(elf.base + symbol->st_value);
     }
@@ -121,8 +134,8 @@ static void find_all(void)
 
     if (!is_any_replaced(first))
         return;
-    for (size_t i = 0; i < BERTH_OPERATORS; i++) {
-        void *found = find(first, names[i]);
+    for (unsigned i = 0; i < BERTH_OPERATORS; i++) {
+        void *found = find(first, i);
 
         if (found)
             berth__operators[i] = found;

@@ -147,6 +147,7 @@ static void a_library_may_replace_some_operators(void)
 {
     run_program("conform_replaced_in_library");
     run_program("conform_zeroed");
+    run_program("conform_zeroed_arrays");
 }
 
 static void run_preloaded(const char *first, const char *second)

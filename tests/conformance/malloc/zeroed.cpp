@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A program that is linked to a library whose operator new gives zeroed blocks.
+// A program that is linked to a library whose operator new (ARRAYS: new[]) gives zeroed blocks.
 #include <cstddef>
 #include <cstring>
 #include <initializer_list>
@@ -29,9 +29,12 @@ int main()
     int dirty = 0;
 
     for (std::size_t size : {std::size_t{1}, std::size_t{24}, std::size_t{3000}, std::size_t{100000}}) {
-        dirty += count_dirty([](std::size_t n) { return ::operator new(n); }, size);
         dirty += count_dirty([](std::size_t n) { return ::operator new[](n); }, size);
+        dirty += count_dirty([](std::size_t n) { return ::operator new[](n, std::nothrow); }, size);
+#ifndef ARRAYS
+        dirty += count_dirty([](std::size_t n) { return ::operator new(n); }, size);
         dirty += count_dirty([](std::size_t n) { return ::operator new(n, std::nothrow); }, size);
+#endif
     }
     return dirty != 0;
 }
