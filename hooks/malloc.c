@@ -131,14 +131,18 @@ static __attribute__((noinline, cold)) void *ask_again(const struct berth_host_r
     return p;
 }
 
-/* Where the entries pass nothing, which is so in a limited process. */
+/*
+ * Where the entries pass nothing, which is so in a limited process, or a glance has passed.
+ * jemalloc, which goes on where a part of its memory cannot be had, does not keep errno.
+ */
 static __attribute__((noinline)) void *malloc_watched(size_t size)
 {
     int saved_errno = errno;
     void *p = berth_je_malloc(berth__malloc_at_least(size));
 
     if (BERTH_UNLIKELY(!p))
-        p = ask_again(&(struct berth_host_request){.size = size, .alignment = 1}, saved_errno);
+        return ask_again(&(struct berth_host_request){.size = size, .alignment = 1}, saved_errno);
+    errno = saved_errno;
     return p;
 }
 
@@ -148,8 +152,9 @@ static __attribute__((noinline)) void *calloc_watched(size_t size)
     void *p = berth_je_calloc(1, berth__malloc_at_least(size));
 
     if (BERTH_UNLIKELY(!p))
-        p = ask_again(&(struct berth_host_request){.size = size, .alignment = 1, .zero = true},
-                      saved_errno);
+        return ask_again(&(struct berth_host_request){.size = size, .alignment = 1, .zero = true},
+                         saved_errno);
+    errno = saved_errno;
     return p;
 }
 
@@ -159,8 +164,9 @@ static __attribute__((noinline)) void *memalign_watched(size_t alignment, size_t
     void *p = berth_je_memalign(alignment, size);
 
     if (BERTH_UNLIKELY(!p))
-        p = ask_again(&(struct berth_host_request){.size = size, .alignment = alignment},
-                      saved_errno);
+        return ask_again(&(struct berth_host_request){.size = size, .alignment = alignment},
+                         saved_errno);
+    errno = saved_errno;
     return p;
 }
 
@@ -222,17 +228,18 @@ replace_again(void *p, const struct berth_host_request *request, bool *ret_place
 static inline void *realloc_plain(void *p, size_t size)
 {
     struct berth_host_request request = {.size = size, .alignment = 1};
+    int saved_errno = errno;
     void *to = berth_je_realloc(p, size);
-    bool placed;
+    bool placed = false;
 
-    if (BERTH_LIKELY(to || size == 0))
-        return to;
-    if (!p)
-        return ask_again(&request, errno);
-    to = replace_again(p, &request, &placed);
-    if (!to)
-        errno = ENOMEM;
-    return to;
+    if (BERTH_UNLIKELY(!to && size != 0)) {
+        if (!p)
+            return ask_again(&request, saved_errno);
+        to = replace_again(p, &request, &placed);
+    }
+    if (!to && size == 0)
+        return NULL;
+    return finish(to, placed, saved_errno);
 }
 
 /* Berth's own code resizes on the plain path, wherever the block came from. */
@@ -308,7 +315,7 @@ static bool is_plain_by_glance(size_t size, const void *return_address)
 static __attribute__((noinline)) void *look_closely(size_t size, const void *return_address)
 {
     if (is_plain_by_glance(size, return_address) && berth__sample_passes(size))
-        return berth_je_malloc(berth__malloc_at_least(size));
+        return malloc_watched(size);
     return berth__malloc_place(size, 1, false, return_address);
 }
 
@@ -325,7 +332,7 @@ __attribute__((noinline)) void *berth__malloc_look(size_t size, const void *retu
     if (BERTH_UNLIKELY(word == 0 || size == 0))
         return look_closely(size, return_address);
     if (BERTH_LIKELY(berth__glance_allows(word, size) && berth__sample_passes(size)))
-        return berth_je_malloc(berth__malloc_at_least(size));
+        return malloc_watched(size);
     return berth__malloc_place(size, 1, false, return_address);
 }
 
@@ -337,11 +344,9 @@ void *berth__malloc_look_zeroed(size_t count, size_t size, const void *return_ad
         errno = ENOMEM;
         return NULL;
     }
-    if (berth__malloc_is_below(total) && berth__sample_passes(total))
-        return calloc_watched(total);
-    if (!berth__malloc_is_below(total) && is_plain_by_glance(total, return_address) &&
+    if ((berth__malloc_is_below(total) || is_plain_by_glance(total, return_address)) &&
         berth__sample_passes(total))
-        return berth_je_calloc(1, berth__malloc_at_least(total));
+        return calloc_watched(total);
     return berth__malloc_place(total, 1, true, return_address);
 }
 

@@ -3,8 +3,8 @@
  * setrlimit() and its relatives: a program that limits its own address space counts on what it has
  * mapped itself, and Berth's reservation would be over any limit. It makes room first. A limit that
  * comes from outside (prlimit(1) on a running process) is seen where memory cannot be had
- * (pmem/relief.h). Likewise mlockall() under a
- * limit for locked memory, which the kernel compares with all addresses, reserved ones too.
+ * (pmem/relief.h). Likewise mlockall() under a limit for locked memory, which the kernel compares
+ * with all addresses, reserved ones too.
  */
 /* Each name has the structure of its own width here, and is not renamed to the other. */
 #undef _FILE_OFFSET_BITS
@@ -57,10 +57,16 @@ BERTH_EXPORT int prlimit64(pid_t pid, enum __rlimit_resource resource, const str
 
 static int lock_all(int flags)
 {
-    int r = (int)syscall(SYS_mlockall, flags);
+    int saved_errno, r;
 
+    /* Nothing that nobody uses is to be locked. */
+    berth__overcommit_release();
+    r = (int)syscall(SYS_mlockall, flags);
     if (r == 0)
         berth__overcommit_see_lock((flags & MCL_FUTURE) != 0);
+    saved_errno = errno;
+    berth__overcommit_reserve();
+    errno = saved_errno;
     return r;
 }
 

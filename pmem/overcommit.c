@@ -111,12 +111,7 @@ static size_t limit_of(__rlimit_resource_t resource)
  * extent that it divides, it loses the whole of it for good, and goes on: a block for each page of
  * a program's, as long as there is a page.
  */
-static _Atomic(struct reserve *) reserve;
-
-/* At its own start. */
-struct reserve {
-    size_t size;
-};
+static _Atomic uint64_t reserve;
 
 /*
  * Metadata come in multiples of a step, aligned to it, each at least as large as the one before:
@@ -127,6 +122,8 @@ struct reserve {
 #define RESERVE_USUAL (3 * METADATA_STEP)
 #define RESERVE_USUAL_SHIFT 4
 #define RESERVE_SHARE_SHIFT 6
+/* What is kept is one word: the address's page, and below it the size in so many bits of steps. */
+#define RESERVE_STEP_BITS 28
 
 static size_t reserve_size(size_t limit)
 {
@@ -137,28 +134,48 @@ static size_t reserve_size(size_t limit)
     return size & ~(METADATA_STEP - 1);
 }
 
-static void give_reserve_back(void)
+/*
+ * Of data only what can be written is counted. Nobody is to put memory behind it: what is locked,
+ * or counted by the kernel (pmem/overcommit.h), would have it all at once.
+ */
+static void *reserve_map(size_t size)
 {
-    struct reserve *kept = atomic_exchange(&reserve, NULL);
+    bool is_data = berth__overcommit_data_limit() != SIZE_MAX;
+    void *p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-    if (kept)
-        munmap(kept, kept->size);
+    if (p == MAP_FAILED)
+        return p;
+    if ((!atomic_load_explicit(&locks_future, memory_order_relaxed) ||
+         (!berth__sandbox_is_on() && munlock(p, size) == 0)) &&
+        (!is_data || mprotect(p, size, PROT_READ | PROT_WRITE) == 0))
+        return p;
+    munmap(p, size);
+    return MAP_FAILED;
+}
+
+void berth__overcommit_release(void)
+{
+    uint64_t kept = atomic_exchange(&reserve, 0);
+
+    if (kept != 0)
+        munmap((void *)(kept >> RESERVE_STEP_BITS << BERTH_OS_PAGE_SHIFT),
+               (kept & (((uint64_t)1 << RESERVE_STEP_BITS) - 1)) * METADATA_STEP);
 }
 
 void berth__overcommit_reserve(void)
 {
     size_t least = atomic_load(&least_limit);
     size_t size = reserve_size(least);
-    struct reserve *none = NULL, *kept;
+    uint64_t none = 0, word;
+    void *kept;
 
-    if (least == SIZE_MAX || size < RESERVE_MIN || atomic_load(&reserve))
+    if (least == SIZE_MAX || size < RESERVE_MIN || atomic_load(&reserve) != 0)
         return;
-    kept = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-                0);
+    kept = reserve_map(size);
     if (kept == MAP_FAILED)
         return;
-    kept->size = size;
-    if (!atomic_compare_exchange_strong(&reserve, &none, kept))
+    word = (uintptr_t)kept >> BERTH_OS_PAGE_SHIFT << RESERVE_STEP_BITS | size / METADATA_STEP;
+    if (!atomic_compare_exchange_strong(&reserve, &none, word))
         munmap(kept, size);
 }
 
@@ -166,9 +183,9 @@ void berth__overcommit_reserve(void)
  * where it is to be aligned. */
 static bool reserve_serves(size_t size)
 {
-    if ((size + BERTH_OS_PAGE) % METADATA_STEP > BERTH_OS_PAGE || !atomic_load(&reserve))
+    if ((size + BERTH_OS_PAGE) % METADATA_STEP > BERTH_OS_PAGE || atomic_load(&reserve) == 0)
         return false;
-    give_reserve_back();
+    berth__overcommit_release();
     return true;
 }
 
@@ -185,7 +202,7 @@ void berth__overcommit_see_limits(void)
     if (&berth_je_opt_retain && berth_je_opt_retain && least != SIZE_MAX)
         berth_je_opt_retain = false;
     if (least == SIZE_MAX)
-        give_reserve_back();
+        berth__overcommit_release();
     else
         berth__overcommit_reserve();
 }

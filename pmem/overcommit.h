@@ -30,6 +30,8 @@ bool berth__overcommit_counts_writable(void);
 
 /* Keeps some room for jemalloc's metadata, where there is a limit and none is kept. */
 void berth__overcommit_reserve(void);
+/* Gives it back: before all that is mapped is locked in memory. */
+void berth__overcommit_release(void);
 
 /* Whether the program has what it maps from now on locked in memory (mlockall(2), MCL_FUTURE). */
 void berth__overcommit_see_lock(bool future);
