@@ -25,7 +25,7 @@ def make_plan(berth, program, folder):
     trace, plan = (os.path.join(folder, name) for name in ("run.csv", "run.plan"))
     with open(trace, "wb") as file:
         subprocess.run([*program, "--trace"], stdout=file, check=True, timeout=DEADLINE_S)
-    subprocess.run([berth, "trace", "plan", trace, "-o", plan, "--effort", "1"],
+    subprocess.run([berth, "trace", "plan", trace, "-o", plan, "--effort", "0.05"],
                    check=True, timeout=DEADLINE_S, stdout=subprocess.DEVNULL)
     return plan
 
