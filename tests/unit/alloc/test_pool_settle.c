@@ -118,6 +118,19 @@ static unsigned steps_until_settled(void)
     return count;
 }
 
+/* Steps come to need no driver, and little more than `most`. */
+static void expect_settled(uint64_t most)
+{
+    uint64_t calls;
+
+    steps_until_settled();
+    steps(60);
+    calls = pool_driver_calls();
+    steps(60);
+    assert_int_equal(pool_driver_calls(), calls);
+    assert_in_range(pool_audit().reserved, most, most * 21 / 20);
+}
+
 static void steps_in_no_order_need_no_driver(void **state)
 {
     uintptr_t weight = pool_get(MIB(60));
@@ -127,12 +140,7 @@ static void steps_in_no_order_need_no_driver(void **state)
     calls = pool_driver_calls();
     steps(60);
     assert_true(pool_driver_calls() > calls + 60);
-    steps_until_settled();
-    steps(60);
-    calls = pool_driver_calls();
-    steps(60);
-    assert_int_equal(pool_driver_calls(), calls);
-    assert_in_range(pool_audit().reserved, most, most * 21 / 20);
+    expect_settled(most);
     assert_true(is_whole(weight));
     pool_put(weight);
 }
@@ -151,7 +159,7 @@ static bool is_busy_once_settled(void)
 static void the_segment_is_asked_for_when_the_device_is_done(void **state)
 {
     uintptr_t weight = pool_get(MIB(60));
-    uint64_t calls, most = MIB(60) + need_of_steps();
+    uint64_t most = MIB(60) + need_of_steps();
 
     is_at_work = true;
     pool_set_busy(is_busy_once_settled);
@@ -160,12 +168,7 @@ static void the_segment_is_asked_for_when_the_device_is_done(void **state)
     assert_true(was_busy);
     assert_in_range(pool_audit().reserved, 0, most * 21 / 20);
     is_at_work = false;
-    steps_until_settled();
-    steps(60);
-    calls = pool_driver_calls();
-    steps(60);
-    assert_int_equal(pool_driver_calls(), calls);
-    assert_in_range(pool_audit().reserved, most, most * 21 / 20);
+    expect_settled(most);
     pool_put(weight);
 }
 
