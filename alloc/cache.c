@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/cache.h"
 
+#include "alloc/pause.h"
 #include "alloc/pool_parts.h"
 
 #include <pthread.h>
-#include <time.h>
 
 __thread struct berth_cache_thread berth__cache_thread;
 
@@ -18,8 +18,6 @@ static bool has_key;
  */
 void berth__cache_wait(struct berth_cache *cache)
 {
-    const struct timespec moment = {0, 50000};
-
     for (unsigned round = 0;; round++) {
         for (unsigned i = 0; i < 200; i++) {
             if (atomic_load_explicit(&cache->lock, memory_order_relaxed) == 0 &&
@@ -30,7 +28,7 @@ void berth__cache_wait(struct berth_cache *cache)
 #endif
         }
         if (round > 0)
-            nanosleep(&moment, NULL);
+            berth__pause(50000);
     }
 }
 

@@ -171,16 +171,29 @@ int berth__device_alloc(uint64_t size, uintptr_t *ret)
     return r;
 }
 
-int berth__device_free(berth_cu_context context, uintptr_t address)
+/*
+ * A driver that waits asleep may do so at a cancellation point. What the calling thread holds then
+ * is out of all books: it ends later.
+ */
+static int call_uncancelled(berth_cu_context context, uintptr_t freed)
 {
     bool pushed = false;
+    int cancel_state;
     int r = berth__device_enter(context, &pushed);
 
     if (r < 0)
         return r;
-    r = berth__device_error(berth__driver.cuMemFree_v2(address));
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    r = berth__device_error(freed ? berth__driver.cuMemFree_v2(freed)
+                                  : berth__driver.cuCtxSynchronize());
+    pthread_setcancelstate(cancel_state, NULL);
     berth__device_leave(pushed);
     return r;
+}
+
+int berth__device_free(berth_cu_context context, uintptr_t address)
+{
+    return call_uncancelled(context, address);
 }
 
 int berth__device_left(uint64_t *ret)
@@ -198,14 +211,7 @@ int berth__device_left(uint64_t *ret)
 
 int berth__device_sync(berth_cu_context context)
 {
-    bool pushed = false;
-    int r = berth__device_enter(context, &pushed);
-
-    if (r < 0)
-        return r;
-    r = berth__device_error(berth__driver.cuCtxSynchronize());
-    berth__device_leave(pushed);
-    return r;
+    return call_uncancelled(context, 0);
 }
 
 struct berth_device_mode berth__device_relax(void)

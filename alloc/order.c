@@ -3,6 +3,7 @@
 
 #include "alloc/block_slab.h"
 #include "alloc/device_context.h"
+#include "alloc/pause.h"
 #include "alloc/pool_parts.h"
 #include "alloc/stream.h"
 
@@ -627,7 +628,7 @@ void berth__order_depart(berth_cu_context context, berth_cu_stream stream)
 
 static int wait_by(bool (*enter)(void), const struct berth_order_point *point)
 {
-    struct timespec pause = {0, 1000};
+    long pause_ns = 1000;
     int64_t begin = 0;
 
     for (unsigned spins = 0;; spins++) {
@@ -646,9 +647,9 @@ static int wait_by(bool (*enter)(void), const struct berth_order_point *point)
             begin = now_ns();
         else if (now_ns() >= begin + (is_shut ? SHUT_MAX_NS : WAIT_MAX_NS))
             return is_shut ? r : -ETIMEDOUT;
-        clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
-        if (pause.tv_nsec < WAIT_PAUSE_NS_MAX)
-            pause.tv_nsec *= 2;
+        berth__pause(pause_ns);
+        if (pause_ns < WAIT_PAUSE_NS_MAX)
+            pause_ns *= 2;
     }
 }
 
@@ -736,15 +737,15 @@ void berth__order_allow(berth_cu_context context)
 
 bool berth__order_await_door(int64_t patience_ns)
 {
-    struct timespec pause = {0, 1000};
+    long pause_ns = 1000;
     int64_t end = now_ns() + patience_ns;
 
     while (atomic_load(&shut) > 0) {
         if (atomic_load(&berth__device_captures) > 0 || now_ns() >= end)
             return false;
-        clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
-        if (pause.tv_nsec < WAIT_PAUSE_NS_MAX)
-            pause.tv_nsec *= 2;
+        berth__pause(pause_ns);
+        if (pause_ns < WAIT_PAUSE_NS_MAX)
+            pause_ns *= 2;
     }
     return atomic_load(&berth__device_captures) == 0;
 }

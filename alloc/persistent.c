@@ -4,22 +4,28 @@
 #include "alloc/thread.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 const struct berth_persistent_calls *berth__persistent_calls;
 
-/* Memory that is allocated meanwhile is Berth's own, and errno stays the program's. */
+/*
+ * Memory that is allocated meanwhile is Berth's own, and errno stays the program's. Files are read,
+ * written and waited for with locks held: a thread that is cancelled goes on until it is back.
+ */
 #define CALL(is_valid, verb, ...)                                                                  \
     const struct berth_persistent_calls *calls = berth__persistent_calls;                          \
     int saved_errno = errno;                                                                       \
-    int r;                                                                                         \
+    int cancel_state, r;                                                                           \
                                                                                                    \
     if (!calls)                                                                                    \
         return -ENOSYS;                                                                            \
     if (!(is_valid))                                                                               \
         return -EINVAL;                                                                            \
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);                                 \
     berth__thread.inside++;                                                                        \
     r = calls->verb(__VA_ARGS__);                                                                  \
     berth__thread.inside--;                                                                        \
+    pthread_setcancelstate(cancel_state, NULL);                                                    \
     errno = saved_errno;                                                                           \
     return r
 

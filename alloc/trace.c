@@ -393,16 +393,19 @@ static void begin_file(const char *path)
     close(fd);
 }
 
+/* cuInit() is no cancellation point, as open() is. */
 void berth__trace_begin_wanted(void)
 {
     static atomic_flag begun = ATOMIC_FLAG_INIT;
     int saved_errno = errno;
-    int r;
+    int cancel_state, r;
 
     if (atomic_flag_test_and_set(&begun))
         return;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     if (wanted_path[0])
         begin_file(wanted_path);
+    pthread_setcancelstate(cancel_state, NULL);
     r = berth__trace_keep_history(berth__option(BERTH_OPTION_HISTORY));
     if (r < 0)
         berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_POOL, "no history is kept: %s",

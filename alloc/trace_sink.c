@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -56,19 +57,24 @@ static bool is_allowed(uint64_t end)
            end <= limit.rlim_cur;
 }
 
-/* Allocates and maps a part of the file. */
+/*
+ * Allocates and maps a part of the file. Where the filesystem cannot allocate, the C library reads
+ * and writes, which are cancellation points: the lock that the caller has would stay taken.
+ */
 static int map_part(const struct berth_trace_sink *sink, uint64_t offset, size_t size, void **ret)
 {
     void *part;
-    int r;
+    int cancel_state, r;
 
     if (!is_own(sink))
         return -EBADF;
     if (!is_allowed(offset + size))
         return -EFBIG;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     do {
         r = posix_fallocate(sink->fd, (off_t)offset, (off_t)size);
     } while (r == EINTR);
+    pthread_setcancelstate(cancel_state, NULL);
     if (r != 0)
         return -r;
     part = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, sink->fd, (off_t)offset);

@@ -5,6 +5,7 @@
 #include "alloc/fork_turn.h"
 #include "alloc/log.h"
 #include "alloc/options.h"
+#include "alloc/pause.h"
 #include "alloc/pool_tend.h"
 #include "alloc/sandbox.h"
 #include "alloc/stats.h"
@@ -167,8 +168,6 @@ static __thread unsigned forks __attribute__((tls_model("initial-exec")));
 
 static void wait_for_work(struct control *control)
 {
-    const struct timespec pause = {.tv_nsec = 1000000};
-
     fork_holds_work = false;
     if (control->state != STATE_STARTED)
         return;
@@ -176,7 +175,7 @@ static void wait_for_work(struct control *control)
     for (int waited_ms = 0; waited_ms < FORK_WAIT_MS && !fork_holds_work; waited_ms++) {
         fork_holds_work = pthread_mutex_trylock(&control->work) == 0;
         if (!fork_holds_work)
-            nanosleep(&pause, NULL);
+            berth__pause(1000000);
     }
 }
 
@@ -608,7 +607,6 @@ static bool is_gone(pid_t thread)
 
 static bool await_end(struct control *control)
 {
-    const struct timespec pause = {.tv_nsec = PAUSE_STEP_US * 1000L};
     uint64_t end = now_ms() + PAUSE_WAIT_MS;
     unsigned steps_after_ring = 0;
 
@@ -620,7 +618,7 @@ static bool await_end(struct control *control)
         if (control->inode != 0 &&
             (steps_after_ring > 0 || berth__doorbell_ring(&control->server.bell) == 0))
             steps_after_ring = (steps_after_ring + 1) % STEPS_PER_RING;
-        nanosleep(&pause, NULL);
+        berth__pause(PAUSE_STEP_US * 1000L);
     }
     return true;
 }

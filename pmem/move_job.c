@@ -370,19 +370,25 @@ static bool resume(void)
     return waits;
 }
 
-/* The caller is the mover, on a thread of the program's. */
+/*
+ * The caller is the mover, on a thread of the program's. Cancelled on the way, at one of the files
+ * that are read, it would leave its job running for ever.
+ */
 static uint64_t work_quietly(void)
 {
     sigset_t all, before;
+    int cancel_state;
     uint64_t moved;
 
     /* A handler that forks would wait for the mover, which is below it on the same stack. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     berth__thread.inside++;
     moved = work(&job.order, NULL, true);
     end(true);
     berth__thread.inside--;
+    pthread_setcancelstate(cancel_state, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return moved;
 }

@@ -12,6 +12,7 @@
 #include "pmem/table.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 /*
@@ -322,9 +323,14 @@ static int persist_remove(const char *name)
     return result;
 }
 
+/* free() is no cancellation point; the file takes back what was never committed. */
 void berth__persist_free(void *p)
 {
+    int cancel_state;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     (void)persist_detach(p);
+    pthread_setcancelstate(cancel_state, NULL);
 }
 
 size_t berth__persist_size(const void *p)

@@ -68,19 +68,25 @@ static void fork_parent(void)
     berth__fork_turn_over(&turn);
 }
 
-/* The parent's lock on its stores must not live on in a child that outlives it. */
+/*
+ * The parent's lock on its stores must not live on in a child that outlives it. close() is a
+ * cancellation point, and what its thread was told in the parent the child has been told, too.
+ */
 static void leave_stores(void)
 {
     int saved_errno = errno;
     struct berth_fork_turn turn;
     bool has_lock = berth__fork_turn_child(&turn, &forks);
+    int cancel_state;
 
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     for (unsigned i = 0; i < BERTH_TIER_MAX; i++) {
         struct berth_persist_store *store = atomic_load(&stores[i]);
 
         if (store)
             berth__persist_store_leave(store);
     }
+    pthread_setcancelstate(cancel_state, NULL);
     if (has_lock)
         pthread_mutex_unlock(&mutex);
     berth__fork_turn_over(&turn);

@@ -11,6 +11,7 @@
 #include "tests/unit/pmem/move_fixture.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -121,6 +122,35 @@ static void a_step_does_nothing_while_a_job_is_to_begin(void **state)
         assert_int_equal(fixture_move(blocks[i], tier_disk, false), BERTH_MOVE_MOVED);
 }
 
+static void *step_when_told_to_end(void *ret)
+{
+    assert_int_equal(pthread_cancel(pthread_self()), 0);
+    *(int *)ret = berth__move_door->quiet();
+    return ret;
+}
+
+/* Files are opened and read on the way, at each of which it could end. */
+static void a_thread_that_was_told_to_end_makes_its_step(void **state)
+{
+    struct berth_move_state now;
+    pthread_t thread;
+    int moved = -1;
+    void *result;
+
+    (void)state;
+    needs_blocks();
+    have_job_wait(tier_shm);
+    assert_int_equal(pthread_create(&thread, NULL, step_when_told_to_end, &moved), 0);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_ptr_equal(result, &moved);
+    assert_int_equal(moved, COUNT);
+    berth__move_door->read(&now);
+    assert_false(now.is_running || now.waits_for_quiet);
+    blocks_are_right_in("shm");
+    for (int i = 0; i < COUNT; i++)
+        assert_int_equal(fixture_move(blocks[i], tier_disk, false), BERTH_MOVE_MOVED);
+}
+
 static uint64_t copied_meanwhile;
 
 static int read_meanwhile(enum berth_move_call call)
@@ -188,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_job_begins_while_a_quiescent_step_works_at_one),
         cmocka_unit_test(a_step_does_nothing_while_a_job_is_to_begin),
+        cmocka_unit_test(a_thread_that_was_told_to_end_makes_its_step),
         cmocka_unit_test(it_is_told_how_far_the_block_on_its_way_is),
         cmocka_unit_test(signals_wait_for_the_end_of_a_step),
     };
