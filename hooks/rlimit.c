@@ -24,11 +24,13 @@ static int limit_change(pid_t pid, int resource, const struct rlimit64 *to, stru
 {
     int r = (int)syscall(SYS_prlimit64, pid, resource, to, before);
 
-    if (r == 0 && to && resource == RLIMIT_AS && (pid == 0 || pid == getpid()) &&
-        to->rlim_cur != RLIM64_INFINITY)
+    /* A child that limits itself before its exec (vfork(2)) has nothing of its own to give up. */
+    if (r != 0 || !to || (resource != RLIMIT_AS && resource != RLIMIT_DATA) ||
+        (pid != 0 && pid != getpid()) || !berth__overcommit_is_owner())
+        return r;
+    if (resource == RLIMIT_AS && to->rlim_cur != RLIM64_INFINITY)
         berth__window_limit(to->rlim_cur);
-    if (r == 0 && to && (resource == RLIMIT_AS || resource == RLIMIT_DATA))
-        berth__overcommit_see_limits();
+    berth__overcommit_see_limits();
     return r;
 }
 

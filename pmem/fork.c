@@ -13,6 +13,7 @@
 #include "pmem/jemalloc.h"
 #include "pmem/movable.h"
 #include "pmem/move.h"
+#include "pmem/overcommit.h"
 #include "pmem/record.h"
 #include "pmem/tend.h"
 #include "pmem/tier_dram.h"
@@ -457,6 +458,7 @@ static void take_copies(struct berth_fork *attempt)
     struct berth_address_limit limit = {.lifted = false};
 
     attempt->child = true;
+    berth__overcommit_in_child();
     berth__tier_dram_in_child();
     leave_to_parent();
     berth__tend_in_child();

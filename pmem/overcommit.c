@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 /* Less than this, 1 GiB, is not asked about: any machine has it, in swap if not in memory. */
 #define ASKED_MIN ((size_t)1 << 30)
@@ -189,11 +190,34 @@ static bool reserve_serves(size_t size)
     return true;
 }
 
+/*
+ * The process that this memory is of; 0 before the first question. Another one that sees it borrows
+ * the memory of a parent, which waits for its exec (vfork(2)): its limits are its own.
+ */
+static _Atomic pid_t owner;
+
+bool berth__overcommit_is_owner(void)
+{
+    pid_t self, none = 0;
+
+    if (berth__sandbox_is_on())
+        return true;
+    self = getpid();
+    return atomic_compare_exchange_strong(&owner, &none, self) || none == self;
+}
+
+void berth__overcommit_in_child(void)
+{
+    atomic_store(&owner, getpid());
+}
+
 void berth__overcommit_see_limits(void)
 {
     size_t data = limit_of(RLIMIT_DATA), addresses = limit_of(RLIMIT_AS);
     size_t least = data < addresses ? data : addresses;
 
+    if (!berth__overcommit_is_owner())
+        return;
     atomic_store_explicit(&data_limit, data, memory_order_relaxed);
     if (data != SIZE_MAX)
         atomic_store_explicit(&is_data_counted, true, memory_order_relaxed);

@@ -41,12 +41,19 @@ void berth__overcommit_see_lock(bool future);
  * keeps mapped for later blocks counts against the program: from now on it keeps nothing, and
  * blocks are not had in the malloc family's entries (plain.h), for the relief's sake (relief.h).
  * Called at the start, when limits have changed, and where memory could not be had; not in a
- * sandbox, unless the program's own call has succeeded there.
+ * sandbox, unless the program's own call has succeeded there. Nothing is seen by a child that
+ * borrows this process's memory until its exec (vfork(2)), whose limits are not this one's.
  */
 void berth__overcommit_see_limits(void);
 
 /* RLIMIT_DATA as it was then; the lesser of both limits. SIZE_MAX: there is none. */
 size_t berth__overcommit_data_limit(void);
 size_t berth__overcommit_least_limit(void);
+
+/* Whether the caller is the process that has this memory, and no such child; in a sandbox, where
+ * nothing is asked, it is. */
+bool berth__overcommit_is_owner(void);
+/* In a forked child, which has memory of its own. */
+void berth__overcommit_in_child(void);
 
 #endif

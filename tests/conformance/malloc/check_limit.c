@@ -10,8 +10,11 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
 #define LIMIT (128 * MIB)
@@ -22,6 +25,24 @@ struct piece {
     struct piece *next;
 };
 
+/* The kernel's word for a size of this process's, in KiB. */
+static size_t size_of(const char *name)
+{
+    FILE *file = fopen("/proc/self/status", "re");
+    size_t length = strlen(name), size = 0;
+    char line[256];
+
+    CHECK(file);
+    while (size == 0 && fgets(line, sizeof(line), file))
+        if (strncmp(line, name, length) == 0 && line[length] == ':')
+            size = (size_t)strtoull(line + length + 1, NULL, 10);
+    fclose(file);
+    CHECK(size > 0);
+    return size;
+}
+
+static __rlimit_resource_t limited;
+
 /* False where an emulated processor would take many seconds for so many pages. */
 static bool limit(__rlimit_resource_t resource)
 {
@@ -31,12 +52,14 @@ static bool limit(__rlimit_resource_t resource)
         return false;
     /* Who runs tests may have the C library fill all blocks, which takes as long. */
     CHECK(mallopt(M_PERTURB, 0) == 1 && setrlimit(resource, &limit) == 0);
+    limited = resource;
     return true;
 }
 
 /*
  * Takes blocks until there are no more, and gives them all back. How many bytes they were; 0 where
- * they are not limited: where rules have blocks of files, which are no data.
+ * they are not limited: where rules have blocks of files, which are no data, as the kernel says,
+ * too.
  */
 static size_t use_up(void *(*get)(size_t size), size_t size)
 {
@@ -51,6 +74,7 @@ static size_t use_up(void *(*get)(size_t size), size_t size)
         total += size;
     }
     CHECK(piece || errno == ENOMEM);
+    CHECK(!piece || size_of(limited == RLIMIT_AS ? "VmSize" : "VmData") <= LIMIT >> 10);
     while (pieces) {
         struct piece *next = pieces->next;
 
@@ -175,6 +199,37 @@ static void data_that_were_freed_can_be_had_by_any_function(void)
     each_function_may_follow(RLIMIT_DATA);
 }
 
+/* As shells do with ulimit: between vfork() and exec. */
+static void limit_child(__rlimit_resource_t resource)
+{
+    struct rlimit limit = {LIMIT, LIMIT};
+    pid_t pid = vfork();
+    int status;
+
+    if (pid == 0)
+        _exit(setrlimit(resource, &limit) == 0 ? 0 : 1);
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+/* Its addresses are what the parent has, whose limits are others. */
+static void a_child_that_borrows_memory_limits_itself_alone(void)
+{
+    size_t before = size_of("VmSize");
+    char *p;
+
+    /* An emulator forks where it is asked to lend memory, and has addresses of its own. */
+    if (getenv("CHECK_EMULATED"))
+        return;
+    limit_child(RLIMIT_AS);
+    limit_child(RLIMIT_DATA);
+    CHECK(size_of("VmSize") >= before);
+    p = check_hide(malloc(2 * LIMIT));
+    CHECK(p);
+    check_fill(p, 100, 1);
+    free(p);
+    CHECK(size_of("VmSize") >= before);
+}
+
 #define ENTRY(name)                                                                                \
     {                                                                                              \
 #name, name                                                                                \
@@ -185,5 +240,6 @@ const struct check limit_checks[] = {
     ENTRY(addresses_that_were_freed_can_be_had_by_any_function),
     ENTRY(data_that_were_freed_can_be_had_in_other_sizes),
     ENTRY(data_that_were_freed_can_be_had_by_any_function),
+    ENTRY(a_child_that_borrows_memory_limits_itself_alone),
     {NULL, NULL},
 };

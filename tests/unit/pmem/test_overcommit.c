@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define GIB ((size_t)1 << 30)
 
@@ -78,11 +80,68 @@ static void nothing_is_taken_where_memory_is_locked(void **state)
     in_child(check_locked);
 }
 
+/* As a program that starts others does: between vfork() and exec. */
+static void limit_in_borrowed_memory(rlim_t bytes)
+{
+    const struct rlimit limit = {bytes, bytes};
+    pid_t pid = vfork();
+    int status;
+
+    if (pid == 0) {
+        int r = setrlimit(RLIMIT_DATA, &limit) | setrlimit(RLIMIT_AS, &limit);
+
+        berth__overcommit_see_limits();
+        _exit(r != 0);
+    }
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+static void limit_self(rlim_t bytes)
+{
+    const struct rlimit limit = {bytes, RLIM_INFINITY};
+
+    CHECK(setrlimit(RLIMIT_DATA, &limit) == 0);
+    berth__overcommit_see_limits();
+    CHECK(berth__overcommit_least_limit() == bytes && berth__overcommit_data_limit() == bytes);
+}
+
+static void check_limits(void)
+{
+    pid_t pid;
+    int status;
+
+    CHECK(berth__overcommit_least_limit() == SIZE_MAX);
+    limit_in_borrowed_memory(4 * GIB);
+    CHECK(berth__overcommit_least_limit() == SIZE_MAX);
+    CHECK(berth__overcommit_data_limit() == SIZE_MAX);
+    pid = fork();
+    if (pid == 0) {
+        limit_self(2 * GIB);
+        _exit(0);
+    }
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+    CHECK(berth__overcommit_least_limit() == SIZE_MAX);
+    limit_self(3 * GIB);
+    limit_in_borrowed_memory(2 * GIB);
+    CHECK(berth__overcommit_least_limit() == 3 * GIB);
+}
+
+static void a_limit_is_that_of_the_process_that_has_the_memory(void **state)
+{
+    (void)state;
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+    print_message("a sanitizer has more addresses than there would be\n");
+    skip();
+#endif
+    in_host_child(check_limits);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_answer_is_the_kernels),
         cmocka_unit_test(nothing_is_taken_where_memory_is_locked),
+        cmocka_unit_test(a_limit_is_that_of_the_process_that_has_the_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
