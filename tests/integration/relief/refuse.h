@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A kernel that gives no memory until some is given back. refuse.c is preloaded before Berth's
+ * library and stands for the calls of memory; refuse_thread.c comes after it, and stands for the C
+ * library's pthread_create(), whose stacks nobody else sees.
+ */
+#ifndef BERTH_TEST_RELIEF_REFUSE_H
+#define BERTH_TEST_RELIEF_REFUSE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* From now on nothing is given, until part of these bytes, which the program has freed, goes back.
+ */
+void refuse_until(const void *p, size_t size);
+/* Everything is given again. How often something was refused; *ret_relieved: what went back. */
+unsigned refuse_end(bool *ret_relieved);
+
+/* One call more; whether it is refused. */
+bool refuse_this(void);
+
+#endif
