@@ -99,7 +99,7 @@ static void block_fill(struct berth_class_block *block, const struct berth_class
     berth__class_set(&block->size, birth->size);
     berth__class_set(&block->held, birth->held);
     block->had = is_guess ? berth__class_bit(birth->tag) : 0;
-    block->looks = block->compared = block->reads = 0;
+    block->looks = block->compared = block->reads = block->silent_rewrites = 0;
     block->is_suspect = block->is_watched = block->is_pieced = block->is_replaced = false;
     block->is_last = block->is_listed = block->is_derived = block->was_matched = false;
     block->replaced_words = block->turned_words = 0;
@@ -411,6 +411,8 @@ static void judge_all(struct berth_judgement *judgement, uint32_t blocks)
         apply(judgement, &judgement->seen[i], &verdict);
     }
     note_training(judgement);
+    atomic_store_explicit(&judgement->classifier->is_silent,
+                          !judgement->is_steady || judgement->is_doubtful, memory_order_relaxed);
     berth__class_reads_begin(judgement);
     berth__class_set(&judgement->classifier->large_from, large_from(judgement));
     /* One that came between puts off none of those that are due by the number of births. */
@@ -449,9 +451,28 @@ static bool scratch_map(uint32_t blocks, uint32_t keys, struct scratch *ret)
     return true;
 }
 
+/* How much the program has worked; 0 where the side cannot tell. */
+static uint64_t worked(const struct berth_classifier *classifier)
+{
+    const struct berth_classifier_ops *ops =
+        atomic_load_explicit(&classifier->ops, memory_order_relaxed);
+
+    return ops->worked ? ops->worked() : 0;
+}
+
+static void note_answer(struct berth_classifier *classifier, uint64_t now, uint64_t began)
+{
+    uint64_t work = worked(classifier);
+
+    berth__class_set(&classifier->judged_at, now);
+    berth__class_set(&classifier->judged_cost, work - began);
+    berth__class_set(&classifier->judged_work, work);
+}
+
 static void judge(struct berth_classifier *classifier, bool is_asked)
 {
-    uint64_t now = berth__class_now(classifier);
+    uint64_t now = berth__class_now(classifier), began = is_asked ? worked(classifier) : 0;
+    bool is_again = is_asked && berth__class_load(&classifier->judged_at) == now;
     uint64_t births = berth__class_load(&classifier->births);
     uint32_t blocks = count(&classifier->block_count);
     uint32_t keys = count(&classifier->used_key_count);
@@ -461,11 +482,13 @@ static void judge(struct berth_classifier *classifier, bool is_asked)
     if (!scratch_map(blocks, keys, &scratch))
         return;
     sizes = scratch.at + scratch.numbers_size;
+    classifier->round += is_again;
     atomic_store_explicit(&classifier->judged_to, births, memory_order_seq_cst);
     judge_all(
         &(struct berth_judgement){
             .classifier = classifier,
             .is_asked = is_asked,
+            .is_again = is_again,
             .key_count = keys,
             .trained_bytes = classifier->trained_bytes,
             .idle_bytes = classifier->idle_bytes,
@@ -485,7 +508,7 @@ static void judge(struct berth_classifier *classifier, bool is_asked)
     berth__class_block_give_held(classifier);
     /* Who asks is told more than is settled: he waits for no other judgement. */
     if (is_asked)
-        atomic_store_explicit(&classifier->judged_at, now, memory_order_relaxed);
+        note_answer(classifier, now, began);
     munmap(scratch.at, scratch.size);
 }
 
@@ -512,10 +535,26 @@ void berth__classifier_tend(struct berth_classifier *classifier)
         judge_alone(classifier, false);
 }
 
+/* Who asks again is answered anew when the program has worked for so long, and for so many times as
+ * long as the last answer took. */
+#define WORK_MIN ((uint64_t)50 * 1000 * 1000)
+#define WORK_TIMES 32
+
+/* Whether steps that make nothing may have gone by since somebody asked. */
+static bool may_have_stepped(const struct berth_classifier *classifier)
+{
+    uint64_t most = WORK_TIMES * berth__class_load(&classifier->judged_cost);
+
+    return atomic_load_explicit(&classifier->is_silent, memory_order_relaxed) &&
+           worked(classifier) >=
+               berth__class_load(&classifier->judged_work) + (most > WORK_MIN ? most : WORK_MIN);
+}
+
 static void refresh(struct berth_classifier *classifier)
 {
     if (berth__classifier_is_on(classifier) &&
-        berth__class_load(&classifier->judged_at) != berth__class_now(classifier))
+        (berth__class_load(&classifier->judged_at) != berth__class_now(classifier) ||
+         may_have_stepped(classifier)))
         judge_alone(classifier, true);
 }
 

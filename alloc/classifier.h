@@ -75,6 +75,9 @@ struct berth_classifier_ops {
     void (*watched)(struct berth_watched *stretches, unsigned count);
     /* Gives the live block another tag by the classifier's word, unless the block is gone. */
     void (*retag)(uintptr_t address, size_t held, uint32_t number, enum berth_tag tag);
+    /* How much the program has worked so far, in nanoseconds of its threads' time. NULL: what it
+     * has written is looked at where it has made something since, and not else. */
+    uint64_t (*worked)(void);
     /* The side tells of every fill that it sees, and has no look. */
     bool tells_fills;
 };

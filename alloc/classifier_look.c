@@ -311,7 +311,7 @@ static bool is_whole(const struct changes *changes)
     return replaced >= REPLACED_WORDS_MIN && replaced >= changes->filled * 3 / 4;
 }
 
-static void note(struct berth_class_block *block, const struct changes *changes)
+static void note(struct berth_class_block *block, const struct changes *changes, bool is_silent)
 {
     unsigned replaced = (unsigned)__builtin_popcountll(changes->replaced);
 
@@ -322,6 +322,7 @@ static void note(struct berth_class_block *block, const struct changes *changes)
     if (is_whole(changes)) {
         block->rewritten |= changes->replaced;
         block->is_replaced = true;
+        block->silent_rewrites += is_silent && block->silent_rewrites < UINT8_MAX;
     } else if (changes->changed != 0) {
         block->is_pieced = true;
     }
@@ -354,7 +355,9 @@ bool berth__class_look(const struct berth_judgement *judgement, const struct ber
     struct changes changes;
     uintptr_t address;
 
-    if (block->looks > 0 && (block->looked_at == now || block->is_watched))
+    if (block->looks > 0 &&
+        (block->is_watched ||
+         (block->looked_at == now && block->looked_round == judgement->classifier->round)))
         return true;
     address = atomic_load_explicit(&block->address, memory_order_acquire);
     if (!ops->look || seen->size < BERTH_LOOK_WORDS * sizeof(uint64_t) || address == 0 ||
@@ -368,11 +371,12 @@ bool berth__class_look(const struct berth_judgement *judgement, const struct ber
      */
     if (block->looks > 0 && block->looked_size == seen->size &&
         !(changes.filled == 0 && __builtin_popcountll(changes.changed) >= MADE_WORDS))
-        note(block, &changes);
+        note(block, &changes, block->looked_at == now);
     if (block->looks == 0 || changes.changed != 0)
         note_numbers(block, words);
     block->looks = 1;
     block->looked_at = now;
+    block->looked_round = judgement->classifier->round;
     block->looked_size = seen->size;
     return true;
 }
@@ -382,7 +386,7 @@ void berth__class_forget_changes(struct berth_class_block *block)
     block->changed = block->rewritten = 0;
     block->is_pieced = block->is_replaced = false;
     block->replaced_words = block->turned_words = 0;
-    block->compared = 0;
+    block->compared = block->silent_rewrites = 0;
 }
 
 unsigned berth__class_blank(const struct berth_class_block *block)
@@ -392,6 +396,19 @@ unsigned berth__class_blank(const struct berth_class_block *block)
     for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
         blank += block->words[i] == 0;
     return blank;
+}
+
+/* So many words that nobody has written, and a block is one that is being filled. */
+#define BLANK_WORDS (BERTH_LOOK_WORDS / 4)
+
+bool berth__class_has_room(const struct berth_class_block *block)
+{
+    return berth__class_blank(block) >= BLANK_WORDS && !block->is_thinned;
+}
+
+bool berth__class_is_steady(const struct berth_class_block *block)
+{
+    return block->replaced_words > 1 && block->turned_words < block->replaced_words / 2;
 }
 
 /* Fewer numbers, or fewer of either sign, agree by chance. */

@@ -107,12 +107,13 @@ struct berth_class_block {
     /* The judge's. */
     uint8_t had; /* a bit for each tag that the classifier has ever given it */
     uint8_t looks, compared, reads;
-    bool is_derived;  /* its numbers have the signs of a weight's, of its size... */
-    bool was_matched; /* ...which was looked for */
-    bool is_positive; /* at the last look: numbers that differ, and none below zero */
-    bool is_integers; /* and they are integers, of 32 or 64 bits */
-    bool is_constant; /* all words are the same, and not zero */
-    bool is_mask;     /* all numbers are zero or another one, and some are this, some that */
+    uint8_t silent_rewrites; /* looks that saw it replaced, and nothing born since the one before */
+    bool is_derived;         /* its numbers have the signs of a weight's, of its size... */
+    bool was_matched;        /* ...which was looked for */
+    bool is_positive;        /* at the last look: numbers that differ, and none below zero */
+    bool is_integers;        /* and they are integers, of 32 or 64 bits */
+    bool is_constant;        /* all words are the same, and not zero */
+    bool is_mask;            /* all numbers are zero or another one, and some are this, some that */
     bool is_wide;     /* the typical number is as large as inputs are, or the type is not known */
     bool is_bytes;    /* wide, and bytes all over their range */
     bool is_scaled;   /* wide, and the typical number is 1/4 or more, as of what is scaled to 1 */
@@ -128,8 +129,9 @@ struct berth_class_block {
     /* Of all words that were seen to change, and were not zero before; of these, with another sign
      * or exponent. */
     uint16_t replaced_words, turned_words;
-    uint64_t looked_at;   /* births and steps so far, mixed, so that progress is seen */
-    uint64_t looked_size; /* the block's at that time: other sizes are looked at in other places */
+    uint16_t looked_round; /* the classifier's round, as far as it fits, at the last look */
+    uint64_t looked_at;    /* births and steps so far, mixed, so that progress is seen */
+    uint64_t looked_size;  /* the block's at that time: other sizes are looked at in other places */
     uint64_t changed, rewritten;
     uint64_t set_words, negative_words; /* of the last look: are not zero; below it as numbers */
     uint64_t unchanged_to; /* `looked_at` at the look before that which saw its last change */
@@ -203,8 +205,12 @@ struct berth_classifier {
     _Atomic uint64_t large_from;
     _Atomic uint64_t steps, first_step_birth, next_step;
     _Atomic uint64_t
-        judged_at;     /* for who asked; births and steps, as berth__class_now() has them */
-    _Atomic int judge; /* the process whose thread judges; 0 = none */
+        judged_at; /* for who asked; births and steps, as berth__class_now() has them */
+    /* For who asks again though nothing was born: of the side's count of work, what there was when
+     * the last one was answered, and what that took. */
+    _Atomic uint64_t judged_work, judged_cost;
+    _Atomic bool is_silent;     /* and no steps were seen then, or such as may be loading */
+    _Atomic int judge;          /* the process whose thread judges; 0 = none */
     _Atomic uint64_t judged_to; /* births so far when the judgement that goes on began; 0 = none */
     _Atomic uint64_t free_head, held_head;
     _Atomic uint32_t block_count; /* ever made */
@@ -218,6 +224,8 @@ struct berth_classifier {
     uint64_t last_boundary;
     uint64_t trained_bytes, idle_bytes; /* what the last judgement found that saw steps... */
     bool knows_training;                /* ...of which there was one */
+    bool has_rewritten;  /* a block was seen to be rewritten again and again, and nothing born */
+    uint16_t round;      /* judgements that were asked for though nothing was born */
     uint64_t pairs_left; /* of blocks that this judgement may yet look at for an original */
     uint32_t last_main, same_phase;
     struct berth_class_group groups[BERTH_CLASS_GROUPS];
@@ -281,14 +289,16 @@ struct berth_judgement {
     bool is_settled;         /* several have, and more was born since the boundary than is alive */
     bool is_starting;        /* it may be a program that only starts, and has its weights to come */
     bool is_asked;           /* somebody waits for the answer, however little is known */
+    bool is_again;           /* and nothing was made since he was answered last */
     bool only_main;          /* weights come from the main family */
     uint32_t main;           /* the main family */
     uint32_t largest;        /* the family of which most is alive */
     uint64_t boundary;       /* the last birth before the steps */
     uint64_t old_bytes;      /* of the main family, or of all, from before it */
     uint64_t largest_made;   /* of what comes and goes in the steps */
-    bool has_last_signed;    /* whether the next was looked for */
+    bool has_last;           /* whether the next two were looked for */
     uint64_t last_signed;    /* the last birth of a block with a number below zero; 0: none */
+    uint64_t last_near_zero; /* of one with numbers near zero; UINT64_MAX: too few have these */
     uint64_t mirrored_bytes; /* of these, those of whose size the steps make blocks... */
     uint32_t mirrored_sizes; /* ...and how many sizes that are */
     uint64_t births_per_step, steps_seen;
@@ -324,6 +334,13 @@ bool berth__class_look(const struct berth_judgement *judgement, const struct ber
 void berth__class_forget_changes(struct berth_class_block *block);
 /* Of the words of the last look, those that are zero. */
 unsigned berth__class_blank(const struct berth_class_block *block);
+/* Whether it has room that nobody has written yet; words that were struck out are no room. */
+bool berth__class_has_room(const struct berth_class_block *block);
+/*
+ * Words that were seen to change, and most of them by so little that sign and exponent stay: what
+ * is trained changes like that, and what is written anew does not.
+ */
+bool berth__class_is_steady(const struct berth_class_block *block);
 /* Whether the last looks at two blocks of one size saw numbers of both signs, and nearly everywhere
  * that of the one where the other has the same. */
 bool berth__class_has_signs_of(const struct berth_class_block *block,
@@ -358,6 +375,10 @@ void berth__class_inputs_find(struct berth_judgement *judgement);
 void berth__class_verdict(struct berth_judgement *judgement, const struct berth_class_seen *seen,
                           struct berth_class_verdict *ret);
 bool berth__class_has_size(const struct berth_judgement *judgement, uint64_t size);
+/* classifier_quiet.c: the same where somebody asks and no steps are seen; what it says nothing of
+ * stays as it is. */
+void berth__class_quiet(struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                        struct berth_class_block *block, struct berth_class_verdict *ret);
 /*
  * Writes the verdict to the block's record, if it is more certain than what is there and brings no
  * tag back; `verdict` is what then holds. False: all stays as it is.

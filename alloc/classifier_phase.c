@@ -494,7 +494,9 @@ static void note_credit(struct berth_judgement *judgement)
     bool repeats = judgement->is_steady && is_repeating(judgement);
     bool is_stable;
 
-    classifier->same_phase = is_same ? classifier->same_phase + 1 : 0;
+    /* Where nothing was made since, that it is the same tells nothing. */
+    if (!judgement->is_again)
+        classifier->same_phase = is_same ? classifier->same_phase + 1 : 0;
     classifier->last_boundary = judgement->boundary;
     classifier->last_main = judgement->main;
     is_stable = classifier->same_phase >= SAME_PHASE_STABLE;

@@ -380,6 +380,20 @@ static void peek(struct berth_judgement *judgement)
     tell_blocks(judgement);
 }
 
+/* Nothing that was read so far tells. */
+static void drop_watch(struct berth_judgement *judgement)
+{
+    struct berth_class_watch *watch = &judgement->classifier->watch;
+
+    if (!watch->is_open)
+        return;
+    if (watch->process == (int)getpid())
+        atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed)
+            ->watched(watch->stretches, watch->probe_count);
+    leave_blocks(judgement, true);
+    watch->is_open = false;
+}
+
 void berth__class_reads_end(struct berth_judgement *judgement)
 {
     const struct berth_classifier_ops *ops =
@@ -390,6 +404,11 @@ void berth__class_reads_end(struct berth_judgement *judgement)
 
     if (!watch->is_open)
         return;
+    /* Who asks again has looks tell what is written, instead of a watch that waits for steps. */
+    if (judgement->is_again) {
+        drop_watch(judgement);
+        return;
+    }
     if (is_ours && !is_over(judgement)) {
         peek(judgement);
         return;
@@ -620,18 +639,11 @@ static bool suspect_early(struct berth_judgement *judgement)
     return is_new;
 }
 
-/* What was there is watched anew, with what has come since: nothing that was read so far tells. */
+/* What was there is watched anew, with what has come since. */
 static void restart_early(struct berth_judgement *judgement)
 {
-    struct berth_class_watch *watch = &judgement->classifier->watch;
-
-    if (watch->is_open && watch->process == (int)getpid())
-        atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed)
-            ->watched(watch->stretches, watch->probe_count);
-    if (watch->is_open)
-        leave_blocks(judgement, true);
-    watch->is_open = false;
-    drop_kinds(watch);
+    drop_watch(judgement);
+    drop_kinds(&judgement->classifier->watch);
     judgement->boundary = judgement->births;
 }
 
@@ -661,7 +673,7 @@ void berth__class_reads_begin(struct berth_judgement *judgement)
     struct berth_class_watch *watch = &judgement->classifier->watch;
     uint64_t boundary = judgement->boundary;
 
-    if (!ops->watch || watch->is_refused ||
+    if (!ops->watch || watch->is_refused || judgement->is_again ||
         (watch->is_open && (!watch->is_early || judgement->is_steady)))
         return;
     if (!judgement->is_steady) {

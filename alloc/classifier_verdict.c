@@ -18,8 +18,6 @@
 /* Of one size, activations may be by chance. */
 #define MIRRORED_SIZES 2
 
-/* So many words that nobody has written, and a block is one that is being filled. */
-#define BLANK_WORDS (BERTH_LOOK_WORDS / 4)
 /* A block that was made late, and is full, may be a weight after so many comparisons. */
 #define COMPARISONS_FULL 2
 
@@ -94,27 +92,12 @@ static enum berth_class_level final_if(bool is_final)
     return is_final ? BERTH_CLASS_FINAL : BERTH_CLASS_FIRM;
 }
 
-/*
- * Words that were seen to change, and most of them by so little that sign and exponent stay: what
- * is trained changes like that, and what is written anew does not.
- */
-static bool is_steady(const struct berth_class_block *block)
-{
-    return block->replaced_words > 1 && block->turned_words < block->replaced_words / 2;
-}
-
-/* Whether it has room that nobody has written yet; words that were struck out are no room. */
-static bool has_room(const struct berth_class_block *block)
-{
-    return berth__class_blank(block) >= BLANK_WORDS && !block->is_thinned;
-}
-
 /* Whether a steadier block of its size was there before it, whose gradient or state it may be. */
 static bool is_state_of_older(const struct berth_judgement *judgement,
                               const struct berth_class_seen *seen,
                               const struct berth_class_block *block)
 {
-    if (is_steady(block) && !block->is_positive)
+    if (berth__class_is_steady(block) && !block->is_positive)
         return false;
     for (uint32_t i = 0; i < judgement->count && judgement->seen[i].birth < seen->birth; i++) {
         const struct berth_class_block *other;
@@ -122,7 +105,7 @@ static bool is_state_of_older(const struct berth_judgement *judgement,
         if (judgement->seen[i].size != seen->size || judgement->seen[i].family != seen->family)
             continue;
         other = berth__class_block(judgement->classifier, judgement->seen[i].number);
-        if (is_steady(other) && !other->is_positive)
+        if (berth__class_is_steady(other) && !other->is_positive)
             return true;
     }
     return false;
@@ -141,7 +124,7 @@ static bool has_steady_twin(const struct berth_judgement *judgement,
             judgement->seen[i].number == seen->number)
             continue;
         other = berth__class_block(judgement->classifier, judgement->seen[i].number);
-        if (is_steady(other) && !other->is_positive)
+        if (berth__class_is_steady(other) && !other->is_positive)
             return true;
     }
     return false;
@@ -273,9 +256,9 @@ static void judge_old(const struct berth_judgement *judgement, const struct bert
     appended = is_appended(judgement, seen, block);
     block->is_suspect = false;
     /* Reserved, and not filled yet or filled from its start on: it may become anything. */
-    if (can_see && has_room(block) && block->changed == 0)
+    if (can_see && berth__class_has_room(block) && block->changed == 0)
         return;
-    if (block->changed != 0 && !block->is_replaced && is_steady(block)) {
+    if (block->changed != 0 && !block->is_replaced && berth__class_is_steady(block)) {
         say(judgement, ret, BERTH_TAG_WEIGHT, level, BERTH_REASON_TOUCHED_UP);
         return;
     }
@@ -367,7 +350,7 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
     else if (block->rewritten)
         say(judgement, ret, BERTH_TAG_ACTIVATION, final_if(is_final), BERTH_REASON_REUSED);
     else if (has_older_twin(judgement, seen) && is_still_made(judgement, seen, key) &&
-             (block->changed != 0 || has_room(block)))
+             (block->changed != 0 || berth__class_has_room(block)))
         return; /* a state, or a cache as large as a weight, and as what the prompt makes */
     else if (key->appended)
         say(judgement, ret, BERTH_TAG_KV, final_if(is_final), BERTH_REASON_APPENDED);
@@ -375,7 +358,7 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
         say(judgement, ret, BERTH_TAG_KV,
             judgement->is_filling ? BERTH_CLASS_UNKNOWN : final_if(is_final),
             BERTH_REASON_COLLECTED);
-    else if (has_room(block))
+    else if (berth__class_has_room(block))
         say(judgement, ret, BERTH_TAG_KV,
             judgement->is_doubtful || (has_older_twin(judgement, seen) && is_training(judgement))
                 ? BERTH_CLASS_UNKNOWN
@@ -582,64 +565,6 @@ static void judge_unseen(const struct berth_judgement *judgement,
         say(judgement, ret, BERTH_TAG_KV, BERTH_CLASS_FIRM, BERTH_REASON_COLLECTED);
 }
 
-/* Calls so close together are of one source file, or of one that is inlined into others. */
-#define NEAR_CODE ((uintptr_t)64 << 10)
-
-/* Whether who made it is the largest family, or the same code: a program in C asks for its weights
- * in several places. */
-static bool is_near_largest(const struct berth_judgement *judgement, uint32_t family)
-{
-    const struct berth_class_family *families =
-        atomic_load_explicit(&judgement->classifier->families, memory_order_acquire);
-    uintptr_t largest =
-        atomic_load_explicit(&families[judgement->largest].id, memory_order_relaxed);
-    uintptr_t own = atomic_load_explicit(&families[family].id, memory_order_relaxed);
-
-    return family == judgement->largest ||
-           (own != 0 && largest != 0 && own - largest + NEAR_CODE <= 2 * NEAR_CODE);
-}
-
-/* The last block that the same code has made and that has a number below zero. */
-static uint64_t find_last_signed(const struct berth_judgement *judgement)
-{
-    for (uint32_t i = judgement->count; i-- > 0;) {
-        const struct berth_class_seen *seen = &judgement->seen[i];
-        struct berth_class_block *block = berth__class_block(judgement->classifier, seen->number);
-
-        if (is_near_largest(judgement, seen->family) && !block->is_watched &&
-            berth__class_look(judgement, seen, block) && !block->is_positive)
-            return seen->birth;
-    }
-    return 0;
-}
-
-/* Whether it and all that the same code has made behind it have no number below zero, as what a
- * program computes into room that it has made when its weights were there. */
-static bool is_last_of_results(struct berth_judgement *judgement,
-                               const struct berth_class_seen *seen,
-                               const struct berth_class_block *block)
-{
-    if (!block->is_positive)
-        return false;
-    if (!judgement->has_last_signed)
-        judgement->last_signed = find_last_signed(judgement);
-    judgement->has_last_signed = true;
-    return seen->birth > judgement->last_signed;
-}
-
-/* Somebody asks, and no steps were seen: what is filled is likely to be of use. */
-static void judge_quiet(struct berth_judgement *judgement, const struct berth_class_seen *seen,
-                        struct berth_class_block *block, struct berth_class_verdict *ret)
-{
-    if (!is_near_largest(judgement, seen->family) ||
-        (!block->is_watched &&
-         (!berth__class_look(judgement, seen, block) || has_room(block) || block->is_constant ||
-          block->is_integers || block->is_mask || block->is_angles || block->is_pointers ||
-          is_last_of_results(judgement, seen, block))))
-        return;
-    say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_TENTATIVE, BERTH_REASON_QUIET);
-}
-
 /*
  * A block of another family than the main one. Where another has more, that may turn out to be the
  * main one: nothing is said, so that a tentative word for it counts then. Else the main one has the
@@ -670,7 +595,7 @@ void berth__class_verdict(struct berth_judgement *judgement, const struct berth_
     }
     if (!judgement->is_steady) {
         if (judgement->is_asked)
-            judge_quiet(judgement, seen, block, ret);
+            berth__class_quiet(judgement, seen, block, ret);
         return;
     }
     if (judgement->only_main && seen->family != judgement->main) {
@@ -683,9 +608,13 @@ void berth__class_verdict(struct berth_judgement *judgement, const struct berth_
             say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_TENTATIVE, BERTH_REASON_READ_ONLY);
         return;
     }
-    if (seen->birth > judgement->boundary)
+    if (seen->birth > judgement->boundary) {
         judge_young(judgement, seen, block, ret);
-    else
+        /* What may be the rest of the loading: of weights that are computed of others, as many come
+         * and go as stay. */
+        if (judgement->is_asked && judgement->is_doubtful && ret->level <= BERTH_CLASS_GUESSED)
+            berth__class_quiet(judgement, seen, block, ret);
+    } else
         judge_old(judgement, seen, block, berth__class_look(judgement, seen, block), ret);
 }
 

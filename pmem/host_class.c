@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Copied when it starts: hooks ask on each call. */
@@ -40,6 +41,15 @@ static bool look(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
     if (n < 0 && (errno == ENOSYS || errno == EPERM))
         atomic_store_explicit(&is_forbidden, true, memory_order_relaxed);
     return n == (ssize_t)to.iov_len;
+}
+
+static uint64_t worked(void)
+{
+    struct timespec time;
+
+    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) != 0)
+        return 0;
+    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
 /*
@@ -92,6 +102,7 @@ void berth__host_class_start(void)
         .peek = berth__host_reads_peek,
         .watched = berth__host_reads_end,
         .retag = retag,
+        .worked = worked,
     };
 
     if (berth__option(BERTH_OPTION_CLASSIFIER) == BERTH_CLASSIFIER_OFF)

@@ -49,6 +49,7 @@ RUNS = [
     ("graph", 4, ["train", "adam"]), ("language", 2, ["adam"]), ("language", 6, ["adam"]),
     ("search", 2, []), ("router", 2, []), ("arrays", 2, []), ("threads", 2, []),
     ("buffers", 2, []), ("buffers", 40, []),
+    ("own-arrays", 2, []), ("cells", 2, []), ("restored-file", 2, []), ("sums", 2, []),
     ("mobile", 2, []), ("bert", 2, []), ("bert", 2, ["released"]), ("summariser", 2, []),
     ("vae", 2, []), ("vae", 4, ["train", "adam"]), ("gan", 2, []), ("gan", 4, ["train", "adam"]),
     ("tables", 2, []), ("tables", 2, ["small"]), ("tables", 2, ["large"]),

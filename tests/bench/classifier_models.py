@@ -20,6 +20,7 @@ import classifier_loops
 import classifier_newcomers
 import classifier_pilgrims
 import classifier_programs
+import classifier_silent
 import classifier_strangers
 import classifier_tenants
 import classifier_travellers
@@ -267,7 +268,7 @@ def run_program(name, steps, ways):
                 **classifier_learners.PROGRAMS, **classifier_visitors.PROGRAMS,
                 **classifier_arrivals.PROGRAMS, **classifier_newcomers.PROGRAMS,
                 **classifier_travellers.PROGRAMS, **classifier_pilgrims.PROGRAMS,
-                **classifier_tenants.PROGRAMS}
+                **classifier_tenants.PROGRAMS, **classifier_silent.PROGRAMS}
     if name.startswith("type-"):
         models, step_of = classifier_types.of_type(name[len("type-"):])(ways)
     else:
