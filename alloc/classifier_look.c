@@ -229,6 +229,11 @@ static struct exponents find_exponents(const uint64_t words[BERTH_LOOK_WORDS],
 #define EXPONENT_WIDE (-4)
 /* And so near to 1 no layer's is that joins a few numbers or more. */
 #define EXPONENT_SCALED (-2)
+/* Of numbers that are as small as weights, the typical one is no smaller than that. */
+#define EXPONENT_LEAST (-12)
+/* Of numbers that are even up to a largest one, half are as large as that, or half of it; squares
+ * of gradients, which an optimiser keeps, are further apart. */
+#define EXPONENT_EVEN 1
 /* What a tenth of the numbers of a usual distribution reach is not so much larger than half of it;
  * where it is, they are no numbers of this format. */
 #define EXPONENT_SPREAD 4
@@ -262,6 +267,8 @@ static void note_numbers(struct berth_class_block *block, const uint64_t words[B
     block->is_bytes = !fits(found) && are_flat_bytes(words);
     /* Whether the typical number is as large as inputs are, and weights of large layers are not. */
     block->is_wide = block->is_bytes || (fits(found) && found.typical >= EXPONENT_WIDE);
+    block->is_small = found.typical < EXPONENT_WIDE && found.typical >= EXPONENT_LEAST &&
+                      found.high - found.typical <= EXPONENT_EVEN;
     block->is_scaled = fits(found) && found.typical >= EXPONENT_SCALED;
     block->is_positive = are_positive(words);
     block->is_integers = block->is_positive && are_integers(words);

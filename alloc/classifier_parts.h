@@ -115,6 +115,7 @@ struct berth_class_block {
     bool is_constant;        /* all words are the same, and not zero */
     bool is_mask;            /* all numbers are zero or another one, and some are this, some that */
     bool is_wide;     /* the typical number is as large as inputs are, or the type is not known */
+    bool is_small;    /* it is known, as small as weights are, and the others are near to it */
     bool is_bytes;    /* wide, and bytes all over their range */
     bool is_scaled;   /* wide, and the typical number is 1/4 or more, as of what is scaled to 1 */
     bool is_last;     /* such numbers, and no weight was made behind it before the steps */

@@ -36,6 +36,15 @@ static bool is_data(const struct berth_judgement *judgement, const struct berth_
     return block->is_positive && (block->is_integers || is_much(judgement, seen));
 }
 
+/* Whether a layer may begin with such numbers, and inputs are larger; what has the size of a
+ * gradient may be an optimiser's state. */
+static bool is_made_small(const struct berth_judgement *judgement,
+                          const struct berth_class_seen *seen,
+                          const struct berth_class_block *block)
+{
+    return block->is_small && !berth__class_has_size(judgement, seen->size);
+}
+
 /* Whether it is one number everywhere, and no scales of a normalisation, which begin like that. */
 static bool is_uniform(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
                        const struct berth_class_block *block)
@@ -191,7 +200,7 @@ static void judge_unwritten(const struct berth_judgement *judgement,
     /* What is trained has gradients of its size; else that of what steps make tells nothing. */
     block->is_suspect = can_see && block->is_wide &&
                         !(berth__class_has_size(judgement, seen->size) && is_training(judgement));
-    if (can_see && is_data(judgement, seen, block))
+    if (can_see && is_data(judgement, seen, block) && !is_made_small(judgement, seen, block))
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_DATA);
     else if (can_see && is_void(judgement, seen, block, &reason))
         say(judgement, ret, BERTH_TAG_UNTAGGED, BERTH_CLASS_TENTATIVE, reason);
@@ -614,8 +623,9 @@ void berth__class_verdict(struct berth_judgement *judgement, const struct berth_
          * and go as stay. */
         if (judgement->is_asked && judgement->is_doubtful && ret->level <= BERTH_CLASS_GUESSED)
             berth__class_quiet(judgement, seen, block, ret);
-    } else
+    } else {
         judge_old(judgement, seen, block, berth__class_look(judgement, seen, block), ret);
+    }
 }
 
 /*

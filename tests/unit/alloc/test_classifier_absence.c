@@ -163,6 +163,44 @@ static void what_was_there_and_is_not_below_zero_is_no_weight(void **state)
     assert_int_equal(little->tag, BERTH_TAG_WEIGHT);
 }
 
+/* Numbers above zero of which one of eight is 2^-7 and more, and the others are ever smaller. */
+static const uint64_t *squares(void)
+{
+    static uint64_t words[BERTH_LOOK_WORDS];
+
+    for (unsigned i = 0; i < BERTH_LOOK_WORDS; i++)
+        words[i] = ((i + 1) * 0x9e3779b97f4a7c15u & 0x007fffff007fffffu) |
+                   (uint64_t)(120 - i % 8) << 55 | (120 - i % 8) << 23;
+    return words;
+}
+
+/* Numbers as small as weights are: layers may begin with such, and inputs are larger. Of what has
+ * the size of a gradient, it may be the state of an optimiser. */
+static void what_was_there_and_is_as_small_as_weights_is_one(void **state)
+{
+    struct played *layer, *kept, *averages, *late;
+
+    (void)state;
+    layer = keep(2000 * KIB, true);
+    layer->is_small = true;
+    kept = keep(2002 * KIB, true);
+    kept->words = squares();
+    averages = keep(2003 * KIB, true);
+    averages->is_small = true;
+    load();
+    for (unsigned step = 0; step < 8; step++) {
+        infer(1);
+        died(born(2003 * KIB, TENSORS));
+    }
+    late = keep(2001 * KIB, true);
+    late->is_small = true;
+    infer(12);
+    assert_int_equal(layer->tag, BERTH_TAG_WEIGHT);
+    assert_int_equal(kept->tag, BERTH_TAG_UNTAGGED);
+    assert_int_equal(averages->tag, BERTH_TAG_UNTAGGED);
+    assert_int_equal(late->tag, BERTH_TAG_UNTAGGED);
+}
+
 /* A buffer that is filled with one number, which may be below zero, and only read: before the steps
  * or in them. So little that it may be the factors of a normalisation is a weight. */
 static void what_is_one_number_is_no_weight(void **state)
@@ -306,6 +344,7 @@ int main(void)
         cmocka_unit_test(what_is_not_confirmed_leaves_a_weight),
         PLAYED(what_is_kept_late_and_is_not_below_zero_is_no_weight),
         PLAYED(what_was_there_and_is_not_below_zero_is_no_weight),
+        PLAYED(what_was_there_and_is_as_small_as_weights_is_one),
         PLAYED(what_is_one_number_is_no_weight),
         PLAYED(what_one_number_makes_room_for_is_judged_then),
         PLAYED(what_is_one_number_is_no_weight_without_steps),
