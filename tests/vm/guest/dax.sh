@@ -43,6 +43,14 @@ is_said() {
     ! grep -q FAILED /tmp/cases && [ "$(wc -l </tmp/said)" = 1 ] && grep -q "$2" /tmp/said
 }
 
+# device_like ALIGNMENT: what a tier says of the device, its size as the kernel tells it.
+device_like() {
+    local sys=/sys/bus/dax/devices/${device##*/}
+    echo "device-dax $device: $(($(cat "$sys/size") >> 20))\.0 MiB, aligned to $1, node 1, mapped" \
+        "shared in pieces of [0-9.]+ MiB; [0-9.]+ MiB free; fork = copy"
+}
+asked default dax "$(device_like '2\.00 MiB')"
+
 # A device has one user.
 mkfifo /tmp/held /tmp/release
 under /tmp/default.table "$VM_CASES" hold far /tmp/held /tmp/release >/tmp/holder &
@@ -65,6 +73,7 @@ check "a device of another kind is said" is_said wrong "no device-dax device"
 
 check "an NVDIMM becomes a device of small pages" make_devdax 1 -a 4K
 checks "dax in small pages:" 9 under /tmp/default.table "$VM_CASES" dax far "$device"
+asked default dax "$(device_like '4\.00 KiB')"
 checks "dax in small pages, more than it has:" 4 under /tmp/beyond.table "$VM_CASES" more far dram 320
 
 # Blocks that may move, at first in ordinary memory or on the device.

@@ -25,6 +25,8 @@ check "nor the space of one" test "$(df -k /mnt/pmem | awk 'END { print $3 }')" 
 
 check "berth doctor names the file system" sh -c '"$BERTH" doctor | grep "fsdax.*/mnt/pmem"'
 
+asked default file "an unnamed file in /mnt/pmem, mapped shared with MAP_SYNC; fork = copy"
+
 # An unmodified program, started as a person does.
 run_sqlite() {
     "$BERTH" run --policy /tmp/default.policy -- "$SQLITE" :memory: "
@@ -79,6 +81,7 @@ sent away near 1 6 stepped far dram 5
 umount /mnt/pmem
 check "ext4 is mounted with dax=never" mount_dax "$device" /mnt/pmem never
 checks "dax=never:" 8 under /tmp/prompt.table "$VM_CASES" file far /mnt/pmem/ nosync
+asked default file "an unnamed file in /mnt/pmem, mapped shared; fork = copy"
 check "berth doctor does not call it fsdax" \
     sh -c '"$BERTH" doctor | grep "fsdax.*no file system is mounted with dax"'
 

@@ -183,6 +183,40 @@ sent() {
     [ ! -s /tmp/moved.errors ] || sed 's/^/# /' /tmp/moved.errors >/dev/ttyS1
 }
 
+# asked POLICY KIND WHAT: while a program keeps blocks in the tier "far" of this kind, the tool is asked
+# about it. WHAT is what the tier says of itself, as a regular expression.
+asked() {
+    local policy=$1 kind=$2 what=$3 program
+    mkfifo /tmp/held /tmp/release
+    (LD_PRELOAD=$BERTH_CUDA:$BERTH_MALLOC BERTH_POLICY=/tmp/$policy.table BERTH_CONTROL=always \
+        exec "$VM_CASES" hold far /tmp/held /tmp/release) >/tmp/holder 2>&1 &
+    program=$!
+    head -c 1 /tmp/held >/dev/null
+    check "$kind: berth doctor PID says what became of the tier" says \
+        "^ok +tier far +$kind: $what; decay = 10s; [3-9][0-9]\.[0-9] MiB in use\$" \
+        "$BERTH" doctor "$program"
+    # So much vm_cases asks for; a rule that sends all there has spilled none of it.
+    "$BERTH" stat "$program" >/tmp/stat
+    check "$kind: berth stat counts its blocks" says \
+        "^untagged +far +30\.5 MiB +[3-9][0-9]\.[0-9] MiB +25 " cat /tmp/stat
+    check "$kind: and says that all had room" says "^far +$kind .* 0 +0 B\$" cat /tmp/stat
+    check "$kind: berth stat --json says the same of the tier" says \
+        "^ *\"description\": \"$what\",\$" "$BERTH" stat "$program" --json
+    printf x >/tmp/release
+    wait $program
+    rm /tmp/held /tmp/release
+    check "$kind: the program noticed nothing" sh -c 'cat /tmp/holder; [ "$(grep -c ^ok /tmp/holder)" = 2 ]'
+}
+
+# says EXPRESSION COMMAND...: one line of what the command prints is like this.
+says() {
+    local expression=$1
+    shift
+    "$@" >/tmp/saying
+    cat /tmp/saying
+    [ "$(grep -c -E "$expression" /tmp/saying)" = 1 ]
+}
+
 # ends STATUS COMMAND...: the command ends with this status.
 ends() {
     local status=$1

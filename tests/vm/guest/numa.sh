@@ -34,6 +34,7 @@ on advised 1 "huge-pages = advise"
 on reserved 1 "huge-pages = always"
 
 checks "node 1:" 8 under /tmp/one.table "$VM_CASES" numa far 1 bind=static:1
+asked one numa "private memory of node 1, bound: [0-9.]+ MiB, [0-9.]+ MiB left"
 checks "node 1, preferred:" 8 under /tmp/preferred.table "$VM_CASES" numa far 1 prefer=static:1
 checks "node 1, capacity = 16M:" 4 under /tmp/small.table "$VM_CASES" more far dram 64
 checks "more than node 1 has:" 4 under /tmp/one.table "$VM_CASES" more far dram 400
@@ -59,6 +60,7 @@ give_to_kernel() {
 }
 check "an NVDIMM becomes memory of node 2" give_to_kernel
 checks "node 2, dax-kmem:" 8 under /tmp/two.table "$VM_CASES" numa far 2 bind=static:2
+asked two numa "private memory of node 2, bound: [0-9.]+ MiB, [0-9.]+ MiB left"
 checks "more than node 2 has:" 4 under /tmp/two.table "$VM_CASES" more far dram 400
 checks "fork on node 2:" 3 under /tmp/two.table "$VM_CASES" fork-copies far
 checks "nodes 1 and 2:" 8 under /tmp/both.table "$VM_CASES" numa far 1,2 bind=static:1-2
