@@ -10,8 +10,10 @@ import ctypes
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -41,6 +43,9 @@ LEAN = ["nokaslr", "randomize_kstack_offset=off", "init_on_alloc=0", "swiotlb=no
 
 PR_SET_PDEATHSIG = 1
 
+# So many machines run at a time, mostly; what is free must be enough for all that they have.
+MEMORY_MACHINES = 2
+
 
 class Machine:
     """One machine; its NVDIMMs keep what is written to them from boot to boot."""
@@ -55,25 +60,27 @@ class Machine:
         self.memory = memory
         self.dimms = dimms
         self.cxl = cxl
+        self.images = []
         self.process = None
 
     def busy_seconds(self):
         """The processor time that the machine has had since it was switched on."""
         return busy_seconds(self.process.pid) if self.process else 0
 
-    def image(self, number):
-        return self.folder / f"dimm{number}.img"
-
     def make_images(self):
-        """New NVDIMMs with nothing in them, as files without blocks."""
+        """New NVDIMMs with nothing in them: files without blocks. What is written to them is nobody's
+        once this process has ended, and is in memory where there is enough: of a disk's file the host
+        asks for blocks at each first touch of a page, and writes them."""
+        wanted = MEMORY_MACHINES * (sum(self.memory) + sum(self.dimms)) * MIB
+        in_memory = free_memory() >= wanted
         for number, size in enumerate(self.dimms):
-            self.image(number).unlink(missing_ok=True)
-            with open(self.image(number), "wb") as file:
-                file.truncate(size * MIB + LABEL)
+            self.images.append(open(os.memfd_create(f"dimm{number}"), "w+b") if in_memory
+                               else tempfile.TemporaryFile(dir=self.folder))
+            self.images[-1].truncate(size * MIB + LABEL)
 
     def remove_images(self):
-        for number in range(len(self.dimms)):
-            self.image(number).unlink(missing_ok=True)
+        while self.images:
+            self.images.pop().close()
 
     def nodes(self):
         arguments = []
@@ -86,7 +93,8 @@ class Machine:
             node = len(self.memory) + number
             arguments += ["-numa", f"node,nodeid={node}",
                           "-object", f"memory-backend-file,id=dimm{number},share=on,"
-                          f"mem-path={escape(self.image(number))},size={size * MIB + LABEL}",
+                          f"mem-path=/proc/self/fd/{self.images[number].fileno()},"
+                          f"size={size * MIB + LABEL}",
                           "-device", f"nvdimm,id=nvdimm{number},memdev=dimm{number},"
                           f"label-size={LABEL},node={node}"]
         return arguments
@@ -141,7 +149,7 @@ class Machine:
             # However this process ends, the machine ends with it.
             process = subprocess.Popen(self.command(initramfs, more, environment), stdin=subprocess.DEVNULL,
                                        stdout=subprocess.PIPE, stderr=errors,
-                                       env=dict(os.environ, LC_ALL="C"),
+                                       env=dict(os.environ, LC_ALL="C"), pass_fds=[image.fileno() for image in self.images],
                                        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
         self.process = process
         watch = Watch(process)
@@ -193,6 +201,30 @@ class Watch:
             if self.hung:
                 self.process.kill()
                 return
+
+
+def free_memory():
+    """The bytes that the host can give without taking them from anybody. A control group that has
+    less is asked too: what it has beyond that ends its processes."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        free = int(re.search(r"^MemAvailable:\s*(\d+) kB", file.read(), re.M).group(1)) << 10
+    for group in control_groups():
+        try:
+            limit = (group / "memory.max").read_text(encoding="ascii").strip()
+            if limit != "max":
+                free = min(free, int(limit) - int((group / "memory.current").read_text()))
+        except (OSError, ValueError):
+            continue
+    return free
+
+
+def control_groups():
+    """Those that this process is in, from the innermost on."""
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        inner = re.search(r"^0::/(.*)$", file.read(), re.M)
+    root = pathlib.Path("/sys/fs/cgroup")
+    group = root / inner.group(1) if inner else root
+    return [group, *(parent for parent in group.parents if parent.is_relative_to(root))]
 
 
 def busy_seconds(pid):
