@@ -3,6 +3,7 @@
 
 #include "alloc/block_slab.h"
 #include "alloc/device_context.h"
+#include "alloc/order_wait.h"
 #include "alloc/pause.h"
 #include "alloc/pool_parts.h"
 #include "alloc/stream.h"
@@ -23,14 +24,6 @@
 
 /* The same for the door: a context that is being destroyed may be at work. */
 #define SHUT_MAX_NS 10000000
-/*
- * In which a call that was about to be made has begun: longer where other work has the processor,
- * which is seen by how long each yield takes, but not for ever: a thread of a higher priority may
- * have it. A second was too little where 25 threads shared a core.
- */
-#define CALL_MAX_NS 100000000
-#define CALL_YIELDS 2000
-#define CALL_BUSY_MAX_NS 10000000000
 
 #define EVENT_FLAGS 2 /* CU_EVENT_DISABLE_TIMING: recording such an event is cheapest */
 
@@ -112,88 +105,6 @@ static int64_t now_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-/*
- * The door of those who wait. Each synchronising free passes it, so the count of who is inside lies
- * in several places, that threads need not share.
- */
-#define WAITERS_SHIFT 4
-static struct waiters {
-    _Alignas(64) _Atomic uint64_t count;
-} waiters[1 << WAITERS_SHIFT];
-static _Alignas(64) _Atomic uint64_t shut_to_waits;
-
-/* In which of them the calling thread is counted. */
-static struct waiters *waiters_mine(void)
-{
-    uint64_t hash = (uintptr_t)&berth__cache_thread * 0x9e3779b97f4a7c15u;
-
-    return &waiters[hash >> (64 - WAITERS_SHIFT)];
-}
-
-static struct waiters *wait_enter(void)
-{
-    struct waiters *mine = waiters_mine();
-
-    for (;;) {
-        atomic_fetch_add(&mine->count, 1);
-        if (BERTH_LIKELY(atomic_load(&shut_to_waits) == 0 &&
-                         atomic_load(&berth__device_captures) == 0))
-            return mine;
-        atomic_fetch_sub(&mine->count, 1);
-        if (atomic_load(&berth__device_captures) > 0)
-            return NULL;
-        sched_yield();
-    }
-}
-
-static void wait_leave(struct waiters *mine)
-{
-    atomic_fetch_sub_explicit(&mine->count, 1, memory_order_release);
-}
-
-static bool anybody_waits(void)
-{
-    uint64_t count = 0;
-
-    for (unsigned i = 0; i < 1 << WAITERS_SHIFT; i++)
-        count += atomic_load(&waiters[i].count);
-    return count > 0;
-}
-
-void berth__order_shut_to_waits(void)
-{
-    int64_t begin, waited = 0;
-
-    atomic_fetch_add(&shut_to_waits, 1);
-    if (!anybody_waits())
-        return;
-    begin = now_ns();
-    for (unsigned yields = 0;
-         anybody_waits() && !berth__pool_disabled() && waited < CALL_BUSY_MAX_NS &&
-         (waited < CALL_MAX_NS || yields < CALL_YIELDS);
-         yields++) {
-        sched_yield();
-        waited = now_ns() - begin;
-    }
-}
-
-void berth__order_open_to_waits(void)
-{
-    atomic_fetch_sub(&shut_to_waits, 1);
-}
-
-int berth__order_sync(berth_cu_context context)
-{
-    struct waiters *mine = wait_enter();
-    int r;
-
-    if (!mine)
-        return berth__device_error(BERTH_CU_CAPTURE_UNSUPPORTED);
-    r = berth__device_sync(context);
-    wait_leave(mine);
-    return r;
 }
 
 static struct berth_order_context *context_find(berth_cu_context context)
@@ -346,109 +257,6 @@ int berth__order_record_stream(berth_cu_context context, berth_cu_stream stream,
     return r;
 }
 
-/* What berth__stream_each_made() collects: one event per stream. */
-struct collection {
-    berth_cu_context context;
-    struct berth_order_point *points;
-};
-
-static int collect(struct berth_stream *stream, void *argument)
-{
-    struct collection *collection = argument;
-    struct berth_order_point *point;
-    int r = berth__order_record_stream(collection->context, stream->handle, &point);
-
-    if (r == 0) {
-        point->next = collection->points;
-        collection->points = point;
-    }
-    return r;
-}
-
-/* One event per stream: the legacy default one, and all that the program has made. */
-static int record_streams(berth_cu_context context, struct berth_order_point **ret)
-{
-    struct collection collection = {.context = context};
-    int r = berth__order_record_stream(context, BERTH_STREAM_LEGACY, &collection.points);
-
-    if (r == 0)
-        collection.points->departed = atomic_load(&context_find(context)->departures);
-    if (r == 0)
-        r = berth__stream_each_made(context, collect, &collection);
-    if (r < 0) {
-        berth__order_done(collection.points);
-        return r;
-    }
-    *ret = collection.points;
-    return 0;
-}
-
-/* Whether a stream has ended without a point, and nobody has seen its work done. */
-static bool has_lost(const struct berth_order_context *owner)
-{
-    return atomic_load_explicit(&owner->lost, memory_order_relaxed) !=
-           atomic_load_explicit(&owner->found, memory_order_relaxed);
-}
-
-/*
- * Called inside the door. A stream is lost while that is shut: who asked outside, by
- * berth__order_is_known(), knows of those before only, and whether the driver's event for a context
- * is behind the work of one that is no more, its manual does not say.
- */
-static int record_context(berth_cu_context context, struct berth_order_point **ret)
-{
-    struct berth_order_context *owner = context_find_or_make(context);
-    struct berth_order_point *point;
-    int r;
-
-    if (!owner)
-        return -ENOMEM;
-    if (is_ending(owner))
-        return -EBUSY;
-    if (has_lost(owner))
-        return -ENOTSUP;
-    if (!berth__driver.cuCtxRecordEvent)
-        return atomic_load(&owner->is_unsure) ? -ENOTSUP : record_streams(context, ret);
-    r = point_new(owner, &point);
-    if (r < 0)
-        return r;
-    point->departed = atomic_load(&owner->departures);
-    r = berth__device_error(berth__driver.cuCtxRecordEvent(context, point->event));
-    if (r < 0)
-        berth__order_done(point);
-    else
-        *ret = point;
-    return r;
-}
-
-int berth__order_record(berth_cu_context context, struct berth_order_point **ret)
-{
-    int r;
-
-    if (!berth__order_enter())
-        return -EBUSY;
-    r = record_context(context, ret);
-    berth__order_leave();
-    return r;
-}
-
-int berth__order_make_wait(const struct berth_order_point *point, berth_cu_context context,
-                           berth_cu_stream stream)
-{
-    bool pushed = false;
-    int r = berth__driver.cuStreamWaitEvent ? berth__device_enter(context, &pushed) : -ENOTSUP;
-
-    if (r < 0)
-        return r;
-    for (; point && r == 0; point = point->next)
-        if (is_ending(point->owner))
-            r = -EBUSY;
-        else if (point_is_current(point))
-            r = berth__device_error(berth__driver.cuStreamWaitEvent(stream, point->event, 0));
-    berth__device_leave(pushed);
-    return r;
-}
-
 static int event_query(const struct berth_order_point *point)
 {
     berth_cu_result result = berth__driver.cuEventQuery(point->event);
@@ -517,6 +325,151 @@ static int departed_query(struct berth_order_context *owner, uint64_t last)
         departed_settle(owner, point, r == 1);
     }
     return r == 1 && is_asked ? 0 : r;
+}
+
+/* What berth__stream_each_made() collects: one event per stream. */
+struct collection {
+    berth_cu_context context;
+    struct berth_order_point *points;
+};
+
+/* Whether the stream has done all that it was given: then it needs no event. */
+static bool is_idle(berth_cu_context context, berth_cu_stream stream)
+{
+    bool pushed = false, is;
+
+    if (!berth__driver.cuStreamQuery || berth__device_enter(context, &pushed) < 0)
+        return false;
+    is = berth__driver.cuStreamQuery(stream) == BERTH_CU_SUCCESS;
+    berth__device_leave(pushed);
+    return is;
+}
+
+static int collect_handle(struct collection *collection, berth_cu_stream handle, uint64_t departed)
+{
+    struct berth_order_point *point;
+    int r;
+
+    if (departed == 0 && is_idle(collection->context, handle))
+        return 0;
+    r = berth__order_record_stream(collection->context, handle, &point);
+    if (r < 0)
+        return r;
+    point->departed = departed;
+    point->next = collection->points;
+    collection->points = point;
+    return 0;
+}
+
+static int collect(struct berth_stream *stream, void *argument)
+{
+    return collect_handle(argument, stream->handle, 0);
+}
+
+/* One that has passed, and has no event: as if its context were another by now. */
+static int point_passed(struct berth_order_context *owner, struct berth_order_point **ret)
+{
+    struct berth_order_point *point;
+
+    pthread_mutex_lock(&lock);
+    point = berth__slab_new(&point_slab, sizeof(*point));
+    pthread_mutex_unlock(&lock);
+    if (!point)
+        return -ENOMEM;
+    *point = (struct berth_order_point){.owner = owner, .generation = UINT64_MAX};
+    *ret = point;
+    return 0;
+}
+
+/*
+ * One event per stream that is at work: the legacy default one, and all that the program has made.
+ * The first is behind those that were destroyed, too, of which one may still be at work.
+ */
+static int record_streams(struct berth_order_context *owner, struct berth_order_point **ret)
+{
+    struct collection collection = {.context = owner->context};
+    uint64_t departed = atomic_load(&owner->departures);
+    int r;
+
+    if (departed > 0 && departed_query(owner, departed) == 1)
+        departed = 0;
+    r = collect_handle(&collection, BERTH_STREAM_LEGACY, departed);
+    if (r == 0)
+        r = berth__stream_each_made(owner->context, collect, &collection);
+    if (r == 0 && !collection.points)
+        r = point_passed(owner, &collection.points);
+    if (r < 0) {
+        berth__order_done(collection.points);
+        return r;
+    }
+    *ret = collection.points;
+    return 0;
+}
+
+/* Whether a stream has ended without a point, and nobody has seen its work done. */
+static bool has_lost(const struct berth_order_context *owner)
+{
+    return atomic_load_explicit(&owner->lost, memory_order_relaxed) !=
+           atomic_load_explicit(&owner->found, memory_order_relaxed);
+}
+
+/*
+ * Called inside the door. A stream is lost while that is shut: who asked outside, by
+ * berth__order_is_known(), knows of those before only, and whether the driver's event for a context
+ * is behind the work of one that is no more, its manual does not say.
+ */
+static int record_context(berth_cu_context context, struct berth_order_point **ret)
+{
+    struct berth_order_context *owner = context_find_or_make(context);
+    struct berth_order_point *point;
+    int r;
+
+    if (!owner)
+        return -ENOMEM;
+    if (is_ending(owner))
+        return -EBUSY;
+    if (has_lost(owner))
+        return -ENOTSUP;
+    if (!berth__driver.cuCtxRecordEvent)
+        return atomic_load(&owner->is_unsure) ? -ENOTSUP : record_streams(owner, ret);
+    r = point_new(owner, &point);
+    if (r < 0)
+        return r;
+    point->departed = atomic_load(&owner->departures);
+    r = berth__device_error(berth__driver.cuCtxRecordEvent(context, point->event));
+    if (r < 0)
+        berth__order_done(point);
+    else
+        *ret = point;
+    return r;
+}
+
+int berth__order_record(berth_cu_context context, struct berth_order_point **ret)
+{
+    int r;
+
+    if (!berth__order_enter())
+        return -EBUSY;
+    r = record_context(context, ret);
+    berth__order_leave();
+    return r;
+}
+
+int berth__order_make_wait(const struct berth_order_point *point, berth_cu_context context,
+                           berth_cu_stream stream)
+{
+    bool pushed = false;
+    int r = berth__driver.cuStreamWaitEvent ? berth__device_enter(context, &pushed) : -ENOTSUP;
+
+    if (r < 0)
+        return r;
+    for (; point && r == 0; point = point->next)
+        if (is_ending(point->owner))
+            r = -EBUSY;
+        else if (point_is_current(point))
+            r = berth__device_error(berth__driver.cuStreamWaitEvent(stream, point->event, 0));
+    berth__device_leave(pushed);
+    return r;
 }
 
 /* Called inside the door. */
@@ -604,17 +557,17 @@ void berth__order_depart(berth_cu_context context, berth_cu_stream stream)
 {
     struct berth_order_context *owner = context_find_or_make(context);
     struct berth_order_point *point;
-    struct waiters *mine;
+    struct berth_order_waiters *mine;
     bool is_known, has_passed;
 
     if (!owner || !berth__driver.cuEventQuery)
         return;
     /* Who begins a capture shuts the first door, too, and does not wait for others who have. */
-    mine = wait_enter();
+    mine = berth__order_wait_enter();
     is_known = mine && berth__order_record_stream(context, stream, &point) == 0;
     has_passed = is_known && has_passed_relaxed(point);
     if (mine)
-        wait_leave(mine);
+        berth__order_wait_leave(mine);
     if (!is_known) {
         atomic_fetch_add(&owner->lost, 1);
         atomic_fetch_add(&berth__order_losses, 1);

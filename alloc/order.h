@@ -4,8 +4,8 @@
  * the point has passed.
  *
  * A point is one event of the driver, or, where the driver cannot record one for a whole context
- * (before CUDA 12.5), one for each stream of it. Events are made once and kept per context; they go
- * with it.
+ * (before CUDA 12.5), one for each stream of it that is at work. Events are made once and kept per
+ * context; they go with it.
  *
  * The calls behind all this break a stream capture that is open (cuda.h: cuCtxRecordEvent is
  * refused and invalidates it; cuEventQuery and cuStreamQuery are unsafe), and use streams and

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: on a driver before CUDA 12.5 a point in the work of a context is one for each of its
+ * streams that is at work. Method: the simulated driver without cuCtxRecordEvent, of which events
+ * are counted.
+ */
+#include "order_fixture.h"
+
+#include "alloc/order.h"
+#include "alloc/pool.h"
+#include "alloc/pool_lazy.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+static unsigned stream_events;
+
+static berth_cu_result count_event(berth_cu_event event, berth_cu_stream stream)
+{
+    stream_events++;
+    return (berth_cu_result)cuEventRecord((CUevent)event, (CUstream)stream);
+}
+
+/* What no stream has work for has passed when it is asked about at once: no event need come by. */
+static void an_older_driver_needs_no_event_of_an_idle_stream(void **state)
+{
+    berth_cu_result (*record)(berth_cu_context, berth_cu_event) = berth__driver.cuCtxRecordEvent;
+    uintptr_t block = alloc(SIZE), held = alloc(SIZE);
+    CUstream idle = stream_new(), busy;
+
+    berth__driver.cuCtxRecordEvent = NULL;
+    berth__driver.cuEventRecord = count_event;
+    stream_events = 0;
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_true(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_CLOSE));
+    assert_int_equal(waiting(), 0);
+    assert_int_equal(stream_events, 0);
+    busy = busy_stream();
+    assert_int_equal(berth__pool_free(held), 0);
+    assert_false(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_CLOSE));
+    assert_int_equal(stream_events, 1);
+    go_on();
+    assert_true(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_LOOK));
+    /* One that is destroyed at work is waited for, too. */
+    block = alloc(SIZE);
+    atomic_store(&may_go_on, false);
+    assert_int_equal(cuLaunchHostFunc(busy, hold, NULL), 0);
+    stream_delete(busy);
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_false(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_CLOSE));
+    go_on();
+    while (!berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_LOOK))
+        ;
+    berth__driver.cuCtxRecordEvent = record;
+    stream_delete(idle);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(an_older_driver_needs_no_event_of_an_idle_stream),
+    };
+
+    return cmocka_run_group_tests(tests, up, NULL);
+}
