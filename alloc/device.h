@@ -56,7 +56,6 @@ enum {
 #define BERTH_DRIVER_USED(X)                                                                       \
     X(cuCtxGetCurrent, (berth_cu_context * context))                                               \
     X(cuCtxGetDevice, (berth_cu_device * device))                                                  \
-    X(cuCtxSynchronize, (void))                                                                    \
     X(cuCtxRecordEvent, (berth_cu_context context, berth_cu_event event))                          \
     X(cuEventQuery, (berth_cu_event event))                                                        \
     X(cuEventRecord, (berth_cu_event event, berth_cu_stream stream))                               \
@@ -69,8 +68,6 @@ enum {
     X(cuDeviceGetMemPool, (berth_cu_pool * pool, berth_cu_device device))                          \
     X(cuDeviceGetDefaultMemPool, (berth_cu_pool * pool, berth_cu_device device))                   \
     X(cuDevicePrimaryCtxGetState, (berth_cu_device device, unsigned *flags, int *active))          \
-    X(cuStreamSynchronize, (berth_cu_stream stream))                                               \
-    X(cuStreamSynchronize_ptsz, (berth_cu_stream stream))                                          \
     X(cuStreamIsCapturing, (berth_cu_stream stream, int *status))                                  \
     X(cuStreamIsCapturing_ptsz, (berth_cu_stream stream, int *status))                             \
     X(cuThreadExchangeStreamCaptureMode, (int *mode))                                              \
@@ -161,6 +158,10 @@ enum {
     X(cuLibraryGetManaged,                                                                         \
       (berth_cu_address * address, size_t * size, void *library, const char *name))                \
     X(cuFuncLoad, (void *function))                                                                \
+    X(cuCtxSynchronize, (void))                                                                    \
+    X(cuCtxSynchronize_v2, (berth_cu_context context))                                             \
+    X(cuStreamSynchronize, (berth_cu_stream stream))                                               \
+    X(cuStreamSynchronize_ptsz, (berth_cu_stream stream))                                          \
     X(cuCtxSetCurrent, (berth_cu_context context))                                                 \
     X(cuCtxPushCurrent, (berth_cu_context context))                                                \
     X(cuCtxPushCurrent_v2, (berth_cu_context context))                                             \

@@ -707,8 +707,13 @@ static uint64_t release_kept(const struct release *release)
 
 static uint64_t release_run(const struct release *release)
 {
-    uint64_t released = release_kept(release);
+    /* What the device would have by now is the first to go: nobody waits for that. */
+    uint64_t released = release->tier == BERTH_TIER_NONE || release->tier == BERTH_TIER_DEVICE
+                            ? berth__stream_release_done(release->device, release->need)
+                            : 0;
 
+    if (released == 0)
+        released = release_kept(release);
     /* The driver may have refused just those. */
     if (released == 0 && release->need != RELEASE_ALL)
         released = release_relaxed(release, RELEASE_ALL);

@@ -45,7 +45,8 @@ static int search_stream(struct berth_stream *stream, void *argument)
     block = berth__stream_set_take(&stream->set, search->size, search->tag);
     if (!block)
         return 0;
-    if (search->is_behind || berth__stream_query(stream) == 0) {
+    if (search->is_behind || block->freed < berth__stream_done_before(stream) ||
+        berth__stream_query(stream) == 0) {
         search->found = block;
         search->stream = stream;
         return 1;
@@ -166,7 +167,7 @@ static void make_room(struct berth_stream_home *home, struct berth_stream *strea
 
     limit += (limit >> SLACK_SHIFT) + SLACK;
     if (reserved + size > limit)
-        berth__stream_give_back(home, stream, reserved + size - limit);
+        berth__stream_give_back(home, stream, reserved + size - limit, false);
 }
 
 /* Takes the tier's capacity; what is cached in it gives way. */
@@ -255,14 +256,14 @@ static bool is_short(int r)
 
 /*
  * Whether something was given back for a request that was refused with `error`, and nobody was
- * waited for long: of the stream's own memory, then of its device's, and what other devices have
+ * waited for long: of streams' memory, then of the device's, and what other devices have
  * only where that helps, which is when a capacity or a limit is full. So much is enough then; the
  * driver may need more to have it in one piece.
  */
 static bool give_way(struct berth_stream_home *home, struct berth_stream *stream, uint64_t size,
                      int error)
 {
-    return berth__stream_give_back(home, stream, size) > 0 ||
+    return berth__stream_give_back(home, stream, size, true) > 0 ||
            berth__pool_release_soon(home->device, error == -ENOMEM ? UINT64_MAX : size) > 0 ||
            (error != -ENOMEM && berth__pool_release_soon(BERTH_POOL_ALL_DEVICES, size) > 0);
 }

@@ -97,6 +97,20 @@ enum {
     BERTH_CU_POOL_USED_HIGH = 8
 };
 
+/*
+ * Around a call of the program's that waits for all work of a stream, or, where the handle is 0, of
+ * the context: what the streams that it was for had cached when it began is done. The driver gives
+ * such memory to the device then; here it stays cached, and goes back without a wait and in no
+ * order when memory is short. After the call only if that succeeded.
+ */
+uint64_t berth__stream_wait_begin(void);
+void berth__stream_wait_end(uint64_t begin, berth_cu_context context, berth_cu_stream handle);
+/*
+ * Gives back what is known to be done, on a device or on all of them, so that `need` bytes come
+ * free if there are so many. Waits for nobody. Returns the bytes; 0 while a capture is open.
+ */
+uint64_t berth__stream_release_done(int device, uint64_t need);
+
 /* The program set an attribute of a pool; and the driver answered a question for one. */
 void berth__stream_attribute_set(berth_cu_pool pool, int attribute, const void *value);
 void berth__stream_attribute_correct(berth_cu_pool pool, int attribute, void *value);

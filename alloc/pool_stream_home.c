@@ -20,6 +20,11 @@ static struct berth_stream_home *first_home(void)
     return atomic_load_explicit(&homes, memory_order_acquire);
 }
 
+struct berth_stream_home *berth__stream_homes(void)
+{
+    return first_home();
+}
+
 static struct berth_stream_home *home_find(int device)
 {
     struct berth_stream_home *home = first_home();
@@ -344,20 +349,38 @@ static uint64_t free_idle(struct berth_stream_block **list, berth_cu_context con
     return bytes;
 }
 
-/* What the driver's pool has beyond what the program lets it keep goes to the device. */
-static void trim(const struct berth_stream_home *home)
+/*
+ * What the driver's pool has beyond what the program lets it keep goes to the device; or all of it,
+ * as the driver does before it refuses anything.
+ */
+static void trim(const struct berth_stream_home *home, bool is_short)
 {
     uint64_t threshold = 0;
 
     if (!berth__driver.cuMemPoolTrimTo || !berth__driver.cuMemPoolGetAttribute)
         return;
-    berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_RELEASE_THRESHOLD, &threshold);
+    if (!is_short)
+        berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_RELEASE_THRESHOLD,
+                                            &threshold);
     /* What fails may have told of something else: the driver would keep the memory. */
     if (berth__driver.cuMemPoolTrimTo(home->pool, threshold) != BERTH_CU_SUCCESS)
         berth__driver.cuMemPoolTrimTo(home->pool, threshold);
 }
 
-#define NON_BLOCKING 1 /* CU_STREAM_NON_BLOCKING */
+uint64_t berth__stream_free_idle(struct berth_stream_home *home, struct berth_stream_block *list,
+                                 berth_cu_context context, struct berth_stream_set *set,
+                                 bool is_short)
+{
+    /* A capture may have begun since somebody looked. */
+    struct berth_device_mode mode = berth__device_relax();
+    uint64_t freed = free_idle(&list, context);
+
+    if (freed > 0)
+        trim(home, is_short);
+    berth__device_restore(mode);
+    put_all(set, list);
+    return freed;
+}
 
 /*
  * In the stream's context. A blocking stream waits for what the legacy stream was given before, and
@@ -370,7 +393,7 @@ static int query_blocking(berth_cu_stream handle)
 
     if (r == 0 && (!berth__driver.cuStreamGetFlags ||
                    berth__driver.cuStreamGetFlags(handle, &flags) != BERTH_CU_SUCCESS ||
-                   (flags & NON_BLOCKING) == 0))
+                   (flags & BERTH_STREAM_NON_BLOCKING) == 0))
         r = berth__device_error(berth__driver.cuStreamQuery(BERTH_STREAM_LEGACY));
     return r;
 }
@@ -423,7 +446,7 @@ int berth__stream_point(const struct berth_stream *stream, struct berth_order_po
                 berth__driver.cuStreamQuery(handle) == BERTH_CU_NOT_READY) ||
                (berth__driver.cuStreamGetFlags &&
                 berth__driver.cuStreamGetFlags(handle, &flags) == BERTH_CU_SUCCESS &&
-                (flags & NON_BLOCKING) != 0);
+                (flags & BERTH_STREAM_NON_BLOCKING) != 0);
     berth__device_leave(pushed);
     return is_alone ? berth__order_record_stream(context, handle, ret)
                     : berth__order_record(context, ret);
@@ -463,13 +486,12 @@ static enum business business_of(const struct berth_stream *stream)
 }
 
 /*
- * What the program freed before it last waited for the stream the driver would have given to the
- * device then: in its pool, which serves others out of it, that memory would never come free as a
- * whole. Beside work of the stream nobody knows which blocks these are, and its order has to do.
+ * What is not known to be done: beside work of the stream its order has to do, by which the
+ * driver's pool has the memory, and the device only when the program waits for the stream next.
  * Nothing is given to a stream that would only wait for others, as it need not natively.
  */
 static uint64_t give_back(struct berth_stream_home *home, struct berth_stream *stream,
-                          struct berth_stream_set *set, uint64_t need)
+                          struct berth_stream_set *set, uint64_t need, bool is_short)
 {
     struct berth_stream_block *list = berth__stream_set_drain(set, need);
     berth_cu_context context = atomic_load(&stream->context);
@@ -479,28 +501,29 @@ static uint64_t give_back(struct berth_stream_home *home, struct berth_stream *s
     if (!list)
         return 0;
     business = set == &home->idle ? IDLE : business_of(stream);
-    if (business == IDLE) {
-        /* A capture may have begun since the question was asked. */
-        struct berth_device_mode mode = berth__device_relax();
-
-        freed = free_idle(&list, context);
-        trim(home);
-        berth__device_restore(mode);
-    } else if (business == BUSY) {
+    if (business == IDLE)
+        return berth__stream_free_idle(home, list, context, set, is_short);
+    if (business == BUSY)
         freed = free_in_order(&list, context, atomic_load(&stream->handle));
-    }
     put_all(set, list);
     return freed;
 }
 
 uint64_t berth__stream_give_back(struct berth_stream_home *home, struct berth_stream *stream,
-                                 uint64_t need)
+                                 uint64_t need, bool is_short)
 {
     struct berth_stream_set *sets[] = {&stream->set, &home->idle};
+    struct berth_stream_block *done =
+        berth__stream_set_drain_done(&stream->set, need, berth__stream_done_before(stream));
     uint64_t freed = 0;
 
+    if (done)
+        freed = berth__stream_free_idle(home, done, atomic_load(&stream->context), &stream->set,
+                                        is_short);
     for (size_t i = 0; i < 2 && freed < need; i++)
-        freed += give_back(home, stream, sets[i], need - freed);
+        freed += give_back(home, stream, sets[i], need - freed, is_short);
+    if (freed < need)
+        freed += berth__stream_home_release_done(home, need - freed, is_short);
     return freed;
 }
 
@@ -686,7 +709,7 @@ static uint64_t release_home(struct berth_stream_home *home, bool is_trimmed)
     bytes = free_idle(&list, context);
     put_all(&home->idle, list);
     if (bytes > 0 && is_trimmed)
-        trim(home);
+        trim(home, false);
     return bytes;
 }
 

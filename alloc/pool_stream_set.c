@@ -15,7 +15,8 @@
 
 static inline void set_lock(struct berth_stream_set *set)
 {
-    while (BERTH_UNLIKELY(atomic_exchange_explicit(&set->lock, 1, memory_order_acquire) != 0))
+    /* Sequentially consistent for berth__stream_now(). */
+    while (BERTH_UNLIKELY(atomic_exchange(&set->lock, 1) != 0))
         sched_yield();
 }
 
@@ -181,6 +182,7 @@ void berth__stream_set_take_back(struct berth_stream_set *set, struct berth_stre
                            atomic_load_explicit(&block->requested, memory_order_relaxed),
                            berth__stream_block_size(block));
     berth__stream_site_leave(block);
+    block->freed = berth__stream_now();
     put(set, block);
     set_unlock(set);
 }
@@ -198,6 +200,34 @@ struct berth_stream_block *berth__stream_set_drain(struct berth_stream_set *set,
         while (set->first[class] && bytes < need) {
             struct berth_stream_block *block = unlink_block(set, class, &set->first[class]);
 
+            bytes += berth__stream_block_size(block);
+            block->next = list;
+            list = block;
+        }
+    }
+    set_unlock(set);
+    return list;
+}
+
+struct berth_stream_block *berth__stream_set_drain_done(struct berth_stream_set *set, uint64_t need,
+                                                        uint64_t before)
+{
+    struct berth_stream_block *list = NULL;
+    uint64_t bytes = 0;
+
+    set_lock(set);
+    for (unsigned left = BERTH_SIZE_CLASS_COUNT; left > 0 && bytes < need; left--) {
+        unsigned class = left - 1;
+        struct berth_stream_block **link = &set->first[class];
+
+        while (*link && bytes < need) {
+            struct berth_stream_block *block = *link;
+
+            if (block->freed >= before) {
+                link = &block->next;
+                continue;
+            }
+            unlink_block(set, class, link);
             bytes += berth__stream_block_size(block);
             block->next = list;
             list = block;

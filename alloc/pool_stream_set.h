@@ -15,6 +15,8 @@
 #include <pthread.h>
 #include <stdalign.h>
 
+#define BERTH_STREAM_NON_BLOCKING 1 /* CU_STREAM_NON_BLOCKING */
+
 enum berth_stream_block_state {
     BERTH_STREAM_BLOCK_CACHED, /* in a set, or retired */
     BERTH_STREAM_BLOCK_LIVE,
@@ -37,6 +39,7 @@ struct berth_stream_block {
     _Atomic berth_site_id site;
     _Atomic uint32_t class_number; /* as berth_block's */
     _Atomic uint64_t requested, id, table_version;
+    uint64_t freed; /* when, see berth__stream_wait_begin(); of a cached one */
 };
 
 /* Blocks of a stream that was destroyed. */
@@ -87,10 +90,13 @@ struct berth_stream_block *berth__stream_set_serve(struct berth_stream_set *set,
                                                    const struct berth_pool_request *request);
 void berth__stream_set_hand_out(struct berth_stream_set *set, struct berth_stream_block *block,
                                 const struct berth_pool_request *request);
-/* A block that the caller took from LIVE to CACHED is the set's. */
+/* A block that the caller took from LIVE to CACHED is the set's, freed just now. */
 void berth__stream_set_take_back(struct berth_stream_set *set, struct berth_stream_block *block);
 /* Blocks of together at least `need` bytes if there are so many, linked by `next`. */
 struct berth_stream_block *berth__stream_set_drain(struct berth_stream_set *set, uint64_t need);
+/* The same of blocks that were freed before a moment. */
+struct berth_stream_block *berth__stream_set_drain_done(struct berth_stream_set *set, uint64_t need,
+                                                        uint64_t before);
 /* Bytes; *ret_low the least since this was asked last, by which the account is made up. */
 uint64_t berth__stream_set_cached(struct berth_stream_set *set, uint64_t *ret_low);
 
@@ -112,11 +118,31 @@ static inline void berth__stream_class_leave(struct berth_stream_block *block)
         berth__pool_class_leave_slowly(&block->class_number);
 }
 
+/* The moment for what is freed now. With the lock of the block's set held, see there. */
+uint64_t berth__stream_now(void);
+/* The moment before which all that was freed in the stream is done. */
+uint64_t berth__stream_done_before(const struct berth_stream *stream);
+
 /* The home of a device, made where there is none; NULL where the driver has no pools. */
 struct berth_stream_home *berth__stream_home(int device);
 
 /* Bytes of the home that are cached; and its account of what was live at most is brought up. */
 uint64_t berth__stream_home_cached(struct berth_stream_home *home);
+
+/* The homes, linked by `next`. */
+struct berth_stream_home *berth__stream_homes(void);
+
+/*
+ * Gives blocks that no stream uses any more to the driver, and its pool's spare memory to the
+ * device; where memory `is_short`, more than the program lets the pool keep. What the driver keeps
+ * goes to the set. Returns the bytes.
+ */
+uint64_t berth__stream_free_idle(struct berth_stream_home *home, struct berth_stream_block *list,
+                                 berth_cu_context context, struct berth_stream_set *set,
+                                 bool is_short);
+/* berth__stream_release_done() for one home. */
+uint64_t berth__stream_home_release_done(struct berth_stream_home *home, uint64_t need,
+                                         bool is_short);
 
 /* What has been retired and has passed becomes idle. True if there was any. */
 bool berth__stream_settle_retired(struct berth_stream_home *home);
@@ -133,10 +159,11 @@ int berth__stream_query(const struct berth_stream *stream);
 int berth__stream_point(const struct berth_stream *stream, struct berth_order_point **ret);
 
 /*
- * Gives cached blocks back, so that `need` bytes come free: those that no stream uses to the
- * device, others in the order of the stream, to the driver's pool. Returns the bytes.
+ * Gives cached blocks back, so that `need` bytes come free: the stream's own that are done, and
+ * others in its order, to the driver's pool; those that no stream uses; and those of other streams
+ * that are done. See berth__stream_free_idle(). Returns the bytes.
  */
 uint64_t berth__stream_give_back(struct berth_stream_home *home, struct berth_stream *stream,
-                                 uint64_t need);
+                                 uint64_t need, bool is_short);
 
 #endif

@@ -217,6 +217,17 @@ int berth__stream_find(berth_cu_stream handle, struct berth_stream **ret)
     return r;
 }
 
+struct berth_stream *berth__stream_peek(berth_cu_stream handle)
+{
+    berth_cu_context context = NULL;
+
+    if (berth__stream_is_default(handle) &&
+        (berth__context_current(&context) < 0 || !context ||
+         (handle == BERTH_STREAM_PER_THREAD && thread_serial == 0)))
+        return NULL;
+    return stream_look_up(handle, context, handle == BERTH_STREAM_PER_THREAD ? thread_serial : 0);
+}
+
 /* The stream can no longer be found. */
 static void stream_end(struct berth_stream *stream)
 {

@@ -40,6 +40,9 @@ struct berth_stream_set {
      */
     bool is_listed;
     _Atomic uint32_t *listed_in[2]; /* NULL: nobody looks for it; written before it is found */
+    /* What was freed before these is done, see berth__stream_wait_begin(): */
+    _Atomic uint64_t done;       /* of all work of the context; */
+    _Atomic uint64_t done_alone; /* of what the stream itself was given. */
     uint64_t next_id, last_id;
     uint64_t cached;     /* bytes */
     uint64_t cached_low; /* the least since the account was last made up */
@@ -71,6 +74,8 @@ struct berth_stream {
  * error: no context, no memory, or what the driver says of a handle that it does not know.
  */
 int berth__stream_find(berth_cu_stream handle, struct berth_stream **ret);
+/* The same of what was found before; NULL for others. */
+struct berth_stream *berth__stream_peek(berth_cu_stream handle);
 
 /* The program made a stream in its current context. */
 void berth__stream_made(berth_cu_stream handle);

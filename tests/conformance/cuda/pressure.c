@@ -194,42 +194,78 @@ static size_t use_up(CUmemoryPool pool, CUstream of)
     }
 }
 
+static CUresult wait_for_context(void)
+{
+    return cuCtxSynchronize();
+}
+
+static CUresult wait_for_stream(void)
+{
+    return cuStreamSynchronize(stream);
+}
+
 /*
  * 12: memory that was freed in a stream's order, and the stream waited for, is there for both kinds
  * of allocation, and not kept by the driver's pool for one of them. A block takes whole pieces of
  * 2 MiB, as many as natively, so that a quarter of the device is lost to rounding.
  */
-static void freed_in_order(bool is_from_pool, CUstream of)
+static void freed_in_order(CUresult (*wait)(void), CUmemoryPool pool, CUstream of, bool is_held)
 {
-    CUmemoryPool pool = NULL;
     size_t free_size, total;
     CUdeviceptr p;
 
     EXPECT(cuMemGetInfo_v2(&free_size, &total) == 0);
-    if (is_from_pool)
-        EXPECT(cuDeviceGetDefaultMemPool(&pool, 0) == 0);
     EXPECT(cuMemAllocAsync(&p, most / 2, stream) == 0);
     EXPECT(cuMemFreeAsync(p, stream) == 0);
-    EXPECT(cuCtxSynchronize() == 0);
+    EXPECT(wait() == 0);
+    check_gate_close();
+    if (is_held) {
+        EXPECT(cuMemAllocAsync(&p, MIB(1), stream) == 0);
+        EXPECT(cuLaunchHostFunc(stream, check_wait_at_gate, NULL) == 0);
+        EXPECT(cuMemsetD8Async(p, 1, MIB(1), stream) == 0);
+    }
     SEEN("seven tenths are served: %d\n", use_up(pool, of) >= free_size / 10 * 7);
+    check_gate_open();
 }
 
 static void freed_in_order_by_the_same_stream(void)
 {
     up();
-    freed_in_order(false, stream);
+    freed_in_order(wait_for_context, NULL, stream, false);
 }
 
 static void freed_in_order_by_another_stream(void)
 {
     up();
-    freed_in_order(false, other_stream);
+    freed_in_order(wait_for_context, NULL, other_stream, false);
 }
 
 static void freed_in_order_and_asked_of_the_pool(void)
 {
+    CUmemoryPool pool = NULL;
+
     up();
-    freed_in_order(true, stream);
+    EXPECT(cuDeviceGetDefaultMemPool(&pool, 0) == 0);
+    freed_in_order(wait_for_context, pool, stream, false);
+}
+
+/* The same beside work that was queued since, and is held up: natively nobody waits for it. */
+static void freed_in_order_before_work(void)
+{
+    up();
+    freed_in_order(wait_for_context, NULL, stream, true);
+}
+
+static void freed_in_order_before_work_of_another_stream(void)
+{
+    up();
+    freed_in_order(wait_for_context, NULL, other_stream, true);
+}
+
+static void freed_in_order_of_a_stream_that_was_waited_for(void)
+{
+    up();
+    freed_in_order(wait_for_stream, NULL, stream, true);
 }
 
 static const struct check checks[] = {
@@ -242,6 +278,9 @@ static const struct check checks[] = {
     CHECK(freed_in_order_by_the_same_stream),
     CHECK(freed_in_order_by_another_stream),
     CHECK(freed_in_order_and_asked_of_the_pool),
+    CHECK(freed_in_order_before_work),
+    CHECK(freed_in_order_before_work_of_another_stream),
+    CHECK(freed_in_order_of_a_stream_that_was_waited_for),
 };
 
 int main(int argc, char **argv)
