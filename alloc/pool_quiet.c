@@ -70,7 +70,7 @@ static struct berth_quiet *make(struct berth_pool *pool, struct berth_order_poin
     return quiet;
 }
 
-/* The pool's context, unless somebody may be about to destroy it. Called inside the door. */
+/* The pool's context, unless somebody may be about to destroy it. */
 static berth_cu_context context_of(struct berth_pool *pool)
 {
     berth_cu_context context;
@@ -150,12 +150,16 @@ static void wait_end(struct berth_pool *pool, struct berth_quiet *quiet)
     berth__pool_unlock(pool);
 }
 
-/* As berth__order_query() answers, after waiting for so long if it must be. */
+/*
+ * As berth__order_query() answers, after waiting for so long if it must be. Who destroys the
+ * context waits for its work, and then the memory is gone: that takes as long as it takes, and
+ * nobody may ask about a point meanwhile.
+ */
 static int await(struct berth_pool *pool, struct berth_quiet *quiet, enum berth_patience patience)
 {
     int r;
 
-    while ((r = query(quiet)) == 0 && wait_begin(pool, quiet, patience)) {
+    while ((r = query(quiet)) == 0 && context_of(pool) && wait_begin(pool, quiet, patience)) {
         berth__order_wait(quiet->point);
         wait_end(pool, quiet);
     }

@@ -15,6 +15,9 @@
  * device may be waiting for this very thread.
  */
 #define RELEASE_WAIT_MAX_S 10
+/* How long a context is not kept for the sake of those who wait for another one that is. */
+#define TURN_WAIT_NS 100000000
+#define NS_PER_S 1000000000
 
 #define RELEASE_ALL UINT64_MAX /* bytes */
 
@@ -405,13 +408,19 @@ static int wait_released(const struct timespec *end)
 
 /* Monotonic: a clock that is set forwards or back must neither cut the wait short nor prolong it.
  */
-static struct timespec release_deadline(void)
+static struct timespec deadline_in(time_t seconds, long nanoseconds)
 {
     struct timespec end;
 
     clock_gettime(CLOCK_MONOTONIC, &end);
-    end.tv_sec += RELEASE_WAIT_MAX_S;
+    end.tv_sec += seconds + (end.tv_nsec + nanoseconds) / NS_PER_S;
+    end.tv_nsec = (end.tv_nsec + nanoseconds) % NS_PER_S;
     return end;
+}
+
+static struct timespec release_deadline(void)
+{
+    return deadline_in(RELEASE_WAIT_MAX_S, 0);
 }
 
 /* Until nobody is giving memory of the context back; not longer than until `end`. */
@@ -459,24 +468,30 @@ static bool concerns_context(const struct release *release, berth_cu_context con
 }
 
 /* With the lock held: whether somebody's turn is at the context's memory, and waits for nobody. */
-static bool is_turn_of(berth_cu_context context)
+static bool is_turn_of(berth_cu_context context, bool or_waits)
 {
     const struct look *look = looks;
 
     while (look && !(look->is_turn && concerns_context(look->release, context) &&
-                     !is_kept_from(look->release)))
+                     (or_waits || !is_kept_from(look->release))))
         look = look->next;
     return look != NULL;
 }
 
 /*
- * Who was in the way of others that needed memory lets them have their turn first, but not who
- * waits for what is kept besides.
+ * Who was in the way of others that needed memory lets them have their turn first. Where they wait
+ * for what is kept besides, only a little: its end may wait for this very thread, but two devices
+ * that are reset in turns would keep others from their turn for ever.
  */
 static void keep(berth_cu_context context, int device, const struct timespec *end)
 {
+    const struct timespec soon = deadline_in(0, TURN_WAIT_NS);
+
     pthread_mutex_lock(&release_lock);
-    while (is_turn_of(context))
+    while (is_turn_of(context, true))
+        if (wait_released(&soon) != 0)
+            break;
+    while (is_turn_of(context, false))
         if (wait_released(end) != 0)
             break;
     atomic_store(&kept_contexts[berth__device_slot(device)], context);

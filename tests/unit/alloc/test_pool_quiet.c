@@ -144,6 +144,31 @@ static void what_one_waited_for_in_vain_another_does_not_wait_for(void **state)
     stream_delete(stream);
 }
 
+/* Who destroys the context waits for its work, which may wait for what this thread does next. */
+static void a_context_that_ends_is_not_waited_for(void **state)
+{
+    CUstream stream = cache_and_hold(MIB(4));
+    berth_cu_context of = (berth_cu_context)context;
+    unsigned before = atomic_load(&pauses);
+    struct timespec end;
+    pthread_t thread;
+    int result = -1;
+
+    assert_int_equal(pthread_create(&thread, NULL, wait_long, &result), 0);
+    await_pause(before);
+    berth__pool_drop_begin(of);
+    berth__stream_drop_begin(of);
+    /* Half of what it would wait for the work. */
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += 30;
+    assert_int_equal(pthread_timedjoin_np(thread, NULL, &end), 0);
+    assert_int_equal(result, 0);
+    berth__stream_drop_end(of, false, berth__stream_retire_idle);
+    berth__pool_drop_end(of, false);
+    go_on();
+    stream_delete(stream);
+}
+
 #define THREADS 4
 
 /* Threads that begin at the same time wait at the same time: together no longer than one would. */
@@ -350,6 +375,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(what_one_waited_for_in_vain_another_does_not_wait_for),
         CASE(those_who_wait_at_once_share_the_time),
+        CASE(a_context_that_ends_is_not_waited_for),
         CASE(a_shut_door_is_no_reason_to_free),
         CASE(a_shut_door_is_no_reason_to_synchronise),
         CASE(a_free_waits_for_the_cap_however_long),
