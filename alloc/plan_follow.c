@@ -226,6 +226,8 @@ bool berth__plan_follow_may_begin(const struct berth_plan_follow *follow, uint32
 
 void berth__plan_follow_rewind(struct berth_plan_follow *follow, uint32_t lane_index)
 {
+    for (uint32_t i = 0; i < follow->view.header->lane_count; i++)
+        follow->cursors[i].may_begin = true;
     follow->cursors[lane_index].next = 0;
 }
 
@@ -250,6 +252,9 @@ bool berth__plan_follow_call(struct berth_plan_follow *follow, uint32_t lane_ind
             sizeof(cursor->recent) - sizeof(cursor->recent[0]));
     cursor->recent[0] = size;
     cursor->passed = 0;
+    if (cursor->may_begin && berth__plan_follow_may_begin(follow, lane_index, size))
+        cursor->next = 0;
+    cursor->may_begin = false;
     is_expected = walk.entries[cursor->next].size == size;
     if (try_entry(&walk, cursor->next) || (!is_expected && find_call(&walk, &is_resynced))) {
         cursor->lost = 0;

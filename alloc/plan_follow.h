@@ -34,6 +34,7 @@ struct berth_plan_cursor {
     uint32_t lost;                      /* calls in a row that were not found */
     uint64_t recent[BERTH_PLAN_RECENT]; /* sizes, newest first */
     uint32_t passed;                    /* the entry, plus 1, that the last call could not take */
+    bool may_begin; /* the run began again in another lane since its last call */
 };
 
 struct berth_plan_follow {
@@ -68,7 +69,8 @@ uint32_t berth__plan_follow_lane(const struct berth_plan_follow *follow, uint32_
  * Whether the next call of the lane is not the one expected, but may be the first; where nothing
  * lives at any place of the plan, it then is to begin the run again. Which steps the last one left
  * is no help: the sizes of weights are those of gradients, too, and are found in the midst of
- * steps.
+ * steps. Other lanes begin again if their own next calls may be the first: what this one has got
+ * by then lives.
  */
 bool berth__plan_follow_may_begin(const struct berth_plan_follow *follow, uint32_t lane,
                                   uint64_t size);

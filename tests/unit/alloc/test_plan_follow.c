@@ -173,6 +173,33 @@ static void a_run_that_begins_with_nothing_is_followed_from_its_begin(void **sta
     assert_false(berth__plan_follow_may_begin(&follow, UINT32_MAX, entries[0].size));
 }
 
+/* Another thread's run begins with that of the first, which has got memory by then. */
+static void a_run_begins_again_in_all_lanes(void **state)
+{
+    uint32_t other = lanes[1].first;
+
+    for (uint32_t i = 0; i < LOOP_BEGIN + 30; i++)
+        assert_true(call(i));
+    for (uint32_t i = 0; i < 10; i++)
+        assert_true(call(other + i));
+    entries[LOOP_BEGIN + 30].size = entries[0].size + 512;
+    entries[other + 10].size = entries[other].size + 512;
+    begin_if_first(entries[0].size);
+    for (uint32_t i = 0; i < 10; i++)
+        assert_true(call(other + i));
+    for (uint32_t i = 0; i < 10; i++)
+        assert_true(call(i));
+    /* Not at a call later than the next one. */
+    entries[other + 12].size = entries[other].size + 512;
+    begin_if_first(entries[0].size);
+    follow.cursors[0].next = LOOP_BEGIN + 30;
+    berth__plan_follow_rewind(&follow, 0);
+    assert_true(call(other + 10));
+    assert_true(call(other + 11));
+    call(other);
+    assert_true(follow.cursors[1].next != 1);
+}
+
 static void swapped_calls_get_their_places(void **state)
 {
     for (uint32_t i = 0; i < 200; i += 2) {
@@ -346,6 +373,7 @@ int main(void)
         cmocka_unit_test_setup(a_program_that_jumps_is_found_anywhere, set_up),
         cmocka_unit_test_setup(a_step_that_ends_early_begins_again, set_up),
         cmocka_unit_test_setup(a_run_that_begins_with_nothing_is_followed_from_its_begin, set_up),
+        cmocka_unit_test_setup(a_run_begins_again_in_all_lanes, set_up),
         cmocka_unit_test_setup(swapped_calls_get_their_places, set_up),
         cmocka_unit_test_setup(a_place_that_is_taken_is_passed_over, set_up),
         cmocka_unit_test_setup(a_place_that_came_free_is_had_again, set_up),
