@@ -83,9 +83,9 @@ int berth__pool_free_later(uintptr_t address, berth_free_async_function function
 
 /*
  * Frees a block, by its first address, in the order of a stream that is not captured, while another
- * one may be. A block with a driver allocation of its own goes back by `function`; another one, for
- * which the caller has synchronised the stream, is ready for reuse after the next synchronisation.
- * As above.
+ * one may be. A block with a driver allocation of its own goes back by `function`; another one,
+ * where the stream is of its context or the caller has synchronised it, is ready for reuse after
+ * what the context was given until then. As above.
  */
 int berth__pool_free_in_order(uintptr_t address, berth_free_async_function function,
                               berth_cu_stream stream);

@@ -283,22 +283,27 @@ static bool is_captured(const struct free_entry *entry, berth_cu_stream stream)
            entry->status(stream, &status) == BERTH_CU_SUCCESS && status != 0;
 }
 
-/* Whether work of the block's context that is queued by now comes before what the free is for. */
+/*
+ * Whether work of the block's context that is queued by now comes before what the free is for.
+ * While a capture is open no mark can be made, which only the legacy stream needs.
+ */
 static bool is_ordered(const struct free_entry *entry, const struct berth_block_view *view,
                        berth_cu_stream stream, bool is_capturing)
 {
+    berth_cu_stream handle = meaning(stream, entry->of_zero);
     struct berth_stream *record;
 
-    return !is_capturing && berth__stream_find(meaning(stream, entry->of_zero), &record) == 0 &&
-           atomic_load(&record->context) == view->context && berth__stream_mark(record);
+    return berth__stream_find(handle, &record) == 0 &&
+           atomic_load(&record->context) == view->context &&
+           (is_capturing ? handle != BERTH_STREAM_LEGACY : berth__stream_mark(record));
 }
 
 /*
  * A block of the pool may be freed in stream order too. It then waits for the work of its context,
- * which is stricter than the order that was asked for. Where the stream is of another context, or
- * its own order cannot be kept, the driver has the block back in that order; one that shares its
- * segment cannot go, and is waited for. A stream that is captured takes only memory of the graph
- * (cuda.h, cuMemFreeAsync).
+ * which is stricter than the order that was asked for; while a capture is open, for what comes
+ * before the next point. Where the stream is of another context, or its own order cannot be kept,
+ * the driver has the block back in that order; one that shares its segment cannot go, and is waited
+ * for. A stream that is captured takes only memory of the graph (cuda.h, cuMemFreeAsync).
  */
 static berth_cu_result free_of_pool(const struct free_entry *entry, berth_cu_address address,
                                     const struct berth_block_view *view, berth_cu_stream stream)

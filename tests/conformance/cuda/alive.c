@@ -351,6 +351,24 @@ static void free_in_order(CUstream held, size_t size, size_t count, bool is_wait
     go_on("freed in order");
 }
 
+/* The same while a capture is open that was begun since. */
+static void free_beside_capture(CUstream held, size_t size)
+{
+    CUstream captured = stream_of(CU_STREAM_NON_BLOCKING);
+    CUgraph graph = NULL;
+    CUdeviceptr p[9];
+
+    for (size_t i = 0; i < COUNT(p); i++)
+        p[i] = check_alloc(size);
+    EXPECT(cuStreamBeginCapture_v2(captured, CU_STREAM_CAPTURE_MODE_RELAXED) == 0);
+    hold(held);
+    for (size_t i = 0; i < COUNT(p); i++)
+        EXPECT(cuMemFreeAsync(p[i], held) == 0);
+    open_gate(NULL);
+    EXPECT(cuStreamEndCapture(captured, &graph) == 0 && cuGraphDestroy(graph) == 0);
+    go_on("freed in order beside a capture");
+}
+
 static void freed_in_order_at_once(void)
 {
     check_up();
@@ -358,6 +376,17 @@ static void freed_in_order_at_once(void)
     free_in_order(stream_of(CU_STREAM_NON_BLOCKING), share(6), 9, false);
     free_in_order(stream_of(CU_STREAM_NON_BLOCKING), KIB(700), 60, false);
     free_in_order(NULL, share(6), 9, false);
+}
+
+/* Beside a capture, of which the stream is no part. */
+static void freed_in_order_beside_a_capture(void)
+{
+    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+
+    check_up();
+    EXPECT(cuThreadExchangeStreamCaptureMode(&mode) == 0);
+    free_beside_capture(stream_of(CU_STREAM_NON_BLOCKING), KIB(700));
+    free_beside_capture(stream_of(CU_STREAM_NON_BLOCKING), MIB(20));
 }
 
 /* The stream is of another context than the memory. */
@@ -431,6 +460,7 @@ static const struct check checks[] = {
     CHECK(freed_in_the_legacy_stream),
     CHECK(a_device_begins_beside_an_end),
     CHECK(freed_in_order_at_once),
+    CHECK(freed_in_order_beside_a_capture),
     CHECK(freed_in_order_of_another_context),
     CHECK(freed_in_a_blocking_stream),
     CHECK(too_much_in_the_legacy_stream),
