@@ -109,6 +109,9 @@ uint64_t berth__range_kept(const struct berth_range *range)
     return kept;
 }
 
+/* What fails may have told of something else, twice in turn, and there is no later chance. */
+#define LAST_TRIES 3
+
 /* Forgets a page's memory; the driver has it back, or keeps it for good. */
 static void page_forget(struct berth_range *range, uint64_t page)
 {
@@ -121,15 +124,16 @@ static void page_forget(struct berth_range *range, uint64_t page)
 void berth__range_delete(struct berth_range *range)
 {
     uint64_t count = page_count(range), left = atomic_load(&range->backed);
-    /* What fails now may have told of something else, and there is no later chance. */
-    bool is_clear = berth__range_take_away(range, 0, count) == 0 ||
-                    berth__range_take_away(range, 0, count) == 0;
+    bool is_clear = false;
 
+    for (unsigned i = 0; i < LAST_TRIES && !is_clear; i++)
+        is_clear = berth__range_take_away(range, 0, count) == 0;
     for (uint64_t page = 0; page < count && left > 0; page++) {
         if (range->handle[page] == 0)
             continue;
-        if (berth__device_page_release(range->handle[page]) < 0)
-            berth__device_page_release(range->handle[page]);
+        for (unsigned i = 0; i < LAST_TRIES; i++)
+            if (berth__device_page_release(range->handle[page]) >= 0)
+                break;
         page_forget(range, page);
         left--;
     }
