@@ -283,6 +283,27 @@ void item_12_stream_ordered_reuse(void)
     free_on_another_device(stream);
 }
 
+/* Late work on memory of cuMemAlloc that was freed in its order: how many later blocks it is in. */
+static size_t written_after_free(size_t size, CUstream stream)
+{
+    CUdeviceptr p = check_alloc(size), next[4];
+    size_t wrong = 0;
+
+    EXPECT(cuLaunchHostFunc(stream, pass_slowly, NULL) == 0);
+    EXPECT(cuMemsetD8Async(p, 0xee, size, stream) == 0);
+    EXPECT(cuMemFreeAsync(p, stream) == 0);
+    for (size_t i = 0; i < COUNT(next); i++) {
+        next[i] = check_alloc(size);
+        EXPECT(cuMemsetD8Async(next[i], 0x11, size, CU_STREAM_PER_THREAD) == 0);
+    }
+    EXPECT(cuCtxSynchronize() == 0);
+    for (size_t i = 0; i < COUNT(next); i++) {
+        wrong += !check_holds(next[i], size, 0x11);
+        EXPECT(cuMemFree_v2(next[i]) == 0);
+    }
+    return wrong;
+}
+
 void item_13_crossed_frees(void)
 {
     CUstream stream;
@@ -298,6 +319,7 @@ void item_13_crossed_frees(void)
         SEEN("cuMemAlloc's, in stream order: %d\n", cuMemFreeAsync(p, stream));
         EXPECT(cuStreamSynchronize(stream) == 0);
         SEEN("again: %d %d\n", cuMemFreeAsync(p, stream), cuMemFree_v2(p));
+        SEEN("written late: %zu\n", written_after_free(size, stream));
         p = check_alloc(size);
         SEEN("of the thread's stream: %d\n", cuMemFreeAsync_ptsz(p, NULL));
         EXPECT(cuMemAllocAsync(&p, size, stream) == 0);
