@@ -169,7 +169,6 @@ static enum berth_finding check_unseen(struct berth_grid *grid, const json_t *un
     return BERTH_FINDING_OK;
 }
 
-/* What the library in the process itself has seen, and missed. */
 /* Whether blocks that may move can do so while the program writes to them. */
 static void check_moves(struct berth_grid *grid, const json_t *move)
 {
@@ -187,6 +186,7 @@ static void check_moves(struct berth_grid *grid, const json_t *move)
                           why ? why : "");
 }
 
+/* What the library in the process itself has seen, and missed. */
 static enum berth_finding check_answer(struct berth_grid *grid, const char *pid)
 {
     enum berth_finding worst = BERTH_FINDING_OK;
