@@ -192,23 +192,47 @@ static bool reserve_serves(size_t size)
 
 /*
  * The process that this memory is of; 0 before the first question. Another one that sees it borrows
- * the memory of a parent, which waits for its exec (vfork(2)): its limits are its own.
+ * the memory of a parent, which waits for its exec (vfork(2)): its limits are its own. A child that
+ * was forked, however, has the number wiped, and puts its own there.
  */
-static _Atomic pid_t owner;
+static _Atomic(_Atomic pid_t *) owner;
+/* Where the kernel wipes no page (before Linux 4.14): of children that are forked past the C
+ * library no limits are seen. */
+static _Atomic pid_t unwiped;
+
+static _Atomic pid_t *map_owner(void)
+{
+    _Atomic pid_t *there = NULL;
+    void *page =
+        mmap(NULL, BERTH_OS_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    _Atomic pid_t *made = page;
+
+    if (page == MAP_FAILED || madvise(page, BERTH_OS_PAGE, MADV_WIPEONFORK) < 0)
+        made = &unwiped;
+    if (!atomic_compare_exchange_strong(&owner, &there, made))
+        made = there;
+    if (page != MAP_FAILED && made != page)
+        munmap(page, BERTH_OS_PAGE);
+    return made;
+}
 
 bool berth__overcommit_is_owner(void)
 {
+    _Atomic pid_t *of;
     pid_t self, none = 0;
 
     if (berth__sandbox_is_on())
         return true;
+    of = atomic_load(&owner);
+    if (!of)
+        of = map_owner();
     self = getpid();
-    return atomic_compare_exchange_strong(&owner, &none, self) || none == self;
+    return atomic_compare_exchange_strong(of, &none, self) || none == self;
 }
 
 void berth__overcommit_in_child(void)
 {
-    atomic_store(&owner, getpid());
+    atomic_store(&unwiped, 0);
 }
 
 void berth__overcommit_see_limits(void)

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -105,6 +106,20 @@ static void limit_self(rlim_t bytes)
     CHECK(berth__overcommit_least_limit() == bytes && berth__overcommit_data_limit() == bytes);
 }
 
+#ifdef __x86_64__
+/* Past the C library, and what stands for it. */
+static pid_t fork_unseen(void)
+{
+    long r;
+
+    __asm__ volatile("syscall"
+                     : "=a"(r)
+                     : "a"(SYS_clone), "D"((long)SIGCHLD), "S"(0L), "d"(0L)
+                     : "rcx", "r11", "memory");
+    return (pid_t)r;
+}
+#endif
+
 static void check_limits(void)
 {
     pid_t pid;
@@ -121,6 +136,14 @@ static void check_limits(void)
     }
     CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
     CHECK(berth__overcommit_least_limit() == SIZE_MAX);
+#ifdef __x86_64__
+    pid = fork_unseen();
+    if (pid == 0) {
+        limit_self(2 * GIB);
+        _exit(0);
+    }
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+#endif
     limit_self(3 * GIB);
     limit_in_borrowed_memory(2 * GIB);
     CHECK(berth__overcommit_least_limit() == 3 * GIB);
