@@ -300,6 +300,8 @@ struct berth_judgement {
     bool has_last;           /* whether the next two were looked for */
     uint64_t last_signed;    /* the last birth of a block with a number below zero; 0: none */
     uint64_t last_near_zero; /* of one with numbers near zero; UINT64_MAX: too few have these */
+    bool has_stayed;         /* whether the next was looked for */
+    bool have_layers_stayed; /* much that has numbers near zero has not changed in several looks */
     uint64_t mirrored_bytes; /* of these, those of whose size the steps make blocks... */
     uint32_t mirrored_sizes; /* ...and how many sizes that are */
     uint64_t births_per_step, steps_seen;

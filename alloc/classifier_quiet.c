@@ -97,6 +97,30 @@ static bool is_last(struct berth_judgement *judgement, const struct berth_class_
            (block->is_positive && seen->birth > judgement->last_signed);
 }
 
+/*
+ * Whether layers stay while others are written, as in inference. Who trains in place changes all of
+ * them, after many steps by more than they were; and what changes like that may be a weight.
+ */
+static bool have_layers_stayed(struct berth_judgement *judgement)
+{
+    uint64_t all = 0, stayed = 0;
+
+    for (uint32_t i = 0; !judgement->has_stayed && i < judgement->count; i++) {
+        const struct berth_class_seen *seen = &judgement->seen[i];
+        struct berth_class_block *block = berth__class_block(judgement->classifier, seen->number);
+
+        if (!can_see(judgement, seen, block))
+            continue;
+        all += seen->size;
+        if (block->compared >= REWRITES_SURE && block->changed == 0 && is_near_zero(block))
+            stayed += seen->size;
+    }
+    if (!judgement->has_stayed)
+        judgement->have_layers_stayed = stayed > 0 && stayed >= all / NEAR_ZERO_SHARE;
+    judgement->has_stayed = true;
+    return judgement->have_layers_stayed;
+}
+
 void berth__class_quiet(struct berth_judgement *judgement, const struct berth_class_seen *seen,
                         struct berth_class_block *block, struct berth_class_verdict *ret)
 {
@@ -104,7 +128,7 @@ void berth__class_quiet(struct berth_judgement *judgement, const struct berth_cl
 
     if (!can_see(judgement, seen, block))
         return;
-    if (is_rewritten(block, REWRITES_SURE)) {
+    if (is_rewritten(block, REWRITES_SURE) && have_layers_stayed(judgement)) {
         judgement->classifier->has_rewritten = true;
         *ret = (struct berth_class_verdict){BERTH_TAG_ACTIVATION, BERTH_CLASS_FINAL,
                                             BERTH_REASON_REUSED};
