@@ -3,8 +3,10 @@
 
 #include "alloc/classifier_parts.h"
 #include "alloc/log.h"
+#include "alloc/sandbox.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -512,18 +514,53 @@ static void judge(struct berth_classifier *classifier, bool is_asked)
     munmap(scratch.at, scratch.size);
 }
 
+/* Who asks again is answered anew when the program has worked for so long, and for so many times as
+ * long as the last answer took. */
+#define WORK_MIN ((uint64_t)50 * 1000 * 1000)
+#define WORK_TIMES 32
+
+/* Whether steps that make nothing may have gone by since somebody asked; in a forked child, whose
+ * work is counted anew, they may. */
+static bool may_have_stepped(const struct berth_classifier *classifier)
+{
+    uint64_t most = WORK_TIMES * berth__class_load(&classifier->judged_cost);
+    uint64_t before = berth__class_load(&classifier->judged_work), work;
+
+    if (!atomic_load_explicit(&classifier->is_silent, memory_order_relaxed))
+        return false;
+    work = worked(classifier);
+    return work != 0 && (work < before || work - before >= (most > WORK_MIN ? most : WORK_MIN));
+}
+
+static bool is_due(const struct berth_classifier *classifier)
+{
+    return berth__class_load(&classifier->judged_at) != berth__class_now(classifier) ||
+           may_have_stepped(classifier);
+}
+
+/*
+ * Blocks are read, and files of /proc. In a sandbox what was found out before stays; and a thread
+ * that was cancelled there, as in malloc(), which is no cancellation point, would judge for ever.
+ */
 static void judge_alone(struct berth_classifier *classifier, bool is_asked)
 {
     int saved_errno = errno;
-    int own = (int)getpid();
-    int there = atomic_load_explicit(&classifier->judge, memory_order_relaxed);
+    int own, there, cancel_state;
 
+    if (berth__sandbox_is_on() || !berth__classifier_is_on(classifier))
+        return;
+    own = (int)getpid();
+    there = atomic_load_explicit(&classifier->judge, memory_order_relaxed);
     /* A child may have been forked while its parent judged: that judge is not in this process. */
-    if (berth__classifier_is_on(classifier) && there != own &&
+    if (there != own &&
         atomic_compare_exchange_strong_explicit(&classifier->judge, &there, own,
                                                 memory_order_acquire, memory_order_relaxed)) {
-        judge(classifier, is_asked);
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+        /* Who asked may have been answered while he came here. */
+        if (!is_asked || is_due(classifier))
+            judge(classifier, is_asked);
         atomic_store_explicit(&classifier->judge, 0, memory_order_release);
+        pthread_setcancelstate(cancel_state, NULL);
     }
     errno = saved_errno;
 }
@@ -535,26 +572,9 @@ void berth__classifier_tend(struct berth_classifier *classifier)
         judge_alone(classifier, false);
 }
 
-/* Who asks again is answered anew when the program has worked for so long, and for so many times as
- * long as the last answer took. */
-#define WORK_MIN ((uint64_t)50 * 1000 * 1000)
-#define WORK_TIMES 32
-
-/* Whether steps that make nothing may have gone by since somebody asked. */
-static bool may_have_stepped(const struct berth_classifier *classifier)
-{
-    uint64_t most = WORK_TIMES * berth__class_load(&classifier->judged_cost);
-
-    return atomic_load_explicit(&classifier->is_silent, memory_order_relaxed) &&
-           worked(classifier) >=
-               berth__class_load(&classifier->judged_work) + (most > WORK_MIN ? most : WORK_MIN);
-}
-
 static void refresh(struct berth_classifier *classifier)
 {
-    if (berth__classifier_is_on(classifier) &&
-        (berth__class_load(&classifier->judged_at) != berth__class_now(classifier) ||
-         may_have_stepped(classifier)))
+    if (berth__classifier_is_on(classifier) && !berth__sandbox_is_on() && is_due(classifier))
         judge_alone(classifier, true);
 }
 

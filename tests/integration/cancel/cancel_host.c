@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -217,6 +218,35 @@ static void step(void)
     EXPECT(berth_step_quiescent() >= 0);
 }
 
+/* Numbers of either sign, the typical one as large as this. */
+static void *make_numbers(size_t size, float typical)
+{
+    float *numbers = filled(malloc(size), size);
+    uint32_t random = 1;
+
+    for (size_t i = 0; numbers && i < size / sizeof(*numbers); i++) {
+        random = random * 1664525 + 1013904223;
+        numbers[i] = ((float)(random >> 8) / (1 << 23) - 1) * 2 * typical;
+    }
+    return hide(numbers);
+}
+
+/* What is large, and may be inputs, the classifier watches in the steps that follow. */
+static void classify(void)
+{
+    void *inputs = make_numbers(MIB(8), 1), *layers[12];
+    struct berth_block_info info;
+
+    for (size_t i = 0; i < sizeof(layers) / sizeof(layers[0]); i++)
+        layers[i] = make_numbers(MIB(1) + KIB(i), 0.03F);
+    for (size_t i = 0; i < 1000; i++)
+        free(filled(malloc(KIB(70 + i % 4)), KIB(70)));
+    EXPECT(berth_describe(inputs, &info, sizeof(info)) == 0);
+    for (size_t i = 0; i < sizeof(layers) / sizeof(layers[0]); i++)
+        free(layers[i]);
+    free(inputs);
+}
+
 int main(int argc, char **argv)
 {
     static const struct situation situations[] = {
@@ -232,6 +262,7 @@ int main(int argc, char **argv)
         {.name = "persist-in-child", .run = persist_in_child},
         {.name = "be-alone", .run = be_alone},
         {.name = "step", .run = step},
+        {.name = "classify", .run = classify},
     };
 
     return situations_run(situations, sizeof(situations) / sizeof(situations[0]), argc, argv);

@@ -75,6 +75,9 @@ class Cancel(unittest.TestCase):
         self.run_host(f'kind = file\n  path = "{self.root}"\n  name = kept',
                       situations=["persist", "persist-in-child"])
 
+    def test_a_classifier(self):
+        self.run_client("-o", "host=on", "-o", "classifier=on", "--", host, "classify")
+
     def test_the_driver(self):
         for options in ("free=sync", "free=lazy", "free=lazy,waiting-max=64M", "segments=shared",
                         "segments=shared,free=lazy", "segments=expandable",

@@ -4,6 +4,7 @@
 #include "alloc/classifier.h"
 
 #include "alloc/classifier_parts.h"
+#include "alloc/sandbox.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +21,7 @@
 
 static uint64_t clock;     /* how much the program has worked */
 static uint64_t look_cost; /* of that, what each look takes */
-static unsigned looks, watches, ends;
+static unsigned looks, watches, ends, questions;
 static struct played *weights[LAYERS];
 
 static bool look_and_count(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
@@ -47,6 +48,7 @@ static void watched(struct berth_watched *stretches, unsigned count)
 
 static uint64_t worked(void)
 {
+    questions++;
     return clock;
 }
 
@@ -247,6 +249,21 @@ static void what_is_trained_in_place_is_a_weight(void **state)
     expect_weights();
 }
 
+/* Nor are they activations where so many steps go by between two questions that each number is
+ * another one: all layers are, as in no inference. */
+static void what_is_trained_far_in_place_is_no_activation(void **state)
+{
+    struct played *inputs;
+
+    (void)state;
+    inputs = make_scaled(9000 * KIB);
+    load();
+    for (unsigned step = 0; step < 12; step++)
+        step_and_ask(weights, LAYERS);
+    expect_weights();
+    assert_int_not_equal(inputs->tag, BERTH_TAG_ACTIVATION);
+}
+
 static void pass(unsigned blocks)
 {
     for (unsigned i = 0; i < blocks; i++)
@@ -286,6 +303,38 @@ static void who_asks_often_is_answered_seldom(void **state)
     assert_int_equal(looks, LAYERS);
     step_and_ask(NULL, 0);
     assert_int_equal(looks, 2 * LAYERS);
+}
+
+/* As in a forked child. */
+static void who_asks_where_work_is_counted_anew_is_answered(void **state)
+{
+    (void)state;
+    load();
+    berth__classifier_refresh();
+    looks = 0;
+    clock = MILLISECOND;
+    berth__classifier_refresh();
+    assert_int_equal(looks, LAYERS);
+    berth__classifier_refresh();
+    assert_int_equal(looks, LAYERS);
+}
+
+/* What is asked of the kernel there may be the program's end. */
+static void in_a_sandbox_nothing_is_asked(void **state)
+{
+    (void)state;
+    load();
+    berth__classifier_refresh();
+    looks = questions = 0;
+    berth__sandbox_enter();
+    step_and_ask(weights, LAYERS);
+    make(2000 * KIB);
+    step_and_ask(NULL, 0);
+    berth__sandbox_leave();
+    assert_int_equal(looks, 0);
+    assert_int_equal(questions, 0);
+    berth__classifier_refresh();
+    assert_int_equal(looks, LAYERS + 1);
 }
 
 /* Where steps are seen, they tell. */
@@ -344,8 +393,11 @@ int main(void)
         SILENT(what_is_filled_three_times_is_a_weight),
         SILENT(what_is_filled_while_others_are_made_is_a_weight),
         SILENT(what_is_trained_in_place_is_a_weight),
+        SILENT(what_is_trained_far_in_place_is_no_activation),
         SILENT(of_a_program_that_writes_nothing_nothing_is_certain),
         SILENT(who_asks_often_is_answered_seldom),
+        SILENT(who_asks_where_work_is_counted_anew_is_answered),
+        SILENT(in_a_sandbox_nothing_is_asked),
         SILENT(who_asks_again_between_steps_is_told_the_same),
         WATCHING(what_was_watched_is_looked_at_when_somebody_asks_again),
     };
