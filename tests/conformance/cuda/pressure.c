@@ -268,6 +268,60 @@ static void freed_in_order_of_a_stream_that_was_waited_for(void)
     freed_in_order(wait_for_stream, NULL, stream, true);
 }
 
+/* 12: a wait that fails, or is for another stream, tells nothing of memory behind held work. */
+static void freed_before_no_wait(CUstream of, void (*wait)(void))
+{
+    CUdeviceptr p, q;
+
+    check_gate_close();
+    EXPECT(cuMemAllocAsync(&p, MIB(8), of) == 0);
+    EXPECT(cuLaunchHostFunc(of, check_wait_at_gate, NULL) == 0);
+    EXPECT(cuMemsetD8Async(p, 1, MIB(8), of) == 0);
+    EXPECT(cuMemFreeAsync(p, of) == 0);
+    wait();
+    EXPECT(cuMemAllocAsync(&q, MIB(8), other_stream) == 0);
+    EXPECT(cuMemsetD8Async(q, 2, MIB(8), other_stream) == 0);
+    EXPECT(cuStreamSynchronize(other_stream) == 0);
+    check_gate_open();
+    EXPECT(cuCtxSynchronize() == 0);
+    SEEN("written late: %d\n", !check_holds(q, MIB(8), 2));
+}
+
+static CUresult wait_for_captured(CUstream captured, CUresult (*wait)(void))
+{
+    CUgraph graph = NULL;
+    CUresult result;
+
+    EXPECT(cuStreamBeginCapture_v2(captured, CU_STREAM_CAPTURE_MODE_RELAXED) == 0);
+    result = wait();
+    EXPECT(cuStreamEndCapture(captured, &graph) != 0);
+    return result;
+}
+
+static void wait_for_context_in_vain(void)
+{
+    SEEN("context: %d\n", wait_for_captured(other_stream, wait_for_context));
+}
+
+static void wait_for_stream_in_vain(void)
+{
+    SEEN("stream: %d\n", wait_for_captured(stream, wait_for_stream));
+}
+
+static void wait_for_stream_of_thread(void)
+{
+    SEEN("thread: %d\n", cuStreamSynchronize_ptsz(NULL));
+}
+
+static void freed_in_order_before_no_wait(void)
+{
+    up();
+    be_relaxed();
+    freed_before_no_wait(stream, wait_for_context_in_vain);
+    freed_before_no_wait(stream, wait_for_stream_in_vain);
+    freed_before_no_wait(CU_STREAM_LEGACY, wait_for_stream_of_thread);
+}
+
 static const struct check checks[] = {
     CHECK(what_is_freed_is_free),
     CHECK(other_kinds_find_room),
@@ -281,6 +335,7 @@ static const struct check checks[] = {
     CHECK(freed_in_order_before_work),
     CHECK(freed_in_order_before_work_of_another_stream),
     CHECK(freed_in_order_of_a_stream_that_was_waited_for),
+    CHECK(freed_in_order_before_no_wait),
 };
 
 int main(int argc, char **argv)

@@ -3,7 +3,6 @@
 #undef _FILE_OFFSET_BITS
 #include "points.h"
 
-#include <assert.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +12,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -27,6 +27,9 @@
 /* So often is the thread seen asleep before it is taken to wait. */
 #define SLEEPS 20
 #define CALLERS_MAX 256
+
+/* Whatever it is built for: what is asked for here is done in the asking. */
+#define MUST(condition) ((condition) ? (void)0 : abort())
 
 /* The situation that the calling thread is watched in, or NULL. */
 static __thread const char *watched __attribute__((tls_model("initial-exec")));
@@ -73,8 +76,8 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...)
     va_start(args, format);
     n = vsnprintf(line, sizeof(line), format, args);
     va_end(args);
-    assert(n > 0 && (size_t)n < sizeof(line));
-    assert(syscall(SYS_write, STDOUT_FILENO, line, (size_t)n) == n);
+    MUST(n > 0 && (size_t)n < sizeof(line));
+    MUST(syscall(SYS_write, STDOUT_FILENO, line, (size_t)n) == n);
 }
 
 void situation_fail(const char *what, int line)
@@ -94,7 +97,7 @@ static bool was_told(const void *caller)
     for (unsigned i = 0; i < count; i++)
         if (told[i].situation == watched && told[i].caller == caller)
             return true;
-    assert(count < CALLERS_MAX);
+    MUST(count < CALLERS_MAX);
     told[count].situation = watched;
     told[count++].caller = caller;
     return false;
@@ -290,7 +293,7 @@ static void *run_cancelled(void *context)
     struct attempt *attempt = context;
 
     atomic_store(&watched_thread, gettid());
-    assert(pthread_cancel(pthread_self()) == 0);
+    MUST(pthread_cancel(pthread_self()) == 0);
     watched = attempt->situation->name;
     attempt->situation->run();
     watched = NULL;
@@ -311,8 +314,8 @@ static void run(const struct situation *situation)
     atomic_store(&watched_thread, getpid());
     if (situation->begin)
         situation->begin();
-    assert(pthread_create(&thread, NULL, run_cancelled, &attempt) == 0);
-    assert(pthread_join(thread, &result) == 0);
+    MUST(pthread_create(&thread, NULL, run_cancelled, &attempt) == 0);
+    MUST(pthread_join(thread, &result) == 0);
     atomic_store(&watched_thread, 0);
     if (!attempt.is_done)
         say("FAILED %s: the thread has ended on its way\n", situation->name);

@@ -58,12 +58,35 @@ static void an_older_driver_needs_no_event_of_an_idle_stream(void **state)
     stream_delete(idle);
 }
 
+/* The legacy stream is the context's own, whichever is current when it is asked. */
+static void an_older_driver_asks_the_legacy_stream_of_the_context(void **state)
+{
+    berth_cu_result (*record)(berth_cu_context, berth_cu_event) = berth__driver.cuCtxRecordEvent;
+    uintptr_t block = alloc(SIZE);
+    CUcontext other = NULL;
+
+    berth__driver.cuCtxRecordEvent = NULL;
+    atomic_store(&may_go_on, false);
+    assert_int_equal(cuLaunchHostFunc(CU_STREAM_LEGACY, hold, NULL), 0);
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_int_equal(cuCtxCreate_v2(&other, 0, 0), 0);
+    use_context(other);
+    assert_false(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_CLOSE));
+    go_on();
+    while (!berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_LOOK))
+        ;
+    assert_int_equal(cuCtxDestroy_v2(other), 0);
+    use_context(context);
+    berth__driver.cuCtxRecordEvent = record;
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(an_older_driver_needs_no_event_of_an_idle_stream),
+        CASE(an_older_driver_asks_the_legacy_stream_of_the_context),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);

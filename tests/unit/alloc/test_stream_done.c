@@ -86,6 +86,14 @@ static void a_blocking_stream_is_done_with_its_context(void **state)
     stream_delete(stream);
 }
 
+/* Likewise a thread's; the legacy one waits for the others, and each free has left a mark in it. */
+static void default_streams_are_done_by_what_they_wait_for(void **state)
+{
+    assert_int_equal(released_after(wait_for_stream, CU_STREAM_PER_THREAD), 0);
+    assert_int_equal(released_after(wait_for_context, CU_STREAM_PER_THREAD), LARGE);
+    assert_int_equal(released_after(wait_for_stream, CU_STREAM_LEGACY), LARGE);
+}
+
 static void what_is_freed_since_is_not_done(void **state)
 {
     CUstream stream = stream_new();
@@ -172,6 +180,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(what_was_waited_for_goes_to_the_device),
         CASE(a_blocking_stream_is_done_with_its_context),
+        CASE(default_streams_are_done_by_what_they_wait_for),
         CASE(what_is_freed_since_is_not_done),
         CASE(another_context_is_not_done),
         CASE(no_more_goes_than_is_needed),
