@@ -727,8 +727,8 @@ static uint64_t release_run(const struct release *release)
                             ? berth__stream_release_done(release->device, release->need)
                             : 0;
 
-    if (released == 0)
-        released = release_kept(release);
+    if (released == 0 || release->need == RELEASE_ALL)
+        released += release_kept(release);
     /* The driver may have refused just those. */
     if (released == 0 && release->need != RELEASE_ALL)
         released = release_relaxed(release, RELEASE_ALL);
