@@ -329,6 +329,17 @@ static void *release_everywhere(void *unused)
     return (void *)(uintptr_t)berth__pool_release_cached(BERTH_POOL_ALL_DEVICES);
 }
 
+/* 4 MiB are cached on device 0 and 8 on device 1, and a context of each is about to end. */
+static void begin_to_end_both(void)
+{
+    mock_set_current(mock_context(2));
+    pool_put(pool_get(MIB(8)));
+    mock_set_current(mock_context(0));
+    pool_put(pool_get(MIB(4)));
+    berth__pool_keep_begin(mock_context(0), 0);
+    berth__pool_keep_begin(mock_context(2), 1);
+}
+
 /*
  * Both devices' contexts are kept; as the one's is let go it is to be kept anew, and then the
  * other's is let go. Whether whoever looks for memory of both had its turn between the two.
@@ -339,12 +350,7 @@ static bool has_turn_between(void)
     pthread_t releasing, keeping;
     bool had_turn;
 
-    mock_set_current(mock_context(2));
-    pool_put(pool_get(MIB(8)));
-    mock_set_current(mock_context(0));
-    pool_put(pool_get(MIB(4)));
-    berth__pool_keep_begin(mock_context(0), 0);
-    berth__pool_keep_begin(mock_context(2), 1);
+    begin_to_end_both();
     atomic_store(&releasing_id, 0);
     pthread_create(&releasing, NULL, release_everywhere, NULL);
     await_sleep(&releasing_id);
@@ -459,12 +465,7 @@ static void a_turn_elsewhere_is_not_waited_for(void **state)
 /* Two devices' contexts may end at the same time, and one is known to stay before the other. */
 static void each_device_keeps_its_own(void **state)
 {
-    mock_set_current(mock_context(2));
-    pool_put(pool_get(MIB(8)));
-    mock_set_current(mock_context(0));
-    pool_put(pool_get(MIB(4)));
-    berth__pool_keep_begin(mock_context(0), 0);
-    berth__pool_keep_begin(mock_context(2), 1);
+    begin_to_end_both();
     assert_int_equal(berth__pool_release_some(0, MIB(4)), 0);
     assert_int_equal(berth__pool_release_some(1, MIB(8)), 0);
     berth__pool_keep_end(1);
