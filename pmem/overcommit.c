@@ -230,9 +230,11 @@ bool berth__overcommit_is_owner(void)
     return atomic_compare_exchange_strong(of, &none, self) || none == self;
 }
 
+/* Before a child of its own, that borrows its memory, is the first to ask. */
 void berth__overcommit_in_child(void)
 {
     atomic_store(&unwiped, 0);
+    (void)berth__overcommit_is_owner();
 }
 
 void berth__overcommit_see_limits(void)

@@ -131,6 +131,9 @@ static void check_limits(void)
     CHECK(berth__overcommit_data_limit() == SIZE_MAX);
     pid = fork();
     if (pid == 0) {
+        berth__overcommit_in_child();
+        limit_in_borrowed_memory(4 * GIB);
+        CHECK(berth__overcommit_least_limit() == SIZE_MAX);
         limit_self(2 * GIB);
         _exit(0);
     }
