@@ -2,6 +2,7 @@
 #include "alloc/order.h"
 
 #include "alloc/block_slab.h"
+#include "alloc/clock.h"
 #include "alloc/device_context.h"
 #include "alloc/order_wait.h"
 #include "alloc/pause.h"
@@ -11,7 +12,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <time.h>
 
 /*
  * How long a thread waits for a point. What it waits for was queued before memory was freed, which
@@ -97,14 +97,6 @@ void berth__order_shut(void)
 void berth__order_open(void)
 {
     atomic_fetch_sub(&shut, 1);
-}
-
-static int64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
 static struct berth_order_context *context_find(berth_cu_context context)
@@ -597,8 +589,8 @@ static int wait_by(bool (*enter)(void), const struct berth_order_point *point)
             continue;
         }
         if (begin == 0)
-            begin = now_ns();
-        else if (now_ns() >= begin + (is_shut ? SHUT_MAX_NS : WAIT_MAX_NS))
+            begin = berth__clock_ns();
+        else if (berth__clock_ns() >= begin + (is_shut ? SHUT_MAX_NS : WAIT_MAX_NS))
             return is_shut ? r : -ETIMEDOUT;
         berth__pause(pause_ns);
         if (pause_ns < WAIT_PAUSE_NS_MAX)
@@ -691,10 +683,10 @@ void berth__order_allow(berth_cu_context context)
 bool berth__order_await_door(int64_t patience_ns)
 {
     long pause_ns = 1000;
-    int64_t end = now_ns() + patience_ns;
+    int64_t end = berth__clock_ns() + patience_ns;
 
     while (atomic_load(&shut) > 0) {
-        if (atomic_load(&berth__device_captures) > 0 || now_ns() >= end)
+        if (atomic_load(&berth__device_captures) > 0 || berth__clock_ns() >= end)
             return false;
         berth__pause(pause_ns);
         if (pause_ns < WAIT_PAUSE_NS_MAX)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/order_wait.h"
 
+#include "alloc/clock.h"
 #include "alloc/order.h"
 #include "alloc/pool_parts.h"
 
 #include <sched.h>
-#include <time.h>
 
 /*
  * In which a call that was about to be made has begun: longer where other work has the processor,
@@ -15,14 +15,6 @@
 #define CALL_MAX_NS 100000000
 #define CALL_YIELDS 2000
 #define CALL_BUSY_MAX_NS 10000000000
-
-static int64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 /*
  * Each synchronising free passes it, so the count of who is inside lies in several places, that
@@ -79,13 +71,13 @@ void berth__order_shut_to_waits(void)
     atomic_fetch_add(&shut_to_waits, 1);
     if (!anybody_waits())
         return;
-    begin = now_ns();
+    begin = berth__clock_ns();
     for (unsigned yields = 0;
          anybody_waits() && !berth__pool_disabled() && waited < CALL_BUSY_MAX_NS &&
          (waited < CALL_MAX_NS || yields < CALL_YIELDS);
          yields++) {
         sched_yield();
-        waited = now_ns() - begin;
+        waited = berth__clock_ns() - begin;
     }
 }
 

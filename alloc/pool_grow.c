@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "alloc/clock.h"
 #include "alloc/log.h"
 #include "alloc/options.h"
 #include "alloc/order.h"
@@ -16,7 +17,6 @@
 #include "alloc/unseen.h"
 
 #include <errno.h>
-#include <time.h>
 
 /* A smaller segment would waste device memory: the driver takes that much for it. */
 #define SEGMENT_SIZE_MIN BERTH_DRIVER_PIECE
@@ -606,22 +606,14 @@ static void set_sizes(struct request *request)
 #define RECLAIM_LONG_NS 900000000
 #define RECLAIMS_MAX 8
 
-static int64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static bool reclaim_all(const struct request *request)
 {
     for (unsigned i = 0; i < RECLAIMS_MAX; i++) {
-        int64_t begin = now_ns();
+        int64_t begin = berth__clock_ns();
 
         if (berth__lazy_reclaim_all(request->pool, BERTH_PATIENCE_LONG) && take_cached(request))
             return true;
-        if (now_ns() - begin < RECLAIM_LONG_NS)
+        if (berth__clock_ns() - begin < RECLAIM_LONG_NS)
             break;
     }
     return false;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/pool_own.h"
 
+#include "alloc/clock.h"
 #include "alloc/limit.h"
 #include "alloc/pool_parts.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 
 #include <string.h>
-#include <time.h>
 
 /* A pool may have so much more in any case, unless the option is 0. */
 #define SPARE_LEAST (128 * BERTH_MIB)
@@ -112,14 +112,6 @@ static uint64_t reserved_most(struct berth_pool *pool, uint64_t need, bool is_wh
     return live_max + spare;
 }
 
-static int64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* With the lock held: whether what the driver answered last tells enough of `need` bytes. */
 static bool knows_left(const struct berth_own *own, uint64_t used, uint64_t need, int64_t now,
                        uint64_t *ret)
@@ -142,7 +134,7 @@ static bool knows_left(const struct berth_own *own, uint64_t used, uint64_t need
 static uint64_t left_of_device(struct berth_pool *pool, uint64_t need)
 {
     uint64_t used = berth__limit_used(BERTH_LIMIT_PROCESS), bytes;
-    int64_t now = now_ns();
+    int64_t now = berth__clock_ns();
     bool is_known;
 
     berth__pool_lock(pool);

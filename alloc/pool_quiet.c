@@ -1,25 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/pool_quiet.h"
 
+#include "alloc/clock.h"
 #include "alloc/order.h"
 #include "alloc/pool_parts.h"
 
 #include <errno.h>
 #include <sched.h>
-#include <time.h>
 
 static const int64_t patience_ns[] = {
     [BERTH_PATIENCE_SHORT] = 1000000000,
     [BERTH_PATIENCE_LONG] = 60000000000,
 };
-
-static int64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 /* What others have waited for in vain, or do; NULL: nothing. */
 static struct berth_quiet *join(struct berth_pool *pool)
@@ -105,11 +97,11 @@ static int record(struct berth_pool *pool, struct berth_order_point **ret)
 static int record_when_open(struct berth_pool *pool, enum berth_patience patience,
                             struct berth_order_point **ret)
 {
-    int64_t end = now_ns() + patience_ns[patience], now;
+    int64_t end = berth__clock_ns() + patience_ns[patience], now;
     int r;
 
     while ((r = record(pool, ret)) == -EBUSY && !berth__device_capturing() &&
-           (now = now_ns()) < end) {
+           (now = berth__clock_ns()) < end) {
         berth__order_await_door(end - now);
         sched_yield();
     }
@@ -128,7 +120,7 @@ static int query(const struct berth_quiet *quiet)
 static bool wait_begin(struct berth_pool *pool, struct berth_quiet *quiet,
                        enum berth_patience patience)
 {
-    int64_t now = now_ns(), waited;
+    int64_t now = berth__clock_ns(), waited;
     bool may_wait;
 
     berth__pool_lock(pool);
@@ -142,7 +134,7 @@ static bool wait_begin(struct berth_pool *pool, struct berth_quiet *quiet,
 
 static void wait_end(struct berth_pool *pool, struct berth_quiet *quiet)
 {
-    int64_t now = now_ns();
+    int64_t now = berth__clock_ns();
 
     berth__pool_lock(pool);
     if (--quiet->waiters == 0)

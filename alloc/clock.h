@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The time by which waits are bounded: nobody sets it. In nanoseconds; any thread. */
+#ifndef BERTH_ALLOC_CLOCK_H
+#define BERTH_ALLOC_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+static inline int64_t berth__clock_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+#endif
