@@ -42,8 +42,8 @@ static const struct entry entries[] = {
 };
 #define ENTRY_COUNT (sizeof(entries) / sizeof(entries[0]))
 
-#ifdef __x86_64__
-/* cuda_entry_x86_64.S: the entries that count, path by path. */
+#if defined(__x86_64__) || defined(__aarch64__)
+/* cuda_entry_*.S: the entries that count, path by path. */
 extern __attribute__((visibility(
     "hidden"))) void *const berth__cuda_entries[BERTH_ENTRY_PATHS][BERTH_ENTRY_NAME_COUNT];
 

@@ -8,7 +8,7 @@
  * address), which returns 0 to decline: by libberth.so, names that begin with "cu", as the driver's
  * do; by libberth-malloc.so, what is asked of a library's handle. Compiled once for each of them.
  *
- * Both have the versions under which glibc exports them (libberth.map): programs are bound without,
+ * Both have the versions under which glibc exports them (libberth_x86_64.map): programs are bound without,
  * but another wrapper that comes first looks for dlsym by dlvsym, which insists on a version.
  *
  * glibc (2.36) takes an empty version for that of any symbol which has none, in a library that has

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The whole family: its lesser members, what all of them promise, and who calls them. */
 #include "check.h"
+#include "tests/first_version.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -203,7 +204,7 @@ static void an_empty_version_is_nobodys(void)
         CHECK(!dlvsym(handle[i], "no_such_function", "") && dlerror());
         CHECK(dlsym(handle[i], "malloc") && !dlerror());
     }
-    CHECK(dlvsym(handle[0], "malloc", "GLIBC_2.2.5"));
+    CHECK(dlvsym(handle[0], "malloc", FIRST_VERSION));
 #endif
 }
 
@@ -223,7 +224,7 @@ static void the_c_librarys_handle_has_the_same_heap(void)
     CHECK(libc);
     *(void **)&get = dlsym(libc, "malloc");
     *(void **)&give = dlsym(libc, "free");
-    *(void **)&resize = dlvsym(libc, "realloc", "GLIBC_2.2.5");
+    *(void **)&resize = dlvsym(libc, "realloc", FIRST_VERSION);
     *(void **)&zeroed = dlsym(libc, "calloc");
     *(void **)&usable = dlsym(libc, "malloc_usable_size");
     *(void **)&duplicate = dlsym(libc, "strdup");

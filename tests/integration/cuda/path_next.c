@@ -3,6 +3,8 @@
  * A library of the program's own that looks for what comes after it in the search order, and one
  * function of its own that is also the C library's: RTLD_NEXT must never find that one.
  */
+#include "tests/first_version.h"
+
 #include <dlfcn.h>
 #include <stdio.h>
 
@@ -25,7 +27,7 @@ void next_report(void)
     const char *(*next)(void), *(*versioned)(void), *(*first)(void);
 
     *(void **)&next = dlsym(RTLD_NEXT, "gnu_get_libc_version");
-    *(void **)&versioned = dlvsym(RTLD_NEXT, "gnu_get_libc_version", "GLIBC_2.2.5");
+    *(void **)&versioned = dlvsym(RTLD_NEXT, "gnu_get_libc_version", FIRST_VERSION);
     *(void **)&first = dlsym(RTLD_DEFAULT, "gnu_get_libc_version");
     printf("next %s, versioned %s, first %s\n", next(), versioned(), first());
     printf("missing %d %d\n", dlsym(RTLD_NEXT, "no_such_function") != NULL,

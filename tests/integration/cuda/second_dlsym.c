@@ -4,6 +4,8 @@
  * It must be called, and the answers must stay right.
  */
 #define _GNU_SOURCE 1
+#include "tests/first_version.h"
+
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +16,7 @@ __attribute__((visibility("default"))) void *dlsym(void *handle, const char *nam
 {
     void *(*next)(void *, const char *);
 
-    *(void **)&next = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.2.5");
+    *(void **)&next = dlvsym(RTLD_NEXT, "dlsym", FIRST_VERSION);
     calls++;
     return next(handle, name);
 }
