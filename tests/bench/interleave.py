@@ -5,6 +5,7 @@ Absolute times on a shared machine drift by a factor of two; what is run in turn
 """
 
 import os
+import random
 import resource
 import shutil
 import statistics
@@ -49,7 +50,10 @@ def once(command, environment, stdin=None):
 
 
 def measured(measure, command, environment, stdin=None):
-    """Runs a command by the program `measure`: (user seconds, peak resident KiB) of it alone."""
+    """
+    Runs a command by the program `measure`, and tells of it alone: user seconds, processor seconds
+    with those of the kernel, peak resident KiB, page faults.
+    """
     with tempfile.NamedTemporaryFile("r") as told:
         # What is preloaded is so into the command, not into `measure`.
         library = environment.get("LD_PRELOAD")
@@ -60,8 +64,8 @@ def measured(measure, command, environment, stdin=None):
         process.communicate(stdin)
         if process.returncode != 0:
             raise RuntimeError(f"{command} ended with {process.returncode}")
-        user, _system, peak = told.read().split()
-        return float(user), int(peak)
+        user, system, peak, faults = told.read().split()
+        return float(user), float(user) + float(system), int(peak), int(faults)
 
 
 def interleaved(variants, rounds):
@@ -71,6 +75,30 @@ def interleaved(variants, rounds):
         for name, measure in variants.items():
             samples[name].append(measure())
     return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def interval(values, draws=2000):
+    """
+    The median, and between which two values it lies with 95 % (a bootstrap: medians of samples drawn
+    from the values, with replacement). The draws are the same in each run.
+    """
+    draw = random.Random(1)
+    medians = sorted(statistics.median(draw.choices(values, k=len(values))) for _ in range(draws))
+    return statistics.median(values), medians[draws // 40], medians[-1 - draws // 40]
+
+
+def alone():
+    """
+    Keeps this process and its children on the last of its cores, before all ordinary work; tells
+    what of that was allowed.
+    """
+    core = max(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {core})
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        return f"core {core}, with other work"
+    return f"core {core}, before other work"
 
 
 def instructions(command, environment, stdin=None):

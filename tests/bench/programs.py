@@ -3,20 +3,27 @@
 """malloc-heavy programs under libberth-malloc.so and its peers, against LD_PRELOAD=libjemalloc.so.2.
 
 usage: programs.py BERTH LIBBERTH_MALLOC NUMBER_CHURN HANDOVER SHORT_THREADS MEASURE [ROUNDS]
-                   [PROGRAM]...
+                   [PROGRAM]... [--ways NAME,...] [--seconds S] [--alone] [--no-instructions]
 
 Berth runs in four ways: with a policy of which no rule can match a small block (goal: within 1.03);
 with one that has every call looked at by its return address, of which none is placed (1.05); with
 the first and call paths read from 64 KiB on (1.10); and with that and samples of small blocks, one
 in 512 KiB (1.10). The peers: the C library; mimalloc; memtier
 with DRAM alone, and with half of its blocks in DRAM and half on a file. Those that are not installed
-are left out. Tells user time and the peak of resident memory (medians of interleaved turns; ROUNDS
-0: none; goal for memory: 1.05 and 4 MiB) and instructions (callgrind, one run each), with ratios.
-jemalloc is timed twice in each turn: by how much its second row differs from 1 is what noise does.
+are left out. Tells user time, processor time (the kernel's with it: which of the two a tick falls
+on is chance, the sum is not) and the peak of resident memory (interleaved turns; ROUNDS 0: none;
+goal for memory: 1.05 and 4 MiB), page faults, and instructions (callgrind, one run each), with
+ratios. Those of time and faults are medians of each turn's own ratio, with the two values between
+which the median lies with 95 %; Berth and its peers are over the mean of the turn's two runs of
+jemalloc. Its second run is over its first: by how much that differs from 1 is what noise does.
 Of programs that do the same again and again, the instructions are those of a longer run less those
 of a shorter one, so that the start is not among them.
+
+--ways has only ways that begin so, and jemalloc; --seconds ends a program's turns by then; --alone
+keeps all on one core, before other work where that is allowed.
 """
 
+import argparse
 import concurrent.futures
 import glob
 import os
@@ -24,6 +31,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 import interleave as il
 
@@ -282,30 +290,59 @@ def counted(program, environment):
         return None
 
 
-def compare(name, program, variants, measure, rounds):
-    variants = surviving(name, program, variants)
+def take_turns(program, variants, measure, rounds, seconds):
+    """A row of costs for each turn of each variant."""
     samples = {v: [] for v in variants}
+    names = list(variants)
+    end = time.monotonic() + seconds
     for turn in range(rounds):
-        # Each goes first as often as the others.
-        names = list(variants)
-        for v in names[turn % len(names):] + names[:turn % len(names)]:
+        # Each goes first as often as the others, and every other turn runs backwards: of three, the
+        # one between the two of jemalloc pays no more than they for a machine that becomes slower.
+        first = turn // 2 % len(names)
+        order = names[first:] + names[:first]
+        for v in reversed(order) if turn % 2 else order:
             samples[v].append(program.cost(measure, variants[v]))
-    counts = {}
-    if il.shutil.which("valgrind"):
-        # Nothing is timed here: as many at once as there are processors.
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            names = [v for v in variants if v != AGAIN]
-            counts = dict(zip(names, pool.map(lambda v: counted(program, variants[v]), names)))
+        if time.monotonic() > end:
+            break
+    return samples
+
+
+def ratios(samples, v, column):
+    """By turns: over jemalloc's first run for its second, and over the mean of both for others."""
+    if v == AGAIN:
+        return [row[column] / base[column] for row, base in zip(samples[v], samples[BASE])]
+    return [2 * row[column] / (base[column] + again[column])
+            for row, base, again in zip(samples[v], samples[BASE], samples[AGAIN])]
+
+
+def shown(samples, v, column):
+    middle, low, high = il.interval(ratios(samples, v, column))
+    return f" {middle:5.3f} [{low:5.3f} {high:5.3f}]"
+
+
+def count_all(program, variants):
+    """Nothing is timed here: as many at once as there are processors."""
+    names = [v for v in variants if v != AGAIN]
+    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return dict(zip(names, pool.map(lambda v: counted(program, variants[v]), names)))
+
+
+def compare(name, program, variants, measure, args):
+    variants = surviving(name, program, variants)
+    samples = take_turns(program, variants, measure, args.rounds, args.seconds)
+    turns = len(samples[BASE])
     medians = {v: [statistics.median(column) for column in zip(*rows)]
                for v, rows in samples.items() if rows}
-    print(f"{name:36}" + ("user s ratio  peak MiB ratio" if medians else "") +
-          ("  M instructions ratio" if counts else ""))
+    counts = count_all(program, variants) if args.instructions else {}
+    print(f"{name:36}" + (f"user s ratio, {turns:3} turns    processor time       "
+                          "peak MiB ratio  page faults" if medians else "") +
+          ("          M instructions ratio" if counts else ""))
     for v in variants:
         line = f"  {v:34}"
         if medians:
-            user, peak = medians[v]
-            base = medians[BASE]
-            line += f"{user:6.2f} {user / base[0]:5.2f} {peak / 1024:9.1f} {peak / base[1]:5.2f}"
+            user, _processor, peak, _faults = medians[v]
+            line += (f"{user:6.2f}{shown(samples, v, 0)}{shown(samples, v, 1)}{peak / 1024:9.1f} "
+                     f"{peak / medians[BASE][2]:5.2f} {shown(samples, v, 3)}")
         if v in counts:
             line += (f"{counts[v] / 1e6:16.1f} {counts[v] / counts[BASE]:5.3f}" if counts[v]
                      else "   ends before its time")
@@ -313,16 +350,36 @@ def compare(name, program, variants, measure, rounds):
     return medians
 
 
-def main(berth, library, churn, handover, short_threads, measure, rounds="3", *chosen):
-    if not il.shutil.which("valgrind"):
+def options():
+    parser = argparse.ArgumentParser()
+    for name in ("berth", "library", "churn", "handover", "short_threads", "measure"):
+        parser.add_argument(name)
+    parser.add_argument("rounds", nargs="?", type=int, default=3)
+    parser.add_argument("programs", nargs="*")
+    parser.add_argument("--ways", default="")
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--no-instructions", action="store_false", dest="instructions")
+    return parser.parse_intermixed_args()
+
+
+def main():
+    args = options()
+    if args.instructions and not il.shutil.which("valgrind"):
+        args.instructions = False
         print("instructions are not told: valgrind is not here")
+    if args.alone:
+        print("measured on " + il.alone())
     with tempfile.TemporaryDirectory() as folder:
-        variants = environments(berth, library, folder)
+        variants = {v: environment
+                    for v, environment in environments(args.berth, args.library, folder).items()
+                    if v in (BASE, AGAIN) or v.startswith(tuple(args.ways.split(",")))}
         told = {}
-        for name, program in programs(churn, handover, short_threads, folder).items():
-            if chosen and name.split()[0] not in chosen:
+        for name, program in programs(args.churn, args.handover, args.short_threads,
+                                      folder).items():
+            if args.programs and name.split()[0] not in args.programs:
                 continue
-            told[name] = compare(name, program, variants, measure, int(rounds))
+            told[name] = compare(name, program, variants, args.measure, args)
         if told.get("handover 2"):
             print("handover: processor time of a step, two threads over one")
             for v in told["handover 2"]:
@@ -330,4 +387,4 @@ def main(berth, library, churn, handover, short_threads, measure, rounds="3", *c
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
