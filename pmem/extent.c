@@ -99,10 +99,16 @@ static bool decommit_range(berth_tier_id id, void *address, size_t size)
     return false;
 }
 
-/* Huge pages lie at multiples of their size: a step that begins between two wastes its ends. */
-static size_t step_alignment(const struct berth_tier *tier, size_t alignment)
+/*
+ * Huge pages lie at multiples of their size: a step that begins between two wastes its ends. One that
+ * has none, as each extent's own in a limited process, would only waste what lies before the next;
+ * reserved pages are mapped whole, whatever the size.
+ */
+static size_t step_alignment(const struct berth_tier *tier, size_t size, size_t alignment)
 {
-    size_t least = tier->huge_pages == BERTH_HUGE_NEVER ? BERTH_OS_PAGE : BERTH_HUGE_PAGE;
+    bool has_huge = tier->huge_pages == BERTH_HUGE_ALWAYS ||
+                    (tier->huge_pages == BERTH_HUGE_ADVISE && size >= BERTH_HUGE_PAGE);
+    size_t least = has_huge ? BERTH_HUGE_PAGE : BERTH_OS_PAGE;
 
     return alignment < least ? least : alignment;
 }
@@ -126,7 +132,7 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_address, size_t size,
     if (new_address || commit_failed || is_shut(id) ||
         (!addresses_only && !has_capacity(id, tier, size)))
         return NULL;
-    p = berth__window_carve(home_of(hooks), size, step_alignment(tier, alignment));
+    p = berth__window_carve(home_of(hooks), size, step_alignment(tier, size, alignment));
     if (!p)
         return NULL;
     r = is_reached(hooks, p, size) ? tier->ops->map(tier, p, size) : -ENOMEM;

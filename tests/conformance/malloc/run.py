@@ -15,8 +15,9 @@ capacity  preloaded, every block is meant for that tier, which holds 1 MiB, so m
 random    preloaded, rules drawn at random send blocks to all tiers that are given, to one of little
           capacity, and to DRAM, by their size and by their number in the thread's sequence
 
-A tier is file:DIRECTORY, numa:NODES or dax:DEVICE; without one, it is a file on tmpfs. A tier that
-this machine does not serve makes the run exit 77.
+A tier is file:DIRECTORY, numa:NODES, dax:DEVICE or dram:, and then +KEY=VALUE for what else its
+section says; without one, it is a file on tmpfs. A tier that this machine does not serve makes the
+run exit 77.
 
 With --sample N, of what is neither placed nor recorded one block in N bytes is a sample.
 
@@ -43,17 +44,21 @@ def far_directory():
 
 
 def tier_section(name, tier, capacity):
-    kind, _, where = tier.partition(":")
+    kind, _, rest = tier.partition(":")
+    where, *more = rest.split("+")
     if where == "TMP":
         where = tempfile.gettempdir()
-    key = {"file": "path", "dax": "path", "numa": "nodes"}[kind]
-    limit = f"  capacity = {capacity}\n" if capacity else ""
-    return f'tier {name} {{\n  kind = {kind}\n  {key} = "{where}"\n{limit}}}\n'
+    key = {"file": "path", "dax": "path", "numa": "nodes"}.get(kind)
+    lines = [f"kind = {kind}"] + ([f'{key} = "{where}"'] if key else [])
+    lines += [word.replace("=", " = ") for word in more]
+    lines += [f"capacity = {capacity}"] if capacity else []
+    return f"tier {name} {{\n" + "".join(f"  {line}\n" for line in lines) + "}\n"
 
 
 def file_capacity(tier):
     """A file has its space allocated; on tmpfs that is memory, which others need too."""
-    kind, _, where = tier.partition(":")
+    kind, _, rest = tier.partition(":")
+    where = rest.split("+")[0]
     if kind != "file":
         return ""
     free = shutil.disk_usage(tempfile.gettempdir()).free
