@@ -75,17 +75,20 @@ static void fill_up(void)
 /* Files may become no larger from now on: what a tier refuses for no reason of its own is said. */
 static void limit_files(void)
 {
-    struct rlimit limit = {KIB(256), RLIM_INFINITY};
+    struct rlimit limit;
 
+    EXPECT(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+    limit.rlim_cur = KIB(256);
     EXPECT(setrlimit(RLIMIT_FSIZE, &limit) == 0);
 }
 
 static void use_up_limit(void)
 {
-    struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
-    struct rlimit limit = {MIB(600), RLIM_INFINITY};
+    struct rlimit before, limit;
     void *p[12] = {NULL};
 
+    EXPECT(getrlimit(RLIMIT_AS, &before) == 0);
+    limit = (struct rlimit){MIB(600), before.rlim_max};
     EXPECT(setrlimit(RLIMIT_AS, &limit) == 0);
     for (size_t i = 0; i < sizeof(p) / sizeof(p[0]); i++)
         p[i] = hide(malloc(MIB(100)));
@@ -93,7 +96,7 @@ static void use_up_limit(void)
         free(p[i]);
     p[0] = filled(malloc(MIB(300)), MIB(300));
     free(p[0]);
-    EXPECT(setrlimit(RLIMIT_AS, &none) == 0);
+    EXPECT(setrlimit(RLIMIT_AS, &before) == 0);
 }
 
 static void give_back(void)

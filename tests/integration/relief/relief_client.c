@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define MIB(n) ((size_t)(n) << 20)
-/* Far from what there is: nothing but refuse.h refuses. */
+/* Far from what there is, as is what the process may have at most: nothing but refuse.h refuses. */
 #define LIMIT MIB((size_t)1 << 20)
 /*
  * What was freed is kept, and serves none of the requests: where rules or records are for some
@@ -169,11 +169,14 @@ static const struct way {
 /* Whether memory was had, by what the function has given back first. */
 static bool asks_again(const struct way *way, size_t kept_size)
 {
-    const struct rlimit limit = {LIMIT, RLIM_INFINITY};
+    struct rlimit limit;
     unsigned refusals;
     bool has_come;
     char *kept, *p;
 
+    if (getrlimit(limited, &limit) != 0)
+        return false;
+    limit.rlim_cur = LIMIT < limit.rlim_max ? LIMIT : limit.rlim_max;
     if (setrlimit(limited, &limit) != 0)
         return false;
     small = memset(hide(malloc(100)), 7, 100);

@@ -97,10 +97,21 @@ static void limit_in_borrowed_memory(rlim_t bytes)
     CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
 }
 
+/* The limit in force; SIZE_MAX: none. */
+static size_t soft_limit(__rlimit_resource_t resource)
+{
+    struct rlimit limit;
+
+    CHECK(getrlimit(resource, &limit) == 0);
+    return limit.rlim_cur == RLIM_INFINITY ? SIZE_MAX : limit.rlim_cur;
+}
+
 static void limit_self(rlim_t bytes)
 {
-    const struct rlimit limit = {bytes, RLIM_INFINITY};
+    struct rlimit limit;
 
+    CHECK(getrlimit(RLIMIT_DATA, &limit) == 0);
+    limit.rlim_cur = bytes;
     CHECK(setrlimit(RLIMIT_DATA, &limit) == 0);
     berth__overcommit_see_limits();
     CHECK(berth__overcommit_least_limit() == bytes && berth__overcommit_data_limit() == bytes);
@@ -120,36 +131,40 @@ static pid_t fork_unseen(void)
 }
 #endif
 
+/* Who runs the tests may be limited, as by `ulimit -v`: all limits here are below that one. */
 static void check_limits(void)
 {
+    size_t data = soft_limit(RLIMIT_DATA), addresses = soft_limit(RLIMIT_AS);
+    size_t least = data < addresses ? data : addresses;
+    size_t low = least < 8 * GIB ? least / 2 : 4 * GIB;
     pid_t pid;
     int status;
 
-    CHECK(berth__overcommit_least_limit() == SIZE_MAX);
-    limit_in_borrowed_memory(4 * GIB);
-    CHECK(berth__overcommit_least_limit() == SIZE_MAX);
-    CHECK(berth__overcommit_data_limit() == SIZE_MAX);
+    CHECK(berth__overcommit_least_limit() == least);
+    limit_in_borrowed_memory(low);
+    CHECK(berth__overcommit_least_limit() == least);
+    CHECK(berth__overcommit_data_limit() == data);
     pid = fork();
     if (pid == 0) {
         berth__overcommit_in_child();
-        limit_in_borrowed_memory(4 * GIB);
-        CHECK(berth__overcommit_least_limit() == SIZE_MAX);
-        limit_self(2 * GIB);
+        limit_in_borrowed_memory(low);
+        CHECK(berth__overcommit_least_limit() == least);
+        limit_self(low / 2);
         _exit(0);
     }
     CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
-    CHECK(berth__overcommit_least_limit() == SIZE_MAX);
+    CHECK(berth__overcommit_least_limit() == least);
 #ifdef __x86_64__
     pid = fork_unseen();
     if (pid == 0) {
-        limit_self(2 * GIB);
+        limit_self(low / 2);
         _exit(0);
     }
     CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
 #endif
-    limit_self(3 * GIB);
-    limit_in_borrowed_memory(2 * GIB);
-    CHECK(berth__overcommit_least_limit() == 3 * GIB);
+    limit_self(low / 4 * 3);
+    limit_in_borrowed_memory(low / 2);
+    CHECK(berth__overcommit_least_limit() == low / 4 * 3);
 }
 
 static void a_limit_is_that_of_the_process_that_has_the_memory(void **state)
