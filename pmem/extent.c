@@ -100,9 +100,9 @@ static bool decommit_range(berth_tier_id id, void *address, size_t size)
 }
 
 /*
- * Huge pages lie at multiples of their size: a step that begins between two wastes its ends. One that
- * has none, as each extent's own in a limited process, would only waste what lies before the next;
- * reserved pages are mapped whole, whatever the size.
+ * Huge pages lie at multiples of their size: a step that begins between two wastes its ends. One
+ * that has none, as each extent's own in a limited process, would only waste what lies before the
+ * next; reserved pages are mapped whole, whatever the size.
  */
 static size_t step_alignment(const struct berth_tier *tier, size_t size, size_t alignment)
 {

@@ -94,7 +94,6 @@ static void signals_may_interrupt_malloc(void)
     }
     stop_alarms();
     CHECK(handler_fork_failures == 0);
-    alarm(120);
 }
 
 static sigjmp_buf outside;
