@@ -28,6 +28,11 @@ unsigned refuse_end(bool *ret_relieved)
     return atomic_load(&refusals);
 }
 
+bool refuse_has_come(void)
+{
+    return atomic_load(&has_come);
+}
+
 bool refuse_this(void)
 {
     if (atomic_load(&awaited_end) == 0 || atomic_load(&has_come))
@@ -52,6 +57,20 @@ void *mmap(void *p, size_t size, int protection, int flags, int fd, off_t offset
     else if (refuse_this())
         return MAP_FAILED;
     return (void *)syscall(SYS_mmap, p, size, protection, flags, fd, offset);
+}
+
+/* Where jemalloc looks when mmap() has nothing. */
+void *sbrk(intptr_t more)
+{
+    uintptr_t now = (uintptr_t)syscall(SYS_brk, 0);
+
+    if (more != 0 && refuse_this())
+        return (void *)-1;
+    if (more != 0 && (uintptr_t)syscall(SYS_brk, now + (uintptr_t)more) != now + (uintptr_t)more) {
+        errno = ENOMEM;
+        return (void *)-1;
+    }
+    return (void *)now;
 }
 
 int munmap(void *p, size_t size)

@@ -16,6 +16,9 @@ void refuse_until(const void *p, size_t size);
 /* Everything is given again. How often something was refused; *ret_relieved: what went back. */
 unsigned refuse_end(bool *ret_relieved);
 
+/* Whether part of them has gone back. */
+bool refuse_has_come(void);
+
 /* One call more; whether it is refused. */
 bool refuse_this(void);
 

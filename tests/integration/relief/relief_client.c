@@ -5,7 +5,9 @@
  * whoever does not ask again answers that there is no memory. Its addresses are limited, or its
  * data:
  *
- *     relief_client addresses|data
+ *     relief_client addresses|data [library]
+ *
+ * With the last word it is what the C library asks for itself, where a rule speaks of all sizes.
  */
 #include "refuse.h"
 
@@ -124,6 +126,24 @@ static void *by_aligned_new_nothrow(void)
     return _ZnwmSt11align_val_tRKSt9nothrow_t(SIZE, 64, "");
 }
 
+/*
+ * What the C library asks for itself is plain, whatever a rule says of its size. jemalloc may have
+ * room for some: the one that finds none is what is looked at.
+ */
+static void *by_strdup(void)
+{
+    static char text[60000];
+    void *p;
+
+    memset(text, 'x', sizeof(text) - 1);
+    for (unsigned i = 0; i < 1000; i++) {
+        p = hide(strdup(text));
+        if (!p || refuse_has_come())
+            return p;
+    }
+    return NULL;
+}
+
 static void *get_nothing(void *unused)
 {
     return unused;
@@ -165,6 +185,7 @@ static const struct way {
     WAY(aligned_new_nothrow),
     WAY(pthread_create),
 };
+static const struct way librarys_way = WAY(strdup);
 
 /* Whether memory was had, by what the function has given back first. */
 static bool asks_again(const struct way *way, size_t kept_size)
@@ -209,6 +230,11 @@ int main(int argc, char **argv)
     int failed = 0;
 
     limited = argc > 1 && strcmp(argv[1], "data") == 0 ? RLIMIT_DATA : RLIMIT_AS;
+    if (argc > 2) {
+        for (size_t j = 0; j < sizeof(kept_sizes) / sizeof(kept_sizes[0]); j++)
+            failed += !is_right(&librarys_way, kept_sizes[j]);
+        return failed != 0;
+    }
     for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++)
         for (size_t j = 0; j < sizeof(kept_sizes) / sizeof(kept_sizes[0]); j++)
             failed += !is_right(&ways[i], kept_sizes[j]);
