@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/module_walk.h"
 
+#include "alloc/clock.h"
 #include "alloc/fork_turn.h"
 #include "alloc/module_lock.h"
 #include "alloc/types.h"
@@ -9,7 +10,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <time.h>
 
 /* Sequentially consistent: each side raises its own count before it looks at the other's. */
 struct walk_state {
@@ -22,14 +22,6 @@ struct walk_state {
 extern BERTH_SHARED struct walk_state berth__module_walk_state;
 struct walk_state berth__module_walk_state;
 #define state (&berth__module_walk_state)
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static bool none_is_forking(void)
 {
@@ -49,8 +41,8 @@ static bool wait_until(bool (*is_so)(void))
 
     while (!is_so()) {
         if (end == 0)
-            end = now_ms() + BERTH_MODULE_WALK_WAIT_MS;
-        else if (now_ms() > end)
+            end = berth__clock_ms() + BERTH_MODULE_WALK_WAIT_MS;
+        else if (berth__clock_ms() > end)
             return false;
         sched_yield();
     }

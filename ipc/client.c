@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/client.h"
 
+#include "alloc/clock.h"
 #include "alloc/file_call.h"
 #include "ipc/address.h"
 
@@ -12,20 +13,12 @@
 #include <time.h>
 #include <unistd.h>
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* Waits for `events` until `deadline`. 0, -ETIMEDOUT or other negative errno. */
 static int wait_for(const struct berth_client *client, short events, int64_t deadline)
 {
     for (;;) {
         struct pollfd entry = {.fd = client->fd, .events = events};
-        int64_t left = deadline - now_ms();
+        int64_t left = deadline - berth__clock_ms();
         int r = poll(&entry, 1, left > 0 ? (int)left : 0);
 
         if (r > 0)
@@ -156,7 +149,7 @@ static int connect_until(struct berth_client *client, const struct sockaddr_un *
 
         if (errno != EAGAIN && errno != EINTR)
             return -errno;
-        if (now_ms() >= deadline)
+        if (berth__clock_ms() >= deadline)
             return -ETIMEDOUT;
         nanosleep(&pause, NULL);
     }
@@ -166,7 +159,7 @@ static int connect_until(struct berth_client *client, const struct sockaddr_un *
 int berth__client_connect(struct berth_client *client, const char *directory, const char *name,
                           int timeout_ms, char **ret_hello)
 {
-    int64_t deadline = now_ms() + timeout_ms;
+    int64_t deadline = berth__clock_ms() + timeout_ms;
     struct sockaddr_un address;
     int directory_fd;
     int r = berth__address_make(directory, name, &address, &directory_fd);
@@ -199,7 +192,7 @@ void berth__client_close(struct berth_client *client)
 int berth__client_request(struct berth_client *client, const char *frame, int fd, int timeout_ms,
                           char **ret_reply)
 {
-    int64_t deadline = now_ms() + timeout_ms;
+    int64_t deadline = berth__clock_ms() + timeout_ms;
     int r = send_all(client, frame, strlen(frame), fd, deadline);
 
     if (r == 0)

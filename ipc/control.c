@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/control.h"
 
+#include "alloc/clock.h"
 #include "alloc/file_call.h"
 #include "alloc/fork_turn.h"
 #include "alloc/log.h"
@@ -389,14 +390,6 @@ static void give_up(struct control *control)
                    "the control socket stays closed: %s", control->why);
 }
 
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* Under a sandbox the program's own calls alone give memory back. */
 static bool tends_host(void)
 {
@@ -409,7 +402,8 @@ static bool tends_host(void)
  */
 static uint64_t due_ms(const struct control *control)
 {
-    uint64_t watch = berth__shared_tier_watches() ? now_ms() + WATCH_MS : UINT64_MAX;
+    uint64_t watch =
+        berth__shared_tier_watches() ? (uint64_t)berth__clock_ms() + WATCH_MS : UINT64_MAX;
     int interval = berth__pool_tend_interval();
     uint64_t tend = interval < 0 ? UINT64_MAX : control->tended_ms + (uint64_t)interval;
 
@@ -438,15 +432,15 @@ static void tend(struct control *control)
 {
     int interval = berth__pool_tend_interval();
 
-    if (tends_host() && now_ms() >= control->host_due_ms) {
+    if (tends_host() && (uint64_t)berth__clock_ms() >= control->host_due_ms) {
         int next = berth__host_tend();
 
-        control->host_due_ms = now_ms() + (uint64_t)next;
+        control->host_due_ms = (uint64_t)berth__clock_ms() + (uint64_t)next;
     }
-    if (interval < 0 || now_ms() < control->tended_ms + (uint64_t)interval)
+    if (interval < 0 || (uint64_t)berth__clock_ms() < control->tended_ms + (uint64_t)interval)
         return;
     berth__pool_tend();
-    control->tended_ms = now_ms();
+    control->tended_ms = (uint64_t)berth__clock_ms();
 }
 
 /* Waits until there is something to do. False: there never will be. */
@@ -607,12 +601,12 @@ static bool is_gone(pid_t thread)
 
 static bool await_end(struct control *control)
 {
-    uint64_t end = now_ms() + PAUSE_WAIT_MS;
+    uint64_t end = (uint64_t)berth__clock_ms() + PAUSE_WAIT_MS;
     unsigned steps_after_ring = 0;
 
     while (control->threads > 0 || !is_gone(control->control_thread) ||
            !is_gone(control->socket_thread)) {
-        if (now_ms() > end)
+        if ((uint64_t)berth__clock_ms() > end)
             return false;
         /* A bell that is not there yet belongs to a thread that looks before it waits. */
         if (control->inode != 0 &&

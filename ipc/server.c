@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/server.h"
 
+#include "alloc/clock.h"
 #include "alloc/file_call.h"
 #include "ipc/buffer.h"
 #include "ipc/passed.h"
@@ -12,7 +13,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 /* How much is read from a client at once: no client has more of a turn than this. */
@@ -40,14 +40,6 @@ static const char no_memory[] =
 
 _Static_assert(BERTH_SERVER_CLIENTS_MAX == 32, "the text of `busy` names the limit");
 _Static_assert(BERTH_WIRE_FRAME_MAX == 1048576, "the text of `too_long` names the limit");
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static void client_close(struct berth_client_slot *client)
 {
@@ -162,7 +154,7 @@ static bool client_read(struct berth_client_slot *client, char *buffer)
 
     if (n < 0)
         return n == -EAGAIN || n == -EINTR;
-    client->heard_ms = now_ms();
+    client->heard_ms = (uint64_t)berth__clock_ms();
     if (n == 0)
         client->ended = true;
     r = berth__wire_feed(&client->in, buffer, (size_t)n);
@@ -271,7 +263,7 @@ static struct berth_client_slot *find_place(struct berth_server *server)
         if (!oldest || client->heard_ms < oldest->heard_ms)
             oldest = client;
     }
-    if (now_ms() - oldest->heard_ms < BERTH_SERVER_IDLE_MS)
+    if ((uint64_t)berth__clock_ms() - oldest->heard_ms < BERTH_SERVER_IDLE_MS)
         return NULL;
     client_close(oldest);
     return oldest;
@@ -321,7 +313,7 @@ static void accept_one(struct berth_server *server)
     }
     client->fd = fd;
     client->watched = event.events;
-    client->heard_ms = now_ms();
+    client->heard_ms = (uint64_t)berth__clock_ms();
     client_queue(client, server->config.hello, strlen(server->config.hello));
     if (!client_flush(client))
         client_close(client);

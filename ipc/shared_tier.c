@@ -2,6 +2,7 @@
 #include "ipc/shared_tier.h"
 
 #include "alloc/block_slab.h"
+#include "alloc/clock.h"
 #include "alloc/log.h"
 #include "alloc/pool_borrow.h"
 #include "alloc/quantity.h"
@@ -59,14 +60,6 @@ static struct shared_tier *get(berth_tier_id id)
 {
     return id < BERTH_TIER_MAX ? atomic_load_explicit(&shared_tiers[id], memory_order_acquire)
                                : NULL;
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 static enum berth_shared_state state_of(struct shared_tier *shared)
@@ -493,7 +486,7 @@ static void try_wanted(struct shared_tier *shared)
     else
         r = berth__shared_tier_attach(shared->tier->name, &as_configured, &failure);
     /* What only has to wait for the program is no trouble yet, and is soon tried again. */
-    shared->tried_ms = now_ms();
+    shared->tried_ms = (uint64_t)berth__clock_ms();
     if (r < 0 && strcmp(failure.code, "no-context") == 0)
         shared->tried_ms -= RETRY_MS - SOON_MS;
     if (r == 0 || strcmp(failure.code, "no-context") == 0)
@@ -562,7 +555,7 @@ void berth__shared_tier_missed(berth_tier_id id)
     if (!shared || state_of(shared) != BERTH_SHARED_EMPTY || shared->tier->from[0] == '\0')
         return;
     tried = atomic_load_explicit(&shared->tried_ms, memory_order_relaxed);
-    if (tried == UINT64_MAX || (tried != 0 && now_ms() - tried < RETRY_MS))
+    if (tried == UINT64_MAX || (tried != 0 && (uint64_t)berth__clock_ms() - tried < RETRY_MS))
         return;
     atomic_store_explicit(&shared->is_wanted, true, memory_order_relaxed);
     if (!berth__control_wake())
@@ -593,10 +586,11 @@ void berth__shared_tier_await(void)
 
     if (before != 0 || !is_awaited() || !berth__control_wake())
         return;
-    end = now_ms() + BERTH_SHARED_AWAIT_MS;
+    end = (uint64_t)berth__clock_ms() + BERTH_SHARED_AWAIT_MS;
     /* cuInit is no cancellation point. */
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    while (atomic_load_explicit(&runs, memory_order_acquire) == before && now_ms() < end)
+    while (atomic_load_explicit(&runs, memory_order_acquire) == before &&
+           (uint64_t)berth__clock_ms() < end)
         nanosleep(&pause, NULL);
     pthread_setcancelstate(cancel_state, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/fork_lock.h"
 
+#include "alloc/clock.h"
 #include "alloc/types.h"
 #include "pmem/jemalloc.h"
 
@@ -47,14 +48,6 @@ static bool is_nobodys(const pthread_mutex_t *mutex)
     return __atomic_load_n(&mutex->__data.__lock, __ATOMIC_RELAXED) != 0 && owner_of(mutex) == 0;
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /*
  * The C library notes whose a lock is, a few instructions late. A lock without an owner that this
  * thread was interrupted at is its own, or another thread's that is about to say so.
@@ -70,9 +63,9 @@ static bool is_mine(const pthread_mutex_t *mutex)
         return true;
     if (mutex != interrupted)
         return false;
-    until = now_ms() + NOTE_WAIT_MS;
+    until = berth__clock_ms() + NOTE_WAIT_MS;
     /* Signals may cut a pause short. Not by nanosleep(), which is a cancellation point. */
-    while (is_nobodys(mutex) && now_ms() < until)
+    while (is_nobodys(mutex) && berth__clock_ms() < until)
         syscall(SYS_nanosleep, &pause, NULL);
     return is_nobodys(mutex);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/memory_room.h"
 
+#include "alloc/clock.h"
 #include "pmem/memory_limit.h"
 #include "pmem/sysfs.h"
 
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
-#include <time.h>
 
 /*
  * What stays free: 16 MiB of each limit, and 1/64 of the machine's memory up to 1 GiB, for the
@@ -35,14 +35,6 @@
  * one between a look at the end and the subtraction, grant two credits at most.
  */
 static _Atomic int64_t credit, credit_end_ms;
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* "NAME:   123 kB" in bytes; UINT64_MAX where there is no such line. */
 static uint64_t find_line(const char *text, const char *name)
@@ -84,7 +76,7 @@ bool berth__memory_room_for(uint64_t size)
 {
     uint64_t machine, groups, left;
 
-    if (size <= INT64_MAX && now_ms() < atomic_load(&credit_end_ms) &&
+    if (size <= INT64_MAX && berth__clock_tick_ms() < atomic_load(&credit_end_ms) &&
         atomic_fetch_sub(&credit, (int64_t)size) >= (int64_t)size)
         return true;
     machine = machine_left();
@@ -95,7 +87,7 @@ bool berth__memory_room_for(uint64_t size)
         return left >= size;
     }
     atomic_store(&credit, (int64_t)((left - size) >> CREDIT_SHARE_SHIFT));
-    atomic_store(&credit_end_ms, now_ms() + CREDIT_MS);
+    atomic_store(&credit_end_ms, berth__clock_tick_ms() + CREDIT_MS);
     return true;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pmem/tier_numa.h"
 
+#include "alloc/clock.h"
 #include "alloc/log.h"
 #include "alloc/quantity.h"
 #include "alloc/stats.h"
@@ -18,7 +19,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 /* Pages are taken in such pieces, and what is left is looked at before each: others take, too. */
 #define PIECE ((size_t)64 << 20)
@@ -52,14 +52,6 @@ struct numa_tier {
 
 static struct numa_tier numa_tiers[BERTH_TIER_MAX];
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static uint64_t margin_of(const struct numa_tier *numa)
 {
     uint64_t margin = MARGIN_MIN + (numa->total >> MARGIN_SHARE_SHIFT);
@@ -83,7 +75,7 @@ static bool has_room(struct numa_tier *numa, size_t size)
     uint64_t need = margin_of(numa) + atomic_load(&numa->taking);
     struct berth_node_memory memory;
 
-    if (now_ms() < atomic_load(&numa->credit_end_ms) &&
+    if (berth__clock_tick_ms() < atomic_load(&numa->credit_end_ms) &&
         atomic_fetch_sub(&numa->credit, (int64_t)size) >= (int64_t)size)
         return true;
     read_left(numa, &memory);
@@ -92,7 +84,7 @@ static bool has_room(struct numa_tier *numa, size_t size)
         return false;
     }
     atomic_store(&numa->credit, (int64_t)((memory.available - need) >> CREDIT_SHARE_SHIFT));
-    atomic_store(&numa->credit_end_ms, now_ms() + CREDIT_MS);
+    atomic_store(&numa->credit_end_ms, berth__clock_tick_ms() + CREDIT_MS);
     return true;
 }
 
