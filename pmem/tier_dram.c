@@ -43,7 +43,7 @@ enum part_state { UNKNOWN = 0, OPEN = 1, PIECES = 2, GONE = 3 };
 #define BITS_PER_PART 2
 
 struct parts {
-    _Atomic(_Atomic uint64_t *) words; /* NULL: none could be had, and steps are opened whole */
+    _Atomic(_Atomic uint64_t *) words; /* NULL before the first step */
     _Atomic size_t open;               /* bytes */
 };
 
@@ -66,25 +66,39 @@ static size_t part_number(berth_home_id home, uintptr_t address)
     return (address >> PART_SHIFT) - (berth__window_base(home) >> PART_SHIFT);
 }
 
-/* The words of a window, made at its first step. */
+/*
+ * What `words` is where none could be had at the first step: for good, then, and all steps are
+ * opened whole. Of what was opened whole later words would know nothing, and so give it back,
+ * blocks and all.
+ */
+static _Atomic uint64_t no_words;
+
+/* NULL where there are none. */
+static _Atomic uint64_t *known_words(const struct parts *parts)
+{
+    _Atomic uint64_t *words = atomic_load_explicit(&parts->words, memory_order_acquire);
+
+    return words == &no_words ? NULL : words;
+}
+
+/* The words of a window, made at its first step; NULL where there are none. */
 static _Atomic uint64_t *words_of(berth_home_id home)
 {
     struct parts *parts = parts_of(home);
     size_t bits = part_number(home, berth__window_base(home) + berth__window_size(home)) + 1;
     size_t size = (bits * BITS_PER_PART + WORD_BITS - 1) / WORD_BITS * sizeof(uint64_t);
-    _Atomic uint64_t *words = atomic_load_explicit(&parts->words, memory_order_acquire);
+    _Atomic uint64_t *words = NULL;
     void *p;
 
-    if (words)
-        return words;
+    if (atomic_load_explicit(&parts->words, memory_order_acquire))
+        return known_words(parts);
     p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
              0);
-    if (p == MAP_FAILED)
-        return NULL;
-    if (atomic_compare_exchange_strong(&parts->words, &words, p))
-        return p;
-    munmap(p, size);
-    return words;
+    if (!atomic_compare_exchange_strong(&parts->words, &words,
+                                        p == MAP_FAILED ? &no_words : (_Atomic uint64_t *)p) &&
+        p != MAP_FAILED)
+        munmap(p, size);
+    return known_words(parts);
 }
 
 static enum part_state state_of(_Atomic uint64_t *words, size_t part)
@@ -148,7 +162,7 @@ static int open_parts(const struct berth_tier *tier, berth_home_id home, size_t 
 
     if (r < 0)
         return r;
-    become(atomic_load_explicit(&parts->words, memory_order_acquire), first, end, OPEN);
+    become(known_words(parts), first, end, OPEN);
     atomic_fetch_add_explicit(&parts->open, (end - first) << PART_SHIFT, memory_order_relaxed);
     return 0;
 }
@@ -161,7 +175,7 @@ static void open_around(const struct berth_tier *tier, berth_home_id home, uintp
                         size_t size)
 {
     const struct parts *parts = parts_of(home);
-    _Atomic uint64_t *words = atomic_load_explicit(&parts->words, memory_order_acquire);
+    _Atomic uint64_t *words = known_words(parts);
     size_t several = part_size(parts) >> PART_SHIFT;
     size_t part = part_number(home, address) & ~(several - 1);
     size_t end = (part_number(home, address + size - 1) | (several - 1)) + 1;
@@ -207,7 +221,7 @@ static int open_gone(const struct berth_tier *tier, uintptr_t address, size_t si
 static int get_back(const struct berth_tier *tier, berth_home_id home, uintptr_t address,
                     size_t size)
 {
-    _Atomic uint64_t *words = atomic_load_explicit(&parts_of(home)->words, memory_order_acquire);
+    _Atomic uint64_t *words = known_words(parts_of(home));
     size_t end = part_number(home, address + size - 1) + 1;
     int r = 0;
 
@@ -233,7 +247,7 @@ static int get_back(const struct berth_tier *tier, berth_home_id home, uintptr_t
 static int open_pieces(const struct berth_tier *tier, berth_home_id home, uintptr_t address,
                        size_t size)
 {
-    _Atomic uint64_t *words = atomic_load_explicit(&parts_of(home)->words, memory_order_acquire);
+    _Atomic uint64_t *words = known_words(parts_of(home));
     size_t part = part_number(home, address);
     size_t end = part_number(home, address + size - 1) + 1;
     int r = 0;
@@ -274,7 +288,7 @@ static int open_all(const struct berth_tier *tier, berth_home_id home, uintptr_t
 
 static bool has_address(berth_home_id home, const void *p)
 {
-    _Atomic uint64_t *words = atomic_load_explicit(&parts_of(home)->words, memory_order_acquire);
+    _Atomic uint64_t *words = known_words(parts_of(home));
 
     return !words || state_of(words, part_number(home, (uintptr_t)p)) != GONE;
 }
@@ -282,7 +296,7 @@ static bool has_address(berth_home_id home, const void *p)
 /* Gives back the addresses of the parts in which nothing lies. The window is closed. */
 static void give_back_parts(berth_home_id home)
 {
-    _Atomic uint64_t *words = atomic_load_explicit(&parts_of(home)->words, memory_order_acquire);
+    _Atomic uint64_t *words = known_words(parts_of(home));
     size_t used = berth__window_used(home);
     size_t end = used ? part_number(home, berth__window_base(home) + used - 1) + 1 : 0;
 
@@ -338,7 +352,7 @@ static int dram_map(struct berth_tier *tier, void *address, size_t size)
 static int dram_commit(struct berth_tier *tier, void *address, size_t size)
 {
     berth_home_id home = berth__window_home(address);
-    _Atomic uint64_t *words = atomic_load_explicit(&parts_of(home)->words, memory_order_acquire);
+    _Atomic uint64_t *words = known_words(parts_of(home));
     size_t part = part_number(home, (uintptr_t)address);
     size_t end = part_number(home, (uintptr_t)address + size - 1) + 1;
 
@@ -352,7 +366,7 @@ static int dram_commit(struct berth_tier *tier, void *address, size_t size)
 /* Nothing is behind the range any more, and none of it is counted. */
 static int close_range_of(berth_home_id home, void *address, size_t size)
 {
-    _Atomic uint64_t *words = atomic_load_explicit(&parts_of(home)->words, memory_order_acquire);
+    _Atomic uint64_t *words = known_words(parts_of(home));
     size_t part = part_number(home, (uintptr_t)address);
     size_t end = part_number(home, (uintptr_t)address + size - 1) + 1;
     int r;

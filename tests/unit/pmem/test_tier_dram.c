@@ -3,8 +3,9 @@
  * Goal: parts of ordinary memory's windows are opened by one thread at a time, so that nothing the
  * program does to its blocks is undone; parts in which nothing lies go back when the program limits
  * its addresses, and come again.
- * Method: the tier's verbs on addresses of its window; a thread is held in the middle of mprotect()
- * (--wrap, meson.build). Each test is a process of its own.
+ * Method: the tier's verbs on addresses of its window; a thread is held in the middle of
+ * mprotect(), and what is known of parts finds no memory (--wrap, meson.build). Each test is a
+ * process of its own.
  */
 #include "alloc/tier_ops.h"
 #include "pmem/gate.h"
@@ -73,6 +74,23 @@ int __wrap_mprotect(void *address, size_t size, int protection)
             sched_yield();
     }
     return __real_mprotect(address, size, protection);
+}
+
+/* No memory that is not to be reserved, which is what is known of parts; and how often it was
+ * asked. */
+static bool refuses;
+static unsigned refusals;
+
+void *__real_mmap64(void *p, size_t size, int protection, int flags, int fd, off64_t offset);
+void *__wrap_mmap64(void *p, size_t size, int protection, int flags, int fd, off64_t offset);
+
+void *__wrap_mmap64(void *p, size_t size, int protection, int flags, int fd, off64_t offset)
+{
+    if (!refuses || !(flags & MAP_NORESERVE))
+        return __real_mmap64(p, size, protection, flags, fd, offset);
+    refusals++;
+    errno = ENOMEM;
+    return MAP_FAILED;
 }
 
 static void *commit_held(void *p)
@@ -194,6 +212,36 @@ static void parts_that_were_opened_in_pieces_stay(void **state)
     in_host_child(check_pieces);
 }
 
+/* What was opened whole, as nothing could be known of parts, stays when there is memory again. */
+static void check_unknown(void)
+{
+    struct berth_tier *dram = berth__tier(BERTH_TIER_DRAM);
+    char *p, *q;
+
+    CHECK(berth__window_ready(BERTH_TIER_DRAM));
+    p = berth__window_carve(BERTH_TIER_DRAM, 8 * MIB, 2 * MIB);
+    CHECK(p);
+    refuses = true;
+    CHECK(dram->ops->map(dram, p, 8 * MIB) == 0 && refusals == 1);
+    refuses = false;
+    CHECK(commit(p, MIB) == 0);
+    memset(p, 1, MIB);
+    q = carve(8 * MIB);
+    CHECK(commit(q, MIB) == 0);
+    memset(q, 2, MIB);
+    CHECK(mprotect(p + MIB, MIB, PROT_READ) == 0);
+    CHECK(commit(p + 3 * MIB, MIB) == 0 && !can_be_written(p + MIB));
+    berth__window_limit((uint64_t)1 << 30);
+    CHECK(berth__gate_owns(p) && can_be_written(p) && p[MIB - 1] == 1 && q[MIB - 1] == 2);
+    CHECK(can_be_written(p + 3 * MIB));
+}
+
+static void what_was_opened_whole_stays(void **state)
+{
+    (void)state;
+    in_host_child(check_unknown);
+}
+
 /* A machine on which the kernel counts whatever can be written, as its files say. */
 static void count_all(void)
 {
@@ -256,6 +304,7 @@ int main(void)
         cmocka_unit_test(what_is_protected_while_others_open_the_part_stays_so),
         cmocka_unit_test(addresses_where_nothing_lies_go_back_and_come_again),
         cmocka_unit_test(parts_that_were_opened_in_pieces_stay),
+        cmocka_unit_test(what_was_opened_whole_stays),
         cmocka_unit_test(only_what_is_needed_can_be_written_where_that_is_counted),
     };
 
