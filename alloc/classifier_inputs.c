@@ -65,7 +65,8 @@ static uint32_t note_lists(struct berth_judgement *judgement)
             continue;
         /* What is watched was looked at when that began. */
         if (!block->is_watched && block->level != BERTH_CLASS_FINAL &&
-            block->told == BERTH_TAG_UNTAGGED)
+            block->told == BERTH_TAG_UNTAGGED &&
+            (judgement->is_asked || !berth__class_is_filled(judgement, &judgement->seen[end])))
             berth__class_look(judgement, &judgement->seen[end], block);
         if (is_scaled(block)) {
             row++;

@@ -351,6 +351,21 @@ static bool is_unchanged(const struct berth_class_seen *seen, const struct berth
            berth__class_load(&block->size) == seen->size;
 }
 
+/* Files are read in pieces of so much or more, each of them a birth: what fills a block makes no
+ * more of them than the block has room for. */
+#define PIECE_LEAST ((uint64_t)64 << 10)
+
+bool berth__class_is_filled(const struct berth_judgement *judgement,
+                            const struct berth_class_seen *seen)
+{
+    const struct berth_class_family *families =
+        atomic_load_explicit(&judgement->classifier->families, memory_order_acquire);
+
+    return judgement->steps == 0 && !judgement->is_again &&
+           berth__class_load(&families[seen->family].births) == seen->family_birth &&
+           judgement->births - seen->birth <= seen->size / PIECE_LEAST;
+}
+
 bool berth__class_look(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
                        struct berth_class_block *block)
 {
@@ -374,11 +389,13 @@ bool berth__class_look(const struct berth_judgement *judgement, const struct ber
     if (!ops->look(address, offsets, words) || !is_unchanged(seen, block))
         return false;
     changes = compare(block, words);
-    /* What was blank was filled by its maker meanwhile: it is looked at as if for the first time.
-     */
+    /* What was blank, or is made last, was filled by its maker meanwhile: it is looked at as if for
+     * the first time. */
     if (block->looks > 0 && block->looked_size == seen->size &&
+        (!block->was_filled || judgement->is_again) &&
         !(changes.filled == 0 && __builtin_popcountll(changes.changed) >= MADE_WORDS))
         note(block, &changes, block->looked_at == now);
+    block->was_filled = berth__class_is_filled(judgement, seen);
     if (block->looks == 0 || changes.changed != 0)
         note_numbers(block, words);
     block->looks = 1;

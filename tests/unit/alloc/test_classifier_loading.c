@@ -154,7 +154,8 @@ static void what_is_filled_twice_and_in_steps_is_no_weight(void **state)
     assert_int_equal(buffer->tag, BERTH_TAG_ACTIVATION);
 }
 
-/* What fills the rest of a cache that was there before the steps is no filling of a layer. */
+/* What fills the rest of a cache that was there before the steps is no filling of a layer, where
+ * its maker has made another since. */
 static void what_is_appended_before_the_steps_is_no_weight(void **state)
 {
     struct played *cache;
@@ -162,6 +163,7 @@ static void what_is_appended_before_the_steps_is_no_weight(void **state)
     (void)state;
     make_all(16);
     cache = born(3000 * KIB, TENSORS);
+    keep(weight(1024 * KIB));
     for (unsigned i = BERTH_LOOK_WORDS / 4 * 3; i < BERTH_LOOK_WORDS; i++)
         cache->version[i] = 0;
     berth__classifier_refresh();
