@@ -4,7 +4,7 @@
 
 Arguments: the `berth` command, libberth.so, libberth-malloc.so, class_decoder, and what to run:
 nothing for all, or a model, a number of steps and ways of using it ("gpt 4 train adam"). The truth
-is PyTorch's (classifier_models.py); that of `decoder`, a program in C, is its own.
+is PyTorch's (classifier_models.py); that of `decoder` and `settlers`, programs in C, is their own.
 The last columns are, over all blocks: how often the tag of one changed at most, and how many took
 a tag back that they had before.
 Exits 77 where no Python with PyTorch is found.
@@ -100,6 +100,9 @@ RUNS = [
     ("bytes-alone", 2, []), ("borrowed", 2, []), ("planner", 2, []),
     ("shipped", 2, []), ("transcriber", 2, []), ("viewer", 2, []), ("routed", 2, []),
     ("interpreter", 2, []), ("cast", 2, []),
+    ("state-space", 2, []), ("averages", 2, []), ("hearing", 2, []), ("pages", 2, []),
+    ("ensemble", 2, []), ("tensors-cast", 2, []), ("personas", 2, []),
+    ("settlers", 2, ["vision"]), ("settlers", 2, ["arena"]), ("settlers", 2, ["tagger"]),
     ("learn-packed", 4, ["adam"]), ("learn-leaning", 4, ["adamw"]), ("learn-grids", 4, ["adam"]),
     ("gpt", 40, []), ("llama", 40, []), ("restored", 40, []), ("adapters", 40, []),
     ("chosen", 40, []), ("vit-data", 40, []), ("streaming", 40, []), ("requests", 40, []),
@@ -195,6 +198,9 @@ def run(programs, libraries, model, steps, ways):
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         if model == "decoder":
             told = ask(berth, [decoder, str(steps)] + ways, environment, log)
+        elif model == "settlers":
+            told = ask(berth, [os.path.join(os.path.dirname(decoder), "class_settlers")] + ways +
+                       [str(steps)], environment, log)
         else:
             told = call(python, [berth, model, str(steps), "2"] + ways, environment, log)
         log.seek(0)

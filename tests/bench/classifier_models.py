@@ -4,6 +4,8 @@
 
 Run by classifier.py, once per model, way of use and number of steps. The truth is PyTorch's own:
 the addresses of a model's parameters, and those of the tensors that a step hands to the next.
+BERTH_CLASSIFIER_SHIFT=N makes and drops N large blocks first, so that judgements fall elsewhere:
+what is found must not depend on that.
 """
 
 import ctypes
@@ -20,6 +22,7 @@ import classifier_loops
 import classifier_newcomers
 import classifier_pilgrims
 import classifier_programs
+import classifier_settlers
 import classifier_silent
 import classifier_strangers
 import classifier_tenants
@@ -268,7 +271,8 @@ def run_program(name, steps, ways):
                 **classifier_learners.PROGRAMS, **classifier_visitors.PROGRAMS,
                 **classifier_arrivals.PROGRAMS, **classifier_newcomers.PROGRAMS,
                 **classifier_travellers.PROGRAMS, **classifier_pilgrims.PROGRAMS,
-                **classifier_tenants.PROGRAMS, **classifier_silent.PROGRAMS}
+                **classifier_tenants.PROGRAMS, **classifier_silent.PROGRAMS,
+                **classifier_settlers.PROGRAMS}
     if name.startswith("type-"):
         models, step_of = classifier_types.of_type(name[len("type-"):])(ways)
     else:
@@ -321,7 +325,13 @@ def blocks_of(api, tensors):
     return list(blocks.values())
 
 
+def shift():
+    for i in range(int(os.environ.get("BERTH_CLASSIFIER_SHIFT", "0"))):
+        bytearray((400 + i) << 10)
+
+
 def main():
+    shift()
     berth, name, steps, threads = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     ways = sys.argv[5:]
     torch.set_num_threads(threads)
