@@ -7,6 +7,8 @@ its ways."""
 import gc
 import importlib
 import os
+import sys
+import types
 
 import numpy
 import torch
@@ -194,15 +196,29 @@ def quantised_text(_):
     return [model], lambda step: model(torch.randint(0, 8000, (4, 32 + step)))
 
 
+def import_library():
+    """Its generate() asks whether a model is spread over processes, by a part of PyTorch 1.13 that
+    does not load under Python 3.11 and later."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        hub = importlib.import_module("transformers")
+    except ImportError:
+        refuse("is there without transformers")
+    try:
+        importlib.import_module("torch.distributed.fsdp")
+    except (ImportError, ValueError):
+        absent = types.ModuleType("torch.distributed.fsdp")
+        absent.FullyShardedDataParallel = type("Absent", (), {})
+        sys.modules[absent.__name__] = torch.distributed.fsdp = absent
+    if not hasattr(torch, "_dynamo"):  # its caches tell a compiler that they stay
+        torch._dynamo = types.SimpleNamespace(mark_static_address=lambda *_: None)
+    return hub
+
+
 def library(make):
     """A model of the library transformers, with first values; the library may not be there."""
     def make_it(ways):
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        try:
-            module = importlib.import_module("transformers")
-        except ImportError:
-            refuse("is there without transformers")
-        model, step_of = make(module, ways)
+        model, step_of = make(import_library(), ways)
         return [model.eval()], step_of
     return make_it
 

@@ -7,16 +7,12 @@ program keeps; `grad`, without torch.no_grad(); `train`, with an optimiser's nam
 
 import importlib
 import inspect
-import os
-import sys
 import tempfile
-import types
 
 import torch
 
-from classifier_learners import optimizer_for
+from classifier_learners import import_library, optimizer_for
 from classifier_loops import learn, trained
-from classifier_programs import refuse
 
 # What configurations call their sizes; each type takes those that it knows.
 SIZES = {
@@ -196,25 +192,6 @@ def loss_of(told):
         if torch.is_tensor(value) and value.is_floating_point():
             return value.float().pow(2).mean()
     raise ValueError("nothing to learn from")
-
-
-def import_library():
-    """Its generate() asks whether a model is spread over processes, by a part of PyTorch 1.13 that
-    does not load under Python 3.11 and later."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        hub = importlib.import_module("transformers")
-    except ImportError:
-        refuse("is there without transformers")
-    try:
-        importlib.import_module("torch.distributed.fsdp")
-    except (ImportError, ValueError):
-        absent = types.ModuleType("torch.distributed.fsdp")
-        absent.FullyShardedDataParallel = type("Absent", (), {})
-        sys.modules[absent.__name__] = torch.distributed.fsdp = absent
-    if not hasattr(torch, "_dynamo"):  # its caches tell a compiler that they stay
-        torch._dynamo = types.SimpleNamespace(mark_static_address=lambda *_: None)
-    return hub
 
 
 def of_type(kind):
