@@ -20,6 +20,7 @@
 
 static struct played *weights[WEIGHTS];
 static unsigned ask_each; /* 0: nobody asks while weights are read */
+static bool are_blank;    /* nobody had their memory before */
 static const size_t sizes[WEIGHTS] = {9216 * KIB, 9216 * KIB, 6144 * KIB, 4096 * KIB};
 
 /* What an interpreter has made, and what it has read of modules. */
@@ -34,7 +35,8 @@ static void start(unsigned shift)
         died(born((400 + i) * KIB, OTHERS));
 }
 
-/* From its start on; what is there is what the memory's last owner has left. */
+/* From its start on; what is there is what the memory's last owner has left. Nothing is said of it
+ * meanwhile but what its kind tells. */
 static void read_pieces(struct played *block)
 {
     size_t pieces = block->size / PIECE;
@@ -49,6 +51,7 @@ static void read_pieces(struct played *block)
             block->version[j]++;
         if (ask_each && i % ask_each == 0)
             berth__classifier_refresh();
+        assert_true(ask_each || level(block) <= BERTH_CLASS_GUESSED);
         last = piece;
     }
     died(last);
@@ -71,6 +74,8 @@ static void load(void)
         died(drawn);
         died(scaled);
         weights[i] = make(sizes[i]);
+        if (are_blank)
+            memset(weights[i]->version, 0, sizeof(weights[i]->version));
         read_pieces(weights[i]);
     }
 }
@@ -91,6 +96,7 @@ static void expect_weights(unsigned shift)
 static int begin_unasked(void **state)
 {
     ask_each = 0;
+    are_blank = false;
     return begin(state);
 }
 
@@ -124,6 +130,21 @@ static void what_is_read_piece_by_piece_stays_a_weight(void **state)
         assert_int_equal(begin(state), 0);
         start(shift);
         load();
+        infer(8);
+        expect_weights(shift);
+    }
+}
+
+/* Not read yet, it is no room that a cache has. */
+static void what_is_read_into_new_memory_is_a_weight(void **state)
+{
+    are_blank = true;
+    for (unsigned shift = 0; shift < SHIFTS; shift++) {
+        assert_int_equal(begin(state), 0);
+        start(shift);
+        load();
+        for (unsigned i = 0; i < WEIGHTS; i++)
+            assert_false(weights[i]->had >> BERTH_TAG_KV & 1);
         infer(8);
         expect_weights(shift);
     }
@@ -166,6 +187,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(what_is_read_piece_by_piece_is_a_weight, begin_unasked),
         cmocka_unit_test_setup(what_is_read_piece_by_piece_stays_a_weight, begin_unasked),
+        cmocka_unit_test_setup(what_is_read_into_new_memory_is_a_weight, begin_unasked),
         cmocka_unit_test_setup(who_asks_while_it_is_read_changes_nothing, begin_unasked),
         cmocka_unit_test_setup(what_is_made_last_and_then_written_is_a_cache, begin_unasked),
     };
