@@ -350,21 +350,34 @@ static uint64_t free_idle(struct berth_stream_block **list, berth_cu_context con
 }
 
 /*
- * What the driver's pool has beyond what the program lets it keep goes to the device; or all of it,
- * as the driver does before it refuses anything.
+ * How much the driver's pool may keep once `freed` bytes have come back to it. What the program
+ * lets it keep is for use again, which is what the cache did for these bytes: they are too many by
+ * now, and go to the device. In the pool small blocks would be cut out of them, and as long as one
+ * of those lives nothing else could have the rest.
  */
-static void trim(const struct berth_stream_home *home, bool is_short)
+static uint64_t kept_by_pool(const struct berth_stream_home *home, uint64_t freed)
 {
-    uint64_t threshold = 0;
+    uint64_t threshold = 0, has = 0;
+
+    berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_RELEASE_THRESHOLD, &threshold);
+    if (threshold == 0 ||
+        berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_RESERVED_CURRENT, &has) != 0)
+        return threshold;
+    has = has > freed ? has - freed : 0;
+    return has < threshold ? has : threshold;
+}
+
+/* Where memory is short the driver takes all that its pool does not use before it refuses. */
+static void trim(const struct berth_stream_home *home, uint64_t freed, bool is_short)
+{
+    uint64_t keep;
 
     if (!berth__driver.cuMemPoolTrimTo || !berth__driver.cuMemPoolGetAttribute)
         return;
-    if (!is_short)
-        berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_RELEASE_THRESHOLD,
-                                            &threshold);
+    keep = is_short ? 0 : kept_by_pool(home, freed);
     /* What fails may have told of something else: the driver would keep the memory. */
-    if (berth__driver.cuMemPoolTrimTo(home->pool, threshold) != BERTH_CU_SUCCESS)
-        berth__driver.cuMemPoolTrimTo(home->pool, threshold);
+    if (berth__driver.cuMemPoolTrimTo(home->pool, keep) != BERTH_CU_SUCCESS)
+        berth__driver.cuMemPoolTrimTo(home->pool, keep);
 }
 
 uint64_t berth__stream_free_idle(struct berth_stream_home *home, struct berth_stream_block *list,
@@ -376,7 +389,7 @@ uint64_t berth__stream_free_idle(struct berth_stream_home *home, struct berth_st
     uint64_t freed = free_idle(&list, context);
 
     if (freed > 0)
-        trim(home, is_short);
+        trim(home, freed, is_short);
     berth__device_restore(mode);
     put_all(set, list);
     return freed;
@@ -709,7 +722,7 @@ static uint64_t release_home(struct berth_stream_home *home, bool is_trimmed)
     bytes = free_idle(&list, context);
     put_all(&home->idle, list);
     if (bytes > 0 && is_trimmed)
-        trim(home, false);
+        trim(home, bytes, false);
     return bytes;
 }
 

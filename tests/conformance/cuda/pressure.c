@@ -6,6 +6,7 @@
  */
 #include "check.h"
 
+#include <stdint.h>
 #include <string.h>
 
 static CUcontext other_context; /* on device 1; NULL where there is one device only */
@@ -178,19 +179,19 @@ static void freed_in_order_of_odd_streams(void)
 }
 
 /* Blocks by two ways in turn until one is refused; the bytes. */
-static size_t use_up(CUmemoryPool pool, CUstream of)
+static size_t use_up(size_t size, CUmemoryPool pool, CUstream of)
 {
     CUdeviceptr p;
     size_t bytes = 0;
 
     for (int i = 0;; i++) {
-        CUresult result = i % 2 == 0 ? cuMemAlloc_v2(&p, MIB(3))
-                          : pool     ? cuMemAllocFromPoolAsync(&p, MIB(3), pool, of)
-                                     : cuMemAllocAsync(&p, MIB(3), of);
+        CUresult result = i % 2 == 0 ? cuMemAlloc_v2(&p, size)
+                          : pool     ? cuMemAllocFromPoolAsync(&p, size, pool, of)
+                                     : cuMemAllocAsync(&p, size, of);
 
         if (result != CUDA_SUCCESS)
             return bytes;
-        bytes += MIB(3);
+        bytes += size;
     }
 }
 
@@ -224,7 +225,7 @@ static void freed_in_order(CUresult (*wait)(void), CUmemoryPool pool, CUstream o
         EXPECT(cuLaunchHostFunc(stream, check_wait_at_gate, NULL) == 0);
         EXPECT(cuMemsetD8Async(p, 1, MIB(1), stream) == 0);
     }
-    SEEN("seven tenths are served: %d\n", use_up(pool, of) >= free_size / 10 * 7);
+    SEEN("seven tenths are served: %d\n", use_up(MIB(3), pool, of) >= free_size / 10 * 7);
     check_gate_open();
 }
 
@@ -266,6 +267,38 @@ static void freed_in_order_of_a_stream_that_was_waited_for(void)
 {
     up();
     freed_in_order(wait_for_stream, NULL, stream, true);
+}
+
+/*
+ * 12, 39: although the driver's pool may keep what is free, nothing is lost for the other kind of
+ * allocation in a piece of which a little lives. The blocks are whole pieces.
+ */
+static void freed_in_order_to_a_pool_that_keeps(CUstream of)
+{
+    uint64_t all = UINT64_MAX;
+    CUmemoryPool pool = NULL;
+    size_t free_size, total;
+    CUdeviceptr p;
+
+    EXPECT(cuDeviceGetDefaultMemPool(&pool, 0) == 0);
+    EXPECT(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &all) == 0);
+    EXPECT(cuMemGetInfo_v2(&free_size, &total) == 0);
+    EXPECT(cuMemAllocAsync(&p, most / 2, stream) == 0);
+    EXPECT(cuMemFreeAsync(p, stream) == 0);
+    EXPECT(cuCtxSynchronize() == 0);
+    SEEN("nearly all is served: %d\n", use_up(MIB(2), NULL, of) >= free_size / 100 * 99);
+}
+
+static void freed_in_order_to_a_pool_that_keeps_by_the_same_stream(void)
+{
+    up();
+    freed_in_order_to_a_pool_that_keeps(stream);
+}
+
+static void freed_in_order_to_a_pool_that_keeps_by_another_stream(void)
+{
+    up();
+    freed_in_order_to_a_pool_that_keeps(other_stream);
 }
 
 /* 12: a wait that fails, or is for another stream, tells nothing of memory behind held work. */
@@ -335,6 +368,8 @@ static const struct check checks[] = {
     CHECK(freed_in_order_before_work),
     CHECK(freed_in_order_before_work_of_another_stream),
     CHECK(freed_in_order_of_a_stream_that_was_waited_for),
+    CHECK(freed_in_order_to_a_pool_that_keeps_by_the_same_stream),
+    CHECK(freed_in_order_to_a_pool_that_keeps_by_another_stream),
     CHECK(freed_in_order_before_no_wait),
 };
 
