@@ -173,6 +173,55 @@ static void nothing_goes_back_beside_a_capture(void **state)
     stream_delete(stream);
 }
 
+static void keep_in_pool(uint64_t threshold)
+{
+    CUmemoryPool pool = NULL;
+
+    assert_int_equal(cuDeviceGetDefaultMemPool(&pool, 0), 0);
+    assert_int_equal(
+        cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold), 0);
+}
+
+/* What the device has more when a cached block goes, while the driver's pool keeps as much again. */
+static uint64_t freed_beside_kept(uint64_t (*release)(void))
+{
+    CUstream stream = stream_new();
+    uintptr_t block = alloc_in(stream, LARGE);
+    CUmemoryPool pool = NULL;
+    CUdeviceptr kept = 0;
+    uint64_t before;
+
+    keep_in_pool(UINT64_MAX);
+    assert_int_equal(cuDeviceGetDefaultMemPool(&pool, 0), 0);
+    assert_int_equal(cuMemAllocFromPoolAsync(&kept, LARGE, pool, stream), 0);
+    assert_int_equal(cuMemFreeAsync(kept, stream), 0);
+    free_in(stream, block);
+    wait_for_context(stream);
+    before = device_free();
+    assert_int_equal(release(), LARGE);
+    before = device_free() - before;
+    keep_in_pool(0);
+    stream_delete(stream);
+    return before;
+}
+
+static uint64_t release_for_want(void)
+{
+    return berth__stream_release_done(0, 1);
+}
+
+static uint64_t release_unasked(void)
+{
+    return berth__stream_release(0);
+}
+
+/* As the driver's own allocations do, where they would be refused. */
+static void what_the_pool_keeps_goes_where_memory_is_short(void **state)
+{
+    assert_int_equal(freed_beside_kept(release_for_want), 2 * LARGE);
+    assert_int_equal(freed_beside_kept(release_unasked), LARGE);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
 
 int main(void)
@@ -186,6 +235,7 @@ int main(void)
         CASE(no_more_goes_than_is_needed),
         CASE(another_stream_has_what_is_done),
         CASE(nothing_goes_back_beside_a_capture),
+        CASE(what_the_pool_keeps_goes_where_memory_is_short),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
