@@ -178,11 +178,11 @@ static void keep_in_pool(uint64_t threshold)
     CUmemoryPool pool = NULL;
 
     assert_int_equal(cuDeviceGetDefaultMemPool(&pool, 0), 0);
-    assert_int_equal(
-        cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold), 0);
+    assert_int_equal(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold), 0);
 }
 
-/* What the device has more when a cached block goes, while the driver's pool keeps as much again. */
+/* What the device has more when a cached block goes, while the driver's pool keeps as much again.
+ */
 static uint64_t freed_beside_kept(uint64_t (*release)(void))
 {
     CUstream stream = stream_new();

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: the driver's pool, which blocks in the order of streams come from, is seen and chosen by
+ * the program as natively. Method: the simulated driver, asked beside the cache.
+ */
+#include "order_fixture.h"
+
+#include "alloc/pool.h"
+#include "alloc/pool_stream.h"
+#include "alloc/stream.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+static void the_drivers_pool_is_seen_without_the_cache(void **state)
+{
+    CUstream stream = stream_new();
+    CUmemoryPool pool = NULL;
+    cuuint64_t used = 0;
+    uintptr_t block = alloc_in(stream, SIZE);
+
+    assert_int_equal(cuDeviceGetDefaultMemPool(&pool, 0), 0);
+    free_in(stream, block);
+    assert_int_equal(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used), 0);
+    assert_true(used >= SIZE);
+    berth__stream_attribute_correct((berth_cu_pool)pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used);
+    assert_int_equal(used, 0);
+    assert_true(berth__stream_release_pool((berth_cu_pool)pool) >= SIZE);
+    assert_int_equal(cuMemPoolTrimTo(pool, 0), 0);
+    assert_int_equal(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &used), 0);
+    assert_int_equal(used, 0);
+    stream_delete(stream);
+}
+
+static void a_pool_of_the_programs_own_is_the_drivers(void **state)
+{
+    const struct berth_pool_request request = {.size = SIZE, .tier = BERTH_TIER_DEVICE};
+    CUstream stream = stream_new();
+    CUmemoryPool pool = NULL;
+    uintptr_t address = 0;
+
+    /* Of a device whose streams were not seen before, Berth asks which pool it has. */
+    free_in(stream, alloc_in(stream, SIZE));
+    assert_int_equal(cuDeviceGetDefaultMemPool(&pool, 0), 0);
+    berth__stream_pool_chosen(0, (berth_cu_pool)(void *)&pool);
+    assert_int_equal(berth__stream_alloc(&request, (berth_cu_stream)stream, &address),
+                     BERTH_POOL_FORWARD);
+    berth__stream_pool_chosen(0, (berth_cu_pool)pool);
+    free_in(stream, alloc_in(stream, SIZE));
+    stream_delete(stream);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(the_drivers_pool_is_seen_without_the_cache),
+        CASE(a_pool_of_the_programs_own_is_the_drivers),
+    };
+
+    return cmocka_run_group_tests(tests, up, NULL);
+}
