@@ -39,6 +39,9 @@ struct berth_order_context {
     _Atomic unsigned endings;    /* see berth__order_forbid(). Written with the door shut */
     /* Streams that ended and whose work could not be given a point; those known to be done. */
     _Atomic uint64_t lost, found;
+    /* A moment before which all that was freed in its streams is done, see alloc/pool_stream.h. */
+    _Atomic uint64_t waited;
+    _Atomic uint64_t plain; /* it is known to be no green one: `generation` then, and 1 */
     /* What is above is read at each free, what is below is written with each point. */
     _Alignas(64) struct berth_order_point *spares; /* events in no use. Synchronization: `lock` */
     /*
@@ -654,6 +657,41 @@ void berth__order_synced(berth_cu_context context, uint64_t lost)
 
     while (found < lost && !atomic_compare_exchange_weak(&owner->found, &found, lost))
         ;
+}
+
+void berth__order_set_waited(berth_cu_context context, uint64_t moment)
+{
+    struct berth_order_context *owner = context_find_or_make(context);
+    uint64_t waited = owner ? atomic_load_explicit(&owner->waited, memory_order_relaxed) : moment;
+
+    while (waited < moment && !atomic_compare_exchange_weak(&owner->waited, &waited, moment))
+        ;
+}
+
+uint64_t berth__order_waited(berth_cu_context context)
+{
+    const struct berth_order_context *owner = context_find(context);
+
+    return owner ? atomic_load(&owner->waited) : 0;
+}
+
+bool berth__order_is_plain(berth_cu_context context)
+{
+    struct berth_order_context *owner = context_find_or_make(context);
+    uint64_t generation = owner ? generation_of(owner) : 0;
+    bool pushed = false, is_green;
+
+    if (!owner)
+        return false;
+    if (BERTH_LIKELY(atomic_load_explicit(&owner->plain, memory_order_acquire) == generation + 1))
+        return true;
+    if (berth__device_enter(context, &pushed) < 0)
+        return false;
+    is_green = berth__context_is_green();
+    berth__device_leave(pushed);
+    if (!is_green)
+        atomic_store_explicit(&owner->plain, generation + 1, memory_order_release);
+    return !is_green;
 }
 
 bool berth__order_forbid(berth_cu_context context)

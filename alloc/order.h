@@ -40,6 +40,19 @@ bool berth__order_is_forbidden(berth_cu_context context);
 void berth__order_allow(berth_cu_context context);
 
 /*
+ * What the program has waited for in all of a context: the latest such moment, which is raised and
+ * never lowered; 0: none. A later context at the same handle has frees of later moments only.
+ */
+void berth__order_set_waited(berth_cu_context context, uint64_t moment);
+uint64_t berth__order_waited(berth_cu_context context);
+
+/*
+ * Whether it is known to be no green context, which is a part of the device. The driver is asked
+ * once: the end of other contexts is seen.
+ */
+bool berth__order_is_plain(berth_cu_context context);
+
+/*
  * Waits until the door is open, which is soon: who shuts it waits for nobody but those inside. At
  * most so long; false if it is not then, or a capture is open.
  */

@@ -34,32 +34,19 @@ static void raise_to(_Atomic uint64_t *done, uint64_t to)
         ;
 }
 
-struct wait {
-    berth_cu_context context;
-    uint64_t begin;
-};
-
-static int end_for(struct berth_stream *stream, void *argument)
-{
-    const struct wait *wait = argument;
-
-    if (atomic_load(&stream->context) == wait->context)
-        raise_to(&stream->set.done, wait->begin);
-    return 0;
-}
-
 void berth__stream_wait_end(uint64_t begin, berth_cu_context context, berth_cu_stream handle)
 {
-    struct wait wait = {context, begin};
     struct berth_stream *stream;
 
     if (begin == 0)
         return;
-    stream = handle ? berth__stream_peek(handle) : NULL;
+    if (!handle) {
+        berth__order_set_waited(context, begin);
+        return;
+    }
+    stream = berth__stream_peek(handle);
     if (stream)
         raise_to(&stream->set.done_alone, begin);
-    else if (!handle)
-        berth__stream_each_cached(end_for, &wait);
 }
 
 /*
@@ -86,7 +73,8 @@ static bool is_enough_alone(const struct berth_stream *stream)
 
 uint64_t berth__stream_done_before(const struct berth_stream *stream)
 {
-    uint64_t done = atomic_load(&stream->set.done), alone = atomic_load(&stream->set.done_alone);
+    uint64_t done = berth__order_waited(atomic_load(&stream->context));
+    uint64_t alone = atomic_load(&stream->set.done_alone);
 
     return alone > done && is_enough_alone(stream) ? alone : done;
 }

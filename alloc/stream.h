@@ -40,9 +40,8 @@ struct berth_stream_set {
      */
     bool is_listed;
     _Atomic uint32_t *listed_in[2]; /* NULL: nobody looks for it; written before it is found */
-    /* What was freed before these is done, see berth__stream_wait_begin(): */
-    _Atomic uint64_t done;       /* of all work of the context; */
-    _Atomic uint64_t done_alone; /* of what the stream itself was given. */
+    /* What was freed before is done of what the stream was given: berth__stream_wait_begin(). */
+    _Atomic uint64_t done_alone;
     uint64_t next_id, last_id;
     uint64_t cached;     /* bytes */
     uint64_t cached_low; /* the least since the account was last made up */

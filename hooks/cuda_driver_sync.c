@@ -5,6 +5,7 @@
  * (cuda.h, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD). Arguments and errors are the driver's. Any thread.
  */
 #include "alloc/device_context.h"
+#include "alloc/order.h"
 #include "alloc/pool_stream.h"
 #include "hooks/cuda_driver_export.h"
 
@@ -14,22 +15,17 @@ EXPORT(cuStreamSynchronize);
 EXPORT(cuStreamSynchronize_ptsz);
 
 /*
- * After a wait for a context, or, where that is NULL, for the calling thread's. A green one is a part
- * of the device: what it waits for is not what memory of the primary one's streams was used by.
+ * After a wait for a context, or, where that is NULL, for the calling thread's. A green one is a
+ * part of the device: what it waits for is not what memory of the primary one's streams was used
+ * by.
  */
 static berth_cu_result waited_for(berth_cu_result result, uint64_t begin, berth_cu_context context)
 {
-    bool pushed = false, is_green;
-
     if (begin == 0 || result != BERTH_CU_SUCCESS)
         return result;
     if (!context && (berth__context_current(&context) < 0 || !context))
         return result;
-    if (berth__device_enter(context, &pushed) < 0)
-        return result;
-    is_green = berth__context_is_green();
-    berth__device_leave(pushed);
-    if (!is_green)
+    if (berth__order_is_plain(context))
         berth__stream_wait_end(begin, context, NULL);
     return result;
 }
