@@ -131,8 +131,14 @@ enum {
     X(cuMulticastAddDevice, (uint64_t handle, berth_cu_device device))                             \
     X(cuMulticastBindMem, (uint64_t handle, size_t offset, uint64_t memory, size_t memory_offset,  \
                            size_t size, uint64_t flags))                                           \
+    X(cuMulticastBindMem_v2, (uint64_t handle, berth_cu_device device, size_t offset,              \
+                              uint64_t memory, size_t memory_offset, size_t size, uint64_t flags)) \
     X(cuMulticastBindAddr,                                                                         \
       (uint64_t handle, size_t offset, berth_cu_address address, size_t size, uint64_t flags))     \
+    X(cuMulticastBindAddr_v2, (uint64_t handle, berth_cu_device device, size_t offset,             \
+                               berth_cu_address address, size_t size, uint64_t flags))             \
+    X(cuLogicalEndpointBindAddr, (uint64_t endpoint, berth_cu_device device, uint64_t offset,      \
+                                  void *address, uint64_t size, uint64_t flags))                   \
     X(cuArrayCreate_v2, (void **array, const void *descriptor))                                    \
     X(cuArray3DCreate_v2, (void **array, const void *descriptor))                                  \
     X(cuArrayDestroy, (void *array))                                                               \
@@ -258,6 +264,14 @@ enum {
     X(cuStreamBeginCaptureToGraph_ptsz,                                                            \
       (berth_cu_stream stream, berth_cu_graph graph, const void *nodes, const void *edges,         \
        size_t count, int mode))                                                                    \
+    X(cuStreamBeginRecaptureToGraph,                                                               \
+      (berth_cu_stream stream, int mode, berth_cu_graph graph, void *callback, void *user))        \
+    X(cuStreamBeginRecaptureToGraph_ptsz,                                                          \
+      (berth_cu_stream stream, int mode, berth_cu_graph graph, void *callback, void *user))        \
+    X(cuStreamBeginCaptureToCig, (berth_cu_stream stream, void *parameters))                       \
+    X(cuStreamBeginCaptureToCig_ptsz, (berth_cu_stream stream, void *parameters))                  \
+    X(cuStreamEndCaptureToCig, (berth_cu_stream stream))                                           \
+    X(cuStreamEndCaptureToCig_ptsz, (berth_cu_stream stream))                                      \
     X(cuStreamDestroy, (berth_cu_stream stream))                                                   \
     X(cuStreamDestroy_v2, (berth_cu_stream stream))                                                \
     X(cuStreamEndCapture, (berth_cu_stream stream, berth_cu_graph * graph))                        \

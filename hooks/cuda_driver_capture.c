@@ -19,6 +19,12 @@ EXPORT(cuStreamBeginCapture_v2);
 EXPORT(cuStreamBeginCapture_v2_ptsz);
 EXPORT(cuStreamBeginCaptureToGraph);
 EXPORT(cuStreamBeginCaptureToGraph_ptsz);
+EXPORT(cuStreamBeginRecaptureToGraph);
+EXPORT(cuStreamBeginRecaptureToGraph_ptsz);
+EXPORT(cuStreamBeginCaptureToCig);
+EXPORT(cuStreamBeginCaptureToCig_ptsz);
+EXPORT(cuStreamEndCaptureToCig);
+EXPORT(cuStreamEndCaptureToCig_ptsz);
 EXPORT(cuStreamEndCapture);
 EXPORT(cuStreamEndCapture_ptsz);
 
@@ -213,7 +219,49 @@ berth_cu_result berth__hook_cuStreamBeginCaptureToGraph_ptsz(berth_cu_stream str
         stream);
 }
 
-typedef berth_cu_result (*end_function)(berth_cu_stream stream, berth_cu_graph *graph);
+/* Of a graph that exists already, whose nodes are captured once more: of CUDA 13.3. */
+berth_cu_result berth__hook_cuStreamBeginRecaptureToGraph(berth_cu_stream stream, int mode,
+                                                          berth_cu_graph graph, void *callback,
+                                                          void *user)
+{
+    NEED(cuStreamBeginRecaptureToGraph);
+    prepare();
+    return begin(berth__driver.cuStreamBeginRecaptureToGraph(stream, mode, graph, callback, user),
+                 stream);
+}
+
+berth_cu_result berth__hook_cuStreamBeginRecaptureToGraph_ptsz(berth_cu_stream stream, int mode,
+                                                               berth_cu_graph graph, void *callback,
+                                                               void *user)
+{
+    NEED(cuStreamBeginRecaptureToGraph_ptsz);
+    prepare();
+    return begin(
+        berth__driver.cuStreamBeginRecaptureToGraph_ptsz(stream, mode, graph, callback, user),
+        stream);
+}
+
+/* Into a list of commands of a graphics library's: of CUDA 13.2, and ended by a call of its own. */
+berth_cu_result berth__hook_cuStreamBeginCaptureToCig(berth_cu_stream stream, void *parameters)
+{
+    NEED(cuStreamBeginCaptureToCig);
+    prepare();
+    return begin(berth__driver.cuStreamBeginCaptureToCig(stream, parameters), stream);
+}
+
+berth_cu_result berth__hook_cuStreamBeginCaptureToCig_ptsz(berth_cu_stream stream, void *parameters)
+{
+    NEED(cuStreamBeginCaptureToCig_ptsz);
+    prepare();
+    return begin(berth__driver.cuStreamBeginCaptureToCig_ptsz(stream, parameters), stream);
+}
+
+/* By one of the two functions; the second makes no graph. */
+struct end {
+    berth_cu_result (*to_graph)(berth_cu_stream stream, berth_cu_graph *graph);
+    berth_cu_result (*to_cig)(berth_cu_stream stream);
+};
+
 typedef berth_cu_result (*status_function)(berth_cu_stream stream, int *status);
 
 /* Whether the stream takes part in a capture; `fallback` where the driver cannot say. */
@@ -242,11 +290,11 @@ static void forget_ended(const struct capture *of)
  * An invalid capture ends too, with an error; one that the caller may not end goes on. So the
  * stream is asked before and after.
  */
-static berth_cu_result end_capture(end_function function, status_function status,
-                                   berth_cu_stream stream, berth_cu_graph *graph)
+static berth_cu_result end_capture(struct end end, status_function status, berth_cu_stream stream,
+                                   berth_cu_graph *graph)
 {
     bool was_capturing = is_capturing(status, stream, true);
-    berth_cu_result result = function(stream, graph);
+    berth_cu_result result = end.to_cig ? end.to_cig(stream) : end.to_graph(stream, graph);
 
     if (was_capturing && !is_capturing(status, stream, result != BERTH_CU_SUCCESS)) {
         struct capture of = key_of(stream);
@@ -260,13 +308,27 @@ static berth_cu_result end_capture(end_function function, status_function status
 berth_cu_result berth__hook_cuStreamEndCapture(berth_cu_stream stream, berth_cu_graph *graph)
 {
     NEED(cuStreamEndCapture);
-    return end_capture(berth__driver.cuStreamEndCapture, berth__driver.cuStreamIsCapturing, stream,
-                       graph);
+    return end_capture((struct end){.to_graph = berth__driver.cuStreamEndCapture},
+                       berth__driver.cuStreamIsCapturing, stream, graph);
 }
 
 berth_cu_result berth__hook_cuStreamEndCapture_ptsz(berth_cu_stream stream, berth_cu_graph *graph)
 {
     NEED(cuStreamEndCapture_ptsz);
-    return end_capture(berth__driver.cuStreamEndCapture_ptsz,
+    return end_capture((struct end){.to_graph = berth__driver.cuStreamEndCapture_ptsz},
                        berth__driver.cuStreamIsCapturing_ptsz, stream, graph);
+}
+
+berth_cu_result berth__hook_cuStreamEndCaptureToCig(berth_cu_stream stream)
+{
+    NEED(cuStreamEndCaptureToCig);
+    return end_capture((struct end){.to_cig = berth__driver.cuStreamEndCaptureToCig},
+                       berth__driver.cuStreamIsCapturing, stream, NULL);
+}
+
+berth_cu_result berth__hook_cuStreamEndCaptureToCig_ptsz(berth_cu_stream stream)
+{
+    NEED(cuStreamEndCaptureToCig_ptsz);
+    return end_capture((struct end){.to_cig = berth__driver.cuStreamEndCaptureToCig_ptsz},
+                       berth__driver.cuStreamIsCapturing_ptsz, stream, NULL);
 }

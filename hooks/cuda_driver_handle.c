@@ -23,6 +23,8 @@ EXPORT(cuMemUnmap);
 EXPORT(cuMemSetAccess);
 EXPORT(cuMemRetainAllocationHandle);
 EXPORT(cuMulticastBindAddr);
+EXPORT(cuMulticastBindAddr_v2);
+EXPORT(cuLogicalEndpointBindAddr);
 EXPORT(cuArrayCreate_v2);
 EXPORT(cuArray3DCreate_v2);
 EXPORT(cuArrayDestroy);
@@ -179,27 +181,51 @@ berth_cu_result berth__hook_cuMemRetainAllocationHandle(uint64_t *handle, void *
 }
 
 /*
- * cuMulticastBindAddr: memory, found by its address, becomes a part of a multicast object. Of a
- * block whose GPU pages may move none does; any other one goes back to the driver when it is freed.
+ * Memory, found by its address, becomes a part of something that other devices use. Of a block
+ * whose GPU pages may move none does; any other one goes back to the driver when it is freed.
  */
+#define BIND(address, call)                                                                        \
+    do {                                                                                           \
+        struct berth_block_view view;                                                              \
+        berth_cu_result result;                                                                    \
+        int r = berth__pool_find((uintptr_t)(address), &view);                                     \
+                                                                                                   \
+        if (r == -EFAULT || (r == 0 && view.page_size > 0))                                        \
+            (address) = (__typeof__(address))BERTH_NO_ADDRESS;                                     \
+        do {                                                                                       \
+            result = (call);                                                                       \
+        } while (berth__room_was_made(result));                                                    \
+        if (result == BERTH_CU_SUCCESS && r == 0)                                                  \
+            berth__pool_set_exported(view.base);                                                   \
+        return result;                                                                             \
+    } while (0)
+
+/* cuMulticastBindAddr, and with a device of its own as of CUDA 13.1: a multicast object. */
 berth_cu_result berth__hook_cuMulticastBindAddr(uint64_t handle, size_t offset,
                                                 berth_cu_address address, size_t size,
                                                 uint64_t flags)
 {
-    struct berth_block_view view;
-    berth_cu_result result;
-    int r;
-
     NEED(cuMulticastBindAddr);
-    r = berth__pool_find((uintptr_t)address, &view);
-    if (r == -EFAULT || (r == 0 && view.page_size > 0))
-        address = BERTH_NO_ADDRESS;
-    do {
-        result = berth__driver.cuMulticastBindAddr(handle, offset, address, size, flags);
-    } while (berth__room_was_made(result));
-    if (result == BERTH_CU_SUCCESS && r == 0)
-        berth__pool_set_exported(view.base);
-    return result;
+    BIND(address, berth__driver.cuMulticastBindAddr(handle, offset, address, size, flags));
+}
+
+berth_cu_result berth__hook_cuMulticastBindAddr_v2(uint64_t handle, berth_cu_device device,
+                                                   size_t offset, berth_cu_address address,
+                                                   size_t size, uint64_t flags)
+{
+    NEED(cuMulticastBindAddr_v2);
+    BIND(address,
+         berth__driver.cuMulticastBindAddr_v2(handle, device, offset, address, size, flags));
+}
+
+/* cuLogicalEndpointBindAddr, of CUDA 13.3: an endpoint that other processes may use, too. */
+berth_cu_result berth__hook_cuLogicalEndpointBindAddr(uint64_t endpoint, berth_cu_device device,
+                                                      uint64_t offset, void *address, uint64_t size,
+                                                      uint64_t flags)
+{
+    NEED(cuLogicalEndpointBindAddr);
+    BIND(address,
+         berth__driver.cuLogicalEndpointBindAddr(endpoint, device, offset, address, size, flags));
 }
 
 /* Makes an array of `size` bytes by `call`, and accounts it where it has memory of its own. */

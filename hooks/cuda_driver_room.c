@@ -150,6 +150,10 @@ RETRY(cuMulticastBindMem,
       (uint64_t handle, size_t offset, uint64_t memory, size_t memory_offset, size_t size,
        uint64_t flags),
       (handle, offset, memory, memory_offset, size, flags))
+RETRY(cuMulticastBindMem_v2,
+      (uint64_t handle, berth_cu_device device, size_t offset, uint64_t memory,
+       size_t memory_offset, size_t size, uint64_t flags),
+      (handle, device, offset, memory, memory_offset, size, flags))
 
 /* Graphs: their nodes, and the memory that they allocate, when made, uploaded or launched. */
 RETRY(cuGraphInstantiate_v2,
