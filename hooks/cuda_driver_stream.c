@@ -406,9 +406,12 @@ berth_cu_result berth__hook_cuDeviceSetMemPool(berth_cu_device device, berth_cu_
 
 /* CUmemLocation, cuda.h: a place of memory. */
 struct location {
-    int type; /* 1: a device, by its number */
-    int id;
+    int type;
+    int id; /* of a device, its number */
 };
+
+#define LOCATION_DEVICE 1   /* CU_MEM_LOCATION_TYPE_DEVICE */
+#define ALLOCATION_PINNED 1 /* CU_MEM_ALLOCATION_TYPE_PINNED; managed memory has other pools */
 
 /* cuMemSetMemPool(location, type, pool), of CUDA 13: the same for any place and kind of memory. */
 berth_cu_result berth__hook_cuMemSetMemPool(void *location, int type, berth_cu_pool pool)
@@ -417,7 +420,8 @@ berth_cu_result berth__hook_cuMemSetMemPool(void *location, int type, berth_cu_p
 
     NEED(cuMemSetMemPool);
     result = berth__driver.cuMemSetMemPool(location, type, pool);
-    if (result == BERTH_CU_SUCCESS && location && ((struct location *)location)->type == 1)
+    if (result == BERTH_CU_SUCCESS && type == ALLOCATION_PINNED && location &&
+        ((struct location *)location)->type == LOCATION_DEVICE)
         berth__stream_pool_chosen(((struct location *)location)->id, pool);
     return result;
 }

@@ -272,6 +272,31 @@ static void choose_pool(CUmemoryPool pool, CUmemoryPool standard, CUstream strea
     SEEN("set back: %d\n", choose(standard));
 }
 
+/* Managed memory has a current pool of its own: choosing it changes nothing for other memory. */
+static void choose_managed(CUmemoryPool standard, CUstream stream)
+{
+    CUresult (*set)(CUmemLocation *, CUmemAllocationType, CUmemoryPool) =
+        (CUresult(*)(CUmemLocation *, CUmemAllocationType, CUmemoryPool))check_driver_function(
+            "cuMemSetMemPool", 13000);
+    CUmemPoolProps properties = {.allocType = CU_MEM_ALLOCATION_TYPE_MANAGED, .location = here};
+    CUmemoryPool pool = NULL, found = NULL;
+    CUmemLocation location = here;
+    CUdeviceptr p = 0, q = 0;
+
+    if (!set || cuMemPoolCreate(&pool, &properties) != CUDA_SUCCESS) {
+        SEEN("no pools of managed memory\n");
+        return;
+    }
+    EXPECT(cuMemAllocAsync(&p, KIB(7), stream) == 0 && cuMemFreeAsync(p, stream) == 0);
+    SEEN("managed: as other memory %d", set(&location, CU_MEM_ALLOCATION_TYPE_PINNED, pool));
+    printf(" set %d", set(&location, CU_MEM_ALLOCATION_TYPE_MANAGED, pool));
+    printf(" get %d", cuDeviceGetMemPool(&found, 0));
+    printf(" the standard one %d\n", found == standard);
+    EXPECT(cuMemAllocAsync(&q, KIB(7), stream) == 0 && cuMemFreeAsync(q, stream) == 0);
+    SEEN("served in its stream's order still: %d", p == q);
+    printf(" destroy %d\n", cuMemPoolDestroy(pool));
+}
+
 void item_39_memory_pools(void)
 {
     CUmemPoolProps properties = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED, .location = here};
@@ -298,6 +323,7 @@ void item_39_memory_pools(void)
     printf(" allowed: %zu\n", check_written_late(KIB(70), stream, check_stream()));
     choose_pool(pool, standard, stream, by_device);
     choose_pool(pool, standard, stream, by_location);
+    choose_managed(standard, stream);
     SEEN("destroy the default: %d\n", cuMemPoolDestroy(standard));
     SEEN("destroy: %d\n", cuMemPoolDestroy(pool));
 }

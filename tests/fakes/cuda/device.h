@@ -19,7 +19,8 @@ struct device {
     unsigned primary_flags;
     struct pool *default_pool;
     struct pool *current_pool;
-    uint64_t graph_used, graph_used_high; /* bytes of memory of graphs */
+    struct pool *default_managed, *current_managed; /* of managed memory, as of CUDA 13 */
+    uint64_t graph_used, graph_used_high;           /* bytes of memory of graphs */
 };
 
 CUresult device_init(void);

@@ -74,6 +74,26 @@ struct pool *pool_current(struct device *device)
     return device->current_pool ? device->current_pool : pool_default(device);
 }
 
+struct pool *pool_default_managed(struct device *device)
+{
+    CUmemPoolProps props = {.allocType = CU_MEM_ALLOCATION_TYPE_MANAGED,
+                            .location = {CU_MEM_LOCATION_TYPE_DEVICE, device->ordinal}};
+
+    if (!device->default_managed)
+        device->default_managed = pool_new(device, &props);
+    return device->default_managed;
+}
+
+struct pool *pool_current_managed(struct device *device)
+{
+    return device->current_managed ? device->current_managed : pool_default_managed(device);
+}
+
+bool pool_is_managed(const struct pool *pool)
+{
+    return pool->props.allocType == CU_MEM_ALLOCATION_TYPE_MANAGED;
+}
+
 CUmemAllocationHandleType pool_handle_types(const struct pool *pool)
 {
     return pool->props.handleTypes;
@@ -134,6 +154,8 @@ void pool_delete(struct pool *pool)
     handle_remove(pool);
     if (pool->device->current_pool == pool)
         pool->device->current_pool = NULL;
+    if (pool->device->current_managed == pool)
+        pool->device->current_managed = NULL;
     pool->is_destroyed = true;
     pool_trim(pool, 0);
     pool_free_if_unused(pool);

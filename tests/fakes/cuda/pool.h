@@ -25,6 +25,11 @@ struct pool {
 /* The pool that cuMemAllocAsync uses on the device. NULL: memory is out. */
 struct pool *pool_current(struct device *device);
 struct pool *pool_default(struct device *device);
+/* The same of managed memory. */
+struct pool *pool_current_managed(struct device *device);
+struct pool *pool_default_managed(struct device *device);
+/* Whose memory is managed. */
+bool pool_is_managed(const struct pool *pool);
 struct pool *pool_new(struct device *device, const CUmemPoolProps *props);
 /* Takes the program's handle away. */
 void pool_delete(struct pool *pool);

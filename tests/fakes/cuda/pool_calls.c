@@ -81,7 +81,9 @@ FAKE_CALL(cuMemPoolCreate, CALL_INIT, (CUmemoryPool * ret_pool, const CUmemPoolP
     struct pool *pool;
     CUresult result;
 
-    if (!ret_pool || !props || props->allocType != CU_MEM_ALLOCATION_TYPE_PINNED)
+    if (!ret_pool || !props ||
+        (props->allocType != CU_MEM_ALLOCATION_TYPE_PINNED &&
+         props->allocType != CU_MEM_ALLOCATION_TYPE_MANAGED))
         return CUDA_ERROR_INVALID_VALUE;
     /* Pools that other processes may open are not simulated. */
     if (props->handleTypes != CU_MEM_HANDLE_TYPE_NONE)
@@ -103,7 +105,8 @@ FAKE_CALL(cuMemPoolDestroy, CALL_INIT, (CUmemoryPool pool), (pool), "%s", "")
     CUresult result = CUDA_ERROR_INVALID_VALUE;
 
     state_lock();
-    if (handle_is(pool, HANDLE_POOL) && pool != pool->device->default_pool) {
+    if (handle_is(pool, HANDLE_POOL) && pool != pool->device->default_pool &&
+        pool != pool->device->default_managed) {
         pool_delete(pool);
         result = CUDA_SUCCESS;
     }
@@ -278,15 +281,16 @@ static CUresult pool_of_device(CUmemoryPool *ret_pool, struct device *device,
     return CUDA_SUCCESS;
 }
 
-static CUresult pool_set(struct device *device, struct pool *pool)
+static CUresult pool_set(struct device *device, CUmemAllocationType type, struct pool *pool)
 {
     CUresult result = CUDA_ERROR_INVALID_VALUE;
 
     if (!device)
         return CUDA_ERROR_INVALID_DEVICE;
     state_lock();
-    if (handle_is(pool, HANDLE_POOL) && pool->device == device) {
-        device->current_pool = pool;
+    if (handle_is(pool, HANDLE_POOL) && pool->device == device &&
+        pool_is_managed(pool) == (type == CU_MEM_ALLOCATION_TYPE_MANAGED)) {
+        *(pool_is_managed(pool) ? &device->current_managed : &device->current_pool) = pool;
         result = CUDA_SUCCESS;
     }
     state_unlock();
@@ -308,7 +312,7 @@ FAKE_CALL(cuDeviceGetMemPool, CALL_INIT, (CUmemoryPool * ret_pool, CUdevice ordi
 FAKE_CALL(cuDeviceSetMemPool, CALL_INIT, (CUdevice ordinal, CUmemoryPool pool), (ordinal, pool),
           "%d", ordinal)
 {
-    return pool_set(device_get(ordinal), pool);
+    return pool_set(device_get(ordinal), CU_MEM_ALLOCATION_TYPE_PINNED, pool);
 }
 
 FAKE_CALL(cuMemGetDefaultMemPool, CALL_INIT,
@@ -318,7 +322,11 @@ FAKE_CALL(cuMemGetDefaultMemPool, CALL_INIT,
     struct device *device;
     CUresult result = location_device(location, &device);
 
-    return result == CUDA_SUCCESS ? pool_of_device(ret_pool, device, pool_default) : result;
+    return result == CUDA_SUCCESS
+               ? pool_of_device(ret_pool, device,
+                                type == CU_MEM_ALLOCATION_TYPE_MANAGED ? pool_default_managed
+                                                                       : pool_default)
+               : result;
 }
 
 FAKE_CALL(cuMemGetMemPool, CALL_INIT,
@@ -328,7 +336,11 @@ FAKE_CALL(cuMemGetMemPool, CALL_INIT,
     struct device *device;
     CUresult result = location_device(location, &device);
 
-    return result == CUDA_SUCCESS ? pool_of_device(ret_pool, device, pool_current) : result;
+    return result == CUDA_SUCCESS
+               ? pool_of_device(ret_pool, device,
+                                type == CU_MEM_ALLOCATION_TYPE_MANAGED ? pool_current_managed
+                                                                       : pool_current)
+               : result;
 }
 
 FAKE_CALL(cuMemSetMemPool, CALL_INIT,
@@ -338,5 +350,5 @@ FAKE_CALL(cuMemSetMemPool, CALL_INIT,
     struct device *device;
     CUresult result = location_device(location, &device);
 
-    return result == CUDA_SUCCESS ? pool_set(device, pool) : result;
+    return result == CUDA_SUCCESS ? pool_set(device, type, pool) : result;
 }
