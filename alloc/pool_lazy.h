@@ -13,7 +13,10 @@
  * open, then waits for the oldest, and only then is the driver asked for memory.
  *
  * What waits is reserved, neither held nor cached, and bounded by the option waiting-max: beyond it
- * a free waits for the oldest batch, or for the context. Only captures can hold more back.
+ * a free waits for the oldest batch, or for the context. Captures can hold more back; and so can
+ * frees in the order of a stream, which nobody may wait for, of blocks that share their segment:
+ * natively the driver has their memory no earlier. It is counted, and waited for before memory is
+ * short.
  *
  * Synchronization: the lists of batches by the pool's lock; an open batch by its cache's. A batch
  * on which somebody works without the lock is `is_busy`, and stays listed.

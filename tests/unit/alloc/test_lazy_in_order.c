@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: blocks that are freed in the order of a stream, which no free may wait for, and that share
+ * their segment, so that the driver cannot have them in that order, may be more than the cap; but
+ * they are counted, and no allocation is refused for their sake. Method: a small device, and a
+ * stream that goes on only when somebody is seen to wait.
+ */
+#include "order_fixture.h"
+
+#include "alloc/order.h"
+#include "alloc/pool.h"
+#include "alloc/pool_lazy.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define MIB(n) ((uint64_t)(n) << 20)
+#define BLOCKS 40 /* most of the device */
+
+static uintptr_t blocks[BLOCKS];
+
+/* Frees them behind work that lasts until the test lets it go on. */
+static CUstream free_behind_work(void)
+{
+    CUstream stream;
+
+    set_option("waiting-max", "4M");
+    for (unsigned i = 0; i < BLOCKS; i++)
+        blocks[i] = alloc(MIB(1));
+    stream = busy_stream();
+    for (unsigned i = 0; i < BLOCKS; i++)
+        assert_int_equal(berth__pool_free_later(blocks[i], berth__driver.cuMemFreeAsync,
+                                                (berth_cu_stream)stream),
+                         0);
+    return stream;
+}
+
+static void what_nobody_may_wait_for_is_counted(void **state)
+{
+    CUstream stream = free_behind_work();
+
+    assert_int_equal(waiting(), MIB(BLOCKS));
+    assert_int_equal(berth__lazy_waiting(0), MIB(BLOCKS));
+    go_on();
+    stream_delete(stream);
+}
+
+/* The next free that may wait keeps what is closed within its share. */
+static void a_free_that_may_wait_looks_after_it(void **state)
+{
+    uintptr_t block = alloc(MIB(1));
+    CUstream stream = free_behind_work();
+
+    atomic_store(&may_go_on, true);
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_true(waiting() <= MIB(4));
+    stream_delete(stream);
+}
+
+static uint64_t waits_before;
+
+static void *go_on_when_awaited(void *argument)
+{
+    while (atomic_load(&berth__lazy_counts.waits) == waits_before)
+        sched_yield();
+    atomic_store(&may_go_on, true);
+    return NULL;
+}
+
+static void it_is_waited_for_before_memory_is_out(void **state)
+{
+    CUstream stream = free_behind_work();
+    uintptr_t large;
+    pthread_t thread;
+
+    waits_before = atomic_load(&berth__lazy_counts.waits);
+    assert_int_equal(pthread_create(&thread, NULL, go_on_when_awaited, NULL), 0);
+    large = alloc(MIB(48));
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(berth__pool_free(large), 0);
+    stream_delete(stream);
+}
+
+/* Likewise in the order of another stream. */
+static void it_is_waited_for_in_the_order_of_a_stream(void **state)
+{
+    CUstream stream = free_behind_work(), other = stream_new();
+    uintptr_t large;
+    pthread_t thread;
+
+    waits_before = atomic_load(&berth__lazy_counts.waits);
+    assert_int_equal(pthread_create(&thread, NULL, go_on_when_awaited, NULL), 0);
+    large = alloc_in(other, MIB(48));
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    free_in(other, large);
+    stream_delete(stream);
+    stream_delete(other);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(what_nobody_may_wait_for_is_counted),
+        CASE(a_free_that_may_wait_looks_after_it),
+        CASE(it_is_waited_for_before_memory_is_out),
+        CASE(it_is_waited_for_in_the_order_of_a_stream),
+    };
+
+    return cmocka_run_group_tests(tests, up, NULL);
+}
