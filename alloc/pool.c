@@ -532,6 +532,8 @@ static int leave_to_driver(const struct leave *leave)
 
     if (r != 0)
         return r;
+    if (leave->in_order)
+        atomic_fetch_add(&leave->pool->given_in_order, block->size);
     r = leave->in_order ? berth__device_error(leave->in_order(address, leave->stream))
                         : berth__device_free(leave->context, address);
     berth__pool_lock(leave->pool);
@@ -792,9 +794,4 @@ void berth__pool_disable(void)
 bool berth__pool_is_off(void)
 {
     return berth__pool_disabled();
-}
-
-bool berth__pool_in_use(void)
-{
-    return atomic_load_explicit(&berth__pool_first, memory_order_relaxed) != NULL;
 }

@@ -98,7 +98,10 @@ struct berth_pool {
     struct berth_steps steps;
     struct berth_slab block_slab, segment_slab, starts_slab, quiet_slab;
     _Atomic uint64_t releasing; /* bytes on their way to the driver, by any thread */
-    unsigned endings;           /* calls that are ending its context; pool_release.c's lock */
+    /* Bytes given to the driver in the order of a stream since somebody waited for such,
+     * pool_quiet.h */
+    _Atomic uint64_t given_in_order;
+    unsigned endings; /* calls that are ending its context; pool_release.c's lock */
 };
 
 extern _Atomic(struct berth_pool *) berth__pool_first;

@@ -311,3 +311,8 @@ bool berth__pools_are_valid(void)
     }
     return valid;
 }
+
+bool berth__pool_in_use(void)
+{
+    return atomic_load_explicit(&berth__pool_first, memory_order_relaxed) != NULL;
+}

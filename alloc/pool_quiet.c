@@ -198,3 +198,13 @@ int berth__pool_await_quiet(struct berth_pool *pool, enum berth_patience patienc
     leave(pool, quiet, r != 0);
     return r;
 }
+
+uint64_t berth__pool_await_given(struct berth_pool *pool)
+{
+    uint64_t given = atomic_exchange(&pool->given_in_order, 0);
+
+    if (given == 0 || berth__pool_await_quiet(pool, BERTH_PATIENCE_SHORT) == 1)
+        return given;
+    atomic_fetch_add(&pool->given_in_order, given);
+    return 0;
+}

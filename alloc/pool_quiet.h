@@ -40,4 +40,11 @@ enum berth_patience {
  */
 int berth__pool_await_quiet(struct berth_pool *pool, enum berth_patience patience);
 
+/*
+ * What the driver was given in the order of streams, it has once the work before is done: waits for
+ * that as above, once for each, but a second only, because the driver would refuse at once. Returns
+ * the bytes; 0 if there is none, or it did not pass in time.
+ */
+uint64_t berth__pool_await_given(struct berth_pool *pool);
+
 #endif

@@ -720,6 +720,17 @@ static uint64_t release_kept(const struct release *release)
     return released > 0 ? released : dropped;
 }
 
+/* Where nothing else is left. */
+static uint64_t await_given(const struct release *release)
+{
+    uint64_t bytes = 0;
+
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
+        if (release_concerns(release, pool))
+            bytes += berth__pool_await_given(pool);
+    return bytes;
+}
+
 static uint64_t release_run(const struct release *release)
 {
     /* What the device would have by now is the first to go: nobody waits for that. */
@@ -737,7 +748,9 @@ static uint64_t release_run(const struct release *release)
     /* What is cached in the order of streams is the last to go: it costs a synchronisation. */
     if (released == 0)
         released = berth__stream_release(release->device);
-    return released > 0 ? released : await_releases(release);
+    if (released == 0)
+        released = await_releases(release);
+    return released > 0 ? released : await_given(release);
 }
 
 uint64_t berth__pool_release_for(struct berth_pool *pool, int error, uint64_t size, uint64_t need)

@@ -10,6 +10,7 @@
 #include "alloc/order.h"
 #include "alloc/pool.h"
 #include "alloc/pool_lazy.h"
+#include "alloc/pool_parts.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -102,6 +103,60 @@ static void it_is_waited_for_in_the_order_of_a_stream(void **state)
     stream_delete(other);
 }
 
+static void *go_on_when_memory_is_short(void *argument)
+{
+    struct berth_pool *pool = pool_of_test();
+    bool is_awaited;
+
+    do {
+        berth__pool_lock(pool);
+        is_awaited = pool->quiet && pool->quiet->waiters > 0;
+        berth__pool_unlock(pool);
+        sched_yield();
+    } while (!is_awaited);
+    atomic_store(&may_go_on, true);
+    return NULL;
+}
+
+/* More than may wait, of a block alone in its segment: that is the driver's, behind the same work.
+ */
+static CUstream give_behind_work(void)
+{
+    uintptr_t block;
+    CUstream stream;
+
+    set_option("waiting-max", "4M");
+    block = alloc(MIB(48));
+    stream = busy_stream();
+    assert_int_equal(
+        berth__pool_free_later(block, berth__driver.cuMemFreeAsync, (berth_cu_stream)stream), 0);
+    assert_int_equal(waiting(), 0);
+    return stream;
+}
+
+static void what_the_driver_was_given_is_waited_for(void **state)
+{
+    CUstream stream = give_behind_work();
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, go_on_when_memory_is_short, NULL), 0);
+    assert_int_equal(berth__pool_free(alloc(MIB(48))), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    stream_delete(stream);
+}
+
+static void likewise_in_the_order_of_a_stream(void **state)
+{
+    CUstream stream = give_behind_work(), other = stream_new();
+    pthread_t thread;
+
+    assert_int_equal(pthread_create(&thread, NULL, go_on_when_memory_is_short, NULL), 0);
+    free_in(other, alloc_in(other, MIB(48)));
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    stream_delete(stream);
+    stream_delete(other);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
 
 int main(void)
@@ -111,6 +166,8 @@ int main(void)
         CASE(a_free_that_may_wait_looks_after_it),
         CASE(it_is_waited_for_before_memory_is_out),
         CASE(it_is_waited_for_in_the_order_of_a_stream),
+        CASE(what_the_driver_was_given_is_waited_for),
+        CASE(likewise_in_the_order_of_a_stream),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
