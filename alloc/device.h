@@ -84,7 +84,8 @@ enum {
     X(cuMemImportFromShareableHandle, (uint64_t * handle, void *shareable, int type))              \
     X(cuIpcOpenMemHandle_v2,                                                                       \
       (berth_cu_address * address, struct berth_cu_ipc_handle handle, unsigned flags))             \
-    X(cuIpcCloseMemHandle, (berth_cu_address address))
+    X(cuIpcCloseMemHandle, (berth_cu_address address))                                             \
+    X(cuCtxFromGreenCtx, (berth_cu_context * context, void *green))
 
 /* X(name, (parameters)): what the hooks wrap, by the exact names that the driver exports. */
 #define BERTH_DRIVER_HOOKED(X)                                                                     \
@@ -272,6 +273,7 @@ enum {
     X(cuStreamBeginCaptureToCig_ptsz, (berth_cu_stream stream, void *parameters))                  \
     X(cuStreamEndCaptureToCig, (berth_cu_stream stream))                                           \
     X(cuStreamEndCaptureToCig_ptsz, (berth_cu_stream stream))                                      \
+    X(cuGreenCtxDestroy, (void *green))                                                            \
     X(cuStreamDestroy, (berth_cu_stream stream))                                                   \
     X(cuStreamDestroy_v2, (berth_cu_stream stream))                                                \
     X(cuStreamEndCapture, (berth_cu_stream stream, berth_cu_graph * graph))                        \

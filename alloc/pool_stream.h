@@ -122,6 +122,12 @@ void berth__stream_retire(struct berth_stream *stream);
 void berth__stream_retire_idle(struct berth_stream *stream);
 /* The context is gone, and what was retired in it idle. Any thread. */
 void berth__stream_context_gone(berth_cu_context context);
+/*
+ * The same two for a green context, whose work the primary one's synchronisation waits for (cuda.h,
+ * cuCtxSynchronize), and whose events end with it.
+ */
+void berth__stream_retire_green(struct berth_stream *stream);
+void berth__stream_green_gone(berth_cu_context context);
 /* For berth__stream_thread_ends. */
 void berth__stream_retire_thread(struct berth_stream *stream);
 

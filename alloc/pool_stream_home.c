@@ -647,10 +647,14 @@ bool berth__stream_settle_retired(struct berth_stream_home *home)
 
 static bool passed_after_wait(struct berth_stream_retired *retired, const void *argument)
 {
+    const struct berth_stream_home *home = argument;
+    berth_cu_context context = retired->context;
     int r = -ETIMEDOUT;
 
+    if (!context)
+        context = berth__device_primary(home->device);
     if (!retired->point)
-        return berth__order_sync(retired->context) == 0;
+        return !context || berth__order_sync(context) == 0;
     /* Natively the program would have waited for all of it, or been refused. */
     for (unsigned i = 0; i < WAITS_MAX && r == -ETIMEDOUT; i++)
         r = berth__order_wait(retired->point);
@@ -666,6 +670,31 @@ void berth__stream_context_gone(berth_cu_context context)
 {
     for (struct berth_stream_home *home = first_home(); home; home = home->next)
         retired_settle(home, passed_with_context, context);
+}
+
+/* Work of a green context's streams goes on, but by nothing of that context can it be told. */
+void berth__stream_retire_green(struct berth_stream *stream)
+{
+    struct berth_stream_block *blocks = berth__stream_set_drain(&stream->set, UINT64_MAX);
+
+    if (blocks)
+        retire_to(blocks->home, blocks, NULL, NULL);
+}
+
+static bool told_by_primary(struct berth_stream_retired *retired, const void *context)
+{
+    if (retired->context == context) {
+        berth__order_done(retired->point);
+        retired->context = NULL;
+        retired->point = NULL;
+    }
+    return false;
+}
+
+void berth__stream_green_gone(berth_cu_context context)
+{
+    for (struct berth_stream_home *home = first_home(); home; home = home->next)
+        retired_settle(home, told_by_primary, context);
 }
 
 void berth__stream_retire_thread(struct berth_stream *stream)
@@ -717,7 +746,7 @@ static uint64_t release_home(struct berth_stream_home *home, bool is_trimmed)
     if (!context || berth__stream_home_cached(home) == 0)
         return 0;
     berth__stream_each_cached(drain_stream, home);
-    retired_settle(home, passed_after_wait, NULL);
+    retired_settle(home, passed_after_wait, home);
     list = berth__stream_set_drain(&home->idle, UINT64_MAX);
     bytes = free_idle(&list, context);
     put_all(&home->idle, list);

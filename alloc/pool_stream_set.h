@@ -46,7 +46,7 @@ struct berth_stream_block {
 struct berth_stream_retired {
     struct berth_stream_retired *next;
     struct berth_stream_block *blocks;
-    berth_cu_context context;
+    berth_cu_context context;        /* NULL: the primary one of the device */
     struct berth_order_point *point; /* NULL: only a synchronisation tells */
 };
 

@@ -27,6 +27,7 @@ EXPORT(cuCtxPushCurrent);
 EXPORT(cuCtxPushCurrent_v2);
 EXPORT(cuCtxPopCurrent);
 EXPORT(cuCtxPopCurrent_v2);
+EXPORT(cuGreenCtxDestroy);
 EXPORT(cuCtxDestroy);
 EXPORT(cuCtxDestroy_v2);
 EXPORT(cuCtxDetach);
@@ -285,6 +286,40 @@ static berth_cu_result end_primary_alone(primary_function function, berth_cu_dev
         forget(context);
     }
     berth__pool_keep_end(device);
+    return result;
+}
+
+/* The green context as others are named; NULL where the driver cannot say. */
+static berth_cu_context context_of_green(void *green)
+{
+    berth_cu_context context = NULL;
+
+    if (!berth__driver.cuCtxFromGreenCtx ||
+        berth__driver.cuCtxFromGreenCtx(&context, green) != BERTH_CU_SUCCESS)
+        return NULL;
+    return context;
+}
+
+/*
+ * cuGreenCtxDestroy: its streams stay, and can be used for nothing any more, and its events are
+ * gone. Any thread. cuda.h, cuGreenCtxDestroy.
+ */
+berth_cu_result berth__hook_cuGreenCtxDestroy(void *green)
+{
+    berth_cu_context context;
+    berth_cu_result result;
+
+    NEED(cuGreenCtxDestroy);
+    context = context_of_green(green);
+    berth__stream_drop_begin(context);
+    result = berth__driver.cuGreenCtxDestroy(green);
+    berth__context_changed_for_all();
+    /* Before its points are void, which would say that they have passed. */
+    if (result == BERTH_CU_SUCCESS && context)
+        berth__stream_green_gone(context);
+    berth__stream_drop_end(context, result == BERTH_CU_SUCCESS, berth__stream_retire_green);
+    if (result == BERTH_CU_SUCCESS && context)
+        berth__capture_forget(context, NULL);
     return result;
 }
 

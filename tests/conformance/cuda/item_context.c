@@ -225,6 +225,7 @@ struct green_calls {
     CUresult (*create)(CUgreenCtx *, CUdevResourceDesc, CUdevice, unsigned);
     CUresult (*convert)(CUcontext *, CUgreenCtx);
     CUresult (*destroy)(CUgreenCtx);
+    CUresult (*stream)(CUstream *, CUgreenCtx, unsigned, int);
 };
 
 static bool find_green_calls(struct green_calls *calls)
@@ -234,6 +235,7 @@ static bool find_green_calls(struct green_calls *calls)
     *(void **)&calls->create = check_driver_function("cuGreenCtxCreate", 12040);
     *(void **)&calls->convert = check_driver_function("cuCtxFromGreenCtx", 12040);
     *(void **)&calls->destroy = check_driver_function("cuGreenCtxDestroy", 12040);
+    *(void **)&calls->stream = check_driver_function("cuGreenCtxStreamCreate", 12050);
     return calls->resource && calls->describe && calls->create && calls->convert && calls->destroy;
 }
 
@@ -242,25 +244,44 @@ static void work_slowly(void *user)
     usleep(20000);
 }
 
-/* In a green context: its memory is written by late work of the primary one. */
-static void late_work_in_green(CUstream primary_stream)
+/* Of a green context and the primary one: memory of the current is written by late work of the
+ * other. */
+static void late_work_of_other(CUstream other)
 {
     CUdeviceptr p = check_alloc(KIB(64)), next[3];
     size_t wrong = 0;
 
-    EXPECT(cuLaunchHostFunc(primary_stream, work_slowly, NULL) == 0);
-    EXPECT(cuMemsetD8Async(p, 0xee, KIB(64), primary_stream) == 0);
+    EXPECT(cuLaunchHostFunc(other, work_slowly, NULL) == 0);
+    EXPECT(cuMemsetD8Async(p, 0xee, KIB(64), other) == 0);
     EXPECT(cuMemFree_v2(p) == 0);
     for (size_t i = 0; i < COUNT(next); i++) {
         next[i] = check_alloc(KIB(64));
         check_fill(next[i], KIB(64), 0x11);
     }
-    EXPECT(cuStreamSynchronize(primary_stream) == 0);
+    EXPECT(cuStreamSynchronize(other) == 0);
     for (size_t i = 0; i < COUNT(next); i++) {
         wrong += !check_holds(next[i], KIB(64), 0x11);
         EXPECT(cuMemFree_v2(next[i]) == 0);
     }
     SEEN("blocks written late: %zu\n", wrong);
+}
+
+/* The primary context is current, whose memory a green one's streams use, and in whose order. */
+static void use_green_stream(const struct green_calls *calls, CUgreenCtx green, CUstream stream)
+{
+    CUstream green_stream = NULL, left = NULL;
+
+    if (!calls->stream)
+        return;
+    /* That one is left to the end of its context. */
+    EXPECT(calls->stream(&left, green, CU_STREAM_NON_BLOCKING, 0) == 0);
+    SEEN("written late: %zu\n", check_written_late(MIB(3), stream, left));
+    EXPECT(calls->stream(&green_stream, green, CU_STREAM_NON_BLOCKING, 0) == 0);
+    late_work_of_other(green_stream);
+    SEEN("in its order, written late: %zu", check_written_late(KIB(70), green_stream, stream));
+    printf(" the other way round: %zu", check_written_late(KIB(70), stream, green_stream));
+    printf(" both: %zu\n", check_written_late(KIB(70), green_stream, green_stream));
+    SEEN("destroy its stream: %d\n", cuStreamDestroy_v2(green_stream));
 }
 
 static void use_green_context(void)
@@ -279,20 +300,23 @@ static void use_green_context(void)
         return;
     stream = check_stream();
     EXPECT(cuMemFree_v2(check_alloc(KIB(4))) == 0);
+    /* So that as many small blocks are cached at the end, by which pieces are said to be free. */
+    late_work_of_other(stream);
     before = check_free_memory();
     EXPECT(calls.resource(0, &resource, CU_DEV_RESOURCE_TYPE_SM) == 0);
     EXPECT(calls.describe(&description, &resource, 1) == 0);
     SEEN("create: %d", calls.create(&green, description, 0, CU_GREEN_CTX_DEFAULT_STREAM));
     printf(" convert %d", calls.convert(&context, green));
     printf(" push %d\n", cuCtxPushCurrent_v2(context));
-    late_work_in_green(stream);
+    late_work_of_other(stream);
     p = check_alloc(KIB(4));
     q = check_alloc(MIB(3));
     check_pattern(p, KIB(4), 1);
     check_pattern(q, MIB(3), 2);
     EXPECT(cuMemFree_v2(check_alloc(MIB(9))) == 0 && cuMemFree_v2(check_alloc(KIB(9))) == 0);
-    SEEN("pop: %d", cuCtxPopCurrent_v2(&left));
-    printf(" destroy %d\n", calls.destroy(green));
+    SEEN("pop: %d\n", cuCtxPopCurrent_v2(&left));
+    use_green_stream(&calls, green, stream);
+    SEEN("destroy: %d\n", calls.destroy(green));
     SEEN("contents: %d %d", check_has_pattern(p, KIB(4), 1), check_has_pattern(q, MIB(3), 2));
     printf(" free %d", cuMemFree_v2(p));
     printf(" %d\n", cuMemFree_v2(q));

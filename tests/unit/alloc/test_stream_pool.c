@@ -5,6 +5,7 @@
  */
 #include "order_fixture.h"
 
+#include "alloc/order.h"
 #include "alloc/pool.h"
 #include "alloc/pool_stream.h"
 #include "alloc/stream.h"
@@ -53,6 +54,24 @@ static void a_pool_of_the_programs_own_is_the_drivers(void **state)
     stream_delete(stream);
 }
 
+/* Its points are void then, but the work of a stream that it had may go on. */
+static void the_end_of_a_green_context_tells_nothing_of_its_work(void **state)
+{
+    CUstream stream = busy_stream(), other = stream_new();
+    uintptr_t block = alloc_in(stream, SIZE), next;
+
+    free_in(stream, block);
+    stream_delete(stream);
+    berth__stream_green_gone((berth_cu_context)context);
+    berth__order_drop((berth_cu_context)context);
+    next = alloc_in(other, SIZE);
+    assert_int_not_equal(next, block);
+    go_on();
+    assert_true(berth__stream_release(0) >= SIZE);
+    free_in(other, next);
+    stream_delete(other);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
 
 int main(void)
@@ -60,6 +79,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(the_drivers_pool_is_seen_without_the_cache),
         CASE(a_pool_of_the_programs_own_is_the_drivers),
+        CASE(the_end_of_a_green_context_tells_nothing_of_its_work),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
