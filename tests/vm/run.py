@@ -158,7 +158,7 @@ def find_tools():
         skip("the guest runs this build's programs on an emulated x86-64 machine, and they are for "
              + platform.machine())
     tools = {}
-    for name in ["qemu-system-x86_64", "busybox", "strip", "ldd"] + TOOLS:
+    for name in ["qemu-system-x86_64", "busybox", "strip"] + TOOLS:
         tools[name] = initramfs.find_program(name)
         if not tools[name]:
             skip(f"{name} is not installed; `tools/install-packages vm` installs what is needed")
