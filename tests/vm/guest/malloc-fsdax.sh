@@ -2,7 +2,7 @@
 # The malloc family, with every block on a file of ext4 that is mounted with dax=always.
 umount /mnt/pmem
 # Where files lie in pieces of 2 MiB, huge pages of them are mapped; fsdax.sh has the small ones.
-device=$(make_fsdax 2) && make_ext4 -O ^has_journal -E stride=512,stripe_width=512 "$device"
+device=$(make_fsdax 2) && make_plain_ext4 -E stride=512,stripe_width=512 "$device"
 check "ext4 is mounted with dax=always" mount_dax "$device" /mnt/pmem
 folder=/mnt/pmem
 far default
