@@ -34,12 +34,16 @@ HUNG_IDLE_SECONDS = 5 * HUNG_BUSY_SECONDS
 # addresses of its own that nobody guesses, pages that are cleared before they are given away, and a
 # copy for devices that reach little memory, of 64 MiB. Instructions that fill and copy words in one
 # go (feature 112, rep_good) are emulated word by word, with all that an instruction takes for each.
-# At each start it tries its ciphers, reads certificates, writes its code anew for a single processor,
-# and compares clocks, of which on a busy host none is right. Who may do what is asked of no module.
+# At each start it tries its ciphers, reads certificates and what describes its own types to programs
+# for BPF, writes its code anew for a single processor, and compares clocks, of which on a busy host
+# none is right. Who may do what is asked of no module.
+NOT_BEGUN = ["load_system_certificate_list", "init_encrypted", "cubictcp_register",
+             "crypto_kdf108_init", "init_blk_tracer", "bpf_rstat_kfunc_init",
+             "bpf_key_sig_kfuncs_init", "kfunc_init", "bpf_prog_test_run_init",
+             "bpf_tcp_ca_kfunc_init"]
 LEAN = ["nokaslr", "randomize_kstack_offset=off", "init_on_alloc=0", "swiotlb=noforce",
         "clearcpuid=112", "lsm=", "audit=0", "psi=0", "cryptomgr.notests", "noreplace-smp",
-        "tsc=reliable",
-        "initcall_blacklist=load_system_certificate_list,init_encrypted,cubictcp_register"]
+        "tsc=reliable", "initcall_blacklist=" + ",".join(NOT_BEGUN)]
 
 PR_SET_PDEATHSIG = 1
 

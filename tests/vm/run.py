@@ -188,17 +188,32 @@ def find_cxl(tools, found):
     skip("this QEMU has no CXL memory device")
 
 
-def add_modules(tree, found, more):
+def lean_module(found, name, work):
+    """A module without what describes its types (BTF): to read it, the kernel reads its own first,
+    which are millions of bytes."""
+    if found.asks_for_signatures:
+        return found.module(name)
+    whole, lean = work / "whole.ko", work / "lean.ko"
+    whole.write_bytes(found.module(name))
+    try:
+        subprocess.run(["strip", "-g", "-R", ".BTF", "-o", lean, whole], check=True)
+        return lean.read_bytes()
+    finally:
+        whole.unlink()
+        lean.unlink(missing_ok=True)
+
+
+def add_modules(tree, found, more, work):
     """The modules, and the lines of shell that load them."""
     lines = []
     for name in found.ordered(kernel.STORAGE + more):
-        tree.data(f"/vm/modules/{name}.ko", found.module(name))
+        tree.data(f"/vm/modules/{name}.ko", lean_module(found, name, work))
         lines.append(f"insmod /vm/modules/{name}.ko")
     # To be loaded once there is something that it serves.
     later = [name for name in found.ordered(kernel.STORAGE + more + kernel.HOTPLUG)
              if f"/vm/modules/{name}.ko" not in tree.entries]
     for name in later:
-        tree.data(f"/vm/modules/{name}.ko", found.module(name))
+        tree.data(f"/vm/modules/{name}.ko", lean_module(found, name, work))
     lines.append("load_kmem() { %s; }" % "; ".join(
         [f"insmod /vm/modules/{name}.ko" for name in later] or ["true"]))
     return lines
@@ -315,7 +330,7 @@ def make_tree(work, tools, found, variables, shape):
             tree.program(library)
     python = shape.get("python", False)
     more = kernel.CXL if "cxl" in shape else kernel.LOOP if python and found.has(kernel.LOOP) else []
-    lines = add_modules(tree, found, more)
+    lines = add_modules(tree, found, more, work)
     if python:
         add_python(tree, work)
     if "TEST_VALGRIND" in variables:
