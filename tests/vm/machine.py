@@ -18,9 +18,6 @@ import threading
 import time
 
 MIB = 1 << 20
-# The label area lies behind the memory, whose size must be a multiple of 128 MiB (a memory block),
-# so that all of it can be given to the kernel as ordinary memory.
-LABEL = 128 << 10
 # The power goes at any instant within so long after it was asked for.
 CUT_SECONDS = 0.3
 
@@ -80,7 +77,7 @@ class Machine:
         for number, size in enumerate(self.dimms):
             self.images.append(open(os.memfd_create(f"dimm{number}"), "w+b") if in_memory
                                else tempfile.TemporaryFile(dir=self.folder))
-            self.images[-1].truncate(size * MIB + LABEL)
+            self.images[-1].truncate(size * MIB)
 
     def remove_images(self):
         while self.images:
@@ -92,15 +89,16 @@ class Machine:
             processors = "cpus=0," if number == 0 else ""
             arguments += ["-object", f"memory-backend-ram,id=ram{number},size={size}M",
                           "-numa", f"node,nodeid={number},{processors}memdev=ram{number}"]
-        # The kernel numbers nodes by address: theirs must ascend with their numbers.
+        # The kernel numbers nodes by address: theirs must ascend with their numbers. NVDIMMs have no
+        # labels, which the kernel reads by the firmware's bytecode: each is one namespace, of a size
+        # that is a multiple of a memory block, so that all of it can be given to it as ordinary memory.
         for number, size in enumerate(self.dimms):
             node = len(self.memory) + number
             arguments += ["-numa", f"node,nodeid={node}",
                           "-object", f"memory-backend-file,id=dimm{number},share=on,"
                           f"mem-path=/proc/self/fd/{self.images[number].fileno()},"
-                          f"size={size * MIB + LABEL}",
-                          "-device", f"nvdimm,id=nvdimm{number},memdev=dimm{number},"
-                          f"label-size={LABEL},node={node}"]
+                          f"size={size * MIB}",
+                          "-device", f"nvdimm,id=nvdimm{number},memdev=dimm{number},node={node}"]
         return arguments
 
     def cxl_devices(self):
