@@ -78,6 +78,15 @@ uint32_t berth__plan_follow_after(const struct berth_plan_lane *lane, uint32_t a
     return at == lane->count ? 0 : at;
 }
 
+/* The call was entry `at`, or would have been. */
+static void go_on(struct walk *walk, uint32_t at)
+{
+    walk->cursor->next = berth__plan_follow_after(walk->lane, at);
+    walk->cursor->is_at_end =
+        at + 1 == walk->lane->count && (walk->lane->loop_end < walk->lane->count ||
+                                        walk->lane->loop_begin == walk->lane->loop_end);
+}
+
 static bool try_entry(struct walk *walk, uint32_t at)
 {
     const struct berth_plan_entry *entry = &walk->entries[at];
@@ -91,7 +100,7 @@ static bool try_entry(struct walk *walk, uint32_t at)
         walk->was_seen = true;
         return false;
     }
-    walk->cursor->next = berth__plan_follow_after(walk->lane, at);
+    go_on(walk, at);
     return true;
 }
 
@@ -220,15 +229,52 @@ bool berth__plan_follow_may_begin(const struct berth_plan_follow *follow, uint32
         return false;
     lane = &follow->view.lanes[lane_index];
     entries = &follow->view.entries[lane->first];
-    return lane->count > 0 && entries[follow->cursors[lane_index].next].size != size &&
-           entries[0].size == size;
+    return lane->count > 0 && entries[0].size == size &&
+           (follow->is_over || entries[follow->cursors[lane_index].next].size != size);
 }
 
 void berth__plan_follow_rewind(struct berth_plan_follow *follow, uint32_t lane_index)
 {
-    for (uint32_t i = 0; i < follow->view.header->lane_count; i++)
+    for (uint32_t i = 0; i < follow->view.header->lane_count; i++) {
         follow->cursors[i].may_begin = true;
+        follow->cursors[i].is_at_end = false;
+        follow->cursors[i].calls = 0;
+    }
     follow->cursors[lane_index].next = 0;
+    follow->is_over = false;
+}
+
+bool berth__plan_follow_is_at_end(const struct berth_plan_follow *follow, uint32_t lane)
+{
+    return lane < follow->view.header->lane_count && follow->cursors[lane].is_at_end;
+}
+
+/*
+ * One more call of the lane comes: whether all calls of the plan were made. Who came to the end
+ * after less than half of the calls that lead there is lost, and not at it; nor is all over when a
+ * thread has done what little it had to do.
+ */
+static bool was_last(const struct berth_plan_follow *follow, struct berth_plan_cursor *cursor,
+                     const struct berth_plan_lane *lane)
+{
+    uint32_t most = follow->view.lanes[0].count;
+    bool was = cursor->is_at_end && cursor->calls >= most / 2 && lane->count >= most / 2;
+
+    if (cursor->is_at_end)
+        cursor->calls = 0;
+    else if (cursor->calls < UINT32_MAX)
+        cursor->calls++;
+    cursor->is_at_end = false;
+    return was;
+}
+
+/* The call has no place in the plan. */
+static bool pass_by(struct berth_plan_follow *follow, bool is_known)
+{
+    note(follow, is_known);
+    count(is_known ? &follow->occupied : &follow->unknown);
+    watch(follow, false);
+    return false;
 }
 
 bool berth__plan_follow_call(struct berth_plan_follow *follow, uint32_t lane_index, uint64_t size,
@@ -236,15 +282,11 @@ bool berth__plan_follow_call(struct berth_plan_follow *follow, uint32_t lane_ind
 {
     struct walk walk = {.size = size, .take = take, .context = context};
     struct berth_plan_cursor *cursor;
-    bool is_resynced = false, is_expected;
+    bool is_resynced = false, is_expected, is_after_last;
 
-    if (lane_index >= follow->view.header->lane_count ||
-        follow->view.lanes[lane_index].count == 0) {
-        count(&follow->unknown);
-        note(follow, false);
-        watch(follow, false);
-        return false;
-    }
+    if (follow->is_over || lane_index >= follow->view.header->lane_count ||
+        follow->view.lanes[lane_index].count == 0)
+        return pass_by(follow, false);
     walk.lane = &follow->view.lanes[lane_index];
     walk.entries = &follow->view.entries[walk.lane->first];
     walk.cursor = cursor = &follow->cursors[lane_index];
@@ -252,11 +294,13 @@ bool berth__plan_follow_call(struct berth_plan_follow *follow, uint32_t lane_ind
             sizeof(cursor->recent) - sizeof(cursor->recent[0]));
     cursor->recent[0] = size;
     cursor->passed = 0;
+    is_after_last = was_last(follow, cursor, walk.lane);
     if (cursor->may_begin && berth__plan_follow_may_begin(follow, lane_index, size))
         cursor->next = 0;
     cursor->may_begin = false;
     is_expected = walk.entries[cursor->next].size == size;
-    if (try_entry(&walk, cursor->next) || (!is_expected && find_call(&walk, &is_resynced))) {
+    if (try_entry(&walk, cursor->next) ||
+        (!is_after_last && !is_expected && find_call(&walk, &is_resynced))) {
         cursor->lost = 0;
         count(&follow->hits);
         note(follow, true);
@@ -265,14 +309,15 @@ bool berth__plan_follow_call(struct berth_plan_follow *follow, uint32_t lane_ind
             count(&follow->resyncs);
         return true;
     }
+    if (is_after_last) {
+        follow->is_over = true;
+        return pass_by(follow, false);
+    }
     if (walk.seen > 0) {
         cursor->passed = walk.seen;
-        cursor->next = berth__plan_follow_after(walk.lane, walk.seen - 1);
+        go_on(&walk, walk.seen - 1);
     }
-    note(follow, walk.was_seen);
-    count(walk.was_seen ? &follow->occupied : &follow->unknown);
-    watch(follow, false);
-    return false;
+    return pass_by(follow, walk.was_seen);
 }
 
 bool berth__plan_follow_was_occupied(const struct berth_plan_follow *follow, uint32_t lane)

@@ -13,6 +13,10 @@
  * call is one more than planned. After several of these in a row the last sizes are looked for in
  * the whole lane.
  *
+ * A plan is over when a call comes after its last entry that does not get the first one's place:
+ * the program goes on where the recorded run did not. From there on no call is an entry, until the
+ * run is made to begin again. A plan whose steps are taken to repeat to the end is never over.
+ *
  * An entry counts as found only when its range can be taken, which is for the caller to say: a
  * wrong guess never harms the program, it only costs memory.
  *
@@ -34,13 +38,16 @@ struct berth_plan_cursor {
     uint32_t lost;                      /* calls in a row that were not found */
     uint64_t recent[BERTH_PLAN_RECENT]; /* sizes, newest first */
     uint32_t passed;                    /* the entry, plus 1, that the last call could not take */
-    bool may_begin; /* the run began again in another lane since its last call */
+    uint32_t calls;                     /* since the run began, or many */
+    bool may_begin;                     /* it began again in another lane since the last call */
+    bool is_at_end;                     /* the last call was the last entry */
 };
 
 struct berth_plan_follow {
     struct berth_plan_view view;
     struct berth_plan_cursor cursors[BERTH_PLAN_LANES_MAX];
     bool is_apart; /* threads follow lanes of their own */
+    bool is_over;
     /* By these it is decided: of the last calls, how many got their places. */
     uint32_t window_calls, window_hits, window_size;
     uint32_t unlike;           /* how many of the last calls were not planned, see ..._is_alike() */
@@ -66,15 +73,17 @@ bool berth__plan_follow_is_alike(const struct berth_plan_follow *follow);
 uint32_t berth__plan_follow_lane(const struct berth_plan_follow *follow, uint32_t thread);
 
 /*
- * Whether the next call of the lane is not the one expected, but may be the first; where nothing
- * lives at any place of the plan, it then is to begin the run again. Which steps the last one left
- * is no help: the sizes of weights are those of gradients, too, and are found in the midst of
- * steps. Other lanes begin again if their own next calls may be the first: what this one has got
- * by then lives.
+ * Whether the next call of the lane is not the one expected, or the plan over, but may be the
+ * first; where nothing lives at any place of the plan, it then is to begin the run again. Which
+ * steps the last one left is no help: the sizes of weights are those of gradients, too, and are
+ * found in the midst of steps. Other lanes begin again if their own next calls may be the first:
+ * what this one has got by then lives.
  */
 bool berth__plan_follow_may_begin(const struct berth_plan_follow *follow, uint32_t lane,
                                   uint64_t size);
 void berth__plan_follow_rewind(struct berth_plan_follow *follow, uint32_t lane);
+/* Whether the lane's last call was its last entry: the next one begins the run, or it is over. */
+bool berth__plan_follow_is_at_end(const struct berth_plan_follow *follow, uint32_t lane);
 
 /* The next call of a lane, of a held size: whether it got a place from `take`. */
 bool berth__plan_follow_call(struct berth_plan_follow *follow, uint32_t lane, uint64_t size,

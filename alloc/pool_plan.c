@@ -102,6 +102,7 @@ static struct berth_pool *plan_begin(struct berth_pool_plan *plan, berth_cu_cont
     berth__pool_lock(pool);
     memset(plan->follow.cursors, 0, sizeof(plan->follow.cursors));
     plan->follow.is_apart = false;
+    plan->follow.is_over = false;
     berth__pool_unlock(pool);
     atomic_store_explicit(&plan->pool, pool, memory_order_release);
     return pool;
@@ -299,6 +300,31 @@ static bool nothing_lives(const struct berth_pool *pool)
     return pool->segments && pool->segments->size - pool->cached <= berth__lazy_bytes(pool);
 }
 
+/* With the lock held, before a call: whether it begins the run again. */
+static bool begins_again(const struct berth_pool_plan *plan, const struct berth_pool *pool,
+                         uint32_t lane, uint64_t size)
+{
+    if (berth__plan_follow_is_at_end(&plan->follow, lane))
+        return !pool->segments || nothing_lives(pool);
+    return berth__plan_follow_may_begin(&plan->follow, lane, size) && nothing_lives(pool);
+}
+
+/* With the lock held: a block of the smallest gap that has room; false if there is none. */
+static bool take_gap(const struct berth_pool_plan *plan, struct taking *taking, uint64_t size)
+{
+    struct berth_pool *pool = taking->pool;
+    struct berth_block *block = berth__free_set_fit(&pool->shared, size);
+    uintptr_t address;
+
+    if (!block)
+        return false;
+    address = berth__block_address(block);
+    /* Of its end while the plan may have a use for it: what is high is for fewer moments. */
+    if (!plan->follow.is_over)
+        address += block->size - size;
+    return take_range(taking, address - pool->segments->base, size);
+}
+
 bool berth__pool_plan_alloc(const struct berth_pool_request *request, uintptr_t *ret_address)
 {
     struct berth_pool_plan *plan = atomic_load_explicit(&berth__pool_plan, memory_order_acquire);
@@ -306,7 +332,7 @@ bool berth__pool_plan_alloc(const struct berth_pool_request *request, uintptr_t 
     struct taking taking = {.request = request};
     berth_cu_context context = NULL;
     uint32_t thread, lane = 0;
-    bool is_taken = false, is_occupied = false, is_missing = false;
+    bool is_taken = false, is_occupied = false, is_missing = false, is_over = false;
 
     if (size == 0 || request->tier != BERTH_TIER_DEVICE || berth__context_current(&context) < 0 ||
         !context)
@@ -318,52 +344,73 @@ bool berth__pool_plan_alloc(const struct berth_pool_request *request, uintptr_t 
     berth__pool_lock(taking.pool);
     if (taking.pool->context == context && !taking.pool->is_ending) {
         lane = berth__plan_follow_lane(&plan->follow, thread);
-        if (berth__plan_follow_may_begin(&plan->follow, lane, size) && nothing_lives(taking.pool))
+        if (begins_again(plan, taking.pool, lane, size))
             berth__plan_follow_rewind(&plan->follow, lane);
         is_taken = berth__plan_follow_call(&plan->follow, lane, size, take_range, &taking);
         is_occupied = !is_taken && berth__plan_follow_was_occupied(&plan->follow, lane);
         is_missing = !taking.pool->segments;
+        is_over = plan->follow.is_over;
+        /* Smaller ones are what threads keep, elsewhere. */
+        if (is_over && size > BERTH_REHEARSED_OVER && take_gap(plan, &taking, size)) {
+            atomic_fetch_add_explicit(&plan->lent, 1, memory_order_relaxed);
+            is_taken = true;
+        }
     }
     berth__pool_unlock(taking.pool);
-    if (is_missing)
+    if (is_missing && !is_over)
         plan_refill(plan, taking.pool);
     else if (is_occupied)
         is_taken = take_again(plan, lane, size, &taking);
-    if (!is_taken && !is_missing)
+    if (!is_taken && !is_missing && !is_over)
         is_taken = take_room(plan, context, lane, size, &taking);
     if (is_taken)
         *ret_address = taking.address;
     return is_taken;
 }
 
+/* Whether it was lent; *ret_is_over: whether what waits in the segment is worth a look. */
+static bool lend(struct berth_pool_plan *plan, struct taking *taking, berth_cu_context context,
+                 uint64_t size, bool is_needed, bool *ret_is_over)
+{
+    struct berth_pool *pool = taking->pool;
+    bool is_lent = false;
+
+    *ret_is_over = false;
+    berth__pool_lock(pool);
+    if (pool->context == context && !pool->is_ending) {
+        *ret_is_over = plan->follow.is_over;
+        is_lent =
+            (is_needed || plan->follow.is_over || !berth__plan_follow_is_alike(&plan->follow)) &&
+            take_gap(plan, taking, size);
+    }
+    berth__pool_unlock(pool);
+    if (is_lent)
+        atomic_fetch_add_explicit(&plan->lent, 1, memory_order_relaxed);
+    return is_lent;
+}
+
 bool berth__pool_plan_lend(const struct berth_pool_request *request, uint64_t size, bool is_needed,
                            uintptr_t *ret_address)
 {
+    static const enum berth_lazy_step steps[] = {BERTH_LAZY_LOOK, BERTH_LAZY_CLOSE};
     struct berth_pool_plan *plan = atomic_load_explicit(&berth__pool_plan, memory_order_acquire);
+    struct taking taking = {.request = request};
     berth_cu_context context = NULL;
-    struct berth_block *block = NULL;
-    struct berth_pool *pool;
+    bool is_over, is_lent;
 
     if (!plan || request->tier != BERTH_TIER_DEVICE || berth__context_current(&context) < 0 ||
         !context)
         return false;
-    pool = atomic_load_explicit(&plan->pool, memory_order_acquire);
-    if (!pool)
+    taking.pool = atomic_load_explicit(&plan->pool, memory_order_acquire);
+    if (!taking.pool)
         return false;
-    berth__pool_lock(pool);
-    if (pool->context == context && !pool->is_ending &&
-        (is_needed || !berth__plan_follow_is_alike(&plan->follow)))
-        block = berth__free_set_fit(&pool->shared, size);
-    /* Of its end: what is high is planned for fewer moments. */
-    if (block)
-        block = cut_out(pool, block, berth__block_address(block) + block->size - size, size);
-    if (block) {
-        berth__pool_hand_out(pool, block, request);
-        *ret_address = berth__block_address(block);
-        atomic_fetch_add_explicit(&plan->lent, 1, memory_order_relaxed);
-    }
-    berth__pool_unlock(pool);
-    return block != NULL;
+    is_lent = lend(plan, &taking, context, size, is_needed, &is_over);
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]) && !is_lent && is_over; i++)
+        if (berth__lazy_reclaim(taking.pool, steps[i]))
+            is_lent = lend(plan, &taking, context, size, is_needed, &is_over);
+    if (is_lent)
+        *ret_address = taking.address;
+    return is_lent;
 }
 
 uint64_t berth__pool_plan_size(berth_cu_context context)

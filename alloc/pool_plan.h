@@ -10,7 +10,9 @@
  * bytes; and else memory of the ordinary pool: where it was put into any gap there was, it was soon
  * in the way of what needs most, and replayed programs that deviated in one call of fifty needed
  * 1.11 times what lives on average instead of 1.05. Only where half of all calls are not planned,
- * so that the program is another, and where the driver has no more, any gap will do. The segment
+ * so that the program is another, and where the driver has no more, any gap will do. Where the plan
+ * is over and the program goes on, its segment is memory like any other, and what threads do not
+ * keep comes from it first. The segment
  * goes back to the driver like any other that is wholly free when memory is short, and is asked for
  * again later. Nothing of it is kept by threads. While a stream is captured no plan is followed.
  *
@@ -40,7 +42,8 @@ bool berth__pool_plan_alloc(const struct berth_pool_request *request, uintptr_t 
 
 /*
  * A block of the planned segment that may be in the plan's way, for a call that got none there: if
- * it `is_needed`, because the driver has no more; or if the program is another than the plan's.
+ * it `is_needed`, because the driver has no more; or if the program is another than the plan's, or
+ * the plan is over. Called without a lock; what waits in the segment may be looked at.
  */
 bool berth__pool_plan_lend(const struct berth_pool_request *request, uint64_t size, bool is_needed,
                            uintptr_t *ret_address);

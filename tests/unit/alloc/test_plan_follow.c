@@ -200,6 +200,80 @@ static void a_run_begins_again_in_all_lanes(void **state)
     assert_true(follow.cursors[1].next != 1);
 }
 
+static void make_all_calls(void)
+{
+    for (uint32_t i = 0; i < lanes[0].count; i++)
+        assert_true(call(i));
+}
+
+static void a_plan_is_over_when_calls_come_after_its_last(void **state)
+{
+    make_all_calls();
+    assert_true(berth__plan_follow_is_at_end(&follow, 0));
+    /* Steps that go on, whose places lie where they did. */
+    for (uint32_t i = LOOP_BEGIN; i < LOOP_END; i++)
+        assert_false(call(i));
+    assert_true(follow.is_over);
+    assert_int_equal(follow.unknown, LOOP_END - LOOP_BEGIN);
+    assert_false(berth__plan_follow_is_alike(&follow));
+    /* Not even for what the first entry is like. */
+    assert_false(call(0));
+    berth__plan_follow_rewind(&follow, 0);
+    make_all_calls();
+}
+
+/* The first place is still taken: what has its size is another block. */
+static void a_plan_is_over_though_a_call_is_like_its_first(void **state)
+{
+    make_all_calls();
+    busy_offset = entries[0].offset;
+    assert_false(call(0));
+    assert_true(follow.is_over);
+}
+
+static void a_plan_whose_steps_go_on_is_never_over(void **state)
+{
+    const struct berth_plan_lane lane = lanes[0];
+
+    lanes[0] = (struct berth_plan_lane){0, LOOP_END, LOOP_BEGIN, LOOP_END};
+    for (uint32_t i = 0; i < LOOP_END; i++)
+        assert_true(call(i));
+    assert_false(call_other());
+    lanes[0].loop_begin = 0;
+    for (uint32_t i = LOOP_BEGIN; i < LOOP_END; i++)
+        assert_true(call(i));
+    assert_false(call_other());
+    assert_false(follow.is_over);
+    lanes[0] = lane;
+}
+
+static void who_is_lost_is_not_at_the_end(void **state)
+{
+    uint32_t found = 0;
+
+    for (uint32_t i = lanes[0].count - 10; i < lanes[0].count; i++)
+        found += call(i);
+    assert_in_range(found, 1, 9);
+    assert_true(berth__plan_follow_is_at_end(&follow, 0));
+    assert_false(call_other());
+    assert_false(follow.is_over);
+    for (uint32_t i = 0; i < LOOP_END; i++)
+        found += call(i);
+    assert_true(found > LOOP_END - 10);
+}
+
+static void a_thread_that_did_its_little_ends_nothing(void **state)
+{
+    const struct berth_plan_lane lane = lanes[1];
+
+    lanes[1].loop_end = 0;
+    for (uint32_t i = 0; i < lanes[1].count; i++)
+        assert_true(call(lanes[1].first + i));
+    assert_false(berth__plan_follow_call(&follow, 1, 123 * 512, take, NULL));
+    assert_false(follow.is_over);
+    lanes[1] = lane;
+}
+
 static void swapped_calls_get_their_places(void **state)
 {
     for (uint32_t i = 0; i < 200; i += 2) {
@@ -374,6 +448,11 @@ int main(void)
         cmocka_unit_test_setup(a_step_that_ends_early_begins_again, set_up),
         cmocka_unit_test_setup(a_run_that_begins_with_nothing_is_followed_from_its_begin, set_up),
         cmocka_unit_test_setup(a_run_begins_again_in_all_lanes, set_up),
+        cmocka_unit_test_setup(a_plan_is_over_when_calls_come_after_its_last, set_up),
+        cmocka_unit_test_setup(a_plan_is_over_though_a_call_is_like_its_first, set_up),
+        cmocka_unit_test_setup(a_plan_whose_steps_go_on_is_never_over, set_up),
+        cmocka_unit_test_setup(who_is_lost_is_not_at_the_end, set_up),
+        cmocka_unit_test_setup(a_thread_that_did_its_little_ends_nothing, set_up),
         cmocka_unit_test_setup(swapped_calls_get_their_places, set_up),
         cmocka_unit_test_setup(a_place_that_is_taken_is_passed_over, set_up),
         cmocka_unit_test_setup(a_place_that_came_free_is_had_again, set_up),

@@ -206,6 +206,45 @@ static void the_planned_segment_is_lent_to_another_program_at_once(void **state)
     plan_end();
 }
 
+/* The same of a plan that is not of steps, after which the program goes on. */
+static void the_planned_segment_is_the_programs_when_the_plan_is_over(void **state)
+{
+    uintptr_t blocks[20], first, second, small;
+
+    plan_end();
+    pool_put(pool_get(KIB(50))); /* The ordinary pool has 2 MiB from now on. */
+    plan_begin(20);              /* 2.1 MiB */
+    file.lane.loop_end = 0;
+    assert_int_equal(plan_load(), 0);
+    for (uint32_t i = 0; i < 20; i++)
+        blocks[i] = pool_get(KIB(100 + i));
+    for (uint32_t i = 1; i < 20; i++)
+        pool_put(blocks[i]);
+    /* As low as can be, also what has the size of an entry. */
+    first = pool_get(KIB(300));
+    assert_int_equal(first, blocks[0] + KIB(100));
+    second = pool_get(KIB(119));
+    assert_int_equal(second, first + KIB(300));
+    assert_int_equal(mock_calls(MOCK_ALLOC), 2);
+    assert_int_equal(reading().lent, 2);
+    /* What threads keep lies elsewhere. */
+    small = pool_get(KIB(4));
+    assert_true(small < blocks[0] || small >= blocks[0] + MIB(4));
+    pool_put(small);
+    pool_put(second);
+    pool_put(first);
+    pool_put(blocks[0]);
+    /* With nothing that lives, the run may begin again, and is followed. */
+    for (uint32_t i = 0; i < 20; i++)
+        assert_int_equal(pool_get(KIB(100 + i)), blocks[i]);
+    for (uint32_t i = 0; i < 20; i++)
+        pool_put(blocks[i]);
+    assert_int_equal(pool_get(KIB(100)), blocks[0]);
+    assert_int_equal(reading().hits, 41);
+    pool_put(blocks[0]);
+    plan_end();
+}
+
 /* A plan of some calls that are repeated, in KiB. */
 static void plan_steps(uint32_t count, const uint64_t (*steps)[2], uint64_t peak)
 {
@@ -473,6 +512,7 @@ int main(void)
         TEST(a_leaving_block_is_no_free_place),
         TEST(the_planned_segment_is_lent_when_the_driver_has_no_more),
         TEST(the_planned_segment_is_lent_to_another_program_at_once),
+        TEST(the_planned_segment_is_the_programs_when_the_plan_is_over),
         TEST(a_larger_call_gets_what_the_plan_has_no_use_for_meanwhile),
         TEST(a_larger_call_is_not_in_the_way_of_more_than_itself),
         TEST(a_larger_call_may_be_in_the_way_of_less_than_itself),
