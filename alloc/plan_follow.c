@@ -254,11 +254,10 @@ bool berth__plan_follow_is_at_end(const struct berth_plan_follow *follow, uint32
  * after less than half of the calls that lead there is lost, and not at it; nor is all over when a
  * thread has done what little it had to do.
  */
-static bool was_last(const struct berth_plan_follow *follow, struct berth_plan_cursor *cursor,
-                     const struct berth_plan_lane *lane)
+static bool was_last(const struct berth_plan_follow *follow, struct berth_plan_cursor *cursor)
 {
     uint32_t most = follow->view.lanes[0].count;
-    bool was = cursor->is_at_end && cursor->calls >= most / 2 && lane->count >= most / 2;
+    bool was = cursor->is_at_end && cursor->calls >= most / 2;
 
     if (cursor->is_at_end)
         cursor->calls = 0;
@@ -294,7 +293,7 @@ bool berth__plan_follow_call(struct berth_plan_follow *follow, uint32_t lane_ind
             sizeof(cursor->recent) - sizeof(cursor->recent[0]));
     cursor->recent[0] = size;
     cursor->passed = 0;
-    is_after_last = was_last(follow, cursor, walk.lane);
+    is_after_last = was_last(follow, cursor);
     if (cursor->may_begin && berth__plan_follow_may_begin(follow, lane_index, size))
         cursor->next = 0;
     cursor->may_begin = false;
