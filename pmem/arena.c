@@ -115,6 +115,7 @@ static struct quiet quiets[BERTH_HOME_MAX]; /* the control thread's own */
 static __thread struct arena_thread thread_state;
 static _Atomic unsigned threads_in[ARENAS_PER_TIER_MAX]; /* living threads that use the slot */
 static _Atomic unsigned arenas_per_tier;
+static pthread_mutex_t making = PTHREAD_MUTEX_INITIALIZER; /* taken before jemalloc's locks */
 
 /* jemalloc's own work at a thread's end, and the key that it waits on. */
 static void (*jemalloc_cleanup)(void *);
@@ -310,30 +311,16 @@ static size_t room_of(berth_home_id home)
     return limit < room ? limit : room;
 }
 
-/*
- * Lets a new arena take its first step. Nothing is lost if there is no room for it, nor where
- * jemalloc fills what it hands out or takes back: behind these addresses there is nothing to fill.
- */
+/* Lets a new arena take its first step. Nothing is lost if there is no room for it. */
 static void take_first_step(unsigned arena, berth_home_id home)
 {
     size_t room = room_of(home) / arena_count() >> STEP_SHARE_SHIFT;
     size_t step = STEP;
-    void *p;
 
     while (step > room)
         step >>= 1;
-    if (step < STEP_MIN || berth__arena_control_fills())
-        return;
-    /* So that the block's addresses are free again at once, and not "dirty". */
-    berth__arena_control_set(arena, "oversize_threshold", STEP_MIN);
-    berth__extent_begin();
-    berth__extent_take_addresses(true);
-    p = berth_je_mallocx(step, MALLOCX_ARENA(arena) | MALLOCX_TCACHE_NONE);
-    if (p)
-        berth_je_dallocx(p, MALLOCX_TCACHE_NONE);
-    /* Where nothing decays (MALLOC_CONF), it would be kept as memory that is there. */
-    berth__arena_control_purge(arena);
-    berth__extent_take_addresses(false);
+    if (step >= STEP_MIN)
+        berth__arena_control_take_addresses(arena, step);
 }
 
 /* Whether as much as a large piece was had again since one went back, within seconds. */
@@ -358,23 +345,13 @@ static __attribute__((noinline)) void see_pieces(berth_home_id home)
     }
 }
 
-/*
- * Makes the tier's arena of this slot. No lock may be held here, because jemalloc takes its own;
- * of two threads at once, one finds the slot taken and gives its arena back.
- */
-static unsigned make_arena(berth_home_id home, unsigned slot)
+/* An arena of the home, plus 1; 0: there can be none. */
+static unsigned new_arena(berth_home_id home)
 {
-    static _Atomic int said;
-    struct home_arenas *arenas = &homes[home];
-    unsigned arena, expected = 0;
+    unsigned arena;
 
-    if (berth__arena_control_make(&arenas->hooks.hooks, &arena) < 0) {
-        berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
-                        "jemalloc can make no arena more for tier %u: there is no memory, or "
-                        "this process has 4095 of them",
-                        berth__home_tier(home));
+    if (berth__arena_control_make(&homes[home].hooks.hooks, &arena) < 0)
         return 0;
-    }
     /*
      * jemalloc serves no block from an extent 64 times as large, but from new addresses: that is
      * cheap in ordinary memory, and not in a file, where small steps keep such extents rare.
@@ -382,12 +359,43 @@ static unsigned make_arena(berth_home_id home, unsigned slot)
     if (is_private(berth__home_tier(home)))
         take_first_step(arena, home);
     configure(arena, home);
-    if (!atomic_compare_exchange_strong(&arenas->index[slot], &expected, arena + 1)) {
-        berth__arena_control_destroy(arena);
-        return expected;
-    }
-    berth__tend_begin();
     return arena + 1;
+}
+
+/*
+ * Makes the home's arena of this slot. Who wants the same waits: an arena made in vain could not be
+ * got rid of, because jemalloc has one destroyed under who is walking through all of them, as a
+ * program may have it do. The caller holds no lock, because jemalloc takes its own.
+ */
+static unsigned make_arena(berth_home_id home, unsigned slot)
+{
+    static _Atomic int said;
+    _Atomic unsigned *index = &homes[home].index[slot];
+    unsigned made, found = 0;
+
+    pthread_mutex_lock(&making);
+    made = atomic_load_explicit(index, memory_order_acquire);
+    if (made == 0) {
+        made = new_arena(home);
+        /* Unless a child's signal handler, which the lock was made anew for, was first. */
+        if (made != 0 && !atomic_compare_exchange_strong(index, &found, made))
+            made = found;
+    }
+    pthread_mutex_unlock(&making);
+    if (made != 0)
+        berth__tend_begin();
+    else
+        berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
+                        "jemalloc can make no arena more for tier %u: there is no memory, or "
+                        "this process has 4095 of them",
+                        berth__home_tier(home));
+    return made;
+}
+
+/* The child has none of the threads that could be making one. */
+void berth__arena_in_child(void)
+{
+    pthread_mutex_init(&making, NULL);
 }
 
 /* Plus 1: the slot that the fewest threads use. Two that choose at once may choose the same. */

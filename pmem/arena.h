@@ -35,6 +35,8 @@ void berth__arena_register(void);
 bool berth__arena_has_caches(void);
 void berth__arena_before_fork(void);
 void berth__arena_leave_caches(void);
+/* In the child, which is alone. */
+void berth__arena_in_child(void);
 
 /* How long the tier's unused pages are kept, for arenas to come: 0 = not at all. */
 #define BERTH_DECAY_NEVER (-1)        /* for ever */

@@ -2,6 +2,7 @@
 #include "pmem/arena_control.h"
 
 #include "alloc/types.h"
+#include "pmem/extent.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -88,11 +89,6 @@ static void call(unsigned arena, const char *what, void *value, size_t size)
     berth_je_mallctl(name, NULL, NULL, value, size);
 }
 
-void berth__arena_control_destroy(unsigned arena)
-{
-    call(arena, "destroy", NULL, 0);
-}
-
 static void give(const struct command *command, unsigned arena)
 {
     size_t mib[3] = {command->mib[0], arena, command->mib[2]};
@@ -132,4 +128,22 @@ uint64_t berth__arena_control_read(unsigned arena, const char *what)
     snprintf(name, sizeof(name), "stats.arenas.%u.%s", arena, what);
     berth_je_mallctl(name, &value, &size, NULL, 0);
     return value;
+}
+
+void berth__arena_control_take_addresses(unsigned arena, size_t size)
+{
+    void *p;
+
+    if (fills)
+        return;
+    /* So that the block's addresses are free again at once, and not "dirty". */
+    berth__arena_control_set(arena, "oversize_threshold", size);
+    berth__extent_begin();
+    berth__extent_take_addresses(true);
+    p = berth_je_mallocx(size, MALLOCX_ARENA(arena) | MALLOCX_TCACHE_NONE);
+    if (p)
+        berth_je_dallocx(p, MALLOCX_TCACHE_NONE);
+    /* Where nothing decays (MALLOC_CONF), it would be kept as memory that is there. */
+    berth__arena_control_purge(arena);
+    berth__extent_take_addresses(false);
 }

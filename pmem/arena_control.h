@@ -23,8 +23,6 @@ bool berth__arena_control_fills(void);
 /* A new arena whose memory comes by these hooks. 0 or -ENOMEM: there is no memory, or there are
  * 4095 of them. */
 int berth__arena_control_make(extent_hooks_t *hooks, unsigned *ret_arena);
-/* One that nobody has used. */
-void berth__arena_control_destroy(unsigned arena);
 
 /* Gives back all that it keeps free; what it has kept for long enough. */
 void berth__arena_control_purge(unsigned arena);
@@ -33,6 +31,13 @@ void berth__arena_control_decay(unsigned arena);
 /* How long it keeps what is free, and other sizes, by jemalloc's names ("dirty_decay_ms"). */
 void berth__arena_control_set_decay(unsigned arena, const char *which, int64_t decay_ms);
 void berth__arena_control_set(unsigned arena, const char *which, size_t value);
+
+/*
+ * Has a new arena, of which nobody knows yet, take so many addresses in advance; its oversize
+ * threshold is lost. Not where jemalloc fills what it hands out or takes back: behind these
+ * addresses there is nothing to fill.
+ */
+void berth__arena_control_take_addresses(unsigned arena, size_t size);
 
 /* One of its statistics, by jemalloc's name, as of jemalloc's last epoch. */
 uint64_t berth__arena_control_read(unsigned arena, const char *what);

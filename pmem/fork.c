@@ -462,6 +462,7 @@ static void take_copies(struct berth_fork *attempt)
     berth__tier_dram_in_child();
     leave_to_parent();
     berth__tend_in_child();
+    berth__arena_in_child();
     give_up_spare();
     atomic_store(atomic_load(&berth__fork_mark), 1);
     berth__tier_numa_in_child();
