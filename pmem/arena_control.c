@@ -35,6 +35,9 @@ extern size_t berth_je_opt_fit __attribute__((weak, visibility("hidden")));
 #define FIT_USUAL 6
 #define FIT_SHIFT 10
 
+/* jemalloc's arenas have numbers of 12 bits, of which it leaves one free. */
+#define OWN_MAX 4094
+
 /* Unless the program or its user (MALLOC_CONF) has chosen otherwise. */
 static void widen_fit(void)
 {
@@ -44,6 +47,7 @@ static void widen_fit(void)
 
 /* Written before the first arena is made. */
 static bool fills;
+static unsigned own_count; /* of jemalloc's own arenas, which are its first */
 
 /* An option that is not compiled in cannot be read, and is off. */
 static bool find_fills(void)
@@ -57,6 +61,18 @@ static bool find_fills(void)
     return zero || strcmp(junk, "false") != 0;
 }
 
+/* Those among which it shares out the threads, and one for large blocks unless that is off. */
+static unsigned count_own(void)
+{
+    unsigned shared = 0;
+    size_t oversize = 0;
+    size_t shared_size = sizeof(shared), oversize_size = sizeof(oversize);
+
+    berth_je_mallctl("opt.narenas", &shared, &shared_size, NULL, 0);
+    berth_je_mallctl("opt.oversize_threshold", &oversize, &oversize_size, NULL, 0);
+    return (shared < OWN_MAX ? shared : OWN_MAX) + (oversize != 0);
+}
+
 bool berth__arena_control_fills(void)
 {
     return fills;
@@ -66,6 +82,7 @@ void berth__arena_control_start(void)
 {
     widen_fit();
     fills = find_fills();
+    own_count = count_own();
     name_command(&purge, "arena.0.purge");
     name_command(&decay, "arena.0.decay");
 }
@@ -100,6 +117,12 @@ static void give(const struct command *command, unsigned arena)
 void berth__arena_control_purge(unsigned arena)
 {
     give(&purge, arena);
+}
+
+void berth__arena_control_purge_own(void)
+{
+    for (unsigned arena = 0; arena < own_count; arena++)
+        give(&purge, arena);
 }
 
 void berth__arena_control_decay(unsigned arena)

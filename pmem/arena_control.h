@@ -28,6 +28,14 @@ int berth__arena_control_make(extent_hooks_t *hooks, unsigned *ret_arena);
 void berth__arena_control_purge(unsigned arena);
 void berth__arena_control_decay(unsigned arena);
 
+/*
+ * The first of these for jemalloc's own arenas: they last as long as the process. jemalloc's name
+ * for all arenas ("arena.4096.purge") is none to use: it notes which there are and goes through
+ * them without a lock, and one that is destroyed meanwhile has no memory any more. Those that the
+ * program has made it may destroy whenever it likes; and their hooks are the program's.
+ */
+void berth__arena_control_purge_own(void);
+
 /* How long it keeps what is free, and other sizes, by jemalloc's names ("dirty_decay_ms"). */
 void berth__arena_control_set_decay(unsigned arena, const char *which, int64_t decay_ms);
 void berth__arena_control_set(unsigned arena, const char *which, size_t value);

@@ -3,6 +3,7 @@
 
 #include "alloc/sandbox.h"
 #include "pmem/arena.h"
+#include "pmem/arena_control.h"
 #include "pmem/jemalloc.h"
 #include "pmem/overcommit.h"
 #include "pmem/owed.h"
@@ -33,7 +34,7 @@ void berth__relief_trim(void)
 
     berth_je_mallctl("thread.tcache.flush", NULL, NULL, NULL, 0);
     trim_arenas();
-    berth_je_mallctl("arena.4096.purge", NULL, NULL, NULL, 0);
+    berth__arena_control_purge_own();
     errno = saved_errno;
 }
 

@@ -18,7 +18,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Every page that no block uses goes back; other threads keep what their caches hold. */
+/*
+ * Every page that no block uses goes back; other threads keep what their caches hold, and arenas
+ * that the program has made through jemalloc's interface what they have.
+ */
 void berth__relief_trim(void);
 
 /*
