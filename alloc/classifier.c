@@ -104,7 +104,7 @@ static void block_fill(struct berth_class_block *block, const struct berth_class
     block->looks = block->compared = block->reads = block->silent_rewrites = 0;
     block->is_suspect = block->is_watched = block->is_pieced = block->is_replaced = false;
     block->is_last = block->is_listed = block->is_derived = block->was_matched = false;
-    block->was_filled = false;
+    block->was_filled = block->is_slow = false;
     block->replaced_words = block->turned_words = 0;
     block->set_words = block->negative_words = 0;
     block->looked_at = block->looked_size = block->changed = block->rewritten = 0;

@@ -363,7 +363,17 @@ bool berth__class_is_filled(const struct berth_judgement *judgement,
 
     return judgement->steps == 0 && !judgement->is_again &&
            berth__class_load(&families[seen->family].births) == seen->family_birth &&
-           judgement->births - seen->birth <= seen->size / PIECE_LEAST;
+           judgement->births - seen->birth <= seen->size / PIECE_LEAST &&
+           !berth__class_block(judgement->classifier, seen->number)->is_slow;
+}
+
+/* Whether, since the last look, so many births filled not half of what pieces would have filled, as
+ * far as the words tell: nobody reads it from a file, and who made it may make no other. */
+static bool is_slow(const struct changes *changes, uint64_t births, uint64_t size)
+{
+    uint64_t words = (uint64_t)__builtin_popcountll(changes->changed);
+
+    return words * 2 < births * BERTH_LOOK_WORDS / (size / PIECE_LEAST + 1);
 }
 
 bool berth__class_look(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
@@ -395,6 +405,9 @@ bool berth__class_look(const struct berth_judgement *judgement, const struct ber
         (!block->was_filled || judgement->is_again) &&
         !(changes.filled == 0 && __builtin_popcountll(changes.changed) >= MADE_WORDS))
         note(block, &changes, block->looked_at == now);
+    /* What it was filled with last may be among these changes, so that only later ones count. */
+    if (block->was_filled && block->looked_size == seen->size)
+        block->is_slow |= is_slow(&changes, now - block->looked_at, seen->size);
     block->was_filled = berth__class_is_filled(judgement, seen);
     if (block->looks == 0 || changes.changed != 0)
         note_numbers(block, words);

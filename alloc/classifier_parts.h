@@ -124,6 +124,7 @@ struct berth_class_block {
     bool is_angles;   /* sines and cosines of many angles */
     bool is_pointers; /* most words are addresses of a program's memory */
     bool was_filled;  /* at the last look: berth__class_is_filled() */
+    bool is_slow;     /* and what was written since is less than pieces of a file would be */
     bool is_suspect;  /* at the last judgement: may be inputs, as far as the content tells */
     bool is_watched;  /* looks would be taken for reads */
     bool is_pieced;   /* some words, and not most of them, were once seen to change at once */
@@ -337,7 +338,8 @@ bool berth__class_look(const struct berth_judgement *judgement, const struct ber
 /*
  * Whether its maker may still be filling it: what he has made last, until he makes another. What
  * comes and goes meanwhile may be the pieces of a file, and memory that was used before is not
- * blank. Where steps are declared, or the program has worked and made nothing, it is further.
+ * blank. Where steps are declared, or the program has worked and made nothing, it is further; and
+ * where less is written than pieces would write.
  */
 bool berth__class_is_filled(const struct berth_judgement *judgement,
                             const struct berth_class_seen *seen);

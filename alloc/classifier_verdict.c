@@ -611,8 +611,11 @@ void berth__class_verdict(struct berth_judgement *judgement, const struct berth_
         judge_elsewhere(judgement, seen, block, ret);
         return;
     }
-    if (!judgement->is_asked && berth__class_is_filled(judgement, seen))
+    if (!judgement->is_asked && berth__class_is_filled(judgement, seen)) {
+        if (!block->is_watched)
+            berth__class_look(judgement, seen, block);
         return;
+    }
     if (block->is_watched && block->looks == 0) {
         /* Since before the steps: a look would be taken for a read. */
         if (judgement->is_asked && seen->birth <= judgement->boundary)

@@ -182,6 +182,25 @@ static void what_is_made_last_and_then_written_is_a_cache(void **state)
     assert_int_equal(cache->tag, BERTH_TAG_KV);
 }
 
+/* Where it is large that takes long, and what is written to it is less than pieces would be. */
+static void what_is_written_too_slowly_is_a_cache(void **state)
+{
+    struct played *cache;
+
+    (void)state;
+    start(0);
+    load();
+    infer(8);
+    cache = make(8192 * KIB);
+    for (unsigned i = 0; i < 60; i++) {
+        cache->version[i / 4]++;
+        died(born((96 + i % 2) * KIB, OTHERS));
+        died(born(300 * KIB, OTHERS));
+    }
+    berth__classifier_refresh();
+    assert_int_equal(cache->tag, BERTH_TAG_KV);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -190,6 +209,7 @@ int main(void)
         cmocka_unit_test_setup(what_is_read_into_new_memory_is_a_weight, begin_unasked),
         cmocka_unit_test_setup(who_asks_while_it_is_read_changes_nothing, begin_unasked),
         cmocka_unit_test_setup(what_is_made_last_and_then_written_is_a_cache, begin_unasked),
+        cmocka_unit_test_setup(what_is_written_too_slowly_is_a_cache, begin_unasked),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
