@@ -383,7 +383,7 @@ def main():
         if told.get("handover 2"):
             print("handover: processor time of a step, two threads over one")
             for v in told["handover 2"]:
-                print(f"  {v:34}{told['handover 2'][v][0] / told['handover 1'][v][0] / 2:6.2f}")
+                print(f"  {v:34}{told['handover 2'][v][1] / told['handover 1'][v][1] / 2:6.2f}")
 
 
 if __name__ == "__main__":
