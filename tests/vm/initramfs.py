@@ -94,7 +94,8 @@ def needed_libraries(program):
     itself: ldd, which does the same, is a script, and takes ten times as long."""
     if ask_linker("--verify", program).returncode not in (0, LINKED_WITHOUT_INTERPRETER):
         return []  # it is linked statically, or no program
-    told = ask_linker("--list", program).stdout
+    # By the variable, as ldd does: asked for --list, it ends at what is missing, and names nothing.
+    told = ask_linker(None, program).stdout
     missing = re.search(r"^\s*(\S+) => not found", told, re.M)
     if missing:
         raise LookupError(f"{program} needs {missing.group(1)}, which is not there")
@@ -103,8 +104,11 @@ def needed_libraries(program):
 
 def ask_linker(question, program):
     environment = {k: v for k, v in os.environ.items() if k not in ("LD_PRELOAD", "LD_LIBRARY_PATH")}
-    return subprocess.run([LINKER, question, str(program)], env=environment, capture_output=True,
-                          text=True)
+    if not question:
+        environment["LD_TRACE_LOADED_OBJECTS"] = "1"
+    # Where it lies, as the kernel would say: a library may be named by that.
+    words = [LINKER, *([question] if question else []), os.path.realpath(program)]
+    return subprocess.run(words, env=environment, capture_output=True, text=True)
 
 
 def find_program(name):
