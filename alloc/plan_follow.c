@@ -321,7 +321,8 @@ bool berth__plan_follow_call(struct berth_plan_follow *follow, uint32_t lane_ind
 
 bool berth__plan_follow_was_occupied(const struct berth_plan_follow *follow, uint32_t lane)
 {
-    return lane < follow->view.header->lane_count && follow->cursors[lane].passed > 0;
+    return !follow->is_over && lane < follow->view.header->lane_count &&
+           follow->cursors[lane].passed > 0;
 }
 
 bool berth__plan_follow_again(struct berth_plan_follow *follow, uint32_t lane, uint64_t size,

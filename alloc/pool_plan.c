@@ -359,7 +359,7 @@ bool berth__pool_plan_alloc(const struct berth_pool_request *request, uintptr_t 
     berth__pool_unlock(taking.pool);
     if (is_missing && !is_over)
         plan_refill(plan, taking.pool);
-    else if (is_occupied)
+    else if (is_occupied && !is_taken)
         is_taken = take_again(plan, lane, size, &taking);
     if (!is_taken && !is_missing && !is_over)
         is_taken = take_room(plan, context, lane, size, &taking);

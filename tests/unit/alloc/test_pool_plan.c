@@ -245,6 +245,50 @@ static void the_planned_segment_is_the_programs_when_the_plan_is_over(void **sta
     plan_end();
 }
 
+/*
+ * The same where threads follow lanes of their own, and one had come to a place that was taken: what
+ * is lent to it then is its own, and not to be lost while that place is looked for.
+ */
+static void what_is_lent_in_the_end_is_not_asked_for_twice(void **state)
+{
+    static struct {
+        struct berth_plan_header header;
+        struct berth_plan_lane lanes[2];
+        struct berth_plan_entry entries[3];
+    } apart = {{BERTH_PLAN_MAGIC, 0, 0, 2, 3, MIB(1), 0},
+               {{0, 2, 0, 0}, {2, 1, 0, 0}},
+               {{KIB(100), 0}, {KIB(103), 0}, {KIB(105), KIB(300)}}};
+    char why[BERTH_PLAN_WHY_MAX];
+    uintptr_t planned, beside, own, lent, again;
+
+    apart.header.checksum = berth__plan_file_checksum(&apart, sizeof(apart));
+    plan_end();
+    pool_put(pool_get(KIB(50)));
+    assert_int_equal(berth__pool_plan_load(&apart, sizeof(apart), why, sizeof(why)), 0);
+    /* After 512 calls of which most were not planned, the lanes are parted. */
+    for (int i = 0; i < 510; i++)
+        pool_put(pool_get(KIB(50)));
+    planned = pool_get(KIB(100));
+    beside = pool_get(KIB(103));
+    assert_int_equal(reading().occupied, 1);
+    own = pool_get(KIB(105));
+    assert_int_equal(own, planned + KIB(300));
+    lent = pool_get(KIB(110));
+    assert_int_equal(lent, planned + KIB(100));
+    /* And joined again after twice as many. */
+    for (int i = 0; i < 1024; i++)
+        pool_put(pool_get(KIB(50)));
+    again = pool_get(KIB(80));
+    assert_int_equal(again, planned + KIB(210));
+    pool_put(again);
+    pool_put(lent);
+    pool_put(own);
+    pool_put(beside);
+    pool_put(planned);
+    assert_int_equal(pool_audit().live_blocks, 0);
+    plan_end();
+}
+
 /* A plan of some calls that are repeated, in KiB. */
 static void plan_steps(uint32_t count, const uint64_t (*steps)[2], uint64_t peak)
 {
@@ -513,6 +557,7 @@ int main(void)
         TEST(the_planned_segment_is_lent_when_the_driver_has_no_more),
         TEST(the_planned_segment_is_lent_to_another_program_at_once),
         TEST(the_planned_segment_is_the_programs_when_the_plan_is_over),
+        TEST(what_is_lent_in_the_end_is_not_asked_for_twice),
         TEST(a_larger_call_gets_what_the_plan_has_no_use_for_meanwhile),
         TEST(a_larger_call_is_not_in_the_way_of_more_than_itself),
         TEST(a_larger_call_may_be_in_the_way_of_less_than_itself),
