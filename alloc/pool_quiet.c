@@ -201,10 +201,14 @@ int berth__pool_await_quiet(struct berth_pool *pool, enum berth_patience patienc
 
 uint64_t berth__pool_await_given(struct berth_pool *pool)
 {
-    uint64_t given = atomic_exchange(&pool->given_in_order, 0);
+    uint64_t given = atomic_load(&pool->given_in_order);
+    uint64_t before = atomic_load(&pool->given_awaited), awaited = before;
 
-    if (given == 0 || berth__pool_await_quiet(pool, BERTH_PATIENCE_SHORT) == 1)
-        return given;
-    atomic_fetch_add(&pool->given_in_order, given);
-    return 0;
+    /* Both rise alone. Who comes while others wait for it waits for it, too. */
+    if (given == before || berth__pool_await_quiet(pool, BERTH_PATIENCE_SHORT) != 1)
+        return 0;
+    while (awaited < given &&
+           !atomic_compare_exchange_weak(&pool->given_awaited, &awaited, given))
+        ;
+    return given > before ? given - before : 0;
 }

@@ -157,6 +157,62 @@ static void likewise_in_the_order_of_a_stream(void **state)
     stream_delete(other);
 }
 
+struct asking {
+    CUcontext context;
+    uintptr_t address;
+    int result;
+};
+
+static atomic_uint answered;
+
+static void *ask(void *argument)
+{
+    const struct berth_pool_request request = {.size = MIB(20), .tier = BERTH_TIER_DEVICE};
+    struct asking *asking = argument;
+
+    use_context(asking->context);
+    asking->result = berth__pool_alloc(&request, &asking->address);
+    atomic_fetch_add(&answered, 1);
+    return NULL;
+}
+
+/* Or somebody was answered, by then. */
+static void await_waiters(unsigned count)
+{
+    struct berth_pool *pool = pool_of_test();
+    bool is_awaited;
+
+    do {
+        berth__pool_lock(pool);
+        is_awaited = pool->quiet && pool->quiet->waiters >= count;
+        berth__pool_unlock(pool);
+        sched_yield();
+    } while (!is_awaited && atomic_load(&answered) == 0);
+}
+
+/* Who comes while another one waits for it is not refused for that. */
+static void it_is_waited_for_by_all_who_need_it(void **state)
+{
+    struct asking asking[2] = {{.context = context}, {.context = context}};
+    CUstream stream = give_behind_work();
+    pthread_t threads[2];
+
+    (void)state;
+    atomic_store(&answered, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, ask, &asking[i]), 0);
+        await_waiters(i + 1);
+    }
+    atomic_store(&may_go_on, true);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(asking[i].result, 0);
+        assert_int_equal(berth__pool_free(asking[i].address), 0);
+    }
+    stream_delete(stream);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
 
 int main(void)
@@ -168,6 +224,7 @@ int main(void)
         CASE(it_is_waited_for_in_the_order_of_a_stream),
         CASE(what_the_driver_was_given_is_waited_for),
         CASE(likewise_in_the_order_of_a_stream),
+        CASE(it_is_waited_for_by_all_who_need_it),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
