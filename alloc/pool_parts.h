@@ -98,8 +98,8 @@ struct berth_pool {
     struct berth_steps steps;
     struct berth_slab block_slab, segment_slab, starts_slab, quiet_slab;
     _Atomic uint64_t releasing; /* bytes on their way to the driver, by any thread */
-    /* Bytes given to the driver in the order of a stream, and those of them that somebody has waited
-     * for: pool_quiet.h */
+    /* Bytes given to the driver in the order of a stream, and those of them that somebody has
+     * waited for: pool_quiet.h */
     _Atomic uint64_t given_in_order, given_awaited;
     unsigned endings; /* calls that are ending its context; pool_release.c's lock */
 };

@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <cmocka.h>
@@ -37,12 +38,14 @@ static int plan_down(void **state)
     return r;
 }
 
+static bool are_repeated = true; /* the entries of the next plan */
+
 static void load(const struct berth_plan_entry *entries, unsigned count, uint64_t peak)
 {
     char why[BERTH_PLAN_WHY_MAX];
 
     file.header = (struct berth_plan_header){BERTH_PLAN_MAGIC, 0, 0, 1, count, peak, 0};
-    file.lane = (struct berth_plan_lane){0, count, 0, count};
+    file.lane = (struct berth_plan_lane){0, count, 0, are_repeated ? count : 0};
     for (unsigned i = 0; i < count; i++)
         file.entries[i] = entries[i];
     file.header.checksum = berth__plan_file_checksum(&file, offsetof(__typeof__(file), entries) +
@@ -161,6 +164,27 @@ static void so_is_what_was_freed_lazily_in_a_capture(void **state)
     check_room("lazy", free_in_capture);
 }
 
+/* The call comes after the last one of the plan, and finds room where a block only waits. */
+static void what_waits_is_looked_at_when_the_plan_is_over(void **state)
+{
+    static const struct berth_plan_entry entries[] = {{MIB(4), 0}, {MIB(20), MIB(4)}};
+    uintptr_t kept, large, next;
+
+    (void)state;
+    set_option("free", "lazy");
+    are_repeated = false;
+    load(entries, 2, MIB(24));
+    are_repeated = true;
+    kept = alloc(MIB(4));
+    large = alloc(MIB(20));
+    assert_int_equal(large, kept + MIB(4));
+    assert_int_equal(berth__pool_free(large), 0);
+    next = alloc(MIB(18));
+    assert_int_equal(next, large);
+    assert_int_equal(berth__pool_free(next), 0);
+    assert_int_equal(berth__pool_free(kept), 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, before_each, plan_down)
@@ -170,6 +194,7 @@ int main(void)
         TEST(so_is_what_was_freed_lazily),
         TEST(so_is_what_was_freed_in_a_capture),
         TEST(so_is_what_was_freed_lazily_in_a_capture),
+        TEST(what_waits_is_looked_at_when_the_plan_is_over),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
