@@ -10,6 +10,7 @@
 #include "alloc/log.h"
 #include "alloc/options.h"
 #include "alloc/pool.h"
+#include "alloc/pool_plan.h"
 #include "alloc/pool_stream.h"
 #include "alloc/tier_ops.h"
 #include "hooks/cuda_driver_export.h"
@@ -253,6 +254,9 @@ berth_cu_result berth__hook_cuIpcGetMemHandle(struct berth_cu_ipc_handle *handle
                         view.requested < berth__option(BERTH_OPTION_IPC_MIN)
                             ? "blocks of at least the option ipc-min can be exported: "
                               "BERTH_OPTIONS=ipc-min=0"
+                        : berth__pool_plan_size(view.context) > 0
+                            ? "it may lie in the memory of the plan: only without BERTH_PLAN, and "
+                              "with BERTH_OPTIONS=segments=own, has it one that can be exported"
                             : "it shares a segment: only with BERTH_OPTIONS=segments=own has it "
                               "one that can be exported");
         return BERTH_CU_INVALID_VALUE;
