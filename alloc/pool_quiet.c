@@ -207,8 +207,7 @@ uint64_t berth__pool_await_given(struct berth_pool *pool)
     /* Both rise alone. Who comes while others wait for it waits for it, too. */
     if (given == before || berth__pool_await_quiet(pool, BERTH_PATIENCE_SHORT) != 1)
         return 0;
-    while (awaited < given &&
-           !atomic_compare_exchange_weak(&pool->given_awaited, &awaited, given))
+    while (awaited < given && !atomic_compare_exchange_weak(&pool->given_awaited, &awaited, given))
         ;
     return given > before ? given - before : 0;
 }

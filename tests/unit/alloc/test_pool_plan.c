@@ -246,8 +246,8 @@ static void the_planned_segment_is_the_programs_when_the_plan_is_over(void **sta
 }
 
 /*
- * The same where threads follow lanes of their own, and one had come to a place that was taken: what
- * is lent to it then is its own, and not to be lost while that place is looked for.
+ * The same where threads follow lanes of their own, and one had come to a place that was taken:
+ * what is lent to it then is its own, and not to be lost while that place is looked for.
  */
 static void what_is_lent_in_the_end_is_not_asked_for_twice(void **state)
 {
