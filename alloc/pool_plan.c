@@ -350,8 +350,9 @@ bool berth__pool_plan_alloc(const struct berth_pool_request *request, uintptr_t 
         is_occupied = !is_taken && berth__plan_follow_was_occupied(&plan->follow, lane);
         is_missing = !taking.pool->segments;
         is_over = plan->follow.is_over;
-        /* Smaller ones are what threads keep, elsewhere. */
-        if (is_over && size > BERTH_REHEARSED_OVER && take_gap(plan, &taking, size)) {
+        /* Smaller ones are what threads keep, elsewhere; and some are to have IPC handles. */
+        if (is_over && size > BERTH_REHEARSED_OVER && !berth__pool_is_whole(size) &&
+            take_gap(plan, &taking, size)) {
             atomic_fetch_add_explicit(&plan->lent, 1, memory_order_relaxed);
             is_taken = true;
         }
@@ -379,9 +380,9 @@ static bool lend(struct berth_pool_plan *plan, struct taking *taking, berth_cu_c
     berth__pool_lock(pool);
     if (pool->context == context && !pool->is_ending) {
         *ret_is_over = plan->follow.is_over;
-        is_lent =
-            (is_needed || plan->follow.is_over || !berth__plan_follow_is_alike(&plan->follow)) &&
-            take_gap(plan, taking, size);
+        is_lent = (is_needed || (plan->follow.is_over && !berth__pool_is_whole(size)) ||
+                   !berth__plan_follow_is_alike(&plan->follow)) &&
+                  take_gap(plan, taking, size);
     }
     berth__pool_unlock(pool);
     if (is_lent)

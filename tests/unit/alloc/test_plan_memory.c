@@ -164,14 +164,14 @@ static void so_is_what_was_freed_lazily_in_a_capture(void **state)
     check_room("lazy", free_in_capture);
 }
 
-/* The call comes after the last one of the plan, and finds room where a block only waits. */
-static void what_waits_is_looked_at_when_the_plan_is_over(void **state)
+/* A plan that is over, with room for 20 MiB in it: whether the next call gets that. */
+static bool is_lent_in_the_end(const char *segments, const char *free_way)
 {
     static const struct berth_plan_entry entries[] = {{MIB(4), 0}, {MIB(20), MIB(4)}};
     uintptr_t kept, large, next;
 
-    (void)state;
-    set_option("free", "lazy");
+    set_option("free", free_way);
+    set_option("segments", segments);
     are_repeated = false;
     load(entries, 2, MIB(24));
     are_repeated = true;
@@ -180,9 +180,26 @@ static void what_waits_is_looked_at_when_the_plan_is_over(void **state)
     assert_int_equal(large, kept + MIB(4));
     assert_int_equal(berth__pool_free(large), 0);
     next = alloc(MIB(18));
-    assert_int_equal(next, large);
     assert_int_equal(berth__pool_free(next), 0);
     assert_int_equal(berth__pool_free(kept), 0);
+    set_option("segments", "own");
+    return next == large;
+}
+
+/* The call comes after the last one of the plan, and finds room where a block only waits. */
+static void what_waits_is_looked_at_when_the_plan_is_over(void **state)
+{
+    (void)state;
+    assert_true(is_lent_in_the_end("shared", "lazy"));
+}
+
+/* What is to have an allocation of its own has it, when there is one. */
+static void who_may_want_a_handle_is_lent_nothing(void **state)
+{
+    (void)state;
+    assert_true(is_lent_in_the_end("shared", "sync"));
+    assert_false(is_lent_in_the_end("own", "sync"));
+    assert_false(is_lent_in_the_end("own", "lazy"));
 }
 
 int main(void)
@@ -195,6 +212,7 @@ int main(void)
         TEST(so_is_what_was_freed_in_a_capture),
         TEST(so_is_what_was_freed_lazily_in_a_capture),
         TEST(what_waits_is_looked_at_when_the_plan_is_over),
+        TEST(who_may_want_a_handle_is_lent_nothing),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
