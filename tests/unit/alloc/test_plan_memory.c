@@ -193,12 +193,22 @@ static void what_waits_is_looked_at_when_the_plan_is_over(void **state)
     assert_true(is_lent_in_the_end("shared", "lazy"));
 }
 
-/* What is to have an allocation of its own has it, when there is one. */
-static void who_may_want_a_handle_is_lent_nothing(void **state)
+static void what_is_free_is_lent_when_the_plan_is_over(void **state)
 {
     (void)state;
     assert_true(is_lent_in_the_end("shared", "sync"));
+}
+
+/* What is to have an allocation of its own has it, while there is memory for one. */
+static void who_may_want_a_handle_is_lent_nothing(void **state)
+{
+    (void)state;
     assert_false(is_lent_in_the_end("own", "sync"));
+}
+
+static void so_it_is_where_frees_are_lazy(void **state)
+{
+    (void)state;
     assert_false(is_lent_in_the_end("own", "lazy"));
 }
 
@@ -212,7 +222,9 @@ int main(void)
         TEST(so_is_what_was_freed_in_a_capture),
         TEST(so_is_what_was_freed_lazily_in_a_capture),
         TEST(what_waits_is_looked_at_when_the_plan_is_over),
+        TEST(what_is_free_is_lent_when_the_plan_is_over),
         TEST(who_may_want_a_handle_is_lent_nothing),
+        TEST(so_it_is_where_frees_are_lazy),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
