@@ -3,18 +3,9 @@
  * The entries of the wrappers whose calls are counted; see cuda_entry_x86_64.S. An entry may change
  * x16 and x17 alone, as any code between a call and its function may.
  */
-#include "alloc/entry_path_names.h"
+#include "hooks/cuda_entry_list.h"
 
-#define PATHS 6
-
-        .macro  COUNT_NAME name
-        .set    .Lnames, .Lnames + 1
-        .endm
-
-        .set    .Lnames, 0
-#define X(name) COUNT_NAME name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
+        COUNT_NAMES
 
         .macro  ENTRY path, name
         .p2align 4
@@ -89,28 +80,6 @@ berth__cuda_entries:
         br      x17
         .cfi_endproc
 
-        .set    .Lindex, 0
-#define X(name) ENTRY 0, name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
-#define X(name) ENTRY 1, name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
-#define X(name) ENTRY 2, name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
-#define X(name) ENTRY 3, name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
-#define X(name) ENTRY 4, name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
-#define X(name) ENTRY 5, name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
-
-#define X(name) EXPORTED name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
+        ALL_ENTRIES
 
         .section .note.GNU-stack, "", %progbits

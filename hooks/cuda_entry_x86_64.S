@@ -6,18 +6,9 @@
  * the library exports under the driver's names; berth__cuda_entries lists all of them in the order
  * of enum berth_entry_path and of BERTH_ENTRY_NAMES.
  */
-#include "alloc/entry_path_names.h"
+#include "hooks/cuda_entry_list.h"
 
-#define PATHS 6
-
-        .macro  COUNT_NAME name
-        .set    .Lnames, .Lnames + 1
-        .endm
-
-        .set    .Lnames, 0
-#define X(name) COUNT_NAME name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
+        COUNT_NAMES
 
         .macro  ENTRY path, name
         .p2align 4
@@ -78,28 +69,6 @@ berth__cuda_entries:
         ret
         .cfi_endproc
 
-        .set    .Lindex, 0
-#define X(name) ENTRY 0, name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
-#define X(name) ENTRY 1, name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
-#define X(name) ENTRY 2, name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
-#define X(name) ENTRY 3, name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
-#define X(name) ENTRY 4, name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
-#define X(name) ENTRY 5, name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
-
-#define X(name) EXPORTED name ;
-BERTH_ENTRY_NAMES(X)
-#undef X
+        ALL_ENTRIES
 
         .section .note.GNU-stack, "", @progbits
