@@ -53,6 +53,9 @@ enum berth_block_flag {
     BERTH_BLOCK_SYNC_MEMOPS = 4, /* the program asked for synchronous copies: likewise, if whole */
 };
 
+/* Of a block that waits since it was freed in the order of a stream; no id has this bit. */
+#define BERTH_BLOCK_ID_IN_ORDER (UINT64_C(1) << 63)
+
 struct berth_block {
     struct berth_block *prev, *next; /* neighbours in the segment, by address */
     _Atomic uintptr_t key;           /* address | state; 0 in a record that is no block */
@@ -60,7 +63,10 @@ struct berth_block {
     uint64_t requested;              /* as the program asked, while LIVE or LEAVING */
     struct berth_pool *pool;         /* whose record this is, for ever */
     struct berth_segment *segment;
-    uint64_t id; /* unique in the process: CU_POINTER_ATTRIBUTE_BUFFER_ID; WAITING: the epoch */
+    /*
+     * Unique in the process: CU_POINTER_ATTRIBUTE_BUFFER_ID. WAITING without a batch: the epoch.
+     */
+    uint64_t id;
     union {
         struct { /* FREE: the tree of its size class; HOLE: the pool's list, previous and next */
             struct berth_block *left, *right;

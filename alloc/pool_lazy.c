@@ -270,6 +270,30 @@ static int wait_oldest(struct berth_pool *pool, enum berth_patience patience)
     return r;
 }
 
+static bool is_in_order(const struct berth_block *list)
+{
+    while (list && list->id & BERTH_BLOCK_ID_IN_ORDER)
+        list = list->waiting;
+    return !list;
+}
+
+/*
+ * Whether a cuMemFree may be among what waits in batches, of which another thread may have one. It
+ * would natively have waited for as long as the work takes; what was freed in the order of a stream
+ * nobody waits for, and memory is out at once where the work waits for the program.
+ */
+static bool waits_for_free(struct berth_pool *pool)
+{
+    bool is = false;
+
+    berth__pool_lock(pool);
+    for (const struct berth_lazy_batch *batch = pool->lazy.batches; batch && !is;
+         batch = batch->next)
+        is = batch->is_busy || !is_in_order(batch->blocks);
+    berth__pool_unlock(pool);
+    return is;
+}
+
 /* What open batches may have by now. */
 static uint64_t open_bytes(const struct berth_pool *pool)
 {
@@ -333,6 +357,12 @@ bool berth__lazy_has_room(struct berth_pool *pool, uint64_t size)
     return batch_bytes(pool) <= most;
 }
 
+/* Others may be looking at the block's id, see alloc/pool_query.c. */
+static void set_id(struct berth_block *block, uint64_t id)
+{
+    __atomic_store_n(&block->id, id, __ATOMIC_RELAXED);
+}
+
 int berth__lazy_free(struct berth_block *block, bool may_wait)
 {
     struct berth_pool *pool = block->pool;
@@ -341,6 +371,8 @@ int berth__lazy_free(struct berth_block *block, bool may_wait)
     uint64_t size = block->size;
     int r;
 
+    if (BERTH_UNLIKELY(!may_wait))
+        set_id(block, block->id | BERTH_BLOCK_ID_IN_ORDER);
     if (BERTH_LIKELY(
             cache && atomic_load_explicit(&block->flags, memory_order_relaxed) == 0 &&
             (berth__lazy_cell_push(cache, block, open_most(pool, most)) ||
@@ -353,6 +385,8 @@ int berth__lazy_free(struct berth_block *block, bool may_wait)
     } else {
         r = free_now(pool, block);
     }
+    if (r < 0)
+        set_id(block, block->id & ~BERTH_BLOCK_ID_IN_ORDER);
     if (r < 0 && !berth__device_speaks_of_capture(r)) {
         berth__pool_lock(pool);
         if (berth__block_state(block) == BERTH_BLOCK_LEAVING)
@@ -552,6 +586,8 @@ static bool reclaim_all(struct berth_pool *pool, enum berth_patience patience)
     bool any = berth__lazy_reclaim(pool, BERTH_LAZY_LOOK);
 
     any |= berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE);
+    if (patience == BERTH_PATIENCE_LONG && !waits_for_free(pool))
+        patience = BERTH_PATIENCE_SHORT;
     while (wait_oldest(pool, patience) > 0)
         any = true;
     return any;

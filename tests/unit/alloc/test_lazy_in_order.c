@@ -12,6 +12,7 @@
 #include "alloc/pool_lazy.h"
 #include "alloc/pool_parts.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -101,6 +102,52 @@ static void it_is_waited_for_in_the_order_of_a_stream(void **state)
     free_in(other, large);
     stream_delete(stream);
     stream_delete(other);
+}
+
+static int ask_for(uint64_t size)
+{
+    const struct berth_pool_request request = {.size = size, .tier = BERTH_TIER_DEVICE};
+    uintptr_t address;
+
+    return berth__pool_alloc(&request, &address);
+}
+
+/* The work may wait for this thread: it is waited for once, and natively not at all. */
+static void it_is_waited_for_in_vain_once(void **state)
+{
+    CUstream stream = free_behind_work();
+    uint64_t before = atomic_load(&berth__lazy_counts.waits);
+
+    assert_int_equal(ask_for(MIB(48)), -ENOMEM);
+    assert_int_equal(atomic_load(&berth__lazy_counts.waits), before + 1);
+    assert_int_equal(ask_for(MIB(48)), -ENOMEM);
+    assert_int_equal(atomic_load(&berth__lazy_counts.waits), before + 1);
+    go_on();
+    stream_delete(stream);
+}
+
+static void *go_on_when_awaited_again(void *argument)
+{
+    while (atomic_load(&berth__lazy_counts.waits) < waits_before + 2)
+        sched_yield();
+    atomic_store(&may_go_on, true);
+    return NULL;
+}
+
+/* What cuMemFree gave back natively has waited for the work, however long that takes. */
+static void it_is_waited_for_again_for_the_sake_of_a_free(void **state)
+{
+    uintptr_t block = alloc(MIB(1));
+    CUstream stream = free_behind_work();
+    pthread_t thread;
+
+    set_option("waiting-max", "64M");
+    assert_int_equal(berth__pool_free(block), 0);
+    waits_before = atomic_load(&berth__lazy_counts.waits);
+    assert_int_equal(pthread_create(&thread, NULL, go_on_when_awaited_again, NULL), 0);
+    assert_int_equal(berth__pool_free(alloc(MIB(48))), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    stream_delete(stream);
 }
 
 static void *go_on_when_memory_is_short(void *argument)
@@ -222,6 +269,8 @@ int main(void)
         CASE(a_free_that_may_wait_looks_after_it),
         CASE(it_is_waited_for_before_memory_is_out),
         CASE(it_is_waited_for_in_the_order_of_a_stream),
+        CASE(it_is_waited_for_in_vain_once),
+        CASE(it_is_waited_for_again_for_the_sake_of_a_free),
         CASE(what_the_driver_was_given_is_waited_for),
         CASE(likewise_in_the_order_of_a_stream),
         CASE(it_is_waited_for_by_all_who_need_it),
