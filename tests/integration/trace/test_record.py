@@ -308,6 +308,13 @@ say([cuda.cuMemAllocPitch_v2(ctypes.byref(p), None, ctypes.c_size_t(64), ctypes.
         self.assertGreater(len(os.read(reader, 4096)), 64)
         self.assertTrue(os.path.exists(self.output))
 
+    def kept(self, done):
+        """Where a recording stays, until the test is over."""
+        self.assertIn("the recording stays in ", done.stderr)
+        path = done.stderr.split("stays in ")[1].split(";")[0]
+        self.addCleanup(os.unlink, path)
+        return path
+
     def test_a_recording_is_not_lost(self):
         """A folder is refused beforehand; where text cannot be made, the recording is kept."""
         done = self.berth("trace", "record", "-o", self.root, "--", sys.executable, "-c",
@@ -319,9 +326,7 @@ say([cuda.cuMemAllocPitch_v2(ctypes.byref(p), None, ctypes.c_size_t(64), ctypes.
                                    scripted("begin(); alloc(512)")], env=self.env, text=True,
                                   stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
         self.assertEqual(done.returncode, 1)
-        self.assertIn("the recording stays in ", done.stderr)
-        kept = done.stderr.split("stays in ")[1].split(";")[0]
-        self.addCleanup(os.unlink, kept)
+        kept = self.kept(done)
         text = self.berth("trace", "export", kept)
         self.assertEqual((text.returncode, text.stdout.count("allocate")), (0, 1), text.stderr)
 
@@ -359,6 +364,7 @@ say("done")
                           scripted("begin(); alloc(5000)"))
         self.assertIn("No space left", done.stderr)
         self.assertTrue(os.path.islink(self.output))
+        self.kept(done)
 
     def test_a_file_that_is_no_recording_is_named(self):
         with open(self.output, "w", encoding="utf-8") as file:
