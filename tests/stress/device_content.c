@@ -2,6 +2,7 @@
 #include "device_content.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #define CHECKS 48 /* under way at once; each has a piece of pinned memory */
 
@@ -42,10 +43,14 @@ void content_end(void)
 static void look(void *argument)
 {
     struct check *check = argument;
+    const unsigned char *copy = check->copy;
 
-    for (size_t i = 0; i < check->size; i++)
-        if (check->copy[i] != check->fill)
-            atomic_fetch_add(&content_wrong, 1);
+    /* As a range, since under TSan each byte by itself was two thirds of a run; counted if wrong.
+     */
+    if (check->size > 0 && (copy[0] != check->fill || memcmp(copy, copy + 1, check->size - 1) != 0))
+        for (size_t i = 0; i < check->size; i++)
+            if (copy[i] != check->fill)
+                atomic_fetch_add(&content_wrong, 1);
     atomic_fetch_add(&content_checked, 1);
     atomic_store(&check->is_busy, false);
 }
