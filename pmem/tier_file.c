@@ -468,6 +468,11 @@ int berth__tier_file_enter(struct berth_tier *tier, berth_tier_id id,
         return r;
     }
     file->id = id;
+    /* Of a file on persistent memory a huge page is mapped where address and offset are alike
+     * within it. Each first touch of an OS page may have to write what the file system keeps of it.
+     */
+    if (!foreign && file->map_flags != MAP_SHARED)
+        berth__window_begin_huge(id);
     file->base = berth__window_base(id);
     file->fork = config->fork;
     file->fork_copy_max = config->fork_copy_max;

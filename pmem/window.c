@@ -4,6 +4,7 @@
 #include "alloc/log.h"
 #include "alloc/sandbox.h"
 #include "pmem/gate.h"
+#include "pmem/huge_advice.h"
 
 #include <errno.h>
 #include <string.h>
@@ -256,6 +257,19 @@ int berth__window_open(berth_home_id home, uint64_t want)
     if (atomic_load_explicit(&windows[home].base, memory_order_acquire))
         return 0;
     return take_slices(space, home, slices_for(space, want, tiers_to_come()));
+}
+
+void berth__window_begin_huge(berth_home_id home)
+{
+    struct window *window = &windows[home];
+    uintptr_t base = atomic_load_explicit(&window->base, memory_order_acquire);
+    size_t size = atomic_load_explicit(&window->size, memory_order_relaxed);
+    size_t before = -base & (BERTH_HUGE_PAGE - 1);
+
+    if (before >= size || atomic_load_explicit(&window->carved, memory_order_relaxed) > 0)
+        return;
+    atomic_store_explicit(&window->size, size - before, memory_order_relaxed);
+    atomic_store_explicit(&window->base, base + before, memory_order_release);
 }
 
 bool berth__window_ready(berth_home_id home)

@@ -55,6 +55,13 @@ static inline berth_tier_id berth__home_tier(berth_home_id home)
  */
 int berth__window_open(berth_home_id home, uint64_t want);
 
+/*
+ * Has a window begin where a huge page may, which costs some of its addresses: before the first
+ * block of a home whose tier nobody uses yet. Of anonymous memory the kernel would then give huge
+ * pages to the first small blocks, which none of them fills.
+ */
+void berth__window_begin_huge(berth_home_id home);
+
 /* Whether the home has a window. For dram this makes the reservation if there is none yet. */
 bool berth__window_ready(berth_home_id home);
 

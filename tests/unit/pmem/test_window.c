@@ -4,6 +4,7 @@
  * one reservation for life.
  */
 #include "pmem/gate.h"
+#include "pmem/huge_advice.h"
 #include "pmem/jemalloc.h"
 #include "pmem/window.h"
 #include "tests/unit/pmem/child_fixture.h"
@@ -53,6 +54,34 @@ static void check_windows(void)
     CHECK((uintptr_t)a == berth__window_base(TIER_A) && berth__window_used(TIER_A) == MIB);
     CHECK(berth__window_carved(a + MIB - 1) && !berth__window_carved(a + MIB));
     CHECK(berth__window_size(TIER_A) >= 200 * MIB);
+}
+
+static void check_beginning(void)
+{
+    uintptr_t before;
+    size_t size;
+    char *p;
+
+    CHECK(berth__window_open(TIER_A, 100 * MIB) == 0 && berth__window_open(TIER_B, MIB) == 0);
+    before = berth__window_base(TIER_A);
+    size = berth__window_size(TIER_A);
+    berth__window_begin_huge(TIER_A);
+    CHECK(berth__window_base(TIER_A) % BERTH_HUGE_PAGE == 0);
+    CHECK(berth__window_base(TIER_A) - before < BERTH_HUGE_PAGE);
+    CHECK(berth__window_base(TIER_A) + berth__window_size(TIER_A) == before + size);
+    p = berth__window_carve(TIER_A, MIB, BERTH_OS_PAGE);
+    CHECK((uintptr_t)p == berth__window_base(TIER_A) && berth__window_tier(p) == TIER_A);
+    /* Not where there are blocks. */
+    CHECK(berth__window_carve(TIER_B, MIB, BERTH_OS_PAGE));
+    before = berth__window_base(TIER_B);
+    berth__window_begin_huge(TIER_B);
+    CHECK(berth__window_base(TIER_B) == before);
+}
+
+static void a_window_may_begin_at_a_huge_page(void **state)
+{
+    (void)state;
+    in_child(check_beginning);
 }
 
 static void an_address_leads_to_its_tier(void **state)
@@ -297,6 +326,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_reserved_at_start),
+        cmocka_unit_test(a_window_may_begin_at_a_huge_page),
         cmocka_unit_test(an_address_leads_to_its_tier),
         cmocka_unit_test(carving_aligns_and_ends),
         cmocka_unit_test(every_tier_of_a_process_gets_a_window),
