@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -358,6 +359,27 @@ static void place_more(char **argument)
     blocks_free(&blocks);
 }
 
+/* One block that the program writes to from end to end. Where the file lies in pieces of a huge
+ * page, no more OS pages of it are asked for one by one than lie before the first such and behind
+ * the last. */
+static void place_whole(char **argument)
+{
+    size_t size = 32 << 20, huge_page = 2 << 20;
+    long faults, most = 2 * (long)(huge_page / OS_PAGE);
+    struct rusage usage;
+    struct blocks blocks;
+
+    blocks_make_equal(&blocks, 1, OS_PAGE, 9);
+    getrusage(RUSAGE_SELF, &usage);
+    faults = usage.ru_minflt + usage.ru_majflt;
+    blocks_make_equal(&blocks, 1, size, 9);
+    getrusage(RUSAGE_SELF, &usage);
+    faults = usage.ru_minflt + usage.ru_majflt - faults;
+    tell_tier(&blocks, argument[0]);
+    tell_why("huge_pages_of_it_are_mapped", faults < most, "%ld faults", faults);
+    tell("the_block_holds_its_bytes", blocks_hold(&blocks, 9));
+}
+
 /* A tier that is not to be had: everything is in the next place and works. */
 static void place_next(char **argument)
 {
@@ -499,6 +521,7 @@ const struct subject place_subjects[] = {
     {"dax", "TIER DEVICE", place_dax},
     {"numa", "TIER NODE,NODE... POLICY [huge]", place_numa},
     {"more", "TIER NEXT-TIER MIB", place_more},
+    {"whole", "TIER", place_whole},
     {"next", "NEXT-TIER", place_next},
     {"moved", "NODES NODES COUNT PIPE-TO-TELL PIPE-TO-WAIT", place_moved},
     {"parted", "NODES NODES PIPE-TO-TELL PIPE-TO-WAIT", place_parted},
