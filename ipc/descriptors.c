@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ipc/descriptors.h"
 
-#include "ipc/folder.h"
+#include "alloc/folder.h"
 
 #include <errno.h>
 #include <fcntl.h>

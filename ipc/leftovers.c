@@ -2,8 +2,8 @@
 #include "ipc/leftovers.h"
 
 #include "alloc/file_call.h"
+#include "alloc/folder.h"
 #include "ipc/address.h"
-#include "ipc/folder.h"
 
 #include <errno.h>
 #include <fcntl.h>

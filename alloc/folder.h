@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A folder, read without readdir(): that allocates, which the socket's thread does not (buffer.h).
+ * A folder, read without readdir(): that allocates, which the socket's thread does not
+ * (ipc/buffer.h), nor who moves blocks.
  */
-#ifndef BERTH_IPC_FOLDER_H
-#define BERTH_IPC_FOLDER_H
+#ifndef BERTH_ALLOC_FOLDER_H
+#define BERTH_ALLOC_FOLDER_H
 
 #include <stdbool.h>
 

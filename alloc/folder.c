@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "ipc/folder.h"
+#include "alloc/folder.h"
 
 #include <dirent.h>
 #include <sys/syscall.h>
