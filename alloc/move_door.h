@@ -31,6 +31,8 @@
     X(SHARED, "shared", "a forked child may have them mapped (fork = share)")                      \
     X(WATCHED, "watched", "their writes are being watched already")                                \
     X(TRACED, "traced", "a debugger or tracer follows the program, and could wait for the move")   \
+    X(WAITED, "waited",                                                                            \
+      "a thread waits there for another one to end, or by a lock that processes may share")        \
     X(ALIGNMENT, "alignment", "the device maps only larger pieces")                                \
     X(BUSY, "busy", "the program writes to them faster than they are copied, or resizes them")     \
     X(CANCELLED, "cancelled", "the move was cancelled before their turn")                          \

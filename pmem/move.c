@@ -16,6 +16,7 @@
 #include "pmem/record.h"
 #include "pmem/table.h"
 #include "pmem/tier_file.h"
+#include "pmem/waiter.h"
 
 #include <errno.h>
 #include <linux/magic.h>
@@ -313,6 +314,16 @@ static enum berth_move_result check_mapping(struct move *move)
     return r < 0 ? failed(move, "/proc/self/maps", r) : BERTH_MOVE_MOVED;
 }
 
+/* What the kernel knows a futex by changes with what is mapped, but for between nodes. */
+static enum berth_move_result check_waiters(struct move *move)
+{
+    int r = berth__waiter_find(move->p, move->held);
+
+    if (r < 0)
+        return failed(move, "/proc/self/task", r);
+    return r > 0 ? BERTH_MOVE_WAITED : BERTH_MOVE_MOVED;
+}
+
 /* Puts the new memory in the block's place, unless something has come that speaks against it. */
 static enum berth_move_result remap(struct move *move)
 {
@@ -324,6 +335,9 @@ static enum berth_move_result remap(struct move *move)
         return BERTH_MOVE_SHARED;
     /* A protection or a lock of the program's would be lost. */
     result = check_mapping(move);
+    /* Who begins to wait from now on waits for the pages first. */
+    if (result == BERTH_MOVE_MOVED)
+        result = check_waiters(move);
     if (result != BERTH_MOVE_MOVED)
         return result;
     if (mremap(move->scratch, move->held, move->held, MREMAP_MAYMOVE | MREMAP_FIXED, move->p) ==
@@ -456,5 +470,6 @@ enum berth_move_result berth__move_block(struct berth_mover *mover, void *p, ber
         return stay(&move, result);
     if (!berth__movable_has_twin(move.from) && !berth__movable_has_twin(to))
         return move_between_nodes(&move);
-    return move_by_copy(&move);
+    result = check_waiters(&move);
+    return result == BERTH_MOVE_MOVED ? move_by_copy(&move) : stay(&move, result);
 }
