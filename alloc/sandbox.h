@@ -3,8 +3,8 @@
  * The sandbox: whether the program has limited its own system calls (seccomp).
  *
  * A system call that it does not make itself may then kill it. So nothing is opened, asked of the
- * kernel or started any more on the program's threads: memory is mapped and unmapped, as any malloc
- * does. What was found out before stays.
+ * kernel or started any more on the program's threads: memory is mapped and unmapped, as the C
+ * library's malloc does in one thread. What was found out before stays.
  */
 #ifndef BERTH_ALLOC_SANDBOX_H
 #define BERTH_ALLOC_SANDBOX_H

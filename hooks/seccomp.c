@@ -9,6 +9,7 @@
  * limits.
  */
 #include "alloc/sandbox.h"
+#include "alloc/thread.h"
 #include "hooks/alone.h"
 #include "ipc/control.h"
 
@@ -67,6 +68,18 @@ static bool is_question(long number, const unsigned long a[5])
                                : a[0] == SECCOMP_SET_MODE_FILTER && a[2] == 0;
 }
 
+/* The thread may do nothing any more but read, write and end. */
+static bool is_strict(long number, const unsigned long a[5])
+{
+    return number == SYS_prctl ? a[1] == SECCOMP_MODE_STRICT : a[0] == SECCOMP_SET_MODE_STRICT;
+}
+
+/* What is decided and noted of a block needs memory now and then: the thread has no more of that. */
+static void stay_plain(void)
+{
+    berth__thread.inside++;
+}
+
 static long limit_calls(long number, const unsigned long a[5])
 {
     bool was_there = !is_question(number, a) && end_threads();
@@ -74,6 +87,8 @@ static long limit_calls(long number, const unsigned long a[5])
 
     berth__sandbox_enter();
     r = kernel_call(number, a);
+    if (r == 0 && is_strict(number, a))
+        stay_plain();
     /* Otherwise what the answer means is the kernel's matter: 0, or a descriptor to listen on. */
     if (r < 0) {
         berth__sandbox_leave();

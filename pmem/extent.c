@@ -47,10 +47,13 @@ static berth_tier_id tier_of(extent_hooks_t *hooks)
     return berth__home_tier(home_of(hooks));
 }
 
-/* Far memory is had and given back by system calls that a sandbox may forbid. */
-static bool is_shut(berth_tier_id id)
+/*
+ * Memory of a window is had and given back by system calls that a sandbox may forbid: in ordinary
+ * memory, too, where jemalloc's own arenas serve what these do not.
+ */
+static bool is_shut(void)
 {
-    return BERTH_UNLIKELY(berth__sandbox_is_on()) && id != BERTH_TIER_DRAM;
+    return BERTH_UNLIKELY(berth__sandbox_is_on());
 }
 
 /* jemalloc's hooks say true for failure. */
@@ -60,7 +63,7 @@ static bool commit_range(berth_tier_id id, void *address, size_t size)
 
     if (addresses_only)
         return false;
-    if (is_shut(id))
+    if (is_shut())
         goto err;
     if (exceeds)
         berth__tier_reserve_beyond(id, size);
@@ -93,7 +96,7 @@ static bool decommit_range(berth_tier_id id, void *address, size_t size)
 
     if (addresses_only)
         return false;
-    if (is_shut(id) || tier->ops->decommit(tier, address, size) < 0)
+    if (is_shut() || tier->ops->decommit(tier, address, size) < 0)
         return true;
     berth__tier_release(id, size);
     return false;
@@ -129,7 +132,7 @@ static void *extent_alloc(extent_hooks_t *hooks, void *new_address, size_t size,
     (void)arena;
     /* To grow an extent where it lies is for jemalloc's retained extents; new ones lie elsewhere.
      */
-    if (new_address || commit_failed || is_shut(id) ||
+    if (new_address || commit_failed || is_shut() ||
         (!addresses_only && !has_capacity(id, tier, size)))
         return NULL;
     p = berth__window_carve(home_of(hooks), size, step_alignment(tier, size, alignment));

@@ -5,6 +5,7 @@
  * it), and saving errno in free() itself would cost every call. jemalloc's calls arrive here
  * because pmem/embed_jemalloc.sh renames them; jemalloc looks only at their results.
  */
+#include "alloc/sandbox.h"
 #include "pmem/jemalloc.h"
 
 #include <errno.h>
@@ -14,10 +15,14 @@ BERTH_HIDDEN int berth_je_madvise(void *address, size_t size, int advice);
 BERTH_HIDDEN int berth_je_munmap(void *address, size_t size);
 BERTH_HIDDEN int berth_je_mprotect(void *address, size_t size, int protection);
 
+/*
+ * The C library's allocator calls this neither in a program of one thread nor for small blocks: who
+ * has limited its system calls to those that it saw may not allow it, and would be killed.
+ */
 int berth_je_madvise(void *address, size_t size, int advice)
 {
     int saved_errno = errno;
-    int r = madvise(address, size, advice);
+    int r = berth__sandbox_is_on() ? -1 : madvise(address, size, advice);
 
     errno = saved_errno;
     return r;

@@ -2,6 +2,7 @@
 #include "pmem/movable.h"
 
 #include "alloc/log.h"
+#include "alloc/sandbox.h"
 #include "alloc/tier_ops.h"
 #include "pmem/arena.h"
 #include "pmem/extent.h"
@@ -221,6 +222,9 @@ void *berth__movable_alloc(berth_tier_id tier, size_t size, size_t alignment, bo
     size_t granule;
     void *p;
 
+    /* There nothing moves, and what keeps account of it may not be begun. */
+    if (berth__sandbox_is_on())
+        return NULL;
     if (size < BERTH_OS_PAGE) {
         atomic_fetch_add_explicit(&small_count, 1, memory_order_relaxed);
         return NULL;

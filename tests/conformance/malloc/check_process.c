@@ -478,10 +478,10 @@ static void addresses_may_be_laid_out_otherwise(void)
     check_child(pid);
 }
 
-/* What any malloc needs, and this file's checks. */
+/* What the C library's malloc needs in one thread, and this file's checks. */
 static const int sandbox_calls[] = {
-    SYS_mmap,  SYS_munmap,        SYS_mremap,    SYS_mprotect,    SYS_madvise,    SYS_brk,
-    SYS_futex, SYS_clock_gettime, SYS_getrandom, SYS_sched_yield, SYS_exit_group, SYS_write,
+    SYS_mmap,          SYS_munmap,    SYS_mremap,      SYS_brk,        SYS_futex,
+    SYS_clock_gettime, SYS_getrandom, SYS_sched_yield, SYS_exit_group, SYS_write,
 };
 #define SANDBOX_CALLS (sizeof(sandbox_calls) / sizeof(sandbox_calls[0]))
 
@@ -505,6 +505,32 @@ static bool enter_sandbox(bool by_prctl)
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) == 0;
 }
 
+static bool is_zeroed(const char *p, size_t size)
+{
+    return p[0] == 0 && memcmp(p, p + 1, size - 1) == 0;
+}
+
+/* So many bytes that an allocator may well give some back. */
+static void use_large_blocks(void)
+{
+    char *p[16] = {NULL};
+
+    for (int round = 0; round < check_rounds(10); round++) {
+        for (size_t i = 0; i < 160; i++) {
+            size_t size = (i * 7919 % 64 + 1) << 16;
+
+            free(p[i % 16]);
+            p[i % 16] = check_hide(i % 3 ? malloc(size) : calloc(1, size));
+            CHECK(p[i % 16] && (i % 3 || is_zeroed(p[i % 16], size)));
+            check_fill(p[i % 16], size, 1);
+        }
+        for (size_t i = 0; i < 16; i++) {
+            free(p[i]);
+            p[i] = NULL;
+        }
+    }
+}
+
 static void be_sandboxed(bool by_prctl)
 {
     if (!enter_sandbox(by_prctl))
@@ -519,7 +545,37 @@ static void be_sandboxed(bool by_prctl)
         check_fill(block[0], sizes[0], round);
         CHECK(blocks_hold(round));
     }
+    use_large_blocks();
     _exit(0);
+}
+
+/* In memory that is there already: blocks as a program of this kind has had before. */
+static void be_strict(void)
+{
+    static void *p[100];
+    unsigned state = 1;
+
+    for (int i = 0; i < 10000; i++) {
+        if (i == 5000 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) < 0)
+            _exit(0);
+        state = state * 1103515245 + 12345;
+        free(p[state >> 8 & 63]);
+        p[state >> 8 & 63] = check_hide(malloc((state >> 16) % 600));
+    }
+    /* Not by a call of this place: one that was never met. */
+    for (int i = 0; i < 64; i++)
+        p[i] = check_hide(realloc(p[i], 40));
+    syscall(SYS_exit, 0);
+}
+
+static void a_program_may_give_up_all_calls_but_reading_and_writing(void)
+{
+    pid_t pid = fork();
+
+    CHECK(pid >= 0);
+    if (pid == 0)
+        be_strict();
+    check_child(pid);
 }
 
 static void a_program_may_limit_its_system_calls(void)
@@ -561,6 +617,7 @@ const struct check process_checks[] = {
     ENTRY(memory_may_be_locked_under_a_limit),
     ENTRY(a_program_may_give_up_its_rights),
     ENTRY(a_program_may_limit_its_system_calls),
+    ENTRY(a_program_may_give_up_all_calls_but_reading_and_writing),
     ENTRY(addresses_may_be_laid_out_otherwise),
     {NULL, NULL},
 };

@@ -4,10 +4,13 @@
  * works in one, and signals that arrive there.
  */
 #include "alloc/move_door.h"
+#include "alloc/sandbox.h"
 #include "alloc/tier_ops.h"
 #include "pmem/host.h"
+#include "pmem/jemalloc.h"
 #include "pmem/move.h"
 #include "pmem/move_fault.h"
+#include "pmem/residency.h"
 #include "tests/unit/pmem/move_fixture.h"
 
 #include <errno.h>
@@ -15,6 +18,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -213,6 +217,21 @@ static void signals_wait_for_the_end_of_a_step(void **state)
     blocks_are_right_in("shm");
 }
 
+/* Nothing moves there, and the map of those that could may not be there yet. */
+static void blocks_of_a_sandbox_are_no_movable_ones(void **state)
+{
+    unsigned char *before = fixture_get(SIZE), *p;
+
+    (void)state;
+    atomic_fetch_add(&berth__sandboxes, 1);
+    p = fixture_get(SIZE);
+    atomic_fetch_sub(&berth__sandboxes, 1);
+    assert_true(berth__is_movable(before));
+    assert_false(berth__is_movable(p));
+    berth__host_free(before);
+    berth_je_dallocx(p, 0); /* as it is in no window either */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -221,6 +240,7 @@ int main(void)
         cmocka_unit_test(a_thread_that_was_told_to_end_makes_its_step),
         cmocka_unit_test(it_is_told_how_far_the_block_on_its_way_is),
         cmocka_unit_test(signals_wait_for_the_end_of_a_step),
+        cmocka_unit_test(blocks_of_a_sandbox_are_no_movable_ones),
     };
 
     return cmocka_run_group_tests(tests, start, NULL);
