@@ -57,6 +57,7 @@ static void fill_row(const struct berth_block *block, struct berth_block_row *re
         .site = use == BERTH_USE_LIVE ? block->site : 0,
         .tag = block->tag,
         .use = (uint8_t)use,
+        .is_cached = berth__block_state(block) == BERTH_BLOCK_CACHED,
     };
 }
 
@@ -99,6 +100,7 @@ static int read_pool_segment(struct berth_segment *segment, struct berth_pool *p
         .device = pool->device,
         .use = (uint8_t)segment_use(segment->kind),
         .tier = pool->tier,
+        .is_planned = pool->is_planned,
     };
     for (const struct berth_block *block = count ? segment->first : NULL; block;
          block = block->next)

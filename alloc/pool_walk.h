@@ -27,8 +27,9 @@ struct berth_block_row {
     uint64_t requested; /* 0 unless LIVE */
     berth_site_id site;
     uint8_t tag;
-    uint8_t use; /* enum berth_block_use */
-    uint8_t unused[2];
+    uint8_t use;    /* enum berth_block_use */
+    bool is_cached; /* FREE, and in a thread's cache */
+    uint8_t unused;
 };
 
 enum berth_segment_use {
@@ -46,16 +47,18 @@ struct berth_segment_row {
     int32_t device; /* -1 = not known */
     uint8_t use;    /* enum berth_segment_use */
     berth_tier_id tier;
-    uint8_t unused[6];
+    bool is_planned; /* it has the places of a plan */
+    uint8_t unused[5];
 };
 
 /*
  * Calls `visit` for each segment with its blocks by address, without any lock. A result other than
- * 0 ends the walk and is returned; -ENOMEM without host memory.
+ * 0 ends the walk and is returned; -ENOMEM without host memory. `berth trace replay --peak` finds it
+ * in the preloaded library by its name.
  */
 typedef int (*berth_segment_visitor)(void *context, const struct berth_segment_row *segment,
                                      const struct berth_block_row *blocks);
-int berth__pool_walk(berth_segment_visitor visit, void *context);
+BERTH_SHARED int berth__pool_walk(berth_segment_visitor visit, void *context);
 
 /* One live block by its first address: 0 or -ENOENT. Its device too, or -1. */
 int berth__pool_row(uintptr_t address, struct berth_block_row *ret, int *ret_device);

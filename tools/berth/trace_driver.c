@@ -38,6 +38,7 @@ static int find_pool(const char *path, struct berth_trace_driver *ret)
         return berth__tool_fail("trace replay: libberth.so does not serve %s; expected a driver "
                                 "whose file is libcuda.so.1, or `--driver virtual`",
                                 path);
+    *(void **)&ret->pool_walk = dlsym(RTLD_DEFAULT, "berth__pool_walk");
     ret->is_pool = true;
     return 0;
 }

@@ -7,6 +7,7 @@
 #define BERTH_TOOLS_TRACE_DRIVER_H
 
 #include "alloc/device.h"
+#include "alloc/pool_walk.h"
 
 #define BERTH_VIRTUAL_LIBRARY "libberth-virtual.so"
 
@@ -45,6 +46,7 @@ struct berth_trace_driver {
     void (*counters)(struct berth_trace_counters *ret); /* of the virtual driver; else NULL */
     void (*reset_peak)(void);
     const void *pool_stats; /* libberth.so's berth__tier_stats; NULL without it */
+    int (*pool_walk)(berth_segment_visitor visit, void *context); /* its berth__pool_walk() */
 };
 
 /* Loads the driver of this path, and initialises it. 0, or BERTH_EXIT_FAILURE after one line. */

@@ -13,6 +13,7 @@
 #include "tools/berth/trace.h"
 #include "tools/berth/trace_driver.h"
 #include "tools/berth/trace_file.h"
+#include "tools/berth/trace_peak.h"
 #include "tools/berth/trace_worker.h"
 
 #include <dlfcn.h>
@@ -37,6 +38,7 @@ struct arguments {
     const char *threads;             /* "1" or "recorded" */
     const char *calls;               /* "recorded", "alloc" or "async" */
     const char *left;                /* "freed" or "kept" */
+    const char *peak;                /* "peak", or "no" */
     const char *driver;              /* a path, or "virtual" */
     char *options;                   /* "k=v,k=v" of all --option, or NULL */
     unsigned long repeat;
@@ -128,6 +130,9 @@ static int parse_option(struct arguments *arguments, int c)
                                       "least 2M",
                                       optarg);
         return 0;
+    case 'p':
+        arguments->peak = "peak";
+        return 0;
     case 'j':
         arguments->json = 1;
         return 0;
@@ -143,7 +148,8 @@ static int parse_arguments(int argc, char **argv, struct arguments *arguments)
         {"option", required_argument, NULL, 'o'},  {"keep", no_argument, NULL, 'k'},
         {"threads", required_argument, NULL, 't'}, {"calls", required_argument, NULL, 'c'},
         {"driver", required_argument, NULL, 'd'},  {"device-memory", required_argument, NULL, 'm'},
-        {"json", no_argument, NULL, 'j'},          {NULL, 0, NULL, 0}};
+        {"json", no_argument, NULL, 'j'},          {"peak", no_argument, NULL, 'p'},
+        {NULL, 0, NULL, 0}};
     int c, r;
 
     while ((c = getopt_long(argc, argv, "n:o:", options, NULL)) != -1) {
@@ -218,6 +224,7 @@ static void become_worker(const struct arguments *arguments, const struct worker
                     (char *)arguments->threads,
                     (char *)arguments->calls,
                     (char *)arguments->left,
+                    (char *)arguments->peak,
                     NULL};
 
     /* A tool that is killed leaves nobody at work. */
@@ -331,6 +338,31 @@ static void print_notes(const struct berth_trace_log *log, const json_t *results
         puts("the trace is truncated: the recorder could not write all there was");
 }
 
+/* What the pool's memory is in the repetition in which most is reserved. */
+static void print_peak(const json_t *results)
+{
+    const json_t *most = NULL;
+    size_t i;
+    json_t *result;
+
+    json_array_foreach(results, i, result)
+        if (json_object_get(result, "peak") &&
+            (!most || number(result, "reserved_peak") > number(most, "reserved_peak")))
+            most = result;
+    if (!most)
+        return;
+    printf("\nof the pool's %" PRIu64 " bytes in repetition %" PRIu64
+           ", when it has most, in per cent of max-live:\n",
+           number(most, "reserved_peak"), number(most, "repetition"));
+#define X(name, what)                                                                              \
+    printf("  %6.2f  %s\n",                                                                        \
+           100.0 * (double)number(json_object_get(most, "peak"), #name) /                          \
+               (double)number(most, "max_live"),                                                   \
+           what);
+    BERTH_TRACE_PEAK_PARTS(X)
+#undef X
+}
+
 static void print_table(const struct arguments *arguments, const struct berth_trace_log *log,
                         const json_t *results)
 {
@@ -353,6 +385,7 @@ static void print_table(const struct arguments *arguments, const struct berth_tr
     berth__grid_init(&grid, "lrrrrrrrrrrrr", heads);
     json_array_foreach(results, i, result) result_row(&grid, result);
     berth__grid_finish(&grid, stdout);
+    print_peak(results);
     print_notes(log, results);
 }
 
@@ -425,7 +458,8 @@ static int read_trace(struct arguments *arguments, struct berth_trace_log *log)
 int berth__trace_replay(int argc, char **argv)
 {
     struct arguments arguments = {
-        .against = "both", .threads = "1", .calls = "recorded", .left = "freed", .repeat = 3};
+        .against = "both", .threads = "1", .calls = "recorded", .left = "freed", .peak = "no",
+        .repeat = 3};
     struct worker workers[2] = {{.target = "driver"}, {.target = "pool"}};
     struct berth_trace_log log;
     json_t *results = json_array();

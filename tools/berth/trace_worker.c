@@ -4,6 +4,7 @@
 #include "tools/berth/tool.h"
 #include "tools/berth/trace_driver.h"
 #include "tools/berth/trace_file.h"
+#include "tools/berth/trace_peak.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -37,6 +38,8 @@ struct replay {
     const char *calls; /* "recorded", "alloc" or "async" */
     bool keeps;        /* what the trace never frees stays from one repetition to the next */
     uint32_t skipped;  /* events of kinds that cannot be replayed */
+    bool looks;        /* what the pool has is looked at when it has most */
+    struct berth_trace_peak peak; /* of this repetition */
     uint64_t max_live; /* bytes of what is replayed on devices */
     uint64_t base;     /* bytes of the device that were taken before */
     uint64_t clock_ns; /* what reading the clock costs */
@@ -208,6 +211,8 @@ static void replay_alloc(struct replay *replay, uint32_t index, struct samples *
         address = REFUSED;
     }
     atomic_store_explicit(&replay->address[index], address, memory_order_release);
+    if (replay->looks)
+        berth__trace_peak_look(&replay->driver, &replay->peak);
     if (!replay->driver.is_virtual) {
         struct berth_trace_usage usage;
 
@@ -365,9 +370,12 @@ static void print_result(struct replay *replay, struct samples *samples,
         printf("\"driver_maps\":%" PRIu64 ",\"driver_unmaps\":%" PRIu64 ",",
                after->maps - before->maps, after->unmaps - before->unmaps);
     printf("\"skipped\":%u,\"max_live\":%" PRIu64 ",\"reserved_peak\":%" PRIu64
-           ",\"ratio\":%.4f,\"clock_ns\":%" PRIu64 "}\n",
+           ",\"ratio\":%.4f,\"clock_ns\":%" PRIu64,
            replay->skipped, replay->max_live, peak,
            replay->max_live ? (double)peak / (double)replay->max_live : 0.0, replay->clock_ns);
+    if (replay->looks)
+        berth__trace_peak_print(&replay->peak);
+    puts("}");
     fflush(stdout);
 }
 
@@ -382,6 +390,7 @@ static void repeat(struct replay *replay)
         runner_init(&runner[i], replay, as_recorded ? &replay->thread_id[i] : NULL);
     if (replay->driver.is_virtual)
         replay->driver.reset_peak();
+    replay->peak = (struct berth_trace_peak){0};
     berth__trace_driver_usage(&replay->driver, &before);
     if (runners == 1)
         run_thread(&runner[0]);
@@ -533,16 +542,19 @@ int berth__trace_worker(int argc, char **argv)
     char go;
     int r;
 
-    if (argc != 6)
+    if (argc != 7)
         return berth__tool_misuse("trace replay-worker: this is `berth trace replay`'s own");
     replay.as_recorded = strcmp(argv[3], "recorded") == 0;
     replay.calls = argv[4];
     replay.keeps = strcmp(argv[5], "kept") == 0;
+    replay.looks = strcmp(argv[6], "peak") == 0;
     r = berth__trace_file_read(argv[1], &replay.log);
     if (r == 0)
         r = berth__trace_driver_open(argv[2], &replay.driver);
     if (r == 0)
         r = prepare(&replay);
+    /* Where no virtual driver counts, nobody knows when the most is reserved. */
+    replay.looks = replay.looks && replay.driver.pool_walk && replay.driver.is_virtual;
     while (r == 0 && read(STDIN_FILENO, &go, 1) == 1)
         repeat(&replay);
     return berth__tool_finish(r);

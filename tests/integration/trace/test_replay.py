@@ -93,6 +93,39 @@ class Replay(unittest.TestCase):
         self.assertEqual(second["max_live"], 3 * MIB + 512)
         self.assertEqual(second["reserved_peak"], 6 * MIB)
 
+    def peak(self, lines, *args):
+        told = self.replay(self.write(lines), "--against", "pool", "--repeat", "1", "--peak",
+                           "-o", "segments=shared", *args)["results"][0]
+        parts = {name: size for name, size in told["peak"].items() if size > 0}
+        counts = [parts.pop(name, 0) for name in ("segments", "segments_alone")]
+        self.assertEqual(sum(parts.values()), told["reserved_peak"])
+        return counts, parts
+
+    def test_what_is_reserved_at_most_is_told_part_by_part(self):
+        lines = ["1,0,allocate,0x1000,1000,0", f"1,1,allocate,0x2000,{3 * MIB},0"]
+        self.assertEqual(self.peak(lines), ([2, 1], {
+            "live": 3 * MIB + 1000, "rounding": 24, "alone": MIB, "ends": 2 * MIB - 1024}))
+        # What goes after the moment of the peak changes nothing of it.
+        self.assertEqual(self.peak(lines + ["1,2,free,0x1000,1000,0"])[1]["live"], 3 * MIB + 1000)
+
+    def test_free_blocks_between_others_are_told(self):
+        half = MIB // 2
+        lines = [f"1,{i},allocate,{i + 1:#x}000,{half},0" for i in range(4)]
+        lines += ["1,4,free,0x2000,1,0", f"1,5,allocate,0x9000,{3 * MIB},0"]
+        # What threads keep goes to the pool before the driver is asked.
+        self.assertEqual(self.peak(lines), ([2, 1], {
+            "live": 3 * half + 3 * MIB, "alone": MIB, "gaps_medium": half}))
+
+    def test_memory_of_a_plan_is_told_apart(self):
+        path = self.write(["1,0,allocate,0x1000,4194304,0", "1,1,free,0x1000,4194304,0",
+                           "1,2,allocate,0x1000,1048576,0", "1,3,free,0x1000,1048576,0"])
+        self.env["BERTH_PLAN"] = self.root + "/plan"
+        subprocess.run([BERTH, "trace", "plan", path, "-o", self.env["BERTH_PLAN"]], check=True,
+                       env=self.env, stdout=subprocess.DEVNULL)
+        lines = ["1,0,allocate,0x1000,4194304,0", "1,1,free,0x1000,4194304,0",
+                 "1,2,allocate,0x1000,1048576,0", "1,3,allocate,0x2000,6291456,0"]
+        self.assertEqual(self.peak(lines)[1], {"live": 7 * MIB, "plan_free": 3 * MIB})
+
     def test_mappings_are_counted(self):
         """Of the virtual driver; a repetition that finds everything in its place makes none."""
         path = self.write(["1,0,allocate,0x1000,8388608,0", "1,1,free,0x1000,8388608,0"])
@@ -223,6 +256,12 @@ class Replay(unittest.TestCase):
                            "free,0x2000,20,1"], "action,pointer,size,device")
         for result in self.replay(path)["results"]:
             self.assertEqual((result["failures"], result["free"]["count"]), (0, 2))
+
+    def test_people_are_told_of_the_peak(self):
+        done = self.berth("--driver", "virtual", "--against", "pool", "--peak", "-o",
+                          "segments=shared", self.write([f"1,0,allocate,0x1000,{3 * MIB},0"]))
+        self.assertIn("of the pool's 4194304 bytes in repetition 1", done.stdout, done.stderr)
+        self.assertIn("\n   33.33  the same of blocks that have a segment alone", done.stdout)
 
     def test_people_get_a_table(self):
         _, most, path = self.mixed()
