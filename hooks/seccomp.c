@@ -74,7 +74,7 @@ static bool is_strict(long number, const unsigned long a[5])
     return number == SYS_prctl ? a[1] == SECCOMP_MODE_STRICT : a[0] == SECCOMP_SET_MODE_STRICT;
 }
 
-/* What is decided and noted of a block needs memory now and then: the thread has no more of that. */
+/* What is decided and noted of a block needs memory now and then, of which there is no more. */
 static void stay_plain(void)
 {
     berth__thread.inside++;

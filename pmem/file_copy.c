@@ -2,6 +2,7 @@
 #include "pmem/file_copy.h"
 
 #include "alloc/log.h"
+#include "alloc/sandbox.h"
 #include "alloc/stats.h"
 #include "pmem/memory_room.h"
 #include "pmem/window.h"
@@ -141,13 +142,15 @@ static int begin_in_memory(const struct berth_tier_file *file, struct berth_file
 
 /*
  * Memory for every page that the tier has put memory behind, as allocate_all() takes space: a lack
- * of it is seen here, where the kernel can say so (Linux 5.14).
+ * of it is seen here, where the kernel can say so (Linux 5.14), and may be asked.
  */
 static int populate_all(const struct berth_tier_file *file, const struct berth_file_copy *copy)
 {
     size_t offset = 0;
     size_t size;
 
+    if (berth__sandbox_is_on())
+        return 0;
     for (; berth__page_set_next(&file->committed, copy->mapping_size, &offset, &size);
          offset += size)
         if (madvise((char *)copy->mapping + offset, size, MADV_POPULATE_WRITE) < 0 &&
@@ -190,7 +193,7 @@ static int begin_outside(const struct berth_tier_file *file, uint64_t size, bool
 
     if (size > file->fork_copy_max)
         return -EFBIG;
-    if (size > 0 && !berth__memory_room_for(size))
+    if (size > 0 && !berth__sandbox_is_on() && !berth__memory_room_for(size))
         return -ENOMEM;
     if (with_file)
         r = begin_in_memory(file, ret);
@@ -204,7 +207,8 @@ int berth__file_copy_begin(const struct berth_tier_file *file, bool shares_descr
         atomic_load_explicit(&berth__tier_stats[file->id].reserved, memory_order_relaxed);
     int r;
 
-    if (shares_descriptors) {
+    /* A sandbox may forbid to make a file. */
+    if (shares_descriptors || berth__sandbox_is_on()) {
         r = begin_outside(file, size, false, ret);
         ret->shares_descriptors = r == 0;
         return r;
@@ -326,11 +330,12 @@ static int fill(const struct berth_tier_file *file, struct berth_file_copy *copy
     size_t limit = used_of(file);
     size_t offset = 0;
     size_t size;
-    bool holes = knows_holes(file);
+    bool holes;
     int r;
 
     if (copy->fd < 0)
         return fill_mapping(file, copy);
+    holes = knows_holes(file);
     if (copy->clone && ioctl(copy->fd, FICLONE, file->fd) == 0)
         return 0;
     /* Other threads may have allocated since the copy was begun. */

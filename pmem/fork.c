@@ -4,6 +4,7 @@
 #include "alloc/fork_turn.h"
 #include "alloc/log.h"
 #include "alloc/quantity.h"
+#include "alloc/sandbox.h"
 #include "alloc/stats.h"
 #include "alloc/thread.h"
 #include "pmem/address_limit.h"
@@ -78,9 +79,11 @@ _Atomic(_Atomic unsigned *) berth__fork_mark = &no_mark;
 /* The kernel joins neighbours that are alike. */
 static void take_spare(void)
 {
-    char *pages = mmap(NULL, SPARE_MAPPINGS * BERTH_OS_PAGE, PROT_NONE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *pages = MAP_FAILED;
 
+    if (!berth__sandbox_is_on())
+        pages = mmap(NULL, SPARE_MAPPINGS * BERTH_OS_PAGE, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pages == MAP_FAILED)
         return;
     for (size_t i = 1; i < SPARE_MAPPINGS; i += 2)

@@ -480,8 +480,23 @@ static void addresses_may_be_laid_out_otherwise(void)
 
 /* What the C library's malloc needs in one thread, and this file's checks. */
 static const int sandbox_calls[] = {
-    SYS_mmap,          SYS_munmap,    SYS_mremap,      SYS_brk,        SYS_futex,
-    SYS_clock_gettime, SYS_getrandom, SYS_sched_yield, SYS_exit_group, SYS_write,
+    SYS_mmap,
+    SYS_munmap,
+    SYS_mremap,
+    SYS_brk,
+    SYS_futex,
+    SYS_clock_gettime,
+    SYS_getrandom,
+    SYS_sched_yield,
+    SYS_exit_group,
+    SYS_write,
+    /* of fork() and waitpid() */
+    SYS_clone,
+    SYS_wait4,
+    SYS_gettid,
+    SYS_getpid,
+    SYS_set_robust_list,
+    SYS_rt_sigprocmask,
 };
 #define SANDBOX_CALLS (sizeof(sandbox_calls) / sizeof(sandbox_calls[0]))
 
@@ -545,6 +560,8 @@ static void be_sandboxed(bool by_prctl)
         check_fill(block[0], sizes[0], round);
         CHECK(blocks_hold(round));
     }
+    expect_fork(49);
+    nest(3, 49);
     use_large_blocks();
     _exit(0);
 }
