@@ -20,13 +20,16 @@
  */
 #define CACHE_NONE 0
 
-/* The architecture's prefix of libunwind's local-only interface. */
+/* The architecture's prefixes of libunwind's local-only interface, and of what both have. */
 #if defined(__x86_64__)
 #define LOCAL(name) "_ULx86_64_" name
+#define COMMON(name) "_Ux86_64_" name
 #elif defined(__aarch64__)
 #define LOCAL(name) "_ULaarch64_" name
+#define COMMON(name) "_Uaarch64_" name
 #else
 #define LOCAL(name) "unw_" name
+#define COMMON(name) "unw_" name
 #endif
 
 static const char *const sonames[] = {"libunwind.so.8", "libunwind.so"};
@@ -61,7 +64,7 @@ static void steps_find(void *library)
 #if defined(__x86_64__)
     struct steps *steps = &berth__unwind_steps;
 
-    *(void **)&steps->get_context = dlsym(library, "_Ux86_64_getcontext");
+    *(void **)&steps->get_context = dlsym(library, COMMON("getcontext"));
     *(void **)&steps->begin = dlsym(library, LOCAL("init_local"));
     *(void **)&steps->step = dlsym(library, LOCAL("step"));
     *(void **)&steps->get_register = dlsym(library, LOCAL("get_reg"));
@@ -74,6 +77,7 @@ static void steps_find(void *library)
 static int library_prepare(void *library)
 {
     int (*set_policy)(void *space, int policy);
+    void **(*get_accessors)(void *space);
     void **space;
     /* First of all: setting the policy already opens the pipe. */
     int r = berth__unwind_probe_bind(library);
@@ -84,6 +88,9 @@ static int library_prepare(void *library)
     space = dlsym(library, LOCAL("local_addr_space"));
     if (set_policy && space)
         set_policy(*space, CACHE_NONE);
+    *(void **)&get_accessors = dlsym(library, COMMON("get_accessors"));
+    if (get_accessors && space)
+        berth__unwind_probe_bind_reads(get_accessors(*space));
     return 0;
 }
 

@@ -115,6 +115,32 @@ static long probe_syscall(long number, ...)
     return syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
+/* Reads, or writes, a word of memory for libunwind: 0, or negative. */
+typedef int (*access_fn)(void *space, uintptr_t address, uintptr_t *value, int is_write,
+                         void *context);
+/* Which of its functions this is (unw_accessors_t), and the one that it had. */
+#define ACCESS_MEMORY 3
+static access_fn own_access;
+
+static int probe_access(void *space, uintptr_t address, uintptr_t *value, int is_write,
+                        void *context)
+{
+    if (!is_readable((const void *)address))
+        return -1;
+    /* A word that is not aligned lies in two, and the second may be another page's. */
+    if (address % sizeof(*value) != 0 && !is_readable((const void *)(address + sizeof(*value))))
+        return -1;
+    return own_access(space, address, value, is_write, context);
+}
+
+void berth__unwind_probe_bind_reads(void **accessors)
+{
+    if (accessors[ACCESS_MEMORY] == (void *)probe_access)
+        return;
+    own_access = *(access_fn *)&accessors[ACCESS_MEMORY];
+    *(access_fn *)&accessors[ACCESS_MEMORY] = probe_access;
+}
+
 struct import {
     const char *name;
     void *function;

@@ -8,6 +8,10 @@
  * program's: after a shell's `exec 3>file`, or a daemon's closing of everything, libunwind would
  * write into that file, read from it, or close it. So its calls of pipe2(), read(), write() and
  * syscall() are bound to functions of Berth's, in its own table of imports only.
+ *
+ * It keeps the pages that could be read last, and does not ask for them again: code without tables
+ * may have the address of one in its base pointer, for a purpose of its own, that was unmapped
+ * meanwhile. So every word is asked for that it reads by other ways than a known frame's.
  */
 #ifndef BERTH_HOOKS_UNWIND_PROBE_H
 #define BERTH_HOOKS_UNWIND_PROBE_H
@@ -17,5 +21,8 @@
  * it makes a pipe in a way that cannot be bound: it must not be used then.
  */
 int berth__unwind_probe_bind(void *library);
+
+/* Has what it reads asked for first: `accessors` is the library's table of functions. */
+void berth__unwind_probe_bind_reads(void **accessors);
 
 #endif

@@ -272,6 +272,45 @@ static void no_descriptor_is_opened_written_or_closed(void **state)
     check_frame(tableless(outer), 2, (const void *)outer);
 }
 
+#ifdef __x86_64__
+/* Calls its first argument with its second in the base pointer; can lie anywhere. */
+static const unsigned char busy_code[] = {
+    0x55,             /* push %rbp */
+    0x48, 0x89, 0xf5, /* mov %rsi, %rbp */
+    0xff, 0xd7,       /* call *%rdi */
+    0x5d,             /* pop %rbp */
+    0xc3,             /* ret */
+};
+typedef berth_site_id (*busy_fn)(berth_site_id (*call)(void), void *own);
+
+static busy_fn place_busy(char *at)
+{
+    memcpy(at, busy_code, sizeof(busy_code));
+    return (busy_fn)(uintptr_t)at;
+}
+
+/* As a just-in-time compiler makes code: without tables, the base pointer for what it likes. */
+static void memory_that_is_gone_is_not_read(void **state)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *code = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE | PROT_EXEC,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *own = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    (void)state;
+    if (code == MAP_FAILED)
+        skip();
+    assert_ptr_not_equal(own, MAP_FAILED);
+    assert_int_not_equal(place_busy(code)(outer, own), 0);
+    assert_int_equal(munmap(own, page), 0);
+    assert_int_not_equal(place_busy(code + 64)(outer, own), 0);
+    /* A word from there on goes beyond the page, which is known to be readable. */
+    assert_int_equal(munmap(code + page, page), 0);
+    assert_int_not_equal(place_busy(code + page - sizeof(busy_code))(outer, NULL), 0);
+    munmap(code, page);
+}
+#endif
+
 #define THREADS 8
 
 static void *thread_main(void *context)
@@ -641,6 +680,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_address_that_is_not_in_the_trace_still_begins_it),
         cmocka_unit_test(captures_allocate_nothing_and_keep_errno),
         cmocka_unit_test(no_descriptor_is_opened_written_or_closed),
+#ifdef __x86_64__
+        cmocka_unit_test(memory_that_is_gone_is_not_read),
+#endif
         cmocka_unit_test(threads_capture_the_same_sites),
         cmocka_unit_test(a_capture_under_the_loaders_lock_does_not_hang),
         cmocka_unit_test(a_child_captures_what_its_parent_did),
