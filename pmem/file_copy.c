@@ -224,7 +224,27 @@ int berth__file_copy_begin(const struct berth_tier_file *file, bool shares_descr
     return begin_outside(file, size, true, ret);
 }
 
-static int write_all(int fd, const char *from, size_t size, size_t offset)
+/*
+ * A second mapping of what lies in a tier's window, to be read: the program may have protected what
+ * is there, a guard page for one (mprotect). NULL where there can be none: reserved huge pages, too
+ * many mappings.
+ */
+static char *view_begin(const char *from, size_t size)
+{
+    char *view;
+
+    if (berth__sandbox_is_on())
+        return NULL;
+    view = mremap((void *)from, 0, size, MREMAP_MAYMOVE);
+    if (view == MAP_FAILED)
+        return NULL;
+    if (mprotect(view, size, PROT_READ) == 0)
+        return view;
+    munmap(view, size);
+    return NULL;
+}
+
+static int write_readable(int fd, const char *from, size_t size, size_t offset)
 {
     while (size > 0) {
         ssize_t n = pwrite(fd, from, size, (off_t)offset);
@@ -238,6 +258,18 @@ static int write_all(int fd, const char *from, size_t size, size_t offset)
         size -= (size_t)n;
     }
     return 0;
+}
+
+static int write_all(int fd, const char *from, size_t size, size_t offset)
+{
+    int r = write_readable(fd, from, size, offset);
+    char *view = r == -EFAULT ? view_begin(from, size) : NULL;
+
+    if (!view)
+        return r;
+    r = write_readable(fd, view, size, offset);
+    munmap(view, size);
+    return r;
 }
 
 /*
@@ -311,6 +343,15 @@ static int fit_mapping(const struct berth_tier_file *file, struct berth_file_cop
     return 0;
 }
 
+static void copy_to_memory(char *to, const char *from, size_t size)
+{
+    char *view = view_begin(from, size);
+
+    memcpy(to, view ? view : from, size);
+    if (view)
+        munmap(view, size);
+}
+
 static int fill_mapping(const struct berth_tier_file *file, struct berth_file_copy *copy)
 {
     size_t offset = 0;
@@ -321,7 +362,7 @@ static int fill_mapping(const struct berth_tier_file *file, struct berth_file_co
         return r;
     for (; berth__page_set_next(&file->committed, copy->mapping_size, &offset, &size);
          offset += size)
-        memcpy((char *)copy->mapping + offset, (const char *)file->base + offset, size);
+        copy_to_memory((char *)copy->mapping + offset, (const char *)file->base + offset, size);
     return 0;
 }
 

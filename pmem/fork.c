@@ -10,6 +10,7 @@
 #include "pmem/address_limit.h"
 #include "pmem/arena.h"
 #include "pmem/fork_lock.h"
+#include "pmem/fork_protection.h"
 #include "pmem/gate.h"
 #include "pmem/jemalloc.h"
 #include "pmem/movable.h"
@@ -456,9 +457,19 @@ static void leave_to_parent(void)
     }
 }
 
+/* Whether anything lies in the tiers that are copied. */
+static bool has_used(const struct berth_fork *attempt)
+{
+    for (unsigned i = 0; i < attempt->count; i++)
+        if (berth__window_used((berth_home_id)attempt->tier[i]) > 0)
+            return true;
+    return false;
+}
+
 static void take_copies(struct berth_fork *attempt)
 {
     struct berth_address_limit limit = {.lifted = false};
+    struct berth_fork_protection protection = {.count = 0};
 
     attempt->child = true;
     berth__overcommit_in_child();
@@ -471,12 +482,15 @@ static void take_copies(struct berth_fork *attempt)
     berth__tier_numa_in_child();
     if (attempt->count > 0)
         berth__address_limit_lift(&limit);
+    if (has_used(attempt))
+        berth__fork_protection_take(&protection);
     for (unsigned i = 0; i < attempt->count; i++) {
         if (berth__file_copy_take(berth__tier_file(attempt->tier[i]), &attempt->copy[i]) < 0)
             end_child();
     }
     if (berth__movable_follow_copies() < 0)
         end_child();
+    berth__fork_protection_set(&protection);
     take_spare(); /* for its own children */
     berth__address_limit_restore(&limit);
     attempt->count = 0;

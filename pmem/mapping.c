@@ -20,37 +20,41 @@ struct mapping_query {
     uint64_t name, build_id;
 };
 #define QUERY_MAPPING _IOWR('f', 17, struct mapping_query)
-#define MAPPING_READABLE 0x01
-#define MAPPING_WRITABLE 0x02
-#define MAPPING_EXECUTABLE 0x04
-#define MAPPING_SHARED 0x08
-#define MAPPING_ALL (MAPPING_READABLE | MAPPING_WRITABLE | MAPPING_EXECUTABLE | MAPPING_SHARED)
+/* Also the next one, where none is at the address. */
+#define QUERY_OR_NEXT 0x10
 
 /* What is read of /proc/self/maps at a time: many lines. */
 #define TEXT_SIZE ((size_t)64 << 10)
 
-/* What is looked for, and how far it was found. */
-struct search {
-    uintptr_t next, end; /* from here on it is not known */
-    unsigned wanted;     /* flags */
-    bool whole;          /* all of it must be one mapping */
+/* Whom to tell of which mappings. */
+struct visit {
+    uintptr_t next, end; /* from here on nothing was told yet */
+    unsigned wanted;     /* flags that they must have */
+    berth_mapping_fn see;
+    void *context;
 };
 
-/* 0; -EINVAL; -ENOTTY: this kernel has no such call. */
-static int search_by_query(int fd, struct search *search)
+/* 0; what was answered; -ENOTTY: this kernel has no such call. */
+static int visit_by_query(int fd, struct visit *visit)
 {
     if (berth__move_fault(BERTH_CALL_QUERY) < 0)
         return -ENOTTY;
-    while (search->next < search->end) {
-        struct mapping_query query = {.size = sizeof(query), .address = search->next};
+    while (visit->next < visit->end) {
+        struct mapping_query query = {
+            .size = sizeof(query), .flags = QUERY_OR_NEXT | visit->wanted, .address = visit->next};
+        struct berth_mapping mapping;
+        int r;
 
         if (ioctl(fd, QUERY_MAPPING, &query) < 0)
-            return errno == ENOENT ? -EINVAL : -errno;
-        if (search->whole && query.end < search->end)
-            return -EINVAL;
-        if ((query.mapping_flags & MAPPING_ALL) != search->wanted)
-            return -EINVAL;
-        search->next = query.end;
+            return errno == ENOENT ? 0 : -errno;
+        if (query.start >= visit->end)
+            break;
+        mapping = (struct berth_mapping){query.start, query.end,
+                                         (unsigned)query.mapping_flags & BERTH_MAPPING_ALL};
+        r = visit->see(visit->context, &mapping);
+        if (r != 0)
+            return r;
+        visit->next = query.end;
     }
     return 0;
 }
@@ -71,34 +75,32 @@ static uintptr_t read_hex(const char **text)
     }
 }
 
-/* One line of /proc/self/maps: "start-end rwxs ...". 0 or -EINVAL. */
-static int search_line(const char *line, struct search *search)
+/* One line of /proc/self/maps: "start-end rwxs ...". 0, or what was answered. */
+static int visit_line(const char *line, struct visit *visit)
 {
-    uintptr_t start = read_hex(&line);
-    uintptr_t end;
-    unsigned flags;
+    struct berth_mapping mapping = {.start = read_hex(&line)};
 
     if (*line++ != '-')
         return -EINVAL;
-    end = read_hex(&line);
-    if (*line++ != ' ' || end <= search->next || search->next >= search->end)
+    mapping.end = read_hex(&line);
+    if (*line++ != ' ' || mapping.end <= visit->next || mapping.start >= visit->end)
         return 0;
-    flags = (line[0] == 'r' ? MAPPING_READABLE : 0) | (line[1] == 'w' ? MAPPING_WRITABLE : 0) |
-            (line[2] == 'x' ? MAPPING_EXECUTABLE : 0) | (line[3] == 's' ? MAPPING_SHARED : 0);
-    if (search->whole && end < search->end)
-        return -EINVAL;
-    if (start > search->next || flags != search->wanted)
-        return -EINVAL;
-    search->next = end;
-    return 0;
+    mapping.flags = (line[0] == 'r' ? BERTH_MAPPING_READABLE : 0) |
+                    (line[1] == 'w' ? BERTH_MAPPING_WRITABLE : 0) |
+                    (line[2] == 'x' ? BERTH_MAPPING_EXECUTABLE : 0) |
+                    (line[3] == 's' ? BERTH_MAPPING_SHARED : 0);
+    visit->next = mapping.end;
+    if ((mapping.flags & visit->wanted) != visit->wanted)
+        return 0;
+    return visit->see(visit->context, &mapping);
 }
 
-static int search_text(int fd, char *text, struct search *search)
+static int visit_text(int fd, char *text, struct visit *visit)
 {
     size_t kept = 0;
     int r = 0;
 
-    while (r == 0 && search->next < search->end) {
+    while (r == 0 && visit->next < visit->end) {
         ssize_t n = read(fd, text + kept, TEXT_SIZE - 1 - kept);
         char *line = text;
         char *newline;
@@ -106,26 +108,78 @@ static int search_text(int fd, char *text, struct search *search)
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return n < 0 ? -errno : -EINVAL;
+            return n < 0 ? -errno : 0;
         text[kept + (size_t)n] = '\0';
         for (; r == 0 && (newline = strchr(line, '\n')); line = newline + 1)
-            r = search_line(line, search);
+            r = visit_line(line, visit);
         kept = strlen(line);
         memmove(text, line, kept);
     }
     return r;
 }
 
-static int search_by_text(int fd, struct search *search)
+static int visit_by_text(int fd, struct visit *visit)
 {
     char *text = mmap(NULL, TEXT_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int r;
 
     if (text == MAP_FAILED)
         return -errno;
-    r = search_text(fd, text, search);
+    r = visit_text(fd, text, visit);
     munmap(text, TEXT_SIZE);
     return r;
+}
+
+/* For malloc() too, which is no cancellation point as open(), read() and close() are. */
+static int visit_all(struct visit *visit)
+{
+    int cancel_state, fd, r;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    r = fd < 0 ? -errno : visit_by_query(fd, visit);
+    if (r == -ENOTTY)
+        r = visit_by_text(fd, visit);
+    if (fd >= 0)
+        close(fd);
+    pthread_setcancelstate(cancel_state, NULL);
+    return r;
+}
+
+int berth__mapping_each(uintptr_t start, uintptr_t end, unsigned wanted, berth_mapping_fn see,
+                        void *context)
+{
+    struct visit visit = {start, end, wanted, see, context};
+    int saved_errno = errno;
+    int r = visit_all(&visit);
+
+    errno = saved_errno;
+    return r;
+}
+
+/* What is looked for, and how far it was found. */
+struct search {
+    uintptr_t next, end; /* from here on it is not known */
+    unsigned wanted;     /* flags */
+    bool whole;          /* all of it must be one mapping */
+};
+
+static int compare(void *context, const struct berth_mapping *mapping)
+{
+    struct search *search = context;
+
+    if (mapping->start > search->next || mapping->flags != search->wanted ||
+        (search->whole && mapping->end < search->end))
+        return -EINVAL;
+    search->next = mapping->end;
+    return 0;
+}
+
+static int look(struct search *search)
+{
+    int r = berth__mapping_each(search->next, search->end, 0, compare, search);
+
+    return r == 0 && search->next < search->end ? -EINVAL : r;
 }
 
 /* Asks nothing of the kernel but whether part of the range is locked (msync(2), EBUSY). */
@@ -138,35 +192,16 @@ static int check_locked(const void *address, size_t size)
     return errno == ENOMEM ? -EINVAL : -errno;
 }
 
-/* For malloc() too, which is no cancellation point as open(), read() and close() are. */
-static int look(struct search *search)
-{
-    int cancel_state, fd, r;
-
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-    r = fd < 0 ? -errno : search_by_query(fd, search);
-    if (r == -ENOTTY)
-        r = search_by_text(fd, search);
-    if (fd >= 0)
-        close(fd);
-    pthread_setcancelstate(cancel_state, NULL);
-    return r;
-}
-
 int berth__mapping_check_whole(const void *address, size_t size)
 {
     struct search search = {
         .next = (uintptr_t)address,
         .end = (uintptr_t)address + size,
-        .wanted = MAPPING_READABLE | MAPPING_WRITABLE | MAPPING_SHARED,
+        .wanted = BERTH_MAPPING_READABLE | BERTH_MAPPING_WRITABLE | BERTH_MAPPING_SHARED,
         .whole = true,
     };
-    int saved_errno = errno;
-    int r = look(&search);
 
-    errno = saved_errno;
-    return r;
+    return look(&search);
 }
 
 int berth__mapping_check(const void *address, size_t size, bool is_shared)
@@ -174,7 +209,8 @@ int berth__mapping_check(const void *address, size_t size, bool is_shared)
     struct search search = {
         .next = (uintptr_t)address,
         .end = (uintptr_t)address + size,
-        .wanted = MAPPING_READABLE | MAPPING_WRITABLE | (is_shared ? MAPPING_SHARED : 0),
+        .wanted = BERTH_MAPPING_READABLE | BERTH_MAPPING_WRITABLE |
+                  (is_shared ? BERTH_MAPPING_SHARED : 0),
     };
     int r = berth__move_fault(BERTH_CALL_LOOK);
 

@@ -5,6 +5,29 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+
+/* What a mapping allows, and whether it is shared; the kernel's numbers. */
+#define BERTH_MAPPING_READABLE 0x01u
+#define BERTH_MAPPING_WRITABLE 0x02u
+#define BERTH_MAPPING_EXECUTABLE 0x04u
+#define BERTH_MAPPING_SHARED 0x08u
+#define BERTH_MAPPING_ALL 0x0fu
+
+struct berth_mapping {
+    uintptr_t start, end;
+    unsigned flags;
+};
+
+/* Is told of one mapping; what is not 0 is the last. */
+typedef int (*berth_mapping_fn)(void *context, const struct berth_mapping *mapping);
+
+/*
+ * Tells of each mapping in part of [start, end) that has all the flags in `wanted`, by address. 0;
+ * what `see` answered; or negative errno. Allocates nothing and keeps errno.
+ */
+int berth__mapping_each(uintptr_t start, uintptr_t end, unsigned wanted, berth_mapping_fn see,
+                        void *context);
 
 /*
  * 0 when all of the range can be read and written and no more, is shared or private as said, and is

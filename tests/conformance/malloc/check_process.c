@@ -478,6 +478,79 @@ static void addresses_may_be_laid_out_otherwise(void)
     check_child(pid);
 }
 
+/* Of a block of pages: the second for nobody, the third to be read, the fourth to be run. */
+static const int page_protections[] = {PROT_READ | PROT_WRITE, PROT_NONE, PROT_READ,
+                                       PROT_READ | PROT_EXEC};
+#define PAGES (sizeof(page_protections) / sizeof(page_protections[0]))
+
+static void protect_pages(char *p, size_t page)
+{
+#ifdef __x86_64__
+    static const char code[] = {(char)0xb8, 42, 0, 0, 0, (char)0xc3}; /* mov $42, %eax; ret */
+
+    memcpy(p + 3 * page, code, sizeof(code));
+#endif
+    for (size_t i = 0; i < PAGES; i++)
+        CHECK(mprotect(p + i * page, page, page_protections[i]) == 0);
+}
+
+/* The kernel answers instead of a signal. */
+static bool pages_are_protected(char *p, size_t page)
+{
+    static char byte = 'x';
+    bool held = true;
+    int fd[2];
+
+    CHECK(pipe(fd) == 0);
+    for (size_t i = 0; i < PAGES; i++) {
+        bool can_read = write(fd[1], p + i * page, 1) == 1;
+        bool can_write = write(fd[1], &byte, 1) == 1;
+
+        can_write = (!can_read || read(fd[0], &byte, 1) == 1) &&
+                    read(fd[0], p + i * page + page / 2, 1) == 1 && can_write;
+        held &= can_read == ((page_protections[i] & PROT_READ) != 0);
+        held &= can_write == ((page_protections[i] & PROT_WRITE) != 0);
+        close(fd[0]);
+        close(fd[1]);
+        CHECK(pipe(fd) == 0);
+    }
+    close(fd[0]);
+    close(fd[1]);
+#ifdef __x86_64__
+    held &= ((int (*)(void))(uintptr_t)(p + 3 * page))() == 42;
+#endif
+    return held;
+}
+
+static void what_is_protected_is_so_in_a_child(void)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const struct rlimit none = {0, 0};
+    char *p = check_hide(aligned_alloc(page, PAGES * page));
+
+    CHECK(p);
+    check_fill(p, page / 2, 50);
+    protect_pages(p, page);
+    /* The second time without a file, and the child has a child. */
+    for (int i = 0; i < 2; i++) {
+        pid_t pid = fork();
+
+        CHECK(pid >= 0);
+        if (pid == 0) {
+            CHECK(pages_are_protected(p, page) && check_filled(p, page / 2, 50));
+            pid = fork();
+            if (pid == 0)
+                _exit(pages_are_protected(p, page) ? 0 : 1);
+            check_child(pid);
+            _exit(0);
+        }
+        check_child(pid);
+        CHECK(setrlimit(RLIMIT_FSIZE, &none) == 0);
+    }
+    CHECK(mprotect(p, PAGES * page, PROT_READ | PROT_WRITE) == 0);
+    free(p);
+}
+
 /* What the C library's malloc needs in one thread, and this file's checks. */
 static const int sandbox_calls[] = {
     SYS_mmap,
@@ -633,6 +706,7 @@ const struct check process_checks[] = {
     ENTRY(a_limit_for_data_is_kept),
     ENTRY(memory_may_be_locked_under_a_limit),
     ENTRY(a_program_may_give_up_its_rights),
+    ENTRY(what_is_protected_is_so_in_a_child),
     ENTRY(a_program_may_limit_its_system_calls),
     ENTRY(a_program_may_give_up_all_calls_but_reading_and_writing),
     ENTRY(addresses_may_be_laid_out_otherwise),
