@@ -171,14 +171,26 @@ static uint64_t keep_lower(_Atomic uint64_t *at, uint64_t birth)
     return birth;
 }
 
-/* What the block's key learns from its death. */
+/* Whether it was found for good to be a weight that was there before the steps. */
+static bool is_known(const struct berth_class_block *block)
+{
+    uint8_t reason = atomic_load_explicit(&block->reason, memory_order_relaxed);
+
+    return atomic_load_explicit(&block->level, memory_order_relaxed) == BERTH_CLASS_FINAL &&
+           atomic_load_explicit(&block->tag, memory_order_relaxed) == BERTH_TAG_WEIGHT &&
+           (reason == BERTH_REASON_READ_ONLY || reason == BERTH_REASON_TRAINED ||
+            reason == BERTH_REASON_TOUCHED_UP);
+}
+
+/* What the block's key learns from its death: of a weight nothing, because a model that is deleted
+ * is no sign that the next one's weights will go. */
 static void key_died(struct berth_classifier *classifier, const struct berth_class_block *block)
 {
     struct berth_class_key *key = &atomic_load_explicit(
         &classifier->keys, memory_order_relaxed)[block->key_at % BERTH_CLASS_KEYS];
     uint64_t lived, later;
 
-    if (key->id != block->key)
+    if (key->id != block->key || is_known(block))
         return;
     lived = berth__class_load(&classifier->births) - block->birth;
     if (lived > berth__class_load(&key->longest))
