@@ -102,6 +102,7 @@ static void block_fill(struct berth_class_block *block, const struct berth_class
     berth__class_set(&block->held, birth->held);
     block->had = is_guess ? berth__class_bit(birth->tag) : 0;
     block->looks = block->compared = block->reads = block->silent_rewrites = 0;
+    block->known_at = 0;
     block->is_suspect = block->is_watched = block->is_pieced = block->is_replaced = false;
     block->is_last = block->is_listed = block->is_derived = block->was_matched = false;
     block->was_filled = block->is_slow = false;
@@ -365,6 +366,8 @@ static void apply(struct berth_judgement *judgement, const struct berth_class_se
     if (berth__log_enabled(BERTH_LOG_DEBUG, BERTH_TOPIC_CLASSIFIER))
         berth__class_log(block, seen->number);
     key = berth__class_key(classifier, block->key, false);
+    if (is_known(block))
+        block->known_at = judgement->births;
     if (key && verdict->level == BERTH_CLASS_FINAL)
         atomic_fetch_add_explicit(&key->finals[verdict->tag], 1, memory_order_relaxed);
     if (verdict->tag == was)

@@ -133,6 +133,7 @@ struct berth_class_block {
      * or exponent. */
     uint16_t replaced_words, turned_words;
     uint16_t looked_round; /* the classifier's round, as far as it fits, at the last look */
+    uint64_t known_at;     /* births when it was found for good to be a weight; 0 = it was not */
     uint64_t looked_at;    /* births and steps so far, mixed, so that progress is seen */
     uint64_t looked_size;  /* the block's at that time: other sizes are looked at in other places */
     uint64_t changed, rewritten;
@@ -270,6 +271,7 @@ struct berth_class_size {
     /* Of the main family's that died, the births of the two that came first; 0 = none. */
     uint64_t dead[2];
     bool has_died;     /* one of the main family's, at any time */
+    uint64_t known_at; /* of those that are there, the first one's */
     uint32_t old;      /* from before the steps... */
     uint32_t suspects; /* ...that may be inputs, as far as their content tells */
     /* Of the main family's that are there, those behind the first of the two, and the second; and

@@ -33,20 +33,24 @@ struct berth_class_size *berth__class_size(const struct berth_judgement *judgeme
     return &judgement->known_sizes[at];
 }
 
+/* The lower one that is not 0. */
+static void note_first(uint64_t *first, uint64_t birth)
+{
+    if (birth != 0 && (*first == 0 || birth < *first))
+        *first = birth;
+}
+
 static void count_alive(const struct berth_judgement *judgement)
 {
     for (uint32_t i = 0; i < judgement->count; i++) {
         struct berth_class_size *known = berth__class_size(judgement, judgement->seen[i].size);
+        const struct berth_class_block *block =
+            berth__class_block(judgement->classifier, judgement->seen[i].number);
 
         known->size = judgement->seen[i].size;
         known->alive++;
+        note_first(&known->known_at, block->known_at);
     }
-}
-
-static void note_death(uint64_t *first, uint64_t birth)
-{
-    if (birth != 0 && (*first == 0 || birth < *first))
-        *first = birth;
 }
 
 /*
@@ -102,8 +106,8 @@ static void note_deaths(struct berth_judgement *judgement)
         known->has_died = true;
         if (!is_current(judgement, key, key->first_dead))
             continue;
-        note_death(&known->dead[0], key->first_dead);
-        note_death(&known->dead[1], key->second_dead);
+        note_first(&known->dead[0], key->first_dead);
+        note_first(&known->dead[1], key->second_dead);
     }
     note_order(judgement);
 }
@@ -123,6 +127,16 @@ static bool is_behind_death(const struct berth_judgement *judgement,
     uint64_t dead = death == NO_DEATH || is_made_by_turns(known) ? 0 : known->dead[death];
 
     return dead != 0 && dead < seen->birth;
+}
+
+/* Whether one of its size was known to be a weight before it was made: then it is none of what the
+ * program loaded, but what steps keep beside it, though nothing of its size has gone. */
+static bool is_behind_known(const struct berth_judgement *judgement,
+                            const struct berth_class_seen *seen)
+{
+    uint64_t known_at = berth__class_size(judgement, seen->size)->known_at;
+
+    return known_at != 0 && known_at < seen->birth;
 }
 
 /* For each weight there are a gradient, an optimiser's states, two or three, and what a step has in
@@ -159,7 +173,8 @@ static uint64_t weight_of(const struct berth_judgement *judgement,
 {
     if (family == ANY_FAMILY)
         return seen->size >> 12;
-    return seen->family == family && !is_behind_death(judgement, seen, death);
+    return seen->family == family && !is_behind_death(judgement, seen, death) &&
+           !is_behind_known(judgement, seen);
 }
 
 static bool find_boundary(const struct berth_judgement *judgement, uint32_t family, uint64_t all,

@@ -16,7 +16,7 @@
 
 #define LAYERS 12
 
-static struct played *weights[LAYERS];
+static struct played *weights[LAYERS], *gradients[LAYERS], *means[LAYERS], *squares[LAYERS];
 
 static struct played *weight(size_t size)
 {
@@ -33,8 +33,10 @@ static size_t size_of(unsigned layer)
 
 static void load(void)
 {
-    for (unsigned i = 0; i < LAYERS; i++)
+    for (unsigned i = 0; i < LAYERS; i++) {
         weights[i] = weight(size_of(i));
+        gradients[i] = means[i] = squares[i] = NULL;
+    }
 }
 
 /* A batch of another length in each step, so that nothing that goes in it comes again. */
@@ -48,10 +50,63 @@ static void infer(unsigned step)
         died(kept[i]);
 }
 
+/* Gradients are kept and cleared; the first step has made them, the later ones add to them what
+ * they make and drop. */
+static void train(unsigned step, bool has_states)
+{
+    infer(step);
+    for (unsigned i = LAYERS; i-- > 0;) {
+        struct played *made = born(weights[i]->size, TENSORS);
+
+        if (gradients[i])
+            died(made);
+        else
+            gradients[i] = made;
+        write_all(gradients[i]);
+    }
+    for (unsigned i = 0; i < LAYERS && has_states; i++) {
+        if (!means[i])
+            means[i] = born(weights[i]->size, TENSORS);
+        if (!squares[i])
+            squares[i] = born(weights[i]->size, TENSORS);
+        squares[i]->is_positive = true;
+        means[i]->is_steady = true;
+        write_all(means[i]);
+        write_all(squares[i]);
+    }
+    for (unsigned i = 0; i < LAYERS; i++)
+        write_all(weights[i]);
+}
+
 static void expect(struct played *const *blocks, enum berth_tag tag)
 {
     for (unsigned i = 0; i < LAYERS; i++)
         assert_int_equal(blocks[i]->tag, tag);
+}
+
+static void expect_none(struct played *const *blocks)
+{
+    for (unsigned i = 0; i < LAYERS; i++)
+        assert_int_not_equal(blocks[i]->tag, BERTH_TAG_WEIGHT);
+}
+
+/* What a long first step makes is like steps of its own, and these have shown the weights. */
+static void what_is_made_behind_known_weights_is_no_weight(void **state)
+{
+    (void)state;
+    load();
+    for (unsigned step = 0; step < 12; step++) {
+        for (unsigned i = 0; i < LAYERS; i++)
+            died(born((68 + i) * KIB, TENSORS));
+    }
+    assert_int_equal(level(weights[0]), BERTH_CLASS_FINAL);
+    for (unsigned step = 0; step < 6; step++)
+        train(step, true);
+    berth__classifier_refresh();
+    expect(weights, BERTH_TAG_WEIGHT);
+    expect_none(gradients);
+    expect_none(means);
+    expect_none(squares);
 }
 
 /* The second model is like the first, which was deleted. */
@@ -76,6 +131,7 @@ static void the_model_behind_one_that_was_deleted_is_weights(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        PLAYED(what_is_made_behind_known_weights_is_no_weight),
         PLAYED(the_model_behind_one_that_was_deleted_is_weights),
     };
 
