@@ -337,28 +337,44 @@ struct kept {
     uint64_t blocks;
 };
 
+static void add_kept(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                     struct kept *kept)
+{
+    kept->bytes += seen->size;
+    kept->blocks++;
+    kept->mirrored += berth__class_size(judgement, seen->size)->has_died ? seen->size : 0;
+}
+
+/* Whether it may go as others of its kind did, which were there as long. */
+static bool may_go(const struct berth_judgement *judgement, const struct berth_class_seen *seen)
+{
+    const struct berth_class_key *key = berth__class_key(
+        judgement->classifier, berth__class_block(judgement->classifier, seen->number)->key, false);
+
+    return key && key->deaths > 0 && judgement->births - seen->birth <= 2 * key->longest;
+}
+
+/*
+ * Where most of what was born is there, what went tells nothing of it: of a layer that others are
+ * copied from, the copies stay.
+ */
 static struct kept sum_kept(const struct berth_judgement *judgement, uint64_t from, uint64_t to)
 {
     /* Where another family has more, the weights may be its. */
     bool is_alone = judgement->only_main && judgement->main == judgement->largest;
-    struct kept kept = {0};
+    struct kept kept = {0}, alive = {0};
 
     for (uint32_t i = 0; i < judgement->count; i++) {
         const struct berth_class_seen *seen = &judgement->seen[i];
-        const struct berth_class_key *key;
 
         if (seen->birth <= from || seen->birth > to ||
             (is_alone && seen->family != judgement->main))
             continue;
-        key = berth__class_key(judgement->classifier,
-                               berth__class_block(judgement->classifier, seen->number)->key, false);
-        if (key && key->deaths > 0 && judgement->births - seen->birth <= 2 * key->longest)
-            continue;
-        kept.bytes += seen->size;
-        kept.blocks++;
-        kept.mirrored += berth__class_size(judgement, seen->size)->has_died ? seen->size : 0;
+        add_kept(judgement, seen, &alive);
+        if (!may_go(judgement, seen))
+            add_kept(judgement, seen, &kept);
     }
-    return kept;
+    return alive.blocks > (to - from) / 2 ? alive : kept;
 }
 
 /* For each weight, a step of training keeps a gradient and two states, or three. */

@@ -109,6 +109,47 @@ static void what_is_made_behind_known_weights_is_no_weight(void **state)
     expect_none(squares);
 }
 
+#define STACK 3 /* layers of a stack */
+#define LAYER_MAX 6
+
+/* A layer is made, others are copied from it, and it goes. */
+static unsigned stack(const size_t *sizes, unsigned count, struct played **ret_copies)
+{
+    struct played *first[LAYER_MAX];
+
+    for (unsigned i = 0; i < count; i++)
+        first[i] = weight(sizes[i]);
+    for (unsigned i = 0; i < STACK * count; i++)
+        ret_copies[i] = weight(sizes[i % count]);
+    for (unsigned i = 0; i < count; i++)
+        died(first[i]);
+    return STACK * count;
+}
+
+/* Steps make little that is large: a table of what may follow. */
+static void copies_of_a_layer_that_goes_are_weights(void **state)
+{
+    static const size_t encoder[] = {768 * KIB, 256 * KIB, 1024 * KIB, 1024 * KIB};
+    static const size_t decoder[] = {768 * KIB, 256 * KIB,  768 * KIB,
+                                     256 * KIB, 1024 * KIB, 1024 * KIB};
+    struct played *copies[STACK * (4 + LAYER_MAX)], *tables[3];
+    unsigned count;
+
+    (void)state;
+    tables[0] = weight(10000 * KIB);
+    tables[1] = weight(10000 * KIB);
+    count = stack(encoder, 4, copies);
+    count += stack(decoder, LAYER_MAX, copies + count);
+    tables[2] = weight(10000 * KIB);
+    for (unsigned i = 0; i < 3; i++)
+        died(born((70 + i) * KIB, TENSORS));
+    berth__classifier_refresh();
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(tables[i]->tag, BERTH_TAG_WEIGHT);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(copies[i]->tag, BERTH_TAG_WEIGHT);
+}
+
 /* The second model is like the first, which was deleted. */
 static void the_model_behind_one_that_was_deleted_is_weights(void **state)
 {
@@ -132,6 +173,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         PLAYED(what_is_made_behind_known_weights_is_no_weight),
+        PLAYED(copies_of_a_layer_that_goes_are_weights),
         PLAYED(the_model_behind_one_that_was_deleted_is_weights),
     };
 
