@@ -101,20 +101,35 @@ static enum berth_class_level final_if(bool is_final)
     return is_final ? BERTH_CLASS_FINAL : BERTH_CLASS_FIRM;
 }
 
-/* Whether a steadier block of its size was there before it, whose gradient or state it may be. */
+/* Whether it changes as what is trained does. */
+static bool is_like_trained(const struct berth_class_block *block)
+{
+    return berth__class_is_steady(block) && !block->is_positive;
+}
+
+/*
+ * Whether this may be a gradient or state of that one, which has its size and was there before it:
+ * that is steadier, or has numbers below zero where this has none, as sums of squares.
+ */
+static bool is_original(const struct berth_class_block *other,
+                        const struct berth_class_block *block)
+{
+    return is_like_trained(other) ||
+           (block->is_positive && other->is_replaced && !other->is_positive);
+}
+
+/* Whether an older one is its original. */
 static bool is_state_of_older(const struct berth_judgement *judgement,
                               const struct berth_class_seen *seen,
                               const struct berth_class_block *block)
 {
-    if (berth__class_is_steady(block) && !block->is_positive)
+    if (is_like_trained(block))
         return false;
     for (uint32_t i = 0; i < judgement->count && judgement->seen[i].birth < seen->birth; i++) {
-        const struct berth_class_block *other;
+        const struct berth_class_seen *other = &judgement->seen[i];
 
-        if (judgement->seen[i].size != seen->size || judgement->seen[i].family != seen->family)
-            continue;
-        other = berth__class_block(judgement->classifier, judgement->seen[i].number);
-        if (berth__class_is_steady(other) && !other->is_positive)
+        if (other->size == seen->size && other->family == seen->family &&
+            is_original(berth__class_block(judgement->classifier, other->number), block))
             return true;
     }
     return false;
@@ -267,7 +282,8 @@ static void judge_old(const struct berth_judgement *judgement, const struct bert
     /* Reserved, and not filled yet or filled from its start on: it may become anything. */
     if (can_see && berth__class_has_room(block) && block->changed == 0)
         return;
-    if (block->changed != 0 && !block->is_replaced && berth__class_is_steady(block)) {
+    if (block->changed != 0 && !block->is_replaced && berth__class_is_steady(block) &&
+        !(has_gradient && is_state_of_older(judgement, seen, block))) {
         say(judgement, ret, BERTH_TAG_WEIGHT, level, BERTH_REASON_TOUCHED_UP);
         return;
     }

@@ -109,6 +109,57 @@ static void what_is_made_behind_known_weights_is_no_weight(void **state)
     expect_none(squares);
 }
 
+/* An eighth of the numbers, others in each step: the rows of a table of which it had words. */
+static void write_rows(struct played *block, unsigned step)
+{
+    for (unsigned i = step % 8; i < BERTH_LOOK_WORDS; i += 8)
+        block->version[i]++;
+}
+
+/* The sums were made with the optimiser, before the first step. */
+static void train_with_sums(void (*write)(struct played *block, unsigned step))
+{
+    for (unsigned i = 0; i < LAYERS; i++) {
+        squares[i] = born(weights[i]->size, TENSORS);
+        squares[i]->is_positive = squares[i]->is_steady = true;
+    }
+    for (unsigned step = 0; step < 8; step++) {
+        infer(step);
+        for (unsigned i = LAYERS; i-- > 0;)
+            died(born(weights[i]->size, TENSORS));
+        for (unsigned i = 0; i < LAYERS; i++) {
+            write(squares[i], step);
+            write(weights[i], step);
+        }
+    }
+    berth__classifier_refresh();
+    expect(weights, BERTH_TAG_WEIGHT);
+    expect_none(squares);
+}
+
+static void write_anew(struct played *block, unsigned step)
+{
+    (void)step;
+    write_all(block);
+}
+
+/* And the first steps change the weights by more than these were. */
+static void sums_of_squares_from_before_the_steps_are_no_weights(void **state)
+{
+    (void)state;
+    load();
+    for (unsigned i = 0; i < LAYERS; i++)
+        weights[i]->is_steady = false;
+    train_with_sums(write_anew);
+}
+
+static void sums_of_squares_of_a_table_are_no_weights(void **state)
+{
+    (void)state;
+    load();
+    train_with_sums(write_rows);
+}
+
 #define STACK 3 /* layers of a stack */
 #define LAYER_MAX 6
 
@@ -173,6 +224,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         PLAYED(what_is_made_behind_known_weights_is_no_weight),
+        PLAYED(sums_of_squares_from_before_the_steps_are_no_weights),
+        PLAYED(sums_of_squares_of_a_table_are_no_weights),
         PLAYED(copies_of_a_layer_that_goes_are_weights),
         PLAYED(the_model_behind_one_that_was_deleted_is_weights),
     };
