@@ -745,6 +745,7 @@ static void drop_pool(struct berth_pool *pool)
     berth__cache_shut(pool);
     berth__lazy_drop(pool);
     berth__pool_count_dropped(pool);
+    berth__stats_look(pool->tier);
     while (pool->segments)
         berth__pool_forget_segment(pool, pool->segments);
     berth__cache_open(pool);

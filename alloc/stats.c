@@ -13,6 +13,11 @@ static void add(_Atomic uint64_t *counter, uint64_t amount)
     atomic_fetch_add_explicit(counter, amount, memory_order_relaxed);
 }
 
+static uint64_t load(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
 /* The balance is negative where blocks of the parts are taken back here; then there is no peak. */
 static void raise_peak(struct berth_cell *cell, uint64_t held)
 {
@@ -26,12 +31,35 @@ static void raise_peak(struct berth_cell *cell, uint64_t held)
 
 static uint64_t published(const struct berth_cell *cell)
 {
-    return atomic_load_explicit(&cell->published, memory_order_relaxed);
+    return atomic_load_explicit(&cell->published, memory_order_acquire);
 }
 
-static uint64_t load(const _Atomic uint64_t *counter)
+static const struct berth_stats_part *first_part(void)
 {
-    return atomic_load_explicit(counter, memory_order_relaxed);
+    return atomic_load_explicit(&berth__stats_parts, memory_order_acquire);
+}
+
+static bool part_counts_for(const struct berth_stats_part *part, berth_tier_id tier)
+{
+    return atomic_load_explicit(&part->tier, memory_order_relaxed) == tier;
+}
+
+/*
+ * Raises the peak to `told`, which all have told of, and what the parts but for `own` have not. A
+ * part that takes back what others hand out has a balance below 0: without it the sum of many parts
+ * would be far from anything that ever was. They are looked at only where there may be a peak.
+ */
+static void raise_peak_beside(berth_tier_id tier, enum berth_tag tag, uint64_t told,
+                              const struct berth_stats_part *own)
+{
+    struct berth_cell *cell = &berth__tier_stats[tier].cell[tag];
+
+    if ((int64_t)told <= (int64_t)load(&cell->peak_held))
+        return;
+    for (const struct berth_stats_part *part = first_part(); part; part = part->next)
+        if (part != own && part_counts_for(part, tier))
+            told += load(&part->cell[tag].unpublished);
+    raise_peak(cell, told);
 }
 
 void berth__stats_part_add(struct berth_stats_part *part, berth_tier_id tier)
@@ -45,14 +73,15 @@ void berth__stats_part_add(struct berth_stats_part *part, berth_tier_id tier)
 
 void berth__stats_part_publish(struct berth_stats_part *part, enum berth_tag tag)
 {
+    berth_tier_id tier = atomic_load_explicit(&part->tier, memory_order_relaxed);
     struct berth_part_cell *from = &part->cell[tag];
-    struct berth_cell *cell =
-        &berth__tier_stats[atomic_load_explicit(&part->tier, memory_order_relaxed)].cell[tag];
-    uint64_t balance = load(&from->unpublished);
-    uint64_t before = atomic_fetch_add_explicit(&cell->published, balance, memory_order_relaxed);
+    struct berth_cell *cell = &berth__tier_stats[tier].cell[tag];
+    uint64_t balance = load(&from->unpublished), before;
 
-    raise_peak(cell, before + load(&from->high) + load(&cell->held));
+    /* In this order, so that who adds up meanwhile finds the balance once at most. */
     atomic_store_explicit(&from->unpublished, 0, memory_order_relaxed);
+    before = atomic_fetch_add_explicit(&cell->published, balance, memory_order_release);
+    raise_peak_beside(tier, tag, before + load(&from->high) + load(&cell->held), part);
     atomic_store_explicit(&from->high, 0, memory_order_relaxed);
 }
 
@@ -88,7 +117,7 @@ void berth__stats_alloc(berth_tier_id tier, enum berth_tag tag, uint64_t request
 
     add(&cell->requested, requested);
     add(&cell->allocs, 1);
-    raise_peak(cell, now + published(cell));
+    raise_peak_beside(tier, tag, now + published(cell), NULL);
 }
 
 void berth__stats_free(berth_tier_id tier, enum berth_tag tag, uint64_t requested, uint64_t held)
@@ -108,7 +137,7 @@ void berth__stats_resize(berth_tier_id tier, enum berth_tag tag, uint64_t old_re
     uint64_t now = atomic_fetch_add_explicit(&cell->held, change, memory_order_relaxed) + change;
 
     add(&cell->requested, requested - old_requested);
-    raise_peak(cell, now + published(cell));
+    raise_peak_beside(tier, tag, now + published(cell), NULL);
 }
 
 void berth__stats_retag_in(berth_tier_id tier, enum berth_tag tag, uint64_t requested,
@@ -139,16 +168,6 @@ void berth__stats_refusal(berth_tier_id tier, int error)
     atomic_store_explicit(&berth__tier_stats[tier].last_refusal, error, memory_order_relaxed);
 }
 
-static const struct berth_stats_part *first_part(void)
-{
-    return atomic_load_explicit(&berth__stats_parts, memory_order_acquire);
-}
-
-static bool part_counts_for(const struct berth_stats_part *part, berth_tier_id tier)
-{
-    return atomic_load_explicit(&part->tier, memory_order_relaxed) == tier;
-}
-
 uint64_t berth__stats_cached(berth_tier_id tier)
 {
     uint64_t cached = load(&berth__tier_stats[tier].cached);
@@ -173,8 +192,11 @@ static void read_back(berth_tier_id tier, enum berth_tag tag, struct berth_cell_
     }
 }
 
+/* Parts had their highest balances at different times: that of one counts, beside the others'. */
 static void read_out(berth_tier_id tier, enum berth_tag tag, struct berth_cell_reading *ret)
 {
+    uint64_t unpublished, above, most = 0;
+
     for (const struct berth_stats_part *part = first_part(); part; part = part->next) {
         const struct berth_part_cell *cell = &part->cell[tag];
 
@@ -183,8 +205,13 @@ static void read_out(berth_tier_id tier, enum berth_tag tag, struct berth_cell_r
         ret->allocs += load(&cell->allocs);
         ret->requested += load(&cell->requested_out);
         ret->held += load(&cell->held_out);
-        ret->peak_held += load(&cell->high);
+        unpublished = load(&cell->unpublished);
+        above = load(&cell->high) - unpublished;
+        if ((int64_t)above > (int64_t)most)
+            most = above;
+        ret->peak_held += unpublished;
     }
+    ret->peak_held += most;
 }
 
 void berth__stats_read(berth_tier_id tier, enum berth_tag tag, struct berth_cell_reading *ret)
@@ -205,4 +232,12 @@ void berth__stats_read(berth_tier_id tier, enum berth_tag tag, struct berth_cell
     raise_peak(cell, ret->peak_held);
     ret->peak_held = load(&cell->peak_held);
     ret->blocks = ret->allocs - ret->frees;
+}
+
+void berth__stats_look(berth_tier_id tier)
+{
+    struct berth_cell_reading reading;
+
+    for (unsigned tag = 0; tag < BERTH_TAG_COUNT; tag++)
+        berth__stats_read(tier, (enum berth_tag)tag, &reading);
 }

@@ -9,8 +9,8 @@
  *
  * What happens often is counted in parts: each has one writer at a time, which adds without a
  * locked instruction, and the reader sums. A part tells the cell of its balance when that has moved
- * by more than BERTH_PART_UNPUBLISHED_MAX bytes; so `peak_held` is exact when one thread allocates,
- * and else off by at most that much for each other thread that does.
+ * by more than BERTH_PART_UNPUBLISHED_MAX bytes; so `peak_held` is exact while one of them counts.
+ * With several it may be above what ever was by that much, and below by that much for each other.
  *
  * For each tier:  reserved = sum of held + cached + overhead, where `reserved` is what the backend
  * gave, `cached` is ready to be handed out, and `overhead` is what remains (alignment, split
@@ -159,5 +159,7 @@ struct berth_cell_reading {
     uint64_t requested, held, blocks, peak_held, allocs, frees;
 };
 void berth__stats_read(berth_tier_id tier, enum berth_tag tag, struct berth_cell_reading *ret);
+/* Sees the peaks that only parts know of, before their blocks are taken back past them. */
+void berth__stats_look(berth_tier_id tier);
 
 #endif

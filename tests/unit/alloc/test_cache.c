@@ -340,6 +340,23 @@ static void the_peak_of_one_thread_is_exact(void **state)
     assert_int_equal(cell.peak_held, MIB(20) + KIB(512));
 }
 
+static void the_peak_of_a_context_outlives_it(void **state)
+{
+    struct berth_pool_request request = {.size = MIB(1), .tag = BERTH_TAG_KV};
+    struct berth_cell_reading cell;
+    uintptr_t address;
+
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(berth__pool_alloc(&request, &address), 0);
+    mock_destroy(mock_context(0));
+    berth__pool_drop(mock_context(0));
+    mock_create(mock_context(0));
+    mock_set_current(mock_context(0));
+    berth__stats_read(BERTH_TIER_DEVICE, BERTH_TAG_KV, &cell);
+    assert_int_equal(cell.held, 0);
+    assert_int_equal(cell.peak_held, MIB(3));
+}
+
 static void a_pool_that_serves_another_tier_counts_there(void **state)
 {
     struct berth_cell_reading before, after, other;
@@ -461,6 +478,7 @@ int main(void)
         TEST(an_unseen_switch_is_noticed),
         TEST(an_unseen_switch_is_noticed_on_a_miss),
         TEST(the_peak_of_one_thread_is_exact),
+        TEST(the_peak_of_a_context_outlives_it),
         TEST(a_pool_that_serves_another_tier_counts_there),
         TEST(records_take_little),
     };

@@ -118,13 +118,56 @@ static void sums_are_exact_after_any_race(void **state)
     assert_true(cell.peak_held <= cell.held + THREADS * (ROUNDS + 20));
 }
 
+#define PARTS 12
+#define PART_TIER ((berth_tier_id)6)
+#define MIB(n) ((uint64_t)(n)*BERTH_MIB)
+
+static struct berth_stats_part parts[PARTS];
+
+static uint64_t peak_of(enum berth_tag tag)
+{
+    struct berth_cell_reading cell;
+
+    berth__stats_read(PART_TIER, tag, &cell);
+    assert_int_equal(cell.held, 0);
+    return cell.peak_held;
+}
+
+/* The parts' balances are all below 0 then, and none has told of it. */
+static void what_parts_take_back_is_in_no_peak(void **state)
+{
+    (void)state;
+    for (int i = 0; i < PARTS * 7; i++) {
+        berth__stats_alloc(PART_TIER, BERTH_TAG_KV, MIB(1), MIB(1));
+        berth__stats_part_free(&parts[i % PARTS], BERTH_TAG_KV, MIB(1), MIB(1));
+    }
+    berth__stats_part_alloc(&parts[0], BERTH_TAG_KV, MIB(16), MIB(16));
+    berth__stats_free(PART_TIER, BERTH_TAG_KV, MIB(16), MIB(16));
+    assert_int_equal(peak_of(BERTH_TAG_KV), MIB(16));
+}
+
+static void parts_that_were_large_in_turn_are_no_sum(void **state)
+{
+    (void)state;
+    for (int i = 0; i < PARTS; i++) {
+        berth__stats_part_alloc(&parts[i], BERTH_TAG_WORKSPACE, MIB(7), MIB(7));
+        berth__stats_part_free(&parts[i], BERTH_TAG_WORKSPACE, MIB(7), MIB(7));
+    }
+    assert_int_equal(peak_of(BERTH_TAG_WORKSPACE), MIB(7));
+}
+
 int main(void)
 {
+    for (int i = 0; i < PARTS; i++)
+        berth__stats_part_add(&parts[i], PART_TIER);
+
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_block_is_in_one_cell_until_it_is_freed),
         cmocka_unit_test(resizing_keeps_the_count_of_blocks),
         cmocka_unit_test(a_spill_is_counted),
         cmocka_unit_test(sums_are_exact_after_any_race),
+        cmocka_unit_test(what_parts_take_back_is_in_no_peak),
+        cmocka_unit_test(parts_that_were_large_in_turn_are_no_sum),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
