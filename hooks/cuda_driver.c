@@ -19,6 +19,7 @@
 #include "alloc/unseen.h"
 #include "hooks/cuda_driver_export.h"
 #include "hooks/cuda_driver_pass.h"
+#include "hooks/cuda_driver_room.h"
 #include "hooks/cuda_driver_tag.h"
 #include "hooks/cuda_driver_trace.h"
 
@@ -52,7 +53,7 @@ berth_cu_result berth__hook_cuMemAlloc_v2(berth_cu_address *address, size_t size
     if (r == BERTH_POOL_FORWARD)
         return berth__pass_alloc(address, size, __builtin_return_address(0));
     if (BERTH_UNLIKELY(r != 0))
-        return berth__device_result(r);
+        return r == -EDQUOT ? berth__room_refused() : berth__device_result(r);
     *address = block;
     return BERTH_CU_SUCCESS;
 }

@@ -79,7 +79,9 @@ berth_cu_result berth__hook_cuMemCreate(uint64_t *handle, size_t size, const voi
     TRACED_ALLOC(VMM, cuMemCreate, *handle, size, 0, (handle, size, properties, flags));
     tier = asked && asked->location_type == LOCATION_DEVICE ? BERTH_TIER_DEVICE : BERTH_TIER_PINNED;
     if (handle && asked && !berth__room_reserve(&reserved, tier, size, __builtin_return_address(0)))
-        return BERTH_CU_OUT_OF_MEMORY;
+        return size > BERTH_OPTION_DEVICE_MAX
+                   ? berth__driver.cuMemCreate(handle, size, properties, flags)
+                   : BERTH_CU_OUT_OF_MEMORY;
     do {
         result = berth__driver.cuMemCreate(handle, size, properties, flags);
     } while (berth__room_was_made(result));
@@ -237,7 +239,7 @@ berth_cu_result berth__hook_cuLogicalEndpointBindAddr(uint64_t endpoint, berth_c
                                                                                                    \
         if (bytes > 0 && !berth__room_reserve(&reserved, BERTH_TIER_DEVICE, bytes,                 \
                                               __builtin_return_address(0)))                        \
-            return BERTH_CU_OUT_OF_MEMORY;                                                         \
+            return berth__room_refused();                                                          \
         do {                                                                                       \
             result = call;                                                                         \
         } while (berth__room_was_made(result));                                                    \

@@ -67,7 +67,7 @@ berth_cu_result berth__pass_alloc(berth_cu_address *address, size_t size,
     if (size == 0)
         return berth__driver.cuMemAlloc_v2(address, size);
     if (!berth__room_reserve(&foreign, BERTH_TIER_DEVICE, size, return_address))
-        return BERTH_CU_OUT_OF_MEMORY;
+        return BERTH_ROOM_REFUSED(size, berth__driver.cuMemAlloc_v2(address, size));
     do {
         result = berth__driver.cuMemAlloc_v2(address, size);
     } while (berth__room_was_made(result));
@@ -117,7 +117,8 @@ berth_cu_result berth__hook_cuMemAllocPitch_v2(berth_cu_address *address, size_t
         __builtin_mul_overflow((width + PITCH_LIKELY - 1) & ~(PITCH_LIKELY - 1), height, &size))
         return berth__driver.cuMemAllocPitch_v2(address, pitch, width, height, element_size);
     if (!berth__room_reserve(&reserved, BERTH_TIER_DEVICE, size, __builtin_return_address(0)))
-        return BERTH_CU_OUT_OF_MEMORY;
+        return BERTH_ROOM_REFUSED(
+            size, berth__driver.cuMemAllocPitch_v2(address, pitch, width, height, element_size));
     do {
         result = berth__driver.cuMemAllocPitch_v2(address, pitch, width, height, element_size);
     } while (berth__room_was_made(result));
@@ -146,7 +147,7 @@ berth_cu_result berth__hook_cuMemAllocManaged(berth_cu_address *address, size_t 
     if (!address)
         return berth__driver.cuMemAllocManaged(address, size, flags);
     if (!berth__room_reserve(&foreign, BERTH_TIER_PINNED, size, __builtin_return_address(0)))
-        return BERTH_CU_OUT_OF_MEMORY;
+        return BERTH_ROOM_REFUSED(size, berth__driver.cuMemAllocManaged(address, size, flags));
     do {
         result = berth__driver.cuMemAllocManaged(address, size, flags);
     } while (berth__room_was_made(result));
@@ -165,7 +166,7 @@ berth_cu_result berth__hook_cuMemAllocHost_v2(void **pointer, size_t size)
     if (!pointer)
         return berth__driver.cuMemAllocHost_v2(pointer, size);
     if (!berth__room_reserve(&foreign, BERTH_TIER_PINNED, size, __builtin_return_address(0)))
-        return BERTH_CU_OUT_OF_MEMORY;
+        return BERTH_ROOM_REFUSED(size, berth__driver.cuMemAllocHost_v2(pointer, size));
     result = berth__driver.cuMemAllocHost_v2(pointer, size);
     account(result, &foreign, result == BERTH_CU_SUCCESS ? (uintptr_t)*pointer : 0);
     return result;
@@ -182,7 +183,7 @@ berth_cu_result berth__hook_cuMemHostAlloc(void **pointer, size_t size, unsigned
     if (!pointer)
         return berth__driver.cuMemHostAlloc(pointer, size, flags);
     if (!berth__room_reserve(&foreign, BERTH_TIER_PINNED, size, __builtin_return_address(0)))
-        return BERTH_CU_OUT_OF_MEMORY;
+        return BERTH_ROOM_REFUSED(size, berth__driver.cuMemHostAlloc(pointer, size, flags));
     result = berth__driver.cuMemHostAlloc(pointer, size, flags);
     account(result, &foreign, result == BERTH_CU_SUCCESS ? (uintptr_t)*pointer : 0);
     return result;
@@ -209,7 +210,7 @@ static berth_cu_result host_register(register_function function, void *pointer, 
     berth_cu_result result;
 
     if (!berth__room_reserve(&foreign, BERTH_TIER_PINNED, size, return_address))
-        return BERTH_CU_OUT_OF_MEMORY;
+        return BERTH_ROOM_REFUSED(size, function(pointer, size, flags));
     /* Before the driver looks at the pages: from here on nobody exchanges them. */
     berth__held_range_add(pointer, size);
     result = function(pointer, size, flags);

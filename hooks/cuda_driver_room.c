@@ -45,6 +45,15 @@ bool berth__room_reserve(struct berth_foreign *ret, berth_tier_id tier, uint64_t
     return berth__foreign_reserve(ret) == 0;
 }
 
+berth_cu_result berth__room_refused(void)
+{
+    berth_cu_device device;
+    berth_cu_result result =
+        berth__driver.cuCtxGetDevice ? berth__driver.cuCtxGetDevice(&device) : BERTH_CU_SUCCESS;
+
+    return result == BERTH_CU_SUCCESS ? BERTH_CU_OUT_OF_MEMORY : result;
+}
+
 /* Defines and exports the wrapper of `name`, which does `before` and `after` around the call. */
 #define WRAP(name, before, after, parameters, arguments)                                           \
     EXPORT(name);                                                                                  \

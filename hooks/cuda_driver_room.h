@@ -4,6 +4,7 @@
 #define BERTH_HOOKS_CUDA_DRIVER_ROOM_H
 
 #include "alloc/device.h"
+#include "alloc/options.h"
 #include "alloc/types.h"
 
 struct berth_foreign;
@@ -21,5 +22,14 @@ bool berth__room_was_made(berth_cu_result result);
  */
 bool berth__room_reserve(struct berth_foreign *ret, berth_tier_id tier, uint64_t size,
                          const void *return_address);
+
+/*
+ * What the program hears of a call that was to have `size` bytes and got no room: what the driver
+ * says of a thread that may not ask at all, or that memory is out. No device has more than
+ * BERTH_OPTION_DEVICE_MAX bytes: of such a size the driver itself, by `call`, knows what is wrong.
+ */
+#define BERTH_ROOM_REFUSED(size, call)                                                             \
+    ((size) > BERTH_OPTION_DEVICE_MAX ? (call) : berth__room_refused())
+berth_cu_result berth__room_refused(void);
 
 #endif

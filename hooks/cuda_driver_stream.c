@@ -123,6 +123,13 @@ static berth_cu_result call(const struct forward *forward)
                : forward->function(forward->address, forward->size, forward->stream);
 }
 
+/* A stream that was made has its own context, whatever the thread's is. */
+static berth_cu_result refused(berth_cu_stream stream)
+{
+    return !stream || berth__stream_is_default(stream) ? berth__room_refused()
+                                                       : BERTH_CU_OUT_OF_MEMORY;
+}
+
 /*
  * While a graph is captured the call makes a node: the memory is the graph's, and is not accounted.
  * It outlives contexts, so no context is kept with it.
@@ -135,7 +142,7 @@ static berth_cu_result alloc_forward(const struct forward *forward)
 
     if (is_accounted &&
         !berth__room_reserve(&foreign, BERTH_TIER_DEVICE, forward->size, forward->return_address))
-        return BERTH_CU_OUT_OF_MEMORY;
+        return forward->size > BERTH_OPTION_DEVICE_MAX ? call(forward) : refused(forward->stream);
     do {
         result = call(forward);
     } while (berth__room_was_made(result));
@@ -196,7 +203,7 @@ static berth_cu_result alloc_async(const struct forward *forward, berth_cu_strea
         return alloc_forward(forward);
     if (BERTH_LIKELY(r == 0))
         *forward->address = block;
-    return berth__device_result(r);
+    return r == -EDQUOT ? refused(forward->stream) : berth__device_result(r);
 }
 
 /*

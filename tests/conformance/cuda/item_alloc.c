@@ -90,6 +90,27 @@ void item_03_not_cleared(void)
     check_in_child("the second", look_for_marks);
 }
 
+/* What is wrong besides is told first, however much was asked for. */
+static void too_much_and_wrong(void)
+{
+    CUmemAllocationProp here = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                .location = {CU_MEM_LOCATION_TYPE_DEVICE, 0}};
+    CUmemGenericAllocationHandle handle;
+    CUdeviceptr p = 0;
+    CUcontext current = NULL;
+    void *host = NULL;
+
+    SEEN("managed, of no kind: %d\n", cuMemAllocManaged(&p, SIZE_MAX, 9));
+    SEEN("no multiple: %d\n", cuMemCreate(&handle, SIZE_MAX, &here, 0));
+    EXPECT(cuCtxGetCurrent(&current) == 0 && cuCtxSetCurrent(NULL) == 0);
+    SEEN("without a context: %d\n", cuMemAlloc_v2(&p, SIZE_MAX));
+    SEEN("in stream order: %d\n", cuMemAllocAsync(&p, SIZE_MAX, NULL));
+    SEEN("managed: %d\n", cuMemAllocManaged(&p, SIZE_MAX, CU_MEM_ATTACH_GLOBAL));
+    SEEN("of the host: %d\n", cuMemAllocHost_v2(&host, SIZE_MAX));
+    SEEN("the host's own: %d\n", cuMemHostRegister_v2(&host, SIZE_MAX, 0));
+    EXPECT(cuCtxSetCurrent(current) == 0);
+}
+
 void item_04_failure_leaves_state(void)
 {
     CUdeviceptr p = 0, kept;
@@ -101,6 +122,7 @@ void item_04_failure_leaves_state(void)
     SEEN("more than 64 bits: %d\n", cuMemAlloc_v2(&p, SIZE_MAX));
     SEEN("nearly: %d\n", cuMemAlloc_v2(&p, SIZE_MAX - MIB(2)));
     SEEN("half of 64 bits: %d\n", cuMemAlloc_v2(&p, SIZE_MAX / 2 + 1));
+    too_much_and_wrong();
     SEEN("the next call: %d\n", cuMemFree_v2(check_alloc(KIB(4))));
     SEEN("large: %d\n", cuMemFree_v2(check_alloc(MIB(9))));
     SEEN("the contents: %d\n", check_has_pattern(kept, KIB(40), 4));

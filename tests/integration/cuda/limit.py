@@ -123,6 +123,13 @@ class Trim(Case):
 
 
 class Limit(Case):
+    def test_a_thread_without_a_context_hears_so(self):
+        for name in ("device_limit", "device_limit_untagged"):
+            self.start(**{name: "8M"})
+            self.assertEqual(self.tell(f"alloc {16 * MIB}"), "error 2")
+            self.assertEqual(self.tell(f"lost {16 * MIB}"), "201 201 201")
+            self.assertEqual(self.tell(f"lost {1 * MIB}"), "201 201 201")
+
     def test_the_process_is_bounded_while_it_runs(self):
         for segments in SEGMENTS:
             with self.subTest(segments=segments):

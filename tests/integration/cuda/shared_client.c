@@ -9,6 +9,7 @@
  *   fill NUMBER BYTE    sets the whole block by the device
  *   read NUMBER COUNT   COUNT bytes of the block's start, as text ('.' for what is not printable)
  *   info                "FREE TOTAL", as cuMemGetInfo says
+ *   lost SIZE           the errors of asking for so much without a current context, in three ways
  *   range NUMBER        "1" if the driver's queries speak of the block itself, and its device
  *   ipc NUMBER          "ok", or "error CODE" of cuIpcGetMemHandle
  *   reset               resets the device's primary context, and takes it again
@@ -117,6 +118,20 @@ static void answer_range(unsigned block)
     id |= (unsigned)cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, blocks[block]);
     printf("%d\n", id == 0 && base == blocks[block] && start == base && size == sizes[block] &&
                        range == size && ordinal == device && type == CU_MEMORYTYPE_DEVICE);
+}
+
+static void answer_lost(size_t size)
+{
+    CUcontext current = NULL;
+    CUdeviceptr p = 0;
+    size_t pitch = 0;
+
+    cuCtxGetCurrent(&current);
+    cuCtxSetCurrent(NULL);
+    printf("%d", cuMemAlloc_v2(&p, size));
+    printf(" %d", cuMemAllocAsync(&p, size, NULL));
+    printf(" %d\n", cuMemAllocPitch_v2(&p, &pitch, size / 64, 64, 4));
+    cuCtxSetCurrent(current);
 }
 
 static void answer_info(void)
@@ -295,6 +310,8 @@ static void obey(const char *line, char **argv)
         answer_result(cuIpcGetMemHandle((CUipcMemHandle *)&handle, blocks[block]));
     else if (strncmp(line, "alloc ", 6) == 0 && make_room())
         answer_alloc(strtoull(line + 6, NULL, 0));
+    else if (strncmp(line, "lost ", 5) == 0)
+        answer_lost(strtoull(line + 5, NULL, 10));
     else if (strcmp(line, "info\n") == 0)
         answer_info();
     else if (strcmp(line, "reset\n") == 0)

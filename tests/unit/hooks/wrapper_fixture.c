@@ -13,6 +13,11 @@ bool berth__real_bind(void)
     return true;
 }
 
+berth_cu_result berth__room_refused(void)
+{
+    return BERTH_CU_OUT_OF_MEMORY;
+}
+
 bool berth__room_reserve(struct berth_foreign *ret, berth_tier_id tier, uint64_t size,
                          const void *return_address)
 {
