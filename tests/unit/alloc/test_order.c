@@ -578,6 +578,28 @@ static void a_destroyed_stream_keeps_its_blocks_until_its_work_is_done(void **st
     stream_delete(second);
 }
 
+static berth_cu_result nothing_to_do(berth_cu_stream stream)
+{
+    return BERTH_CU_SUCCESS;
+}
+
+/* Whoever had the handle before was destroyed unseen: what is asked of it tells of another one. */
+static void a_handle_that_comes_again_is_another_stream(void **state)
+{
+    CUstream first = busy_stream(), second = stream_new();
+    uintptr_t block = alloc_in(first, SIZE), other;
+
+    free_in(first, block);
+    berth__stream_made((berth_cu_stream)first);
+    berth__driver.cuStreamQuery = nothing_to_do;
+    other = alloc_in(second, SIZE);
+    assert_int_not_equal(other, block);
+    free_in(second, other);
+    go_on();
+    stream_delete(first);
+    stream_delete(second);
+}
+
 static void *free_in_own_stream(void *argument)
 {
     uintptr_t *block = argument;
@@ -769,6 +791,7 @@ int main(void)
         CASE(another_stream_waits_or_finds_it_idle),
         CASE(a_program_can_forbid_dependencies),
         CASE(a_destroyed_stream_keeps_its_blocks_until_its_work_is_done),
+        CASE(a_handle_that_comes_again_is_another_stream),
         CASE(default_streams_are_not_one_another),
         CASE(a_thread_that_ends_frees_in_no_other_threads_stream),
     };
