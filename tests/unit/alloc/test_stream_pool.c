@@ -72,6 +72,28 @@ static void the_end_of_a_green_context_tells_nothing_of_its_work(void **state)
     stream_delete(other);
 }
 
+/* Its events went with it: what they stood for is done, and nobody may ask them. */
+static void the_end_of_a_context_is_that_of_its_streams_work(void **state)
+{
+    struct berth_stream_audit audit;
+    CUcontext made = NULL;
+    CUstream stream;
+
+    assert_int_equal(cuCtxCreate_v2(&made, 0, 0), 0);
+    use_context(made);
+    stream = busy_stream();
+    free_in(stream, alloc_in(stream, SIZE));
+    stream_delete(stream);
+    atomic_store(&may_go_on, true);
+    berth__stream_drop_begin((berth_cu_context)made);
+    assert_int_equal(cuCtxDestroy_v2(made), 0);
+    berth__stream_drop_end((berth_cu_context)made, true, berth__stream_retire_idle);
+    use_context(context);
+    berth__stream_release(0);
+    berth__stream_audit(&audit);
+    assert_int_equal(audit.reserved, 0);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
 
 int main(void)
@@ -80,6 +102,7 @@ int main(void)
         CASE(the_drivers_pool_is_seen_without_the_cache),
         CASE(a_pool_of_the_programs_own_is_the_drivers),
         CASE(the_end_of_a_green_context_tells_nothing_of_its_work),
+        CASE(the_end_of_a_context_is_that_of_its_streams_work),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
