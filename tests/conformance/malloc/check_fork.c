@@ -24,11 +24,20 @@
 
 extern char **environ;
 
-#define BLOCKS 64
+#define BLOCKS_MAX 64
 
 static const size_t sizes[] = {40, 5000, 70000, 1 << 20};
 
-static void *block[BLOCKS];
+static void *block[BLOCKS_MAX];
+
+static int block_count = BLOCKS_MAX;
+
+/* Each page of each is touched in each process: where the machine is emulated, fewer of each size. */
+__attribute__((constructor)) static void count_blocks(void)
+{
+    if (getenv("CHECK_EMULATED"))
+        block_count = BLOCKS_MAX / 4;
+}
 
 static size_t size_of(int i)
 {
@@ -37,7 +46,7 @@ static size_t size_of(int i)
 
 static void allocate_blocks(unsigned seed)
 {
-    for (int i = 0; i < BLOCKS; i++) {
+    for (int i = 0; i < block_count; i++) {
         block[i] = check_hide(malloc(size_of(i)));
         CHECK(block[i]);
         check_fill(block[i], size_of(i), seed + (unsigned)i);
@@ -46,7 +55,7 @@ static void allocate_blocks(unsigned seed)
 
 static bool blocks_hold(unsigned seed)
 {
-    for (int i = 0; i < BLOCKS; i++)
+    for (int i = 0; i < block_count; i++)
         if (!check_filled(block[i], size_of(i), seed + (unsigned)i))
             return false;
     return true;
@@ -54,7 +63,7 @@ static bool blocks_hold(unsigned seed)
 
 static void write_blocks(unsigned seed)
 {
-    for (int i = 0; i < BLOCKS; i++)
+    for (int i = 0; i < block_count; i++)
         check_fill(block[i], size_of(i), seed + (unsigned)i);
 }
 
@@ -89,7 +98,7 @@ static bool use_memory(unsigned seed)
         allocate_blocks(seed);
         sched_yield();
         held = held && blocks_hold(seed);
-        for (int i = 0; i < BLOCKS; i++)
+        for (int i = 0; i < block_count; i++)
             free(block[i]);
     }
     return held;
@@ -104,7 +113,7 @@ static void a_child_of_an_unseen_fork_has_memory_of_its_own(void)
     CHECK(old);
     check_fill(old, 300000, 5);
     allocate_blocks(6);
-    for (int i = 0; i < BLOCKS; i++)
+    for (int i = 0; i < block_count; i++)
         free(block[i]);
     pid = fork_unseen();
     CHECK(pid >= 0);
@@ -186,7 +195,7 @@ static void a_program_may_use_up_its_mappings(void)
         CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
         CHECK(blocks_hold(3));
     }
-    for (int i = 0; i < BLOCKS; i++)
+    for (int i = 0; i < block_count; i++)
         free(block[i]);
     free(page);
 }
@@ -199,7 +208,7 @@ static void a_child_can_allocate_and_free(void)
     pid = fork();
     if (pid == 0) {
         for (int round = 0; round < check_rounds(20); round++) {
-            for (int i = 0; i < BLOCKS; i++)
+            for (int i = 0; i < block_count; i++)
                 free(block[i]);
             allocate_blocks((unsigned)round);
             CHECK(blocks_hold((unsigned)round));
@@ -208,7 +217,7 @@ static void a_child_can_allocate_and_free(void)
     }
     check_child(pid);
     CHECK(blocks_hold(11));
-    for (int i = 0; i < BLOCKS; i++)
+    for (int i = 0; i < block_count; i++)
         free(block[i]);
 }
 
@@ -226,7 +235,7 @@ static void forks_nest(void)
         if (grandchild == 0) {
             CHECK(blocks_hold(13));
             write_blocks(14);
-            for (int i = 0; i < BLOCKS; i++)
+            for (int i = 0; i < block_count; i++)
                 free(block[i]);
             allocate_blocks(15);
             CHECK(blocks_hold(15));
@@ -274,7 +283,7 @@ static void finding_5_fork_while_other_threads_allocate(void)
         if (pid == 0) {
             CHECK(blocks_hold(16));
             write_blocks(17);
-            for (int i = 0; i < BLOCKS; i++)
+            for (int i = 0; i < block_count; i++)
                 free(block[i]);
             allocate_blocks(18);
             _exit(blocks_hold(18) ? 0 : 1);
@@ -401,7 +410,7 @@ static void a_program_may_close_every_descriptor(void)
             }
         }
         for (int round = 0; round < 5; round++) {
-            for (int i = 0; i < BLOCKS; i++)
+            for (int i = 0; i < block_count; i++)
                 free(block[i]);
             allocate_blocks(23);
             CHECK(blocks_hold(23));
@@ -452,7 +461,7 @@ static void raw_forks_have_memory_of_their_own(void)
     check_child(pid);
     CHECK(blocks_hold(41) && check_filled(allocated, sizeof(stack), 42));
     free(allocated);
-    for (int i = 0; i < BLOCKS; i++)
+    for (int i = 0; i < block_count; i++)
         free(block[i]);
     allocate_blocks(43);
     CHECK(blocks_hold(43));
@@ -566,7 +575,7 @@ static void a_program_may_limit_its_addresses(void)
     if (pid == 0) {
         CHECK(blocks_hold(31));
         write_blocks(33);
-        for (int i = 0; i < BLOCKS; i++)
+        for (int i = 0; i < block_count; i++)
             free(block[i]);
         allocate_blocks(34);
         _exit(blocks_hold(34) ? 0 : 1);
@@ -701,7 +710,7 @@ static void who_has_a_stream_may_allocate_while_others_flush_and_fork(void)
     CHECK(pthread_create(&forking, NULL, fork_once, NULL) == 0);
     wait_until_it_waits(&forker);
     allocate_blocks(7);
-    for (int i = 0; i < BLOCKS; i++)
+    for (int i = 0; i < block_count; i++)
         free(block[i]);
     CHECK(mallinfo2().uordblks > 0);
     funlockfile(held_stream);
