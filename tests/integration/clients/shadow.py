@@ -31,6 +31,7 @@ split = sys.argv.index("--")
 BERTH, MAIN, *LIBRARIES = sys.argv[1:split]
 COMPILER = sys.argv[split + 1:]
 DEADLINE_S = 120
+FEWER_ROUNDS = ["fewer"] if os.environ.get("CHECK_EMULATED") else []
 # Where the unnamed tier's file lies.
 NEAR = os.environ.get("BERTH_TEST_NEAR", "/dev/shm")
 
@@ -180,7 +181,7 @@ class Shadow(unittest.TestCase):
         return str(program)
 
     def run_natively(self, program):
-        done = subprocess.run([program], input="x", env=self.env, capture_output=True, text=True,
+        done = subprocess.run([program, *FEWER_ROUNDS], input="x", env=self.env, capture_output=True, text=True,
                               timeout=DEADLINE_S, check=False)
         self.assertEqual((done.stdout, done.stderr, done.returncode), ("ready\ndone\n", "", 0))
 
@@ -195,7 +196,8 @@ class Shadow(unittest.TestCase):
     def run_under_berth(self, program):
         policy = self.root / "policy"
         policy.write_text(POLICY.format(NEAR, self.root / "kept"), encoding="utf-8")
-        with subprocess.Popen([BERTH, "run", "--policy", str(policy), "--", program],
+        with subprocess.Popen([BERTH, "run", "--policy", str(policy), "--", program,
+                               *FEWER_ROUNDS],
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True,
                               env={**self.env, "BERTH_CONTROL": "always"}) as process:
