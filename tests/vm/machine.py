@@ -42,6 +42,10 @@ LEAN = ["nokaslr", "randomize_kstack_offset=off", "init_on_alloc=0", "swiotlb=no
         "clearcpuid=112", "lsm=", "audit=0", "psi=0", "cryptomgr.notests", "noreplace-smp",
         "tsc=reliable", "initcall_blacklist=" + ",".join(NOT_BEGUN)]
 
+# What QEMU looks things up in as it emulates are tables of some megabytes, at random: a processor
+# that is itself a guest's looks long for addresses in small pages.
+IN_HUGE_PAGES = "glibc.malloc.hugetlb=1"
+
 # Firmware that brings Linux up and nothing else; of QEMU's own, where it has this one.
 FIRMWARE = "qboot.rom"
 
@@ -166,7 +170,8 @@ class Machine:
             # However this process ends, the machine ends with it.
             process = subprocess.Popen(self.command(initramfs, more, environment), stdin=subprocess.DEVNULL,
                                        stdout=subprocess.PIPE, stderr=errors,
-                                       env=dict(os.environ, LC_ALL="C"), pass_fds=[image.fileno() for image in self.images],
+                                       env=environment_of_qemu(),
+                                       pass_fds=[image.fileno() for image in self.images],
                                        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
         self.process = process
         watch = Watch(process)
@@ -189,6 +194,12 @@ class Machine:
         except OSError:
             return ""
         return " / ".join(text.strip().splitlines()[-count:])
+
+
+def environment_of_qemu():
+    """Without what tests are told for their own memory: QEMU is none of them."""
+    own = {name: value for name, value in os.environ.items() if name != "MALLOC_PERTURB_"}
+    return dict(own, LC_ALL="C", GLIBC_TUNABLES=IN_HUGE_PAGES)
 
 
 class Watch:
