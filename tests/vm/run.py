@@ -63,9 +63,8 @@ LOADED = ["/usr/lib/*/faketime/libfaketime*.so.1"]
 # touched or given back.
 MACHINES = {
     # Those with Python run tests of tests/integration too.
-    "programs": {"memory": [1536], "dimms": [512], "boots": ["programs-fsdax"], "python": True},
     "fsdax": {"memory": [1536], "dimms": [128, 512, 128],
-              "boots": ["fsdax,malloc-fsdax,programs-moves"], "python": True},
+              "boots": ["programs-fsdax,fsdax,malloc-fsdax,programs-moves"], "python": True},
     "dax": {"memory": [1536], "dimms": [256], "boots": ["dax,malloc-dax,programs-dax,limits"],
             "python": True, "groups": True},
     "numa": {"memory": [1536, 384], "dimms": [384, 128],
