@@ -535,11 +535,47 @@ static uint64_t rising_size(uint64_t live_max, uint64_t part)
     return most > part ? most : part;
 }
 
+static bool take_passed(struct berth_pool *pool, void *argument)
+{
+    const struct request *request = argument;
+
+    return berth__pool_alloc_passed(pool, request->request, request->size, request->is_whole,
+                                    request->ret_address);
+}
+
+/* What was asked for in vain was never live: a program may ask for more than there is, to see. */
+static void forget_live_max(const struct request *request)
+{
+    berth__pool_lock(request->pool);
+    request->pool->live_max = request->live_max;
+    berth__pool_unlock(request->pool);
+}
+
+/* The pool would have `bytes` more than it may: what is idle goes back, and `live_max` is noted. */
+static uint64_t give_back(const struct request *request, uint64_t bytes, uint64_t live_max)
+{
+    struct berth_pool *pool = request->pool;
+    uint64_t reserved;
+
+    /* What is alone goes by itself, and may be asked for again soon: no more of it than must. */
+    if (berth__alone_is_on(pool))
+        berth__pool_release_part(pool, bytes);
+    else
+        berth__pool_release_all(pool);
+    berth__pool_lock(pool);
+    reserved = berth__pool_reserved(pool);
+    if (!request->is_whole && reserved + request->target > live_max)
+        berth__alone_note_excess(pool, request->size, reserved + request->target - live_max);
+    berth__pool_unlock(pool);
+    return reserved;
+}
+
 /*
  * Where blocks of all sizes share segments: before the pool has more than it may, all segments that
- * are idle are given back, which were made for other sizes. Sets the size of the new one.
+ * are idle are given back, which were made for other sizes. Sets the size of the new one, or else
+ * the request is served: of what waits, which would have gone back, too.
  */
-static void make_room(struct request *request)
+static bool make_room(struct request *request)
 {
     struct berth_pool *pool = request->pool;
     uint64_t before, cap, live_max, reserved, part, room;
@@ -559,26 +595,22 @@ static void make_room(struct request *request)
         request->target =
             tile(request->size, live_max > before ? rising_size(live_max, part) : part);
     if (reserved + request->target > cap) {
-        /* What is alone goes by itself, and may be asked for again soon: no more of it than must.
-         */
-        if (berth__alone_is_on(pool))
-            berth__pool_release_part(pool, reserved + request->target - cap);
-        else
-            berth__pool_release_all(pool);
-        berth__pool_lock(pool);
-        reserved = berth__pool_reserved(pool);
-        if (!request->is_whole && reserved + request->target > live_max)
-            berth__alone_note_excess(pool, request->size, reserved + request->target - live_max);
-        berth__pool_unlock(pool);
+        if (!request->is_whole &&
+            berth__lazy_take(pool, request->size, BERTH_LAZY_DEAR, take_passed, request)) {
+            forget_live_max(request);
+            return true;
+        }
+        reserved = give_back(request, reserved + request->target - cap, live_max);
     }
     if (request->is_whole)
-        return;
+        return false;
     room = cap > reserved ? cap - reserved : 0;
     if (part > room)
         part = room;
     part &= ~(BERTH_DRIVER_PIECE - 1);
     if (request->target < part)
         request->target = part;
+    return false;
 }
 
 static int grow(const struct request *request, uint64_t segment_size, bool is_tight)
@@ -689,22 +721,6 @@ static int climb_without_range(struct request *request, int error)
     return r;
 }
 
-static bool take_passed(struct berth_pool *pool, void *argument)
-{
-    const struct request *request = argument;
-
-    return berth__pool_alloc_passed(pool, request->request, request->size, request->is_whole,
-                                    request->ret_address);
-}
-
-/* What was asked for in vain was never live: a program may ask for more than there is, to see. */
-static void forget_live_max(const struct request *request)
-{
-    berth__pool_lock(request->pool);
-    request->pool->live_max = request->live_max;
-    berth__pool_unlock(request->pool);
-}
-
 int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *pool_request,
                      uint64_t size, bool is_whole, bool is_captured, uintptr_t *ret_address)
 {
@@ -738,8 +754,8 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *p
     berth__pool_lock(pool);
     request.live_max = pool->live_max;
     berth__pool_unlock(pool);
-    if (segments == BERTH_SEGMENTS_SHARED && !is_captured)
-        make_room(&request);
+    if (segments == BERTH_SEGMENTS_SHARED && !is_captured && make_room(&request))
+        return 0;
     if (segments == BERTH_SEGMENTS_OWN && !is_captured)
         berth__own_make_room(pool, is_whole ? request.least : request.target, is_whole);
     r = climb(&request);

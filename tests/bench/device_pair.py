@@ -22,10 +22,13 @@ import interleave as il
 SIZES = (512, 64 << 10, 1 << 20, 8 << 20)
 LARGE_SIZES = (16 << 20, 64 << 20, 256 << 20)  # a batch of lazy frees has few of them
 MODES = {"native": None, "sync": "free=sync", "lazy": "free=lazy"}
+# Where blocks of all sizes are neighbours, threads keep less, and less may wait.
+TIGHT_MODES = {"lazy shared": "free=lazy,segments=shared",
+               "lazy expandable": "free=lazy,segments=expandable"}
 
 
 def environment(libberth, fake, mode):
-    options = MODES[mode]
+    options = {**MODES, **TIGHT_MODES}[mode]
     if options is None:
         return il.preload(LD_LIBRARY_PATH=fake)
     return il.preload(libberth, LD_LIBRARY_PATH=fake, BERTH_OPTIONS=options, BERTH_CONTROL="never")
@@ -51,6 +54,8 @@ def variants():
             yield f"pair {mode} {size}", mode, ("pair", size, *few(mode))
         for mode in ("native", "lazy"):
             yield f"stream-ordered {mode} {size}", mode, ("async", size)
+        for mode in TIGHT_MODES:
+            yield f"pair {mode} {size}", mode, ("pair", size, 1, 200000)
         for mode in ("sync", "lazy"):
             yield f"32 at a time {mode} {size}", mode, ("many", size)
     for mode in ("native", "sync", "lazy"):
@@ -103,6 +108,9 @@ def count_instructions(libberth, fake, client):
             print(f"{what} {mode} {size}: {whole:.0f} instructions{rest if what == 'pair' else ''}")
     for size in (8 << 20,) + LARGE_SIZES:
         print(f"pair lazy {size}: {per_pair('pair', 'lazy', size):.0f} instructions")
+    for size in SIZES:
+        for mode in TIGHT_MODES:
+            print(f"pair {mode} {size}: {per_pair('pair', mode, size):.0f} instructions")
 
 
 def main(libberth, fake, client, *rest):

@@ -338,7 +338,58 @@ static void what_is_closed_goes_with_its_context(void **state)
     pairs(PAIRS, LARGE);
 }
 
+static unsigned asked_for;
+static berth_cu_result (*mem_alloc)(berth_cu_address *address, size_t size);
+
+static berth_cu_result count_alloc(berth_cu_address *address, size_t bytes)
+{
+    asked_for++;
+    return mem_alloc(address, bytes);
+}
+
+/*
+ * Where all share segments a pool that may not have more gives back what is idle, and what waits,
+ * which is idle by then: the program's next block is to come from it instead.
+ */
+static void what_waits_in_shared_segments_does_not_go_to_the_driver_and_back(void **state)
+{
+    static const uint64_t sizes[] = {64 << 10, 200000, 1 << 20, 1500000, 3000000, 9000001};
+
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        CUcontext own; /* of which nothing is known */
+
+        assert_int_equal(cuCtxCreate_v2(&own, 0, 0), 0);
+        use_context(own);
+        pairs(PAIRS / 8, sizes[i]);
+        asked_for = 0;
+        mem_alloc = berth__driver.cuMemAlloc_v2;
+        berth__driver.cuMemAlloc_v2 = count_alloc;
+        pairs(PAIRS / 8, sizes[i]);
+        berth__driver.cuMemAlloc_v2 = mem_alloc;
+        assert_int_equal(asked_for, 0);
+        berth__pool_drop((berth_cu_context)own);
+        berth__order_drop((berth_cu_context)own);
+        assert_int_equal(cuCtxDestroy_v2(own), 0);
+        use_context(context);
+    }
+}
+
+static int before_sharing(void **state)
+{
+    set_option("segments", "shared");
+    return before_each(state);
+}
+
+static int after_sharing(void **state)
+{
+    int r = after_each(state);
+
+    set_option("segments", "own");
+    return r;
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
+#define SHARE(name) cmocka_unit_test_setup_teardown(name, before_sharing, after_sharing)
 
 int main(void)
 {
@@ -352,6 +403,7 @@ int main(void)
         CASE(what_another_thread_waits_for_is_waited_for),
         CASE(long_work_is_waited_for),
         CASE(what_is_closed_goes_with_its_context),
+        SHARE(what_waits_in_shared_segments_does_not_go_to_the_driver_and_back),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
