@@ -1,73 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hooks/unwind_probe.h"
 
+#include "alloc/readable.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <link.h>
 #include <stdarg.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 /* The ends of the pipe that there is not: no process can have so many descriptors. */
 #define READ_END (INT_MAX - 1)
 #define WRITE_END INT_MAX
 
-/*
- * Whether valgrind runs the program, which finds fault with signal sets of bytes that nobody wrote:
- * its client request RUNNING_ON_VALGRIND, rotations by 128 bits in all that change nothing
- * elsewhere (valgrind's manual, "The Client Request mechanism").
- */
-static bool in_valgrind(void)
-{
-#ifdef __x86_64__
-    const uint64_t request[6] = {0x1001};
-    uint64_t answer = 0;
-
-    __asm__ volatile("rolq $3, %%rdi; rolq $13, %%rdi; rolq $61, %%rdi; rolq $51, %%rdi\n\t"
-                     "xchgq %%rbx, %%rbx"
-                     : "+d"(answer)
-                     : "a"(request)
-                     : "cc", "memory");
-    return answer != 0;
-#else
-    return false;
-#endif
-}
-
-/* A copy within the process is slower, and a sandbox may refuse it, but valgrind lets it pass. */
-static bool can_be_copied(uintptr_t address)
-{
-    uint64_t word;
-    struct iovec here = {.iov_base = &word, .iov_len = sizeof(word)};
-    struct iovec there = {.iov_base = (void *)address, .iov_len = sizeof(word)};
-
-    return syscall(SYS_process_vm_readv, getpid(), &here, 1, &there, 1, 0) == sizeof(word);
-}
-
-/*
- * Whether the aligned eight bytes at `address` can be read. The kernel copies the signal set before
- * it looks at the (impossible) request, and then answers EFAULT or EINVAL; nothing is changed.
- */
-static bool is_readable(const void *address)
-{
-    uintptr_t aligned = (uintptr_t)address & ~(uintptr_t)7;
-
-    if (in_valgrind())
-        return can_be_copied(aligned);
-    return syscall(SYS_rt_sigprocmask, ~0, aligned, NULL, 8) < 0 && errno != EFAULT;
-}
-
 static ssize_t probe(const void *address)
 {
-    if (is_readable(address))
+    if (berth__is_readable(address))
         return 1;
     errno = EFAULT;
     return -1;
@@ -125,10 +80,11 @@ static access_fn own_access;
 static int probe_access(void *space, uintptr_t address, uintptr_t *value, int is_write,
                         void *context)
 {
-    if (!is_readable((const void *)address))
+    if (!berth__is_readable((const void *)address))
         return -1;
     /* A word that is not aligned lies in two, and the second may be another page's. */
-    if (address % sizeof(*value) != 0 && !is_readable((const void *)(address + sizeof(*value))))
+    if (address % sizeof(*value) != 0 &&
+        !berth__is_readable((const void *)(address + sizeof(*value))))
         return -1;
     return own_access(space, address, value, is_write, context);
 }

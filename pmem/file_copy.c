@@ -2,6 +2,7 @@
 #include "pmem/file_copy.h"
 
 #include "alloc/log.h"
+#include "alloc/readable.h"
 #include "alloc/sandbox.h"
 #include "alloc/stats.h"
 #include "pmem/memory_room.h"
@@ -226,19 +227,17 @@ int berth__file_copy_begin(const struct berth_tier_file *file, bool shares_descr
 
 /*
  * A second mapping of what lies in a tier's window, to be read: the program may have protected what
- * is there, a guard page for one (mprotect). NULL where there can be none: reserved huge pages, too
- * many mappings.
+ * is there, a guard page for one (mprotect). All of it is protected as its first page is, which a
+ * sandbox may forbid to change. NULL where there can be none: reserved huge pages, too many
+ * mappings.
  */
 static char *view_begin(const char *from, size_t size)
 {
-    char *view;
+    char *view = mremap((void *)from, 0, size, MREMAP_MAYMOVE);
 
-    if (berth__sandbox_is_on())
-        return NULL;
-    view = mremap((void *)from, 0, size, MREMAP_MAYMOVE);
     if (view == MAP_FAILED)
         return NULL;
-    if (mprotect(view, size, PROT_READ) == 0)
+    if (berth__sandbox_is_on() ? berth__is_readable(view) : mprotect(view, size, PROT_READ) == 0)
         return view;
     munmap(view, size);
     return NULL;
@@ -343,13 +342,26 @@ static int fit_mapping(const struct berth_tier_file *file, struct berth_file_cop
     return 0;
 }
 
-static void copy_to_memory(char *to, const char *from, size_t size)
+/* To copy what cannot be read would end the program. */
+static int copy_readable(char *to, const char *from, size_t size)
+{
+    for (size_t at = 0; at < size; at += BERTH_OS_PAGE) {
+        if (!berth__is_readable(from + at))
+            return -EFAULT;
+        memcpy(to + at, from + at, BERTH_OS_PAGE);
+    }
+    return 0;
+}
+
+static int copy_to_memory(char *to, const char *from, size_t size)
 {
     char *view = view_begin(from, size);
 
-    memcpy(to, view ? view : from, size);
-    if (view)
-        munmap(view, size);
+    if (!view)
+        return copy_readable(to, from, size);
+    memcpy(to, view, size);
+    munmap(view, size);
+    return 0;
 }
 
 static int fill_mapping(const struct berth_tier_file *file, struct berth_file_copy *copy)
@@ -358,12 +370,10 @@ static int fill_mapping(const struct berth_tier_file *file, struct berth_file_co
     size_t size;
     int r = fit_mapping(file, copy);
 
-    if (r < 0)
-        return r;
-    for (; berth__page_set_next(&file->committed, copy->mapping_size, &offset, &size);
+    for (; r == 0 && berth__page_set_next(&file->committed, copy->mapping_size, &offset, &size);
          offset += size)
-        copy_to_memory((char *)copy->mapping + offset, (const char *)file->base + offset, size);
-    return 0;
+        r = copy_to_memory((char *)copy->mapping + offset, (const char *)file->base + offset, size);
+    return r;
 }
 
 static int fill(const struct berth_tier_file *file, struct berth_file_copy *copy)
@@ -399,7 +409,7 @@ static int fill_or_replace(const struct berth_tier_file *file, struct berth_file
     struct berth_file_copy other;
     int r = fill(file, copy);
 
-    if (r == 0 || copy->in_memory)
+    if (r == 0 || r == -EFAULT || copy->in_memory)
         return r;
     /* What was enough when the copy was begun no longer is. */
     r = begin_outside(file, size, true, &other);

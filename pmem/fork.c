@@ -293,12 +293,25 @@ int berth__fork_end(struct berth_fork *attempt, int pid)
     return r;
 }
 
+/* What cannot be read where it lies takes a mapping more to be copied. */
+static int fill_copy(const struct berth_tier_file *file, struct berth_file_copy *copy)
+{
+    int r = berth__file_copy_fill(file, copy);
+
+    if (r == -EFAULT && spare && !berth__sandbox_is_on()) {
+        give_up_spare();
+        r = berth__file_copy_fill(file, copy);
+        take_spare();
+    }
+    return r;
+}
+
 static void fill_copies(struct berth_fork *attempt)
 {
     berth__tier_numa_before_fork();
     for (unsigned i = 0; i < attempt->count; i++) {
         struct berth_tier_file *file = berth__tier_file(attempt->tier[i]);
-        int r = berth__file_copy_fill(file, &attempt->copy[i]);
+        int r = fill_copy(file, &attempt->copy[i]);
 
         if (r < 0) {
             say_refused(file, r);

@@ -172,29 +172,46 @@ static int take_mappings(char **page, int max, int left)
     return count;
 }
 
+enum { MAPPINGS_MAX = 200000 }; /* three times as many as kernels allow by default */
+
+static void fork_without_mappings(char **page, int left, const char *guarded)
+{
+    int count = take_mappings(page, MAPPINGS_MAX, left);
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        bool held = blocks_hold(3) && guarded[0] == 'a' && guarded[8192] == 'b';
+
+        write_blocks(4);
+        _exit(held && blocks_hold(4) ? 0 : 1);
+    }
+    while (count > 0)
+        munmap(page[--count], 4096);
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+    CHECK(blocks_hold(3));
+}
+
 static void a_program_may_use_up_its_mappings(void)
 {
-    enum { MAPPINGS_MAX = 200000 }; /* three times as many as kernels allow by default */
+    const struct rlimit none = {0, 0};
     char **page = malloc(MAPPINGS_MAX * sizeof(*page));
+    char *guarded;
 
     CHECK(page);
     allocate_blocks(3);
-    for (int left = 0; left < 9; left += check_rounds(20) < 20 ? 4 : 2) {
-        int count = take_mappings(page, MAPPINGS_MAX, left);
-        pid_t pid = fork();
-        int status;
-
-        if (pid == 0) {
-            bool held = blocks_hold(3);
-
-            write_blocks(4);
-            _exit(held && blocks_hold(4) ? 0 : 1);
-        }
-        while (count > 0)
-            munmap(page[--count], 4096);
-        CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
-        CHECK(blocks_hold(3));
-    }
+    /* The second page may not be read, as a guard's. */
+    guarded = check_hide(aligned_alloc(4096, 12288));
+    CHECK(guarded && mprotect(guarded + 4096, 4096, PROT_NONE) == 0);
+    guarded[0] = 'a';
+    guarded[8192] = 'b';
+    for (int left = 0; left < 9; left += check_rounds(20) < 20 ? 4 : 2)
+        fork_without_mappings(page, left, guarded);
+    /* Nor can a file be had for a copy, which then takes a mapping. */
+    CHECK(setrlimit(RLIMIT_FSIZE, &none) == 0);
+    fork_without_mappings(page, 2, guarded);
+    CHECK(mprotect(guarded + 4096, 4096, PROT_READ | PROT_WRITE) == 0);
+    free(guarded);
     for (int i = 0; i < block_count; i++)
         free(block[i]);
     free(page);

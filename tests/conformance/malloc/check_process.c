@@ -670,7 +670,13 @@ static void a_program_may_give_up_all_calls_but_reading_and_writing(void)
 
 static void a_program_may_limit_its_system_calls(void)
 {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *guarded;
+
     get_blocks(800);
+    /* A page that its forks may not read. */
+    guarded = check_hide(aligned_alloc(page, 3 * page));
+    CHECK(guarded && mprotect(guarded + page, page, PROT_NONE) == 0);
     for (int i = 0; i < 2; i++) {
         pid_t pid = fork();
 
@@ -679,6 +685,8 @@ static void a_program_may_limit_its_system_calls(void)
             be_sandboxed(i == 0);
         check_child(pid);
     }
+    CHECK(mprotect(guarded + page, page, PROT_READ | PROT_WRITE) == 0);
+    free(guarded);
     free_blocks();
     /* What is refused leaves the program as it was. */
     CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL) < 0);
