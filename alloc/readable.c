@@ -46,8 +46,13 @@ static bool can_be_copied(uintptr_t address)
 bool berth__is_readable(const void *address)
 {
     uintptr_t aligned = (uintptr_t)address & ~(uintptr_t)7;
+    int saved_errno = errno;
+    bool is;
 
     if (in_valgrind())
-        return can_be_copied(aligned);
-    return syscall(SYS_rt_sigprocmask, ~0, aligned, NULL, 8) < 0 && errno != EFAULT;
+        is = can_be_copied(aligned);
+    else
+        is = syscall(SYS_rt_sigprocmask, ~0, aligned, NULL, 8) < 0 && errno != EFAULT;
+    errno = saved_errno;
+    return is;
 }

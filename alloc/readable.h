@@ -7,7 +7,7 @@
 
 /*
  * Whether the aligned eight bytes at `address` can be read now. By the call that every fork() makes
- * (rt_sigprocmask), which a sandbox that forks allows. Changes errno.
+ * (rt_sigprocmask), which a sandbox that forks allows. Keeps errno.
  */
 bool berth__is_readable(const void *address);
 
