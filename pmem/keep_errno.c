@@ -16,13 +16,30 @@ BERTH_HIDDEN int berth_je_munmap(void *address, size_t size);
 BERTH_HIDDEN int berth_je_mprotect(void *address, size_t size, int protection);
 
 /*
+ * Gives memory back by the call that maps it, over what is there and as jemalloc maps it, so that
+ * the kernel joins the two.
+ */
+static int map_anew(void *address, size_t size)
+{
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+
+    return mmap(address, size, PROT_READ | PROT_WRITE, flags, -1, 0) == address ? 0 : -1;
+}
+
+/*
  * The C library's allocator calls this neither in a program of one thread nor for small blocks: who
  * has limited its system calls to those that it saw may not allow it, and would be killed.
  */
+static int advise_in_sandbox(void *address, size_t size, int advice)
+{
+    return advice == MADV_DONTNEED ? map_anew(address, size) : -1;
+}
+
 int berth_je_madvise(void *address, size_t size, int advice)
 {
     int saved_errno = errno;
-    int r = berth__sandbox_is_on() ? -1 : madvise(address, size, advice);
+    int r = BERTH_UNLIKELY(berth__sandbox_is_on()) ? advise_in_sandbox(address, size, advice)
+                                                   : madvise(address, size, advice);
 
     errno = saved_errno;
     return r;
