@@ -71,18 +71,25 @@ void berth__stats_part_add(struct berth_stats_part *part, berth_tier_id tier)
         ;
 }
 
-void berth__stats_part_publish(struct berth_stats_part *part, enum berth_tag tag)
+void berth__stats_part_tell(struct berth_stats_part *part, enum berth_tag tag, uint64_t balance)
 {
     berth_tier_id tier = atomic_load_explicit(&part->tier, memory_order_relaxed);
     struct berth_part_cell *from = &part->cell[tag];
     struct berth_cell *cell = &berth__tier_stats[tier].cell[tag];
-    uint64_t balance = load(&from->unpublished), before;
+    uint64_t high = load(&from->high), before;
 
-    /* In this order, so that who adds up meanwhile finds the balance once at most. */
+    if ((int64_t)balance > (int64_t)high)
+        high = balance;
+    /* In this order, so that who adds up meanwhile finds neither twice. */
+    atomic_store_explicit(&from->high, 0, memory_order_relaxed);
     atomic_store_explicit(&from->unpublished, 0, memory_order_relaxed);
     before = atomic_fetch_add_explicit(&cell->published, balance, memory_order_release);
-    raise_peak_beside(tier, tag, before + load(&from->high) + load(&cell->held), part);
-    atomic_store_explicit(&from->high, 0, memory_order_relaxed);
+    raise_peak_beside(tier, tag, before + high + load(&cell->held), part);
+}
+
+void berth__stats_part_publish(struct berth_stats_part *part, enum berth_tag tag)
+{
+    berth__stats_part_tell(part, tag, load(&part->cell[tag].unpublished));
 }
 
 static uint64_t take_counter(_Atomic uint64_t *counter)

@@ -76,6 +76,11 @@ void berth__stats_part_add(struct berth_stats_part *part, berth_tier_id tier);
 void berth__stats_part_turn(struct berth_stats_part *part, berth_tier_id tier);
 /* Tells the cell of the part's balance. */
 void berth__stats_part_publish(struct berth_stats_part *part, enum berth_tag tag);
+/*
+ * The same of a balance that the part has not told of itself: one that is large is never to be seen
+ * there, because who adds up may have seen the block before it in the cell.
+ */
+void berth__stats_part_tell(struct berth_stats_part *part, enum berth_tag tag, uint64_t balance);
 
 /* For a single writer: an addition that needs no locked instruction. Wraps to subtract. */
 static inline uint64_t berth__stats_add(_Atomic uint64_t *counter, uint64_t amount)
@@ -90,22 +95,27 @@ static inline void berth__stats_part_alloc(struct berth_stats_part *part, enum b
                                            uint64_t requested, uint64_t held)
 {
     struct berth_part_cell *cell = &part->cell[tag];
-    int64_t balance = (int64_t)berth__stats_add(&cell->unpublished, held);
+    int64_t balance =
+        (int64_t)(atomic_load_explicit(&cell->unpublished, memory_order_relaxed) + held);
 
     berth__stats_add(&cell->requested_out, requested);
     berth__stats_add(&cell->held_out, held);
     berth__stats_add(&cell->allocs, 1);
+    if (BERTH_UNLIKELY(balance > (int64_t)BERTH_PART_UNPUBLISHED_MAX)) {
+        berth__stats_part_tell(part, tag, (uint64_t)balance);
+        return;
+    }
+    atomic_store_explicit(&cell->unpublished, (uint64_t)balance, memory_order_relaxed);
     if (balance > (int64_t)atomic_load_explicit(&cell->high, memory_order_relaxed))
         atomic_store_explicit(&cell->high, (uint64_t)balance, memory_order_relaxed);
-    if (BERTH_UNLIKELY(balance > (int64_t)BERTH_PART_UNPUBLISHED_MAX))
-        berth__stats_part_publish(part, tag);
 }
 
 static inline void berth__stats_part_free(struct berth_stats_part *part, enum berth_tag tag,
                                           uint64_t requested, uint64_t held)
 {
     struct berth_part_cell *cell = &part->cell[tag];
-    int64_t balance = (int64_t)berth__stats_add(&cell->unpublished, -held);
+    int64_t balance =
+        (int64_t)(atomic_load_explicit(&cell->unpublished, memory_order_relaxed) - held);
 
     berth__stats_add(&cell->requested_back, requested);
     berth__stats_add(&cell->held_back, held);
@@ -114,7 +124,9 @@ static inline void berth__stats_part_free(struct berth_stats_part *part, enum be
                           atomic_load_explicit(&cell->frees, memory_order_relaxed) + 1,
                           memory_order_release);
     if (BERTH_UNLIKELY(balance < -(int64_t)BERTH_PART_UNPUBLISHED_MAX))
-        berth__stats_part_publish(part, tag);
+        berth__stats_part_tell(part, tag, (uint64_t)balance);
+    else
+        atomic_store_explicit(&cell->unpublished, (uint64_t)balance, memory_order_relaxed);
 }
 
 /* Host memory that is not accounted block by block, as jemalloc counts it. */

@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -156,6 +158,40 @@ static void parts_that_were_large_in_turn_are_no_sum(void **state)
     assert_int_equal(peak_of(BERTH_TAG_WORKSPACE), MIB(7));
 }
 
+#define GIB(n) ((uint64_t)(n) << 30)
+#define READINGS 100000
+#define LARGE 2 /* parts */
+
+static atomic_bool has_read;
+
+static void *hold_large_blocks(void *argument)
+{
+    struct berth_stats_part *part = argument;
+
+    while (!atomic_load(&has_read)) {
+        berth__stats_part_alloc(part, BERTH_TAG_ACTIVATION, GIB(4), GIB(4));
+        berth__stats_part_free(part, BERTH_TAG_ACTIVATION, GIB(4), GIB(4));
+    }
+    return NULL;
+}
+
+/* However it comes between, nobody sees a block both in a part and in the cell. */
+static void who_reads_meanwhile_sees_no_large_block_twice(void **state)
+{
+    struct berth_cell_reading cell = {0};
+    pthread_t threads[LARGE];
+
+    (void)state;
+    for (int i = 0; i < LARGE; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, hold_large_blocks, &parts[i]), 0);
+    for (int i = 0; i < READINGS && cell.peak_held <= GIB(4) * LARGE; i++)
+        berth__stats_read(PART_TIER, BERTH_TAG_ACTIVATION, &cell);
+    atomic_store(&has_read, true);
+    for (int i = 0; i < LARGE; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_true(peak_of(BERTH_TAG_ACTIVATION) <= GIB(4) * LARGE);
+}
+
 int main(void)
 {
     for (int i = 0; i < PARTS; i++)
@@ -168,6 +204,7 @@ int main(void)
         cmocka_unit_test(sums_are_exact_after_any_race),
         cmocka_unit_test(what_parts_take_back_is_in_no_peak),
         cmocka_unit_test(parts_that_were_large_in_turn_are_no_sum),
+        cmocka_unit_test(who_reads_meanwhile_sees_no_large_block_twice),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
