@@ -91,6 +91,12 @@ struct berth_block {
 
 #define BERTH_BLOCK_STATE_MASK ((uintptr_t)BERTH_GRANULE - 1)
 
+/* Rises from each block that was handed out to the next: the id without the mark. */
+static inline uint64_t berth__block_time(const struct berth_block *block)
+{
+    return block->id & ~BERTH_BLOCK_ID_IN_ORDER;
+}
+
 static inline uintptr_t berth__block_address(const struct berth_block *block)
 {
     return atomic_load_explicit(&block->key, memory_order_acquire) & ~BERTH_BLOCK_STATE_MASK;

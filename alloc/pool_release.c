@@ -214,7 +214,7 @@ static struct berth_segment *find_oldest(const struct berth_pool *pool)
 
     for (struct berth_segment *segment = pool->segments; segment; segment = segment->next)
         if (segment->used_blocks == 0 && segment->kind <= BERTH_SEGMENT_WHOLE &&
-            (!oldest || segment->first->id < oldest->first->id))
+            (!oldest || berth__block_time(segment->first) < berth__block_time(oldest->first)))
             oldest = segment;
     return oldest;
 }

@@ -150,6 +150,27 @@ static void it_is_waited_for_again_for_the_sake_of_a_free(void **state)
     stream_delete(stream);
 }
 
+/* What was freed in the order of a stream is as old as it is, when idle memory makes room. */
+static void it_is_replaced_when_it_is_the_oldest(void **state)
+{
+    CUstream stream = stream_new();
+    struct berth_pool *pool;
+    uintptr_t first, second;
+
+    set_option("waiting-max", "64M");
+    first = alloc(MIB(6));
+    second = alloc(MIB(8));
+    pool = pool_of_test();
+    assert_int_equal(
+        berth__pool_free_later(first, berth__driver.cuMemFreeAsync, (berth_cu_stream)stream), 0);
+    assert_int_equal(berth__pool_free(second), 0);
+    assert_int_equal(waiting(), MIB(14));
+    go_on();
+    assert_true(berth__lazy_reclaim_all(pool, BERTH_PATIENCE_LONG));
+    assert_int_equal(berth__pool_replace(pool, 0, 1), MIB(6));
+    stream_delete(stream);
+}
+
 static void *go_on_when_memory_is_short(void *argument)
 {
     struct berth_pool *pool = pool_of_test();
@@ -271,6 +292,7 @@ int main(void)
         CASE(it_is_waited_for_in_the_order_of_a_stream),
         CASE(it_is_waited_for_in_vain_once),
         CASE(it_is_waited_for_again_for_the_sake_of_a_free),
+        CASE(it_is_replaced_when_it_is_the_oldest),
         CASE(what_the_driver_was_given_is_waited_for),
         CASE(likewise_in_the_order_of_a_stream),
         CASE(it_is_waited_for_by_all_who_need_it),
