@@ -385,6 +385,7 @@ struct request {
     bool is_captured;
     bool is_expandable;
     uint64_t live_max; /* the pool's, before the request */
+    uint64_t misses;   /* likewise */
     uintptr_t *ret_address;
 };
 
@@ -551,6 +552,23 @@ static void forget_live_max(const struct request *request)
     berth__pool_unlock(request->pool);
 }
 
+/*
+ * What waits was enough: the pool never had to grow. What other threads grew by meanwhile stays,
+ * who had longer than usual for that: `live_max` and `misses` are forgotten if they are still as
+ * noted.
+ */
+static void forget_growth(const struct request *request, uint64_t live_max, uint64_t misses)
+{
+    struct berth_pool *pool = request->pool;
+
+    berth__pool_lock(pool);
+    if (pool->live_max == live_max && pool->misses == misses) {
+        pool->live_max = request->live_max;
+        pool->misses = request->misses;
+    }
+    berth__pool_unlock(pool);
+}
+
 /* The pool would have `bytes` more than it may: what is idle goes back, and `live_max` is noted. */
 static uint64_t give_back(const struct request *request, uint64_t bytes, uint64_t live_max)
 {
@@ -578,7 +596,7 @@ static uint64_t give_back(const struct request *request, uint64_t bytes, uint64_
 static bool make_room(struct request *request)
 {
     struct berth_pool *pool = request->pool;
-    uint64_t before, cap, live_max, reserved, part, room;
+    uint64_t before, cap, live_max, misses, reserved, part, room;
 
     berth__pool_lock(pool);
     if (request->is_whole) {
@@ -588,6 +606,7 @@ static bool make_room(struct request *request)
     before = pool->live_max;
     cap = shared_cap(pool, request->size);
     live_max = pool->live_max;
+    misses = pool->misses;
     part = part_size(pool, cap);
     reserved = berth__pool_reserved(pool);
     berth__pool_unlock(pool);
@@ -597,7 +616,7 @@ static bool make_room(struct request *request)
     if (reserved + request->target > cap) {
         if (!request->is_whole &&
             berth__lazy_take(pool, request->size, BERTH_LAZY_DEAR, take_passed, request)) {
-            forget_live_max(request);
+            forget_growth(request, live_max, misses);
             return true;
         }
         reserved = give_back(request, reserved + request->target - cap, live_max);
@@ -753,6 +772,7 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *p
     set_sizes(&request);
     berth__pool_lock(pool);
     request.live_max = pool->live_max;
+    request.misses = pool->misses;
     berth__pool_unlock(pool);
     if (segments == BERTH_SEGMENTS_SHARED && !is_captured && make_room(&request))
         return 0;

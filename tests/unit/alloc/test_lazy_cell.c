@@ -374,6 +374,46 @@ static void what_waits_in_shared_segments_does_not_go_to_the_driver_and_back(voi
     }
 }
 
+/* As another thread does that has to grow while this one asks about what waits. */
+static struct berth_pool *growing;
+
+static berth_cu_result query_while_another_grows(berth_cu_event event)
+{
+    berth__pool_lock(growing);
+    growing->live_max++;
+    berth__pool_unlock(growing);
+    queries++;
+    return event_query(event);
+}
+
+static void what_waits_is_no_growth(void **state)
+{
+    CUcontext own;
+    uint64_t live_max;
+
+    assert_int_equal(cuCtxCreate_v2(&own, 0, 0), 0);
+    use_context(own);
+    pairs(PAIRS / 8, 3000000);
+    growing = pool_of_test();
+    while (atomic_load(&growing->context) != (berth_cu_context)own)
+        growing = growing->next;
+    live_max = growing->live_max;
+    growing->misses = 100;
+    pairs(PAIRS / 8, 3000000);
+    assert_int_equal(growing->live_max, live_max);
+    assert_int_equal(growing->misses, 100);
+    event_query = berth__driver.cuEventQuery;
+    berth__driver.cuEventQuery = query_while_another_grows;
+    queries = 0;
+    pairs(PAIRS / 8, 3000000);
+    berth__driver.cuEventQuery = event_query;
+    assert_true(queries > 1 && growing->live_max >= live_max + queries);
+    berth__pool_drop((berth_cu_context)own);
+    berth__order_drop((berth_cu_context)own);
+    assert_int_equal(cuCtxDestroy_v2(own), 0);
+    use_context(context);
+}
+
 static int before_sharing(void **state)
 {
     set_option("segments", "shared");
@@ -404,6 +444,7 @@ int main(void)
         CASE(long_work_is_waited_for),
         CASE(what_is_closed_goes_with_its_context),
         SHARE(what_waits_in_shared_segments_does_not_go_to_the_driver_and_back),
+        SHARE(what_waits_is_no_growth),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
