@@ -4,6 +4,7 @@
 #include "alloc/quantity.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 
 #define GAP_SMALL ((uint64_t)64 << 10)
@@ -57,13 +58,17 @@ static int add_segment(void *context, const struct berth_segment_row *segment,
 
 void berth__trace_peak_look(const struct berth_trace_driver *driver, struct berth_trace_peak *peak)
 {
+    /* Threads that reach a peak at once would add to one sum. */
+    static pthread_mutex_t one_looks = PTHREAD_MUTEX_INITIALIZER;
     struct berth_trace_usage usage;
 
+    pthread_mutex_lock(&one_looks);
     berth__trace_driver_usage(driver, &usage);
-    if (usage.reserved <= peak->reserved)
-        return;
-    *peak = (struct berth_trace_peak){.reserved = usage.reserved};
-    driver->pool_walk(add_segment, peak);
+    if (usage.reserved > peak->reserved) {
+        *peak = (struct berth_trace_peak){.reserved = usage.reserved};
+        driver->pool_walk(add_segment, peak);
+    }
+    pthread_mutex_unlock(&one_looks);
 }
 
 void berth__trace_peak_print(const struct berth_trace_peak *peak)

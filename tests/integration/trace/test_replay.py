@@ -116,6 +116,15 @@ class Replay(unittest.TestCase):
         self.assertEqual(self.peak(lines), ([2, 1], {
             "live": 3 * half + 3 * MIB, "alone": MIB, "gaps_medium": half}))
 
+    def test_threads_that_reach_a_peak_at_once_look_in_turn(self):
+        lines = [f"{i % 8},{i},allocate,{(i + 1) << 30:#x},{3 * MIB + i * 4096},0"
+                 for i in range(800)]
+        told = self.replay(self.write(lines), "--against", "pool", "--repeat", "16", "--peak",
+                           "--threads", "recorded", "-o", "segments=shared")
+        for result in told["results"]:
+            parts = {name: size for name, size in result["peak"].items() if "segments" not in name}
+            self.assertLess(sum(parts.values()), 1.5 * result["reserved_peak"])
+
     def test_memory_of_a_plan_is_told_apart(self):
         path = self.write(["1,0,allocate,0x1000,4194304,0", "1,1,free,0x1000,4194304,0",
                            "1,2,allocate,0x1000,1048576,0", "1,3,free,0x1000,1048576,0"])
