@@ -75,8 +75,9 @@ struct berth_move_state {
 
 /*
  * All may be called from any thread. `start` takes the order in hand, and says -EBUSY while another
- * job runs, or -EPERM in a program that has limited its own system calls (alloc/sandbox.h); `run` then does the work, on the thread that calls it, and where the program could
- * close a descriptor of it, on one that `leave` gives a table of its own (NULL: nobody does).
+ * job runs, or -EPERM in a program that has limited its own system calls (alloc/sandbox.h); `run`
+ * then does the work, on the thread that calls it, and where the program could close a descriptor
+ * of it, on one that `leave` gives a table of its own (NULL: nobody does).
  * `probe` says whether this kernel lets this process move live blocks: 0, or negative errno with
  * one sentence in `why`; *ret_sees_pins, whether pinned pages are seen.
  */

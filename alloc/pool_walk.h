@@ -53,8 +53,8 @@ struct berth_segment_row {
 
 /*
  * Calls `visit` for each segment with its blocks by address, without any lock. A result other than
- * 0 ends the walk and is returned; -ENOMEM without host memory. `berth trace replay --peak` finds it
- * in the preloaded library by its name.
+ * 0 ends the walk and is returned; -ENOMEM without host memory. `berth trace replay --peak` finds
+ * it in the preloaded library by its name.
  */
 typedef int (*berth_segment_visitor)(void *context, const struct berth_segment_row *segment,
                                      const struct berth_block_row *blocks);
