@@ -20,8 +20,8 @@
  *  plan       where each allocation of a recorded run is to lie; made by a tool, and followed.
  *  store      the persistent blocks of a named tier, in a file or on a dax device; see persist.h.
  *  commit     of a persistent block: what makes it durable, read-only, and found by name.
- *  home       a device, with the driver's own memory pool that stream-ordered blocks come from; of a
- *             window, whose arenas serve it: a tier, or the blocks that may move (pmem/window.h).
+ *  home       a device, with the driver's own memory pool that stream-ordered blocks come from; of
+ *             a window, whose arenas serve it: a tier, or the blocks that may move (pmem/window.h).
  *  foreign    of memory: given to the program by the driver itself, and only accounted.
  *  limit      what a process, or its blocks of a tag, may have at most, set from outside.
  *  path       by which way a call of the driver came to Berth; see entry_path.h.
