@@ -399,7 +399,8 @@ static void *align(size_t alignment, size_t size, const void *return_address)
     return p;
 }
 
-/* POSIX leaves it open whether errno is set; glibc's is where there is no memory, and only there. */
+/* POSIX leaves it open whether errno is set; glibc's is where there is no memory, and only there.
+ */
 BERTH_EXPORT int posix_memalign(void **ret, size_t alignment, size_t size)
 {
     int saved_errno = errno;

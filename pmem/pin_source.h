@@ -25,8 +25,8 @@ enum berth_pins {
 
 /*
  * Looks at the descriptors of `thread`, one of this process, and of those that have tables of their
- * own. 1: [p, p + size) may be held, and `why` gets who by; 0: no; or negative errno. Allocates nothing and takes no lock, and asks no
- * file system, whose server may not answer.
+ * own. 1: [p, p + size) may be held, and `why` gets who by; 0: no; or negative errno. Allocates
+ * nothing and takes no lock, and asks no file system, whose server may not answer.
  */
 int berth__pin_source_find(pid_t thread, const void *p, size_t size, enum berth_pins pins,
                            char *why, size_t why_size);

@@ -169,7 +169,8 @@ void *berth_je_tsd_fetch(void *tsd, bool minimal)
     int saved_errno = errno;
     bool is_ready;
 
-    /* Freeing takes nothing. jemalloc's own start, which could not do without, does not come here. */
+    /* Freeing takes nothing. jemalloc's own start, which could not do without, does not come here.
+     */
     if (minimal)
         return berth_je_tsd_fetch_slow(tsd, minimal);
     is_ready = take() && prepare_cache();

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A call site of a process, found by what is printed of its path, which is the same in every run. */
+/* A call site of a process, found by what is printed of its path, which is the same in every run.
+ */
 #ifndef BERTH_TOOLS_SITE_SEARCH_H
 #define BERTH_TOOLS_SITE_SEARCH_H
 

@@ -143,13 +143,17 @@ static int parse_option(struct arguments *arguments, int c)
 
 static int parse_arguments(int argc, char **argv, struct arguments *arguments)
 {
-    static const struct option options[] = {
-        {"against", required_argument, NULL, 'a'}, {"repeat", required_argument, NULL, 'n'},
-        {"option", required_argument, NULL, 'o'},  {"keep", no_argument, NULL, 'k'},
-        {"threads", required_argument, NULL, 't'}, {"calls", required_argument, NULL, 'c'},
-        {"driver", required_argument, NULL, 'd'},  {"device-memory", required_argument, NULL, 'm'},
-        {"json", no_argument, NULL, 'j'},          {"peak", no_argument, NULL, 'p'},
-        {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"against", required_argument, NULL, 'a'},
+                                            {"repeat", required_argument, NULL, 'n'},
+                                            {"option", required_argument, NULL, 'o'},
+                                            {"keep", no_argument, NULL, 'k'},
+                                            {"threads", required_argument, NULL, 't'},
+                                            {"calls", required_argument, NULL, 'c'},
+                                            {"driver", required_argument, NULL, 'd'},
+                                            {"device-memory", required_argument, NULL, 'm'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"peak", no_argument, NULL, 'p'},
+                                            {NULL, 0, NULL, 0}};
     int c, r;
 
     while ((c = getopt_long(argc, argv, "n:o:", options, NULL)) != -1) {
@@ -345,10 +349,10 @@ static void print_peak(const json_t *results)
     size_t i;
     json_t *result;
 
-    json_array_foreach(results, i, result)
-        if (json_object_get(result, "peak") &&
-            (!most || number(result, "reserved_peak") > number(most, "reserved_peak")))
-            most = result;
+    json_array_foreach(results, i, result) if (json_object_get(result, "peak") &&
+                                               (!most || number(result, "reserved_peak") >
+                                                             number(most, "reserved_peak"))) most =
+        result;
     if (!most)
         return;
     printf("\nof the pool's %" PRIu64 " bytes in repetition %" PRIu64
@@ -457,9 +461,12 @@ static int read_trace(struct arguments *arguments, struct berth_trace_log *log)
 
 int berth__trace_replay(int argc, char **argv)
 {
-    struct arguments arguments = {
-        .against = "both", .threads = "1", .calls = "recorded", .left = "freed", .peak = "no",
-        .repeat = 3};
+    struct arguments arguments = {.against = "both",
+                                  .threads = "1",
+                                  .calls = "recorded",
+                                  .left = "freed",
+                                  .peak = "no",
+                                  .repeat = 3};
     struct worker workers[2] = {{.target = "driver"}, {.target = "pool"}};
     struct berth_trace_log log;
     json_t *results = json_array();

@@ -40,9 +40,9 @@ struct replay {
     uint32_t skipped;  /* events of kinds that cannot be replayed */
     bool looks;        /* what the pool has is looked at when it has most */
     struct berth_trace_peak peak; /* of this repetition */
-    uint64_t max_live; /* bytes of what is replayed on devices */
-    uint64_t base;     /* bytes of the device that were taken before */
-    uint64_t clock_ns; /* what reading the clock costs */
+    uint64_t max_live;            /* bytes of what is replayed on devices */
+    uint64_t base;                /* bytes of the device that were taken before */
+    uint64_t clock_ns;            /* what reading the clock costs */
 };
 
 static uint64_t now_ns(void)

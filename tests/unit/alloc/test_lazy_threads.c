@@ -98,8 +98,8 @@ static void pairs_take_no_lock_that_others_want(void **state)
         assert_int_equal(workers[0].locks, 0);
         assert_int_equal(workers[1].locks, 0);
         /*
-         * The driver is called as seldom as by one thread: of half as many blocks at worst, which is
-         * what a point is for as long as the one before has not passed when it is asked about.
+         * The driver is called as seldom as by one thread: of half as many blocks at worst, which
+         * is what a point is for as long as the one before has not passed when it is asked about.
          */
         assert_in_range(points, 1, 2 * (WARM_ROUNDS * WARM_PAIRS + PAIRS) / (PER_POINT / 2) + 64);
     }
