@@ -4,6 +4,7 @@
 #include "alloc/clock.h"
 #include "alloc/log.h"
 #include "alloc/quantity.h"
+#include "alloc/sandbox.h"
 #include "alloc/stats.h"
 #include "pmem/arena.h"
 #include "pmem/huge_advice.h"
@@ -368,10 +369,13 @@ static void let_go_elsewhere(const struct berth_tier *tier, berth_tier_id id)
                              &numa->choice.nodes, BERTH_NUMA_PREFERRED, &first_only);
 }
 
+/* In a sandbox neither is the node asked for its room, nor where pages are to lie changed. */
 void berth__tier_numa_before_fork(void)
 {
     static _Atomic int said;
 
+    if (berth__sandbox_is_on())
+        return;
     for (unsigned i = 0; i < berth__tier_count(); i++) {
         const struct berth_tier *tier = berth__tier((berth_tier_id)i);
         uint64_t reserved =
@@ -393,6 +397,8 @@ void berth__tier_numa_before_fork(void)
 
 void berth__tier_numa_in_child(void)
 {
+    if (berth__sandbox_is_on())
+        return;
     for (unsigned i = 0; i < berth__tier_count(); i++)
         if (is_strict(berth__tier((berth_tier_id)i)))
             let_go_elsewhere(berth__tier((berth_tier_id)i), (berth_tier_id)i);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 const char *check_file(const char *name)
@@ -29,6 +30,24 @@ void check_child(int pid)
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+pid_t check_fork_without_files(void)
+{
+    struct rlimit usual, none;
+    int saved_errno;
+    pid_t pid;
+
+    CHECK(getrlimit(RLIMIT_FSIZE, &usual) == 0);
+    none = usual;
+    none.rlim_cur = 0;
+    CHECK(setrlimit(RLIMIT_FSIZE, &none) == 0);
+    pid = fork();
+    saved_errno = errno;
+    /* What a check has to say may go to a file. */
+    CHECK(setrlimit(RLIMIT_FSIZE, &usual) == 0);
+    errno = saved_errno;
+    return pid;
 }
 
 #define OS_PAGE 4096

@@ -34,6 +34,9 @@ const char *check_file(const char *name);
 /* Waits for a child that must end with status 0. */
 void check_child(int pid);
 
+/* fork(), while the process may not make a file larger (RLIMIT_FSIZE). */
+pid_t check_fork_without_files(void);
+
 /* A few different bytes per block, so that a mix-up is seen. */
 void check_fill(void *p, size_t size, unsigned seed);
 bool check_filled(const void *p, size_t size, unsigned seed);
