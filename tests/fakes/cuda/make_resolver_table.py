@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes resolver_table.inc: which export answers for (name, version).
 
-usage: make_resolver_table.py cudaTypedefs.h stub/libcuda.so > resolver_table.inc
+usage: make_resolver_table.py cudaTypedefs.h LIBCUDA > resolver_table.inc
 
 A typedef PFN_<name>_v<version> says that <name> got a new ABI with that
 version; the exports say how it is called: the nth ABI of a name is the nth of

@@ -7,7 +7,7 @@
 #include "tests/fakes/cuda/simk.h"
 
 static void **image;
-static char fatbin[64], add_stub, sleep_stub, unknown_stub, counter_shadow;
+static char fatbin[64], add_host, sleep_host, unknown_host, counter_shadow;
 static struct gate gate = GATE_INIT;
 
 simk_function simk__Z3addPim, simk_hold;
@@ -33,11 +33,11 @@ void simk_hold(struct simk_dim grid, struct simk_dim block, unsigned shared_byte
 __attribute__((constructor)) static void register_image(void)
 {
     image = __cudaRegisterFatBinary(fatbin);
-    __cudaRegisterFunction(image, &add_stub, &add_stub, "_Z3addPim", -1, NULL, NULL, NULL, NULL,
+    __cudaRegisterFunction(image, &add_host, &add_host, "_Z3addPim", -1, NULL, NULL, NULL, NULL,
                            NULL);
-    __cudaRegisterFunction(image, &sleep_stub, &sleep_stub, "hold", -1, NULL, NULL, NULL, NULL,
+    __cudaRegisterFunction(image, &sleep_host, &sleep_host, "hold", -1, NULL, NULL, NULL, NULL,
                            NULL);
-    __cudaRegisterFunction(image, &unknown_stub, &unknown_stub, "missing", -1, NULL, NULL, NULL,
+    __cudaRegisterFunction(image, &unknown_host, &unknown_host, "missing", -1, NULL, NULL, NULL,
                            NULL, NULL);
     __cudaRegisterVar(image, &counter_shadow, &counter_shadow, "counter", 0, 4, 0, 0);
     __cudaRegisterFatBinaryEnd(image);
@@ -56,18 +56,18 @@ static void the_stubs_form_of_a_launch_runs_the_kernel(void **state)
     assert_int_equal(cudaMalloc((void **)&values, sizeof(back)), cudaSuccess);
     assert_int_equal(cudaMemset(values, 0, sizeof(back)), cudaSuccess);
     assert_int_equal(__cudaPushCallConfiguration(one, many, 100, NULL), 0);
-    assert_int_equal(__cudaGetKernel(&kernel, &add_stub), cudaSuccess);
+    assert_int_equal(__cudaGetKernel(&kernel, &add_host), cudaSuccess);
     assert_int_equal(__cudaPopCallConfiguration(&grid, &block, &shared, &stream), cudaSuccess);
     assert_int_equal(block.x, 16);
     assert_int_equal(__cudaLaunchKernel(kernel, grid, block, args, shared, stream), cudaSuccess);
     assert_int_equal(cudaMemcpy(back, values, sizeof(back), cudaMemcpyDeviceToHost), cudaSuccess);
     for (int i = 0; i < 16; i++)
         assert_int_equal(back[i], i + 100);
-    assert_int_equal(cudaLaunchKernel(&add_stub, one, many, args, 0, NULL), cudaSuccess);
+    assert_int_equal(cudaLaunchKernel(&add_host, one, many, args, 0, NULL), cudaSuccess);
     assert_int_equal(cudaMemcpy(back, values, sizeof(back), cudaMemcpyDeviceToHost), cudaSuccess);
     assert_int_equal(back[3], 106);
     assert_int_equal(
-        cudaLaunchKernelExC(&(cudaLaunchConfig_t){one, many, 1000, NULL, NULL, 0}, &add_stub, args),
+        cudaLaunchKernelExC(&(cudaLaunchConfig_t){one, many, 1000, NULL, NULL, 0}, &add_host, args),
         cudaSuccess);
     assert_int_equal(cudaMemcpy(back, values, sizeof(back), cudaMemcpyDeviceToHost), cudaSuccess);
     assert_int_equal(back[3], 1109);
@@ -79,7 +79,7 @@ static void arguments_are_copied_at_the_launch(void **state)
     struct gate *pointer = &gate;
     void *args[] = {&pointer};
 
-    assert_int_equal(cudaLaunchKernel(&sleep_stub, one, one, args, 0, NULL), cudaSuccess);
+    assert_int_equal(cudaLaunchKernel(&sleep_host, one, one, args, 0, NULL), cudaSuccess);
     pointer = NULL;
     gate_wait_entered(&gate);
     assert_int_equal(cudaStreamQuery(NULL), cudaErrorNotReady);
@@ -113,8 +113,8 @@ static void what_is_not_there_is_refused(void **state)
     dim3 dim;
 
     assert_int_equal(__cudaGetKernel(&kernel, &kernel), cudaErrorInvalidDeviceFunction);
-    assert_int_equal(__cudaGetKernel(&kernel, &unknown_stub), cudaErrorSymbolNotFound);
-    assert_int_equal(cudaLaunchKernel(&add_stub, one, wide, args, 0, NULL),
+    assert_int_equal(__cudaGetKernel(&kernel, &unknown_host), cudaErrorSymbolNotFound);
+    assert_int_equal(cudaLaunchKernel(&add_host, one, wide, args, 0, NULL),
                      cudaErrorInvalidConfiguration);
     assert_int_equal(__cudaPopCallConfiguration(&dim, &dim, &shared, &stream),
                      cudaErrorMissingConfiguration);

@@ -7,7 +7,7 @@
 struct symbol {
     struct symbol *next;
     struct image *image;
-    const void *host; /* the stub or shadow in the program */
+    const void *host; /* the host function or variable in the program */
     const char *name; /* in the device code */
 };
 

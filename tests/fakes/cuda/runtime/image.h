@@ -7,7 +7,7 @@
 
 #include "runtime.h"
 
-/* The kernel that stands behind a host stub, or behind a cudaKernel_t. */
+/* The kernel that stands behind a host function, or behind a cudaKernel_t. */
 cudaError_t image_kernel(const void *host_function, CUkernel *ret_kernel);
 /* The variable that stands behind a host shadow. */
 cudaError_t image_variable(const void *host_variable, CUdeviceptr *ret_pointer, size_t *ret_size);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Launches, in the two forms that compilers produce: by the host stub, and by
+/* Launches, in the two forms that compilers produce: by the host function, and by
  * a kernel handle between a push and a pop of the configuration. */
 #include "image.h"
 
