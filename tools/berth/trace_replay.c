@@ -179,8 +179,16 @@ static int choose_driver(struct arguments *arguments)
     }
     if (strcmp(arguments->driver, "virtual") != 0) {
         /* Each worker would say it. */
-        if (!dlopen(arguments->driver, RTLD_LAZY | RTLD_LOCAL))
+        handle = dlopen(arguments->driver, RTLD_LAZY | RTLD_LOCAL);
+        if (!handle)
             return berth__tool_fail("trace replay: the driver cannot be loaded: %s", dlerror());
+        if (!dlsym(handle, "cuInit"))
+            return berth__tool_fail("trace replay: %s has no cuInit; expected a CUDA driver",
+                                    arguments->driver);
+        /* No other counts as it goes, so that nobody knows when the most is reserved. */
+        if (strcmp(arguments->peak, "peak") == 0)
+            return berth__tool_misuse("trace replay: --peak is of the virtual driver; expected "
+                                      "--driver virtual beside it");
         snprintf(arguments->driver_path, sizeof(arguments->driver_path), "%s", arguments->driver);
         return 0;
     }

@@ -266,6 +266,14 @@ class Replay(unittest.TestCase):
         for result in self.replay(path)["results"]:
             self.assertEqual((result["failures"], result["free"]["count"]), (0, 2))
 
+    def test_the_peak_of_another_driver_is_refused_in_one_line(self):
+        path = self.write(["1,0,allocate,0x1000,8388608,0"])
+        done = self.berth("--driver", "libcuda.so.1", "--peak", path)
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertIn("expected --driver virtual", done.stderr)
+        done = self.berth("--driver", "libm.so.6", path)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+
     def test_people_are_told_of_the_peak(self):
         done = self.berth("--driver", "virtual", "--against", "pool", "--peak", "-o",
                           "segments=shared", self.write([f"1,0,allocate,0x1000,{3 * MIB},0"]))
