@@ -94,18 +94,14 @@ static int library_prepare(void *library)
     return 0;
 }
 
-/*
- * Opens the library for good; NULL with one sentence in `why`. One that the program has loaded
- * itself stays as it is: the program may be using it on another thread.
- */
+/* Opens the library for good; NULL with one sentence in `why`, which is the first name's. */
 static void *library_open(char *why, size_t why_size)
 {
     for (size_t i = 0; i < sizeof(sonames) / sizeof(sonames[0]); i++) {
-        void *library = dlopen(sonames[i], RTLD_NOLOAD | RTLD_LOCAL | RTLD_NOW);
+        char other[256];
+        void *library = berth__private_library_open(
+            sonames[i], RTLD_NODELETE, i == 0 ? why : other, i == 0 ? why_size : sizeof(other));
 
-        if (library)
-            return library;
-        library = berth__private_library_open(sonames[i], RTLD_NODELETE);
         if (!library)
             continue;
         if (library_prepare(library) == 0)
@@ -114,7 +110,6 @@ static void *library_open(char *why, size_t why_size)
         dlclose(library);
         return NULL;
     }
-    snprintf(why, why_size, "%s is not installed", sonames[0]);
     return NULL;
 }
 

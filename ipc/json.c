@@ -88,12 +88,11 @@ static const struct {
 
 static int load_once(char *why, size_t why_size)
 {
-    void *handle = berth__private_library_open(LIBRARY, 0);
+    char reason[200];
+    void *handle = berth__private_library_open(LIBRARY, 0, reason, sizeof(reason));
 
     if (!handle) {
-        const char *reason = dlerror();
-
-        snprintf(why, why_size, "jansson cannot be loaded: %s", reason ? reason : LIBRARY);
+        snprintf(why, why_size, "jansson cannot be loaded: %s", reason);
         return -ENOENT;
     }
     for (size_t i = 0; i < sizeof(slots) / sizeof(slots[0]); i++) {

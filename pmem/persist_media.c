@@ -72,13 +72,14 @@ static const struct berth_persist_media msync_media = {
 static void load_pmem(void)
 {
     struct berth_low_keys low;
+    char why[256];
     void *library;
     void (*flush)(const void *, size_t) = NULL;
     void (*drain)(void) = NULL;
 
     /* Its constructor makes a key. */
     berth__thread_keys_take(&low);
-    library = berth__private_library_open("libpmem.so.1", 0);
+    library = berth__private_library_open("libpmem.so.1", 0, why, sizeof(why));
     berth__thread_keys_give_back(&low);
     if (library) {
         *(void **)&drain = dlsym(library, "pmem_drain");
