@@ -48,7 +48,8 @@ int berth__library_find(const char *name, char ret[PATH_MAX])
         /* A build tree is known by what meson leaves in it. */
         if (look_in(directory, BERTH_BUILD_ROOT, "meson-private", build) &&
             (look_in(directory, BERTH_BUILD_LIBRARIES, name, ret) ||
-             look_in(directory, BERTH_BUILD_VIRTUAL, name, ret)))
+             look_in(directory, BERTH_BUILD_VIRTUAL, name, ret) ||
+             look_in(directory, BERTH_BUILD_TOOL, name, ret)))
             return 0;
     }
     snprintf(ret, PATH_MAX, "%s/%s", BERTH_PKGLIBDIR, name);

@@ -25,11 +25,12 @@ PROGRAM = r"""
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-int main(void)
+int main(int argc, char **argv)
 {
     struct berth_block_info info;
     void *p;
 
+    (void)argv;
     berth_tag_push(BERTH_TAG_WEIGHT);
     p = malloc(3 << 20);
     berth_tag_pop();
@@ -37,7 +38,8 @@ int main(void)
     printf("active %d\n", berth_active());
     if (berth_describe(p, &info, sizeof(info)) == 0)
         printf("%s %d %zu %s\n", info.tier, (int)info.tag, info.requested, info.rule);
-    return 0;
+    fflush(stdout);
+    return argc > 1 && getchar() == EOF;
 }
 """
 
@@ -57,7 +59,33 @@ def prepare(root, build, prefix, meson):
                         "PKG_CONFIG_SYSROOT_DIR": str(root),
                         "PKG_CONFIG_ALLOW_SYSTEM_CFLAGS": "1", "PKG_CONFIG_ALLOW_SYSTEM_LIBS": "1"})
     (root / "program.c").write_text(PROGRAM)
-    subprocess.run("cc -o program program.c " + flags, shell=True, cwd=root, check=True)
+    subprocess.run("cc -g -o program program.c " + flags, shell=True, cwd=root, check=True)
+
+
+def sites(berth, program):
+    """What `berth sites` prints of the program while it has its block, and says beside it."""
+    command = [berth, "run", "-o", "sites=always", "-o", "host=on", "-o", "control=always", "--",
+               program, "wait"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        running.stdout.readline()
+        told = subprocess.run([berth, "sites", str(running.pid)], check=True, capture_output=True,
+                              timeout=120)
+        running.communicate(b"x", timeout=120)
+    assert b"program!main" in told.stdout, told
+    return told.stdout.decode(), told.stderr.decode()
+
+
+def check_lines(berth, program, library):
+    """Source lines are read by a library that is loaded for them: the tool does without."""
+    text, errors = sites(berth, program)
+    assert "(program.c:" in text and errors == "", (text, errors)
+    library.write_bytes(b"no library")
+    text, errors = sites(berth, program)
+    assert "program.c" not in text and errors.count("\n") == 1, (text, errors)
+    assert errors.startswith("berth: source lines are not shown: "), errors
+    library.unlink()
+    text, errors = sites(berth, program)
+    assert "program.c" not in text and errors == "", (text, errors)
 
 
 def main(step, folder, build, prefix, meson):
@@ -82,6 +110,11 @@ def main(step, folder, build, prefix, meson):
         told = output([berth, "run", "--policy", root / "test.policy", "--", root / "program"])
         assert told == f"active 1\nfar 1 {3 << 20} all\n", told
         output([berth, "doctor"])
+        reader = next(installed.rglob("libberth-lines.so"), None)
+        assert bool(reader) == os.path.exists(f"{build}/tools/berth/libberth-lines.so"), reader
+        # A guest's programs are without debug information.
+        if reader and step != "--made":
+            check_lines(berth, root / "program", reader)
         # A preload list is separated by spaces and colons: such a place is refused in words.
         spaced = root / "with a space"
         spaced.mkdir()
