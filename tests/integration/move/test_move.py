@@ -154,8 +154,8 @@ rule weights {{
         program = self.start("dram", 40, 300 * KIB + 7, 4)
         self.needs_live()
         self.assertEqual(program.ask("where"), "dram 40")
-        # Guests of tests/vm have the first two turns.
-        for i in range(2 if os.environ.get("CHECK_EMULATED") else 6):
+        # Guests of tests/vm have the first four turns.
+        for i in range(4 if os.environ.get("CHECK_EMULATED") else 6):
             place = ["shm", "dram"][i % 2]
             self.assertIn("moved 40 blocks", self.apply(place))
             self.assertEqual(program.ask("where"), f"{place} 40")
