@@ -12,6 +12,7 @@
 #include "alloc/thread.h"
 #include "hooks/alone.h"
 #include "ipc/control.h"
+#include "pmem/overcommit.h"
 
 #include <errno.h>
 #include <linux/seccomp.h>
@@ -85,6 +86,8 @@ static long limit_calls(long number, const unsigned long a[5])
     bool was_there = !is_question(number, a) && end_threads();
     long r;
 
+    /* It cannot be asked in the sandbox (pmem/keep_errno.c). */
+    berth__overcommit_is_strict();
     berth__sandbox_enter();
     r = kernel_call(number, a);
     if (r == 0 && is_strict(number, a))

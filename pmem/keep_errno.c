@@ -7,8 +7,10 @@
  */
 #include "alloc/sandbox.h"
 #include "pmem/jemalloc.h"
+#include "pmem/overcommit.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 
 BERTH_HIDDEN int berth_je_madvise(void *address, size_t size, int advice);
@@ -16,14 +18,46 @@ BERTH_HIDDEN int berth_je_munmap(void *address, size_t size);
 BERTH_HIDDEN int berth_je_mprotect(void *address, size_t size, int protection);
 
 /*
- * Gives memory back by the call that maps it, over what is there and as jemalloc maps it, so that
- * the kernel joins the two.
+ * Mapped as jemalloc maps it, so that the kernel joins it with what lies beside it; over what is
+ * there, or anywhere.
  */
+static void *map_fresh(void *address, size_t size, int fixed)
+{
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+    return mmap(address, size, PROT_READ | PROT_WRITE, flags | fixed, -1, 0);
+}
+
+/*
+ * Where the kernel counts what it promises it may refuse a mapping after it has taken away what
+ * was there (before Linux 6.12), because other processes have had the promise meanwhile: the heap
+ * would have a hole, and the program would end in it. So as much is promised elsewhere first. The
+ * last means alone is mremap(), which a program may have forbidden itself, and which asks for no
+ * promise.
+ */
+static bool map_by_promise(void *address, size_t size)
+{
+    void *promised = map_fresh(NULL, size, 0);
+
+    if (promised == MAP_FAILED)
+        return false;
+    if (map_fresh(address, size, MAP_FIXED) == address) {
+        munmap(promised, size);
+        return true;
+    }
+    if (mremap(promised, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, address) == address)
+        return true;
+    munmap(promised, size);
+    return false;
+}
+
+/* Gives memory back by the call that maps it. */
 static int map_anew(void *address, size_t size)
 {
-    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    bool is_new = berth__overcommit_is_strict() ? map_by_promise(address, size)
+                                                : map_fresh(address, size, MAP_FIXED) == address;
 
-    return mmap(address, size, PROT_READ | PROT_WRITE, flags, -1, 0) == address ? 0 : -1;
+    return is_new ? 0 : -1;
 }
 
 /*
