@@ -3,7 +3,7 @@
  * Goal: what libunwind sets up in each thread that uses it first is not for threads that ask for a
  * small block and end.
  *
- * Method: Berth is given a libunwind that counts how often it is asked (counting_unwind.c). Threads
+ * Method: Berth is given a libunwind that counts how often it is asked (counting/unwind.c). Threads
  * ask for one block each, by a function that no unwind table describes, so that nobody else can
  * read their path; every small block is a sample. Then one thread asks for a large block, whose
  * path is wanted whatever it costs: otherwise this test would see nothing.
@@ -106,7 +106,7 @@ static int check_fetches(void)
 
 static _Atomic unsigned asked;
 
-/* Found by counting_unwind.c, by its name. */
+/* Found by counting/unwind.c, by its name. */
 void unwind_was_asked(void);
 
 void unwind_was_asked(void)
