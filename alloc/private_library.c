@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "alloc/private_library.h"
 
+#include "alloc/file_call.h"
+
 #include <dlfcn.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <link.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /*
@@ -49,6 +50,8 @@ static off_t find_dynamic(int fd)
     ElfW(Ehdr) head;
     int r = read_at(fd, &head, sizeof(head), 0);
 
+    if (r == 0 && memcmp(head.e_ident, ELFMAG, SELFMAG) != 0)
+        return -ENOEXEC;
     for (unsigned i = 0; r == 0 && i < head.e_phnum; i++) {
         ElfW(Phdr) part;
 
@@ -78,21 +81,48 @@ static int make_private(int fd)
     return r == 0 ? -ENOEXEC : r;
 }
 
-static int copy_all(int from, int to)
+/*
+ * How large the copy becomes, or negative errno. A path that the program loaded by may be another
+ * file's by now; and beyond RLIMIT_FSIZE the kernel would send SIGXFSZ instead of an error.
+ */
+static off_t size_of_copy(int fd)
 {
-    for (;;) {
-        ssize_t n = sendfile(to, from, NULL, INT_MAX);
+    struct rlimit limit;
+    struct stat st;
 
-        if (n <= 0)
-            return n < 0 ? -errno : 0;
-    }
+    if (berth__fstat(fd, &st) < 0)
+        return -errno;
+    if (!S_ISREG(st.st_mode))
+        return -ENOEXEC;
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+        (rlim_t)st.st_size > limit.rlim_cur)
+        return -EFBIG;
+    return st.st_size;
 }
 
-/* The loader knows a file by its inode, too: the bytes as a file of their own, or negative errno.
+static int copy_all(int from, int to)
+{
+    off_t size = size_of_copy(from), at = size < 0 ? size : find_dynamic(from);
+
+    if (at < 0)
+        return (int)at;
+    while (size > 0) {
+        ssize_t n = sendfile(to, from, NULL, (size_t)size);
+
+        if (n <= 0)
+            return n < 0 ? -errno : -ENOEXEC;
+        size -= n;
+    }
+    return 0;
+}
+
+/*
+ * The loader knows a file by its inode, too: the bytes as a file of their own, or negative errno.
+ * What is no file is not waited for, and no terminal becomes the program's.
  */
 static int copy_file(const char *path)
 {
-    int from = open(path, O_RDONLY | O_CLOEXEC), low, copy = -1, r = -errno;
+    int from = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY), low, copy = -1, r = -errno;
 
     if (from < 0)
         return r;
@@ -112,12 +142,18 @@ static int copy_file(const char *path)
 
 /*
  * A path to the descriptor that nothing was loaded by: the loader compares paths before it opens
- * anything. A program that opens such files does not write them with a dot.
+ * anything. A program that opens such files does not write them with a dot. The path is this
+ * thread's, for the process has no descriptors once its first thread has ended; and by its number,
+ * for a debugger that is told of the library now opens it, too.
  */
 static int name_copy(int fd, char *path, size_t size)
 {
-    int used = snprintf(path, size, "/proc/self/");
+    char thread[128];
+    ssize_t n = readlink("/proc/thread-self", thread, sizeof(thread));
+    int used = snprintf(path, size, "/proc/%.*s/", n < 0 ? 0 : (int)n, thread);
 
+    if (n < 0)
+        return -errno;
     for (;;) {
         void *loaded;
 
@@ -132,7 +168,7 @@ static int name_copy(int fd, char *path, size_t size)
     }
 }
 
-static void *open_copy(void *original, int flags, char *why, size_t why_size)
+static void *open_copy(const char *name, void *original, int flags, char *why, size_t why_size)
 {
     struct link_map *map = NULL;
     char path[256];
@@ -146,7 +182,7 @@ static void *open_copy(void *original, int flags, char *why, size_t why_size)
     if (fd >= 0)
         close(fd);
     if (r < 0) {
-        snprintf(why, why_size, "it cannot be copied (%s)", strerrordesc_np(-r));
+        snprintf(why, why_size, "%s cannot be copied (%s)", name, strerrordesc_np(-r));
     } else if (!copy) {
         const char *reason = dlerror();
 
@@ -168,7 +204,7 @@ void *berth__private_library_open(const char *name, int flags, char *why, size_t
         snprintf(why, why_size, "%s", reason ? reason : name);
         return NULL;
     }
-    handle = open_copy(original, flags, why, why_size);
+    handle = open_copy(name, original, flags, why, why_size);
     if (!handle && !theirs)
         handle = dlopen(name, RTLD_NOW | RTLD_LOCAL | flags);
     dlclose(original);

@@ -7,17 +7,26 @@
  */
 #include "alloc/private_library.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -164,14 +173,131 @@ static void without_room_for_a_copy_the_programs_stays_its_own(void **state)
     assert_string_not_equal(why, "");
 }
 
+/* The kernel would end the program, by SIGXFSZ, for a file that is as small as these. */
+static void where_no_file_may_be_as_large_there_is_no_copy(void **state)
+{
+    struct rlimit limit, small;
+    char why[256] = "";
+    void *theirs, *other;
+    bool is_itself;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small = limit;
+    small.rlim_cur = 100;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    theirs = berth__private_library_open("libjansson.so.4", 0, why, sizeof(why));
+    other = open_private(late_library);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    assert_null(theirs);
+    assert_non_null(strstr(why, "libjansson.so.4"));
+    is_itself = dlopen(late_library, RTLD_NOW | RTLD_NOLOAD) == other;
+    assert_true(is_itself);
+    dlclose(other);
+    dlclose(other);
+}
+
+/* A copy of the file that the program makes for itself, and loads by its descriptor's path. */
+static void *load_by_descriptor(int *fd)
+{
+    char path[64];
+    struct stat st;
+    void *library;
+    int from = open(late_library, O_RDONLY | O_CLOEXEC);
+
+    *fd = memfd_create("programs", MFD_CLOEXEC);
+    assert_int_equal(fstat(from, &st), 0);
+    assert_int_equal(sendfile(*fd, from, NULL, (size_t)st.st_size), st.st_size);
+    close(from);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", *fd);
+    library = dlopen(path, RTLD_NOW);
+    assert_non_null(library);
+    return library;
+}
+
+static int open_fifo(void)
+{
+    char path[] = "/tmp/berth-private-XXXXXX", name[64];
+    int fd;
+
+    assert_non_null(mkdtemp(path));
+    snprintf(name, sizeof(name), "%s/fifo", path);
+    assert_int_equal(mkfifo(name, 0600), 0);
+    fd = open(name, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    unlink(name);
+    rmdir(path);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+/* What it was loaded by is now a pipe that nobody writes: to open that would wait for good. */
+static void what_has_become_of_its_path_is_not_waited_for(void **state)
+{
+    char why[256] = "";
+    int fd, fifo;
+    void *library = load_by_descriptor(&fd);
+
+    (void)state;
+    fifo = open_fifo();
+    assert_int_equal(dup2(fifo, fd), fd);
+    close(fifo);
+    alarm(60);
+    assert_null(berth__private_library_open("liblate.so.1", 0, why, sizeof(why)));
+    alarm(0);
+    assert_non_null(strstr(why, "liblate.so.1"));
+    close(fd);
+    dlclose(library);
+}
+
+static void *open_after_first_thread(void *unused)
+{
+    char why[256];
+    DIR *list;
+
+    /* The process has no descriptors any more, this thread has. */
+    while ((list = opendir("/proc/self/fd")) != NULL) {
+        bool is_empty = !readdir(list) || !readdir(list) || !readdir(list);
+
+        closedir(list);
+        if (is_empty)
+            break;
+        sched_yield();
+    }
+    _exit(berth__private_library_open("libjansson.so.4", 0, why, sizeof(why)) ? 0 : 1);
+    return unused;
+}
+
+static void a_process_whose_first_thread_has_ended_has_it_too(void **state)
+{
+    pid_t child = fork();
+    int status;
+
+    (void)state;
+    if (child == 0) {
+        pthread_t thread;
+
+        if (pthread_create(&thread, NULL, open_after_first_thread, NULL) != 0)
+            _exit(2);
+        /* Not pthread_exit(), which unwinds through cmocka. */
+        syscall(SYS_exit, 0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        /* The first two: the loader keeps the test's own library once it was asked for its names.
+         */
+        cmocka_unit_test(where_no_file_may_be_as_large_there_is_no_copy),
+        cmocka_unit_test(what_has_become_of_its_path_is_not_waited_for),
         cmocka_unit_test(what_the_program_sets_of_its_own_is_its_own),
         cmocka_unit_test(what_it_opens_later_is_another),
         cmocka_unit_test(no_descriptor_stays_open),
         cmocka_unit_test(what_is_not_there_is_told),
         cmocka_unit_test(without_room_for_a_copy_the_programs_stays_its_own),
+        cmocka_unit_test(a_process_whose_first_thread_has_ended_has_it_too),
     };
 
     if (argc < 2)
