@@ -13,8 +13,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Two threads may load the library at once: both find the same, and neither waits for the other,
- * because one of them may be inside the loader already. */
+/* Two threads may load the library at once: each a copy, which are as good, and neither waits for
+ * the other, because one of them may be inside the loader already. */
 static struct {
     _Atomic(void (*)(const void *, size_t)) flush; /* written last */
     _Atomic(void (*)(void)) drain;
