@@ -205,9 +205,13 @@ void *berth__private_library_open(const char *name, int flags, char *why, size_t
         return NULL;
     }
     handle = open_copy(name, original, flags, why, why_size);
-    if (!handle && !theirs)
-        handle = dlopen(name, RTLD_NOW | RTLD_LOCAL | flags);
+    /* First of all: what is open already would not be bound at once. */
     dlclose(original);
+    if (!handle && !theirs) {
+        handle = dlopen(name, RTLD_NOW | RTLD_LOCAL | flags);
+        if (!handle)
+            dlerror();
+    }
     if (handle && berth__private_library_lift)
         berth__private_library_lift(handle);
     return handle;

@@ -32,7 +32,7 @@
 #include <cmocka.h>
 
 static unsigned long calls;
-static const char *late_library;
+static const char *late_library, *unbound_library;
 
 static void *counted_malloc(size_t size)
 {
@@ -197,6 +197,17 @@ static void where_no_file_may_be_as_large_there_is_no_copy(void **state)
     dlclose(other);
 }
 
+/* The call of a function that nobody has would end the program when it is made. */
+static void what_cannot_be_bound_is_not_there(void **state)
+{
+    char why[256] = "";
+
+    (void)state;
+    assert_null(berth__private_library_open(unbound_library, 0, why, sizeof(why)));
+    assert_non_null(strstr(why, "nobody_has_this"));
+    assert_null(dlerror());
+}
+
 /* A copy of the file that the program makes for itself, and loads by its descriptor's path. */
 static void *load_by_descriptor(int *fd)
 {
@@ -296,12 +307,14 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_it_opens_later_is_another),
         cmocka_unit_test(no_descriptor_stays_open),
         cmocka_unit_test(what_is_not_there_is_told),
+        cmocka_unit_test(what_cannot_be_bound_is_not_there),
         cmocka_unit_test(without_room_for_a_copy_the_programs_stays_its_own),
         cmocka_unit_test(a_process_whose_first_thread_has_ended_has_it_too),
     };
 
-    if (argc < 2)
+    if (argc < 3)
         return EXIT_FAILURE;
     late_library = argv[1];
+    unbound_library = argv[2];
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
