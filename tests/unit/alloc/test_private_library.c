@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <link.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -142,6 +143,21 @@ static void no_descriptor_stays_open(void **state)
     for (int i = 0; i < 3; i++)
         dlclose(open_private("libjansson.so.4"));
     assert_int_equal(count_descriptors(), before);
+}
+
+/* Whoever reads the loader's list may open what has the number by then. */
+static void its_number_is_one_that_few_programs_come_to(void **state)
+{
+    struct link_map *map = NULL;
+    struct rlimit limit;
+    void *library = open_private("libjansson.so.4");
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(dlinfo(library, RTLD_DI_LINKMAP, &map), 0);
+    assert_non_null(strstr(map->l_name, "/fd/"));
+    assert_true(atoi(strrchr(map->l_name, '/') + 1) >= (limit.rlim_cur < 1024 ? 16 : 1000));
+    dlclose(library);
 }
 
 static void what_is_not_there_is_told(void **state)
@@ -306,6 +322,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_the_program_sets_of_its_own_is_its_own),
         cmocka_unit_test(what_it_opens_later_is_another),
         cmocka_unit_test(no_descriptor_stays_open),
+        cmocka_unit_test(its_number_is_one_that_few_programs_come_to),
         cmocka_unit_test(what_is_not_there_is_told),
         cmocka_unit_test(what_cannot_be_bound_is_not_there),
         cmocka_unit_test(without_room_for_a_copy_the_programs_stays_its_own),
