@@ -62,9 +62,10 @@ LOADED = ["/usr/lib/*/faketime/libfaketime*.so.1"]
 # otherwise. A kernel that has no control groups of memory counts no pages for them, at each that is
 # touched or given back.
 MACHINES = {
-    # Those with Python run tests of tests/integration too.
+    # Those with Python run tests of tests/integration too; one of them has a compiler for these.
     "fsdax": {"memory": [1536], "dimms": [128, 512, 128],
-              "boots": ["programs-fsdax,fsdax,malloc-fsdax,programs-moves"], "python": True},
+              "boots": ["programs-fsdax,fsdax,malloc-fsdax,programs-moves"], "python": True,
+              "compiler": True},
     "dax": {"memory": [1536], "dimms": [256], "boots": ["dax,malloc-dax,programs-dax,limits"],
             "python": True, "groups": True},
     "numa": {"memory": [1536, 384], "dimms": [384, 128],
@@ -250,6 +251,21 @@ def add_python(tree, work):
             tree.program(path)
 
 
+def add_compiler(tree):
+    """The C compiler, with what it starts to make an object; where a wrapper has its name, itself."""
+    compiler = "/usr/bin/gcc"
+    if not os.access(compiler, os.X_OK):
+        return
+    tree.program(os.path.realpath(compiler), compiler)
+    for name in ("cc1", "as"):
+        told = subprocess.run([compiler, f"-print-prog-name={name}"], capture_output=True, text=True)
+        path = told.stdout.strip()
+        if not path.startswith("/"):
+            path = initramfs.find_program(name)
+        if path and os.path.exists(path):
+            tree.program(path, f"/usr/bin/{name}" if name == "as" else None)
+
+
 def add_words(tree, words, work, build):
     """Those of the words of a command that are paths here, and the modules beside a script. What is
     named as KEY=PATH stays as it is: its debug information is looked at."""
@@ -334,6 +350,8 @@ def make_tree(work, tools, found, variables, shape):
         add_python(tree, work)
     if "TEST_VALGRIND" in variables:
         add_valgrind(tree)
+    if shape.get("compiler", False):
+        add_compiler(tree)
     for name, value in variables.items():
         paths = value.split(":")
         if name.startswith("TEST_"):

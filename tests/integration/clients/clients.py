@@ -141,6 +141,20 @@ def client_gcc(prefix, folder):
     return code, output, digest((folder / "large.o").read_bytes())
 
 
+def client_cc(prefix, folder):
+    """The C compiler and the assembler, each a process of its own; the same object to the byte."""
+    source = []
+    for i in range(rounds(100)):
+        source.append(f"struct s{i} {{ int n; struct s{i} *next; double x[{i + 3}]; }};\n"
+                      f"double f{i}(struct s{i} *s, int k) {{ double sum = 0;"
+                      f" for (; s && s->n != k; s = s->next) for (int j = 0; j < {i + 3}; j++)"
+                      f" switch (j % 5) {{ case 0: sum += s->x[j]; break; case 3: sum -= j * {i}; break;"
+                      f" default: sum *= s->x[(j + k) % {i + 3}]; }} return sum; }}")
+    (folder / "small.c").write_text("\n".join(source))
+    code, output = run(prefix, [need("gcc"), "-O2", "-g", "-c", "small.c", "-o", "small.o"], folder)
+    return code, output, digest((folder / "small.o").read_bytes())
+
+
 def client_git(prefix, folder):
     """A history of 300 commits: import, log -p, gc, fsck, blame."""
     need("git")

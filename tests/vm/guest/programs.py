@@ -132,7 +132,7 @@ PLAN_HERE = ("test_the_same_run_needs_one_call", "test_a_damaged_plan_is_refused
 NEVER = {
     "cuda": DEVICES,
     "torch": "loads some 280 libraries, 1.7 s of a real processor before it begins",
-    "client gcc": "needs a compiler and what it reads",
+    "client gcc": "reads megabytes of headers: client cc has none",
     "infer-program": "is about the program without Berth",
     "client python, node, java, nginx": LONG.replace("takes", "take"),
     "site-short-threads, client-own-names": "place no memory",
@@ -151,7 +151,7 @@ def plans():
             Test("SITE"), Test("PERSIST"), Test("PMEM"), Test("CLI", left=CLI_LEFT),
             Test("INFER_UNDER_BERTH"), Test("INFER_PERSIST", left=INFER_LEFT), Test("ALONE"),
             *(Test("CLIENT", name, "mixed")
-              for name in ("perl", "sqlite3", "bash", "git", "redis", "tools")),
+              for name in ("perl", "sqlite3", "bash", "git", "redis", "tools", "cc")),
             Test("INSTALL"), Test("SITES_TOOL", left=SITES_LEFT, env=lines),
             Test("USED_UP", "1000", "1", "3"), Test("VALGRIND", "30"),
             Test("RECORD", only=RECORD_HERE), Test("REPLAY", only=REPLAY_HERE),
