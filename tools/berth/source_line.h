@@ -3,8 +3,8 @@
  * Source lines of a process's code, from the debug information of the files that it has loaded.
  *
  * A file counts only if it still is what the process loaded: its build id must be the same; the
- * program itself is read through /proc, and is it by itself. What reads is loaded when the first line
- * is wanted (line_reader.h); built without libdw, there is none, and no line is known.
+ * program itself is read through /proc, and is it by itself. What reads is loaded when the first
+ * line is wanted (line_reader.h); built without libdw, there is none, and no line is known.
  */
 #ifndef BERTH_TOOLS_SOURCE_LINE_H
 #define BERTH_TOOLS_SOURCE_LINE_H

@@ -604,8 +604,8 @@ static bool is_zeroed(const char *p, size_t size)
     return p[0] == 0 && memcmp(p, p + 1, size - 1) == 0;
 }
 
-/* So many bytes that an allocator may well give some back: some 100 MB where the machine is emulated,
- * which has its pages touched one by one. */
+/* So many bytes that an allocator may well give some back: some 100 MB where the machine is
+ * emulated, which is slow at first touches of pages. */
 static void use_large_blocks(void)
 {
     size_t count = getenv("CHECK_EMULATED") ? 48 : 160;
