@@ -63,6 +63,8 @@ static bool make(void)
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (entries == MAP_FAILED)
         return false;
+    /* Debuggers that write a core read what cannot be read, too: a gigabyte of nothing. */
+    madvise(entries, (size >> BERTH_OS_PAGE_SHIFT) * sizeof(struct berth_residence), MADV_DONTDUMP);
     map.entries = entries;
     if (berth__page_set_init(&map.live, size) < 0)
         goto err_entries;
