@@ -84,6 +84,7 @@ static struct berth_pool *pool_make(berth_cu_context context, int device, berth_
     /* What lived in the context before is no measure for this one. */
     pool->live_max = 0;
     pool->misses = 0;
+    atomic_store_explicit(&pool->promised, 0, memory_order_relaxed);
     berth__own_begin(pool);
     berth__step_begin(pool);
     berth__alone_begin(pool);
@@ -163,12 +164,24 @@ static inline void describe(struct berth_block *block, const struct berth_pool_r
     berth__block_set_state(block, BERTH_BLOCK_LIVE);
 }
 
+/* What was promised may be promised anew at the same moment, which lasts the longer. */
+static void keep_promise(struct berth_pool *pool, uint64_t bytes)
+{
+    uint64_t promised = atomic_load_explicit(&pool->promised, memory_order_relaxed);
+
+    if (BERTH_UNLIKELY(promised != 0))
+        atomic_compare_exchange_strong_explicit(&pool->promised, &promised,
+                                                promised > bytes ? promised - bytes : 0,
+                                                memory_order_relaxed, memory_order_relaxed);
+}
+
 void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
                           const struct berth_pool_request *request)
 {
     struct berth_cache *cache = berth__cache_peek(pool);
     uint64_t id;
 
+    keep_promise(pool, block->size);
     block->segment->used_blocks++;
     berth__pool_count_cached(pool, -block->size);
     if (cache) {
@@ -217,18 +230,24 @@ static struct berth_block *find_gap(struct berth_pool *pool, uint64_t size)
     return block;
 }
 
+/* Whether a block may hold more than it needs, and nobody misses it. */
+static bool may_waste(const struct berth_pool *pool)
+{
+    return berth__option_limits() == 0 &&
+           atomic_load_explicit(&pool->promised, memory_order_relaxed) == 0;
+}
+
 /*
  * One that holds not much more than `size`, which has a segment alone; no more than the driver
- * takes where a limit would be reached earlier for it.
+ * takes where a limit would be reached earlier for it, or what the program was told it can have.
  */
 static struct berth_block *find_whole(struct berth_pool *pool, uint64_t size)
 {
     struct berth_block *block = berth__free_set_fit(&pool->whole, size);
 
     return block && (block->size <= berth__pool_driver_size(size) ||
-                     (berth__option_limits() == 0 &&
-                      (block->size - size <= size >> WHOLE_WASTE_SHIFT ||
-                       berth__own_may_hold(pool, block, size))))
+                     (may_waste(pool) && (block->size - size <= size >> WHOLE_WASTE_SHIFT ||
+                                          berth__own_may_hold(pool, block, size))))
                ? block
                : NULL;
 }

@@ -16,6 +16,7 @@
  *  pool_expand.c  grows and shrinks a range of GPU pages, pool_claim.c owns pieces of it meanwhile
  *  pool_plan.c    hands out blocks at the places of a plan
  *  pool_query.c   answers questions, checks itself; pool_walk.c shows all of it
+ *  pool_obtain.c  says what the program could have of a device
  *  pool_site.c    keeps the account by call site
  *  pool_class.c   tells the classifier of blocks, and does what it says
  *  pool_foreign.c accounts memory that the pool does not serve
@@ -97,6 +98,8 @@ struct berth_pool {
     struct berth_range *forsaken; /* ranges that wait for berth__pool_bury_ranges() */
     struct berth_steps steps;
     struct berth_slab block_slab, segment_slab, starts_slab, quiet_slab;
+    /* What the program was told that it can have, less what it has had of the pool since. */
+    _Atomic uint64_t promised;
     _Atomic uint64_t releasing; /* bytes on their way to the driver, by any thread */
     /* Bytes given to the driver in the order of a stream, and those of them that somebody has
      * waited for: pool_quiet.h */

@@ -72,11 +72,11 @@ void berth__stream_forget(struct berth_segment *segment);
 /* Bytes that are ready for reuse by some stream, of a device or of all of them. */
 uint64_t berth__stream_cached(int device);
 /*
- * What the driver's pool has beyond that only because of what is cached: the driver takes memory
- * for it in large pieces. 0 while the program has memory of the pool. Asks the driver.
+ * What the device has back once that is given back: all of the driver's pool. 0 while the program
+ * has memory of it: the driver takes large pieces for it, and beside live blocks nobody knows which
+ * of them have none. Asks the driver.
  */
-uint64_t berth__stream_spare(int device);
-
+uint64_t berth__stream_obtainable(int device);
 /*
  * Gives what is cached on the device, or on BERTH_POOL_ALL_DEVICES, back to the driver, and makes
  * the driver's pool give it to the device. Returns the bytes. Waits for the device. Nothing while a

@@ -236,22 +236,21 @@ uint64_t berth__stream_cached(int device)
     return bytes;
 }
 
-uint64_t berth__stream_spare(int device)
+uint64_t berth__stream_obtainable(int device)
 {
     struct berth_stream_home *home = berth__pool_disabled() ? NULL : home_find(device);
     uint64_t cached = home ? berth__stream_home_cached(home) : 0, has = 0, used = 0;
 
-    /*
-     * Beside live blocks nobody knows which of the driver's pieces have none; and a program that is
-     * capturing did not ask for calls of which nobody says that they are safe then.
-     */
-    if (cached == 0 || cached != atomic_load(&home->reserved) || berth__device_capturing() ||
-        !berth__driver.cuMemPoolGetAttribute ||
-        berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_RESERVED_CURRENT, &has) !=
+    /* Nothing is given back while a capture is open. */
+    if (cached == 0 || cached != atomic_load(&home->reserved) || berth__device_capturing())
+        return 0;
+    if (!berth__driver.cuMemPoolGetAttribute)
+        return cached;
+    if (berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_RESERVED_CURRENT, &has) !=
             0 ||
         berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_USED_CURRENT, &used) != 0)
         return 0;
-    return used == cached && has > cached ? has - cached : 0;
+    return used == cached ? has : 0;
 }
 
 void berth__stream_block_delete(struct berth_stream_block *block)

@@ -10,7 +10,7 @@
 #include "alloc/limit.h"
 #include "alloc/pool.h"
 #include "alloc/pool_foreign.h"
-#include "alloc/pool_lazy.h"
+#include "alloc/pool_obtain.h"
 #include "alloc/pool_stream.h"
 #include "alloc/pool_tend.h"
 #include "alloc/stats.h"
@@ -149,16 +149,42 @@ static size_t bounded_total(size_t total)
 }
 
 /*
- * cuMemGetInfo(free, total): bytes; free is what the program could really have. What is cached or
- * waits counts, because the next allocation can have it; a capacity of tier `device` and the
- * process's limit bound both, and a limit of the thread's tag what is free. NULL arguments get the
- * driver's own answer. Any thread. cuda.h, cuMemGetInfo; checklist 20.
+ * What is free on the thread's device, of `left` that the driver has: with what it would have back,
+ * within the capacity of tier `device` and the limits.
+ */
+static size_t free_on(int device, size_t left, size_t total)
+{
+    const struct berth_tier_stats *stats = &berth__tier_stats[BERTH_TIER_DEVICE];
+    const struct berth_tier *tier = berth__tier(BERTH_TIER_DEVICE);
+    uint64_t cached = berth__stream_cached(BERTH_POOL_ALL_DEVICES);
+    enum berth_tag tag = berth__tag_current();
+    struct berth_obtainable here, of_tier, all;
+
+    berth__pool_obtainable(device, BERTH_TIER_NONE, left, &here);
+    berth__pool_obtainable(BERTH_POOL_ALL_DEVICES, BERTH_TIER_DEVICE, UINT64_MAX, &of_tier);
+    berth__pool_obtainable(BERTH_POOL_ALL_DEVICES, BERTH_TIER_NONE, UINT64_MAX, &all);
+    left += here.pieces;
+    left = left < total ? left : total;
+    bound_free(&left, atomic_load_explicit(&tier->capacity, memory_order_relaxed),
+               atomic_load_explicit(&stats->reserved, memory_order_relaxed),
+               of_tier.reserved + cached);
+    bound_free(&left, berth__limit(BERTH_LIMIT_PROCESS), berth__limit_used(BERTH_LIMIT_PROCESS),
+               all.reserved + cached);
+    /* A gap is reserved already. */
+    left = left > here.gap ? left : here.gap;
+    if (berth__limit(tag) != 0)
+        bound_free(&left, berth__limit(tag), berth__limit_used(tag), 0);
+    return left;
+}
+
+/*
+ * cuMemGetInfo(free, total): bytes; free is what the program could really have, see
+ * alloc/pool_obtain.h. A capacity of tier `device` and the process's limit bound both, and a limit
+ * of the thread's tag what is free. NULL arguments get the driver's own answer. Any thread. cuda.h,
+ * cuMemGetInfo; checklist 20.
  */
 berth_cu_result berth__hook_cuMemGetInfo_v2(size_t *free_size, size_t *total_size)
 {
-    const struct berth_tier_stats *stats = &berth__tier_stats[BERTH_TIER_DEVICE];
-    enum berth_tag tag = berth__tag_current();
-    uint64_t cached;
     berth_cu_result result;
     int device;
 
@@ -167,20 +193,11 @@ berth_cu_result berth__hook_cuMemGetInfo_v2(size_t *free_size, size_t *total_siz
     if (result != BERTH_CU_SUCCESS || !free_size || !total_size ||
         berth__device_of_current(&device) < 0)
         return result;
-    *free_size += berth__pool_reclaimable(device) + berth__stream_spare(device);
-    if (*free_size > *total_size)
-        *free_size = *total_size;
+    if (berth__pool_obtain_begin(device))
+        result = berth__driver.cuMemGetInfo_v2(free_size, total_size);
+    *free_size = free_on(device, *free_size, *total_size);
     *total_size = bounded_total(*total_size);
-    cached = berth__pool_reclaimable(BERTH_POOL_ALL_DEVICES);
-    bound_free(
-        free_size,
-        atomic_load_explicit(&berth__tier(BERTH_TIER_DEVICE)->capacity, memory_order_relaxed),
-        atomic_load_explicit(&stats->reserved, memory_order_relaxed),
-        berth__stats_cached(BERTH_TIER_DEVICE) + berth__lazy_waiting_tier(BERTH_TIER_DEVICE));
-    bound_free(free_size, berth__limit(BERTH_LIMIT_PROCESS), berth__limit_used(BERTH_LIMIT_PROCESS),
-               cached);
-    if (berth__limit(tag) != 0)
-        bound_free(free_size, berth__limit(tag), berth__limit_used(tag), 0);
+    berth__pool_promise(device, *free_size);
     return result;
 }
 
