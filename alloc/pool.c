@@ -164,24 +164,13 @@ static inline void describe(struct berth_block *block, const struct berth_pool_r
     berth__block_set_state(block, BERTH_BLOCK_LIVE);
 }
 
-/* What was promised may be promised anew at the same moment, which lasts the longer. */
-static void keep_promise(struct berth_pool *pool, uint64_t bytes)
-{
-    uint64_t promised = atomic_load_explicit(&pool->promised, memory_order_relaxed);
-
-    if (BERTH_UNLIKELY(promised != 0))
-        atomic_compare_exchange_strong_explicit(&pool->promised, &promised,
-                                                promised > bytes ? promised - bytes : 0,
-                                                memory_order_relaxed, memory_order_relaxed);
-}
-
 void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
                           const struct berth_pool_request *request)
 {
     struct berth_cache *cache = berth__cache_peek(pool);
     uint64_t id;
 
-    keep_promise(pool, block->size);
+    berth__pool_keep_promise(pool, block->size);
     block->segment->used_blocks++;
     berth__pool_count_cached(pool, -block->size);
     if (cache) {
@@ -230,13 +219,6 @@ static struct berth_block *find_gap(struct berth_pool *pool, uint64_t size)
     return block;
 }
 
-/* Whether a block may hold more than it needs, and nobody misses it. */
-static bool may_waste(const struct berth_pool *pool)
-{
-    return berth__option_limits() == 0 &&
-           atomic_load_explicit(&pool->promised, memory_order_relaxed) == 0;
-}
-
 /*
  * One that holds not much more than `size`, which has a segment alone; no more than the driver
  * takes where a limit would be reached earlier for it, or what the program was told it can have.
@@ -246,8 +228,9 @@ static struct berth_block *find_whole(struct berth_pool *pool, uint64_t size)
     struct berth_block *block = berth__free_set_fit(&pool->whole, size);
 
     return block && (block->size <= berth__pool_driver_size(size) ||
-                     (may_waste(pool) && (block->size - size <= size >> WHOLE_WASTE_SHIFT ||
-                                          berth__own_may_hold(pool, block, size))))
+                     (berth__pool_may_waste(pool) &&
+                      (block->size - size <= size >> WHOLE_WASTE_SHIFT ||
+                       berth__own_may_hold(pool, block, size))))
                ? block
                : NULL;
 }
@@ -714,6 +697,21 @@ static bool would_wait(const struct leave *leave)
              berth__lazy_has_room(leave->pool, leave->block->size));
 }
 
+/* A block that is to be cached, once the device is done with it. */
+static int leave_to_pool(struct leave *leave)
+{
+    int r;
+
+    if (would_wait(leave))
+        return leave_to_driver(leave);
+    if (!berth__lazy_is_possible(leave->context, leave->is_later))
+        return leave_by_sync(leave);
+    r = berth__lazy_free(leave->block, !leave->is_later);
+    return BERTH_UNLIKELY(r != 0 && berth__device_speaks_of_capture(r))
+               ? leave_in_new_capture(leave)
+               : r;
+}
+
 static int free_block(uintptr_t address, struct leave *leave)
 {
     int r;
@@ -731,14 +729,14 @@ static int free_block(uintptr_t address, struct leave *leave)
         return leave_to_driver(leave);
     if (berth__device_capturing())
         return leave_in_capture(leave);
-    if (would_wait(leave))
-        return leave_to_driver(leave);
-    if (!berth__lazy_is_possible(leave->context, leave->is_later))
-        return leave_by_sync(leave);
-    r = berth__lazy_free(leave->block, !leave->is_later);
-    return BERTH_UNLIKELY(r != 0 && berth__device_speaks_of_capture(r))
-               ? leave_in_new_capture(leave)
-               : r;
+    if (BERTH_LIKELY(!(atomic_load_explicit(&leave->block->flags, memory_order_relaxed) &
+                       BERTH_BLOCK_SYNC_MEMOPS)))
+        return leave_to_pool(leave);
+    berth__pool_unmark(leave->block);
+    r = leave_to_pool(leave);
+    if (r < 0)
+        berth__pool_mark_again(address);
+    return r;
 }
 
 int berth__pool_free(uintptr_t address)
@@ -754,64 +752,4 @@ int berth__pool_free_later(uintptr_t address, berth_free_async_function function
     struct leave leave = {.in_order = function, .stream = stream, .is_later = true};
 
     return free_block(address, &leave);
-}
-
-static void drop_pool(struct berth_pool *pool)
-{
-    bool was_ending;
-
-    berth__pool_lock(pool);
-    berth__cache_shut(pool);
-    berth__lazy_drop(pool);
-    berth__pool_count_dropped(pool);
-    berth__stats_look(pool->tier);
-    while (pool->segments)
-        berth__pool_forget_segment(pool, pool->segments);
-    berth__cache_open(pool);
-    pool->generation++;
-    was_ending = atomic_exchange(&pool->is_ending, false);
-    atomic_store_explicit(&pool->context, NULL, memory_order_release);
-    berth__pool_unlock(pool);
-    if (was_ending)
-        berth__pool_ending_end(pool);
-    berth__pool_bury_ranges(pool);
-}
-
-void berth__pool_drop_begin(berth_cu_context context)
-{
-    if (context && !berth__pool_disabled())
-        berth__pool_ending_begin(context);
-}
-
-void berth__pool_drop_end(berth_cu_context context, bool is_destroyed)
-{
-    if (!context || berth__pool_disabled())
-        return;
-    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
-        if (atomic_load(&pool->context) != context || !atomic_load(&pool->is_ending))
-            continue;
-        if (is_destroyed)
-            drop_pool(pool);
-        else if (atomic_exchange(&pool->is_ending, false))
-            berth__pool_ending_end(pool);
-    }
-}
-
-void berth__pool_drop(berth_cu_context context)
-{
-    if (!context || berth__pool_disabled())
-        return;
-    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
-        if (atomic_load(&pool->context) == context)
-            drop_pool(pool);
-}
-
-void berth__pool_disable(void)
-{
-    atomic_store(&berth__pool_is_disabled, true);
-}
-
-bool berth__pool_is_off(void)
-{
-    return berth__pool_disabled();
 }

@@ -3,6 +3,7 @@
  * The pool's inside, for the files pool*.c alone.
  *
  *  pool.c         finds a context's pool, hands blocks out, takes them back
+ *  pool_drop.c    forgets a pool whose context is gone
  *  pool_grow.c    asks the driver for segments
  *  pool_lazy.c    keeps blocks that were freed until the device is done with them, in the batches
  *                 of pool_lazy_batch.c
@@ -17,6 +18,7 @@
  *  pool_plan.c    hands out blocks at the places of a plan
  *  pool_query.c   answers questions, checks itself; pool_walk.c shows all of it
  *  pool_obtain.c  says what the program could have of a device
+ *  pool_memops.c  marks blocks for synchronous copies
  *  pool_site.c    keeps the account by call site
  *  pool_class.c   tells the classifier of blocks, and does what it says
  *  pool_foreign.c accounts memory that the pool does not serve
@@ -176,6 +178,24 @@ static inline uint64_t berth__pool_driver_size(uint64_t size)
     return (size + BERTH_DRIVER_PIECE - 1) & ~(BERTH_DRIVER_PIECE - 1);
 }
 
+/* Whether a block may hold more than it needs, and nobody misses it. */
+static inline bool berth__pool_may_waste(const struct berth_pool *pool)
+{
+    return berth__option_limits() == 0 &&
+           atomic_load_explicit(&pool->promised, memory_order_relaxed) == 0;
+}
+
+/* What was promised may be promised anew at the same moment, which lasts the longer. */
+static inline void berth__pool_keep_promise(struct berth_pool *pool, uint64_t bytes)
+{
+    uint64_t promised = atomic_load_explicit(&pool->promised, memory_order_relaxed);
+
+    if (BERTH_UNLIKELY(promised != 0))
+        atomic_compare_exchange_strong_explicit(&pool->promised, &promised,
+                                                promised > bytes ? promised - bytes : 0,
+                                                memory_order_relaxed, memory_order_relaxed);
+}
+
 /* Whether a request of `size` bytes gets a driver allocation of its own. */
 static inline bool berth__pool_is_whole(uint64_t size)
 {
@@ -200,6 +220,20 @@ static inline bool berth__pool_is_exact(const struct berth_block *block)
 /* Called without the lock: a block out of what came free just now, in a cache or in the pool. */
 bool berth__pool_alloc_passed(struct berth_pool *pool, const struct berth_pool_request *request,
                               uint64_t size, bool is_whole, uintptr_t *ret_address);
+
+/*
+ * The live block whose requested bytes contain `address`, with its pool locked; NULL with nothing
+ * locked, and the reason in *ret_error.
+ */
+struct berth_block *berth__pool_find_and_lock(uintptr_t address, int *ret_error);
+
+/*
+ * Called without the lock, for a block that is LEAVING in the caller's hands and shares its
+ * segment: takes its mark for synchronous copies away, and has the driver forget it where no other
+ * block has it. berth__pool_mark_again() undoes it, once the block is LIVE again.
+ */
+void berth__pool_unmark(struct berth_block *block);
+void berth__pool_mark_again(uintptr_t base);
 
 /* Whether no small block comes into the segment, where large ones have theirs alone. */
 static inline bool berth__pool_is_for_large(const struct berth_segment *segment)

@@ -10,11 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
-/*
- * The live block whose requested bytes contain `address`, with its pool locked; NULL with nothing
- * locked, and the reason in *ret_error.
- */
-static struct berth_block *find_and_lock(uintptr_t address, int *ret_error)
+struct berth_block *berth__pool_find_and_lock(uintptr_t address, int *ret_error)
 {
     struct berth_segment *segment = berth__page_map_find(address);
     struct berth_pool *pool = segment ? segment->pool : NULL;
@@ -77,7 +73,7 @@ int berth__pool_find(uintptr_t address, struct berth_block_view *ret)
     int r;
 
     do {
-        block = find_and_lock(address, &r);
+        block = berth__pool_find_and_lock(address, &r);
         if (!block)
             return r;
         is_whole_truth = view_block(block, &view);
@@ -90,36 +86,12 @@ int berth__pool_find(uintptr_t address, struct berth_block_view *ret)
 void berth__pool_set_exported(uintptr_t base)
 {
     int r;
-    struct berth_block *block = find_and_lock(base, &r);
+    struct berth_block *block = berth__pool_find_and_lock(base, &r);
 
     if (!block)
         return;
     atomic_fetch_or_explicit(&block->flags, BERTH_BLOCK_EXPORTED, memory_order_relaxed);
     berth__pool_unlock(block->pool);
-}
-
-bool berth__pool_set_sync_memops(uintptr_t base, bool value)
-{
-    int r;
-    struct berth_block *block = find_and_lock(base, &r);
-    struct berth_segment *segment;
-    bool had, tell;
-
-    if (!block)
-        return true;
-    segment = block->segment;
-    had = (block->flags & BERTH_BLOCK_SYNC_MEMOPS) != 0;
-    if (value && !had) {
-        atomic_fetch_or_explicit(&block->flags, BERTH_BLOCK_SYNC_MEMOPS, memory_order_relaxed);
-        segment->sync_memops_blocks++;
-    } else if (!value && had) {
-        atomic_fetch_and_explicit(&block->flags, (uint8_t)~BERTH_BLOCK_SYNC_MEMOPS,
-                                  memory_order_relaxed);
-        segment->sync_memops_blocks--;
-    }
-    tell = value || segment->sync_memops_blocks == 0;
-    berth__pool_unlock(block->pool);
-    return tell;
 }
 
 uint64_t berth__pool_cached(int device)
@@ -315,4 +287,14 @@ bool berth__pools_are_valid(void)
 bool berth__pool_in_use(void)
 {
     return atomic_load_explicit(&berth__pool_first, memory_order_relaxed) != NULL;
+}
+
+void berth__pool_disable(void)
+{
+    atomic_store(&berth__pool_is_disabled, true);
+}
+
+bool berth__pool_is_off(void)
+{
+    return berth__pool_disabled();
 }

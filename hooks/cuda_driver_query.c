@@ -194,7 +194,7 @@ static berth_cu_result set_attribute(const void *value, int attribute,
  * cuPointerSetAttribute(value, attribute, address): synchronous copies (an unsigned, 0 or 1) are a
  * property of the driver's allocation. Setting it for a block sets it for the segment, which makes
  * copies of the neighbours synchronous too: slower, never wrong. It is cleared there only when no
- * block wants it. cuda.h; checklist 21.
+ * block wants it, and when the last one that does is freed. cuda.h; checklist 21.
  */
 berth_cu_result berth__hook_cuPointerSetAttribute(const void *value, int attribute,
                                                   berth_cu_address address)

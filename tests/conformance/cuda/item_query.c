@@ -285,7 +285,7 @@ static bool fill_waits(CUdeviceptr p)
 static void neighbours_keep_it(void)
 {
     static const unsigned int on = 1, off = 0;
-    CUdeviceptr p[3];
+    CUdeviceptr p[3], other = check_alloc(2048);
 
     for (size_t i = 0; i < COUNT(p); i++) {
         p[i] = check_alloc(2048);
@@ -297,6 +297,9 @@ static void neighbours_keep_it(void)
     EXPECT(cuMemFree_v2(p[1]) == 0);
     printf(" and the second %d\n", fill_waits(p[2]));
     EXPECT(cuMemFree_v2(p[0]) == 0 && cuMemFree_v2(p[2]) == 0);
+    /* It may be a neighbour of theirs, and wait as long as they live; see libberth(7). */
+    SEEN("one without it, when all are freed: %d\n", fill_waits(other));
+    EXPECT(cuMemFree_v2(other) == 0);
 }
 
 /* What comes after a stream-ordered block of that mark is without it. */
