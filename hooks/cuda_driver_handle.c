@@ -63,6 +63,20 @@ static void account(berth_cu_result result, enum berth_handle_kind kind, uint64_
     berth__foreign_settle(reserved);
 }
 
+/* What properties are right depends on the device: for more than there is they are the program's.
+ */
+static berth_cu_result refused_create(size_t size, const void *properties, uint64_t flags)
+{
+    uint64_t handle = 0;
+    berth_cu_result result = berth__driver.cuMemCreate(
+        &handle, size > BERTH_OPTION_DEVICE_MAX ? size : BERTH_ROOM_TOO_MUCH(size), properties,
+        flags);
+
+    if (result == BERTH_CU_SUCCESS)
+        berth__driver.cuMemRelease(handle);
+    return result == BERTH_CU_SUCCESS ? BERTH_CU_OUT_OF_MEMORY : result;
+}
+
 /*
  * cuMemCreate: physical memory, of the device or of the host, that outlives contexts. Accounted
  * until its last reference and mapping are gone. cuda.h, cuMemCreate, cuMemRelease.
@@ -79,9 +93,7 @@ berth_cu_result berth__hook_cuMemCreate(uint64_t *handle, size_t size, const voi
     TRACED_ALLOC(VMM, cuMemCreate, *handle, size, 0, (handle, size, properties, flags));
     tier = asked && asked->location_type == LOCATION_DEVICE ? BERTH_TIER_DEVICE : BERTH_TIER_PINNED;
     if (handle && asked && !berth__room_reserve(&reserved, tier, size, __builtin_return_address(0)))
-        return size > BERTH_OPTION_DEVICE_MAX
-                   ? berth__driver.cuMemCreate(handle, size, properties, flags)
-                   : BERTH_CU_OUT_OF_MEMORY;
+        return refused_create(size, properties, flags);
     do {
         result = berth__driver.cuMemCreate(handle, size, properties, flags);
     } while (berth__room_was_made(result));

@@ -16,6 +16,8 @@
 #include "hooks/cuda_driver_room.h"
 #include "hooks/cuda_driver_trace.h"
 
+#define ATTACH_GLOBAL 1 /* CU_MEM_ATTACH_GLOBAL, cuda.h */
+
 EXPORT(cuMemAllocPitch_v2);
 EXPORT(cuMemAllocManaged);
 EXPORT(cuMemAllocHost_v2);
@@ -77,6 +79,7 @@ berth_cu_result berth__pass_alloc(berth_cu_address *address, size_t size,
 
 /* What drivers take for the pitch is a multiple of this; what they take is looked at afterwards. */
 #define PITCH_LIKELY ((size_t)512)
+#define PITCH_ELEMENT 4 /* bytes: a size of elements that is right */
 
 /*
  * The rows take `real` bytes, and not what was reserved: what they take beyond that is reserved
@@ -98,6 +101,20 @@ static bool fit(struct berth_foreign *foreign, uint64_t real, struct berth_forei
     return true;
 }
 
+/* Nothing is written: what the program's pointers are worth was looked at before. */
+static berth_cu_result refused_pitch(size_t width, size_t height, unsigned element_size)
+{
+    size_t rows = BERTH_ROOM_TOO_MUCH(0) / (width ? width : 1), pitch;
+    berth_cu_address address;
+
+    if (width == 0 || height == 0)
+        return berth__driver.cuMemAllocPitch_v2(&address, &pitch, width, height, element_size);
+    return BERTH_ROOM_REFUSED_WITH(
+        0, BERTH_CU_OUT_OF_MEMORY,
+        berth__driver.cuMemAllocPitch_v2(&address, &pitch, width, rows, element_size),
+        berth__driver.cuMemAllocPitch_v2(&address, &pitch, width, rows, PITCH_ELEMENT));
+}
+
 /*
  * cuMemAllocPitch: rows of *pitch bytes, the driver's choice; accounted in tier `device` as pitch
  * times height. cuda.h, cuMemAllocPitch.
@@ -117,8 +134,7 @@ berth_cu_result berth__hook_cuMemAllocPitch_v2(berth_cu_address *address, size_t
         __builtin_mul_overflow((width + PITCH_LIKELY - 1) & ~(PITCH_LIKELY - 1), height, &size))
         return berth__driver.cuMemAllocPitch_v2(address, pitch, width, height, element_size);
     if (!berth__room_reserve(&reserved, BERTH_TIER_DEVICE, size, __builtin_return_address(0)))
-        return BERTH_ROOM_REFUSED(
-            size, berth__driver.cuMemAllocPitch_v2(address, pitch, width, height, element_size));
+        return refused_pitch(width, height, element_size);
     do {
         result = berth__driver.cuMemAllocPitch_v2(address, pitch, width, height, element_size);
     } while (berth__room_was_made(result));
@@ -135,6 +151,17 @@ berth_cu_result berth__hook_cuMemAllocPitch_v2(berth_cu_address *address, size_t
     return result;
 }
 
+static berth_cu_result refused_managed(size_t size, unsigned flags)
+{
+    size_t too_much = BERTH_ROOM_TOO_MUCH(size);
+    berth_cu_address address;
+
+    return BERTH_ROOM_REFUSED_WITH(
+        size, berth__driver.cuMemAllocManaged(&address, size, flags),
+        berth__driver.cuMemAllocManaged(&address, too_much, flags),
+        berth__driver.cuMemAllocManaged(&address, too_much, ATTACH_GLOBAL));
+}
+
 /* cuMemAllocManaged: accounted in tier `pinned`, as memory that the driver pages. */
 berth_cu_result berth__hook_cuMemAllocManaged(berth_cu_address *address, size_t size,
                                               unsigned flags)
@@ -147,7 +174,7 @@ berth_cu_result berth__hook_cuMemAllocManaged(berth_cu_address *address, size_t 
     if (!address)
         return berth__driver.cuMemAllocManaged(address, size, flags);
     if (!berth__room_reserve(&foreign, BERTH_TIER_PINNED, size, __builtin_return_address(0)))
-        return BERTH_ROOM_REFUSED(size, berth__driver.cuMemAllocManaged(address, size, flags));
+        return refused_managed(size, flags);
     do {
         result = berth__driver.cuMemAllocManaged(address, size, flags);
     } while (berth__room_was_made(result));
@@ -172,6 +199,16 @@ berth_cu_result berth__hook_cuMemAllocHost_v2(void **pointer, size_t size)
     return result;
 }
 
+static berth_cu_result refused_host(size_t size, unsigned flags)
+{
+    size_t too_much = BERTH_ROOM_TOO_MUCH(size);
+    void *pointer;
+
+    return BERTH_ROOM_REFUSED_WITH(size, berth__driver.cuMemHostAlloc(&pointer, size, flags),
+                                   berth__driver.cuMemHostAlloc(&pointer, too_much, flags),
+                                   berth__driver.cuMemHostAlloc(&pointer, too_much, 0));
+}
+
 /* cuMemHostAlloc: the same with flags. */
 berth_cu_result berth__hook_cuMemHostAlloc(void **pointer, size_t size, unsigned flags)
 {
@@ -183,7 +220,7 @@ berth_cu_result berth__hook_cuMemHostAlloc(void **pointer, size_t size, unsigned
     if (!pointer)
         return berth__driver.cuMemHostAlloc(pointer, size, flags);
     if (!berth__room_reserve(&foreign, BERTH_TIER_PINNED, size, __builtin_return_address(0)))
-        return BERTH_ROOM_REFUSED(size, berth__driver.cuMemHostAlloc(pointer, size, flags));
+        return refused_host(size, flags);
     result = berth__driver.cuMemHostAlloc(pointer, size, flags);
     account(result, &foreign, result == BERTH_CU_SUCCESS ? (uintptr_t)*pointer : 0);
     return result;

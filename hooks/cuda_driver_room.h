@@ -32,4 +32,17 @@ bool berth__room_reserve(struct berth_foreign *ret, berth_tier_id tier, uint64_t
     ((size) > BERTH_OPTION_DEVICE_MAX ? (call) : berth__room_refused())
 berth_cu_result berth__room_refused(void);
 
+/*
+ * The same of a call with other arguments, which may be wrong: the driver says that first. It is
+ * asked with BERTH_ROOM_TOO_MUCH(size) in place of the size, which it never has: `call` with the
+ * program's arguments, `good` with such as are right. Where it has another answer for those than
+ * that memory is out, nothing is learnt from the first.
+ */
+#define BERTH_ROOM_REFUSED_WITH(size, call, call_for_too_much, good)                               \
+    ((size) > BERTH_OPTION_DEVICE_MAX   ? (call)                                                   \
+     : (good) == BERTH_CU_OUT_OF_MEMORY ? (call_for_too_much)                                      \
+                                        : berth__room_refused())
+/* Aligned to no more than the size is. */
+#define BERTH_ROOM_TOO_MUCH(size) ((size_t)(2 * BERTH_OPTION_DEVICE_MAX + (size)))
+
 #endif

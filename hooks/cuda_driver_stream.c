@@ -123,11 +123,23 @@ static berth_cu_result call(const struct forward *forward)
                : forward->function(forward->address, forward->size, forward->stream);
 }
 
-/* A stream that was made has its own context, whatever the thread's is. */
-static berth_cu_result refused(berth_cu_stream stream)
+/*
+ * The pool and the stream may be none: the driver says so first, asked for more than any device
+ * has.
+ */
+static berth_cu_result refused(const struct forward *forward)
 {
-    return !stream || berth__stream_is_default(stream) ? berth__room_refused()
-                                                       : BERTH_CU_OUT_OF_MEMORY;
+    struct forward too_much = *forward;
+    berth_cu_address address = 0;
+    berth_cu_result result;
+
+    too_much.address = &address;
+    if (forward->size != 0 && forward->size <= BERTH_OPTION_DEVICE_MAX)
+        too_much.size = BERTH_ROOM_TOO_MUCH(forward->size);
+    result = call(&too_much);
+    if (result == BERTH_CU_SUCCESS && address != 0)
+        berth__driver.cuMemFree_v2(address);
+    return result == BERTH_CU_SUCCESS ? BERTH_CU_OUT_OF_MEMORY : result;
 }
 
 /*
@@ -142,7 +154,7 @@ static berth_cu_result alloc_forward(const struct forward *forward)
 
     if (is_accounted &&
         !berth__room_reserve(&foreign, BERTH_TIER_DEVICE, forward->size, forward->return_address))
-        return forward->size > BERTH_OPTION_DEVICE_MAX ? call(forward) : refused(forward->stream);
+        return refused(forward);
     do {
         result = call(forward);
     } while (berth__room_was_made(result));
@@ -203,7 +215,7 @@ static berth_cu_result alloc_async(const struct forward *forward, berth_cu_strea
         return alloc_forward(forward);
     if (BERTH_LIKELY(r == 0))
         *forward->address = block;
-    return r == -EDQUOT ? refused(forward->stream) : berth__device_result(r);
+    return r == -EDQUOT ? refused(forward) : berth__device_result(r);
 }
 
 /*
