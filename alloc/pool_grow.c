@@ -17,6 +17,7 @@
 #include "alloc/unseen.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* A smaller segment would waste device memory: the driver takes that much for it. */
 #define SEGMENT_SIZE_MIN BERTH_DRIVER_PIECE
@@ -384,8 +385,9 @@ struct request {
     bool is_whole;
     bool is_captured;
     bool is_expandable;
-    uint64_t live_max; /* the pool's, before the request */
-    uint64_t misses;   /* likewise */
+    uint64_t live_max;                          /* the pool's, before the request */
+    uint64_t misses;                            /* likewise */
+    uint64_t rounding_max[BERTH_ALONE_OCTAVES]; /* likewise */
     uintptr_t *ret_address;
 };
 
@@ -565,6 +567,11 @@ static void forget_growth(const struct request *request, uint64_t live_max, uint
     if (pool->live_max == live_max && pool->misses == misses) {
         pool->live_max = request->live_max;
         pool->misses = request->misses;
+        /* With the peak that was noted goes what rounding would have cost then. */
+        if (live_max > request->live_max) {
+            memcpy(pool->rounding_max, request->rounding_max, sizeof(pool->rounding_max));
+            berth__alone_decide(pool);
+        }
     }
     berth__pool_unlock(pool);
 }
@@ -773,6 +780,7 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *p
     berth__pool_lock(pool);
     request.live_max = pool->live_max;
     request.misses = pool->misses;
+    memcpy(request.rounding_max, pool->rounding_max, sizeof(request.rounding_max));
     berth__pool_unlock(pool);
     if (segments == BERTH_SEGMENTS_SHARED && !is_captured && make_room(&request))
         return 0;

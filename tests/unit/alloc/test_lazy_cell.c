@@ -16,6 +16,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -388,8 +389,8 @@ static berth_cu_result query_while_another_grows(berth_cu_event event)
 
 static void what_waits_is_no_growth(void **state)
 {
+    uint64_t live_max, noted[BERTH_ALONE_OCTAVES];
     CUcontext own;
-    uint64_t live_max;
 
     assert_int_equal(cuCtxCreate_v2(&own, 0, 0), 0);
     use_context(own);
@@ -402,6 +403,14 @@ static void what_waits_is_no_growth(void **state)
     pairs(PAIRS / 8, 3000000);
     assert_int_equal(growing->live_max, live_max);
     assert_int_equal(growing->misses, 100);
+    /* What is noted of a peak is forgotten with it. */
+    growing->live_max = 1;
+    memset(growing->rounding_max, 1, sizeof(growing->rounding_max));
+    memcpy(noted, growing->rounding_max, sizeof(noted));
+    pairs(PAIRS / 8, 3000000);
+    assert_int_equal(growing->live_max, 1);
+    assert_memory_equal(noted, growing->rounding_max, sizeof(noted));
+    growing->live_max = live_max;
     event_query = berth__driver.cuEventQuery;
     berth__driver.cuEventQuery = query_while_another_grows;
     queries = 0;
