@@ -7,6 +7,7 @@
  */
 #include "alloc/options.h"
 #include "alloc/pool.h"
+#include "alloc/pool_obtain.h"
 #include "alloc/stats.h"
 #include "device_mock.h"
 #include "seeded.h"
@@ -73,6 +74,19 @@ static void slot_fill(struct slot *slot, uint64_t *seed)
     slot->size = request.size;
     slot->fill = (unsigned char)draw(seed);
     fill(slot);
+    if (draw(seed) % 50 == 0)
+        berth__pool_set_sync_memops(slot->address, true);
+}
+
+/* As cuMemGetInfo does. What others do meanwhile may be seen or not, but no more than there is. */
+static void ask(uint64_t *seed)
+{
+    struct berth_obtainable here;
+
+    berth__pool_obtain_begin(0);
+    berth__pool_obtainable(0, BERTH_TIER_NONE, draw(seed) % 2 ? 0 : CAPACITY, &here);
+    CHECK(here.reserved <= CAPACITY && here.gap <= CAPACITY);
+    berth__pool_promise(0, draw(seed) % CAPACITY);
 }
 
 static void check_account(void)
@@ -119,6 +133,8 @@ static void *work(void *argument)
             pthread_mutex_unlock(&slot->lock);
             if (draw(&seed) % 500 == 0)
                 berth__pool_release_cached(0);
+            if (draw(&seed) % 200 == 0)
+                ask(&seed);
         }
         pthread_barrier_wait(&barrier);
         if (number == 0) {
