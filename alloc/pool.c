@@ -483,6 +483,8 @@ static int leave_begin(uintptr_t address, struct leave *leave)
     leave->block = block;
     leave->pool = block->pool;
     leave->context = atomic_load_explicit(&leave->pool->context, memory_order_relaxed);
+    if (block->is_whole)
+        berth__pool_end_promise(leave->pool);
     leave->to_driver =
         block->is_whole && (atomic_load_explicit(&block->flags, memory_order_relaxed) != 0 ||
                             (leave->in_order && !leave->is_later) || berth__device_capturing());

@@ -24,17 +24,28 @@ static inline bool berth__idle_is(const struct berth_block *block)
     return block->size == block->segment->size && block->segment->kind == BERTH_SEGMENT_SHARED;
 }
 
+/* With the lock held: an idle segment of so many bytes counts; wraps to subtract. */
+static inline void berth__idle_count(struct berth_pool *pool, uint64_t size, uint64_t sign)
+{
+    if (size <= BERTH_DRIVER_PIECE / 2)
+        pool->idle_small += sign * size;
+    else
+        pool->idle_pieces += sign * berth__pool_driver_size(size);
+}
+
 /* With the lock held: a block has come into a free set, or has left it. */
 static inline void berth__idle_enter(struct berth_pool *pool, const struct berth_block *block)
 {
     if (block->is_whole) {
         pool->idle_alone += block->size;
+        berth__idle_count(pool, block->size, 1);
         /* No block will look for it. */
         if (pool->settling.is_settled)
             atomic_store_explicit(&pool->is_scattered, true, memory_order_relaxed);
     }
     if (BERTH_LIKELY(!berth__idle_is(block)))
         return;
+    berth__idle_count(pool, block->size, 1);
     pool->idle_segments++;
     pool->idle_bytes += block->size;
     if (pool->idle_segments > 1)
@@ -43,10 +54,13 @@ static inline void berth__idle_enter(struct berth_pool *pool, const struct berth
 
 static inline void berth__idle_leave(struct berth_pool *pool, const struct berth_block *block)
 {
-    if (block->is_whole)
+    if (block->is_whole) {
         pool->idle_alone -= block->size;
+        berth__idle_count(pool, block->size, UINT64_MAX);
+    }
     if (BERTH_LIKELY(!berth__idle_is(block)))
         return;
+    berth__idle_count(pool, block->size, UINT64_MAX);
     pool->idle_segments--;
     pool->idle_bytes -= block->size;
 }

@@ -9,6 +9,20 @@
 #include "alloc/range.h"
 #include "alloc/tier_ops.h"
 
+/*
+ * So many blocks are looked at in a pool, that threads keep, that wait, or that are free: what
+ * threads keep and what waits for a few points is less. The pool is locked for so long.
+ */
+#define LOOKS_MAX 8192
+
+/* A look at a pool, whose lock is held. */
+struct look {
+    struct berth_pool *pool;
+    uint64_t pieces, reserved;
+    uint64_t number; /* of the look, for what segments count */
+    unsigned left;
+};
+
 /* Whether a request that comes later could have the block, or its memory. */
 static bool is_unused(const struct berth_block *block)
 {
@@ -17,11 +31,18 @@ static bool is_unused(const struct berth_block *block)
     return state == BERTH_BLOCK_FREE || state == BERTH_BLOCK_CACHED || state == BERTH_BLOCK_WAITING;
 }
 
-/* Most segments have a live block at their begin. */
+static bool may_look(struct look *look)
+{
+    return look->left > 0 && look->left-- > 0;
+}
+
+/* Of a small one. */
 static bool is_idle(const struct berth_segment *segment)
 {
-    const struct berth_block *block = segment->used_blocks == 0 ? NULL : segment->first;
+    const struct berth_block *block = segment->first;
 
+    if (segment->kind != BERTH_SEGMENT_WHOLE && segment->kind != BERTH_SEGMENT_SHARED)
+        return false;
     while (block && is_unused(block))
         block = block->next;
     return !block;
@@ -46,159 +67,205 @@ static uint64_t shared_piece(const struct berth_segment *lowest)
     return BERTH_DRIVER_PIECE;
 }
 
-static void add_segment(const struct berth_segment *segment, struct berth_obtainable *ret)
+/* Pages of the unused blocks from `block` on beyond those that its free ones have by themselves. */
+static uint64_t run_pages(const struct berth_range *range, const struct berth_block *block,
+                          bool is_waiting)
 {
-    if (!is_idle(segment))
-        return;
-    ret->reserved += segment->size;
-    ret->pieces += segment->size <= BERTH_DRIVER_PIECE / 2 ? shared_piece(segment)
-                                                           : berth__pool_driver_size(segment->size);
-}
-
-/* The unused blocks from `block` on, which is one; and the block behind them. */
-static uint64_t run_of(const struct berth_block *block, const struct berth_block **ret_end)
-{
-    uint64_t bytes = 0;
-
-    for (; block && is_unused(block); block = block->next)
-        bytes += block->size;
-    *ret_end = block;
-    return bytes;
-}
-
-/*
- * What waits and is not ready yet is in the way of blocks that come until then: a page that it
- * shares with free memory may be theirs in part when it is.
- */
-static uint64_t run_alike(const struct berth_block *block, const struct berth_block **ret_end)
-{
-    bool waits = berth__block_state(block) == BERTH_BLOCK_WAITING;
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, apart = 0, first;
+    uintptr_t base = berth__block_address(block);
 
     for (; block && is_unused(block); block = block->next) {
-        if ((berth__block_state(block) == BERTH_BLOCK_WAITING) != waits)
+        enum berth_block_state state = berth__block_state(block);
+
+        if ((state == BERTH_BLOCK_WAITING) != is_waiting)
             break;
+        if (state == BERTH_BLOCK_FREE)
+            apart += berth__range_pages(range, berth__block_address(block), block->size, &first);
         bytes += block->size;
     }
-    *ret_end = block;
-    return bytes;
+    return berth__range_pages(range, base, bytes, &first) - apart;
 }
 
-static void add_range(const struct berth_segment *segment, struct berth_obtainable *ret)
+static bool is_in(const struct berth_block *block, enum berth_block_state state)
 {
-    const struct berth_range *range = segment->range;
-    const struct berth_block *block = segment->first;
-    uint64_t pages = 0, first;
-
-    while (block) {
-        uintptr_t base = berth__block_address(block);
-        const struct berth_block *next = block->next;
-
-        if (is_unused(block))
-            pages += berth__range_pages(range, base, run_alike(block, &next), &first);
-        block = next;
-    }
-    ret->pieces += pages << range->page_shift;
-    ret->reserved += pages << range->page_shift;
-}
-
-/* Where blocks of all sizes share segments. */
-static void add_gaps(const struct berth_segment *segment, struct berth_obtainable *ret)
-{
-    const struct berth_block *block = segment->first;
-
-    while (block) {
-        const struct berth_block *next = block->next;
-        uint64_t bytes = is_unused(block) ? run_of(block, &next) : 0;
-
-        if (ret->gap < bytes)
-            ret->gap = bytes;
-        block = next;
-    }
-}
-
-/* Whether it serves the calling thread. */
-static bool is_current(const struct berth_pool *pool)
-{
-    berth_cu_context context = NULL;
-
-    return berth__context_current(&context) == 0 && context &&
-           context == atomic_load_explicit(&pool->context, memory_order_relaxed);
-}
-
-/* What is planned, or of another context, not every block of the caller's can have. */
-static bool has_gaps(const struct berth_pool *pool)
-{
-    return berth__option(BERTH_OPTION_SEGMENTS) == BERTH_SEGMENTS_SHARED && !pool->is_planned &&
-           is_current(pool);
-}
-
-static void add_pool(const struct berth_pool *pool, struct berth_obtainable *ret)
-{
-    bool may_have_gaps = has_gaps(pool);
-
-    for (const struct berth_segment *segment = pool->segments; segment; segment = segment->next) {
-        if (segment->range) {
-            add_range(segment, ret);
-            continue;
-        }
-        add_segment(segment, ret);
-        /* In the joint one is room for large blocks alone. */
-        if (may_have_gaps && segment->kind == BERTH_SEGMENT_SHARED && !segment->is_joint &&
-            segment->size > ret->gap)
-            add_gaps(segment, ret);
-    }
-}
-
-static bool concerns(const struct berth_pool *pool, int device, berth_tier_id tier)
-{
-    return berth__tier(pool->tier)->kind != BERTH_KIND_SHARED &&
-           (device == BERTH_POOL_ALL_DEVICES || pool->device == device) &&
-           (tier == BERTH_TIER_NONE || pool->tier == tier);
+    return block && berth__block_state(block) == state;
 }
 
 /*
- * Small blocks that threads keep, or that wait, lie between free ones: what is next asked for would
- * go between them, and keep segments in use that count as idle.
+ * A block of a range that is kept or waits: the first of its run counts for all of it. What waits
+ * and is not ready yet is in the way of blocks that come until then: a page that it shares with
+ * free memory may be theirs in part when it is.
  */
-static void join_pool(struct berth_pool *pool)
+static void add_of_range(struct look *look, const struct berth_block *block)
 {
-    if (!berth__device_capturing()) {
-        berth__lazy_reclaim(pool, BERTH_LAZY_LOOK);
-        berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE);
+    const struct berth_range *range = block->segment->range;
+    bool is_waiting = berth__block_state(block) == BERTH_BLOCK_WAITING;
+    const struct berth_block *before = block->prev;
+    uint64_t bytes;
+
+    if (is_waiting) {
+        if (is_in(before, BERTH_BLOCK_WAITING))
+            return;
+    } else if (is_in(before, BERTH_BLOCK_FREE)) {
+        block = before;
+        before = before->prev;
     }
+    if (!is_waiting && is_in(before, BERTH_BLOCK_CACHED))
+        return;
+    bytes = run_pages(range, block, is_waiting) << range->page_shift;
+    look->pieces += bytes;
+    look->reserved += bytes;
+}
+
+/* A segment that all blocks share is idle when as many are kept or wait as are not free. */
+static bool is_last_of(const struct look *look, struct berth_segment *segment)
+{
+    if (segment->look != look->number) {
+        segment->look = look->number;
+        segment->unused_blocks = 0;
+    }
+    return ++segment->unused_blocks == segment->used_blocks;
+}
+
+/* A block that a thread keeps or that waits. */
+static void add_block(struct look *look, const struct berth_block *block)
+{
+    struct berth_segment *segment = block->segment;
+
+    if (segment->kind == BERTH_SEGMENT_RANGE) {
+        add_of_range(look, block);
+    } else if (segment->kind == BERTH_SEGMENT_WHOLE ||
+               (segment->kind == BERTH_SEGMENT_SHARED && is_last_of(look, segment))) {
+        look->reserved += segment->size;
+        look->pieces +=
+            segment->size <= BERTH_DRIVER_PIECE / 2 ? shared_piece(segment)
+                                                       : berth__pool_driver_size(segment->size);
+    }
+}
+
+static void add_waiting(struct look *look, const struct berth_block *list)
+{
+    for (; list && may_look(look); list = list->waiting)
+        add_block(look, list);
+}
+
+/* What its thread is closing just now is not told: it works on that without a lock. */
+static void add_cache(struct look *look, struct berth_cache *cache)
+{
+    berth__cache_lock(cache);
+    for (unsigned i = 0; cache->bytes > 0 && i < BERTH_CACHE_BINS; i++)
+        for (const struct berth_block *block = cache->bin[i].first; block && may_look(look);
+             block = block->link)
+            add_block(look, block);
+    add_waiting(look, cache->lazy.blocks);
+    berth__cache_unlock(cache);
+}
+
+/* Idle segments that are smaller than a piece: the largest of the blocks up to their size. */
+static void add_small(struct look *look, const struct berth_free_set *set)
+{
+    const struct berth_block *block = berth__free_set_below(set, BERTH_DRIVER_PIECE / 2 + 1);
+
+    for (; block && may_look(look); block = berth__free_set_before(set, block))
+        if (block->size == block->segment->size)
+            look->pieces += shared_piece(block->segment);
+}
+
+/* What is free: idle segments are counted already, small ones by their bytes alone. */
+static void add_free(struct look *look)
+{
+    const struct berth_pool *pool = look->pool;
+    const struct berth_block *block;
+    uint64_t first;
+
+    look->reserved += pool->idle_bytes + pool->idle_alone;
+    look->pieces += pool->idle_pieces;
+    if (pool->idle_small > 0) {
+        add_small(look, &pool->whole);
+        add_small(look, &pool->shared);
+        add_small(look, &pool->joint);
+    }
+    block = pool->range ? berth__free_set_last(&pool->shared) : NULL;
+    for (; block && may_look(look); block = berth__free_set_before(&pool->shared, block)) {
+        const struct berth_range *range = block->segment->range;
+        uint64_t bytes;
+
+        if (!range)
+            continue;
+        if (block->size < berth__range_page_size(range))
+            break;
+        bytes = berth__range_pages(range, berth__block_address(block), block->size, &first)
+                << range->page_shift;
+        look->reserved += bytes;
+        look->pieces += bytes;
+    }
+}
+
+/* With the lock held. */
+static void look_at(struct look *look)
+{
+    struct berth_pool *pool = look->pool;
+
+    look->number = ++pool->looks;
+    add_free(look);
+    for (struct berth_cache *cache = pool->caches; cache; cache = cache->next)
+        add_cache(look, cache);
+    for (struct berth_lazy_batch *batch = pool->lazy.batches; batch; batch = batch->next)
+        add_waiting(look, batch->blocks);
+    add_waiting(look, pool->waiting);
+    /* A block that one thread frees and another has may be seen with both. */
+    if (look->reserved > berth__pool_reserved(pool))
+        look->reserved = berth__pool_reserved(pool);
+}
+
+/*
+ * With the lock held, where blocks of all sizes share segments. What is planned, or of another
+ * context, not every block of the caller's can have; in the joint segment is room for large ones
+ * alone.
+ */
+static uint64_t largest_gap(const struct berth_pool *pool, berth_cu_context current)
+{
+    const struct berth_block *block;
+
+    if (berth__option(BERTH_OPTION_SEGMENTS) != BERTH_SEGMENTS_SHARED || pool->is_planned ||
+        !current || current != atomic_load_explicit(&pool->context, memory_order_relaxed))
+        return 0;
+    block = berth__free_set_last(&pool->shared);
+    return block ? block->size : 0;
+}
+
+static void add_pool(struct berth_pool *pool, int device, berth_tier_id tier,
+                     berth_cu_context current, struct berth_obtainable *ret)
+{
+    struct look look = {.pool = pool, .left = LOOKS_MAX};
+    uint64_t gap = 0;
+
     berth__pool_lock(pool);
-    berth__cache_flush(pool);
+    if (berth__tier(pool->tier)->kind != BERTH_KIND_SHARED) {
+        look_at(&look);
+        if (pool->device == device) {
+            gap = largest_gap(pool, current);
+            ret->pieces += look.pieces;
+            ret->gap = gap > ret->gap ? gap : ret->gap;
+        }
+        ret->reserved += look.reserved;
+        ret->of_tier += pool->tier == tier ? look.reserved : 0;
+    }
     berth__pool_unlock(pool);
 }
 
-bool berth__pool_obtain_begin(int device)
+void berth__pool_obtainable(int device, berth_tier_id tier, struct berth_obtainable *ret)
 {
-    if (berth__pool_disabled())
-        return false;
-    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
-        if (concerns(pool, device, BERTH_TIER_NONE) && is_current(pool))
-            join_pool(pool);
-    return berth__stream_obtainable(device) == 0 &&
-           berth__stream_release_done(device, UINT64_MAX) > 0;
-}
+    berth_cu_context current = NULL;
 
-void berth__pool_obtainable(int device, berth_tier_id tier, uint64_t least_gap,
-                            struct berth_obtainable *ret)
-{
-    *ret = (struct berth_obtainable){.gap = least_gap};
-    if (!berth__pool_disabled()) {
-        for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next) {
-            berth__pool_lock(pool);
-            if (concerns(pool, device, tier))
-                add_pool(pool, ret);
-            berth__pool_unlock(pool);
-        }
-    }
-    if (ret->gap == least_gap)
-        ret->gap = 0;
-    if (device != BERTH_POOL_ALL_DEVICES)
-        ret->pieces += berth__stream_obtainable(device);
+    *ret = (struct berth_obtainable){0};
+    if (berth__pool_disabled())
+        return;
+    if (berth__context_current(&current) < 0)
+        current = NULL;
+    for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
+        add_pool(pool, device, tier, current, ret);
+    ret->pieces += berth__stream_obtainable(device);
 }
 
 void berth__pool_promise(int device, uint64_t bytes)

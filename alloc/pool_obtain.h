@@ -10,38 +10,35 @@
  * all of that together: a block can have that much.
  *
  * Small segments share the driver's pieces: one counts whole if nothing that is known lives in it.
+ *
+ * A question changes nothing of what is cached, and asks the driver for no more than it would be
+ * asked for without it: programs that write down each step what is free are to find all as they
+ * left it. It does not look at what lives either: what is free is known by the sets of the pool,
+ * and what threads keep and what waits is counted segment by segment. Of more of that than is worth
+ * looking at, only a part is told.
  */
 #ifndef BERTH_ALLOC_POOL_OBTAIN_H
 #define BERTH_ALLOC_POOL_OBTAIN_H
 
 #include "alloc/types.h"
 
-#include <stdbool.h>
-
 struct berth_obtainable {
     uint64_t pieces;   /* bytes that the device would have more of, stream-ordered ones included */
-    uint64_t reserved; /* bytes that limits would: not rounded to pieces, without those in order */
-    uint64_t gap;      /* the largest for any block, if it has more than was asked about, else 0 */
+    uint64_t gap;      /* the largest for any block of the calling thread's; 0: none */
+    uint64_t reserved; /* bytes that limits would: not rounded to pieces, without those in order; */
+    uint64_t of_tier;  /* of all devices, and those of a tier */
 };
 
 /*
- * Before: what the threads of the calling thread's context keep, and what has waited and is ready,
- * joins what is free beside it. What is cached in the order of streams and known to be done goes
- * back to the driver, if it lies beside live blocks: then only the driver knows what the device has
- * of it; whether anything did. Records a point for what waits; waits for nobody.
+ * Of the device, with `of_tier` for the tier. What waits for the device counts: who needs memory
+ * waits for it. Any thread.
  */
-bool berth__pool_obtain_begin(int device);
+void berth__pool_obtainable(int device, berth_tier_id tier, struct berth_obtainable *ret);
 
 /*
- * Of a device or BERTH_POOL_ALL_DEVICES, and of a tier or BERTH_TIER_NONE: any. What waits for the
- * device counts: who needs memory waits for it. Any thread.
- */
-void berth__pool_obtainable(int device, berth_tier_id tier, uint64_t least_gap,
-                            struct berth_obtainable *ret);
-
-/*
- * The program was told that it can have so much of the device: until it has had that, no block
- * takes an idle allocation that is larger than it needs.
+ * The program was told that it can have so much of the device: until it has had that, or frees a
+ * block that has a segment of its own, no block takes an idle allocation that is larger than it
+ * needs.
  */
 void berth__pool_promise(int device, uint64_t bytes);
 

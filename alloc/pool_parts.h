@@ -93,6 +93,9 @@ struct berth_pool {
     uint64_t idle_segments;     /* derived: SHARED ones that are one free block, see pool_idle.h */
     uint64_t idle_bytes;        /* derived: of those */
     uint64_t idle_alone;        /* derived: bytes of WHOLE ones, in which nothing lives */
+    uint64_t idle_small;        /* derived: of both, those that share the driver's pieces */
+    uint64_t idle_pieces;       /* derived: of the others, what the driver has back */
+    uint64_t looks;             /* for alloc/pool_obtain.c alone */
     struct berth_settling settling;
     atomic_bool is_scattered;     /* there may be work for berth__pool_gather() */
     struct berth_segment *range;  /* of kind RANGE; NULL */
@@ -183,6 +186,13 @@ static inline bool berth__pool_may_waste(const struct berth_pool *pool)
 {
     return berth__option_limits() == 0 &&
            atomic_load_explicit(&pool->promised, memory_order_relaxed) == 0;
+}
+
+/* Who frees what was had since does not fill the device: what was told is no measure any more. */
+static inline void berth__pool_end_promise(struct berth_pool *pool)
+{
+    if (BERTH_UNLIKELY(atomic_load_explicit(&pool->promised, memory_order_relaxed) != 0))
+        atomic_store_explicit(&pool->promised, 0, memory_order_relaxed);
 }
 
 /* What was promised may be promised anew at the same moment, which lasts the longer. */

@@ -221,7 +221,8 @@ static bool large_is_valid(const struct berth_pool *pool)
 static bool is_valid_frozen(const struct berth_pool *pool)
 {
     struct berth_pool_audit audit = {0};
-    uint64_t shared = 0, reserved = 0, idle = 0, idle_bytes = 0, idle_alone = 0;
+    uint64_t shared = 0, reserved = 0, idle = 0, idle_bytes = 0, idle_alone = 0, idle_small = 0;
+    uint64_t idle_pieces = 0;
 
     if (!berth__free_set_is_valid(&pool->shared) || !berth__free_set_is_valid(&pool->whole) ||
         !berth__free_set_is_valid(&pool->joint))
@@ -238,6 +239,12 @@ static bool is_valid_frozen(const struct berth_pool *pool)
         }
         if (segment->kind == BERTH_SEGMENT_WHOLE && segment->used_blocks == 0)
             idle_alone += segment->size;
+        if (segment->kind <= BERTH_SEGMENT_WHOLE && segment->used_blocks == 0) {
+            if (segment->size <= BERTH_DRIVER_PIECE / 2)
+                idle_small += segment->size;
+            else
+                idle_pieces += berth__pool_driver_size(segment->size);
+        }
         /* A range counts its pages by itself, and without the lock while they come and go. */
         if (!segment->range)
             reserved += segment->size;
@@ -247,6 +254,7 @@ static bool is_valid_frozen(const struct berth_pool *pool)
            audit.waiting == waiting_bytes(pool) && shared == pool->shared_reserved &&
            reserved == pool->reserved && idle == pool->idle_segments &&
            idle_bytes == pool->idle_bytes && idle_alone == pool->idle_alone &&
+           idle_small == pool->idle_small && idle_pieces == pool->idle_pieces &&
            large_is_valid(pool) && range_is_valid(pool);
 }
 

@@ -72,9 +72,8 @@ void berth__stream_forget(struct berth_segment *segment);
 /* Bytes that are ready for reuse by some stream, of a device or of all of them. */
 uint64_t berth__stream_cached(int device);
 /*
- * What the device has back once that is given back: all of the driver's pool. 0 while the program
- * has memory of it: the driver takes large pieces for it, and beside live blocks nobody knows which
- * of them have none. Asks the driver.
+ * What the device has back once that is given back: all of the driver's pool. While the program has
+ * memory of it no more than is certain: see alloc/pool_stream_whole.c. Asks the driver.
  */
 uint64_t berth__stream_obtainable(int device);
 /*

@@ -242,8 +242,10 @@ uint64_t berth__stream_obtainable(int device)
     uint64_t cached = home ? berth__stream_home_cached(home) : 0, has = 0, used = 0;
 
     /* Nothing is given back while a capture is open. */
-    if (cached == 0 || cached != atomic_load(&home->reserved) || berth__device_capturing())
+    if (cached == 0 || berth__device_capturing())
         return 0;
+    if (cached != atomic_load(&home->reserved))
+        return berth__stream_home_whole(home);
     if (!berth__driver.cuMemPoolGetAttribute)
         return cached;
     if (berth__driver.cuMemPoolGetAttribute(home->pool, BERTH_CU_POOL_RESERVED_CURRENT, &has) !=

@@ -237,6 +237,25 @@ struct berth_stream_block *berth__stream_set_drain_done(struct berth_stream_set 
     return list;
 }
 
+unsigned berth__stream_set_look(struct berth_stream_set *set, unsigned most,
+                                struct berth_stream_span *ret)
+{
+    unsigned count = 0;
+
+    set_lock(set);
+    for (unsigned left = set->cached > 0 ? BERTH_SIZE_CLASS_COUNT : 0; left > 0; left--) {
+        const struct berth_stream_block *block = set->first[left - 1];
+
+        for (; block && count < most; block = block->next) {
+            uintptr_t base = block->segment.base;
+
+            ret[count++] = (struct berth_stream_span){base, base + block->segment.size};
+        }
+    }
+    set_unlock(set);
+    return count;
+}
+
 uint64_t berth__stream_set_cached(struct berth_stream_set *set, uint64_t *ret_low)
 {
     uint64_t cached;

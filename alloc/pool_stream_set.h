@@ -100,6 +100,13 @@ struct berth_stream_block *berth__stream_set_drain_done(struct berth_stream_set 
 /* Bytes; *ret_low the least since this was asked last, by which the account is made up. */
 uint64_t berth__stream_set_cached(struct berth_stream_set *set, uint64_t *ret_low);
 
+/* Where the largest ones are, up to `most`; their number. */
+struct berth_stream_span {
+    uintptr_t base, end;
+};
+unsigned berth__stream_set_look(struct berth_stream_set *set, unsigned most,
+                                struct berth_stream_span *ret);
+
 /* As berth__pool_site_enter() and berth__pool_site_leave() (alloc/pool_parts.h). */
 void berth__stream_site_enter(struct berth_stream_block *block);
 void berth__stream_site_leave_slowly(const struct berth_stream_block *block);
@@ -128,6 +135,9 @@ struct berth_stream_home *berth__stream_home(int device);
 
 /* Bytes of the home that are cached; and its account of what was live at most is brought up. */
 uint64_t berth__stream_home_cached(struct berth_stream_home *home);
+
+/* What the device has back of it at least once what is cached was given back, while some lives. */
+uint64_t berth__stream_home_whole(struct berth_stream_home *home);
 
 /* The homes, linked by `next`. */
 struct berth_stream_home *berth__stream_homes(void);

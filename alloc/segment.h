@@ -50,6 +50,7 @@ struct berth_segment {
     struct berth_step_place places[2]; /* WHOLE only: where it is sketched */
     bool is_joint;                     /* SHARED only: for large blocks alone; likewise */
     uint64_t used_blocks;              /* blocks that are not FREE */
+    uint64_t look, unused_blocks;      /* for alloc/pool_obtain.c alone */
     uint64_t sync_memops_blocks;       /* blocks that carry BERTH_BLOCK_SYNC_MEMOPS */
     bool is_mapped;                    /* in the page map, and its blocks in the index */
     /* FOREIGN only: */

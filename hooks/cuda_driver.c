@@ -158,20 +158,17 @@ static size_t free_on(int device, size_t left, size_t total)
     const struct berth_tier *tier = berth__tier(BERTH_TIER_DEVICE);
     uint64_t cached = berth__stream_cached(BERTH_POOL_ALL_DEVICES);
     enum berth_tag tag = berth__tag_current();
-    struct berth_obtainable here, of_tier, all;
+    struct berth_obtainable more;
 
-    berth__pool_obtainable(device, BERTH_TIER_NONE, left, &here);
-    berth__pool_obtainable(BERTH_POOL_ALL_DEVICES, BERTH_TIER_DEVICE, UINT64_MAX, &of_tier);
-    berth__pool_obtainable(BERTH_POOL_ALL_DEVICES, BERTH_TIER_NONE, UINT64_MAX, &all);
-    left += here.pieces;
+    berth__pool_obtainable(device, BERTH_TIER_DEVICE, &more);
+    left += more.pieces;
     left = left < total ? left : total;
     bound_free(&left, atomic_load_explicit(&tier->capacity, memory_order_relaxed),
-               atomic_load_explicit(&stats->reserved, memory_order_relaxed),
-               of_tier.reserved + cached);
+               atomic_load_explicit(&stats->reserved, memory_order_relaxed), more.of_tier + cached);
     bound_free(&left, berth__limit(BERTH_LIMIT_PROCESS), berth__limit_used(BERTH_LIMIT_PROCESS),
-               all.reserved + cached);
+               more.reserved + cached);
     /* A gap is reserved already. */
-    left = left > here.gap ? left : here.gap;
+    left = left > more.gap ? left : more.gap;
     if (berth__limit(tag) != 0)
         bound_free(&left, berth__limit(tag), berth__limit_used(tag), 0);
     return left;
@@ -193,8 +190,6 @@ berth_cu_result berth__hook_cuMemGetInfo_v2(size_t *free_size, size_t *total_siz
     if (result != BERTH_CU_SUCCESS || !free_size || !total_size ||
         berth__device_of_current(&device) < 0)
         return result;
-    if (berth__pool_obtain_begin(device))
-        result = berth__driver.cuMemGetInfo_v2(free_size, total_size);
     *free_size = free_on(device, *free_size, *total_size);
     *total_size = bounded_total(*total_size);
     berth__pool_promise(device, *free_size);

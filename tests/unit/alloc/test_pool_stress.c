@@ -83,9 +83,8 @@ static void ask(uint64_t *seed)
 {
     struct berth_obtainable here;
 
-    berth__pool_obtain_begin(0);
-    berth__pool_obtainable(0, BERTH_TIER_NONE, draw(seed) % 2 ? 0 : CAPACITY, &here);
-    CHECK(here.reserved <= CAPACITY && here.gap <= CAPACITY);
+    berth__pool_obtainable(0, BERTH_TIER_DEVICE, &here);
+    CHECK(here.of_tier <= here.reserved && here.pieces <= CAPACITY && here.gap <= CAPACITY);
     berth__pool_promise(0, draw(seed) % CAPACITY);
 }
 
