@@ -662,7 +662,7 @@ static bool leave_to_cache(const struct leave *leave)
     return is_kept;
 }
 
-static int leave_by_sync(struct leave *leave)
+static inline __attribute__((always_inline)) int leave_by_sync(struct leave *leave)
 {
     uint64_t lost;
     int r;
@@ -700,7 +700,7 @@ static bool would_wait(const struct leave *leave)
 }
 
 /* A block that is to be cached, once the device is done with it. */
-static int leave_to_pool(struct leave *leave)
+static inline int leave_to_pool(struct leave *leave)
 {
     int r;
 
@@ -712,6 +712,18 @@ static int leave_to_pool(struct leave *leave)
     return BERTH_UNLIKELY(r != 0 && berth__device_speaks_of_capture(r))
                ? leave_in_new_capture(leave)
                : r;
+}
+
+/* The same for one that is marked for synchronous copies. */
+static __attribute__((cold, noinline)) int leave_marked(struct leave *leave, uintptr_t address)
+{
+    int r;
+
+    berth__pool_unmark(leave->block);
+    r = leave_to_pool(leave);
+    if (r < 0)
+        berth__pool_mark_again(address);
+    return r;
 }
 
 static int free_block(uintptr_t address, struct leave *leave)
@@ -731,14 +743,10 @@ static int free_block(uintptr_t address, struct leave *leave)
         return leave_to_driver(leave);
     if (berth__device_capturing())
         return leave_in_capture(leave);
-    if (BERTH_LIKELY(!(atomic_load_explicit(&leave->block->flags, memory_order_relaxed) &
-                       BERTH_BLOCK_SYNC_MEMOPS)))
-        return leave_to_pool(leave);
-    berth__pool_unmark(leave->block);
-    r = leave_to_pool(leave);
-    if (r < 0)
-        berth__pool_mark_again(address);
-    return r;
+    if (BERTH_UNLIKELY(atomic_load_explicit(&leave->block->flags, memory_order_relaxed) &
+                       BERTH_BLOCK_SYNC_MEMOPS))
+        return leave_marked(leave, address);
+    return leave_to_pool(leave);
 }
 
 int berth__pool_free(uintptr_t address)
