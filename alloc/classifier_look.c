@@ -264,6 +264,8 @@ static void note_numbers(struct berth_class_block *block, const uint64_t words[B
         found = find_exponents(words, &twice);
     else if (!fits(found))
         found = find_exponents(words, &half);
+    block->is_known = fits(found);
+    block->typical = (int16_t)found.typical;
     block->is_bytes = !fits(found) && are_flat_bytes(words);
     /* Whether the typical number is as large as inputs are, and weights of large layers are not. */
     block->is_wide = block->is_bytes || (fits(found) && found.typical >= EXPONENT_WIDE);
@@ -471,4 +473,25 @@ bool berth__class_has_signs_of(const struct berth_class_block *block,
     negative = (unsigned)__builtin_popcountll(both & block->negative_words);
     return count >= SIGNS_MIN && negative >= SIGNS_EITHER && count - negative >= SIGNS_EITHER &&
            others <= count / SIGNS_SHARE;
+}
+
+/* A model of the same kind has numbers as large at the same place, whatever they were trained to;
+ * an exponent is the next one by chance. */
+#define TYPICAL_APART 1
+
+static bool has_both_signs(const struct berth_class_block *block)
+{
+    unsigned count = (unsigned)__builtin_popcountll(block->set_words);
+    unsigned negative = (unsigned)__builtin_popcountll(block->negative_words);
+
+    return count >= SIGNS_MIN && negative >= SIGNS_EITHER && count - negative >= SIGNS_EITHER;
+}
+
+bool berth__class_is_like(const struct berth_class_block *block,
+                          const struct berth_class_block *other)
+{
+    int apart = block->typical - other->typical;
+
+    return block->is_known && other->is_known && apart <= TYPICAL_APART &&
+           apart >= -TYPICAL_APART && has_both_signs(block) && has_both_signs(other);
 }

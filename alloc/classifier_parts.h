@@ -22,6 +22,8 @@ enum berth_class_reason {
     BERTH_REASON_COLLECTED,   /* each step adds one, none goes */
     BERTH_REASON_LATE,        /* made after the boundary, never written since */
     BERTH_REASON_DERIVED,     /* the same, with the signs of a weight's numbers */
+    BERTH_REASON_FOLLOWING,   /* with these signs, too, and changed by little, as what is trained */
+    BERTH_REASON_TWIN,        /* late, of a kind of which all are weights, and with such numbers */
     BERTH_REASON_STATE,       /* made in a step, rewritten, as large as a weight */
     BERTH_REASON_IN_STEP,     /* its key's blocks go within a step */
     BERTH_REASON_IN_OPERATOR, /* its key's blocks go before the next birth */
@@ -116,6 +118,8 @@ struct berth_class_block {
     bool is_mask;            /* all numbers are zero or another one, and some are this, some that */
     bool is_wide;     /* the typical number is as large as inputs are, or the type is not known */
     bool is_small;    /* it is known, as small as weights are, and the others are near to it */
+    int16_t typical;  /* the exponent of the typical number, where the type is known... */
+    bool is_known;    /* ...which this tells */
     bool is_bytes;    /* wide, and bytes all over their range */
     bool is_scaled;   /* wide, and the typical number is 1/4 or more, as of what is scaled to 1 */
     bool is_last;     /* such numbers, and no weight was made behind it before the steps */
@@ -337,6 +341,9 @@ struct berth_class_verdict {
  */
 bool berth__class_look(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
                        struct berth_class_block *block);
+/* Whether the last looks at two blocks saw numbers of both signs, and as large ones. */
+bool berth__class_is_like(const struct berth_class_block *block,
+                          const struct berth_class_block *other);
 /*
  * Whether its maker may still be filling it: what he has made last, until he makes another. What
  * comes and goes meanwhile may be the pieces of a file, and memory that was used before is not
@@ -386,7 +393,23 @@ bool berth__class_may_watch(const struct berth_judgement *judgement, uint64_t si
  */
 void berth__class_inputs_find(struct berth_judgement *judgement);
 
-/* classifier_verdict.c: looks at the block if that may tell, and says what it is. */
+/*
+ * classifier_kin.c: why a block that was made behind the boundary, and was looked at, is a weight
+ * as an older one of its size is; BERTH_REASON_NONE: it is not seen to be.
+ */
+enum berth_class_reason berth__class_kin(const struct berth_judgement *judgement,
+                                         const struct berth_class_seen *seen,
+                                         struct berth_class_block *block,
+                                         const struct berth_class_key *key);
+/* Whether its kind still comes and goes, and it has not outlived by far those that went: what each
+ * step computes anew from weights is there until the next one does. */
+bool berth__class_may_be_replaced(const struct berth_judgement *judgement,
+                                  const struct berth_class_seen *seen,
+                                  const struct berth_class_key *key);
+
+/* classifier_verdict.c: whether most of what was there before the steps is seen to be trained. */
+bool berth__class_is_trained(const struct berth_judgement *judgement);
+/* Looks at the block if that may tell, and says what it is. */
 void berth__class_verdict(struct berth_judgement *judgement, const struct berth_class_seen *seen,
                           struct berth_class_verdict *ret);
 bool berth__class_has_size(const struct berth_judgement *judgement, uint64_t size);

@@ -163,7 +163,7 @@ static uint64_t trainable_bytes(const struct berth_judgement *judgement)
 }
 
 /* Whether most of what was there before the steps is seen to be trained. */
-static bool is_trained(const struct berth_judgement *judgement)
+bool berth__class_is_trained(const struct berth_judgement *judgement)
 {
     return judgement->trained_bytes > 0 &&
            judgement->trained_bytes >= trainable_bytes(judgement) / 2;
@@ -173,7 +173,7 @@ static bool is_trained(const struct berth_judgement *judgement)
  * The first step has made these for some weights before it makes them for all. */
 static bool is_training(const struct berth_judgement *judgement)
 {
-    return is_trained(judgement) ||
+    return berth__class_is_trained(judgement) ||
            (judgement->mirrored_sizes >= MIRRORED_SIZES &&
             judgement->mirrored_bytes >= trainable_bytes(judgement) / 4 * 3);
 }
@@ -186,7 +186,7 @@ static bool may_train(const struct berth_judgement *judgement,
     if (judgement->is_settled && block->compared >= COMPARISONS_LATE)
         return false;
     return !judgement->classifier->knows_training ||
-           (is_training(judgement) && !is_trained(judgement));
+           (is_training(judgement) && !berth__class_is_trained(judgement));
 }
 
 /* Whether it will be known soon if a block is inputs: that, or a watch tells. */
@@ -219,7 +219,8 @@ static void judge_unwritten(const struct berth_judgement *judgement,
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_DATA);
     else if (can_see && is_void(judgement, seen, block, &reason))
         say(judgement, ret, BERTH_TAG_UNTAGGED, BERTH_CLASS_TENTATIVE, reason);
-    else if (block->is_suspect && is_trained(judgement) && !has_steady_twin(judgement, seen))
+    else if (block->is_suspect && berth__class_is_trained(judgement) &&
+             !has_steady_twin(judgement, seen))
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_UNTRAINED);
     else if (block->is_suspect && block->reads == BERTH_READS_PARTS)
         say(judgement, ret, BERTH_TAG_UNTAGGED, level, BERTH_REASON_PARTS);
@@ -349,15 +350,6 @@ static bool is_still_made(const struct berth_judgement *judgement,
     return key->deaths > 0 && key->last_birth > seen->birth + (judgement->births - seen->birth) / 2;
 }
 
-/* Whether its kind still comes and goes, and it has not outlived by far those that went: what each
- * step computes anew from weights is there until the next step does. */
-static bool may_be_replaced(const struct berth_judgement *judgement,
-                            const struct berth_class_seen *seen, const struct berth_class_key *key)
-{
-    return key->deaths > 0 && judgement->births - seen->birth <= 2 * (uint64_t)key->longest &&
-           key->last_birth > judgement->boundary + (judgement->births - judgement->boundary) / 2;
-}
-
 /* A block from behind the boundary that has lived for some steps. */
 static void judge_kept(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
                        struct berth_class_block *block, struct berth_class_key *key,
@@ -369,9 +361,13 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
     if (block->is_pieced && !block->rewritten)
         key->appended = 1;
     /* The gradient of a table, and what follows it, is written in the rows that a step has read. */
-    if (has_older_twin(judgement, seen) && (block->rewritten || is_trained(judgement) ||
-                                            (block->changed != 0 && is_training(judgement))))
-        say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(is_final), BERTH_REASON_STATE);
+    if (has_older_twin(judgement, seen) &&
+        (block->rewritten || berth__class_is_trained(judgement) ||
+         (block->changed != 0 && is_training(judgement))))
+        say(judgement, ret, BERTH_TAG_UNTAGGED,
+            /* A copy that follows a weight may not have changed yet. */
+            block->changed == 0 && !is_final ? BERTH_CLASS_TENTATIVE : final_if(is_final),
+            BERTH_REASON_STATE);
     else if (block->rewritten)
         say(judgement, ret, BERTH_TAG_ACTIVATION, final_if(is_final), BERTH_REASON_REUSED);
     else if (has_older_twin(judgement, seen) && is_still_made(judgement, seen, key) &&
@@ -393,7 +389,7 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
         say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(is_final), BERTH_REASON_DATA);
     else if (is_void(judgement, seen, block, &reason))
         say(judgement, ret, BERTH_TAG_UNTAGGED, BERTH_CLASS_TENTATIVE, reason);
-    else if (may_be_replaced(judgement, seen, key))
+    else if (berth__class_may_be_replaced(judgement, seen, key))
         return;
     else if (is_final)
         say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_FINAL, BERTH_REASON_LATE);
@@ -434,56 +430,6 @@ static void judge_passing(const struct berth_judgement *judgement,
         say(judgement, ret, BERTH_TAG_ACTIVATION, BERTH_CLASS_GUESSED, BERTH_REASON_IN_STEP);
 }
 
-/*
- * Whether a weight from before the steps has the same signs; `ret_later`: what has them may be
- * found to be one, or this judgement has looked at enough.
- */
-static bool find_original(const struct berth_judgement *judgement,
-                          const struct berth_class_seen *seen,
-                          const struct berth_class_block *block, bool *ret_later)
-{
-    *ret_later = false;
-    for (uint32_t i = 0; i < judgement->count && judgement->seen[i].birth <= judgement->boundary;
-         i++) {
-        const struct berth_class_block *other;
-
-        if (judgement->classifier->pairs_left == 0) {
-            *ret_later = true;
-            return false;
-        }
-        judgement->classifier->pairs_left--;
-        if (judgement->seen[i].size != seen->size || judgement->seen[i].family != seen->family)
-            continue;
-        other = berth__class_block(judgement->classifier, judgement->seen[i].number);
-        if (other->looks == 0 || !berth__class_has_signs_of(block, other))
-            continue;
-        if (other->tag == BERTH_TAG_WEIGHT)
-            return true;
-        *ret_later = true;
-    }
-    return false;
-}
-
-/*
- * What a compiler makes of weights when it has seen a first run, and folds other layers into them,
- * and a copy: signs tell at once what time would. What each step makes of them anew goes; and where
- * they are trained, it is what they were at that time, and no step reads it.
- */
-static bool is_derived(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
-                       struct berth_class_block *block, const struct berth_class_key *key)
-{
-    bool is_later;
-
-    if (block->changed != 0 || !has_older_twin(judgement, seen) || is_trained(judgement) ||
-        may_be_replaced(judgement, seen, key))
-        return false;
-    if (!block->was_matched) {
-        block->is_derived = find_original(judgement, seen, block, &is_later);
-        block->was_matched = block->is_derived || !is_later;
-    }
-    return block->is_derived;
-}
-
 static void judge_young(const struct berth_judgement *judgement,
                         const struct berth_class_seen *seen, struct berth_class_block *block,
                         struct berth_class_verdict *ret)
@@ -491,16 +437,20 @@ static void judge_young(const struct berth_judgement *judgement,
     struct berth_class_key *key = berth__class_key(judgement->classifier, block->key, false);
 
     uint64_t lived = steps_lived(judgement, seen, block);
+    enum berth_class_reason kin;
     bool can_see;
 
     /* What grows in each step is gone after two. */
     if ((lived < 2 && judge_growing(judgement, seen, ret)) || !key)
         return;
     can_see = lived >= 1 && berth__class_look(judgement, seen, block);
-    if (can_see && is_derived(judgement, seen, block, key))
+    kin = can_see ? berth__class_kin(judgement, seen, block, key) : BERTH_REASON_NONE;
+    if (kin != BERTH_REASON_NONE)
         say(judgement, ret, BERTH_TAG_WEIGHT,
-            block->compared >= COMPARISONS_LATE ? BERTH_CLASS_FINAL : BERTH_CLASS_TENTATIVE,
-            BERTH_REASON_DERIVED);
+            block->compared >= COMPARISONS_LATE ? BERTH_CLASS_FINAL
+            : kin == BERTH_REASON_FOLLOWING     ? BERTH_CLASS_FIRM
+                                                : BERTH_CLASS_TENTATIVE,
+            kin);
     else if (lived < 2)
         judge_passing(judgement, seen, key, ret);
     else if (can_see)

@@ -28,6 +28,10 @@ static const char *const reasons[BERTH_REASON_COUNT] = {
     [BERTH_REASON_LATE] = "made after the first step, alive across steps, and not written since",
     [BERTH_REASON_DERIVED] = "made after the first step of a weight, whose size and numbers' signs "
                              "it has, and not written since",
+    [BERTH_REASON_FOLLOWING] = "made after the first step of a weight, whose size and numbers' "
+                               "signs it has, and changed by little, as weights that are trained",
+    [BERTH_REASON_TWIN] = "made after the first step, of a kind of which all were weights, with "
+                          "numbers as large, and not written since",
     [BERTH_REASON_STATE] =
         "made in a step, rewritten, and as large as a weight: a gradient or optimiser's state",
     [BERTH_REASON_IN_STEP] = "blocks of its kind go within a step",

@@ -31,6 +31,7 @@ struct played {
     bool is_integers;      /* of 32 bits */
     bool is_small;         /* its numbers are floats of the size that weights have */
     bool is_steady;        /* its numbers change by little, as those that are trained */
+    bool is_turned;        /* and their signs are not those of others that are steady, as states' */
     bool is_thin;          /* most of its numbers, of 32 bits, have been struck out */
     unsigned mask_bits;    /* not 0: its numbers, of so many bits, are zero or one other */
     bool is_constant;      /* what is written to it is one number everywhere */
@@ -70,7 +71,8 @@ static bool look(uintptr_t address, const size_t offsets[BERTH_LOOK_WORDS],
         assert_true(offsets[i] % 8 == 0 && offsets[i] + 8 <= at(address)->size);
         words[i] = (at(address)->version[i] + i) * 0x9e3779b97f4a7c15u;
         if (at(address)->is_steady)
-            words[i] = (words[i] & ~STEADY_BITS) | ((i + 1) * 0x9e3779b97f4a7c15u & STEADY_BITS);
+            words[i] = (words[i] & ~STEADY_BITS) |
+                       ((i + 1 + 100 * at(address)->is_turned) * 0x9e3779b97f4a7c15u & STEADY_BITS);
         if (at(address)->is_positive)
             words[i] &= ~0x8000000080000000u;
         if (are_large)

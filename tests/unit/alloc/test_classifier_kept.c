@@ -70,7 +70,7 @@ static void train(unsigned step, bool has_states)
         if (!squares[i])
             squares[i] = born(weights[i]->size, TENSORS);
         squares[i]->is_positive = true;
-        means[i]->is_steady = true;
+        means[i]->is_steady = means[i]->is_turned = true;
         write_all(means[i]);
         write_all(squares[i]);
     }

@@ -149,6 +149,7 @@ static void train_varied(unsigned step, struct played **gradients, struct played
         moments[i] = born(weights[i]->size, TENSORS);
         squares[i] = born(weights[i]->size, TENSORS);
         moments[i]->is_steady = squares[i]->is_steady = true;
+        moments[i]->is_turned = squares[i]->is_turned = true;
         for (unsigned j = 0; j < more; j++)
             weight(weights[i]->size);
     }
