@@ -16,6 +16,7 @@ import sys
 
 import classifier
 import classifier_arrivals
+import classifier_companions
 import classifier_examiners
 import classifier_guests
 import classifier_learners
@@ -273,7 +274,8 @@ def run_program(name, steps, ways):
                 **classifier_arrivals.PROGRAMS, **classifier_newcomers.PROGRAMS,
                 **classifier_travellers.PROGRAMS, **classifier_pilgrims.PROGRAMS,
                 **classifier_tenants.PROGRAMS, **classifier_silent.PROGRAMS,
-                **classifier_settlers.PROGRAMS, **classifier_examiners.PROGRAMS}
+                **classifier_settlers.PROGRAMS, **classifier_examiners.PROGRAMS,
+                **classifier_companions.PROGRAMS}
     if name.startswith("type-"):
         models, step_of = classifier_types.of_type(name[len("type-"):])(ways)
     else:
