@@ -137,9 +137,9 @@ static void add_block(struct look *look, const struct berth_block *block)
     } else if (segment->kind == BERTH_SEGMENT_WHOLE ||
                (segment->kind == BERTH_SEGMENT_SHARED && is_last_of(look, segment))) {
         look->reserved += segment->size;
-        look->pieces +=
-            segment->size <= BERTH_DRIVER_PIECE / 2 ? shared_piece(segment)
-                                                       : berth__pool_driver_size(segment->size);
+        look->pieces += segment->size <= BERTH_DRIVER_PIECE / 2
+                            ? shared_piece(segment)
+                            : berth__pool_driver_size(segment->size);
     }
 }
 
