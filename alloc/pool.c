@@ -11,6 +11,7 @@
 #include "alloc/pool_class.h"
 #include "alloc/pool_expand.h"
 #include "alloc/pool_idle.h"
+#include "alloc/pool_obtain.h"
 #include "alloc/pool_parts.h"
 #include "alloc/pool_plan.h"
 #include "alloc/stats.h"
@@ -401,6 +402,9 @@ static int alloc_slowly(const struct berth_pool_request *request, bool is_whole,
     if (!pool)
         return BERTH_POOL_FORWARD;
     is_whole |= berth__alone_is(pool, size);
+    if (BERTH_UNLIKELY(atomic_load_explicit(&pool->is_pledged, memory_order_relaxed)) &&
+        !is_captured)
+        berth__pool_redeem(pool);
     if (!is_captured && berth__lazy_look_own(pool) && alloc_cached(request, is_whole, ret_address))
         return 0;
     if (BERTH_UNLIKELY(atomic_load_explicit(&pool->is_scattered, memory_order_relaxed)) &&

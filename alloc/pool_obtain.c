@@ -4,6 +4,7 @@
 #include "alloc/device_context.h"
 #include "alloc/options.h"
 #include "alloc/page_map.h"
+#include "alloc/pool_lazy.h"
 #include "alloc/pool_parts.h"
 #include "alloc/pool_stream.h"
 #include "alloc/range.h"
@@ -19,6 +20,7 @@
 struct look {
     struct berth_pool *pool;
     uint64_t pieces, reserved;
+    uint64_t pages;  /* bytes of the range's */
     uint64_t number; /* of the look, for what segments count */
     unsigned left;
 };
@@ -101,7 +103,6 @@ static void add_of_range(struct look *look, const struct berth_block *block)
     const struct berth_range *range = block->segment->range;
     bool is_waiting = berth__block_state(block) == BERTH_BLOCK_WAITING;
     const struct berth_block *before = block->prev;
-    uint64_t bytes;
 
     if (is_waiting) {
         if (is_in(before, BERTH_BLOCK_WAITING))
@@ -112,12 +113,19 @@ static void add_of_range(struct look *look, const struct berth_block *block)
     }
     if (!is_waiting && is_in(before, BERTH_BLOCK_CACHED))
         return;
-    bytes = run_pages(range, block, is_waiting) << range->page_shift;
-    look->pieces += bytes;
-    look->reserved += bytes;
+    look->pages += run_pages(range, block, is_waiting) << range->page_shift;
 }
 
-/* A segment that all blocks share is idle when as many are kept or wait as are not free. */
+/* Holes are in no free set, and nobody's: of a range's blocks they count as unused ones. */
+static void count_holes(struct look *look, struct berth_segment *range)
+{
+    range->look = look->number;
+    range->unused_blocks = 0;
+    for (const struct berth_block *hole = look->pool->holes; hole; hole = hole->right)
+        range->unused_blocks++;
+}
+
+/* Nothing lives in a segment when as many of its blocks are kept or wait as are not free. */
 static bool is_last_of(const struct look *look, struct berth_segment *segment)
 {
     if (segment->look != look->number) {
@@ -127,6 +135,16 @@ static bool is_last_of(const struct look *look, struct berth_segment *segment)
     return ++segment->unused_blocks == segment->used_blocks;
 }
 
+/*
+ * Nothing lives in it. Pages of which a part waits and a part is free are told, too, and are had in
+ * one piece if what waits is settled before anybody has the other part.
+ */
+static void tell_whole_range(struct look *look, const struct berth_range *range)
+{
+    look->pages = atomic_load_explicit(&range->backed, memory_order_relaxed) << range->page_shift;
+    atomic_store_explicit(&look->pool->is_pledged, true, memory_order_relaxed);
+}
+
 /* A block that a thread keeps or that waits. */
 static void add_block(struct look *look, const struct berth_block *block)
 {
@@ -134,6 +152,8 @@ static void add_block(struct look *look, const struct berth_block *block)
 
     if (segment->kind == BERTH_SEGMENT_RANGE) {
         add_of_range(look, block);
+        if (is_last_of(look, segment))
+            tell_whole_range(look, segment->range);
     } else if (segment->kind == BERTH_SEGMENT_WHOLE ||
                (segment->kind == BERTH_SEGMENT_SHARED && is_last_of(look, segment))) {
         look->reserved += segment->size;
@@ -188,16 +208,13 @@ static void add_free(struct look *look)
     block = pool->range ? berth__free_set_last(&pool->shared) : NULL;
     for (; block && may_look(look); block = berth__free_set_before(&pool->shared, block)) {
         const struct berth_range *range = block->segment->range;
-        uint64_t bytes;
 
         if (!range)
             continue;
         if (block->size < berth__range_page_size(range))
             break;
-        bytes = berth__range_pages(range, berth__block_address(block), block->size, &first)
-                << range->page_shift;
-        look->reserved += bytes;
-        look->pieces += bytes;
+        look->pages += berth__range_pages(range, berth__block_address(block), block->size, &first)
+                       << range->page_shift;
     }
 }
 
@@ -207,12 +224,16 @@ static void look_at(struct look *look)
     struct berth_pool *pool = look->pool;
 
     look->number = ++pool->looks;
+    if (pool->range)
+        count_holes(look, pool->range);
     add_free(look);
     for (struct berth_cache *cache = pool->caches; cache; cache = cache->next)
         add_cache(look, cache);
     for (struct berth_lazy_batch *batch = pool->lazy.batches; batch; batch = batch->next)
         add_waiting(look, batch->blocks);
     add_waiting(look, pool->waiting);
+    look->pieces += look->pages;
+    look->reserved += look->pages;
     /* A block that one thread frees and another has may be seen with both. */
     if (look->reserved > berth__pool_reserved(pool))
         look->reserved = berth__pool_reserved(pool);
@@ -275,4 +296,15 @@ void berth__pool_promise(int device, uint64_t bytes)
     for (struct berth_pool *pool = atomic_load(&berth__pool_first); pool; pool = pool->next)
         if (atomic_load_explicit(&pool->device, memory_order_relaxed) == device)
             atomic_store_explicit(&pool->promised, bytes, memory_order_relaxed);
+}
+
+/* cuMemFree would have waited for all of it; what a short wait does not help waits on. */
+void berth__pool_redeem(struct berth_pool *pool)
+{
+    bool any = atomic_exchange_explicit(&pool->is_pledged, false, memory_order_relaxed);
+
+    if (any)
+        berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE);
+    while (any)
+        any = berth__lazy_reclaim(pool, BERTH_LAZY_WAIT);
 }

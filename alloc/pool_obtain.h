@@ -22,6 +22,8 @@
 
 #include "alloc/types.h"
 
+struct berth_pool;
+
 struct berth_obtainable {
     uint64_t pieces;   /* bytes that the device would have more of, stream-ordered ones included */
     uint64_t gap;      /* the largest for any block of the calling thread's; 0: none */
@@ -41,5 +43,11 @@ void berth__pool_obtainable(int device, berth_tier_id tier, struct berth_obtaina
  * needs.
  */
 void berth__pool_promise(int device, uint64_t bytes);
+
+/*
+ * Called without the lock while nothing is captured, before the pool serves a request: keeps what
+ * was told of a range in which nothing lives (pool->is_pledged).
+ */
+void berth__pool_redeem(struct berth_pool *pool);
 
 #endif
