@@ -63,6 +63,9 @@ def run(prefix, command, folder, stdin=b"", environment=None):
     if b"berth[" in done.stderr:
         print(done.stderr.decode(errors="replace")[-2000:], file=sys.stderr)
         raise AssertionError("Berth had something to say")
+    if done.returncode != 0:
+        print(f"{command[0]} ended with {done.returncode}:"
+              f" {done.stderr.decode(errors='replace')[-1000:]}", file=sys.stderr)
     return done.returncode, done.stdout
 
 
