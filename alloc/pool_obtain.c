@@ -69,51 +69,50 @@ static uint64_t shared_piece(const struct berth_segment *lowest)
     return BERTH_DRIVER_PIECE;
 }
 
-/* Pages of the unused blocks from `block` on beyond those that its free ones have by themselves. */
-static uint64_t run_pages(const struct berth_range *range, const struct berth_block *block,
-                          bool is_waiting)
-{
-    uint64_t bytes = 0, apart = 0, first;
-    uintptr_t base = berth__block_address(block);
-
-    for (; block && is_unused(block); block = block->next) {
-        enum berth_block_state state = berth__block_state(block);
-
-        if ((state == BERTH_BLOCK_WAITING) != is_waiting)
-            break;
-        if (state == BERTH_BLOCK_FREE)
-            apart += berth__range_pages(range, berth__block_address(block), block->size, &first);
-        bytes += block->size;
-    }
-    return berth__range_pages(range, base, bytes, &first) - apart;
-}
-
 static bool is_in(const struct berth_block *block, enum berth_block_state state)
 {
     return block && berth__block_state(block) == state;
 }
 
 /*
- * A block of a range that is kept or waits: the first of its run counts for all of it. What waits
- * and is not ready yet is in the way of blocks that come until then: a page that it shares with
- * free memory may be theirs in part when it is.
+ * Pages of the unused blocks from `block` on beyond those that its free ones have by themselves. A
+ * page of which a part waits and a part does not is had in one piece if what waits is settled
+ * before anybody has the other part: that is pledged.
  */
-static void add_of_range(struct look *look, const struct berth_block *block)
+static uint64_t run_pages(struct look *look, const struct berth_block *block)
 {
     const struct berth_range *range = block->segment->range;
-    bool is_waiting = berth__block_state(block) == BERTH_BLOCK_WAITING;
+    uint64_t bytes = 0, apart = 0, first;
+    uintptr_t base = berth__block_address(block);
+    bool waits = false, is_mixed = false;
+
+    for (; block && is_unused(block); block = block->next) {
+        enum berth_block_state state = berth__block_state(block);
+        bool is_waiting = state == BERTH_BLOCK_WAITING;
+
+        if (state == BERTH_BLOCK_FREE)
+            apart += berth__range_pages(range, berth__block_address(block), block->size, &first);
+        is_mixed |= bytes > 0 && is_waiting != waits;
+        waits = is_waiting;
+        bytes += block->size;
+    }
+    if (is_mixed)
+        atomic_store_explicit(&look->pool->is_pledged, true, memory_order_relaxed);
+    return berth__range_pages(range, base, bytes, &first) - apart;
+}
+
+/* A block of a range that is kept or waits: the first of its run counts for all of it. */
+static void add_of_range(struct look *look, const struct berth_block *block)
+{
     const struct berth_block *before = block->prev;
 
-    if (is_waiting) {
-        if (is_in(before, BERTH_BLOCK_WAITING))
-            return;
-    } else if (is_in(before, BERTH_BLOCK_FREE)) {
+    if (is_in(before, BERTH_BLOCK_FREE)) {
         block = before;
         before = before->prev;
     }
-    if (!is_waiting && is_in(before, BERTH_BLOCK_CACHED))
+    if (is_in(before, BERTH_BLOCK_CACHED) || is_in(before, BERTH_BLOCK_WAITING))
         return;
-    look->pages += run_pages(range, block, is_waiting) << range->page_shift;
+    look->pages += run_pages(look, block) << block->segment->range->page_shift;
 }
 
 /* Holes are in no free set, and nobody's: of a range's blocks they count as unused ones. */
