@@ -23,6 +23,7 @@ struct look {
     uint64_t pages;  /* bytes of the range's */
     uint64_t number; /* of the look, for what segments count */
     unsigned left;
+    bool is_captured; /* a capture is open */
 };
 
 /* Whether a request that comes later could have the block, or its memory. */
@@ -150,6 +151,8 @@ static void add_block(struct look *look, const struct berth_block *block)
     struct berth_segment *segment = block->segment;
 
     if (segment->kind == BERTH_SEGMENT_RANGE) {
+        if (look->is_captured && berth__block_state(block) == BERTH_BLOCK_WAITING)
+            return; /* what waits is settled after the capture, and no page of it moves before */
         add_of_range(look, block);
         if (is_last_of(look, segment))
             tell_whole_range(look, segment->range);
@@ -257,7 +260,8 @@ static uint64_t largest_gap(const struct berth_pool *pool, berth_cu_context curr
 static void add_pool(struct berth_pool *pool, int device, berth_tier_id tier,
                      berth_cu_context current, struct berth_obtainable *ret)
 {
-    struct look look = {.pool = pool, .left = LOOKS_MAX};
+    struct look look = {
+        .pool = pool, .left = LOOKS_MAX, .is_captured = berth__device_capturing()};
     uint64_t gap = 0;
 
     berth__pool_lock(pool);

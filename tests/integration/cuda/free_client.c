@@ -3,7 +3,7 @@
  * free_client FIRST ROUNDS LITTLE SMALL LARGE: what cuMemGetInfo says, against what can be had.
  *
  * A round of a seed draws a mix of sizes and kinds of memory, frees some of it or all, asks, and
- * then allocates blocks of one size until memory is out. Natively what is told can be had to the
+ * then allocates blocks of one size until memory is out; in some, a stream is captured meanwhile. Natively what is told can be had to the
  * last whole piece of 2 MiB, by blocks of any size that fill such pieces. It ends with 1
  *
  *  - where more was told than could be had: of blocks up to 1 MiB, by more than SMALL MiB, as they
@@ -95,6 +95,32 @@ static void churn(void)
             drop(i);
 }
 
+/* A stream is captured that waits for none; what lives changes a little more. Returns the stream. */
+static CUstream capture(void)
+{
+    CUstream stream;
+
+    expect(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING) == 0 &&
+               cuStreamBeginCapture_v2(stream, CU_STREAM_CAPTURE_MODE_RELAXED) == 0,
+           "no capture");
+    for (unsigned i = 0; i < 60; i++) {
+        if (count > 0 && random_below(2) == 0)
+            drop((unsigned)random_below(count));
+        if (count < MIX_MAX && make(&mix[count]) == 0)
+            count++;
+    }
+    return stream;
+}
+
+static void end_capture(CUstream stream)
+{
+    CUgraph graph;
+
+    expect(cuStreamEndCapture(stream, &graph) == 0 && cuGraphDestroy(graph) == 0 &&
+               cuStreamDestroy_v2(stream) == 0,
+           "the capture does not end");
+}
+
 static size_t draw_block(void)
 {
     static const size_t sizes[] = {PIECE / 8, PIECE / 2,         PIECE,
@@ -169,6 +195,7 @@ static void say(const struct round *round)
 static bool play(unsigned seed)
 {
     struct round round = {.seed = seed};
+    CUstream captured = NULL;
     bool was_right;
 
     random_start(seed * UINT64_C(2654435761) + 1);
@@ -177,6 +204,9 @@ static bool play(unsigned seed)
     churn();
     round.size = draw_block();
     round.is_waited = random_below(2) == 0;
+    if (random_below(4) == 0)
+        captured = capture();
+    round.is_waited &= !captured;
     if (round.is_waited)
         expect(cuCtxSynchronize() == 0, "cuCtxSynchronize");
     round.told = told_now();
@@ -184,6 +214,8 @@ static bool play(unsigned seed)
     was_right = is_right(&round);
     if (!was_right)
         say(&round);
+    if (captured)
+        end_capture(captured);
     for (size_t i = 0; i < round.had; i++)
         expect(cuMemFree_v2(had[i]) == 0, "cuMemFree");
     while (count > 0)
