@@ -21,6 +21,7 @@ EXPORT(cuMemRelease);
 EXPORT(cuMemMap);
 EXPORT(cuMemUnmap);
 EXPORT(cuMemSetAccess);
+EXPORT(cuMemGetAccess);
 EXPORT(cuMemRetainAllocationHandle);
 EXPORT(cuMulticastBindAddr);
 EXPORT(cuMulticastBindAddr_v2);
@@ -174,6 +175,18 @@ berth_cu_result berth__hook_cuMemSetAccess(berth_cu_address address, size_t size
     if (berth__pool_find((uintptr_t)address, &view) != -ENOENT)
         address = BERTH_NO_ADDRESS;
     return berth__driver.cuMemSetAccess(address, size, descriptors, count);
+}
+
+/* cuMemGetAccess: likewise; a block of the pool is no mapping. */
+berth_cu_result berth__hook_cuMemGetAccess(unsigned long long *flags, const void *location,
+                                           berth_cu_address address)
+{
+    struct berth_block_view view;
+
+    NEED(cuMemGetAccess);
+    if (berth__pool_find((uintptr_t)address, &view) != -ENOENT)
+        address = BERTH_NO_ADDRESS;
+    return berth__driver.cuMemGetAccess(flags, location, address);
 }
 
 /*
