@@ -135,9 +135,9 @@ void berth__stream_attribute_set(berth_cu_pool pool, int attribute, const void *
 /* What the program uses of the pool by now, where `used` is what the driver says. */
 static uint64_t used_now(struct berth_stream_home *home, uint64_t used)
 {
-    uint64_t cached = berth__stream_home_cached(home);
+    uint64_t none = berth__stream_home_cached(home) + berth__stream_home_excess(home);
 
-    return used > cached ? used - cached : 0;
+    return used > none ? used - none : 0;
 }
 
 /*

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
+ * What the home of a device holds, as a question of the program's sees it, which is seldom asked.
+ *
  * What the device would have back of stream-ordered memory while some of it lives.
  *
  * The driver takes memory for its pools in large pieces, and which of them have nothing that lives
@@ -85,4 +87,29 @@ uint64_t berth__stream_home_whole(struct berth_stream_home *home)
         run.end = spans.span[i].end;
     }
     return bytes + pieces_in(&run);
+}
+
+uint64_t berth__stream_home_excess(const struct berth_stream_home *home)
+{
+    struct berth_segment *segment;
+    uintptr_t address = 0;
+    uint64_t bytes = 0;
+
+    while ((segment = berth__page_map_next(address))) {
+        const struct berth_stream_block *block;
+        uintptr_t end = segment->base + segment->size;
+        uint64_t size;
+
+        /* Host memory may end within a granule, and a record may serve another segment by now. */
+        address = end > address + BERTH_GRANULE ? end : address + BERTH_GRANULE;
+        if (segment->kind != BERTH_SEGMENT_STREAM)
+            continue;
+        block = berth__stream_block_of(segment);
+        if (block->home != home || atomic_load(&block->state) != BERTH_STREAM_BLOCK_LIVE)
+            continue;
+        /* They may change meanwhile, each by itself. */
+        size = berth__size_round(atomic_load(&block->requested));
+        bytes += berth__stream_block_size(block) > size ? berth__stream_block_size(block) - size : 0;
+    }
+    return bytes;
 }

@@ -74,6 +74,7 @@ static void calls_for_blocks(void)
 {
     CUmemAccessDesc access = {here, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
     CUmemGenericAllocationHandle handle = 0;
+    unsigned long long flags = 9;
 
     for (int i = 0; i < 3; i++) {
         CUdeviceptr block = check_alloc(2 * granule);
@@ -82,6 +83,8 @@ static void calls_for_blocks(void)
              cuMemRetainAllocationHandle(&handle, (void *)(uintptr_t)block));
         printf(" unmap %d", cuMemUnmap(block, 2 * granule));
         printf(" access %d", cuMemSetAccess(block, 2 * granule, &access, 1));
+        printf(" %d", cuMemGetAccess(&flags, &here, block + granule));
+        printf(" %llu", flags);
         check_fill(block, 2 * granule, 38);
         printf(" holds %d\n", check_holds(block, 2 * granule, 38));
     }
@@ -174,6 +177,14 @@ static void use_pool(CUmemoryPool pool, CUstream stream)
     show_pool("at last", pool);
 }
 
+static unsigned long long used_of(CUmemoryPool pool, CUmemPool_attribute attribute)
+{
+    cuuint64_t used = 0;
+
+    EXPECT(cuMemPoolGetAttribute(pool, attribute, &used) == 0);
+    return used;
+}
+
 /* The same of the default pool, whose blocks cuMemAllocAsync hands out. */
 static void use_default_pool(CUmemoryPool pool, CUstream stream)
 {
@@ -183,20 +194,16 @@ static void use_default_pool(CUmemoryPool pool, CUstream stream)
     EXPECT(cuMemAllocAsync(&p, MIB(3), stream) == 0 && cuStreamSynchronize(stream) == 0);
     SEEN("default pool: %d", cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used));
     printf(" at least what is live: %d\n", used >= MIB(3));
+    EXPECT(cuMemFreeAsync(p, stream) == 0);
+    /* What a block that comes again was larger is nobody's. */
+    EXPECT(cuMemAllocAsync(&p, MIB(3) - KIB(200), stream) == 0);
+    SEEN("a little less: %llu\n", used_of(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT));
     EXPECT(cuMemFreeAsync(p, stream) == 0 && cuStreamSynchronize(stream) == 0);
     SEEN("trim: %d", cuMemPoolTrimTo(pool, 0));
     EXPECT(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &used) == 0);
     printf(" left %llu", (unsigned long long)used);
     EXPECT(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &used) == 0);
     printf(" reserved %llu\n", (unsigned long long)used);
-}
-
-static unsigned long long used_of(CUmemoryPool pool, CUmemPool_attribute attribute)
-{
-    cuuint64_t used = 0;
-
-    EXPECT(cuMemPoolGetAttribute(pool, attribute, &used) == 0);
-    return used;
 }
 
 /* The most that was used is the program's own, whatever comes back by whatever way. */
