@@ -260,8 +260,7 @@ static uint64_t largest_gap(const struct berth_pool *pool, berth_cu_context curr
 static void add_pool(struct berth_pool *pool, int device, berth_tier_id tier,
                      berth_cu_context current, struct berth_obtainable *ret)
 {
-    struct look look = {
-        .pool = pool, .left = LOOKS_MAX, .is_captured = berth__device_capturing()};
+    struct look look = {.pool = pool, .left = LOOKS_MAX, .is_captured = berth__device_capturing()};
     uint64_t gap = 0;
 
     berth__pool_lock(pool);

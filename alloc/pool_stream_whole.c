@@ -109,7 +109,8 @@ uint64_t berth__stream_home_excess(const struct berth_stream_home *home)
             continue;
         /* They may change meanwhile, each by itself. */
         size = berth__size_round(atomic_load(&block->requested));
-        bytes += berth__stream_block_size(block) > size ? berth__stream_block_size(block) - size : 0;
+        bytes +=
+            berth__stream_block_size(block) > size ? berth__stream_block_size(block) - size : 0;
     }
     return bytes;
 }

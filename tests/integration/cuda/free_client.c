@@ -3,8 +3,9 @@
  * free_client FIRST ROUNDS LITTLE SMALL LARGE: what cuMemGetInfo says, against what can be had.
  *
  * A round of a seed draws a mix of sizes and kinds of memory, frees some of it or all, asks, and
- * then allocates blocks of one size until memory is out; in some, a stream is captured meanwhile. Natively what is told can be had to the
- * last whole piece of 2 MiB, by blocks of any size that fill such pieces. It ends with 1
+ * then allocates blocks of one size until memory is out; in some, a stream is captured meanwhile.
+ * Natively what is told can be had to the last whole piece of 2 MiB, by blocks of any size that
+ * fill such pieces. It ends with 1
  *
  *  - where more was told than could be had: of blocks up to 1 MiB, by more than SMALL MiB, as they
  *    share the driver's pieces with what lies there; of larger ones by more than LARGE MiB, as what
@@ -95,7 +96,8 @@ static void churn(void)
             drop(i);
 }
 
-/* A stream is captured that waits for none; what lives changes a little more. Returns the stream. */
+/* A stream is captured that waits for none; what lives changes a little more. Returns the stream.
+ */
 static CUstream capture(void)
 {
     CUstream stream;
