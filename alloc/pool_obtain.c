@@ -75,6 +75,12 @@ static bool is_in(const struct berth_block *block, enum berth_block_state state)
     return block && berth__block_state(block) == state;
 }
 
+/* What waits is settled after a capture that is open, and no page of it moves before. */
+static bool is_of_run(const struct look *look, const struct berth_block *block)
+{
+    return block && is_unused(block) && !(look->is_captured && is_in(block, BERTH_BLOCK_WAITING));
+}
+
 /*
  * Pages of the unused blocks from `block` on beyond those that its free ones have by themselves. A
  * page of which a part waits and a part does not is had in one piece if what waits is settled
@@ -87,7 +93,7 @@ static uint64_t run_pages(struct look *look, const struct berth_block *block)
     uintptr_t base = berth__block_address(block);
     bool waits = false, is_mixed = false;
 
-    for (; block && is_unused(block); block = block->next) {
+    for (; is_of_run(look, block); block = block->next) {
         enum berth_block_state state = berth__block_state(block);
         bool is_waiting = state == BERTH_BLOCK_WAITING;
 
@@ -107,11 +113,13 @@ static void add_of_range(struct look *look, const struct berth_block *block)
 {
     const struct berth_block *before = block->prev;
 
+    if (!is_of_run(look, block))
+        return;
     if (is_in(before, BERTH_BLOCK_FREE)) {
         block = before;
         before = before->prev;
     }
-    if (is_in(before, BERTH_BLOCK_CACHED) || is_in(before, BERTH_BLOCK_WAITING))
+    if (is_of_run(look, before))
         return;
     look->pages += run_pages(look, block) << block->segment->range->page_shift;
 }
@@ -151,10 +159,8 @@ static void add_block(struct look *look, const struct berth_block *block)
     struct berth_segment *segment = block->segment;
 
     if (segment->kind == BERTH_SEGMENT_RANGE) {
-        if (look->is_captured && berth__block_state(block) == BERTH_BLOCK_WAITING)
-            return; /* what waits is settled after the capture, and no page of it moves before */
         add_of_range(look, block);
-        if (is_last_of(look, segment))
+        if (is_of_run(look, block) && is_last_of(look, segment))
             tell_whole_range(look, segment->range);
     } else if (segment->kind == BERTH_SEGMENT_WHOLE ||
                (segment->kind == BERTH_SEGMENT_SHARED && is_last_of(look, segment))) {
