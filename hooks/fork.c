@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fork(): the only place where a fork can still be refused; and its relatives that run no handlers,
- * _Fork(), clone() of a new address space, and the system calls by way of syscall(). vfork() and
- * posix_spawn() borrow the parent's, are meant for an exec, and stay the C library's.
+ * fork(): the only place where a fork can still be refused; forkpty() and daemon(), which fork
+ * within the C library; and its relatives that run no handlers, _Fork(), clone() of a new address
+ * space, and the system calls by way of syscall(). vfork() and posix_spawn() borrow the parent's,
+ * are meant for an exec, and stay the C library's.
  *
  * __register_atfork() and the old pthread_atfork(), so that no handler is registered before Berth's
  * own.
@@ -13,6 +14,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <pty.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -35,9 +37,21 @@ BERTH_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), 
 typedef __typeof__(__register_atfork) *register_atfork_fn;
 
 static pid_t (*next_fork)(void);
+static __typeof__(forkpty) *next_forkpty;
+static long (*next_daemon)(long stays_in_folder, long keeps_streams, long third, long fourth);
+/* They are a library's of these names, and may mean something else; see strange_clone. */
+static bool strange_forkpty, strange_daemon;
 static _Atomic(register_atfork_fn) next_register;
 /* A library's function of this name that is not the C library's, and may mean something else. */
 static int (*strange_clone)(int (*run)(void *), void *stack, int flags, void *argument);
+
+static bool is_strange(const void *function)
+{
+    Dl_info found, c_library;
+
+    return function && dladdr(function, &found) && dladdr((const void *)__fork, &c_library) &&
+           found.dli_fbase != c_library.dli_fbase;
+}
 
 /* _Fork() may be called in a signal handler, where nothing can be looked up. */
 __attribute__((constructor)) static void find_next(void)
@@ -47,6 +61,21 @@ __attribute__((constructor)) static void find_next(void)
     if (next_clone != (void *)__clone)
         *(void **)&strange_clone = next_clone;
     *(void **)&next_fork = dlsym(RTLD_NEXT, "_Fork");
+    *(void **)&next_forkpty = dlsym(RTLD_NEXT, "forkpty");
+    *(void **)&next_daemon = dlsym(RTLD_NEXT, "daemon");
+    strange_forkpty = is_strange((const void *)next_forkpty);
+    strange_daemon = is_strange((const void *)next_daemon);
+}
+
+/* A library's constructor may come before ours. */
+static bool has_next(const void *next)
+{
+    if (!*(void *const *)next)
+        find_next();
+    if (*(void *const *)next)
+        return true;
+    errno = ENOSYS;
+    return false;
 }
 
 /* Any library's constructor may be the first to call, and jemalloc's first allocation calls too. */
@@ -134,18 +163,57 @@ BERTH_EXPORT pid_t fork(void)
     return finish(&attempt, __fork());
 }
 
+/*
+ * The C library's own fork within it runs the handlers, which could refuse nothing: a child without
+ * its copies would end by itself, when its parent has been told that it runs.
+ */
+BERTH_EXPORT int forkpty(int *master, char *name, const struct termios *settings,
+                         const struct winsize *size)
+{
+    struct berth_fork attempt;
+    int forked, pid;
+
+    if (!has_next(&next_forkpty))
+        return -1;
+    if (BERTH_UNLIKELY(strange_forkpty))
+        return next_forkpty(master, name, settings, size);
+    if (berth__fork_begin(&attempt) < 0)
+        return refuse();
+    forked = next_forkpty(master, name, settings, size);
+    pid = finish(&attempt, forked);
+    /* The child was ended after all. */
+    if (forked > 0 && pid < 0)
+        close(*master);
+    return pid;
+}
+
+/*
+ * daemon(), with as many arguments as a library's own might have. The parent ends in there: that a
+ * copy could not be filled is the one refusal that it misses.
+ */
+BERTH_EXPORT long berth__fork_daemon(long stays_in_folder, long keeps_streams, long third,
+                                     long fourth) __asm__("daemon");
+
+long berth__fork_daemon(long stays_in_folder, long keeps_streams, long third, long fourth)
+{
+    struct berth_fork attempt;
+
+    if (!has_next(&next_daemon))
+        return -1;
+    if (BERTH_UNLIKELY(strange_daemon))
+        return next_daemon(stays_in_folder, keeps_streams, third, fourth);
+    if (berth__fork_begin(&attempt) < 0)
+        return refuse();
+    return finish(&attempt, (int)next_daemon(stays_in_folder, keeps_streams, third, fourth));
+}
+
 BERTH_EXPORT pid_t _Fork(void)
 {
     struct berth_fork attempt;
     pid_t pid = -1;
 
-    /* A library's constructor may come before ours. */
-    if (!next_fork)
-        find_next();
-    if (!next_fork) {
-        errno = ENOSYS;
+    if (!has_next(&next_fork))
         return -1;
-    }
     if (berth__fork_is_prepared())
         return next_fork();
     if (berth__fork_begin(&attempt) < 0)

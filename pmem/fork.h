@@ -5,9 +5,9 @@
  * The hook of fork() begins an attempt, which may refuse it: an atfork handler could not. Then the
  * C library runs the handlers: Berth's stand in for jemalloc's, and call those first, so that the
  * copies are filled when every other handler has run and jemalloc is locked. In the child they take
- * the copies before anything else runs. A fork that does not pass the hook (daemon(), forkpty())
- * is served by the handlers alone; where no copy can be had its child ends at once, because it
- * would write into its parent's memory.
+ * the copies before anything else runs. A fork within the C library that does not pass a hook is
+ * served by the handlers alone; where no copy can be had its child ends at once, because it would
+ * write into its parent's memory.
  */
 #ifndef BERTH_PMEM_FORK_H
 #define BERTH_PMEM_FORK_H

@@ -8,6 +8,7 @@
 #include <link.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <pty.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -558,19 +559,48 @@ static void a_child_may_share_descriptors(void)
     free(p);
 }
 
+/* As fork() within the C library: the child has memory of its own, or there is none. */
+static void *fork_terminal_here(void *argument)
+{
+    volatile char local = 1;
+    int master = -1;
+    int pid = forkpty(&master, NULL, NULL, NULL);
+
+    (void)argument;
+    if (pid == 0) {
+        local = 2;
+        _exit(0);
+    }
+    if (pid > 0) {
+        check_child(pid);
+        close(master);
+    } else {
+        CHECK(errno == ENOMEM && master == -1);
+    }
+    CHECK(local == 1);
+    return NULL;
+}
+
+static void run_on(void *stack, size_t size, void *(*run)(void *))
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    CHECK(pthread_attr_init(&attributes) == 0);
+    CHECK(pthread_attr_setstack(&attributes, stack, size) == 0);
+    CHECK(pthread_create(&thread, &attributes, run, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
 /* Where the stack would be shared with the child, fork() fails. */
 static void a_thread_may_run_on_memory_of_malloc(void)
 {
     const size_t size = 1 << 20;
-    pthread_attr_t attributes;
-    pthread_t thread;
     void *stack;
 
     CHECK(posix_memalign(&stack, 4096, size) == 0);
-    CHECK(pthread_attr_init(&attributes) == 0);
-    CHECK(pthread_attr_setstack(&attributes, stack, size) == 0);
-    CHECK(pthread_create(&thread, &attributes, fork_here, NULL) == 0);
-    CHECK(pthread_join(thread, NULL) == 0);
+    run_on(stack, size, fork_here);
+    run_on(stack, size, fork_terminal_here);
     free(stack);
 }
 

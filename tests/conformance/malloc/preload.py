@@ -5,6 +5,7 @@
 usage: preload.py LIBRARY BERTH OWN_MALLOC AUDITOR OWN_ATFORK OWN_WRAPPER BESIDE_OTHER
                   OWN_SOCKET
 """
+import errno
 import os
 import platform
 import re
@@ -78,7 +79,8 @@ def library_checks():
         reallocarray malloc_usable_size cfree free_sized free_aligned_sized malloc_trim mallopt
         malloc_info mallinfo mallinfo2 malloc_stats mallocx rallocx xallocx sallocx dallocx sdallocx
         nallocx mallctl mallctlnametomib mallctlbymib malloc_stats_print malloc_conf malloc_message
-        fork _Fork __register_atfork clone syscall mlockall setrlimit prlimit dlopen dlmopen dlclose
+        fork _Fork forkpty daemon __register_atfork clone syscall mlockall setrlimit prlimit
+        dlopen dlmopen dlclose
         __libc_malloc __libc_calloc __libc_realloc __libc_free __libc_memalign __libc_valloc
         __libc_pvalloc __libc_mallopt __libc_mallinfo""".split()
     check("exports_the_whole_family", set(family) <= names, set(family) - names)
@@ -121,6 +123,20 @@ print(len(blocks))
 """
 
 
+# By libc's own daemon(), which does not return in the process that it leaves, and its forkpty().
+FORKING_WITHIN = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+blocks = [bytearray(300000) for i in range(20)]
+master = ctypes.c_int(-1)
+terminal = libc.forkpty(ctypes.byref(master), None, None, None)
+if terminal == 0:
+    os._exit(0)
+print(terminal, ctypes.get_errno(), master.value, flush=True)
+print(libc.daemon(1, 1), ctypes.get_errno(), flush=True)
+"""
+
+
 def fork_checks(scratch):
     if not shutil.which("python3"):
         return
@@ -130,6 +146,9 @@ def fork_checks(scratch):
     check("a_fork_over_the_limit_is_refused", result.stdout == "ENOMEM\n21\n", result.stdout)
     check("and_says_why_in_one_line", result.stderr.count("\n") == 1 and
           "fork-copy-max" in result.stderr, result.stderr)
+    result = run([sys.executable, "-c", FORKING_WITHIN], table)
+    check("so_are_those_within_the_c_library", result.stdout == f"-1 {errno.ENOMEM} -1\n" +
+          f"-1 {errno.ENOMEM}\n" and result.returncode == 0, (result.stdout, result.returncode))
     table = compile_policy(scratch, "room", far(place))
     result = run([sys.executable, "-c", FORKING], table)
     check("a_fork_with_room_is_not", (result.stdout, result.stderr) == ("forked\n21\n", ""),
