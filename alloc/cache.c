@@ -3,6 +3,7 @@
 
 #include "alloc/pause.h"
 #include "alloc/pool_parts.h"
+#include "alloc/pool_run.h"
 
 #include <pthread.h>
 
@@ -106,6 +107,7 @@ static struct berth_cache *cache_make(struct berth_pool *pool)
                               atomic_load_explicit(&pool->tier, memory_order_relaxed));
     }
     cache->is_owned = true;
+    cache->run.size = 0;
     return cache;
 }
 
@@ -199,19 +201,44 @@ uint64_t berth__cache_limit(uint64_t limit)
                : limit;
 }
 
+/*
+ * Whether the blocks are the cache's run and nothing else: then it may keep all of them. Where they
+ * are of its size, and not all of it, none: so that the next run is made of all.
+ */
+static bool run_comes(struct berth_cache *cache, const struct berth_block *blocks, uint64_t *limit,
+                      uint64_t *block_max)
+{
+    uint64_t count = 0;
+    bool is_all = true;
+
+    if (!berth__run_is_on(cache))
+        return false;
+    for (const struct berth_block *block = blocks; block; block = block->waiting) {
+        if (block->size != cache->run.size || block->is_whole != cache->run.is_whole)
+            return false;
+        is_all &= berth__block_time(block) >= cache->run.first_id;
+        count++;
+    }
+    if (is_all && berth__run_return(cache, count))
+        return false;
+    *limit = *block_max = is_all ? UINT64_MAX : 0;
+    return is_all;
+}
+
 uint64_t berth__cache_keep(struct berth_cache *cache, struct berth_block **blocks)
 {
     uint64_t limit = berth__option(BERTH_OPTION_THREAD_CACHE), block_max, room, kept = 0;
     uint64_t size = 0, requested = 0; /* of the last block that was kept, in `bin` */
     struct berth_cache_bin *bin = NULL;
     struct berth_block *block;
-    bool is_whole = false;
+    bool is_whole = false, is_run;
 
     /* What waited so that points are few is to come back as it went. */
     if (limit > 0 && limit < berth__lazy_room())
         limit = berth__lazy_room();
     limit = berth__cache_limit(limit);
     block_max = berth__cache_block_max(limit);
+    is_run = run_comes(cache, *blocks, &limit, &block_max);
     room = limit > cache->bytes ? limit - cache->bytes : 0;
     while ((block = *blocks)) {
         /* Many are like the one before, and whoever allocates waits for all of them. */
@@ -235,6 +262,8 @@ uint64_t berth__cache_keep(struct berth_cache *cache, struct berth_block **block
         }
     }
     set_bytes(cache, cache->bytes + kept);
+    if (is_run && kept > 0)
+        berth__run_keep(cache->pool);
     return kept;
 }
 
@@ -267,19 +296,44 @@ static void empty_bin(struct berth_cache *cache, struct berth_cache_bin *bin)
     bin->first = NULL;
 }
 
+static void trim_locked(struct berth_cache *cache, uint64_t bytes)
+{
+    for (unsigned i = 0; i < BERTH_CACHE_BINS && cache->bytes > bytes; i++) {
+        empty_bin(cache, &cache->bin[cache->hand]);
+        cache->hand = (cache->hand + 1) % BERTH_CACHE_BINS;
+    }
+    atomic_store_explicit(&cache->part.cached, cache->bytes, memory_order_relaxed);
+}
+
 bool berth__cache_trim(struct berth_cache *cache, uint64_t bytes)
 {
     bool had_any;
 
     berth__cache_lock(cache);
     had_any = cache->bytes > bytes;
-    for (unsigned i = 0; i < BERTH_CACHE_BINS && cache->bytes > bytes; i++) {
-        empty_bin(cache, &cache->bin[cache->hand]);
-        cache->hand = (cache->hand + 1) % BERTH_CACHE_BINS;
-    }
-    atomic_store_explicit(&cache->part.cached, cache->bytes, memory_order_relaxed);
+    trim_locked(cache, bytes);
     berth__cache_unlock(cache);
     return had_any;
+}
+
+/*
+ * Whoever keeps blocks of a run under the cache's lock after it was had here says so again: it is
+ * seen the next time.
+ */
+void berth__cache_tighten_slowly(struct berth_pool *pool)
+{
+    uint64_t limit = berth__cache_limit(berth__option(BERTH_OPTION_THREAD_CACHE));
+    uint64_t block_max = berth__cache_block_max(limit);
+
+    atomic_store_explicit(&pool->has_runs, false, memory_order_relaxed);
+    for (struct berth_cache *cache = pool->caches; cache; cache = cache->next) {
+        berth__cache_lock(cache);
+        for (unsigned i = 0; i < BERTH_CACHE_BINS; i++)
+            if (cache->bin[i].first && cache->bin[i].first->size > block_max)
+                empty_bin(cache, &cache->bin[i]);
+        trim_locked(cache, limit);
+        berth__cache_unlock(cache);
+    }
 }
 
 bool berth__cache_flush(struct berth_pool *pool)

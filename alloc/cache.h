@@ -37,6 +37,20 @@ struct berth_cache_bin {
     struct berth_block *first;
 };
 
+/*
+ * A run: blocks of one size that a thread takes from its pool in turn, while nothing else changes
+ * what is free there. Put back, they would be cut again at the same places; so they need not be put
+ * back as long as nobody looks. See alloc/pool_run.h. Only the cache's own thread reads or writes
+ * it.
+ */
+struct berth_run {
+    uint64_t size;     /* that the blocks hold; 0: there is no run */
+    uint64_t first_id; /* of its first block; the others have higher ones */
+    uint64_t changes;  /* of the pool, when its last block was taken */
+    uint64_t returns;  /* how often all its blocks came back to be used again */
+    bool is_whole;     /* the blocks have segments of their own */
+};
+
 struct berth_cache {
     atomic_int lock;
     bool is_owned;
@@ -48,6 +62,7 @@ struct berth_cache {
     unsigned hand; /* the bin that is emptied next when there is too much */
     struct berth_stats_part part;
     struct berth_lazy_cell lazy; /* freed, and not known to be idle: see pool_lazy.h */
+    struct berth_run run;
     struct berth_cache_bin bin[BERTH_CACHE_BINS];
     struct berth_slab_run records; /* for blocks cut for the thread; the first are behind this */
 };
@@ -100,7 +115,18 @@ static inline struct berth_cache_bin *berth__cache_set(struct berth_cache *cache
     return &cache->bin[(hash >> (64 - BERTH_CACHE_SET_SHIFT)) * BERTH_CACHE_WAYS];
 }
 
-/* With the lock held: a block of exactly that size and kind, still CACHED, or NULL. */
+/* With the lock held: a block of exactly that size and kind, which stays in its bin, or NULL. */
+static inline struct berth_block *berth__cache_first(struct berth_cache *cache, uint64_t key)
+{
+    struct berth_cache_bin *bin = berth__cache_set(cache, key);
+
+    for (unsigned way = 0; way < BERTH_CACHE_WAYS; way++, bin++)
+        if (bin->key == key && bin->first)
+            return bin->first;
+    return NULL;
+}
+
+/* The same, which is the caller's and still CACHED. */
 static inline struct berth_block *berth__cache_take(struct berth_cache *cache, uint64_t key)
 {
     struct berth_cache_bin *bin = berth__cache_set(cache, key);
@@ -182,6 +208,11 @@ void berth__cache_join(struct berth_pool *pool, uint64_t size);
  */
 void berth__cache_shut(struct berth_pool *pool);
 void berth__cache_open(struct berth_pool *pool);
+/*
+ * With the pool's lock held, before anybody looks what is free in it: puts back what the caches
+ * keep of runs beyond what they may keep of other blocks.
+ */
+void berth__cache_tighten_slowly(struct berth_pool *pool);
 /* What the caches of a pool keep. */
 uint64_t berth__cache_bytes(const struct berth_pool *pool);
 

@@ -14,6 +14,7 @@
 #include "alloc/pool_obtain.h"
 #include "alloc/pool_parts.h"
 #include "alloc/pool_plan.h"
+#include "alloc/pool_run.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
 
@@ -140,6 +141,7 @@ void berth__pool_unlock(struct berth_pool *pool)
 void berth__pool_count_cached(struct berth_pool *pool, uint64_t bytes)
 {
     pool->cached += bytes;
+    atomic_store_explicit(&pool->changes, berth__pool_changes(pool) + 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&berth__tier_stats[pool->tier].cached, bytes, memory_order_relaxed);
 }
 
@@ -179,6 +181,7 @@ void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
         id = berth__cache_id(cache);
         berth__stats_part_alloc(&cache->part, request->tag, request->size, block->size);
         berth__cache_unlock(cache);
+        berth__run_take(cache, block, id);
     } else {
         id = berth__block_ids(1);
         berth__stats_alloc(pool->tier, request->tag, request->size, block->size);
@@ -322,10 +325,52 @@ static inline struct berth_cache *cache_for(berth_cu_context context, berth_tier
     return NULL;
 }
 
+static inline uint64_t key_of(uint64_t size, bool is_whole)
+{
+    return berth__cache_key(berth__pool_held_for(size, is_whole), is_whole);
+}
+
+/* With the cache's lock held. */
+static inline struct berth_block *hand_out_cached(struct berth_cache *cache,
+                                                  const struct berth_pool_request *request,
+                                                  uint64_t key)
+{
+    struct berth_block *block = berth__cache_take(cache, key);
+
+    if (block) {
+        berth__stats_part_alloc(&cache->part, request->tag, request->size, block->size);
+        describe(block, request, berth__cache_id(cache));
+    }
+    return block;
+}
+
+/*
+ * A block that the pool would learn of, of a run of which it learns no more. Nor has it to as long
+ * as they are asked for alike; where it has found something to do, it has all of them back first.
+ */
+static __attribute__((noinline)) struct berth_block *
+hand_out_counted(struct berth_cache *cache, const struct berth_pool_request *request, uint64_t size)
+{
+    uint64_t key = berth__cache_key(cache->run.size, cache->run.is_whole);
+    struct berth_block *block = NULL;
+    const struct berth_block *next;
+
+    if (!berth__run_is_believed(cache) || key != key_of(size, cache->run.is_whole) ||
+        berth__run_is_scattered(cache->pool))
+        return NULL;
+    berth__cache_lock(cache);
+    next = berth__cache_first(cache, key);
+    if (next && berth__size_round(next->requested) == size)
+        block = hand_out_cached(cache, request, key);
+    berth__cache_unlock(cache);
+    return block;
+}
+
 /* From the thread's cache: no lock that others want, no call of the system or the driver. */
 static inline bool alloc_cached(const struct berth_pool_request *request, bool is_whole,
                                 uintptr_t *ret_address)
 {
+    uint64_t size = berth__size_round(request->size);
     berth_cu_context context = NULL;
     struct berth_cache *cache;
     struct berth_block *block;
@@ -335,15 +380,15 @@ static inline bool alloc_cached(const struct berth_pool_request *request, bool i
     cache = cache_for(context, request->tier);
     if (!cache)
         return false;
-    berth__cache_lock(cache);
-    block = berth__cache_take(
-        cache, berth__cache_key(berth__pool_held_for(request->size, is_whole), is_whole));
-    if (block) {
-        berth__stats_part_alloc(&cache->part, request->tag, request->size, block->size);
-        *ret_address = berth__block_address(block);
-        describe(block, request, berth__cache_id(cache));
+    if (BERTH_UNLIKELY(berth__run_is_counted(size))) {
+        block = hand_out_counted(cache, request, size);
+    } else {
+        berth__cache_lock(cache);
+        block = hand_out_cached(cache, request, key_of(size, is_whole));
+        berth__cache_unlock(cache);
     }
-    berth__cache_unlock(cache);
+    if (block)
+        *ret_address = berth__block_address(block);
     return block != NULL;
 }
 
@@ -355,6 +400,7 @@ static bool alloc_from_pool(struct berth_pool *pool, const struct berth_pool_req
 
     berth__cache_of(pool);
     berth__pool_lock(pool);
+    berth__run_end_all(pool);
     block = take_fit(pool, size, is_whole);
     for (unsigned i = 0; !block && i < 2 && berth__cache_collect(pool, size); i++)
         block = take_fit(pool, size, is_whole);
@@ -383,7 +429,18 @@ static bool alloc_own(const struct berth_pool_request *request, bool is_whole,
     if (berth__context_current(&context) < 0 || !context)
         return false;
     cache = cache_for(context, request->tier);
-    return cache && berth__lazy_close_own(cache) && alloc_cached(request, is_whole, ret_address);
+    return cache && berth__lazy_close_own(cache, berth__size_round(request->size)) &&
+           alloc_cached(request, is_whole, ret_address);
+}
+
+/* What is done with memory that is idle is done with all of it. */
+static void end_runs(struct berth_pool *pool)
+{
+    if (BERTH_LIKELY(!atomic_load_explicit(&pool->has_runs, memory_order_relaxed)))
+        return;
+    berth__pool_lock(pool);
+    berth__run_end_all(pool);
+    berth__pool_unlock(pool);
 }
 
 static int alloc_slowly(const struct berth_pool_request *request, bool is_whole, bool is_captured,
@@ -407,6 +464,7 @@ static int alloc_slowly(const struct berth_pool_request *request, bool is_whole,
         berth__pool_redeem(pool);
     if (!is_captured && berth__lazy_look_own(pool) && alloc_cached(request, is_whole, ret_address))
         return 0;
+    end_runs(pool);
     if (BERTH_UNLIKELY(atomic_load_explicit(&pool->is_scattered, memory_order_relaxed)) &&
         !is_captured) {
         berth__step_act(pool);

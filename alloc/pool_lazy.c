@@ -7,6 +7,7 @@
 #include "alloc/pool_class.h"
 #include "alloc/pool_lazy_batch.h"
 #include "alloc/pool_lazy_cell.h"
+#include "alloc/pool_lazy_own.h"
 #include "alloc/pool_parts.h"
 #include "alloc/stats.h"
 #include "alloc/tier_ops.h"
@@ -15,16 +16,6 @@
 #include <sched.h>
 #include <time.h>
 
-/*
- * Of what may wait, open batches may have all, less what closed ones have, where the device is
- * quick. Else half, so that a point is halfway done when there is to be another.
- */
-#define BATCHES_SHARE 2
-/*
- * Where blocks of all sizes share segments, what waits keeps those beside it apart: open batches
- * may have a part of what is reserved, or so much of a small pool.
- */
-#define TIGHT_LEAST (4 * BERTH_MIB)
 /* Beyond this part of what a pool has reserved an allocation waits for the device. */
 #define WAIT_LEAST_SHIFT 6
 
@@ -44,16 +35,6 @@
 /* Written with each point, and beside nothing that is read at each call. */
 _Alignas(64) struct berth_lazy_counts berth__lazy_counts;
 
-static uint64_t cell_bytes(const struct berth_lazy_cell *cell)
-{
-    return atomic_load_explicit(&cell->bytes, memory_order_relaxed);
-}
-
-static uint64_t batch_bytes(const struct berth_pool *pool)
-{
-    return atomic_load_explicit(&pool->lazy.batch_bytes, memory_order_relaxed);
-}
-
 bool berth__lazy_is_possible(berth_cu_context context, bool is_wanted)
 {
     if (!is_wanted && berth__option(BERTH_OPTION_FREE) != BERTH_FREE_LAZY)
@@ -61,92 +42,14 @@ bool berth__lazy_is_possible(berth_cu_context context, bool is_wanted)
     return berth__order_is_known(context);
 }
 
-static bool is_tight(void)
-{
-    return berth__option(BERTH_OPTION_SEGMENTS) != BERTH_SEGMENTS_OWN;
-}
-
 uint64_t berth__lazy_room(void)
 {
-    return is_tight() ? 0 : berth__option(BERTH_OPTION_WAITING_MAX);
-}
-
-static uint64_t what_is_left(uint64_t of, uint64_t taken)
-{
-    return of > taken ? of - taken : 0;
-}
-
-/* What all open batches may have, where `most` may wait. */
-static uint64_t open_most(const struct berth_pool *pool, uint64_t most)
-{
-    uint64_t left = what_is_left(most, batch_bytes(pool)), tight;
-
-    if (BERTH_UNLIKELY(!atomic_load_explicit(&pool->lazy.is_prompt, memory_order_relaxed)))
-        most /= BATCHES_SHARE;
-    most = left < most ? left : most;
-    if (BERTH_LIKELY(!is_tight()))
-        return most;
-    tight = atomic_load_explicit(&pool->lazy.open_most, memory_order_relaxed);
-    if (tight < TIGHT_LEAST)
-        tight = TIGHT_LEAST;
-    return tight < most ? tight : most;
+    return berth__lazy_is_tight() ? 0 : berth__option(BERTH_OPTION_WAITING_MAX);
 }
 
 static berth_cu_context context_of(const struct berth_pool *pool)
 {
     return atomic_load_explicit(&pool->context, memory_order_relaxed);
-}
-
-/*
- * Whether a thread may close what it has freed itself: where that is many blocks, or the driver was
- * asked for as much as may be for the sake of few points.
- */
-static bool may_close_own(const struct berth_cache *cache)
-{
-    uint64_t room = berth__lazy_room();
-
-    return room > 0 && berth__option(BERTH_OPTION_THREAD_CACHE) > 0 &&
-           (berth__lazy_cell_count(cache) >= BERTH_LAZY_BLOCKS_FEW ||
-            atomic_load_explicit(&cache->pool->lazy.allowance, memory_order_relaxed) >= room);
-}
-
-static void set_prompt(struct berth_pool *pool, bool is_prompt)
-{
-    if (atomic_load_explicit(&pool->lazy.is_prompt, memory_order_relaxed) != is_prompt)
-        atomic_store_explicit(&pool->lazy.is_prompt, is_prompt, memory_order_relaxed);
-}
-
-/* By the thread itself: closes its cell if `least` bytes are in it. True if they came free. */
-static bool close_cell(struct berth_cache *cache, uint64_t least)
-{
-    struct berth_pool *pool = cache->pool;
-    int r;
-
-    if (atomic_load_explicit(&pool->waiting, memory_order_relaxed) ||
-        !berth__order_is_known(context_of(pool)) || !berth__lazy_cell_detach(cache, least))
-        return false;
-    r = berth__order_probe(context_of(pool), &cache->lazy.spare);
-    atomic_fetch_add_explicit(&berth__lazy_counts.points, r >= 0, memory_order_relaxed);
-    if (r == 1)
-        return berth__lazy_cell_pass(cache);
-    cache->lazy.enough = 0;
-    set_prompt(pool, false);
-    berth__lazy_cell_attach(cache);
-    return false;
-}
-
-bool berth__lazy_close_own(struct berth_cache *cache)
-{
-    return cache->lazy.enough > 0 && batch_bytes(cache->pool) == 0 && may_close_own(cache) &&
-           close_cell(cache, cache->lazy.enough);
-}
-
-/* The same for a cell that is full, when its thread frees one block more. */
-static bool close_full(struct berth_cache *cache)
-{
-    return berth__lazy_cell_is_full(cache) && !is_tight() &&
-           atomic_load_explicit(&cache->pool->lazy.is_prompt, memory_order_relaxed) &&
-           berth__option(BERTH_OPTION_THREAD_CACHE) > 0 && close_cell(cache, 1);
 }
 
 /*
@@ -156,7 +59,7 @@ static bool close_full(struct berth_cache *cache)
 static bool close_open(struct berth_pool *pool, struct berth_cache *only)
 {
     struct berth_cache *cache = berth__cache_peek(pool);
-    uint64_t enough = cache && may_close_own(cache) ? cell_bytes(&cache->lazy) : 0;
+    uint64_t enough = cache && berth__lazy_may_close_own(cache) ? berth__lazy_cell_bytes(&cache->lazy) : 0;
     struct berth_lazy_batch *batch = berth__lazy_batch_begin(pool, only, false);
     struct berth_order_point *point = NULL;
     bool has_passed;
@@ -168,7 +71,7 @@ static bool close_open(struct berth_pool *pool, struct berth_cache *only)
     if (r == 0)
         atomic_fetch_add_explicit(&berth__lazy_counts.points, 1, memory_order_relaxed);
     has_passed = r == 0 && berth__order_query(point) == 1;
-    set_prompt(pool, has_passed);
+    berth__lazy_set_prompt(pool, has_passed);
     if (cache)
         cache->lazy.enough = has_passed ? enough : 0;
     if (has_passed || (r != 0 && r != -EBUSY && berth__order_sync(context_of(pool)) == 0)) {
@@ -213,7 +116,7 @@ static bool settle_passed(struct berth_pool *pool)
     struct berth_lazy_batch *batch;
     bool any = false;
 
-    while (batch_bytes(pool) > 0 && (batch = berth__lazy_batch_take_oldest(pool, NULL))) {
+    while (berth__lazy_batch_bytes(pool) > 0 && (batch = berth__lazy_batch_take_oldest(pool, NULL))) {
         if (berth__order_query(batch->point) != 1) {
             berth__lazy_batch_end(pool, batch, batch->point, NULL);
             break;
@@ -223,20 +126,34 @@ static bool settle_passed(struct berth_pool *pool)
     return any;
 }
 
+/* The same where what fits best may be any thread's. */
+static bool look_tight(struct berth_pool *pool)
+{
+    bool any;
+
+    if (BERTH_UNLIKELY(atomic_load_explicit(&pool->lazy.has_large, memory_order_relaxed)) &&
+        atomic_exchange_explicit(&pool->lazy.has_large, false, memory_order_relaxed))
+        return berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE);
+    if (berth__lazy_batch_bytes(pool) == 0)
+        return false;
+    any = settle_passed(pool);
+    berth__lazy_set_prompt(pool, berth__lazy_batch_bytes(pool) == 0);
+    return any;
+}
+
 bool berth__lazy_look_own(struct berth_pool *pool)
 {
     struct berth_cache *cache = berth__cache_peek(pool);
     struct berth_lazy_batch *batch;
     bool has_passed;
 
-    /* What fits best may be any thread's. */
-    if (is_tight())
-        return berth__lazy_reclaim(pool, BERTH_LAZY_LOOK);
-    batch = cache && batch_bytes(pool) > 0 ? berth__lazy_batch_take_oldest(pool, cache) : NULL;
+    if (berth__lazy_is_tight())
+        return look_tight(pool);
+    batch = cache && berth__lazy_batch_bytes(pool) > 0 ? berth__lazy_batch_take_oldest(pool, cache) : NULL;
     if (!batch)
         return false;
     has_passed = berth__order_query(batch->point) == 1;
-    set_prompt(pool, has_passed);
+    berth__lazy_set_prompt(pool, has_passed);
     if (has_passed)
         return berth__lazy_batch_settle(pool, batch);
     berth__lazy_batch_end(pool, batch, batch->point, NULL);
@@ -294,12 +211,6 @@ static bool waits_for_free(struct berth_pool *pool)
     return is;
 }
 
-/* What open batches may have by now. */
-static uint64_t open_bytes(const struct berth_pool *pool)
-{
-    return atomic_load_explicit(&pool->lazy.granted, memory_order_relaxed);
-}
-
 /*
  * Keeps what waits in closed batches within its share, however long that takes: all that is waited
  * for was queued before the frees, each of which natively waits for it; but for those in the order
@@ -309,9 +220,11 @@ static void keep_cap(struct berth_pool *pool, uint64_t most, bool may_wait)
 {
     int r = 1;
 
-    if (batch_bytes(pool) > most || is_tight())
+    if (berth__lazy_is_tight())
+        look_tight(pool);
+    else if (berth__lazy_batch_bytes(pool) > most)
         settle_passed(pool);
-    while (may_wait && batch_bytes(pool) > most && (r > 0 || r == -ETIMEDOUT))
+    while (may_wait && berth__lazy_batch_bytes(pool) > most && (r > 0 || r == -ETIMEDOUT))
         r = wait_oldest(pool, BERTH_PATIENCE_LONG);
 }
 
@@ -329,7 +242,7 @@ static struct berth_cache *full_cell(struct berth_cache *cache)
     granted = atomic_load_explicit(&cache->pool->lazy.granted, memory_order_relaxed);
     berth__cache_lock(cache);
     is_starved = berth__lazy_cell_count(cache) < BERTH_LAZY_BLOCKS_FEW &&
-                 cache->lazy.granted < granted / BATCHES_SHARE;
+                 cache->lazy.granted < granted / BERTH_LAZY_BATCHES_SHARE;
     berth__cache_unlock(cache);
     return is_starved ? NULL : cache;
 }
@@ -349,12 +262,12 @@ bool berth__lazy_has_room(struct berth_pool *pool, uint64_t size)
 {
     uint64_t most = berth__option(BERTH_OPTION_WAITING_MAX);
 
-    if (size > most / BATCHES_SHARE)
+    if (size > most / BERTH_LAZY_BATCHES_SHARE)
         return false;
-    most = what_is_left(most - size, open_bytes(pool));
-    if (batch_bytes(pool) > most)
+    most = berth__lazy_left(most - size, berth__lazy_open_bytes(pool));
+    if (berth__lazy_batch_bytes(pool) > most)
         settle_passed(pool);
-    return batch_bytes(pool) <= most;
+    return berth__lazy_batch_bytes(pool) <= most;
 }
 
 /* Others may be looking at the block's id, see alloc/pool_query.c. */
@@ -373,15 +286,13 @@ int berth__lazy_free(struct berth_block *block, bool may_wait)
 
     if (BERTH_UNLIKELY(!may_wait))
         set_id(block, block->id | BERTH_BLOCK_ID_IN_ORDER);
-    if (BERTH_LIKELY(
-            cache && atomic_load_explicit(&block->flags, memory_order_relaxed) == 0 &&
-            (berth__lazy_cell_push(cache, block, open_most(pool, most)) ||
-             (close_full(cache) && berth__lazy_cell_push(cache, block, open_most(pool, most))))))
+    if (BERTH_LIKELY(cache && atomic_load_explicit(&block->flags, memory_order_relaxed) == 0 &&
+                     berth__lazy_push(cache, block, most)))
         return 0;
-    if (size <= most / BATCHES_SHARE || !may_wait) {
-        keep_cap(pool, what_is_left(what_is_left(most, size), open_bytes(pool)), may_wait);
+    if (size <= most / BERTH_LAZY_BATCHES_SHARE || !may_wait) {
+        keep_cap(pool, berth__lazy_left(berth__lazy_left(most, size), berth__lazy_open_bytes(pool)), may_wait);
         r = close_batch(pool, full_cell(cache), block);
-        keep_cap(pool, what_is_left(most, open_bytes(pool)), may_wait);
+        keep_cap(pool, berth__lazy_left(most, berth__lazy_open_bytes(pool)), may_wait);
     } else {
         r = free_now(pool, block);
     }
@@ -412,7 +323,7 @@ static uint64_t bytes_locked(struct berth_pool *pool)
  */
 static bool something_waits(struct berth_pool *pool)
 {
-    return batch_bytes(pool) > 0 ||
+    return berth__lazy_batch_bytes(pool) > 0 ||
            atomic_load_explicit(&pool->lazy.granted, memory_order_relaxed) > 0 ||
            atomic_load_explicit(&pool->waiting, memory_order_relaxed);
 }
@@ -481,7 +392,7 @@ bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
         return false;
     switch (step) {
     case BERTH_LAZY_LOOK:
-        return batch_bytes(pool) > 0 && settle_passed(pool);
+        return berth__lazy_is_tight() ? look_tight(pool) : berth__lazy_batch_bytes(pool) > 0 && settle_passed(pool);
     case BERTH_LAZY_CLOSE:
         if (berth__device_capturing())
             return false;
@@ -532,7 +443,7 @@ static bool is_apart(struct berth_pool *pool, uint64_t size)
     berth__pool_lock(pool);
     for (const struct berth_cache *cache = pool->caches; cache; cache = cache->next)
         if (cache != own)
-            others += cell_bytes(&cache->lazy);
+            others += berth__lazy_cell_bytes(&cache->lazy);
     is = own && others > 0 && berth__cache_is_apart(pool, size);
     if (others > 0 && !is)
         berth__cache_count_collection(pool);
@@ -673,7 +584,7 @@ bool berth__lazy_reclaim_relaxed(struct berth_pool *pool, bool may_wait)
     bool any = false;
     int r;
 
-    if (batch_bytes(pool) == 0 || !context_hold(pool))
+    if (berth__lazy_batch_bytes(pool) == 0 || !context_hold(pool))
         return false;
     while ((batch = berth__lazy_batch_take_oldest(pool, NULL))) {
         if (may_wait)
@@ -743,10 +654,10 @@ void berth__lazy_remove(struct berth_pool *pool, const struct berth_block *block
 
 uint64_t berth__lazy_bytes(const struct berth_pool *pool)
 {
-    uint64_t bytes = batch_bytes(pool);
+    uint64_t bytes = berth__lazy_batch_bytes(pool);
 
     for (const struct berth_cache *cache = pool->caches; cache; cache = cache->next)
-        bytes += cell_bytes(&cache->lazy);
+        bytes += berth__lazy_cell_bytes(&cache->lazy);
     return bytes;
 }
 

@@ -63,6 +63,8 @@ struct berth_lazy {
     _Atomic uint64_t batch_bytes;    /* of all batches */
     _Atomic uint64_t granted;        /* what open batches may have, in sum */
     _Atomic uint64_t open_most;      /* what may be granted where memory is to be tight */
+    /* A block of a run is open that is larger than what may be: it is asked about at each look. */
+    atomic_bool has_large;
     atomic_bool is_prompt; /* what was closed last had passed when it was asked about at once */
     /*
      * So much may wait before a batch is closed for the sake of one allocation, and how often in
@@ -98,9 +100,10 @@ bool berth__lazy_look_own(struct berth_pool *pool);
 
 /*
  * The same with what it has freed since and no point was recorded for, where the device is quick:
- * where as much as this has passed before as soon as it was asked about.
+ * where as much as this has passed before as soon as it was asked about, and is what a request of
+ * `size` bytes looks for.
  */
-bool berth__lazy_close_own(struct berth_cache *cache);
+bool berth__lazy_close_own(struct berth_cache *cache, uint64_t size);
 
 /*
  * Before the pool asks for memory: makes what waits the pool's. Step by step: BERTH_LAZY_LOOK takes

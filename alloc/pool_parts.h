@@ -6,7 +6,8 @@
  *  pool_drop.c    forgets a pool whose context is gone
  *  pool_grow.c    asks the driver for segments
  *  pool_lazy.c    keeps blocks that were freed until the device is done with them, in the batches
- *                 of pool_lazy_batch.c
+ *                 of pool_lazy_batch.c; pool_lazy_own.c, what a thread does of it by itself
+ *  pool_run.h     says which of them a thread keeps aside that repeats itself
  *  pool_release.c gives them back, pool_tend.c unasked
  *  pool_own.c     says what is kept where large blocks have segments of their own
  *  pool_alone.c   says which blocks have a segment alone where they could share one
@@ -70,6 +71,8 @@ struct berth_pool {
     /* Freed during a capture, see block.h; newest first. Written under `lock`. */
     struct berth_block *_Atomic waiting;
     struct berth_lazy lazy;   /* freed, and waiting in batches */
+    _Atomic uint64_t changes; /* of what is free; written under `lock` */
+    atomic_bool has_runs;     /* a thread may keep blocks of a run; see pool_run.h */
     _Atomic uint64_t apart;   /* so large a pool may be before threads take from each other... */
     unsigned collections;     /* ...and how often they did since it was set */
     uint64_t wait_epoch;      /* counts synchronisations; WAITING blocks keep it in `id` */

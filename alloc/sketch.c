@@ -21,6 +21,9 @@ void berth__sketch_end(struct berth_sketch *sketch)
 {
     struct berth_block *block = sketch->segment.first, *next;
 
+    /* Nothing was entered since it ended, and names are many to look through. */
+    if (!block)
+        return;
     for (; block; block = next) {
         next = block->next;
         berth__slab_delete(&sketch->slab, block);

@@ -132,7 +132,7 @@ static void nothing_is_closed_while_a_capture_is_open(void **state)
         pairs(1, LARGE);
     before = points();
     atomic_fetch_add(&berth__device_captures, 1);
-    assert_false(berth__lazy_close_own(cache));
+    assert_false(berth__lazy_close_own(cache, LARGE));
     atomic_fetch_sub(&berth__device_captures, 1);
     assert_int_equal(points(), before);
     assert_int_equal(berth__pool_alloc(&request, &block), 0);
@@ -212,7 +212,7 @@ static void what_another_thread_asks_about_is_waited_for(void **state)
     mem_alloc = berth__driver.cuMemAlloc_v2;
     berth__driver.cuMemAlloc_v2 = count_refusals;
     berth__driver.cuCtxRecordEvent = record_when_out;
-    assert_true(berth__lazy_close_own(cache));
+    assert_true(berth__lazy_close_own(cache, LARGE));
     pthread_join(needy, NULL);
     berth__driver.cuCtxRecordEvent = record;
     berth__driver.cuMemAlloc_v2 = mem_alloc;
@@ -328,7 +328,7 @@ static void what_is_closed_goes_with_its_context(void **state)
     while (cache->lazy.count < cache->lazy.enough / LARGE)
         pairs(1, LARGE);
     berth__driver.cuCtxRecordEvent = record_and_drop;
-    assert_false(berth__lazy_close_own(cache));
+    assert_false(berth__lazy_close_own(cache, LARGE));
     berth__driver.cuCtxRecordEvent = record;
     assert_int_equal(atomic_load(&cache->lazy.bytes), 0);
     assert_null(cache->lazy.blocks);
