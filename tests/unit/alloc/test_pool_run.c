@@ -28,6 +28,16 @@
 static const uint64_t sizes[] = {64 << 10, 200000, 1 << 20, 3000000, LARGE, 32 * BERTH_MIB};
 #define SIZES (sizeof(sizes) / sizeof(sizes[0]))
 
+/* Tests before have left others. */
+static struct berth_pool *pool_of(CUcontext which)
+{
+    struct berth_pool *pool = atomic_load(&berth__pool_first);
+
+    while (atomic_load(&pool->context) != (berth_cu_context)which)
+        pool = pool->next;
+    return pool;
+}
+
 static uint64_t points(void)
 {
     return atomic_load(&berth__lazy_counts.points);
@@ -54,16 +64,28 @@ static void everything_back(void)
     assert_int_equal(reserved(), 0);
 }
 
+static unsigned asked;
+
+static berth_cu_result count_asked(berth_cu_context *ret)
+{
+    asked++;
+    return cuCtxGetCurrent((CUcontext *)ret);
+}
+
+/* Nor is the driver asked for the context, as it is whenever a pool is looked into. */
 static void a_pair_that_repeats_leaves_the_pool_alone(void **state)
 {
     for (unsigned i = 0; i < SIZES; i++) {
         uint64_t changes, before;
 
         pairs(PAIRS, sizes[i]);
-        changes = berth__pool_changes(pool_of_test());
+        changes = berth__pool_changes(pool_of(context));
         before = points();
+        asked = 0;
+        berth__driver.cuCtxGetCurrent = count_asked;
         pairs(PAIRS, sizes[i]);
-        assert_int_equal(berth__pool_changes(pool_of_test()), changes);
+        assert_true(asked <= PAIRS / 32);
+        assert_int_equal(berth__pool_changes(pool_of(context)), changes);
         assert_true(points() - before <= PAIRS);
         /* Two of 1 MiB have room in the least that the driver gives, and some smaller ones. */
         if (sizes[i] <= BERTH_MIB)
@@ -138,9 +160,32 @@ static void another_thread_finds_the_memory(void **state)
     }
 }
 
-/* Requests that differ hold the same: what the pool counts of each goes with it. */
+/* What the run keeps is first part of the free memory around it again. */
+static void another_thread_is_served_as_if_nothing_were_kept(void **state)
+{
+    uintptr_t lowest = alloc(4 * LARGE);
+    uint64_t size = 2 * BERTH_MIB;
+    pthread_t thread;
+    void *block;
+
+    assert_int_equal(berth__pool_free(lowest), 0);
+    pairs(PAIRS, BERTH_MIB);
+    berth__lazy_reclaim(pool_of(context), BERTH_LAZY_CLOSE);
+    assert_true(berth__cache_peek(pool_of(context))->bytes > 0);
+    assert_int_equal(pthread_create(&thread, NULL, take, &size), 0);
+    assert_int_equal(pthread_join(thread, &block), 0);
+    assert_int_equal((uintptr_t)block, lowest);
+    assert_int_equal(berth__pool_free((uintptr_t)block), 0);
+}
+
+/*
+ * Requests that differ hold the same where they are alone: what the pool counts of each goes with
+ * it. The larger block is there so that a pair is no step of its own.
+ */
 static void what_is_asked_for_may_differ(void **state)
 {
+    uintptr_t larger = alloc(16 * LARGE);
+
     pairs(PAIRS, LARGE);
     for (unsigned i = 0; i < 64; i++) {
         pairs(1 + i % 3, LARGE - (i % 5) * 200000);
@@ -148,6 +193,7 @@ static void what_is_asked_for_may_differ(void **state)
     }
     pairs(PAIRS, LARGE);
     assert_true(berth__pools_are_valid());
+    assert_int_equal(berth__pool_free(larger), 0);
 }
 
 /* Lets the stream go on after some questions, as work that ends does. */
@@ -309,6 +355,7 @@ int main(void)
         BOTH(a_pair_that_repeats_leaves_the_pool_alone),
         BOTH(another_size_finds_the_memory),
         BOTH(another_thread_finds_the_memory),
+        EXPAND(another_thread_is_served_as_if_nothing_were_kept),
         BOTH(what_is_asked_for_may_differ),
         BOTH(no_block_is_used_again_while_work_may_use_it),
         BOTH(a_capture_is_let_alone),
