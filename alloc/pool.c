@@ -9,6 +9,7 @@
 #include "alloc/pool_alone.h"
 #include "alloc/pool_claim.h"
 #include "alloc/pool_class.h"
+#include "alloc/pool_describe.h"
 #include "alloc/pool_expand.h"
 #include "alloc/pool_idle.h"
 #include "alloc/pool_obtain.h"
@@ -145,28 +146,6 @@ void berth__pool_count_cached(struct berth_pool *pool, uint64_t bytes)
     atomic_fetch_add_explicit(&berth__tier_stats[pool->tier].cached, bytes, memory_order_relaxed);
 }
 
-/*
- * Writes what describes the block, which is the caller's, and then says that it is live. Others may
- * be looking at the fields for the allocation before this one.
- */
-static inline void describe(struct berth_block *block, const struct berth_pool_request *request,
-                            uint64_t id)
-{
-    __atomic_store_n(&block->id, id, __ATOMIC_RELAXED);
-    __atomic_store_n(&block->requested, request->size, __ATOMIC_RELAXED);
-    __atomic_store_n(&block->tag, (uint8_t)request->tag, __ATOMIC_RELAXED);
-    __atomic_store_n(&block->tagged_by, (uint8_t)request->tagged_by, __ATOMIC_RELAXED);
-    __atomic_store_n(&block->site, request->site, __ATOMIC_RELAXED);
-    __atomic_store_n(&block->table_version, request->table_version, __ATOMIC_RELAXED);
-    __atomic_store_n(&block->rule, request->rule, __ATOMIC_RELAXED);
-    atomic_store_explicit(&block->flags, 0, memory_order_relaxed);
-    if (BERTH_UNLIKELY(request->site != 0))
-        berth__pool_site_enter(block);
-    if (BERTH_UNLIKELY(request->follow != NULL))
-        berth__pool_class_enter(block, request);
-    berth__block_set_state(block, BERTH_BLOCK_LIVE);
-}
-
 void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
                           const struct berth_pool_request *request)
 {
@@ -186,7 +165,7 @@ void berth__pool_hand_out(struct berth_pool *pool, struct berth_block *block,
         id = berth__block_ids(1);
         berth__stats_alloc(pool->tier, request->tag, request->size, block->size);
     }
-    describe(block, request, id);
+    berth__pool_describe(block, request, id);
     berth__alone_enter(pool, block);
 }
 
@@ -331,15 +310,14 @@ static inline uint64_t key_of(uint64_t size, bool is_whole)
 }
 
 /* With the cache's lock held. */
-static inline struct berth_block *hand_out_cached(struct berth_cache *cache,
-                                                  const struct berth_pool_request *request,
-                                                  uint64_t key)
+static inline struct berth_block *
+hand_out_cached(struct berth_cache *cache, const struct berth_pool_request *request, uint64_t key)
 {
     struct berth_block *block = berth__cache_take(cache, key);
 
     if (block) {
         berth__stats_part_alloc(&cache->part, request->tag, request->size, block->size);
-        describe(block, request, berth__cache_id(cache));
+        berth__pool_describe(block, request, berth__cache_id(cache));
     }
     return block;
 }
@@ -351,12 +329,11 @@ static inline struct berth_block *hand_out_cached(struct berth_cache *cache,
 static __attribute__((noinline)) struct berth_block *
 hand_out_counted(struct berth_cache *cache, const struct berth_pool_request *request, uint64_t size)
 {
-    uint64_t key = berth__cache_key(cache->run.size, cache->run.is_whole);
+    uint64_t key = key_of(size, cache->run.is_whole);
     struct berth_block *block = NULL;
     const struct berth_block *next;
 
-    if (!berth__run_is_believed(cache) || key != key_of(size, cache->run.is_whole) ||
-        berth__run_is_scattered(cache->pool))
+    if (!berth__run_is_believed(cache) || berth__run_is_scattered(cache->pool))
         return NULL;
     berth__cache_lock(cache);
     next = berth__cache_first(cache, key);

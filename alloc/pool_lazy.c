@@ -59,7 +59,8 @@ static berth_cu_context context_of(const struct berth_pool *pool)
 static bool close_open(struct berth_pool *pool, struct berth_cache *only)
 {
     struct berth_cache *cache = berth__cache_peek(pool);
-    uint64_t enough = cache && berth__lazy_may_close_own(cache) ? berth__lazy_cell_bytes(&cache->lazy) : 0;
+    uint64_t enough =
+        cache && berth__lazy_may_close_own(cache) ? berth__lazy_cell_bytes(&cache->lazy) : 0;
     struct berth_lazy_batch *batch = berth__lazy_batch_begin(pool, only, false);
     struct berth_order_point *point = NULL;
     bool has_passed;
@@ -116,7 +117,8 @@ static bool settle_passed(struct berth_pool *pool)
     struct berth_lazy_batch *batch;
     bool any = false;
 
-    while (berth__lazy_batch_bytes(pool) > 0 && (batch = berth__lazy_batch_take_oldest(pool, NULL))) {
+    while (berth__lazy_batch_bytes(pool) > 0 &&
+           (batch = berth__lazy_batch_take_oldest(pool, NULL))) {
         if (berth__order_query(batch->point) != 1) {
             berth__lazy_batch_end(pool, batch, batch->point, NULL);
             break;
@@ -149,7 +151,8 @@ bool berth__lazy_look_own(struct berth_pool *pool)
 
     if (berth__lazy_is_tight())
         return look_tight(pool);
-    batch = cache && berth__lazy_batch_bytes(pool) > 0 ? berth__lazy_batch_take_oldest(pool, cache) : NULL;
+    batch = cache && berth__lazy_batch_bytes(pool) > 0 ? berth__lazy_batch_take_oldest(pool, cache)
+                                                       : NULL;
     if (!batch)
         return false;
     has_passed = berth__order_query(batch->point) == 1;
@@ -290,7 +293,8 @@ int berth__lazy_free(struct berth_block *block, bool may_wait)
                      berth__lazy_push(cache, block, most)))
         return 0;
     if (size <= most / BERTH_LAZY_BATCHES_SHARE || !may_wait) {
-        keep_cap(pool, berth__lazy_left(berth__lazy_left(most, size), berth__lazy_open_bytes(pool)), may_wait);
+        keep_cap(pool, berth__lazy_left(berth__lazy_left(most, size), berth__lazy_open_bytes(pool)),
+                 may_wait);
         r = close_batch(pool, full_cell(cache), block);
         keep_cap(pool, berth__lazy_left(most, berth__lazy_open_bytes(pool)), may_wait);
     } else {
@@ -392,7 +396,8 @@ bool berth__lazy_reclaim(struct berth_pool *pool, enum berth_lazy_step step)
         return false;
     switch (step) {
     case BERTH_LAZY_LOOK:
-        return berth__lazy_is_tight() ? look_tight(pool) : berth__lazy_batch_bytes(pool) > 0 && settle_passed(pool);
+        return berth__lazy_is_tight() ? look_tight(pool)
+                                      : berth__lazy_batch_bytes(pool) > 0 && settle_passed(pool);
     case BERTH_LAZY_CLOSE:
         if (berth__device_capturing())
             return false;

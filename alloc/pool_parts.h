@@ -2,7 +2,8 @@
 /*
  * The pool's inside, for the files pool*.c alone.
  *
- *  pool.c         finds a context's pool, hands blocks out, takes them back
+ *  pool.c         finds a context's pool, hands blocks out, which then say of themselves what
+ *                 pool_describe.h has, takes them back
  *  pool_drop.c    forgets a pool whose context is gone
  *  pool_grow.c    asks the driver for segments
  *  pool_lazy.c    keeps blocks that were freed until the device is done with them, in the batches

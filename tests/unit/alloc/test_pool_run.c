@@ -96,7 +96,8 @@ static void a_pair_that_repeats_leaves_the_pool_alone(void **state)
     }
 }
 
-/* What is reserved after pairs of a size and then blocks of others, in a pool that knows nothing. */
+/* What is reserved after pairs of a size and then blocks of others, in a pool that knows nothing.
+ */
 static uint64_t reserved_for_others(uint64_t size, const char *thread_cache)
 {
     uintptr_t blocks[4], others[3];
@@ -345,7 +346,7 @@ static int after_sharing(void **state)
 #define SHARE(name) cmocka_unit_test_setup_teardown(name, before_sharing, after_sharing)
 #define EXPAND(name)                                                                               \
     {                                                                                              \
-        #name " (expandable)", name, before_expanding, after_sharing, NULL                         \
+#name " (expandable)", name, before_expanding, after_sharing, NULL                         \
     }
 #define BOTH(name) SHARE(name), EXPAND(name)
 
