@@ -13,8 +13,8 @@
  * What threads keep is not taken from them again and again while the pool is small: see
  * berth__cache_collect().
  *
- * Where memory is to be tight they keep little; but of what a thread frees and allocates again, over
- * and over, all, until somebody looks what the pool has: see alloc/pool_run.h.
+ * Where memory is to be tight they keep little; but of what a thread frees and allocates again,
+ * over and over, all, until somebody looks what the pool has: see alloc/pool_run.h.
  *
  * Synchronization: all fields by the cache's own lock, one word that its thread takes by an
  * exchange and that others want seldom. It ranks below the pool's lock. `next`, `is_owned` and
