@@ -410,16 +410,6 @@ static bool alloc_own(const struct berth_pool_request *request, bool is_whole,
            alloc_cached(request, is_whole, ret_address);
 }
 
-/* What is done with memory that is idle is done with all of it. */
-static void end_runs(struct berth_pool *pool)
-{
-    if (BERTH_LIKELY(!atomic_load_explicit(&pool->has_runs, memory_order_relaxed)))
-        return;
-    berth__pool_lock(pool);
-    berth__run_end_all(pool);
-    berth__pool_unlock(pool);
-}
-
 static int alloc_slowly(const struct berth_pool_request *request, bool is_whole, bool is_captured,
                         uintptr_t *ret_address)
 {
@@ -436,12 +426,11 @@ static int alloc_slowly(const struct berth_pool_request *request, bool is_whole,
     if (!pool)
         return BERTH_POOL_FORWARD;
     is_whole |= berth__alone_is(pool, size);
-    if (BERTH_UNLIKELY(atomic_load_explicit(&pool->is_pledged, memory_order_relaxed)) &&
-        !is_captured)
+    if (!is_captured)
         berth__pool_redeem(pool);
     if (!is_captured && berth__lazy_look_own(pool) && alloc_cached(request, is_whole, ret_address))
         return 0;
-    end_runs(pool);
+    berth__run_end(pool);
     if (BERTH_UNLIKELY(atomic_load_explicit(&pool->is_scattered, memory_order_relaxed)) &&
         !is_captured) {
         berth__step_act(pool);

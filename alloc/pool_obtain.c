@@ -307,7 +307,7 @@ void berth__pool_promise(int device, uint64_t bytes)
 }
 
 /* cuMemFree would have waited for all of it; what a short wait does not help waits on. */
-void berth__pool_redeem(struct berth_pool *pool)
+void berth__pool_redeem_slowly(struct berth_pool *pool)
 {
     bool any = atomic_exchange_explicit(&pool->is_pledged, false, memory_order_relaxed);
 

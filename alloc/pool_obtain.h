@@ -20,7 +20,7 @@
 #ifndef BERTH_ALLOC_POOL_OBTAIN_H
 #define BERTH_ALLOC_POOL_OBTAIN_H
 
-#include "alloc/types.h"
+#include "alloc/pool_parts.h"
 
 struct berth_pool;
 
@@ -45,9 +45,15 @@ void berth__pool_obtainable(int device, berth_tier_id tier, struct berth_obtaina
 void berth__pool_promise(int device, uint64_t bytes);
 
 /*
- * Called without the lock while nothing is captured, before the pool serves a request: keeps what
- * was told of a range in which nothing lives (pool->is_pledged).
+ * Called without the lock while nothing is captured, before the pool serves a request: what was
+ * told of pages of which a part waits (pool->is_pledged) is kept by settling that part first.
  */
-void berth__pool_redeem(struct berth_pool *pool);
+void berth__pool_redeem_slowly(struct berth_pool *pool);
+
+static inline void berth__pool_redeem(struct berth_pool *pool)
+{
+    if (BERTH_UNLIKELY(atomic_load_explicit(&pool->is_pledged, memory_order_relaxed)))
+        berth__pool_redeem_slowly(pool);
+}
 
 #endif

@@ -120,4 +120,14 @@ static inline void berth__run_end_all(struct berth_pool *pool)
         berth__cache_tighten_slowly(pool);
 }
 
+/* Likewise, without the lock: what is done with memory that is idle is done with all of it. */
+static inline void berth__run_end(struct berth_pool *pool)
+{
+    if (BERTH_LIKELY(!atomic_load_explicit(&pool->has_runs, memory_order_relaxed)))
+        return;
+    berth__pool_lock(pool);
+    berth__run_end_all(pool);
+    berth__pool_unlock(pool);
+}
+
 #endif

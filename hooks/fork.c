@@ -37,21 +37,9 @@ BERTH_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), 
 typedef __typeof__(__register_atfork) *register_atfork_fn;
 
 static pid_t (*next_fork)(void);
-static __typeof__(forkpty) *next_forkpty;
-static long (*next_daemon)(long stays_in_folder, long keeps_streams, long third, long fourth);
-/* They are a library's of these names, and may mean something else; see strange_clone. */
-static bool strange_forkpty, strange_daemon;
 static _Atomic(register_atfork_fn) next_register;
 /* A library's function of this name that is not the C library's, and may mean something else. */
 static int (*strange_clone)(int (*run)(void *), void *stack, int flags, void *argument);
-
-static bool is_strange(const void *function)
-{
-    Dl_info found, c_library;
-
-    return function && dladdr(function, &found) && dladdr((const void *)__fork, &c_library) &&
-           found.dli_fbase != c_library.dli_fbase;
-}
 
 /* _Fork() may be called in a signal handler, where nothing can be looked up. */
 __attribute__((constructor)) static void find_next(void)
@@ -61,21 +49,6 @@ __attribute__((constructor)) static void find_next(void)
     if (next_clone != (void *)__clone)
         *(void **)&strange_clone = next_clone;
     *(void **)&next_fork = dlsym(RTLD_NEXT, "_Fork");
-    *(void **)&next_forkpty = dlsym(RTLD_NEXT, "forkpty");
-    *(void **)&next_daemon = dlsym(RTLD_NEXT, "daemon");
-    strange_forkpty = is_strange((const void *)next_forkpty);
-    strange_daemon = is_strange((const void *)next_daemon);
-}
-
-/* A library's constructor may come before ours. */
-static bool has_next(const void *next)
-{
-    if (!*(void *const *)next)
-        find_next();
-    if (*(void *const *)next)
-        return true;
-    errno = ENOSYS;
-    return false;
 }
 
 /* Any library's constructor may be the first to call, and jemalloc's first allocation calls too. */
@@ -164,22 +137,41 @@ BERTH_EXPORT pid_t fork(void)
 }
 
 /*
+ * The next function of this name, found when it is called, as neither may be called in a signal
+ * handler; NULL with errno. A library's own function may mean something else.
+ */
+static void *find_forking(const char *name, bool *ret_is_strange)
+{
+    void *next = dlsym(RTLD_NEXT, name);
+    Dl_info found, c_library;
+
+    if (!next)
+        errno = ENOSYS;
+    *ret_is_strange = next && dladdr(next, &found) && dladdr((const void *)__fork, &c_library) &&
+                      found.dli_fbase != c_library.dli_fbase;
+    return next;
+}
+
+/*
  * The C library's own fork within it runs the handlers, which could refuse nothing: a child without
  * its copies would end by itself, when its parent has been told that it runs.
  */
 BERTH_EXPORT int forkpty(int *master, char *name, const struct termios *settings,
                          const struct winsize *size)
 {
+    __typeof__(forkpty) *next;
     struct berth_fork attempt;
+    bool is_strange;
     int forked, pid;
 
-    if (!has_next(&next_forkpty))
+    *(void **)&next = find_forking("forkpty", &is_strange);
+    if (!next)
         return -1;
-    if (BERTH_UNLIKELY(strange_forkpty))
-        return next_forkpty(master, name, settings, size);
+    if (BERTH_UNLIKELY(is_strange))
+        return next(master, name, settings, size);
     if (berth__fork_begin(&attempt) < 0)
         return refuse();
-    forked = next_forkpty(master, name, settings, size);
+    forked = next(master, name, settings, size);
     pid = finish(&attempt, forked);
     /* The child was ended after all. */
     if (forked > 0 && pid < 0)
@@ -196,15 +188,18 @@ BERTH_EXPORT long berth__fork_daemon(long stays_in_folder, long keeps_streams, l
 
 long berth__fork_daemon(long stays_in_folder, long keeps_streams, long third, long fourth)
 {
+    __typeof__(berth__fork_daemon) *next;
     struct berth_fork attempt;
+    bool is_strange;
 
-    if (!has_next(&next_daemon))
+    *(void **)&next = find_forking("daemon", &is_strange);
+    if (!next)
         return -1;
-    if (BERTH_UNLIKELY(strange_daemon))
-        return next_daemon(stays_in_folder, keeps_streams, third, fourth);
+    if (BERTH_UNLIKELY(is_strange))
+        return next(stays_in_folder, keeps_streams, third, fourth);
     if (berth__fork_begin(&attempt) < 0)
         return refuse();
-    return finish(&attempt, (int)next_daemon(stays_in_folder, keeps_streams, third, fourth));
+    return finish(&attempt, (int)next(stays_in_folder, keeps_streams, third, fourth));
 }
 
 BERTH_EXPORT pid_t _Fork(void)
@@ -212,8 +207,13 @@ BERTH_EXPORT pid_t _Fork(void)
     struct berth_fork attempt;
     pid_t pid = -1;
 
-    if (!has_next(&next_fork))
+    /* A library's constructor may come before ours. */
+    if (!next_fork)
+        find_next();
+    if (!next_fork) {
+        errno = ENOSYS;
         return -1;
+    }
     if (berth__fork_is_prepared())
         return next_fork();
     if (berth__fork_begin(&attempt) < 0)
