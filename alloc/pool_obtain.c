@@ -70,58 +70,51 @@ static uint64_t shared_piece(const struct berth_segment *lowest)
     return BERTH_DRIVER_PIECE;
 }
 
-static bool is_in(const struct berth_block *block, enum berth_block_state state)
+/* What waits while a stream is captured is settled after that, and no page of it moves before. */
+static bool is_told(const struct look *look, const struct berth_block *block)
 {
-    return block && berth__block_state(block) == state;
+    return is_unused(block) &&
+           (!look->is_captured || berth__block_state(block) != BERTH_BLOCK_WAITING);
 }
 
-/* What waits is settled after a capture that is open, and no page of it moves before. */
-static bool is_of_run(const struct look *look, const struct berth_block *block)
-{
-    return block && is_unused(block) && !(look->is_captured && is_in(block, BERTH_BLOCK_WAITING));
-}
-
-/*
- * Pages of the unused blocks from `block` on beyond those that its free ones have by themselves. A
- * page of which a part waits and a part does not is had in one piece if what waits is settled
- * before anybody has the other part: that is pledged.
- */
-static uint64_t run_pages(struct look *look, const struct berth_block *block)
+/* Pages of the unused blocks from `block` on beyond those that its free ones have by themselves. */
+static uint64_t run_pages(const struct look *look, const struct berth_block *block)
 {
     const struct berth_range *range = block->segment->range;
     uint64_t bytes = 0, apart = 0, first;
     uintptr_t base = berth__block_address(block);
-    bool waits = false, is_mixed = false;
 
-    for (; is_of_run(look, block); block = block->next) {
-        enum berth_block_state state = berth__block_state(block);
-        bool is_waiting = state == BERTH_BLOCK_WAITING;
-
-        if (state == BERTH_BLOCK_FREE)
+    for (; block && is_told(look, block); block = block->next) {
+        if (berth__block_state(block) == BERTH_BLOCK_FREE)
             apart += berth__range_pages(range, berth__block_address(block), block->size, &first);
-        is_mixed |= bytes > 0 && is_waiting != waits;
-        waits = is_waiting;
         bytes += block->size;
     }
-    if (is_mixed)
-        atomic_store_explicit(&look->pool->is_pledged, true, memory_order_relaxed);
     return berth__range_pages(range, base, bytes, &first) - apart;
+}
+
+/* Who comes first keeps what was told, see berth__pool_redeem(). */
+static void pledge(struct berth_pool *pool, enum berth_pledge pledge)
+{
+    if (atomic_load_explicit(&pool->pledge, memory_order_relaxed) < pledge)
+        atomic_store_explicit(&pool->pledge, pledge, memory_order_relaxed);
 }
 
 /* A block of a range that is kept or waits: the first of its run counts for all of it. */
 static void add_of_range(struct look *look, const struct berth_block *block)
 {
+    const struct berth_range *range = block->segment->range;
     const struct berth_block *before = block->prev;
 
-    if (!is_of_run(look, block))
+    if (!is_told(look, block))
         return;
-    if (is_in(before, BERTH_BLOCK_FREE)) {
+    if (berth__block_state(block) == BERTH_BLOCK_WAITING)
+        pledge(look->pool, BERTH_PLEDGE_SETTLE);
+    if (before && berth__block_state(before) == BERTH_BLOCK_FREE) {
         block = before;
         before = before->prev;
     }
-    if (is_of_run(look, before))
-        return;
-    look->pages += run_pages(look, block) << block->segment->range->page_shift;
+    if (!before || !is_told(look, before))
+        look->pages += run_pages(look, block) << range->page_shift;
 }
 
 /* Holes are in no free set, and nobody's: of a range's blocks they count as unused ones. */
@@ -143,14 +136,11 @@ static bool is_last_of(const struct look *look, struct berth_segment *segment)
     return ++segment->unused_blocks == segment->used_blocks;
 }
 
-/*
- * Nothing lives in it. Pages of which a part waits and a part is free are told, too, and are had in
- * one piece if what waits is settled before anybody has the other part.
- */
+/* Nothing lives in it: all of it can be had, if no part of a page is anybody's before. */
 static void tell_whole_range(struct look *look, const struct berth_range *range)
 {
     look->pages = atomic_load_explicit(&range->backed, memory_order_relaxed) << range->page_shift;
-    atomic_store_explicit(&look->pool->is_pledged, true, memory_order_relaxed);
+    pledge(look->pool, BERTH_PLEDGE_WAIT);
 }
 
 /* A block that a thread keeps or that waits. */
@@ -160,7 +150,7 @@ static void add_block(struct look *look, const struct berth_block *block)
 
     if (segment->kind == BERTH_SEGMENT_RANGE) {
         add_of_range(look, block);
-        if (is_of_run(look, block) && is_last_of(look, segment))
+        if (!look->is_captured && is_last_of(look, segment))
             tell_whole_range(look, segment->range);
     } else if (segment->kind == BERTH_SEGMENT_WHOLE ||
                (segment->kind == BERTH_SEGMENT_SHARED && is_last_of(look, segment))) {
@@ -309,9 +299,10 @@ void berth__pool_promise(int device, uint64_t bytes)
 /* cuMemFree would have waited for all of it; what a short wait does not help waits on. */
 void berth__pool_redeem_slowly(struct berth_pool *pool)
 {
-    bool any = atomic_exchange_explicit(&pool->is_pledged, false, memory_order_relaxed);
+    unsigned char pledged = atomic_exchange_explicit(&pool->pledge, 0, memory_order_relaxed);
+    bool any = pledged == BERTH_PLEDGE_WAIT;
 
-    if (any)
+    if (pledged != BERTH_PLEDGE_NONE)
         berth__lazy_reclaim(pool, BERTH_LAZY_CLOSE);
     while (any)
         any = berth__lazy_reclaim(pool, BERTH_LAZY_WAIT);

@@ -45,14 +45,19 @@ void berth__pool_obtainable(int device, berth_tier_id tier, struct berth_obtaina
 void berth__pool_promise(int device, uint64_t bytes);
 
 /*
- * Called without the lock while nothing is captured, before the pool serves a request: what was
- * told of pages of which a part waits (pool->is_pledged) is kept by settling that part first.
+ * What was told of pages in a range of which a part waits and a part is free: they are had in one
+ * piece if what waits is settled before anybody has the other part. So the first request after the
+ * answer does that, and where nothing else lived waits for it, for a short time.
  */
+enum berth_pledge { BERTH_PLEDGE_NONE, BERTH_PLEDGE_SETTLE, BERTH_PLEDGE_WAIT };
+
+/* Called without the lock while nothing is captured, before the pool serves a request. */
 void berth__pool_redeem_slowly(struct berth_pool *pool);
 
 static inline void berth__pool_redeem(struct berth_pool *pool)
 {
-    if (BERTH_UNLIKELY(atomic_load_explicit(&pool->is_pledged, memory_order_relaxed)))
+    if (BERTH_UNLIKELY(atomic_load_explicit(&pool->pledge, memory_order_relaxed) !=
+                       BERTH_PLEDGE_NONE))
         berth__pool_redeem_slowly(pool);
 }
 

@@ -109,7 +109,7 @@ struct berth_pool {
     struct berth_slab block_slab, segment_slab, starts_slab, quiet_slab;
     /* What the program was told that it can have, less what it has had of the pool since. */
     _Atomic uint64_t promised;
-    atomic_bool is_pledged;     /* and that included what waits: see berth__pool_redeem() */
+    atomic_uchar pledge;        /* and that included what waits: enum berth_pledge */
     _Atomic uint64_t releasing; /* bytes on their way to the driver, by any thread */
     /* Bytes given to the driver in the order of a stream, and those of them that somebody has
      * waited for: pool_quiet.h */
