@@ -420,7 +420,8 @@ static int alloc_slowly(const struct berth_pool_request *request, bool is_whole,
 
     if (!is_captured && alloc_own(request, is_whole, ret_address))
         return 0;
-    if (size == 0 || berth__context_ask(&context, NULL) < 0 || !context)
+    /* What no device has is the driver's to refuse: no sum of ours may wrap. */
+    if (size == 0 || size > INT64_MAX || berth__context_ask(&context, NULL) < 0 || !context)
         return BERTH_POOL_FORWARD;
     pool = pool_find_or_make(context, request->tier);
     if (!pool)

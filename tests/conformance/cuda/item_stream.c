@@ -52,6 +52,13 @@ static CUresult allocate_small(void)
     return cuMemAlloc_v2(&p, KIB(4));
 }
 
+static CUresult allocate_impossible(void)
+{
+    CUdeviceptr p = 0;
+
+    return cuMemAlloc_v2(&p, SIZE_MAX - 511);
+}
+
 static CUresult allocate_large(void)
 {
     CUdeviceptr p = 0;
@@ -154,6 +161,7 @@ void item_31_allocation_in_capture(void)
     check_fill(probe, KIB(4), 0x29);
     in_each_mode("small", allocate_small);
     in_each_mode("large", allocate_large);
+    in_each_mode("far too large", allocate_impossible);
     in_each_mode("range", ask_about_one);
     in_each_mode("room", ask_for_room);
     in_each_mode("free of nothing", free_nothing);
