@@ -127,8 +127,7 @@ enum {
     X(cuMemUnmap, (berth_cu_address address, size_t size))                                         \
     X(cuMemSetAccess,                                                                              \
       (berth_cu_address address, size_t size, const void *descriptors, size_t count))              \
-    X(cuMemGetAccess,                                                                              \
-      (unsigned long long *flags, const void *location, berth_cu_address address))                 \
+    X(cuMemGetAccess, (unsigned long long *flags, const void *location, berth_cu_address address)) \
     X(cuMemRetainAllocationHandle, (uint64_t * handle, void *address))                             \
     X(cuMulticastCreate, (uint64_t * handle, const void *properties))                              \
     X(cuMulticastAddDevice, (uint64_t handle, berth_cu_device device))                             \
