@@ -257,6 +257,8 @@ def add_compiler(tree):
     if not os.access(compiler, os.X_OK):
         return
     tree.program(os.path.realpath(compiler), compiler)
+    # Without any folder of headers it fails, though none is asked for.
+    tree.folder("/usr/include")
     for name in ("cc1", "as"):
         told = subprocess.run([compiler, f"-print-prog-name={name}"], capture_output=True, text=True)
         path = told.stdout.strip()
