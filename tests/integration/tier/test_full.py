@@ -32,6 +32,8 @@ SIZE = 40 << 20
 DISK_SIZE = 64 << 20 # less than the program's blocks want
 XFS_SIZE = 300 << 20 # the least that it can be made of
 BTRFS_SIZE = 110 << 20
+# Where the processor is emulated, a round takes seconds.
+ROUNDS = 2 if os.environ.get("CHECK_EMULATED") else 4
 # A thread of 16 KiB has 8 KiB of them for itself.
 STACK_MAX = 7 << 10
 
@@ -146,7 +148,7 @@ class Full(unittest.TestCase):
     def fills_and_empties(self, **policy):
         with self.churning(**policy) as process:
             self.assertGreater(self.stat(process)["placed"], 0)
-            for _ in range(4):
+            for _ in range(ROUNDS):
                 before = self.stat(process)
                 self.fill()
                 full = self.until(process, lambda now, then=before:
