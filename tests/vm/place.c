@@ -354,7 +354,7 @@ static void place_more(char **argument)
              "%zu blocks are in it, %zu in the tier, of %zu", elsewhere, there, blocks.count);
     tell("every_block_holds_its_bytes", blocks_hold(&blocks, 5));
     blocks_free(&blocks);
-    blocks_make_equal(&blocks, 10, size, 6);
+    blocks_make_equal(&blocks, there < 15 ? there * 2 / 3 : 10, size, 6);
     tell("freed_room_is_used_again", blocks_in_tier(&blocks, tier) == blocks.count);
     blocks_free(&blocks);
 }

@@ -18,7 +18,7 @@ policy device <<END
 tier far {
   kind = dax
   path = $device
-  capacity = 14M
+  capacity = 8M
 }
 rule everything {
   side = host
@@ -26,7 +26,7 @@ rule everything {
   place = { far, dram }
 }
 END
-checks "CXL memory by its device:" 4 under /tmp/device.table "$VM_CASES" more far dram 16
+checks "CXL memory by its device:" 4 under /tmp/device.table "$VM_CASES" more far dram 10
 
 tiers="tier far {
   kind = dax

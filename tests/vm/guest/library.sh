@@ -218,6 +218,18 @@ says() {
     [ "$(grep -c -E "$expression" /tmp/saying)" = 1 ]
 }
 
+# leave NODE MIB: so much of a node's memory is left for programs; the rest is kept as huge pages that
+# nobody has. To fill all of a node takes seconds. give NODE: all of it is there again.
+leave() {
+    local node=/sys/devices/system/node/node$1 free
+    free=$(awk '/MemFree/ { print int($4 / 1024) }' "$node/meminfo")
+    echo $(((free - $2) / 2)) >"$node/hugepages/hugepages-2048kB/nr_hugepages"
+}
+
+give() {
+    echo 0 >"/sys/devices/system/node/node$1/hugepages/hugepages-2048kB/nr_hugepages"
+}
+
 # ends STATUS COMMAND...: the command ends with this status.
 ends() {
     local status=$1
