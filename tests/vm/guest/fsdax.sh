@@ -43,29 +43,6 @@ else
     say "skip sqlite3 runs on it: it is not installed on the host"
 fi
 
-# The same text, whether the weights lie in memory or on the device.
-run_infer() {
-    set -- --model "$MODEL" --prompt "And the king said" --max-tokens 12 --temperature 0
-    "$INFER" "$@" >/tmp/plain 2>/tmp/errors &&
-        "$BERTH" run --policy /tmp/weights.policy -- "$INFER" "$@" >/tmp/placed 2>>/tmp/errors
-    echo "status $?" && cat /tmp/errors && [ -s /tmp/plain ] && cmp /tmp/plain /tmp/placed
-}
-cat >/tmp/weights.policy <<'END'
-tier far {
-  kind = file
-  path = /mnt/pmem
-}
-rule weights {
-  tag = weight
-  place = { far, dram }
-}
-END
-if [ -n "${INFER:-}" ]; then
-    check "berth-infer with its weights there says the same" run_infer
-else
-    say "skip berth-infer with its weights there says the same: it was not built"
-fi
-
 # Blocks that may move, at first in ordinary memory or in a file there.
 tiers="tier far {
   kind = file
