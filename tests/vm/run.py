@@ -38,6 +38,9 @@ import interpreter
 import kernel
 import machine
 
+sys.path.append(str(pathlib.Path(__file__).parent / "guest"))
+import programs  # noqa: E402, by the path that was just added
+
 # What takes more processor time than this is told.
 SLOW_SECONDS = 2
 
@@ -282,22 +285,23 @@ def add_words(tree, words, work, build):
                     tree.file(path)
 
 
-def make(command, folder):
-    """Has a test make what it needs in this folder."""
+def make(name, command, folder):
+    """Has a test make what it needs in this folder, for those of its cases that guests run."""
     folder.mkdir()
+    left = ":".join(programs.UNMADE.get(name, {}))
     done = subprocess.run([sys.executable, command[0], "--make", str(folder), *command[2:]],
-                          capture_output=True, text=True)
+                          env={**os.environ, "BERTH_TEST_LEFT": left}, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} --make: {done.stdout}{done.stderr}")
 
 
-def add_test(tree, words, work, build):
+def add_test(tree, name, words, work, build):
     """A test of tests/integration; the words of its command in the guest."""
     if "--made" not in words[1:2]:
         add_words(tree, words, work, build)
         return words
     folder = work / pathlib.Path(words[0]).stem
-    make(words, folder)
+    make(name, words, folder)
     for path in filter(pathlib.Path.is_file, folder.rglob("*")):
         add_program(tree, path, work, build)
     # The compilers and the sources among its words are what the guest does without.
@@ -357,7 +361,7 @@ def make_tree(work, tools, found, variables, shape):
     for name, value in variables.items():
         paths = value.split(":")
         if name.startswith("TEST_"):
-            words = add_test(tree, paths, work, variables["BUILD"])
+            words = add_test(tree, name[len("TEST_"):], paths, work, variables["BUILD"])
             lines.append(f"export {name}={shlex.quote(':'.join(words))}")
             continue
         lines.append(f"export {name}={shlex.quote(paths[0])}")
