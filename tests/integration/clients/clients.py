@@ -7,7 +7,8 @@ usage: clients.py BERTH CLIENT MODE
 BERTH is the command line tool. MODE says where the policy puts host blocks: `dram` (no far tier),
 `far` (every block on a file tier), `mixed` (size classes alternate between DRAM and two file tiers).
 BERTH_TEST_TIER in the environment may say of which kind the first of these tiers is instead, as a
-policy does; TMPDIR, where the files are.
+policy does; TMPDIR, where the files are; BERTH_TEST_PROBED, with commas between, for which modes
+another client has just looked whether Berth is there and places blocks so.
 Each client is a function that runs the same work with a given command prefix and returns what must
 not differ. Exits 77 with the reason where the client is not installed.
 """
@@ -255,7 +256,7 @@ def client_redis(prefix, folder):
     outputs, keys = [], rounds(20000)
     with redis(prefix, folder) as (path, server):
         bench = subprocess.run([need("redis-benchmark"), "-s", path, "-n", str(rounds(5000)), "-q",
-                                "-r", "1000", "-t", "set,get,lpush,hset,sadd"],
+                                "-c", str(max(rounds(50), 5)), "-r", "1000", "-t", "set,get,lpush,hset,sadd"],
                                stdout=subprocess.PIPE, check=True)
         outputs.append(bench.stdout.count(b"requests per second"))
 
@@ -416,7 +417,8 @@ def main(berth, client, mode):
         far = os.environ.get("BERTH_TEST_TIER", 'kind = file  path = "@DIR@"')
         policy.write_text(POLICIES[mode].replace("@FAR@", far).replace("@DIR@", name))
         prefix = [os.path.abspath(berth), "run", "--policy", str(policy), "--"]
-        probe(prefix, folder, mode)
+        if mode not in os.environ.get("BERTH_TEST_PROBED", "").split(","):
+            probe(prefix, folder, mode)
         native = CLIENTS[client]([], folder)
         under = CLIENTS[client](prefix, folder)
         if native != under:

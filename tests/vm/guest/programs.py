@@ -145,6 +145,7 @@ def plans():
     malloc, both = ("BERTH_MALLOC",), ("BERTH_CUDA", "BERTH_MALLOC")
     # The tool knows source lines where a library for it was built.
     lines = {"BERTH_TEST_LINES": "1" if "BERTH_LINES" in os.environ else "0"}
+    node = {"BERTH_TEST_TIER": "kind = numa  nodes = 1"}
     return {
         # What takes a folder has it on ext4 with dax=always.
         "fsdax": lambda: [
@@ -152,8 +153,9 @@ def plans():
               for name in ("API_PIE", "API_NOPIE", "API_SCRIPT")),
             Test("SITE"), Test("PERSIST"), Test("PMEM"), Test("CLI", left=CLI_LEFT),
             Test("INFER_UNDER_BERTH"), Test("INFER_PERSIST", left=INFER_LEFT), Test("ALONE"),
-            *(Test("CLIENT", name, "mixed")
-              for name in ("perl", "sqlite3", "bash", "git", "redis", "tools", "cc")),
+            Test("CLIENT", "perl", "mixed"),
+            *(Test("CLIENT", name, "mixed", env={"BERTH_TEST_PROBED": "mixed"})
+              for name in ("sqlite3", "bash", "git", "redis", "tools", "cc")),
             Test("INSTALL"), Test("SITES_TOOL", left=SITES_LEFT, env=lines),
             Test("USED_UP", "1000", "1", "3"), Test("VALGRIND", "30"),
             Test("RECORD", only=RECORD_HERE), Test("REPLAY", only=REPLAY_HERE),
@@ -171,8 +173,8 @@ def plans():
             Test("PERSIST", os.environ["DEVICE"], left=DAX_LEFT),
         ],
         "node": lambda: [
-            *(Test("CLIENT", name, "far", env={"BERTH_TEST_TIER": "kind = numa  nodes = 1"})
-              for name in ("perl", "openssl")),
+            Test("CLIENT", "perl", "far", env=node),
+            Test("CLIENT", "openssl", "far", env={**node, "BERTH_TEST_PROBED": "far"}),
         ],
     }
 
