@@ -10,7 +10,7 @@ at the path that it has here. TEST_NAME has the words of a command, with colons 
 tests/integration, with the programs that it needs, which guest/programs.py runs as it is. Where its
 second word is --made, it needs what a compiler makes: it is run here with `--make FOLDER` instead, and
 in the guest with `--made FOLDER`. WORK is for what is made on the way; console.log there is what the
-guest's kernel said last.
+guest's kernel said last, and times.log after how much processor time of the machine which line came.
 
 All machines, by `meson test --suite vm`, are to take less than three minutes on two processors that
 have nothing else to do: each tells at its end how much processor time it took, the making of its root
@@ -83,9 +83,11 @@ MACHINES = {
 class Report:
     """The cases so far, in the Test Anything Protocol."""
 
-    def __init__(self, clock):
-        """`clock`: the processor time that the machine has had."""
+    def __init__(self, clock, times):
+        """`clock`: the processor time that the machine has had; `times`: where it is written down
+        when which line came."""
         self.clock = clock
+        self.times = times
         self.count = 0
         self.failed = 0
         self.ended = False
@@ -124,6 +126,7 @@ class Report:
         "cut NAME LEAST..." says when: as soon as all these values, which "value NAME NUMBER" tells,
         are at least so large; "cut" alone, at once. Later boots know the values as VM_NAME.
         """
+        self.times.write(f"{self.clock():7.2f} {line}\n")
         word, _, rest = line.partition(" ")
         if line.startswith("#"):
             self.say(line)
@@ -417,7 +420,7 @@ def run(shape, work, archive, tools, found, variables, cxl):
         skip(str(error))
     host = machine.Machine(tools["qemu-system-x86_64"], found, work, shape["memory"], shape["dimms"],
                            cxl)
-    report = Report(host.busy_seconds)
+    report = Report(host.busy_seconds, open(work / "times.log", "w", 1, encoding="utf-8"))
     report.say(f"# kernel {found.release}; the guest's root has {archive.stat().st_size >> 20} MiB")
     more = [] if shape.get("groups") else ["cgroup_disable=memory"]
     try:
