@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Tiers of kind dax: a device-dax device, in pages of 2 MiB and of 4 KiB, and what becomes of a tier
 # whose device is smaller than it should be, in use, somebody else's, or not there.
-device=$(make_devdax 1)
+device=$(make_devdax 4)
 check "an NVDIMM becomes a device" test -c "$device"
 
 # dev NAME MORE...: everything goes to the device.
@@ -46,7 +46,7 @@ is_said() {
 # device_like ALIGNMENT: what a tier says of the device, its size as the kernel tells it.
 device_like() {
     local sys=/sys/bus/dax/devices/${device##*/}
-    echo "device-dax $device: $(($(cat "$sys/size") >> 20))\.0 MiB, aligned to $1, node 1, mapped" \
+    echo "device-dax $device: $(($(cat "$sys/size") >> 20))\.0 MiB, aligned to $1, node 4, mapped" \
         "shared in pieces of [0-9.]+ MiB; [0-9.]+ MiB free; fork = copy"
 }
 asked default dax "$(device_like '2\.00 MiB')"
@@ -71,7 +71,7 @@ mknod /dev/dax8.0 c 1 3
 check "a device that is not there is said" is_said gone /dev/dax9.0
 check "a device of another kind is said" is_said wrong "no device-dax device"
 
-check "an NVDIMM becomes a device of small pages" make_devdax 1 -a 4K
+check "an NVDIMM becomes a device of small pages" make_devdax 4 -a 4K
 checks "dax in small pages:" 9 under /tmp/default.table "$VM_CASES" dax far "$device"
 asked default dax "$(device_like '4\.00 KiB')"
 checks "dax in small pages, more than it has:" 4 under /tmp/beyond.table "$VM_CASES" more far dram 320
@@ -86,5 +86,5 @@ large away far
 # Without a word of the program's, nothing can hold back who writes to a device.
 sent near away 0 6 stepped dram far 0
 sent away near 1 6 stepped far dram 5
-check "an NVDIMM becomes a device of large pages" make_devdax 1
+check "an NVDIMM becomes a device of large pages" make_devdax 4
 sent away near 1 6 stepped far dram 5

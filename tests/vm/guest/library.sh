@@ -76,6 +76,13 @@ conform() {
     done </tmp/groups.of.checks
 }
 
+# What a list of these checks says is well without a look at it: check_limit.c.
+tell_limits() {
+    say "# not here: $1 addresses_that_were_freed_can_be_had_in_other_sizes and _by_any_function," \
+        "data_that_were_freed_can_be_had_in_other_sizes and _by_any_function: fill 128 MiB with" \
+        "blocks of 1000 bytes and more, some ten times each, which takes an emulated processor long"
+}
+
 # region NODE: the number of the region that the NVDIMM of this node is. They are not numbered in
 # the order in which they are plugged in.
 region() {
@@ -163,6 +170,15 @@ rule large {
 END
 }
 
+# await_socket PID: a thread of the program's opens it, which has to run first.
+await_socket() {
+    local i
+    for i in $(seq 100); do
+        ! "$BERTH" stat "$1" >/dev/null 2>&1 || break
+        sleep 0.1
+    done
+}
+
 # sent FROM TO STATUS LEAST SUBJECT ARGUMENT...: a program starts under the policy FROM and is sent
 # to TO while it runs, by a command that ends with this status; then it tells its cases.
 sent() {
@@ -173,6 +189,7 @@ sent() {
         exec "$VM_CASES" "$@" /tmp/told /tmp/wait) >/tmp/moved 2>/tmp/moved.errors &
     program=$!
     head -c 1 /tmp/told >/dev/null
+    await_socket $program
     check "from $from to $to: berth policy apply --move" ends "$status" \
         "$BERTH" policy apply --move "$program" "/tmp/$to.policy"
     sed 's/^/# /' "$output" >/dev/ttyS1

@@ -137,12 +137,24 @@ for table in shm random; do
     check "programs do the same there, $table" do_same
 done
 
-swap=$(make_fsdax 1) && mkswap "$swap" >/dev/null
+swap=$(make_fsdax 4) && mkswap "$swap" >/dev/null
 check "there is swap" swapon "$swap"
-checks "with swap, natively:" 3 in_group "$VM_CASES" group 56 child
-checks "with swap, near:" 3 in_group under /tmp/near.table "$VM_CASES" group 56 child
-for table in shm random; do
-    checks "with swap, $table:" 3 in_group under /tmp/$table.table "$VM_CASES" group 56 either
-done
+# more_swap: whether pages have gone there since the last time that it was asked.
+swapped=0
+more_swap() {
+    local before=$swapped
+    swapped=$(awk '/^pswpout / { print $2 }' /proc/vmstat)
+    echo "$before pages, then $swapped"
+    [ "$swapped" -gt $((before + 1000)) ]
+}
+# A program and its child have more than the group may, each less: so much is enough.
+checks "with swap, natively:" 3 in_group "$VM_CASES" group 40 child
+check "pages went there, natively" more_swap
+checks "with swap, near:" 3 in_group under /tmp/near.table "$VM_CASES" group 40 child
+check "pages went there, near" more_swap
+checks "with swap, random:" 3 in_group under /tmp/random.table "$VM_CASES" group 40 either
+check "pages went there, random" more_swap
+checks "with swap, shm:" 3 in_group under /tmp/shm.table "$VM_CASES" group 56 either
 swapoff "$swap"
 check "no process of the group was killed" nobody_is_killed
+echo always >/sys/kernel/mm/transparent_hugepage/enabled

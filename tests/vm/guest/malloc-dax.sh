@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The malloc family, with every block on a device-dax device.
-device=$(make_devdax 1)
+device=$(make_devdax 4)
 policy device <<END
 tier far {
   kind = dax
@@ -13,3 +13,4 @@ rule everything {
 }
 END
 checks "malloc on dax:" 40 conform /tmp/device.table ""
+tell_limits "malloc on dax:"

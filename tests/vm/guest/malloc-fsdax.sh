@@ -8,4 +8,5 @@ folder=/mnt/pmem
 far default
 checks "one large block on fsdax:" 3 under /tmp/default.table "$VM_CASES" whole far
 checks "malloc on fsdax:" 40 under /tmp/default.table "$CONFORM"
+tell_limits "malloc on fsdax:"
 check "no process leaves a file behind" test "$(ls /mnt/pmem)" = lost+found
