@@ -17,11 +17,13 @@ import sys
 import classifier
 import classifier_arrivals
 import classifier_companions
+import classifier_courses
 import classifier_examiners
 import classifier_guests
 import classifier_learners
 import classifier_loops
 import classifier_newcomers
+import classifier_outside
 import classifier_pilgrims
 import classifier_programs
 import classifier_settlers
@@ -275,7 +277,8 @@ def run_program(name, steps, ways):
                 **classifier_travellers.PROGRAMS, **classifier_pilgrims.PROGRAMS,
                 **classifier_tenants.PROGRAMS, **classifier_silent.PROGRAMS,
                 **classifier_settlers.PROGRAMS, **classifier_examiners.PROGRAMS,
-                **classifier_companions.PROGRAMS}
+                **classifier_companions.PROGRAMS,
+                **classifier_outside.PROGRAMS, **classifier_courses.PROGRAMS}
     if name.startswith("type-"):
         models, step_of = classifier_types.of_type(name[len("type-"):])(ways)
     else:
