@@ -110,6 +110,10 @@ struct berth_class_block {
     uint8_t had; /* a bit for each tag that the classifier has ever given it */
     uint8_t looks, compared, reads;
     uint8_t silent_rewrites; /* looks that saw it replaced, and nothing born since the one before */
+    /* Of the judgements that saw steps, how many found that it was there before the first, and that
+     * steps made it; and which of the two the last one found. */
+    uint8_t found_old, found_young;
+    bool is_young;
     bool is_derived;         /* its numbers have the signs of a weight's, of its size... */
     bool was_matched;        /* ...which was looked for */
     bool is_positive;        /* at the last look: numbers that differ, and none below zero */
@@ -274,6 +278,7 @@ struct berth_class_size {
     uint32_t alive; /* that are there, whoever made them */
     /* Of the main family's that died, the births of the two that came first; 0 = none. */
     uint64_t dead[2];
+    uint64_t oldest;   /* of these, the first one's birth */
     bool has_died;     /* one of the main family's, at any time */
     uint64_t known_at; /* of those that are there, the first one's */
     uint32_t old;      /* from before the steps... */
@@ -418,8 +423,9 @@ bool berth__class_has_size(const struct berth_judgement *judgement, uint64_t siz
 void berth__class_quiet(struct berth_judgement *judgement, const struct berth_class_seen *seen,
                         struct berth_class_block *block, struct berth_class_verdict *ret);
 /*
- * Writes the verdict to the block's record, if it is more certain than what is there and brings no
- * tag back; `verdict` is what then holds. False: all stays as it is.
+ * Writes the verdict to the block's record, if it is more certain than what is there, or that
+ * rested on a first step that few judgements have found, and if it brings no tag back; `verdict` is
+ * what then holds. False: all stays as it is.
  */
 bool berth__class_heed(struct berth_class_block *block, struct berth_class_verdict *verdict);
 

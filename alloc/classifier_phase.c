@@ -50,6 +50,7 @@ static void count_alive(const struct berth_judgement *judgement)
         known->size = judgement->seen[i].size;
         known->alive++;
         note_first(&known->known_at, block->known_at);
+        note_first(&known->oldest, judgement->seen[i].birth);
     }
 }
 
@@ -314,18 +315,32 @@ static void sort(uint64_t *numbers, uint32_t length)
             }
 }
 
+/* Which number of a key is asked for: of its first block that died; the same, where nothing of its
+ * size was there before the boundary; or how many there were. */
+enum kinds { KINDS_FIRST, KINDS_FIRST_FREE, KINDS_BIRTHS };
+
+static bool is_listed(const struct berth_judgement *judgement, const struct berth_class_key *key,
+                      enum kinds kinds)
+{
+    uint64_t oldest = berth__class_size(judgement, key->size)->oldest;
+
+    return key->births >= 2 && is_stepped(judgement, key) &&
+           is_current(judgement, key,
+                      kinds == KINDS_BIRTHS ? judgement->boundary : key->first_dead) &&
+           (!judgement->only_main || key->family == judgement->main) &&
+           (kinds != KINDS_FIRST_FREE || oldest == 0 || oldest > judgement->boundary);
+}
+
 /* A number of each key that comes again in each step, sorted; how many. */
-static uint32_t list_repeated(struct berth_judgement *judgement, bool firsts)
+static uint32_t list_repeated(struct berth_judgement *judgement, enum kinds kinds)
 {
     uint32_t length = 0;
 
     for (uint32_t i = 0; i < judgement->key_count; i++) {
         const struct berth_class_key *key = key_at(judgement, i);
 
-        if (key && key->births >= 2 && is_stepped(judgement, key) &&
-            is_current(judgement, key, firsts ? key->first_dead : judgement->boundary) &&
-            (!judgement->only_main || key->family == judgement->main))
-            judgement->numbers[length++] = firsts ? key->first_dead : key->births;
+        if (key && is_listed(judgement, key, kinds))
+            judgement->numbers[length++] = kinds == KINDS_BIRTHS ? key->births : key->first_dead;
     }
     sort(judgement->numbers, length);
     return length;
@@ -393,24 +408,36 @@ static bool is_of_a_step(const struct berth_judgement *judgement, uint64_t from,
            before.bytes;
 }
 
+/* Kinds whose size no weight has tell more of the first step, where they are that part of all; and
+ * it had begun where that part of them had their first. */
+#define FREE_SHARE 4
+
 /*
  * In training, what the first step makes and keeps (an optimiser's state, gradients) looks as if
  * the loading ended behind it. But blocks that come and go in each step were there before: where
- * most kinds of them had their first, the steps had begun.
+ * most kinds of them had their first, the steps had begun. Of those that have the size of what was
+ * there before, gradients come when all else of the first step is computed, and what layers were
+ * copied from comes while they are loaded: others are asked first. Where batches differ, some of
+ * these come in the second step only, and there are more gradients than those of the first one.
  */
 static void pull_boundary(struct berth_judgement *judgement)
 {
-    uint32_t length = list_repeated(judgement, true);
+    uint32_t all = list_repeated(judgement, KINDS_FIRST);
+    uint32_t length = list_repeated(judgement, KINDS_FIRST_FREE), at = length / FREE_SHARE;
 
-    if (length > 0 && judgement->numbers[length / 2] < judgement->boundary &&
-        is_of_a_step(judgement, judgement->numbers[length / 2], judgement->boundary))
-        judgement->boundary = judgement->numbers[length / 2];
+    if (length < all / FREE_SHARE + 1) {
+        length = list_repeated(judgement, KINDS_FIRST);
+        at = length / 2;
+    }
+    if (length > 0 && judgement->numbers[at] < judgement->boundary &&
+        is_of_a_step(judgement, judgement->numbers[at], judgement->boundary))
+        judgement->boundary = judgement->numbers[at];
 }
 
 /* A key that comes k times in a step was born k times as often as there were steps. */
 static void count_steps(struct berth_judgement *judgement)
 {
-    uint32_t length = list_repeated(judgement, false);
+    uint32_t length = list_repeated(judgement, KINDS_BIRTHS);
     uint64_t since = judgement->births - judgement->boundary;
 
     if (length == 0)

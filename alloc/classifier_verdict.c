@@ -101,6 +101,22 @@ static enum berth_class_level final_if(bool is_final)
     return is_final ? BERTH_CLASS_FINAL : BERTH_CLASS_FIRM;
 }
 
+/* Of the judgements that saw steps, two of three must have found that a block was there before them:
+ * in training, as long as the second step goes on, what the first one keeps looks so, too. */
+#define FOUND_YOUNG_SHARE 2
+
+/* Whether what is said of a block for being there before the first step may be final. */
+static bool is_surely_old(const struct berth_class_block *block)
+{
+    return block->found_old > FOUND_YOUNG_SHARE * block->found_young;
+}
+
+/* How certain it is what a block is that was there before the first step. */
+static enum berth_class_level level_of_old(const struct berth_class_block *block, bool can_see)
+{
+    return final_if((!can_see || block->compared >= COMPARISONS_FINAL) && is_surely_old(block));
+}
+
 /* Whether it changes as what is trained does. */
 static bool is_like_trained(const struct berth_class_block *block)
 {
@@ -209,7 +225,7 @@ static void judge_unwritten(const struct berth_judgement *judgement,
                             const struct berth_class_seen *seen, struct berth_class_block *block,
                             bool can_see, struct berth_class_verdict *ret)
 {
-    enum berth_class_level level = final_if(!can_see || block->compared >= COMPARISONS_FINAL);
+    enum berth_class_level level = level_of_old(block, can_see);
     enum berth_class_reason reason;
 
     /* What is trained has gradients of its size; else that of what steps make tells nothing. */
@@ -277,7 +293,7 @@ static void judge_old(const struct berth_judgement *judgement, const struct bert
 
     if (is_made_anew(judgement, block))
         berth__class_forget_changes(block);
-    level = final_if(!can_see || block->compared >= COMPARISONS_FINAL);
+    level = level_of_old(block, can_see);
     appended = is_appended(judgement, seen, block);
     block->is_suspect = false;
     /* Reserved, and not filled yet or filled from its start on: it may become anything. */
@@ -350,6 +366,19 @@ static bool is_still_made(const struct berth_judgement *judgement,
     return key->deaths > 0 && key->last_birth > seen->birth + (judgement->births - seen->birth) / 2;
 }
 
+/* Gradients may be summed in so many steps before what the optimiser keeps is written. */
+#define STEPS_SUMMED 8
+
+/* Whether it is as large as a weight, and an optimiser may write it yet: judgements may all fall
+ * between two times that he works. */
+static bool may_be_awaited(const struct berth_judgement *judgement,
+                           const struct berth_class_seen *seen,
+                           const struct berth_class_block *block)
+{
+    return has_older_twin(judgement, seen) && is_training(judgement) &&
+           steps_lived(judgement, seen, block) < STEPS_SUMMED;
+}
+
 /* A block from behind the boundary that has lived for some steps. */
 static void judge_kept(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
                        struct berth_class_block *block, struct berth_class_key *key,
@@ -389,7 +418,8 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
         say(judgement, ret, BERTH_TAG_UNTAGGED, final_if(is_final), BERTH_REASON_DATA);
     else if (is_void(judgement, seen, block, &reason))
         say(judgement, ret, BERTH_TAG_UNTAGGED, BERTH_CLASS_TENTATIVE, reason);
-    else if (berth__class_may_be_replaced(judgement, seen, key))
+    else if (berth__class_may_be_replaced(judgement, seen, key) ||
+             may_be_awaited(judgement, seen, block))
         return;
     else if (is_final)
         say(judgement, ret, BERTH_TAG_WEIGHT, BERTH_CLASS_FINAL, BERTH_REASON_LATE);
@@ -559,11 +589,27 @@ static void judge_elsewhere(const struct berth_judgement *judgement,
         ret->level = BERTH_CLASS_FINAL;
 }
 
+/* Counts on which side of the first step judgements find it. */
+static void note_side(const struct berth_judgement *judgement, const struct berth_class_seen *seen,
+                      struct berth_class_block *block)
+{
+    block->is_young = judgement->is_steady && seen->birth > judgement->boundary;
+    if (!judgement->is_steady)
+        return;
+    if (block->found_young == UINT8_MAX || block->found_old == UINT8_MAX) {
+        block->found_young /= 2;
+        block->found_old /= 2;
+    }
+    block->found_young += block->is_young;
+    block->found_old += !block->is_young;
+}
+
 void berth__class_verdict(struct berth_judgement *judgement, const struct berth_class_seen *seen,
                           struct berth_class_verdict *ret)
 {
     struct berth_class_block *block = berth__class_block(judgement->classifier, seen->number);
 
+    note_side(judgement, seen, block);
     if (atomic_load_explicit(&judgement->classifier->ops, memory_order_relaxed)->tells_fills) {
         judge_unseen(judgement, seen, block, ret);
         return;
@@ -624,6 +670,20 @@ static bool is_answered(const struct berth_class_block *block,
 }
 
 /*
+ * Whether it is called a weight because it was there before the first step, and that was found so
+ * by few judgements: most of them, and this one, have found that steps made it. As certainty falls
+ * by that, it is done only where so many changes are left as certainties.
+ */
+static bool is_overtaken(const struct berth_class_block *block,
+                         const struct berth_class_verdict *verdict)
+{
+    return block->tag == BERTH_TAG_WEIGHT && block->reason == BERTH_REASON_READ_ONLY &&
+           block->level != BERTH_CLASS_FINAL && block->is_young &&
+           block->found_young > block->found_old && verdict->level >= BERTH_CLASS_TENTATIVE &&
+           block->changes + 1u + (BERTH_CLASS_FINAL - verdict->level) <= BERTH_CLASS_CHANGES_MAX;
+}
+
+/*
  * A return is not made: of two tags that took turns neither is believed, once the verdict is final.
  * So that the better one is seldom lost, a weight's is taken away from absence only for good.
  */
@@ -632,7 +692,7 @@ bool berth__class_heed(struct berth_class_block *block, struct berth_class_verdi
     bool is_change = verdict->tag != (enum berth_tag)block->tag;
     bool is_return = is_change && (block->had & berth__class_bit(verdict->tag));
 
-    if (verdict->level <= (enum berth_class_level)block->level)
+    if (verdict->level <= (enum berth_class_level)block->level && !is_overtaken(block, verdict))
         return false;
     if (verdict->level != BERTH_CLASS_FINAL &&
         (is_return || (is_change && block->tag == BERTH_TAG_WEIGHT && is_from_absence(verdict) &&

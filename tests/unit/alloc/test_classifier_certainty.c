@@ -138,6 +138,62 @@ static void a_cache_that_grows_is_known_after_two_steps(void **state)
     expect_tags(weights, BERTH_TAG_WEIGHT);
 }
 
+static bool heeds(const struct berth_class_block *block, enum berth_class_level level)
+{
+    struct berth_class_verdict verdict = {BERTH_TAG_UNTAGGED, level, BERTH_REASON_STATE};
+    struct berth_class_block copy = *block;
+
+    return berth__class_heed(&copy, &verdict);
+}
+
+/* A first step that few judgements find makes weights of what steps have made. */
+static void what_most_find_made_by_steps_is_judged_anew(void **state)
+{
+    struct berth_class_block block = {.tag = BERTH_TAG_WEIGHT,
+                                      .level = BERTH_CLASS_FIRM,
+                                      .reason = BERTH_REASON_READ_ONLY,
+                                      .had = berth__class_bit(BERTH_TAG_WEIGHT),
+                                      .changes = 1,
+                                      .is_young = true,
+                                      .found_old = 2,
+                                      .found_young = 3};
+
+    (void)state;
+    assert_true(heeds(&block, BERTH_CLASS_TENTATIVE));
+    assert_false(heeds(&block, BERTH_CLASS_GUESSED));
+    /* A tag that it had does not come back; and it changes no more often than others. */
+    block.had |= berth__class_bit(BERTH_TAG_UNTAGGED);
+    assert_false(heeds(&block, BERTH_CLASS_TENTATIVE));
+    block.had = berth__class_bit(BERTH_TAG_WEIGHT);
+    block.changes = 2;
+    assert_false(heeds(&block, BERTH_CLASS_TENTATIVE));
+    assert_true(heeds(&block, BERTH_CLASS_FIRM));
+    block.changes = 1;
+    block.found_old = 3;
+    assert_false(heeds(&block, BERTH_CLASS_TENTATIVE));
+    block.found_old = 2;
+    block.is_young = false;
+    assert_false(heeds(&block, BERTH_CLASS_TENTATIVE));
+    block.is_young = true;
+    block.reason = BERTH_REASON_TRAINED;
+    assert_false(heeds(&block, BERTH_CLASS_TENTATIVE));
+}
+
+/* It may be found so again. */
+static void what_judgements_found_made_by_steps_is_not_final(void **state)
+{
+    (void)state;
+    load();
+    died(born(70 * KIB, TENSORS));
+    for (unsigned step = 0; step < 6; step++) {
+        berth__class_block(host(), weights[1]->number)->found_young = 100;
+        berth__classifier_step();
+    }
+    expect_tags(weights, BERTH_TAG_WEIGHT);
+    assert_int_equal(level(weights[0]), BERTH_CLASS_FINAL);
+    assert_int_equal(level(weights[1]), BERTH_CLASS_FIRM);
+}
+
 #define PLAYED(test) cmocka_unit_test_setup(test, begin)
 
 int main(void)
@@ -148,6 +204,8 @@ int main(void)
         PLAYED(what_is_made_late_is_no_weight_at_first_sight),
         PLAYED(a_cache_that_begins_anew_is_known),
         PLAYED(a_cache_that_grows_is_known_after_two_steps),
+        PLAYED(what_most_find_made_by_steps_is_judged_anew),
+        PLAYED(what_judgements_found_made_by_steps_is_not_final),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -299,6 +299,43 @@ static void what_is_computed_again_is_no_late_weight(void **state)
     }
 }
 
+#define FORWARD 6 /* kinds of blocks that a step's first half makes */
+
+/* More kinds come again as gradients than otherwise; those that come otherwise were there first. */
+static void steps_begin_before_the_gradients(void **state)
+{
+    struct played *gradients[8], *kept[FORWARD];
+    uint64_t first_gradient = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 8; i++)
+        keep((300 + 64 * i) * KIB);
+    for (unsigned step = 0; step < 5; step++) {
+        for (unsigned i = 0; i < 8 && step > 0; i++)
+            died(gradients[i]);
+        for (unsigned i = 0; i < FORWARD; i++) {
+            kept[i] = born((70 + i) * KIB, TENSORS);
+            died(born((1000 + 3 * i + 50 * step) * KIB, TENSORS));
+        }
+        for (unsigned i = 8; i-- > 0;)
+            gradients[i] = born(weights[i]->size, TENSORS);
+        if (step == 0)
+            first_gradient = berth__class_block(host(), gradients[7]->number)->birth;
+        for (unsigned i = 0; i < FORWARD; i++)
+            died(kept[i]);
+        for (unsigned i = 0; i < 8; i++) {
+            for (unsigned j = 0; j < 2 && step == 0; j++)
+                states[i][j] = born(weights[i]->size, TENSORS);
+            for (unsigned j = 0; j < 2; j++)
+                write_all(states[i][j]);
+            died(born(weights[i]->size, TENSORS));
+            write_all(weights[i]);
+        }
+    }
+    berth__classifier_refresh();
+    assert_in_range(host()->last_boundary, 8, first_gradient - 1);
+}
+
 #define PLAYED(test) cmocka_unit_test_setup(test, begin_phase)
 
 int main(void)
@@ -315,6 +352,7 @@ int main(void)
         PLAYED(what_weights_are_made_of_is_not_computed_of_them),
         PLAYED(states_of_one_weight_are_not_made_by_turns),
         PLAYED(what_is_computed_again_is_no_late_weight),
+        PLAYED(steps_begin_before_the_gradients),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

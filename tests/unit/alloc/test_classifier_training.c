@@ -594,6 +594,54 @@ static void packed_copies_beside_others_that_go_are_weights(void **state)
     expect(weights, BERTH_TAG_WEIGHT);
 }
 
+/* Batches whose gradients are summed: what the optimiser keeps waits to be written. */
+static void what_waits_for_the_optimiser_is_no_weight(void **state)
+{
+    struct played *kept[LAYERS];
+
+    (void)state;
+    load();
+    for (unsigned step = 0; step < 8; step++) {
+        for (unsigned i = 0; i < LAYERS; i++)
+            kept[i] = born((68 + i) * KIB, TENSORS);
+        for (unsigned i = LAYERS; i-- > 0;) {
+            struct played *gradient = born(weights[i]->size, TENSORS);
+
+            if (step == 0) {
+                moments[i] = weight(weights[i]->size);
+                moments[i]->is_turned = true;
+            }
+            died(gradient);
+            died(kept[i]);
+        }
+        if (step >= 2 && step < 5)
+            berth__classifier_refresh();
+        for (unsigned i = 0; i < LAYERS; i++)
+            assert_int_not_equal(moments[i]->tag, BERTH_TAG_WEIGHT);
+    }
+    expect(weights, BERTH_TAG_WEIGHT);
+}
+
+/* Weights are known from inference, and then trained: why they are weights changes with that. */
+static void known_weights_are_seen_to_be_trained(void **state)
+{
+    (void)state;
+    load();
+    for (unsigned step = 0; step < 12; step++)
+        infer();
+    berth__classifier_refresh();
+    for (unsigned i = 0; i < LAYERS; i++) {
+        assert_int_equal(level(weights[i]), BERTH_CLASS_FIRM);
+        assert_int_equal(berth__class_block(host(), weights[i]->number)->reason,
+                         BERTH_REASON_READ_ONLY);
+    }
+    run(4, false);
+    expect(weights, BERTH_TAG_WEIGHT);
+    for (unsigned i = 0; i < LAYERS; i++)
+        assert_int_equal(berth__class_block(host(), weights[i]->number)->reason,
+                         BERTH_REASON_TRAINED);
+}
+
 #define PLAYED(test) cmocka_unit_test_setup(test, begin)
 
 int main(void)
@@ -622,6 +670,8 @@ int main(void)
         PLAYED(what_is_as_large_as_no_table_is_no_weight_for_one),
         PLAYED(what_is_frozen_is_a_weight),
         PLAYED(a_cache_as_large_as_an_activation_is_no_weight),
+        PLAYED(what_waits_for_the_optimiser_is_no_weight),
+        PLAYED(known_weights_are_seen_to_be_trained),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
