@@ -114,12 +114,12 @@ struct berth_class_block {
      * steps made it; and which of the two the last one found. */
     uint8_t found_old, found_young;
     bool is_young;
-    bool is_derived;         /* its numbers have the signs of a weight's, of its size... */
-    bool was_matched;        /* ...which was looked for */
-    bool is_positive;        /* at the last look: numbers that differ, and none below zero */
-    bool is_integers;        /* and they are integers, of 32 or 64 bits */
-    bool is_constant;        /* all words are the same, and not zero */
-    bool is_mask;            /* all numbers are zero or another one, and some are this, some that */
+    bool is_derived;  /* its numbers have the signs of a weight's, of its size... */
+    bool was_matched; /* ...which was looked for */
+    bool is_positive; /* at the last look: numbers that differ, and none below zero */
+    bool is_integers; /* and they are integers, of 32 or 64 bits */
+    bool is_constant; /* all words are the same, and not zero */
+    bool is_mask;     /* all numbers are zero or another one, and some are this, some that */
     bool is_wide;     /* the typical number is as large as inputs are, or the type is not known */
     bool is_small;    /* it is known, as small as weights are, and the others are near to it */
     int16_t typical;  /* the exponent of the typical number, where the type is known... */

@@ -101,8 +101,8 @@ static enum berth_class_level final_if(bool is_final)
     return is_final ? BERTH_CLASS_FINAL : BERTH_CLASS_FIRM;
 }
 
-/* Of the judgements that saw steps, two of three must have found that a block was there before them:
- * in training, as long as the second step goes on, what the first one keeps looks so, too. */
+/* Of the judgements that saw steps, two of three must have found that a block was there before
+ * them: in training, as long as the second step goes on, what the first one keeps looks so, too. */
 #define FOUND_YOUNG_SHARE 2
 
 /* Whether what is said of a block for being there before the first step may be final. */
