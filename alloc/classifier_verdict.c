@@ -677,9 +677,13 @@ static bool is_answered(const struct berth_class_block *block,
 static bool is_overtaken(const struct berth_class_block *block,
                          const struct berth_class_verdict *verdict)
 {
-    return block->tag == BERTH_TAG_WEIGHT && block->reason == BERTH_REASON_READ_ONLY &&
-           block->level != BERTH_CLASS_FINAL && block->is_young &&
-           block->found_young > block->found_old && verdict->level >= BERTH_CLASS_TENTATIVE &&
+    bool is_from_before = block->reason == BERTH_REASON_READ_ONLY ||
+                          block->reason == BERTH_REASON_TRAINED ||
+                          block->reason == BERTH_REASON_TOUCHED_UP;
+
+    return block->tag == BERTH_TAG_WEIGHT && is_from_before && block->level != BERTH_CLASS_FINAL &&
+           block->is_young && block->found_young > block->found_old &&
+           verdict->level >= BERTH_CLASS_TENTATIVE &&
            block->changes + 1u + (BERTH_CLASS_FINAL - verdict->level) <= BERTH_CLASS_CHANGES_MAX;
 }
 

@@ -176,6 +176,8 @@ static void what_most_find_made_by_steps_is_judged_anew(void **state)
     assert_false(heeds(&block, BERTH_CLASS_TENTATIVE));
     block.is_young = true;
     block.reason = BERTH_REASON_TRAINED;
+    assert_true(heeds(&block, BERTH_CLASS_TENTATIVE));
+    block.reason = BERTH_REASON_LATE;
     assert_false(heeds(&block, BERTH_CLASS_TENTATIVE));
 }
 
