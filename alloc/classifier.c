@@ -349,16 +349,6 @@ static void collect(struct berth_judgement *judgement, uint32_t blocks)
     sort_by_birth(judgement->seen, judgement->count);
 }
 
-/* That a weight is trained is known when it is seen, however certain it was that it is a weight:
- * what is beside it is judged by that. */
-static void note_trained(struct berth_class_block *block, const struct berth_class_verdict *verdict)
-{
-    if (block->tag == BERTH_TAG_WEIGHT && block->reason == BERTH_REASON_READ_ONLY &&
-        verdict->tag == BERTH_TAG_WEIGHT && verdict->level >= BERTH_CLASS_TENTATIVE &&
-        (verdict->reason == BERTH_REASON_TRAINED || verdict->reason == BERTH_REASON_TOUCHED_UP))
-        berth__class_set(&block->reason, (uint8_t)verdict->reason);
-}
-
 static void apply(struct berth_judgement *judgement, const struct berth_class_seen *seen,
                   struct berth_class_verdict *verdict)
 {
@@ -372,10 +362,8 @@ static void apply(struct berth_judgement *judgement, const struct berth_class_se
 
     /* Dead, or another size than what was judged: the verdict is nobody's. */
     was = (enum berth_tag)block->tag;
-    if (address == 0 || berth__class_load(&block->size) != seen->size)
-        return;
-    note_trained(block, verdict);
-    if (!berth__class_heed(block, verdict))
+    if (address == 0 || berth__class_load(&block->size) != seen->size ||
+        !berth__class_heed(block, verdict))
         return;
     if (berth__log_enabled(BERTH_LOG_DEBUG, BERTH_TOPIC_CLASSIFIER))
         berth__class_log(block, seen->number);

@@ -622,26 +622,6 @@ static void what_waits_for_the_optimiser_is_no_weight(void **state)
     expect(weights, BERTH_TAG_WEIGHT);
 }
 
-/* Weights are known from inference, and then trained: why they are weights changes with that. */
-static void known_weights_are_seen_to_be_trained(void **state)
-{
-    (void)state;
-    load();
-    for (unsigned step = 0; step < 12; step++)
-        infer();
-    berth__classifier_refresh();
-    for (unsigned i = 0; i < LAYERS; i++) {
-        assert_int_equal(level(weights[i]), BERTH_CLASS_FIRM);
-        assert_int_equal(berth__class_block(host(), weights[i]->number)->reason,
-                         BERTH_REASON_READ_ONLY);
-    }
-    run(4, false);
-    expect(weights, BERTH_TAG_WEIGHT);
-    for (unsigned i = 0; i < LAYERS; i++)
-        assert_int_equal(berth__class_block(host(), weights[i]->number)->reason,
-                         BERTH_REASON_TRAINED);
-}
-
 #define PLAYED(test) cmocka_unit_test_setup(test, begin)
 
 int main(void)
@@ -671,7 +651,6 @@ int main(void)
         PLAYED(what_is_frozen_is_a_weight),
         PLAYED(a_cache_as_large_as_an_activation_is_no_weight),
         PLAYED(what_waits_for_the_optimiser_is_no_weight),
-        PLAYED(known_weights_are_seen_to_be_trained),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
