@@ -219,7 +219,7 @@ static bool run_comes(struct berth_cache *cache, const struct berth_block *block
         is_all &= berth__block_time(block) >= cache->run.first_id;
         count++;
     }
-    if (is_all && berth__run_return(cache, count))
+    if (is_all && berth__run_return(cache, count, *block_max))
         return false;
     *limit = *block_max = is_all ? UINT64_MAX : 0;
     return is_all;

@@ -95,12 +95,14 @@ static inline bool berth__run_is_scattered(const struct berth_pool *pool)
 
 /*
  * All its blocks, so many, have come back. True if the pool is to have them nevertheless, at once:
- * the run goes on with what is free then.
+ * the run goes on with what is free then. So it is with those larger than what a thread keeps of
+ * others, until the run is believed: where pages move, the pool may have a better place for the
+ * next one.
  */
-static inline bool berth__run_return(struct berth_cache *cache, uint64_t count)
+static inline bool berth__run_return(struct berth_cache *cache, uint64_t count, uint64_t block_max)
 {
     cache->run.returns++;
-    if (!berth__run_is_counted(cache->run.size) || berth__run_is_believed(cache))
+    if (cache->run.size <= block_max || berth__run_is_believed(cache))
         return false;
     cache->run.changes += count;
     return true;

@@ -96,6 +96,19 @@ static void a_pair_that_repeats_leaves_the_pool_alone(void **state)
     }
 }
 
+/* Nor is anything kept of what may be part of something else. */
+static void what_came_back_a_few_times_is_the_pools(void **state)
+{
+    for (unsigned i = 1; i < SIZES; i++) {
+        for (unsigned pair = 0; pair < BERTH_RUN_BELIEF - 1; pair++) {
+            pairs(1, sizes[i]);
+            berth__lazy_reclaim(pool_of(context), BERTH_LAZY_CLOSE);
+            assert_int_equal(berth__cache_peek(pool_of(context))->bytes, 0);
+        }
+        everything_back();
+    }
+}
+
 /* What is reserved after pairs of a size and then blocks of others, in a pool that knows nothing.
  */
 static uint64_t reserved_for_others(uint64_t size, const char *thread_cache)
@@ -354,6 +367,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         BOTH(a_pair_that_repeats_leaves_the_pool_alone),
+        BOTH(what_came_back_a_few_times_is_the_pools),
         BOTH(another_size_finds_the_memory),
         BOTH(another_thread_finds_the_memory),
         EXPAND(another_thread_is_served_as_if_nothing_were_kept),
