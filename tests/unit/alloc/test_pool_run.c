@@ -174,6 +174,51 @@ static void another_thread_finds_the_memory(void **state)
     }
 }
 
+/* What the thread's cache has once all that waits is known to be idle. */
+static uint64_t kept(void)
+{
+    berth__lazy_reclaim(pool_of(context), BERTH_LAZY_CLOSE);
+    return berth__cache_peek(pool_of(context))->bytes;
+}
+
+static void only_a_run_is_kept(void **state)
+{
+    uintptr_t older = alloc(BERTH_MIB), smaller = alloc(BERTH_MIB / 2), block;
+    uint64_t size = 3 * BERTH_MIB, before;
+    pthread_t thread;
+    void *other;
+
+    pairs(PAIRS, BERTH_MIB);
+    before = kept();
+    assert_true(before > 0);
+    pairs(1, BERTH_MIB);
+    assert_int_equal(berth__pool_free(smaller), 0);
+    assert_int_equal(kept(), before - BERTH_MIB);
+    pairs(PAIRS, BERTH_MIB);
+    before = kept();
+    pairs(1, BERTH_MIB);
+    assert_int_equal(berth__pool_free(older), 0);
+    assert_int_equal(kept(), before - BERTH_MIB);
+    /* Somebody else changes what is free. */
+    pairs(PAIRS, BERTH_MIB);
+    block = alloc(BERTH_MIB);
+    assert_int_equal(pthread_create(&thread, NULL, take, &size), 0);
+    assert_int_equal(pthread_join(thread, &other), 0);
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_int_equal(kept(), 0);
+    assert_int_equal(berth__pool_free((uintptr_t)other), 0);
+}
+
+static void without_caches_nothing_is_kept(void **state)
+{
+    set_option("thread-cache", "0");
+    for (unsigned i = 0; i < SIZES; i++) {
+        pairs(64, sizes[i]);
+        assert_int_equal(kept(), 0);
+    }
+    set_option("thread-cache", "64M");
+}
+
 /* What the run keeps is first part of the free memory around it again. */
 static void another_thread_is_served_as_if_nothing_were_kept(void **state)
 {
@@ -370,6 +415,8 @@ int main(void)
         BOTH(what_came_back_a_few_times_is_the_pools),
         BOTH(another_size_finds_the_memory),
         BOTH(another_thread_finds_the_memory),
+        BOTH(only_a_run_is_kept),
+        BOTH(without_caches_nothing_is_kept),
         EXPAND(another_thread_is_served_as_if_nothing_were_kept),
         BOTH(what_is_asked_for_may_differ),
         BOTH(no_block_is_used_again_while_work_may_use_it),
