@@ -139,7 +139,8 @@ uint64_t berth__stream_home_cached(struct berth_stream_home *home);
 /* What the device has back of it at least once what is cached was given back, while some lives. */
 uint64_t berth__stream_home_whole(struct berth_stream_home *home);
 
-/* What its live blocks hold beyond what the driver would have been asked for. Looks at all blocks. */
+/* What its live blocks hold beyond what the driver would have been asked for. Looks at all blocks.
+ */
 uint64_t berth__stream_home_excess(const struct berth_stream_home *home);
 
 /* The homes, linked by `next`. */
