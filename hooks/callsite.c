@@ -231,6 +231,30 @@ static unsigned trace_by_libunwind(const void **trace, unsigned count)
     return n;
 }
 
+/* No program has code beyond it that did not ask the kernel for such addresses. */
+#ifdef __x86_64__
+#define CODE_END ((uintptr_t)1 << 47)
+#else
+#define CODE_END ((uintptr_t)1 << 52)
+#endif
+
+/*
+ * Behind code without tables libunwind goes by the base pointer, which may be any number of the
+ * program's, and takes the words where it points for a path: bytes of a text, or addresses on the
+ * stack, which differ from run to run. What cannot be code ends the path.
+ */
+static unsigned count_code(const void *const *trace, unsigned count)
+{
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    uintptr_t high = is_on_own_stack() ? own_stack.high : here;
+    unsigned n = 0;
+
+    while (n < count && (uintptr_t)trace[n] < CODE_END &&
+           ((uintptr_t)trace[n] < here || (uintptr_t)trace[n] >= high))
+        n++;
+    return n;
+}
+
 /* A trace, and where the program's path begins in it. */
 struct capture {
     const void *trace[BERTH_SITE_FRAMES_MAX + OWN_FRAMES_MAX];
@@ -267,8 +291,9 @@ static berth_site_id capture_short(const void *return_address)
 static berth_site_id capture_by_libunwind(struct capture *capture, unsigned depth,
                                           const void *return_address)
 {
-    cut_path(capture, trace_by_libunwind(capture->trace, depth + OWN_FRAMES_MAX), depth,
-             return_address);
+    unsigned count = trace_by_libunwind(capture->trace, depth + OWN_FRAMES_MAX);
+
+    cut_path(capture, count_code(capture->trace, count), depth, return_address);
     if (capture->count == 0)
         return capture_short(return_address);
     return berth__site_intern(capture->path, capture->count);

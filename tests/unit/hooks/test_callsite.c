@@ -311,6 +311,29 @@ static void memory_that_is_gone_is_not_read(void **state)
     assert_int_not_equal(place_busy(code + page - sizeof(busy_code))(outer, NULL), 0);
     munmap(code, page);
 }
+
+/* What the base pointer leads to is text, or addresses of the stack: no part of a path. */
+static void words_that_are_no_code_end_a_path(void **state)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *code =
+        mmap(NULL, page, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const uint64_t here = (uintptr_t)__builtin_frame_address(0);
+    const uint64_t words[] = {0x33006f732e316c2f, here, here + 4096};
+    uint64_t frame[2] = {0};
+
+    (void)state;
+    if (code == MAP_FAILED)
+        skip();
+    /* A function's address is taken for a part of it. */
+    frame[1] = (uintptr_t)other + 1;
+    assert_true(berth__site_depth(place_busy(code)(outer, frame)) > 4);
+    for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        frame[1] = words[i];
+        assert_int_equal(berth__site_depth(place_busy(code)(outer, frame)), 4);
+    }
+    munmap(code, page);
+}
 #endif
 
 #define THREADS 8
@@ -684,6 +707,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(no_descriptor_is_opened_written_or_closed),
 #ifdef __x86_64__
         cmocka_unit_test(memory_that_is_gone_is_not_read),
+        cmocka_unit_test(words_that_are_no_code_end_a_path),
 #endif
         cmocka_unit_test(threads_capture_the_same_sites),
         cmocka_unit_test(a_capture_under_the_loaders_lock_does_not_hang),
