@@ -68,6 +68,9 @@ def sites(berth, program):
                program, "wait"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
         running.stdout.readline()
+        # It may be there before the thread that answers.
+        while running.poll() is None and f'"pid": {running.pid}' not in output([berth, "ps", "--json"]):
+            pass
         told = subprocess.run([berth, "sites", str(running.pid)], check=True, capture_output=True,
                               timeout=120)
         running.communicate(b"x", timeout=120)
