@@ -210,6 +210,13 @@ static void say_failed(berth_tier_id id, int error, const char *why)
         berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_TIER, "tier %s: %s", berth__tier(id)->name, why);
 }
 
+/* Whether it says that the path leads to nothing that could be, or become, a store. */
+static bool leads_nowhere(int error)
+{
+    return error == -ENOENT || error == -ENOTDIR || error == -EISDIR || error == -ELOOP ||
+           error == -ENXIO || error == -ENAMETOOLONG;
+}
+
 static int open_named(berth_tier_id id, bool create, struct berth_persist_store **ret_store)
 {
     const struct berth_tier *tier = berth__tier(id);
@@ -220,7 +227,7 @@ static int open_named(berth_tier_id id, bool create, struct berth_persist_store 
 
     if (snprintf(path, sizeof(path), tier->kind == BERTH_KIND_FILE ? "%s/%s" : "%s", tier->path,
                  tier->segment) >= (int)sizeof(path))
-        return -ENAMETOOLONG;
+        return -ENODEV;
     options.name = tier->segment;
     options.capacity = atomic_load_explicit(&tier->capacity, memory_order_relaxed);
     options.addresses = &window_addresses;
@@ -229,7 +236,7 @@ static int open_named(berth_tier_id id, bool create, struct berth_persist_store 
         return r;
     if (r < 0) {
         say_failed(id, r, why);
-        return r;
+        return leads_nowhere(r) ? -ENODEV : r;
     }
     return publish(id, store, ret_store);
 }

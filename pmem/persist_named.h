@@ -17,7 +17,9 @@
 
 /*
  * The store of the tier, opened if need be; with `create` also made. 0; -ENODEV if the tier has no
- * name; -ENOENT if there is none; else -errno after one line on stderr. No lock of ours is held.
+ * name, or its path leads to nothing that could be a store; -ENOENT if there is none; else -errno.
+ * But for a tier without a name, and for -ENOENT, it is said in one line on stderr. No lock of ours
+ * is held.
  */
 int berth__persist_named_open(berth_tier_id tier, bool create,
                               struct berth_persist_store **ret_store);

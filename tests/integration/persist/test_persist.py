@@ -97,6 +97,17 @@ class Persist(unittest.TestCase):
         self.assertIn("No such device", done.stderr)
         subprocess.run([client, "absent"], check=True)
 
+    @unittest.skipIf(place is not None, "a device's name leads to it")
+    def test_a_place_that_leads_nowhere_is_no_tier(self):
+        self.where.rmdir()
+        self.run_client("put", "model", MIB, 1, status=1, stderr="No such device")
+        self.where.mkdir()
+        pathlib.Path(self.path).mkdir()
+        self.run_client("put", "model", MIB, 1, status=1, stderr="No such device")
+        self.run_client("rm", "model", status=1, stderr="No such device")
+        pathlib.Path(self.path).rmdir()
+        self.run_client("put", "model", MIB, 1)
+
     @unittest.skipIf(place is not None, "one place will do, and a device has few pieces")
     def test_processes_that_want_the_same_block_get_it(self):
         racers = [subprocess.Popen([berth, "run", "--policy", self.policy, "--", client, "share",
