@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <sched.h>
 
-static const int64_t patience_ns[] = {
+int64_t berth__pool_patience_ns[BERTH_PATIENCE_COUNT] = {
     [BERTH_PATIENCE_SHORT] = 1000000000,
     [BERTH_PATIENCE_LONG] = 60000000000,
 };
@@ -97,7 +97,7 @@ static int record(struct berth_pool *pool, struct berth_order_point **ret)
 static int record_when_open(struct berth_pool *pool, enum berth_patience patience,
                             struct berth_order_point **ret)
 {
-    int64_t end = berth__clock_ns() + patience_ns[patience], now;
+    int64_t end = berth__clock_ns() + berth__pool_patience_ns[patience], now;
     int r;
 
     while ((r = record(pool, ret)) == -EBUSY && !berth__device_capturing() &&
@@ -125,7 +125,7 @@ static bool wait_begin(struct berth_pool *pool, struct berth_quiet *quiet,
 
     berth__pool_lock(pool);
     waited = quiet->waited_ns + (quiet->waiters > 0 ? now - quiet->since : 0);
-    may_wait = waited < patience_ns[patience];
+    may_wait = waited < berth__pool_patience_ns[patience];
     if (may_wait && quiet->waiters++ == 0)
         quiet->since = now;
     berth__pool_unlock(pool);

@@ -29,8 +29,15 @@ struct berth_quiet {
 
 enum berth_patience {
     BERTH_PATIENCE_SHORT, /* there is other memory: a second */
-    BERTH_PATIENCE_LONG   /* there is none: a minute, beyond the longest work that is likely */
+    BERTH_PATIENCE_LONG,  /* there is none: a minute, beyond the longest work that is likely */
+    BERTH_PATIENCE_COUNT
 };
+
+/*
+ * How long that is. Only tests change it, before there are threads: where a machine has other work,
+ * a second may be over before another thread has run at all.
+ */
+extern int64_t berth__pool_patience_ns[BERTH_PATIENCE_COUNT];
 
 /*
  * Called without the lock. 1: a point that was recorded since the call began has passed; 0: not in

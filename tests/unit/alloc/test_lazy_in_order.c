@@ -281,7 +281,21 @@ static void it_is_waited_for_by_all_who_need_it(void **state)
     stream_delete(stream);
 }
 
+/* Where another thread lets the work go on, it may be long until that one runs at all. */
+static int before_patient(void **state)
+{
+    berth__pool_patience_ns[BERTH_PATIENCE_SHORT] = berth__pool_patience_ns[BERTH_PATIENCE_LONG];
+    return before_each(state);
+}
+
+static int after_patient(void **state)
+{
+    berth__pool_patience_ns[BERTH_PATIENCE_SHORT] = 1000000000;
+    return after_each(state);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
+#define PATIENT(name) cmocka_unit_test_setup_teardown(name, before_patient, after_patient)
 
 int main(void)
 {
@@ -293,9 +307,9 @@ int main(void)
         CASE(it_is_waited_for_in_vain_once),
         CASE(it_is_waited_for_again_for_the_sake_of_a_free),
         CASE(it_is_replaced_when_it_is_the_oldest),
-        CASE(what_the_driver_was_given_is_waited_for),
-        CASE(likewise_in_the_order_of_a_stream),
-        CASE(it_is_waited_for_by_all_who_need_it),
+        PATIENT(what_the_driver_was_given_is_waited_for),
+        PATIENT(likewise_in_the_order_of_a_stream),
+        PATIENT(it_is_waited_for_by_all_who_need_it),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
