@@ -21,11 +21,11 @@ MIB = 1 << 20
 # The power goes at any instant within so long after it was asked for.
 CUT_SECONDS = 0.3
 
-# A guest that says nothing more has hung. On a host that has other work it may say nothing for
-# long, and has not had the processor time then that this takes.
+# A guest that says nothing for so much processor time has hung. On a host that has other work it may
+# say nothing for longer, and has not had that time.
 HUNG_BUSY_SECONDS = int(os.environ.get("BERTH_VM_SECONDS", "240"))
-# One that waits for nothing takes no time; even a busy host lets it say something in this long.
-HUNG_IDLE_SECONDS = 5 * HUNG_BUSY_SECONDS
+# One that waits for nothing takes no time; even a busy host lets it say something in so much longer.
+HUNG_IDLE_TIMES = 5
 
 # What the kernel does besides, about which no test asks, and which an emulated processor is slow at:
 # addresses of its own that nobody guesses, pages that are cleared before they are given away, and a
@@ -61,6 +61,14 @@ MEMORY_MACHINES = 2
 
 class Machine:
     """One machine; its NVDIMMs keep what is written to them from boot to boot."""
+
+    # How many processors it has, all of them at its first node; what its memory is; and devices besides.
+    PROCESSORS = 1
+    MEMORY = "memory-backend-ram"
+    HUNG_BUSY_SECONDS = HUNG_BUSY_SECONDS
+
+    def more_devices(self):
+        return []
 
     def __init__(self, qemu, kernel, folder, memory, dimms, cxl=None):
         """`memory`: the MiB of each node with memory, of which the first has the processor.
@@ -98,8 +106,8 @@ class Machine:
     def nodes(self):
         arguments = []
         for number, size in enumerate(self.memory):
-            processors = "cpus=0," if number == 0 else ""
-            arguments += ["-object", f"memory-backend-ram,id=ram{number},size={size}M",
+            processors = f"cpus=0-{self.PROCESSORS - 1}," if number == 0 else ""
+            arguments += ["-object", f"{self.MEMORY},id=ram{number},size={size}M",
                           "-numa", f"node,nodeid={number},{processors}memdev=ram{number}"]
         # The kernel numbers nodes by address: theirs must ascend with their numbers. NVDIMMs have no
         # labels, which the kernel reads by the firmware's bytecode: each is one namespace, of a size
@@ -152,10 +160,11 @@ class Machine:
         if self.cxl:
             # Newer kernels make no CXL region where they see that the processor is emulated.
             processor += ",-hypervisor"
-        return [str(self.qemu), "-accel", accelerator, "-cpu", processor, "-smp", "1",
+        return [str(self.qemu), "-accel", accelerator, "-cpu", processor,
+                "-smp", str(self.PROCESSORS),
                 "-M", "q35,nvdimm=on,cxl=on" if self.cxl else "q35,nvdimm=on",
                 "-m", f"{total}M,slots={len(self.dimms) + 1},maxmem={total + sum(self.dimms) + 4096}M",
-                *self.nodes(), *self.cxl_devices(), *self.firmware(),
+                *self.nodes(), *self.cxl_devices(), *self.more_devices(), *self.firmware(),
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-serial", f"file:{escape(self.folder / 'console.log')}", "-serial", "stdio",
                 "-kernel", str(self.kernel.image), "-initrd", str(initramfs),
@@ -174,7 +183,7 @@ class Machine:
                                        pass_fds=[image.fileno() for image in self.images],
                                        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
         self.process = process
-        watch = Watch(process)
+        watch = Watch(process, self.HUNG_BUSY_SECONDS)
         try:
             status = listen(process, watch, said)
         finally:
@@ -205,8 +214,10 @@ def environment_of_qemu():
 class Watch:
     """Ends a machine that has hung."""
 
-    def __init__(self, process):
+    def __init__(self, process, busy_seconds):
+        """`busy_seconds`: the processor time that it may have between two lines that it says."""
         self.process = process
+        self.may_take = busy_seconds
         self.hung = None
         self.stopped = threading.Event()
         self.heard()
@@ -222,10 +233,10 @@ class Watch:
     def run(self):
         while not self.stopped.wait(1):
             when, busy = self.last
-            if busy_seconds(self.process.pid) - busy > HUNG_BUSY_SECONDS:
-                self.hung = f"it said nothing for {HUNG_BUSY_SECONDS} s of processor time"
-            elif time.monotonic() - when > HUNG_IDLE_SECONDS:
-                self.hung = f"it said nothing for {HUNG_IDLE_SECONDS} s"
+            if busy_seconds(self.process.pid) - busy > self.may_take:
+                self.hung = f"it said nothing for {self.may_take} s of processor time"
+            elif time.monotonic() - when > HUNG_IDLE_TIMES * self.may_take:
+                self.hung = f"it said nothing for {HUNG_IDLE_TIMES * self.may_take} s"
             if self.hung:
                 self.process.kill()
                 return

@@ -436,4 +436,5 @@ def run(shape, work, archive, tools, found, variables, cxl):
     report.say(f"1..{report.count}")
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -210,6 +210,7 @@ asked() {
         exec "$VM_CASES" hold far /tmp/held /tmp/release) >/tmp/holder 2>&1 &
     program=$!
     head -c 1 /tmp/held >/dev/null
+    await_socket $program
     check "$kind: berth doctor PID says what became of the tier" says \
         "^ok +tier far +$kind: $what; decay = 10s; [3-9][0-9]\.[0-9] MiB in use\$" \
         "$BERTH" doctor "$program"

@@ -38,6 +38,8 @@ PATIENCE = 20
 class Test:
     """A program, and which of its cases do not run here: their names, with the reason."""
 
+    folder = None
+
     def __init__(self, name, *more, env=None, preload=(), left=None, only=()):
         """`more`: arguments behind those of TEST_NAME. `env`: variables of its environment.
         `preload`: variables whose libraries are preloaded into it; a process of its own then.
@@ -48,6 +50,17 @@ class Test:
         self.preload = ":".join(os.environ[name] for name in preload)
         self.left = left or {}
         self.only = set(only)
+
+
+    @classmethod
+    def as_told(cls, told):
+        """One that whole.py has told of, with its folder, as the host has it."""
+        test = cls(told["name"], env=told["environment"])
+        command = told["command"]
+        test.command = command[1:] if command[1:] and command[1].endswith(".py") else command
+        test.preload = test.env.pop("LD_PRELOAD", "")
+        test.folder = told["folder"]
+        return test
 
 
 MANY = "is another turn of what cases here do"
@@ -130,7 +143,7 @@ RECORD_HERE = ("test_every_call_is_there_in_order", "test_a_killed_program_leave
                "test_until_interrupted", "test_the_history_is_the_programs")
 REPLAY_HERE = ("test_known_numbers", "test_the_simulated_driver", "test_a_pipe_is_read_once")
 PLAN_HERE = ("test_the_same_run_needs_one_call", "test_a_damaged_plan_is_refused")
-# Programs of tests/integration that no guest runs.
+# Programs of tests/integration that no guest of run.py runs; whole.py's does.
 NEVER = {
     "cuda": DEVICES,
     "torch": "loads some 280 libraries, 1.7 s of a real processor before it begins",
@@ -149,6 +162,9 @@ def plans():
     lines = {"BERTH_TEST_LINES": "1" if "BERTH_LINES" in os.environ else "0"}
     node = {"BERTH_TEST_TIER": "kind = numa  nodes = 1"}
     return {
+        # All of them, as a person starts them who has hours.
+        "whole": lambda: [Test.as_told(told) for told in json.loads(
+            pathlib.Path(__file__).with_name("whole.json").read_text(encoding="utf-8"))],
         # What takes a folder has it on ext4 with dax=always.
         "fsdax": lambda: [
             *(Test(name, "present", preload=preload) for preload in (malloc, both)
@@ -314,6 +330,8 @@ def run_child(test, teller, output):
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.environ.update(test.env)
+    if test.folder:
+        os.chdir(test.folder)
     unittest.main = lambda *args, **more: run_cases(test, teller)
     is_script = test.command[0].endswith(".py")
     if test.preload or not is_script:
@@ -362,7 +380,8 @@ def run(test, teller):
 def main(plan, serial):
     teller = Teller(plan, serial)
     be_patient()
-    ctypes.util.find_library = find_library
+    if plan != "whole":
+        ctypes.util.find_library = find_library
     tests = plans()[plan]()
     # As on the host, where nobody has named these.
     for name in [name for name in os.environ if name.startswith("BERTH")]:
