@@ -420,8 +420,7 @@ static int alloc_slowly(const struct berth_pool_request *request, bool is_whole,
 
     if (!is_captured && alloc_own(request, is_whole, ret_address))
         return 0;
-    /* What no device has is the driver's to refuse: no sum of ours may wrap. */
-    if (size == 0 || size > INT64_MAX || berth__context_ask(&context, NULL) < 0 || !context)
+    if (berth__context_ask(&context, NULL) < 0 || !context)
         return BERTH_POOL_FORWARD;
     pool = pool_find_or_make(context, request->tier);
     if (!pool)
@@ -443,12 +442,18 @@ static int alloc_slowly(const struct berth_pool_request *request, bool is_whole,
     return berth__pool_grow(pool, request, size, is_whole || is_captured, is_captured, ret_address);
 }
 
+/* What no device has is the driver's to refuse: neither rounding nor any sum of ours may wrap. */
+static inline bool is_size(uint64_t size)
+{
+    return size - 1 < INT64_MAX - BERTH_GRANULE;
+}
+
 int berth__pool_alloc(const struct berth_pool_request *request, uintptr_t *ret_address)
 {
     bool is_whole = berth__pool_is_whole(request->size);
     bool is_captured = berth__device_capturing();
 
-    if (request->size == 0 || berth__pool_disabled())
+    if (BERTH_UNLIKELY(!is_size(request->size)) || berth__pool_disabled())
         return BERTH_POOL_FORWARD;
     if (berth__pool_plan_exists() && !is_captured && berth__pool_plan_alloc(request, ret_address))
         return 0;

@@ -119,7 +119,11 @@ void item_04_failure_leaves_state(void)
     kept = check_alloc(KIB(40));
     check_pattern(kept, KIB(40), 4);
     SEEN("more than there is: %d\n", cuMemAlloc_v2(&p, (size_t)1 << 50));
+    /* What such a size is rounded to is none of the small ones that are cached. */
+    for (size_t size = 1; size <= KIB(4); size *= 2)
+        EXPECT(cuMemFree_v2(check_alloc(size)) == 0);
     SEEN("more than 64 bits: %d\n", cuMemAlloc_v2(&p, SIZE_MAX));
+    SEEN("a little more: %d\n", cuMemAlloc_v2(&p, SIZE_MAX - 510));
     SEEN("nearly: %d\n", cuMemAlloc_v2(&p, SIZE_MAX - MIB(2)));
     SEEN("half of 64 bits: %d\n", cuMemAlloc_v2(&p, SIZE_MAX / 2 + 1));
     too_much_and_wrong();
