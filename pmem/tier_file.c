@@ -176,21 +176,6 @@ int berth__tier_file_adopt(struct berth_tier_file *file, int fd)
     return 0;
 }
 
-int berth__tier_file_map(const struct berth_tier_file *file, void *address, size_t size)
-{
-    off_t offset = (off_t)((uintptr_t)address - file->base);
-    void *p =
-        mmap(address, size, PROT_READ | PROT_WRITE, file->map_flags | MAP_FIXED, file->fd, offset);
-    int r = p == MAP_FAILED ? -errno : 0;
-
-    /* No mapping of the program's may come to lie in a window: what was there is put back. */
-    if (r < 0 && !berth__window_mend(address, size))
-        r = -ESTALE;
-    if (r == 0 && file->is_on_disk)
-        berth__file_pages_read_ahead(address, size);
-    return r;
-}
-
 /* Beyond RLIMIT_FSIZE the kernel would send SIGXFSZ instead of an error. */
 static bool exceeds_file_limit(size_t end)
 {
@@ -232,6 +217,57 @@ int berth__tier_file_allocate(int fd, size_t offset, size_t size)
     return 0;
 }
 
+/* fallocate() is a cancellation point; malloc() is none, and jemalloc's locks may be held here. */
+static int allocate_uncancelled(int fd, size_t offset, size_t size)
+{
+    int cancel_state, r;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    r = berth__tier_file_allocate(fd, offset, size);
+    pthread_setcancelstate(cancel_state, NULL);
+    return r;
+}
+
+/* The inverse of allocation by way of the mapping, for which no descriptor is needed. */
+static int punch(void *address, size_t size)
+{
+    return madvise(address, size, MADV_REMOVE) < 0 ? -errno : 0;
+}
+
+/*
+ * Nobody has been given these addresses yet, but programs that scan or keep all that they have
+ * mapped (/proc/self/maps) read them, and beyond a file's end that is SIGBUS. So the file reaches
+ * as far as its mappings, by its last page, which is given back: ftruncate() could cut off what
+ * another thread has had meanwhile. Where that page cannot be had, or may be the parent's by then,
+ * the end stays where it is.
+ */
+static void lengthen(const struct berth_tier_file *file, void *address, size_t size)
+{
+    size_t last = (uintptr_t)address - file->base + size - BERTH_OS_PAGE;
+    struct stat st;
+
+    if (!file->is_parents && berth__fstat(file->fd, &st) == 0 && S_ISREG(st.st_mode) &&
+        (size_t)st.st_size <= last && allocate_uncancelled(file->fd, last, BERTH_OS_PAGE) == 0)
+        punch((char *)address + size - BERTH_OS_PAGE, BERTH_OS_PAGE);
+}
+
+int berth__tier_file_map(const struct berth_tier_file *file, void *address, size_t size)
+{
+    off_t offset = (off_t)((uintptr_t)address - file->base);
+    void *p =
+        mmap(address, size, PROT_READ | PROT_WRITE, file->map_flags | MAP_FIXED, file->fd, offset);
+    int r = p == MAP_FAILED ? -errno : 0;
+
+    /* No mapping of the program's may come to lie in a window: what was there is put back. */
+    if (r < 0 && !berth__window_mend(address, size))
+        r = -ESTALE;
+    if (r == 0)
+        lengthen(file, address, size);
+    if (r == 0 && file->is_on_disk)
+        berth__file_pages_read_ahead(address, size);
+    return r;
+}
+
 static int file_map(struct berth_tier *tier, void *address, size_t size)
 {
     struct berth_tier_file *file = tier->state;
@@ -248,12 +284,6 @@ static int file_map(struct berth_tier *tier, void *address, size_t size)
     return r;
 }
 
-/* The inverse of allocation by way of the mapping, for which no descriptor is needed. */
-static int punch(void *address, size_t size)
-{
-    return madvise(address, size, MADV_REMOVE) < 0 ? -errno : 0;
-}
-
 /* A child whose copy is without a file (no descriptor could be had) is one of many, and quiet. */
 static void say_descriptor_is_gone(const struct berth_tier *tier,
                                    const struct berth_tier_file *file)
@@ -266,17 +296,6 @@ static void say_descriptor_is_gone(const struct berth_tier *tier,
     else
         berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_TIER,
                         "the file of tier %s was closed; the tier grows no more", tier->name);
-}
-
-/* fallocate() is a cancellation point; malloc() is none, and jemalloc's locks may be held here. */
-static int allocate_uncancelled(int fd, size_t offset, size_t size)
-{
-    int cancel_state, r;
-
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    r = berth__tier_file_allocate(fd, offset, size);
-    pthread_setcancelstate(cancel_state, NULL);
-    return r;
 }
 
 /* What was taken in vain goes back. */

@@ -569,6 +569,64 @@ static void lost_pages_are_a_signal_to_the_program(void)
     free(p);
 }
 
+/* Larger mappings than any tier makes at once: a sanitizer's own. */
+#define SCANNED_MAX (256 * MIB)
+
+static void write_back(unsigned long start, unsigned long end)
+{
+    for (unsigned long at = start; at < end && end - start <= SCANNED_MAX; at += 4096)
+        atomic_fetch_or((_Atomic char *)at, 0);
+}
+
+/* As checkpoints and conservative collectors do. What is read of the file is on this stack. */
+static void write_all_back(void)
+{
+    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    char line[512];
+    size_t length = 0;
+
+    CHECK(fd >= 0);
+    while (read(fd, &line[length], 1) == 1) {
+        unsigned long start, end;
+
+        if (line[length] != '\n' && length < sizeof(line) - 2) {
+            length++;
+            continue;
+        }
+        line[length] = '\0';
+        length = 0;
+        if (sscanf(line, "%lx-%lx", &start, &end) == 2 && strstr(line, " rw"))
+            write_back(start, end);
+    }
+    close(fd);
+}
+
+static void all_that_can_be_written_is_written_back(void)
+{
+    char *p = check_hide(malloc(300000));
+    pid_t pid;
+
+    /* Thousands of pages of no use to anybody. */
+    if (getenv("CHECK_EMULATED"))
+        return;
+    check_fill(p, 300000, 1);
+    write_all_back();
+    CHECK(check_filled(p, 300000, 1));
+    use_blocks(2);
+    pid = fork();
+    if (pid == 0) {
+        write_all_back();
+        use_blocks(3);
+        CHECK(check_filled(p, 300000, 1));
+        _exit(0);
+    }
+    check_child(pid);
+    CHECK(check_filled(p, 300000, 1));
+    p = check_hide(realloc(p, 3 * MIB));
+    CHECK(p && check_filled(p, 300000, 1));
+    free(p);
+}
+
 #define ENTRY(name)                                                                                \
     {                                                                                              \
 #name, name                                                                                \
@@ -592,5 +650,6 @@ const struct check hostile_checks[] = {
     ENTRY(many_arenas_may_exist),
     ENTRY(no_other_user_has_a_tiers_file),
     ENTRY(lost_pages_are_a_signal_to_the_program),
+    ENTRY(all_that_can_be_written_is_written_back),
     {NULL, NULL},
 };
