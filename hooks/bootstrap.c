@@ -393,6 +393,7 @@ __attribute__((constructor)) static void bootstrap_cuda(void)
         berth__control_look = berth__binding_check;
         berth__control_wanted = berth__control_start;
         berth__control_unwanted = berth__control_pause;
+        berth__control_impossible = berth__control_stay_off;
     } else {
         berth__pool_disable();
         berth__foreign_disable();

@@ -9,6 +9,8 @@
  * own.
  */
 #include "pmem/fork.h"
+#include "alloc/file_call.h"
+#include "alloc/sandbox.h"
 #include "hooks/side_stack.h"
 #include "ipc/control.h"
 
@@ -26,6 +28,7 @@
 /* libberth.so's, when that is preloaded. */
 #pragma weak berth__control_wanted
 #pragma weak berth__control_unwanted
+#pragma weak berth__control_impossible
 
 /* The C library's own names for fork() and clone(). */
 extern pid_t __fork(void);
@@ -35,6 +38,9 @@ extern int __clone(int (*run)(void *), void *stack, int flags, void *argument, .
 BERTH_EXPORT int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
                                    void *library);
 typedef __typeof__(__register_atfork) *register_atfork_fn;
+
+/* Of the folder of a process's threads: two, and one for each of them. */
+#define LINKS_ALONE 3
 
 static pid_t (*next_fork)(void);
 static _Atomic(register_atfork_fn) next_register;
@@ -127,6 +133,29 @@ static void start_threads(bool were_there)
     errno = saved_errno;
 }
 
+/*
+ * Whether any other thread is there, whose locks a child will find as they are where the C
+ * library's fork() does not look after them. Berth's own count, too. A sandbox may forbid to ask,
+ * and there is nothing to begin there.
+ */
+static bool is_beside_others(void)
+{
+    int saved_errno = errno;
+    struct stat st;
+    bool alone = !berth__sandbox_is_on() && berth__stat("/proc/self/task", &st) == 0 &&
+                 st.st_nlink <= LINKS_ALONE;
+
+    errno = saved_errno;
+    return !alone;
+}
+
+/* In a child that was. */
+static void stay_without_threads(bool was_beside_others)
+{
+    if (was_beside_others && &berth__control_impossible && berth__control_impossible)
+        berth__control_impossible();
+}
+
 BERTH_EXPORT pid_t fork(void)
 {
     struct berth_fork attempt;
@@ -205,6 +234,7 @@ long berth__fork_daemon(long stays_in_folder, long keeps_streams, long third, lo
 BERTH_EXPORT pid_t _Fork(void)
 {
     struct berth_fork attempt;
+    bool beside_others;
     pid_t pid = -1;
 
     /* A library's constructor may come before ours. */
@@ -219,10 +249,13 @@ BERTH_EXPORT pid_t _Fork(void)
     if (berth__fork_begin(&attempt) < 0)
         return refuse();
     errno = ENOMEM;
+    beside_others = is_beside_others();
     if (berth__fork_fill(&attempt) == 0)
         pid = next_fork();
-    if (pid == 0)
+    if (pid == 0) {
         berth__fork_take(&attempt);
+        stay_without_threads(beside_others);
+    }
     return finish(&attempt, pid);
 }
 
@@ -233,6 +266,7 @@ struct clone_start {
     void *argument;
     char *stack; /* where the child's grows down from */
     char *first; /* the lowest address of the one that it begins on, or NULL: it begins there */
+    bool beside_others;
     int answer;
 };
 
@@ -255,6 +289,7 @@ static int start_clone(void *context)
     struct clone_start *start = context;
 
     berth__fork_take(&start->attempt);
+    stay_without_threads(start->beside_others);
     berth__fork_end(&start->attempt, 0);
     if (start->first)
         berth__side_stack_enter(run_clone, start, start->stack - (uintptr_t)start->stack % 16);
@@ -318,6 +353,7 @@ BERTH_EXPORT int clone(int (*run)(void *), void *stack, int flags, void *argumen
     }
     were_there = end_threads();
     errno = ENOMEM;
+    start.beside_others = is_beside_others();
     if (berth__fork_fill(&start.attempt) == 0)
         pid = __clone(start_clone, begin, flags, &start, extra[0], extra[1], extra[2]);
     end_stack(&start);
@@ -356,16 +392,19 @@ static uint64_t flags_of(long number, const long a[5])
 static long fork_unprepared(long number, const long a[5])
 {
     struct berth_fork attempt;
-    bool were_there;
+    bool were_there, beside_others;
     long pid = -ENOMEM;
 
     if (berth__fork_begin_clone(&attempt, flags_of(number, a), &attempt + 1) < 0)
         return refuse();
     were_there = end_threads();
+    beside_others = is_beside_others();
     if (berth__fork_fill(&attempt) == 0)
         pid = kernel_fork(number, a);
-    if (pid == 0)
+    if (pid == 0) {
         berth__fork_take(&attempt);
+        stay_without_threads(beside_others);
+    }
     if (pid < 0)
         errno = (int)-pid;
     pid = finish(&attempt, pid < 0 ? -1 : (int)pid);

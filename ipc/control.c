@@ -126,6 +126,7 @@ struct control {
 
 int (*berth__control_wanted)(void);
 bool (*berth__control_unwanted)(void);
+void (*berth__control_impossible)(void);
 int (*berth__control_load_callsite)(char *why, size_t why_size);
 void (*berth__control_look)(void);
 
@@ -671,6 +672,14 @@ bool berth__control_pause(void)
     berth__thread.inside--;
     errno = saved_errno;
     return ended;
+}
+
+void berth__control_stay_off(void)
+{
+    struct control *control = atomic_load_explicit(&the_control, memory_order_acquire);
+
+    if (control && is_own(control))
+        control->state = STATE_OFF;
 }
 
 const char *berth__control_runtime_directory(void)

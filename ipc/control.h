@@ -33,6 +33,13 @@ bool berth__control_wake(void);
  */
 bool berth__control_pause(void);
 
+/*
+ * For a child that was forked without the C library's handlers, beside other threads: it has the
+ * locks by which the C library makes threads as those had them, perhaps for ever. Nothing starts in
+ * this process any more. Any signal's handler, too.
+ */
+void berth__control_stay_off(void);
+
 /* $XDG_RUNTIME_DIR as it was before main, or "". */
 const char *berth__control_runtime_directory(void);
 
@@ -50,6 +57,9 @@ extern BERTH_SHARED int (*berth__control_wanted)(void);
  * NULL as above.
  */
 extern BERTH_SHARED bool (*berth__control_unwanted)(void);
+
+/* What the hooks call in such a child: to berth__control_stay_off, set and NULL as above. */
+extern BERTH_SHARED void (*berth__control_impossible)(void);
 
 /*
  * Loads the unwinder (hooks/callsite.h); called before a table that names call paths is installed.

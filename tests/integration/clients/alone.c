@@ -6,9 +6,10 @@
  * another thread has the lock of the loader's list. "count": it asks how many threads it has.
  * "watch": one of several threads does. "limits": it allows all its threads few system calls.
  * "cloned": the function of a child made by clone() returns. "copied": children that are made
- * without handlers ask how many threads there were as they came.
+ * without handlers ask how many threads there were as they came. "beside": such children of a
+ * program with other threads ask how many they have themselves, once they have allocated.
  *
- * usage: alone [-t] rights|user|mounts|forked|cloned|copied|count|watch|limits
+ * usage: alone [-t] rights|user|mounts|forked|cloned|copied|beside|count|watch|limits
  */
 #include <dirent.h>
 #include <errno.h>
@@ -292,6 +293,53 @@ static void count_in_children(void)
     free(stack);
 }
 
+static int allocate_and_count(void *context)
+{
+    char *volatile p = malloc(BLOCK);
+    int count;
+
+    (void)context;
+    count = p ? count_threads() : 99;
+    free(p);
+    return count;
+}
+
+static void show_own_count(const char *what, pid_t child)
+{
+    int status = -1;
+
+    waitpid(child, &status, 0);
+    show(what, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+}
+
+/* To make a thread the C library takes a lock, which its own fork() alone has free in a child: the
+ * other thread may have it at that moment, and a child that makes one waits for ever. */
+static void count_beside_others(void)
+{
+    char *stack = malloc(BLOCK);
+    pthread_barrier_t barrier;
+    pthread_t thread;
+    pid_t child;
+
+    pthread_barrier_init(&barrier, NULL, 2);
+    pthread_create(&thread, NULL, wait_twice, &barrier);
+    pthread_barrier_wait(&barrier);
+    show_own_count("cloned", clone(allocate_and_count, stack + BLOCK, SIGCHLD, NULL));
+    child = _Fork();
+    if (child == 0)
+        _exit(allocate_and_count(NULL));
+    show_own_count("forked", child);
+#ifdef __x86_64__
+    child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+    if (child == 0)
+        _exit(allocate_and_count(NULL));
+    show_own_count("by system call", child);
+#endif
+    pthread_barrier_wait(&barrier);
+    pthread_join(thread, NULL);
+    free(stack);
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argv[argc - 1];
@@ -314,6 +362,8 @@ int main(int argc, char **argv)
         return_from_child();
     } else if (strcmp(what, "copied") == 0) {
         count_in_children();
+    } else if (strcmp(what, "beside") == 0) {
+        count_beside_others();
     } else if (strcmp(what, "count") == 0) {
         count_by_files();
     } else if (strcmp(what, "watch") == 0) {

@@ -45,7 +45,8 @@ with tempfile.TemporaryDirectory() as scratch:
     with open(path, "w", encoding="utf-8") as f:
         f.write(POLICY.replace("@DIR@", scratch))
     wrong = 0
-    for what in ("rights", "forked", "cloned", "copied", "user", "mounts", "count", "watch", "limits"):
+    for what in ("rights", "forked", "cloned", "copied", "beside", "user", "mounts", "count", "watch",
+                 "limits"):
         native = run([program, what])
         under = run([berth, "run", "--policy", path, "--", program, "-t", what])
         same = native[:2] == under[:2] and under[2] == "3 threads\n"
