@@ -29,7 +29,7 @@
 
 enum entry_kind { STORE, FLUSH, DRAIN };
 /* What a flush is for; what may be left out. */
-enum { DATA = 1, DIRECTORY = 2, COMMIT = 4, DRAINS = 8 };
+enum { DATA = 1, DIRECTORY = 2, COMMIT = 4, DRAINS = 8, LAST_PAGES = 16 };
 
 struct entry {
     enum entry_kind kind;
@@ -70,15 +70,23 @@ static void add(enum entry_kind kind, uint64_t offset, const void *data, uint64_
     }
 }
 
-/* Where on the medium a mapped address is. Blocks here have one extent. */
-static uint64_t offset_of(const void *p)
+/* Where on the medium a mapped address is, and how many of `size` bytes lie there in one piece. */
+static uint64_t piece_at(const void *p, uint64_t size, uint64_t *ret_piece)
 {
     struct berth_persist_block *block =
         log_.store ? berth__persist_store_block_at(log_.store, p) : NULL;
+    const struct berth_persist_extent *extent;
+    uint64_t at;
 
-    if (block)
-        return block->extents[0].offset + (uint64_t)((const char *)p - (const char *)block->p);
-    return (uint64_t)((const char *)p - log_.head);
+    *ret_piece = size;
+    if (!block)
+        return (uint64_t)((const char *)p - log_.head);
+    at = (uint64_t)((const char *)p - (const char *)block->p);
+    for (extent = block->extents; at >= extent->size; extent++)
+        at -= extent->size;
+    if (size > extent->size - at)
+        *ret_piece = extent->size - at;
+    return extent->offset + at;
 }
 
 static void log_store(void *context, void *to, const void *from, size_t size)
@@ -86,7 +94,7 @@ static void log_store(void *context, void *to, const void *from, size_t size)
     (void)context;
     if (!log_.head)
         log_.head = to; /* the first store of all is to the superblock's magic number */
-    add(STORE, offset_of(to), from, size);
+    add(STORE, (uint64_t)((char *)to - log_.head), from, size);
     memcpy(to, from, size);
 }
 
@@ -101,9 +109,18 @@ static unsigned purpose(uint64_t offset)
 
 static int log_flush(void *context, const void *p, size_t size)
 {
+    const char *at = p;
+    uint64_t left = size;
+
     (void)context;
-    if (!(log_.left_out & purpose(offset_of(p))))
-        add(FLUSH, offset_of(p), NULL, size);
+    if ((log_.left_out & LAST_PAGES) && left > BERTH_PERSIST_PAGE)
+        left -= BERTH_PERSIST_PAGE;
+    for (uint64_t piece; left > 0; left -= piece, at += piece) {
+        uint64_t offset = piece_at(at, left, &piece);
+
+        if (!(log_.left_out & purpose(offset)))
+            add(FLUSH, offset, NULL, piece);
+    }
     return 0;
 }
 
@@ -391,19 +408,41 @@ static void begin_call(void)
     free(data);
 }
 
-static size_t put(int name, uint64_t contents, struct state *state)
+static void fill_logged(struct berth_persist_block *block, uint64_t contents)
 {
-    const struct state before = *state;
+    const char *at = block->p;
+    uint64_t left = block->size;
+
+    fixture_fill(block, contents);
+    for (uint64_t piece; left > 0; left -= piece, at += piece) {
+        uint64_t offset = piece_at(at, left, &piece);
+
+        add(STORE, offset, at, piece);
+    }
+}
+
+/* In how many pieces the block lies. */
+static size_t put_untried(int name, uint64_t contents, struct state *state)
+{
     struct berth_persist_block *block = NULL;
+    size_t pieces;
 
     assert_int_equal(
         berth__persist_store_create(log_.store, names[name], size_of(contents), true, &block), 0);
+    pieces = block->extent_count;
     begin_call();
-    fixture_fill(block, contents);
-    add(STORE, block->extents[0].offset, block->p, block->size);
+    fill_logged(block, contents);
     assert_int_equal(berth__persist_store_commit(log_.store, block), 0);
     berth__persist_store_detach(log_.store, block);
     state->seed[name] = contents;
+    return pieces;
+}
+
+static size_t put(int name, uint64_t contents, struct state *state)
+{
+    const struct state before = *state;
+
+    put_untried(name, contents, state);
     return try_call(&before, state);
 }
 
@@ -697,6 +736,38 @@ static void a_store_that_is_made_over_anything_is_whole_or_none(void **state)
     }
 }
 
+/* Of sixteen pages six are free in one place and three in another. */
+#define SIX_PAGES ((uint64_t)600)
+#define SEVEN_PAGES ((uint64_t)700)
+
+/* A block of many pages, in two pieces: how many media held neither state. */
+static size_t put_in_pieces(unsigned left_out)
+{
+    struct state state = {{0}}, before;
+    size_t bad;
+
+    log_.left_out = 0;
+    open_logged();
+    put_untried(0, SIX_PAGES, &state);
+    put_untried(1, 1, &state);
+    put_untried(2, SIX_PAGES, &state);
+    assert_int_equal(berth__persist_store_remove(log_.store, names[0]), 0);
+    state.seed[0] = 0;
+    before = state;
+    log_.left_out = left_out;
+    assert_int_equal(put_untried(0, SEVEN_PAGES, &state), 2);
+    bad = try_call(&before, &state);
+    close_logged();
+    return bad;
+}
+
+static void every_page_of_a_block_is_durable_before_it_is_listed(void **state)
+{
+    (void)state;
+    assert_int_equal(put_in_pieces(0), 0);
+    assert_true(put_in_pieces(LAST_PAGES) > 0);
+}
+
 static void a_missing_flush_or_drain_is_seen(void **state)
 {
     (void)state;
@@ -714,6 +785,8 @@ int main(void)
         cmocka_unit_test_teardown(a_store_that_is_being_made_is_blank_or_whole, fixture_clear),
         cmocka_unit_test_teardown(a_store_that_is_made_over_another_is_one_or_none, fixture_clear),
         cmocka_unit_test_teardown(a_store_that_is_made_over_anything_is_whole_or_none,
+                                  fixture_clear),
+        cmocka_unit_test_teardown(every_page_of_a_block_is_durable_before_it_is_listed,
                                   fixture_clear),
         cmocka_unit_test_teardown(a_missing_flush_or_drain_is_seen, fixture_clear),
     };
