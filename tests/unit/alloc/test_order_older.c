@@ -80,6 +80,39 @@ static void an_older_driver_asks_the_legacy_stream_of_the_context(void **state)
     berth__driver.cuCtxRecordEvent = record;
 }
 
+static berth_cu_result (*synchronize)(void);
+static unsigned synchronisations;
+
+static berth_cu_result go_on_and_synchronize(void)
+{
+    synchronisations++;
+    go_on();
+    return synchronize();
+}
+
+/* A stream was used since that no point tells of: then all work is waited for. */
+static void what_is_open_is_waited_for_where_no_point_tells(void **state)
+{
+    berth_cu_result (*record)(berth_cu_context, berth_cu_event) = berth__driver.cuCtxRecordEvent;
+    uintptr_t block = alloc(SIZE);
+    CUstream busy = busy_stream();
+
+    berth__driver.cuCtxRecordEvent = NULL;
+    synchronize = berth__driver.cuCtxSynchronize;
+    berth__driver.cuCtxSynchronize = go_on_and_synchronize;
+    assert_int_equal(berth__pool_free(block), 0);
+    assert_int_equal(waiting(), SIZE);
+    berth__order_set_unsure((berth_cu_context)context);
+    synchronisations = 0;
+    assert_true(berth__lazy_reclaim(pool_of_test(), BERTH_LAZY_CLOSE));
+    assert_int_equal(synchronisations, 1);
+    assert_int_equal(waiting(), 0);
+    berth__driver.cuCtxSynchronize = synchronize;
+    berth__driver.cuCtxRecordEvent = record;
+    stream_delete(busy);
+    berth__order_drop((berth_cu_context)context);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, before_each, after_each)
 
 int main(void)
@@ -87,6 +120,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(an_older_driver_needs_no_event_of_an_idle_stream),
         CASE(an_older_driver_asks_the_legacy_stream_of_the_context),
+        CASE(what_is_open_is_waited_for_where_no_point_tells),
     };
 
     return cmocka_run_group_tests(tests, up, NULL);
