@@ -159,6 +159,44 @@ static void another_stream_has_what_is_done(void **state)
     stream_delete(other);
 }
 
+static berth_cu_result (*query_stream)(berth_cu_stream);
+static CUstream asked;
+static uintptr_t late; /* is freed beside work just after the driver was asked about the stream */
+
+static berth_cu_result query_then_free(berth_cu_stream stream)
+{
+    berth_cu_result result = query_stream(stream);
+
+    if (stream == (berth_cu_stream)asked && late != 0) {
+        hold_up(asked);
+        free_in(asked, late);
+        late = 0;
+    }
+    return result;
+}
+
+/* Of a stream that is idle, only what was freed before that was known. */
+static void what_is_freed_while_a_stream_is_asked_is_not_idle(void **state)
+{
+    CUstream other = stream_new();
+    uintptr_t block;
+
+    asked = stream_new();
+    block = alloc_in(asked, SMALL);
+    late = alloc_in(asked, SMALL);
+    assert_int_equal(cuStreamSynchronize(asked), 0);
+    free_in(asked, block);
+    query_stream = berth__driver.cuStreamQuery;
+    berth__driver.cuStreamQuery = query_then_free;
+    assert_int_equal(alloc_in(other, SMALL), block);
+    assert_int_equal(late, 0);
+    berth__driver.cuStreamQuery = query_stream;
+    free_in(other, block);
+    go_on();
+    stream_delete(asked);
+    stream_delete(other);
+}
+
 /* A capture that is open is no wait's affair: nothing goes back beside it. */
 static void nothing_goes_back_beside_a_capture(void **state)
 {
@@ -234,6 +272,7 @@ int main(void)
         CASE(another_context_is_not_done),
         CASE(no_more_goes_than_is_needed),
         CASE(another_stream_has_what_is_done),
+        CASE(what_is_freed_while_a_stream_is_asked_is_not_idle),
         CASE(nothing_goes_back_beside_a_capture),
         CASE(what_the_pool_keeps_goes_where_memory_is_short),
     };
