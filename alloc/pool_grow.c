@@ -44,7 +44,7 @@ int berth__growth_prepare(struct berth_pool *pool, uint64_t size, enum berth_seg
     /* Its context was destroyed since it was found: what it got now would be left to the next. */
     if (!atomic_load_explicit(&pool->context, memory_order_relaxed)) {
         berth__pool_unlock(pool);
-        return -ENOBUFS;
+        return -ESTALE;
     }
     *growth = (struct berth_growth){
         .segment = berth__segment_new(&pool->segment_slab, pool),
@@ -738,8 +738,9 @@ static int climb_without_range(struct request *request, int error)
         berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_POOL,
                         "segments = expandable: the driver or device has no virtual memory "
                         "management; segments = own is in force instead");
-    /* At the end of the process the driver answers nobody any more, which is nothing to say. */
-    else if (berth__device_result(error) != BERTH_CU_DEINITIALIZED)
+    /* Nor is it a matter of ranges that the context, or the process, ends at the moment. */
+    else if (error != -ESTALE && error != -ENOBUFS &&
+             berth__device_result(error) != BERTH_CU_DEINITIALIZED)
         berth__log_once(&said, BERTH_LOG_WARNING, BERTH_TOPIC_POOL,
                         "segments = expandable: the driver answered %d; such blocks are served as "
                         "with segments = own",
@@ -791,5 +792,5 @@ int berth__pool_grow(struct berth_pool *pool, const struct berth_pool_request *p
         r = climb_without_range(&request, r);
     if (r < 0)
         forget_live_max(&request);
-    return r == -ENOBUFS || r == -EAGAIN ? BERTH_POOL_FORWARD : r;
+    return r == -ENOBUFS || r == -ESTALE || r == -EAGAIN ? BERTH_POOL_FORWARD : r;
 }

@@ -285,7 +285,7 @@ struct berth_growth {
     uint64_t generation; /* the pool's, when the driver was asked */
 };
 
-/* Called without the lock. -ENOBUFS; nothing is kept then. */
+/* Called without the lock. -ENOBUFS without host memory, -ESTALE in a context that has ended. */
 int berth__growth_prepare(struct berth_pool *pool, uint64_t size, enum berth_segment_kind kind,
                           struct berth_growth *growth);
 /* Enters the segment at `base`, and leaves with the lock held if that worked. */
@@ -298,8 +298,8 @@ uint64_t berth__pool_reserved(const struct berth_pool *pool);
 uint64_t berth__pool_live_max(struct berth_pool *pool, uint64_t size);
 /*
  * Called without the lock, in the pool's context: a segment of `size` bytes, all free, which is the
- * joint one or one that all blocks share. An error of
- * the driver's, -ENOSPC, -EDQUOT or -ENOBUFS; -ENOTSUP where the driver's address is of no use.
+ * joint one or one that all blocks share. An error of the driver's, -ENOSPC, -EDQUOT, or as
+ * berth__growth_prepare() says; -ENOTSUP where the driver's address is of no use.
  */
 int berth__pool_add_segment(struct berth_pool *pool, uint64_t size, bool is_joint);
 
