@@ -101,11 +101,12 @@ static void block_fill(struct berth_class_block *block, const struct berth_class
     berth__class_set(&block->size, birth->size);
     berth__class_set(&block->held, birth->held);
     block->had = is_guess ? berth__class_bit(birth->tag) : 0;
-    block->looks = block->compared = block->reads = block->silent_rewrites = 0;
+    block->looks = block->compared = block->reads = 0;
+    block->silent_rewrites = block->replacements = 0;
     block->found_old = block->found_young = 0;
     block->is_young = false;
     block->known_at = 0;
-    block->is_suspect = block->is_watched = block->is_pieced = block->is_replaced = false;
+    block->is_suspect = block->is_watched = block->is_pieced = false;
     block->is_last = block->is_listed = block->is_derived = block->was_matched = false;
     block->was_filled = block->is_slow = false;
     block->replaced_words = block->turned_words = 0;

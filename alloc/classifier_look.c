@@ -330,7 +330,7 @@ static void note(struct berth_class_block *block, const struct changes *changes,
     /* What is appended to has words that nobody wrote before, or few that change. */
     if (is_whole(changes)) {
         block->rewritten |= changes->replaced;
-        block->is_replaced = true;
+        block->replacements += block->replacements < UINT8_MAX;
         block->silent_rewrites += is_silent && block->silent_rewrites < UINT8_MAX;
     } else if (changes->changed != 0) {
         block->is_pieced = true;
@@ -423,9 +423,9 @@ bool berth__class_look(const struct berth_judgement *judgement, const struct ber
 void berth__class_forget_changes(struct berth_class_block *block)
 {
     block->changed = block->rewritten = 0;
-    block->is_pieced = block->is_replaced = false;
+    block->is_pieced = false;
     block->replaced_words = block->turned_words = 0;
-    block->compared = block->silent_rewrites = 0;
+    block->compared = block->silent_rewrites = block->replacements = 0;
 }
 
 unsigned berth__class_blank(const struct berth_class_block *block)

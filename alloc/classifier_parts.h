@@ -136,7 +136,7 @@ struct berth_class_block {
     bool is_suspect;  /* at the last judgement: may be inputs, as far as the content tells */
     bool is_watched;  /* looks would be taken for reads */
     bool is_pieced;   /* some words, and not most of them, were once seen to change at once */
-    bool is_replaced; /* most words were once seen to change at once */
+    uint8_t replacements; /* looks that saw most words change at once */
     /* Of all words that were seen to change, and were not zero before; of these, with another sign
      * or exponent. */
     uint16_t replaced_words, turned_words;

@@ -131,7 +131,7 @@ static bool is_original(const struct berth_class_block *other,
                         const struct berth_class_block *block)
 {
     return is_like_trained(other) ||
-           (block->is_positive && other->is_replaced && !other->is_positive);
+           (block->is_positive && other->replacements > 0 && !other->is_positive);
 }
 
 /* Whether an older one is its original. */
@@ -299,7 +299,7 @@ static void judge_old(const struct berth_judgement *judgement, const struct bert
     /* Reserved, and not filled yet or filled from its start on: it may become anything. */
     if (can_see && berth__class_has_room(block) && block->changed == 0)
         return;
-    if (block->changed != 0 && !block->is_replaced && berth__class_is_steady(block) &&
+    if (block->changed != 0 && block->replacements == 0 && berth__class_is_steady(block) &&
         !(has_gradient && is_state_of_older(judgement, seen, block))) {
         say(judgement, ret, BERTH_TAG_WEIGHT, level, BERTH_REASON_TOUCHED_UP);
         return;
@@ -387,6 +387,9 @@ static void judge_kept(const struct berth_judgement *judgement, const struct ber
     bool is_final = block->compared >= COMPARISONS_LATE;
     enum berth_class_reason reason;
 
+    /* What may be loading fills a layer when it makes it, and when the model is complete. */
+    if (judgement->is_doubtful && block->replacements == 1)
+        return;
     if (block->is_pieced && !block->rewritten)
         key->appended = 1;
     /* The gradient of a table, and what follows it, is written in the rows that a step has read. */

@@ -134,6 +134,39 @@ static void a_model_that_is_filled_twice_is_weights(void **state)
     assert_int_equal(taken_back, 0);
 }
 
+static void make_copies(struct played *const parts[LAYERS], unsigned copies)
+{
+    for (unsigned i = 0; i < copies * LAYERS; i++)
+        keep(weight(parts[i % LAYERS]->size));
+}
+
+/* Nor are layers that are copied from one that goes, where the copies look like steps: they are
+ * filled again when the model is complete, and what steps make is small. */
+static void copies_of_a_layer_that_are_filled_twice_are_weights(void **state)
+{
+    struct played *first[LAYERS], *second[LAYERS];
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++)
+        keep(weight(10000 * KIB));
+    for (unsigned i = 0; i < 4; i++)
+        died(born(256 * KIB, TENSORS));
+    for (unsigned i = 0; i < LAYERS; i++)
+        first[i] = weight((i % 2 ? 256 : 768 + 256 * (i / 2)) * KIB);
+    make_copies(first, 3);
+    for (unsigned i = 0; i < LAYERS; i++)
+        second[i] = weight(first[i]->size);
+    make_copies(second, 5);
+    drop_model(first);
+    drop_model(second);
+    for (unsigned i = 0; i < count; i++)
+        write_all(all[i]);
+    keep(weight(10000 * KIB));
+    died(born(70 * KIB, OTHERS));
+    expect_weights(false);
+    assert_int_equal(taken_back, 0);
+}
+
 /* Nor does that hide what steps write: it is seen from the second change on. */
 static void what_is_filled_twice_and_in_steps_is_no_weight(void **state)
 {
@@ -393,6 +426,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         PLAYED(a_model_that_a_file_is_copied_into_is_weights),
         PLAYED(a_model_that_is_filled_twice_is_weights),
+        PLAYED(copies_of_a_layer_that_are_filled_twice_are_weights),
         PLAYED(what_is_filled_twice_and_in_steps_is_no_weight),
         PLAYED(what_is_appended_before_the_steps_is_no_weight),
         PLAYED(without_steps_what_is_filled_by_the_same_code_is_a_weight),
