@@ -286,6 +286,8 @@ struct berth_class_size {
     /* Of the main family's that are there, those behind the first of the two, and the second; and
      * those before the second. */
     uint32_t between, behind, before;
+    uint64_t newest;     /* birth of those that the main family has ever made... */
+    uint32_t alive_main; /* ...and how many of these are there */
 };
 
 /* What the judge works with; the arrays are mapped for one judgement. */
@@ -308,6 +310,7 @@ struct berth_judgement {
     uint32_t main;           /* the main family */
     uint32_t largest;        /* the family of which most is alive */
     uint64_t boundary;       /* the last birth before the steps */
+    uint64_t first_passing;  /* its first one of what came again, and of which nothing is there */
     uint64_t old_bytes;      /* of the main family, or of all, from before it */
     uint64_t largest_made;   /* of what comes and goes in the steps */
     bool has_last;           /* whether the next two were looked for */

@@ -40,6 +40,12 @@ static void note_first(uint64_t *first, uint64_t birth)
         *first = birth;
 }
 
+static void note_last(uint64_t *last, uint64_t birth)
+{
+    if (birth > *last)
+        *last = birth;
+}
+
 static void count_alive(const struct berth_judgement *judgement)
 {
     for (uint32_t i = 0; i < judgement->count; i++) {
@@ -65,8 +71,8 @@ static bool is_current(const struct berth_judgement *judgement, const struct ber
 }
 
 /*
- * Of each size, what is there of those that were made before the two that went, between them, and
- * behind. Gradients come when all weights of their size are there.
+ * Of each size, what is there of what the main family has made, and of that, before the two that
+ * went, between them, and behind. Gradients come when all weights of their size are there.
  */
 static void note_order(struct berth_judgement *judgement)
 {
@@ -74,7 +80,11 @@ static void note_order(struct berth_judgement *judgement)
         const struct berth_class_seen *seen = &judgement->seen[i];
         struct berth_class_size *known = berth__class_size(judgement, seen->size);
 
-        if (known->size == 0 || known->dead[1] == 0 || seen->family != judgement->main)
+        if (seen->family != judgement->main)
+            continue;
+        known->alive_main++;
+        note_last(&known->newest, seen->birth);
+        if (known->dead[1] == 0)
             continue;
         known->behind += seen->birth > known->dead[1];
         known->before += seen->birth < known->dead[1];
@@ -94,6 +104,19 @@ static bool is_made_by_turns(const struct berth_class_size *known)
     return first > 0 && known->between > 0 && known->behind > known->before;
 }
 
+/* The first birth of what the main family has made more than once, and of which nothing is there:
+ * steps come and go, and what a program loads stays. 0: there is none. */
+static void find_passing(struct berth_judgement *judgement)
+{
+    for (uint32_t i = 0; i < judgement->key_count; i++) {
+        const struct berth_class_key *key = key_at(judgement, i);
+
+        if (key && key->family == judgement->main && key->births >= 2 &&
+            berth__class_size(judgement, key->size)->alive_main == 0)
+            note_first(&judgement->first_passing, key->first_dead);
+    }
+}
+
 static void note_deaths(struct berth_judgement *judgement)
 {
     for (uint32_t i = 0; i < judgement->key_count; i++) {
@@ -105,12 +128,14 @@ static void note_deaths(struct berth_judgement *judgement)
         known = berth__class_size(judgement, key->size);
         known->size = key->size;
         known->has_died = true;
+        note_last(&known->newest, key->last_birth);
         if (!is_current(judgement, key, key->first_dead))
             continue;
         note_first(&known->dead[0], key->first_dead);
         note_first(&known->dead[1], key->second_dead);
     }
     note_order(judgement);
+    find_passing(judgement);
 }
 
 #define ANY_FAMILY UINT32_MAX
@@ -161,6 +186,15 @@ static uint32_t choose_death(const struct berth_judgement *judgement, uint32_t f
     return family != ANY_FAMILY && firsts >= all / FIRSTS_SHARE ? second : NO_DEATH;
 }
 
+/* Whether it is what its maker has made last of its size, and all that only comes and goes came
+ * behind it: gradients, and what is kept beside them, would come again, and behind other things. */
+static bool is_last_loaded(const struct berth_judgement *judgement,
+                           const struct berth_class_seen *seen)
+{
+    return judgement->first_passing > seen->birth &&
+           berth__class_size(judgement, seen->size)->newest == seen->birth;
+}
+
 /*
  * Births of blocks that stay are dense while a program loads, and sparse once it works. The
  * boundary is where the share of all survivors that were born so far is furthest above the share of
@@ -174,7 +208,8 @@ static uint64_t weight_of(const struct berth_judgement *judgement,
 {
     if (family == ANY_FAMILY)
         return seen->size >> 12;
-    return seen->family == family && !is_behind_death(judgement, seen, death) &&
+    return seen->family == family &&
+           (!is_behind_death(judgement, seen, death) || is_last_loaded(judgement, seen)) &&
            !is_behind_known(judgement, seen);
 }
 

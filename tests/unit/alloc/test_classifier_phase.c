@@ -87,6 +87,29 @@ static void layers_that_are_read_one_by_one_are_no_states(void **state)
     expect_boundary(weights[count - 1]);
 }
 
+/* A layer is computed of one of its size, which goes, as are all before it, and the first step
+ * comes at once: what was made last is no state, though its size was the last that went. */
+static void what_was_loaded_last_is_no_state(void **state)
+{
+    static const unsigned sizes[] = {6000, 16000, 4000};
+    struct played *read[3];
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        read[i] = born(sizes[i] * KIB, TENSORS);
+    for (unsigned i = 0; i < 3; i++) {
+        struct played *chosen = born(sizes[i] * KIB, TENSORS);
+
+        for (unsigned j = 0; j < 6; j++)
+            died(born(sizes[i] * KIB, TENSORS));
+        keep(sizes[i] * KIB);
+        died(read[i]);
+        died(chosen);
+    }
+    infer(2);
+    expect_boundary(weights[count - 1]);
+}
+
 /* Gradients come and go, and for each weight the optimiser keeps states from the first step on. */
 static void train(unsigned from, unsigned kept)
 {
@@ -343,6 +366,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         PLAYED(what_was_read_long_ago_tells_nothing),
         PLAYED(layers_that_are_read_one_by_one_are_no_states),
+        PLAYED(what_was_loaded_last_is_no_state),
         PLAYED(states_of_different_layers_are_made_in_a_step),
         PLAYED(states_beside_a_frozen_table_are_made_in_a_step),
         PLAYED(what_a_step_has_made_so_far_is_not_kept),
