@@ -310,7 +310,9 @@ struct berth_judgement {
     uint32_t main;           /* the main family */
     uint32_t largest;        /* the family of which most is alive */
     uint64_t boundary;       /* the last birth before the steps */
+    uint64_t last_made;      /* the last birth of the main family */
     uint64_t first_passing;  /* its first one of what came again, and of which nothing is there */
+    bool is_elsewhere;       /* the steps make nothing in the main family */
     uint64_t old_bytes;      /* of the main family, or of all, from before it */
     uint64_t largest_made;   /* of what comes and goes in the steps */
     bool has_last;           /* whether the next two were looked for */

@@ -123,7 +123,10 @@ static void note_deaths(struct berth_judgement *judgement)
         const struct berth_class_key *key = key_at(judgement, i);
         struct berth_class_size *known;
 
-        if (!key || key->family != judgement->main || key->first_dead == 0)
+        if (!key || key->family != judgement->main)
+            continue;
+        note_last(&judgement->last_made, key->last_birth);
+        if (key->first_dead == 0)
             continue;
         known = berth__class_size(judgement, key->size);
         known->size = key->size;
@@ -362,7 +365,7 @@ static bool is_listed(const struct berth_judgement *judgement, const struct bert
     return key->births >= 2 && is_stepped(judgement, key) &&
            is_current(judgement, key,
                       kinds == KINDS_BIRTHS ? judgement->boundary : key->first_dead) &&
-           (!judgement->only_main || key->family == judgement->main) &&
+           (!judgement->only_main || judgement->is_elsewhere || key->family == judgement->main) &&
            (kinds != KINDS_FIRST_FREE || oldest == 0 || oldest > judgement->boundary);
 }
 
@@ -467,6 +470,26 @@ static void pull_boundary(struct berth_judgement *judgement)
     if (length > 0 && judgement->numbers[at] < judgement->boundary &&
         is_of_a_step(judgement, judgement->numbers[at], judgement->boundary))
         judgement->boundary = judgement->numbers[at];
+}
+
+/*
+ * Whether steps make nothing in the main family: since its last block others have come again and
+ * again of kinds that never came before it. A layer of few bits is computed by a library that has
+ * its own room, and all that the framework has was there before.
+ */
+static bool are_steps_elsewhere(const struct berth_judgement *judgement)
+{
+    uint64_t since = judgement->births - judgement->last_made, repeated = 0;
+
+    if (judgement->first_passing != 0 || since < BERTH_CLASS_JUDGEMENT_BIRTHS)
+        return false;
+    for (uint32_t i = 0; i < judgement->key_count; i++) {
+        const struct berth_class_key *key = key_at(judgement, i);
+
+        if (key && key->births >= 2 && key->first_dead > judgement->last_made)
+            repeated += key->deaths;
+    }
+    return repeated >= since / 2;
 }
 
 /* A key that comes k times in a step was born k times as often as there were steps. */
@@ -653,7 +676,11 @@ void berth__class_phase(struct berth_judgement *judgement)
                           &judgement->boundary);
         else
             extend_boundary(judgement);
-        pull_boundary(judgement);
+        judgement->is_elsewhere = judgement->only_main && are_steps_elsewhere(judgement);
+        if (judgement->is_elsewhere)
+            judgement->boundary = judgement->last_made;
+        else
+            pull_boundary(judgement);
         count_steps(judgement);
     }
     note_credit(judgement);

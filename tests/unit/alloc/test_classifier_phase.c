@@ -110,6 +110,27 @@ static void what_was_loaded_last_is_no_state(void **state)
     expect_boundary(weights[count - 1]);
 }
 
+/* Layers are packed by one library, which computes them with memory of its own. */
+static void steps_may_make_nothing_where_the_weights_are(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 6; i++)
+        keep(2000 * KIB);
+    for (unsigned i = 0; i < 8; i++) {
+        struct played *packed = born(500 * KIB, TENSORS);
+
+        keep(500 * KIB);
+        died(packed);
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        struct played *x = born((140 + i % 4) * KIB, OTHERS);
+
+        died(born(1200 * KIB, OTHERS));
+        died(x);
+    }
+    expect_boundary(weights[count - 1]);
+}
+
 /* Gradients come and go, and for each weight the optimiser keeps states from the first step on. */
 static void train(unsigned from, unsigned kept)
 {
@@ -324,6 +345,54 @@ static void what_is_computed_again_is_no_late_weight(void **state)
 
 #define FORWARD 6 /* kinds of blocks that a step's first half makes */
 
+static void load_batch(void)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        struct played *x = born((300 + i % 2) * KIB, OTHERS);
+
+        died(born(400 * KIB, OTHERS));
+        died(x);
+    }
+}
+
+/* Nor is what an optimiser keeps, where steps make nothing else, and the next batch is loaded by
+ * another allocator. */
+static void a_batch_that_is_loaded_is_no_step(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 8; i++)
+        keep((1000 + 64 * i) * KIB);
+    for (unsigned step = 0; step < 2; step++) {
+        load_batch();
+        for (unsigned i = 8; i-- > 0;)
+            died(born(weights[i]->size, TENSORS));
+        for (unsigned i = 0; i < 8 && step == 0; i++)
+            states[i][0] = born(weights[i]->size, TENSORS);
+        for (unsigned i = 0; i < 8; i++) {
+            write_all(states[i][0]);
+            write_all(weights[i]);
+        }
+    }
+    load_batch();
+    berth__classifier_refresh();
+    assert_true(host()->last_boundary <
+                atomic_load(&berth__class_block(host(), states[0][0]->number)->birth));
+}
+
+/* Nor is what steps have made as long as somebody else works, where they make other things, too. */
+static void what_is_counted_behind_a_step_is_no_step(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 8; i++)
+        keep((1000 + 64 * i) * KIB);
+    varied = 1;
+    train(0, 2);
+    load_batch();
+    berth__classifier_refresh();
+    assert_true(host()->last_boundary <
+                atomic_load(&berth__class_block(host(), states[0][0]->number)->birth));
+}
+
 /* More kinds come again as gradients than otherwise; those that come otherwise were there first. */
 static void steps_begin_before_the_gradients(void **state)
 {
@@ -367,6 +436,9 @@ int main(void)
         PLAYED(what_was_read_long_ago_tells_nothing),
         PLAYED(layers_that_are_read_one_by_one_are_no_states),
         PLAYED(what_was_loaded_last_is_no_state),
+        PLAYED(steps_may_make_nothing_where_the_weights_are),
+        PLAYED(a_batch_that_is_loaded_is_no_step),
+        PLAYED(what_is_counted_behind_a_step_is_no_step),
         PLAYED(states_of_different_layers_are_made_in_a_step),
         PLAYED(states_beside_a_frozen_table_are_made_in_a_step),
         PLAYED(what_a_step_has_made_so_far_is_not_kept),
