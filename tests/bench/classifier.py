@@ -119,6 +119,7 @@ RUNS = [
     ("beside", 2, ["vit", "served", "reload"]), ("follower", 2, []), ("follower", 4, ["lstm"]),
     ("follower", 4, ["vit", "adamw"]), ("target", 2, []), ("target", 2, ["lstm"]),
     ("reference", 2, ["vit"]), ("reference", 4, ["lstm"]),
+    ("latent", 2, []), ("latent", 2, ["half"]),
     ("upscaler", 2, []), ("beams", 2, []), ("beams", 10, []), ("chat", 2, []),
     ("chat", 2, ["ring"]), ("chat", 10, []), ("chat", 10, ["ring"]), ("stylist", 2, []),
     ("stylist", 2, ["varied"]), ("schedule", 2, []), ("schedule", 10, []),
@@ -144,7 +145,8 @@ TYPES = ("bert", "roberta", "albert", "electra", "distilbert", "deberta-v2", "mp
          "longformer", "big_bird", "reformer", "rembert", "canine", "gpt2", "gpt_neo", "gpt_neox",
          "opt", "bloom", "llama", "mistral", "qwen2", "gemma", "mixtral", "falcon", "phi", "mamba",
          "rwkv", "t5", "bart", "marian", "pegasus", "vit", "swin", "convnext", "resnet", "clip",
-         "whisper", "wav2vec2")
+         "whisper", "wav2vec2", "segformer", "beit", "dinov2", "hubert", "mamba2",
+         "switch_transformers")
 RUNS += [(f"type-{kind}", 2, []) for kind in TYPES]
 RUNS += [("type-gpt2", 2, ["tokens"]), ("type-gpt2", 2, ["kept", "bfloat16"]),
          ("type-llama", 2, ["kept"]), ("type-bert", 2, ["typed"]), ("type-gpt2", 4, []),

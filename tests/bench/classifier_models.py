@@ -21,6 +21,7 @@ import classifier_courses
 import classifier_examiners
 import classifier_guests
 import classifier_learners
+import classifier_lodgers
 import classifier_loops
 import classifier_newcomers
 import classifier_outside
@@ -277,7 +278,7 @@ def run_program(name, steps, ways):
                 **classifier_travellers.PROGRAMS, **classifier_pilgrims.PROGRAMS,
                 **classifier_tenants.PROGRAMS, **classifier_silent.PROGRAMS,
                 **classifier_settlers.PROGRAMS, **classifier_examiners.PROGRAMS,
-                **classifier_companions.PROGRAMS,
+                **classifier_companions.PROGRAMS, **classifier_lodgers.PROGRAMS,
                 **classifier_outside.PROGRAMS, **classifier_courses.PROGRAMS}
     if name.startswith("type-"):
         models, step_of = classifier_types.of_type(name[len("type-"):])(ways)
