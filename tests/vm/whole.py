@@ -23,6 +23,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -117,6 +118,9 @@ def main():
     tools, found = run.find_tools(), run.find_kernel()
     if not found.has(ROOT):
         run.skip(f"kernel {found.release} has no virtiofs, or no overlay file system")
+    # As when it is interrupted: the machine ends, and its files go.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
     work = build / "tests/vm/whole"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
