@@ -343,7 +343,7 @@ static void lock_jemalloc(const struct berth_fork_turn *mine)
     bool amid = berth__thread.inside != 0;
 
     if (!amid && berth__arena_has_caches()) {
-        amid = berth__fork_lock_take(jemalloc_handlers.prepare, mine);
+        amid = berth__fork_lock_take(jemalloc_handlers.prepare, jemalloc_handlers.parent, mine);
         if (amid) {
             interrupts = true;
             return;
@@ -351,7 +351,8 @@ static void lock_jemalloc(const struct berth_fork_turn *mine)
         berth__fork_lock_give_back(jemalloc_handlers.parent);
         berth__arena_before_fork();
     }
-    interrupts = berth__fork_lock_take(jemalloc_handlers.prepare, mine) || amid;
+    interrupts =
+        berth__fork_lock_take(jemalloc_handlers.prepare, jemalloc_handlers.parent, mine) || amid;
 }
 
 /* What is waited for may need memory, and the thread that has it, signals. */

@@ -5,6 +5,7 @@
 #include "alloc/types.h"
 #include "pmem/jemalloc.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -37,6 +38,20 @@ static __thread const struct berth_fork_turn *taking;
 
 /* How long another thread may take to note that it has a lock. */
 #define NOTE_WAIT_MS 50
+
+/*
+ * Another thread may have a lock and wait for one that this thread was interrupted with: neither
+ * would ever go on. So a lock is waited for so long, and then left to the other one for once.
+ */
+int berth__fork_lock_patience_ms = 1000;
+
+/* There is hardly more than one such thread, and it has few locks; beyond these they are waited
+ * for. What the outermost fork of the thread has left. */
+#define LEFT_MAX 4
+static __thread struct own_lock left[LEFT_MAX];
+static __thread unsigned left_count;
+/* This thread waits for as long as it takes. */
+static __thread bool is_patient;
 
 static int owner_of(const pthread_mutex_t *mutex)
 {
@@ -111,6 +126,35 @@ static inline int lock(pthread_mutex_t *mutex)
 }
 
 /*
+ * What is no thread's to give back but its owner's bears to be given back by this one, in vain: of
+ * a lock that checks, the C library refuses it. It counts nothing, so that all threads may see the
+ * one kind when they ask for it and the other when they give it back.
+ */
+static void leave(pthread_mutex_t *mutex)
+{
+    left[left_count] = (struct own_lock){mutex, mutex->__data.__kind, owner_of(mutex)};
+    left_count++;
+    __atomic_store_n(&mutex->__data.__kind, PTHREAD_MUTEX_ERRORCHECK, __ATOMIC_RELAXED);
+}
+
+static int lock_or_leave(pthread_mutex_t *mutex)
+{
+    int64_t end = berth__clock_ns() + berth__fork_lock_patience_ms * INT64_C(1000000);
+    const struct timespec until = {.tv_sec = end / 1000000000, .tv_nsec = end % 1000000000};
+    int r;
+
+    if (is_patient || left_count == LEFT_MAX)
+        return lock(mutex);
+    pass(mutex);
+    r = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
+    pass(NULL);
+    if (r != ETIMEDOUT || owner_of(mutex) == 0)
+        return r == ETIMEDOUT ? lock(mutex) : r;
+    leave(mutex);
+    return 0;
+}
+
+/*
  * Signals come while another thread is waited for: that one may have been stopped by a signal, by
  * who waits until this thread has had it, too (a collector that stops the world).
  */
@@ -124,7 +168,7 @@ static int lock_for_fork(pthread_mutex_t *mutex, const struct berth_fork_turn *t
         return lock(mutex);
     }
     berth__fork_turn_over(turn);
-    r = lock(mutex);
+    r = lock_or_leave(mutex);
     berth__fork_turn_begin(&waited);
     return r;
 }
@@ -154,15 +198,40 @@ int berth_je_pthread_mutex_unlock(pthread_mutex_t *mutex)
     return r;
 }
 
-bool berth__fork_lock_take(void (*take)(void), const struct berth_fork_turn *turn)
+/* A fork of a handler's, amid a wait of this thread's for another one, leaves nothing. */
+static bool take_all(void (*take)(void), const struct berth_fork_turn *turn, bool patiently)
 {
     const struct berth_fork_turn *outer = taking;
+    bool was_patient = is_patient;
 
     interrupted = passing;
+    is_patient = patiently || outer;
     taking = turn;
     take();
     taking = outer;
+    is_patient = was_patient;
     return own_count != 0;
+}
+
+bool berth__fork_lock_take(void (*take)(void), void (*give_back)(void),
+                           const struct berth_fork_turn *turn)
+{
+    bool has_own = take_all(take, turn, false);
+
+    /* Nobody waits for a thread that has none: all are only a matter of time. */
+    if (taking || left_count == 0 || has_own)
+        return has_own;
+    berth__fork_lock_give_back(give_back);
+    return take_all(take, turn, true);
+}
+
+static void give_back_left(void)
+{
+    while (left_count > 0) {
+        struct own_lock *lock = &left[--left_count];
+
+        __atomic_store_n(&lock->mutex->__data.__kind, lock->kind, __ATOMIC_RELAXED);
+    }
 }
 
 void berth__fork_lock_give_back(void (*give_back)(void))
@@ -177,12 +246,14 @@ void berth__fork_lock_give_back(void (*give_back)(void))
         __atomic_store_n(&mine[i].mutex->__data.__kind, mine[i].kind, __ATOMIC_RELAXED);
         __atomic_store_n(&mine[i].mutex->__data.__owner, mine[i].owner, __ATOMIC_RELAXED);
     }
+    if (!taking)
+        give_back_left();
     pass(interrupted);
 }
 
 void berth__fork_lock_renew(void (*renew)(void))
 {
-    own_count = 0;
+    own_count = left_count = 0;
     renew();
     pass(interrupted);
 }

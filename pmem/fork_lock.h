@@ -25,10 +25,17 @@
 #include <stdbool.h>
 
 /*
- * Calls jemalloc's handler that takes all its locks, after berth__fork_turn_begin(turn). True: this
- * thread held some of them, and its arenas and caches may be half changed.
+ * Calls jemalloc's handler that takes all its locks, after berth__fork_turn_begin(turn); perhaps
+ * the one that gives them back, and that again. True: this thread held some of them, and its arenas
+ * and caches may be half changed. Then a lock that another thread has had for a second may be left
+ * to that one: it cannot go on before this thread does.
  */
-bool berth__fork_lock_take(void (*take)(void), const struct berth_fork_turn *turn);
+bool berth__fork_lock_take(void (*take)(void), void (*give_back)(void),
+                           const struct berth_fork_turn *turn);
+
+/* How long a lock is waited for that another thread has, who may wait for one that this thread was
+ * interrupted with. Only tests change it. */
+extern int berth__fork_lock_patience_ms;
 
 /*
  * Calls the handler that gives them back. What the thread had before stays its own; in the child,
