@@ -92,7 +92,7 @@ struct control {
      */
     pthread_mutex_t work;
 
-    struct berth_identity identity; /* before the socket thread: fixed from then on */
+    struct berth_identity identity; /* fixed once socket_state is SOCKET_OPEN */
     uint64_t tended_ms;   /* when the pools were last looked after; the control thread's own */
     uint64_t host_due_ms; /* when host tiers are, next; the same */
     char hello[BERTH_SERVER_HELLO_MAX];
@@ -122,7 +122,7 @@ struct control {
 #define WATCH_MS 1000
 /* Beyond what the C library needs: dlopen, jansson's recursion (2048 deep), a table's checks. */
 #define CONTROL_STACK_SIZE ((size_t)1 << 20)
-#define SOCKET_STACK_SIZE ((size_t)128 << 10)
+#define SOCKET_STACK_SIZE ((size_t)256 << 10) /* dlopen as well */
 
 int (*berth__control_wanted)(void);
 bool (*berth__control_unwanted)(void);
@@ -211,11 +211,17 @@ static void after_fork_in_child(void)
     berth__fork_turn_over(&turn);
 }
 
-/* Both threads: one after the other, the socket thread asks and the control thread answers. */
+/*
+ * Both threads: one after the other, the socket thread asks and the control thread answers. What is
+ * loaded to answer at all is opened by this one, see open_socket().
+ */
 static void ask_control_thread(void *context, struct berth_exchange *exchange)
 {
     struct control *control = context;
 
+    pthread_mutex_lock(&control->work);
+    berth__json_try();
+    pthread_mutex_unlock(&control->work);
     pthread_mutex_lock(&control->lock);
     control->exchange = exchange;
     pthread_cond_broadcast(&control->changed);
@@ -246,6 +252,33 @@ static void check_leader(struct control *control)
     pthread_mutex_unlock(&control->lock);
 }
 
+static int read_identity(struct control *control)
+{
+    char quoted[BERTH_SERVER_HELLO_MAX - 128];
+    int r = berth__identity_read(&control->identity);
+
+    if (r < 0) {
+        /*
+         * A sandbox is being built (a new pid namespace whose /proc is not mounted yet), or the
+         * program changed its root: nobody could find this process by its number there.
+         */
+        control->quiet =
+            control->quiet || berth__option(BERTH_OPTION_CONTROL) != BERTH_CONTROL_ALWAYS;
+        snprintf(control->why, sizeof(control->why), "/proc/self/stat: %s", strerror(-r));
+        return r;
+    }
+    snprintf(control->hello, sizeof(control->hello),
+             "{\"berth\":\"" BERTH_VERSION "\",\"protocol\":%d,\"pid\":%d,\"program\":%s}\n",
+             BERTH_PROTOCOL, (int)control->identity.pid,
+             berth__json_quote(control->identity.program, quoted, sizeof(quoted)));
+    return 0;
+}
+
+/*
+ * Nothing is opened before the thread has descriptors of its own. Programs that believe themselves
+ * alone, shells among them, close a descriptor and put another file at its number: one that came
+ * there in between would be theirs when it is closed.
+ */
 static int open_socket(struct control *control)
 {
     struct berth_server_config config = {.directory = control->directory,
@@ -256,6 +289,8 @@ static int open_socket(struct control *control)
     uid_t uid = berth__geteuid();
     int r = berth__descriptors_leave(control->why, sizeof(control->why));
 
+    if (r == 0)
+        r = read_identity(control);
     if (r < 0)
         return r;
     r = berth__address_directory(uid, runtime_directory, true, control->directory, control->why);
@@ -343,23 +378,8 @@ static int start_thread(void *(*run)(void *), struct control *control, size_t st
 
 static int prepare(struct control *control)
 {
-    char quoted[BERTH_SERVER_HELLO_MAX - 128];
-    int r = berth__identity_read(&control->identity);
+    int r;
 
-    if (r < 0) {
-        /*
-         * A sandbox is being built (a new pid namespace whose /proc is not mounted yet), or the
-         * program changed its root: nobody could find this process by its number there.
-         */
-        control->quiet =
-            control->quiet || berth__option(BERTH_OPTION_CONTROL) != BERTH_CONTROL_ALWAYS;
-        snprintf(control->why, sizeof(control->why), "/proc/self/stat: %s", strerror(-r));
-        return r;
-    }
-    snprintf(control->hello, sizeof(control->hello),
-             "{\"berth\":\"" BERTH_VERSION "\",\"protocol\":%d,\"pid\":%d,\"program\":%s}\n",
-             BERTH_PROTOCOL, (int)control->identity.pid,
-             berth__json_quote(control->identity.program, quoted, sizeof(quoted)));
     if (!fork_handlers_registered &&
         pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0)
         fork_handlers_registered = true;

@@ -195,6 +195,15 @@ static bool is_alone_for_a_while(void)
     return berth__control_start() == 0 && talks_to_itself();
 }
 
+/* They need none of the program's, now or when they answer. */
+static bool begins_without_descriptors(void)
+{
+    int taken[SPARE_DESCRIPTORS];
+
+    return use_up_descriptors(taken) > 0 && dup(0) < 0 && berth__control_pause() &&
+           berth__control_start() == 0;
+}
+
 /* Whichever number the bell has. The socket thread has come by in between. */
 static bool keeps_its_signals(void)
 {
@@ -292,6 +301,9 @@ static void *obey(void *unused)
         bool good = false;
 
         switch (command) {
+        case 'b':
+            good = begins_without_descriptors();
+            break;
         case 'd':
             good = close_all();
             break;
@@ -373,17 +385,9 @@ void subject_start_quietly(struct subject *subject, const char *directory)
 void subject_start(struct subject *subject, const char *directory)
 {
     struct berth_client client;
-    char *hello = NULL;
-    int r = -1;
 
     subject_start_quietly(subject, directory);
-    for (int tries = 0; r < 0 && tries < PATIENCE_MS / 5; tries++) {
-        r = berth__client_connect(&client, subject->directory, subject->name, PATIENCE_MS, &hello);
-        if (r < 0)
-            poll(NULL, 0, 5);
-    }
-    assert_int_equal(r, 0);
-    free(hello);
+    subject_connect_later(subject, &client);
     berth__client_close(&client);
 }
 
@@ -435,6 +439,20 @@ void subject_connect(const struct subject *subject, struct berth_client *client)
     assert_int_equal(
         berth__client_connect(client, subject->directory, subject->name, PATIENCE_MS, &hello), 0);
     assert_non_null(strstr(hello, "\"protocol\":1"));
+    free(hello);
+}
+
+void subject_connect_later(const struct subject *subject, struct berth_client *client)
+{
+    char *hello = NULL;
+    int r = -1;
+
+    for (int tries = 0; r < 0 && tries < PATIENCE_MS / 5; tries++) {
+        r = berth__client_connect(client, subject->directory, subject->name, PATIENCE_MS, &hello);
+        if (r < 0)
+            poll(NULL, 0, 5);
+    }
+    assert_int_equal(r, 0);
     free(hello);
 }
 

@@ -22,6 +22,7 @@ struct subject {
 
 /*
  * What the subject does on command. Each is answered with one byte, 'y' or 'n', when done.
+ *   'b'  ends its control threads and begins them anew, all descriptors in use, as they stay
  *   'd'  closes every descriptor above 2 but its two pipes
  *   'f'  forks a child that finds nothing started; starts its own control thread; is talked to by
  *        the subject; and exits. 'y' if all of that was so
@@ -52,6 +53,8 @@ bool subject_has_name(const struct subject *subject);
 
 /* Connects to it and reads the greeting, which must be one. */
 void subject_connect(const struct subject *subject, struct berth_client *client);
+/* The same, but waits until it has a socket. */
+void subject_connect_later(const struct subject *subject, struct berth_client *client);
 /* A plain connection, without reading: the descriptor, or -1. */
 int subject_connect_plainly(const struct subject *subject);
 /* Asks and compares: the answer contains `expected`. */
