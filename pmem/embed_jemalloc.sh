@@ -19,9 +19,10 @@
 #
 # Of its inside, where the archive has them, are named: the table berth_je_size_classes
 # (pmem/plain.c); the options berth_je_opt_retain (pmem/overcommit.c) and berth_je_opt_fit
-# (pmem/arena_control.c); the table of its arenas and the functions by which a thread begins, comes
-# by an arena and by a cache, which its other objects call by way of pmem/spare.c; and what a thread
-# does now and then about its cache, which passes pmem/tend.c.
+# (pmem/arena_control.c); the table of its arenas, and how many there are (pmem/fork_lock.c); the
+# functions by which a thread begins, comes by an arena and by a cache, which its other objects call
+# by way of pmem/spare.c; and what a thread does now and then about its cache, which passes
+# pmem/tend.c.
 #
 # usage: embed_jemalloc.sh AR LD OBJCOPY ARCHIVE OUTPUT
 set -eu
@@ -41,6 +42,7 @@ inside="je_sz_size2index_tab berth_je_size_classes
 je_opt_retain berth_je_opt_retain
 je_opt_lg_extent_max_active_fit berth_je_opt_fit
 je_arenas berth_je_arenas
+je_narenas_total_get berth_je_narenas_total_get
 je_arena_palloc berth_je_arena_palloc
 je_tsd_fetch_slow berth_je_tsd_fetch_slow
 je_tcache_gc_event_handler berth_je_tcache_gc_event_handler"

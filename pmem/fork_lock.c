@@ -9,49 +9,48 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-/* jemalloc's locks are ordered by rank, and there are fewer ranks: a thread holds one or two each.
- */
-#define OWN_MAX 64
-
-/* A lock that the forking thread held before, and what it was like. */
-struct own_lock {
-    pthread_mutex_t *mutex;
-    int kind, owner;
-};
-
-/* Guarded by jemalloc's first lock, and empty whenever that is free. */
-static struct own_lock own[OWN_MAX];
-static unsigned own_count;
-
 /* What is just being taken or given back, when the C library may not have noted it yet, or no
  * more. */
 static __thread pthread_mutex_t *passing;
-/* The same of what was interrupted. */
-static __thread pthread_mutex_t *interrupted;
-/* This thread is taking all, and these signals wait meanwhile; NULL: it is not. */
-static __thread const struct berth_fork_turn *taking;
+/* The same of what was interrupted by who has all locks now, and by whom that one interrupted amid
+ * a fork: signals come while a lock is waited for, but not from the last one taken to the first
+ * given back. */
+static __thread pthread_mutex_t *interrupted, *interrupted_first;
+
+/* What this thread does for a fork; the innermost, where handlers' forks are in one another. */
+struct take {
+    const struct berth_fork_turn *turn; /* which signals wait; NULL: it does nothing for a fork */
+    int giver;                          /* its own number while it gives all back, else 0 */
+    bool is_aside;   /* what is locked now is not for the fork: a handler's, amid a wait */
+    bool is_patient; /* it waits for as long as it takes */
+    bool has_own;    /* it had some of the locks before, for whatever it was interrupted in */
+    int left_to;     /* the thread that some were left to; 0: none was */
+};
+static __thread struct take now;
+
+/*
+ * What the outermost fork's thread had before. jemalloc's locks are ordered by rank, and there are
+ * fewer ranks: a thread has one or two each. Guarded by jemalloc's first lock.
+ */
+#define OWN_MAX 64
+static const pthread_mutex_t *own[OWN_MAX];
+static unsigned own_count;
 
 /* How long another thread may take to note that it has a lock. */
 #define NOTE_WAIT_MS 50
 
-/*
- * Another thread may have a lock and wait for one that this thread was interrupted with: neither
- * would ever go on. So a lock is waited for so long, and then left to the other one for once.
- */
 int berth__fork_lock_patience_ms = 1000;
 
-/* There is hardly more than one such thread, and it has few locks; beyond these they are waited
- * for. What the outermost fork of the thread has left. */
-#define LEFT_MAX 4
-static __thread struct own_lock left[LEFT_MAX];
-static __thread unsigned left_count;
-/* This thread waits for as long as it takes. */
-static __thread bool is_patient;
+/* The C library's flag in a lock's kind, where its tunable has asked for transactions: then it
+ * notes no owner. */
+#define KIND_ELISION 256
+
+/* The number of jemalloc's arenas, which never gets less. */
+BERTH_HIDDEN __attribute__((weak)) unsigned berth_je_narenas_total_get(void);
 
 static int owner_of(const pthread_mutex_t *mutex)
 {
@@ -86,19 +85,21 @@ static bool is_mine(const pthread_mutex_t *mutex)
 }
 
 /*
- * Has the lock bear to be taken once more by its owner. Another thread may see the one kind when it
- * asks for the lock and the other when it gives it back: these are alike but for the count, of
- * which one that is no longer used is left.
+ * Taking what the thread has already is only counted: where the C library counts for locks of a
+ * kind that jemalloc's are not, and leaves alone in others. Their kind must not change: who is just
+ * asking for one looks at it more than once.
  */
-static void hold_twice(pthread_mutex_t *mutex)
+static void take_again(pthread_mutex_t *mutex)
 {
-    if (own_count == OWN_MAX)
+    mutex->__data.__count++;
+    if (now.is_aside)
         return;
-    own[own_count] = (struct own_lock){mutex, mutex->__data.__kind, owner_of(mutex)};
+    now.has_own = true;
+    if (now.is_patient)
+        return;
+    if (own_count < OWN_MAX)
+        own[own_count] = mutex;
     own_count++;
-    mutex->__data.__count = 1;
-    __atomic_store_n(&mutex->__data.__owner, gettid(), __ATOMIC_RELAXED);
-    __atomic_store_n(&mutex->__data.__kind, PTHREAD_MUTEX_RECURSIVE, __ATOMIC_RELAXED);
 }
 
 /* What jemalloc calls as pthread_mutex_lock (embed_jemalloc.sh) and so on; the first, where trying
@@ -125,57 +126,102 @@ static inline int lock(pthread_mutex_t *mutex)
     return r;
 }
 
-/*
- * What is no thread's to give back but its owner's bears to be given back by this one, in vain: of
- * a lock that checks, the C library refuses it. It counts nothing, so that all threads may see the
- * one kind when they ask for it and the other when they give it back.
- */
-static void leave(pthread_mutex_t *mutex)
-{
-    left[left_count] = (struct own_lock){mutex, mutex->__data.__kind, owner_of(mutex)};
-    left_count++;
-    __atomic_store_n(&mutex->__data.__kind, PTHREAD_MUTEX_ERRORCHECK, __ATOMIC_RELAXED);
-}
+/* The race detector of GCC 12 does not see a lock that is taken by another clock. */
+#ifdef __SANITIZE_THREAD__
+#define PATIENCE_CLOCK CLOCK_REALTIME
+#define lock_until(mutex, until) pthread_mutex_timedlock(mutex, until)
+#else
+#define PATIENCE_CLOCK CLOCK_MONOTONIC
+#define lock_until(mutex, until) pthread_mutex_clocklock(mutex, PATIENCE_CLOCK, until)
+#endif
 
-static int lock_or_leave(pthread_mutex_t *mutex)
+/* -ETIMEDOUT: one and the same thread has had it all the time. */
+static int lock_in_time(pthread_mutex_t *mutex, int64_t patience_ns)
 {
-    int64_t end = berth__clock_ns() + berth__fork_lock_patience_ms * INT64_C(1000000);
-    const struct timespec until = {.tv_sec = end / 1000000000, .tv_nsec = end % 1000000000};
+    struct timespec until;
+    int owner = owner_of(mutex);
     int r;
 
-    if (is_patient || left_count == LEFT_MAX)
-        return lock(mutex);
+    clock_gettime(PATIENCE_CLOCK, &until);
+    patience_ns += until.tv_nsec;
+    until.tv_sec += (time_t)(patience_ns / 1000000000);
+    until.tv_nsec = (long)(patience_ns % 1000000000);
     pass(mutex);
-    r = pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
+    r = lock_until(mutex, &until);
     pass(NULL);
-    if (r != ETIMEDOUT || owner_of(mutex) == 0)
-        return r == ETIMEDOUT ? lock(mutex) : r;
-    leave(mutex);
-    return 0;
+    if (r != ETIMEDOUT)
+        return r == 0 ? 0 : lock(mutex);
+    if (owner == 0 || owner_of(mutex) != owner)
+        return -EAGAIN;
+    now.left_to = owner;
+    return -ETIMEDOUT;
+}
+
+/* Who has one lock and does not go on has its others as well. */
+static int lock_or_leave(pthread_mutex_t *mutex)
+{
+    int r;
+
+    if (now.is_patient)
+        return lock(mutex);
+    do {
+        bool is_known = now.left_to != 0 && owner_of(mutex) == now.left_to;
+
+        r = lock_in_time(mutex, is_known ? 0 : berth__fork_lock_patience_ms * INT64_C(1000000));
+    } while (r == -EAGAIN);
+    return r == -ETIMEDOUT ? 0 : r;
 }
 
 /*
  * Signals come while another thread is waited for: that one may have been stopped by a signal, by
- * who waits until this thread has had it, too (a collector that stops the world).
+ * who waits until this thread has had it, too (a collector that stops the world). What their
+ * handlers lock they are to have.
  */
-static int lock_for_fork(pthread_mutex_t *mutex, const struct berth_fork_turn *turn)
+static int lock_for_fork(pthread_mutex_t *mutex)
 {
     struct berth_fork_turn waited;
     int r;
 
     if (is_mine(mutex)) {
-        hold_twice(mutex);
-        return lock(mutex);
+        take_again(mutex);
+        return 0;
     }
-    berth__fork_turn_over(turn);
+    if (now.is_aside)
+        return lock(mutex);
+    now.is_aside = true;
+    berth__fork_turn_over(now.turn);
     r = lock_or_leave(mutex);
     berth__fork_turn_begin(&waited);
+    now.is_aside = false;
+    return r;
+}
+
+/* Neither another thread's, which the lock was left to, nor nobody's: one of an arena that came
+ * after the first was asked for. */
+static bool was_taken(const pthread_mutex_t *mutex)
+{
+    return (mutex->__data.__kind & KIND_ELISION) != 0 || owner_of(mutex) == now.giver;
+}
+
+static int unlock_for_fork(pthread_mutex_t *mutex)
+{
+    int r;
+
+    if (mutex->__data.__count != 0) {
+        mutex->__data.__count--;
+        return 0;
+    }
+    if (now.giver != 0 && !was_taken(mutex))
+        return 0;
+    pass(mutex);
+    r = pthread_mutex_unlock(mutex);
+    pass(NULL);
     return r;
 }
 
 int berth_je_pthread_mutex_lock(pthread_mutex_t *mutex)
 {
-    return BERTH_UNLIKELY(taking != NULL) ? lock_for_fork(mutex, taking) : lock(mutex);
+    return BERTH_UNLIKELY(now.turn != NULL) ? lock_for_fork(mutex) : lock(mutex);
 }
 
 int berth_je_pthread_mutex_trylock(pthread_mutex_t *mutex)
@@ -192,68 +238,97 @@ int berth_je_pthread_mutex_unlock(pthread_mutex_t *mutex)
 {
     int r;
 
+    if (BERTH_UNLIKELY(now.turn != NULL))
+        return unlock_for_fork(mutex);
     pass(mutex);
     r = pthread_mutex_unlock(mutex);
     pass(NULL);
     return r;
 }
 
-/* A fork of a handler's, amid a wait of this thread's for another one, leaves nothing. */
-static bool take_all(void (*take)(void), const struct berth_fork_turn *turn, bool patiently)
+bool berth__fork_lock_be_patient(bool is_patient)
 {
-    const struct berth_fork_turn *outer = taking;
-    bool was_patient = is_patient;
+    bool was_patient = now.is_patient;
 
-    interrupted = passing;
-    is_patient = patiently || outer;
-    taking = turn;
-    take();
-    taking = outer;
-    is_patient = was_patient;
-    return own_count != 0;
+    now.is_patient = is_patient;
+    return was_patient;
 }
 
+static unsigned arena_count(void)
+{
+    return &berth_je_narenas_total_get ? berth_je_narenas_total_get() : 0;
+}
+
+/* Whether some thread waits, or has waited a short time ago, for what this one had before. */
+static bool is_waited_for(void)
+{
+    for (unsigned i = 0; i < own_count && i < OWN_MAX; i++)
+        if (__atomic_load_n(&own[i]->__data.__lock, __ATOMIC_RELAXED) > 1)
+            return true;
+    return own_count > OWN_MAX;
+}
+
+/* Once, and how that went. Not *ret_is_whole: an arena came meanwhile, whose locks the handler may
+ * not have known of. */
+static struct take take_all(void (*take)(void), const struct take *how, bool *ret_is_whole)
+{
+    struct take outer = now, done;
+    pthread_mutex_t *first = interrupted;
+    unsigned arenas = arena_count();
+
+    now = *how;
+    interrupted = passing;
+    if (!outer.turn)
+        own_count = 0;
+    take();
+    done = now;
+    now = outer;
+    interrupted_first = first;
+    *ret_is_whole = arena_count() == arenas;
+    return done;
+}
+
+/*
+ * A thread that has one of the locks and waits for one that this thread had before cannot go on.
+ * One that is only slow must have done with it, or the child would find what it guards half
+ * changed: all are given back, and taken once more. So it is where this thread had none, as then
+ * all are only a matter of time. A fork of a handler's amid another fork of its thread's leaves
+ * nothing.
+ */
 bool berth__fork_lock_take(void (*take)(void), void (*give_back)(void),
                            const struct berth_fork_turn *turn)
 {
-    bool has_own = take_all(take, turn, false);
+    const struct take how = {.turn = turn, .is_patient = now.turn != NULL};
 
-    /* Nobody waits for a thread that has none: all are only a matter of time. */
-    if (taking || left_count == 0 || has_own)
-        return has_own;
-    berth__fork_lock_give_back(give_back);
-    return take_all(take, turn, true);
+    for (;;) {
+        bool is_whole;
+        struct take done = take_all(take, &how, &is_whole);
+
+        if (is_whole && (done.left_to == 0 || (done.has_own && is_waited_for())))
+            return done.has_own;
+        berth__fork_lock_give_back(give_back);
+    }
 }
 
-static void give_back_left(void)
+static void resume(void)
 {
-    while (left_count > 0) {
-        struct own_lock *lock = &left[--left_count];
-
-        __atomic_store_n(&lock->mutex->__data.__kind, lock->kind, __ATOMIC_RELAXED);
-    }
+    pass(interrupted);
+    interrupted = interrupted_first;
 }
 
 void berth__fork_lock_give_back(void (*give_back)(void))
 {
-    struct own_lock mine[OWN_MAX];
-    unsigned count = own_count;
+    static const struct berth_fork_turn none;
+    struct take outer = now;
 
-    memcpy(mine, own, count * sizeof(own[0]));
-    own_count = 0;
+    now = (struct take){.turn = &none, .giver = gettid(), .is_aside = true};
     give_back();
-    for (unsigned i = 0; i < count; i++) {
-        __atomic_store_n(&mine[i].mutex->__data.__kind, mine[i].kind, __ATOMIC_RELAXED);
-        __atomic_store_n(&mine[i].mutex->__data.__owner, mine[i].owner, __ATOMIC_RELAXED);
-    }
-    if (!taking)
-        give_back_left();
-    pass(interrupted);
+    now = outer;
+    resume();
 }
 
 void berth__fork_lock_renew(void (*renew)(void))
 {
-    own_count = left_count = 0;
     renew();
-    pass(interrupted);
+    resume();
 }

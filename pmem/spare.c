@@ -2,6 +2,7 @@
 #include "pmem/spare.h"
 
 #include "alloc/types.h"
+#include "pmem/fork_lock.h"
 #include "pmem/jemalloc.h"
 
 #include <errno.h>
@@ -167,16 +168,18 @@ static void give_cache_back(void)
 void *berth_je_tsd_fetch(void *tsd, bool minimal)
 {
     int saved_errno = errno;
-    bool is_ready;
+    bool was_patient, is_ready;
 
     /* Freeing takes nothing. jemalloc's own start, which could not do without, does not come here.
      */
     if (minimal)
         return berth_je_tsd_fetch_slow(tsd, minimal);
+    was_patient = berth__fork_lock_be_patient(true);
     is_ready = take() && prepare_cache();
     tsd = berth_je_tsd_fetch_slow(tsd, !is_ready);
     give_back();
     give_cache_back();
+    berth__fork_lock_be_patient(was_patient);
     errno = saved_errno;
     return tsd;
 }

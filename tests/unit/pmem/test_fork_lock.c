@@ -1,71 +1,92 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Goal: a fork amid an allocation takes jemalloc's locks, whatever another thread waits for that
- * has some of them. Method: two locks like those, in the order in which a fork takes them. The
- * other thread has the first; this one was interrupted with the second, or with none.
+ * has some of them, and leaves none but to one that waits for this very thread. Method: two locks
+ * like those, in the order in which a fork takes them. Another thread has one of them; this one was
+ * interrupted with the other, or with none.
  */
+#include "alloc/clock.h"
 #include "alloc/fork_turn.h"
 #include "pmem/fork_lock.h"
+#include "pmem/jemalloc.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
 
 #include <cmocka.h>
 
-int berth_je_pthread_mutex_lock(pthread_mutex_t *mutex);
-int berth_je_pthread_mutex_unlock(pthread_mutex_t *mutex);
+BERTH_HIDDEN int berth_je_pthread_mutex_lock(pthread_mutex_t *mutex);
+BERTH_HIDDEN int berth_je_pthread_mutex_unlock(pthread_mutex_t *mutex);
+
+#define PATIENCE_MS 20
 
 static pthread_mutex_t first, second;
 static pthread_barrier_t barrier;
 static atomic_uint takes;
+static bool makes_arena;
 
 static int set_up(void **state)
 {
-    pthread_mutexattr_t like;
-
     (void)state;
-    pthread_mutexattr_init(&like);
-    pthread_mutexattr_settype(&like, PTHREAD_MUTEX_ADAPTIVE_NP);
-    pthread_mutex_init(&first, &like);
-    pthread_mutex_init(&second, &like);
-    pthread_mutexattr_destroy(&like);
+    pthread_mutex_init(&first, NULL);
+    pthread_mutex_init(&second, NULL);
     pthread_barrier_init(&barrier, NULL, 2);
-    berth__fork_lock_patience_ms = 20;
+    berth__fork_lock_patience_ms = PATIENCE_MS;
     takes = 0;
+    makes_arena = false;
     return 0;
 }
 
-/* All are free, and of their kind, when all is over. */
+/* All are free, and nothing is counted, when all is over. */
 static int tear_down(void **state)
 {
     (void)state;
     for (int i = 0; i < 2; i++) {
         pthread_mutex_t *mutex = i == 0 ? &first : &second;
 
-        assert_int_equal(mutex->__data.__kind & 3, PTHREAD_MUTEX_ADAPTIVE_NP);
+        assert_int_equal(mutex->__data.__count, 0);
         assert_int_equal(pthread_mutex_trylock(mutex), 0);
         pthread_mutex_unlock(mutex);
         pthread_mutex_destroy(mutex);
     }
     pthread_barrier_destroy(&barrier);
-    berth__fork_lock_patience_ms = 1000;
     return 0;
 }
 
 static void take(void)
 {
+    unsigned arena;
+    size_t size = sizeof(arena);
+
     takes++;
     berth_je_pthread_mutex_lock(&first);
     berth_je_pthread_mutex_lock(&second);
+    if (makes_arena && takes == 1)
+        assert_int_equal(berth_je_mallctl("arenas.create", &arena, &size, NULL, 0), 0);
 }
 
 static void give_back(void)
 {
     berth_je_pthread_mutex_unlock(&second);
     berth_je_pthread_mutex_unlock(&first);
+}
+
+/* What fork() does with them; whether the thread had some of them before. */
+static bool fork_locks(void)
+{
+    struct berth_fork_turn turn;
+    bool had;
+
+    berth__fork_turn_begin(&turn);
+    had = berth__fork_lock_take(take, give_back, &turn);
+    berth__fork_lock_give_back(give_back);
+    berth__fork_turn_over(&turn);
+    return had;
 }
 
 static void *want_second(void *argument)
@@ -81,20 +102,14 @@ static void *want_second(void *argument)
 
 static void who_waits_for_the_forking_thread_keeps_its_lock(void **state)
 {
-    struct berth_fork_turn turn;
     pthread_t thread;
 
     (void)state;
     berth_je_pthread_mutex_lock(&second);
     pthread_create(&thread, NULL, want_second, NULL);
     pthread_barrier_wait(&barrier);
-    for (int i = 0; i < 3; i++) {
-        berth__fork_turn_begin(&turn);
-        assert_true(berth__fork_lock_take(take, give_back, &turn));
-        berth__fork_lock_give_back(give_back);
-        berth__fork_turn_over(&turn);
-    }
-    assert_int_equal(takes, 3);
+    for (int i = 0; i < 3; i++)
+        assert_true(fork_locks());
     /* Still this thread's, and the first still the other's. */
     assert_int_not_equal(pthread_mutex_trylock(&second), 0);
     assert_int_not_equal(pthread_mutex_trylock(&first), 0);
@@ -102,6 +117,7 @@ static void who_waits_for_the_forking_thread_keeps_its_lock(void **state)
     pthread_join(thread, NULL);
 }
 
+/* Until the fork has given up once. */
 static void *keep_first(void *argument)
 {
     (void)argument;
@@ -119,15 +135,129 @@ static void a_lock_that_is_only_kept_for_long_is_waited_for(void **state)
     pthread_t thread;
 
     (void)state;
-    pthread_create(&thread, NULL, keep_first, NULL);
+    for (int has_own = 0; has_own < 2; has_own++) {
+        takes = 0;
+        if (has_own)
+            berth_je_pthread_mutex_lock(&second);
+        pthread_create(&thread, NULL, keep_first, NULL);
+        pthread_barrier_wait(&barrier);
+        berth__fork_turn_begin(&turn);
+        assert_int_equal(berth__fork_lock_take(take, give_back, &turn), has_own);
+        assert_true(takes >= 2);
+        assert_int_equal(first.__data.__owner, second.__data.__owner);
+        berth__fork_lock_give_back(give_back);
+        berth__fork_turn_over(&turn);
+        pthread_join(thread, NULL);
+        if (has_own)
+            berth_je_pthread_mutex_unlock(&second);
+    }
+}
+
+static pthread_t forking;
+static atomic_bool is_entered, is_within, was_early;
+static void (*handler_does)(void);
+
+static void handle(int number)
+{
+    (void)number;
+    is_entered = true;
+    handler_does();
+}
+
+static void wait_until_awaited(const pthread_mutex_t *mutex)
+{
+    while (__atomic_load_n(&mutex->__data.__lock, __ATOMIC_RELAXED) < 2)
+        sched_yield();
+}
+
+static void *want_first(void *argument)
+{
+    (void)argument;
+    berth_je_pthread_mutex_lock(&first);
+    berth_je_pthread_mutex_unlock(&first);
+    return NULL;
+}
+
+/* Has the one lock while a handler runs in the thread that waits for it; if that is the second,
+ * somebody waits for the first. */
+static pthread_t third;
+
+static void *interrupt_with(void *mutex)
+{
+    int64_t end;
+
+    berth_je_pthread_mutex_lock(mutex);
     pthread_barrier_wait(&barrier);
-    berth__fork_turn_begin(&turn);
-    assert_false(berth__fork_lock_take(take, give_back, &turn));
-    assert_int_equal(takes, 2);
-    assert_int_equal(first.__data.__owner, second.__data.__owner);
-    berth__fork_lock_give_back(give_back);
-    berth__fork_turn_over(&turn);
+    wait_until_awaited(mutex);
+    pthread_create(&third, NULL, want_first, NULL);
+    wait_until_awaited(&first);
+    pthread_kill(forking, SIGUSR1);
+    while (!is_entered)
+        sched_yield();
+    for (end = berth__clock_ms() + 5 * PATIENCE_MS; berth__clock_ms() < end; sched_yield())
+        if (is_within)
+            was_early = true;
+    berth_je_pthread_mutex_unlock(mutex);
+    return NULL;
+}
+
+static void fork_interrupted(pthread_mutex_t *waits_for, void (*what)(void))
+{
+    struct sigaction action = {.sa_handler = handle};
+    pthread_t thread;
+
+    sigaction(SIGUSR1, &action, NULL);
+    is_entered = is_within = was_early = false;
+    handler_does = what;
+    forking = pthread_self();
+    pthread_create(&thread, NULL, interrupt_with, waits_for);
+    pthread_barrier_wait(&barrier);
+    fork_locks();
     pthread_join(thread, NULL);
+    assert_true(is_entered && is_within);
+    assert_false(was_early);
+}
+
+static void allocate(void)
+{
+    berth_je_pthread_mutex_lock(&first);
+    is_within = true;
+    berth_je_pthread_mutex_unlock(&first);
+}
+
+static void what_a_handler_locks_meanwhile_it_has(void **state)
+{
+    (void)state;
+    fork_interrupted(&first, allocate);
+    pthread_join(third, NULL);
+}
+
+static void fork_within(void)
+{
+    fork_locks();
+    is_within = true;
+}
+
+static void a_handlers_fork_gives_back_its_own_alone(void **state)
+{
+    (void)state;
+    fork_interrupted(&first, fork_within);
+    pthread_join(third, NULL);
+    fork_interrupted(&second, fork_within);
+    pthread_join(third, NULL);
+    berth_je_pthread_mutex_lock(&first);
+    fork_interrupted(&second, fork_within);
+    assert_int_not_equal(pthread_mutex_trylock(&first), 0);
+    berth_je_pthread_mutex_unlock(&first);
+    pthread_join(third, NULL);
+}
+
+static void locks_of_an_arena_that_just_came_are_taken_too(void **state)
+{
+    (void)state;
+    makes_arena = true;
+    assert_false(fork_locks());
+    assert_int_equal(takes, 2);
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -137,6 +267,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(who_waits_for_the_forking_thread_keeps_its_lock),
         CASE(a_lock_that_is_only_kept_for_long_is_waited_for),
+        CASE(locks_of_an_arena_that_just_came_are_taken_too),
+        /* The last, because ThreadSanitizer takes all that follows for the handler's. */
+        CASE(what_a_handler_locks_meanwhile_it_has),
+        CASE(a_handlers_fork_gives_back_its_own_alone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
