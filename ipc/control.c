@@ -122,7 +122,7 @@ struct control {
 #define WATCH_MS 1000
 /* Beyond what the C library needs: dlopen, jansson's recursion (2048 deep), a table's checks. */
 #define CONTROL_STACK_SIZE ((size_t)1 << 20)
-#define SOCKET_STACK_SIZE ((size_t)256 << 10) /* dlopen as well */
+#define SOCKET_STACK_SIZE ((size_t)128 << 10)
 
 int (*berth__control_wanted)(void);
 bool (*berth__control_unwanted)(void);
@@ -211,17 +211,11 @@ static void after_fork_in_child(void)
     berth__fork_turn_over(&turn);
 }
 
-/*
- * Both threads: one after the other, the socket thread asks and the control thread answers. What is
- * loaded to answer at all is opened by this one, see open_socket().
- */
+/* Both threads: one after the other, the socket thread asks and the control thread answers. */
 static void ask_control_thread(void *context, struct berth_exchange *exchange)
 {
     struct control *control = context;
 
-    pthread_mutex_lock(&control->work);
-    berth__json_try();
-    pthread_mutex_unlock(&control->work);
     pthread_mutex_lock(&control->lock);
     control->exchange = exchange;
     pthread_cond_broadcast(&control->changed);

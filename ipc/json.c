@@ -106,29 +106,20 @@ static int load_once(char *why, size_t why_size)
         }
         *(void **)slots[i].slot = function;
     }
-    /* The first object has it read a seed, from a file. */
-    json_decref(json_object());
     return 0;
-}
-
-static char first_why[256];
-static bool tried;
-
-void berth__json_try(void)
-{
-    if (!tried)
-        tried = load_once(first_why, sizeof(first_why)) == 0;
 }
 
 int berth__json_load(char *why, size_t why_size)
 {
+    static char first_why[256];
+    static bool tried;
     static int result;
 
     if (!tried) {
         result = load_once(first_why, sizeof(first_why));
         tried = true;
     }
-    snprintf(why, why_size, "%s", result < 0 ? first_why : "");
+    snprintf(why, why_size, "%s", first_why);
     return result;
 }
 

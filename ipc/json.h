@@ -19,12 +19,6 @@
 int berth__json_load(char *why, size_t why_size);
 
 /*
- * The same for a thread that can have its files opened elsewhere than among the program's: failing
- * is not an answer yet. Not while another thread is in either.
- */
-void berth__json_try(void);
-
-/*
  * Writes `text` as a JSON string, quotes included, without jansson. What is not printable ASCII
  * becomes "?". The result is cut to fit and always closed; `size` is at least 3.
  */

@@ -195,7 +195,7 @@ static bool is_alone_for_a_while(void)
     return berth__control_start() == 0 && talks_to_itself();
 }
 
-/* They need none of the program's, now or when they answer. */
+/* They need none of the program's. */
 static bool begins_without_descriptors(void)
 {
     int taken[SPARE_DESCRIPTORS];
