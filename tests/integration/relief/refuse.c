@@ -10,22 +10,28 @@
 
 /* What is to go back; end 0: nothing is refused. */
 static _Atomic uintptr_t awaited, awaited_end;
-static atomic_bool has_come;
+static atomic_bool has_come, was_taken;
 static atomic_uint refusals;
+/* Whoever else has some of it go back was given it, as zeros: a thread of Berth's that begins. */
+static __thread bool awaits;
 
 void refuse_until(const void *p, size_t size)
 {
     atomic_store(&refusals, 0);
     atomic_store(&has_come, false);
+    atomic_store(&was_taken, false);
+    awaits = true;
     atomic_store(&awaited, (uintptr_t)p);
     atomic_store(&awaited_end, (uintptr_t)p + size);
 }
 
-unsigned refuse_end(bool *ret_relieved)
+struct refuse_outcome refuse_end(void)
 {
     atomic_store(&awaited_end, 0);
-    *ret_relieved = atomic_load(&has_come);
-    return atomic_load(&refusals);
+    awaits = false;
+    return (struct refuse_outcome){.refusals = atomic_load(&refusals),
+                                   .has_come = atomic_load(&has_come),
+                                   .was_taken = atomic_load(&was_taken)};
 }
 
 bool refuse_has_come(void)
@@ -47,7 +53,7 @@ static void see_back(const void *p, size_t size)
     uintptr_t start = (uintptr_t)p;
 
     if (start < atomic_load(&awaited_end) && start + size > atomic_load(&awaited))
-        atomic_store(&has_come, true);
+        atomic_store(awaits ? &has_come : &was_taken, true);
 }
 
 void *mmap(void *p, size_t size, int protection, int flags, int fd, off_t offset)

@@ -10,13 +10,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* From now on nothing is given, until part of these bytes, which the program has freed, goes back.
- */
+/* From now on nothing is given, until this thread has part of these bytes, which the program has
+ * freed, go back. */
 void refuse_until(const void *p, size_t size);
-/* Everything is given again. How often something was refused; *ret_relieved: what went back. */
-unsigned refuse_end(bool *ret_relieved);
 
-/* Whether part of them has gone back. */
+struct refuse_outcome {
+    unsigned refusals; /* how often something was refused */
+    bool has_come;     /* part of them has gone back */
+    bool was_taken;    /* another thread was given some: nothing was shown */
+};
+/* Everything is given again. */
+struct refuse_outcome refuse_end(void);
+
+/* Whether part of them has gone back so far. */
 bool refuse_has_come(void);
 
 /* One call more; whether it is refused. */
