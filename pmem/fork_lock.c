@@ -2,10 +2,12 @@
 #include "pmem/fork_lock.h"
 
 #include "alloc/clock.h"
+#include "alloc/log.h"
 #include "alloc/types.h"
 #include "pmem/jemalloc.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -44,6 +46,9 @@ static unsigned own_count;
 #define NOTE_WAIT_MS 50
 
 int berth__fork_lock_patience_ms = 1000;
+
+/* How often in turn the same thread may have kept all waiting. */
+#define ROUNDS_MAX 5
 
 /* The C library's flag in a lock's kind, where its tunable has asked for transactions: then it
  * notes no owner. */
@@ -289,6 +294,29 @@ static struct take take_all(void (*take)(void), const struct take *how, bool *re
 }
 
 /*
+ * Who gives a lock back wakes a thread that waits for it a few instructions later, and one that was
+ * woken asks for it once more: this one may have been interrupted in between. The other would sleep
+ * until the handler has returned, and have what is asked for here.
+ */
+static void wake_next(void)
+{
+    if (passing)
+        syscall(SYS_futex, &passing->__data.__lock, FUTEX_WAKE_PRIVATE, 1);
+}
+
+/* Nothing tells who waits for another lock than jemalloc's, which this thread may have, too. */
+static bool is_given_up(const struct take *done, int *last, unsigned *rounds)
+{
+    *rounds = done->left_to == *last ? *rounds + 1 : 1;
+    *last = done->left_to;
+    if (*rounds < ROUNDS_MAX)
+        return false;
+    berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_FORK,
+               "a fork amid an allocation has waited for thread %d, and goes on without", *last);
+    return true;
+}
+
+/*
  * A thread that has one of the locks and waits for one that this thread had before cannot go on.
  * One that is only slow must have done with it, or the child would find what it guards half
  * changed: all are given back, and taken once more. So it is where this thread had none, as then
@@ -299,12 +327,16 @@ bool berth__fork_lock_take(void (*take)(void), void (*give_back)(void),
                            const struct berth_fork_turn *turn)
 {
     const struct take how = {.turn = turn, .is_patient = now.turn != NULL};
+    unsigned rounds = 0;
+    int last = 0;
 
+    wake_next();
     for (;;) {
         bool is_whole;
         struct take done = take_all(take, &how, &is_whole);
 
-        if (is_whole && (done.left_to == 0 || (done.has_own && is_waited_for())))
+        if (is_whole && (done.left_to == 0 || (done.has_own && is_waited_for()) ||
+                         is_given_up(&done, &last, &rounds)))
             return done.has_own;
         berth__fork_lock_give_back(give_back);
     }

@@ -17,6 +17,11 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -24,6 +29,10 @@ BERTH_HIDDEN int berth_je_pthread_mutex_lock(pthread_mutex_t *mutex);
 BERTH_HIDDEN int berth_je_pthread_mutex_unlock(pthread_mutex_t *mutex);
 
 #define PATIENCE_MS 20
+#define LONG_PATIENCE_MS 10000
+/* For a test that fails and does not hang. */
+#define HANG_S 120
+#define TRAP_FLAG 0x100
 
 static pthread_mutex_t first, second;
 static pthread_barrier_t barrier;
@@ -39,6 +48,7 @@ static int set_up(void **state)
     berth__fork_lock_patience_ms = PATIENCE_MS;
     takes = 0;
     makes_arena = false;
+    alarm(HANG_S);
     return 0;
 }
 
@@ -89,9 +99,12 @@ static bool fork_locks(void)
     return had;
 }
 
+static atomic_int wanting; /* its number */
+
 static void *want_second(void *argument)
 {
     (void)argument;
+    wanting = gettid();
     berth_je_pthread_mutex_lock(&first);
     pthread_barrier_wait(&barrier);
     berth_je_pthread_mutex_lock(&second);
@@ -152,6 +165,99 @@ static void a_lock_that_is_only_kept_for_long_is_waited_for(void **state)
             berth_je_pthread_mutex_unlock(&second);
     }
 }
+
+static void *stay(void *argument)
+{
+    (void)argument;
+    berth_je_pthread_mutex_lock(&first);
+    pthread_barrier_wait(&barrier);
+    pthread_barrier_wait(&barrier);
+    berth_je_pthread_mutex_unlock(&first);
+    return NULL;
+}
+
+static void who_does_not_go_on_at_all_is_not_waited_for_without_end(void **state)
+{
+    pthread_t thread;
+
+    (void)state;
+    pthread_create(&thread, NULL, stay, NULL);
+    pthread_barrier_wait(&barrier);
+    assert_false(fork_locks());
+    assert_true(takes > 2);
+    assert_int_not_equal(pthread_mutex_trylock(&first), 0);
+    pthread_barrier_wait(&barrier);
+    pthread_join(thread, NULL);
+}
+
+#ifdef __x86_64__
+static void set_trap_flag(bool on)
+{
+    uint64_t flags;
+
+    __asm__ volatile("pushfq\n\tpop %0" : "=r"(flags));
+    flags = on ? flags | TRAP_FLAG : flags & ~(uint64_t)TRAP_FLAG;
+    __asm__ volatile("push %0\n\tpopfq" : : "r"(flags) : "cc", "memory");
+}
+
+static atomic_bool was_free;
+
+/* After each instruction, until the lock is free and nobody was woken yet. */
+static void fork_when_free(int number, siginfo_t *info, void *context)
+{
+    ucontext_t *interrupted = context;
+
+    (void)number;
+    (void)info;
+    if (__atomic_load_n(&second.__data.__lock, __ATOMIC_RELAXED) != 0)
+        return;
+    interrupted->uc_mcontext.gregs[REG_EFL] &= ~TRAP_FLAG;
+    was_free = true;
+    fork_locks();
+}
+
+static bool sleeps(int tid)
+{
+    char path[64];
+    long call = -1;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/syscall", tid);
+    file = fopen(path, "re");
+    assert_non_null(file);
+    if (fscanf(file, "%ld", &call) != 1)
+        call = -1;
+    fclose(file);
+    return call == SYS_futex;
+}
+
+static void who_is_about_to_be_woken_is_woken_first(void **state)
+{
+    struct sigaction action = {.sa_sigaction = fork_when_free, .sa_flags = SA_SIGINFO};
+    pthread_t thread;
+
+    (void)state;
+    berth__fork_lock_patience_ms = LONG_PATIENCE_MS;
+    sigaction(SIGTRAP, &action, NULL);
+    berth_je_pthread_mutex_lock(&second);
+    pthread_create(&thread, NULL, want_second, NULL);
+    pthread_barrier_wait(&barrier);
+    while (__atomic_load_n(&second.__data.__lock, __ATOMIC_RELAXED) < 2 || !sleeps(wanting))
+        sched_yield();
+    set_trap_flag(true);
+    berth_je_pthread_mutex_unlock(&second);
+    set_trap_flag(false);
+    pthread_join(thread, NULL);
+    assert_true(was_free);
+    assert_int_equal(takes, 1);
+}
+#else
+static void who_is_about_to_be_woken_is_woken_first(void **state)
+{
+    (void)state;
+    skip();
+}
+#endif
 
 static pthread_t forking;
 static atomic_bool is_entered, is_within, was_early;
@@ -268,6 +374,8 @@ int main(void)
         CASE(who_waits_for_the_forking_thread_keeps_its_lock),
         CASE(a_lock_that_is_only_kept_for_long_is_waited_for),
         CASE(locks_of_an_arena_that_just_came_are_taken_too),
+        CASE(who_does_not_go_on_at_all_is_not_waited_for_without_end),
+        CASE(who_is_about_to_be_woken_is_woken_first),
         /* The last, because ThreadSanitizer takes all that follows for the handler's. */
         CASE(what_a_handler_locks_meanwhile_it_has),
         CASE(a_handlers_fork_gives_back_its_own_alone),
