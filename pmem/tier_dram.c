@@ -33,7 +33,8 @@
  * never opened as a whole: blocks lie there that may have moved, or whose pages the program has
  * protected. Where whatever can be written is counted (pmem/overcommit.h) no other is made, and
  * what goes back is closed again. GONE: its addresses were given back, and may be somebody else's.
- * In a part of which nothing is known nothing lies.
+ * In a part of which nothing is known nothing lies. Once the process has limited its addresses,
+ * those of a part go back in which nothing lies, and later with what lay there.
  *
  * Any thread may read; parts are opened and given back under the lock: a thread that protects a
  * block which it has just been given must not have that undone by another one which is still about
@@ -110,7 +111,7 @@ static enum part_state state_of(_Atomic uint64_t *words, size_t part)
                              GONE);
 }
 
-/* Under the lock; from UNKNOWN or GONE, or to PIECES. */
+/* Under the lock. OPEN only from UNKNOWN or GONE. */
 static void become(_Atomic uint64_t *words, size_t first, size_t end, enum part_state state)
 {
     for (size_t part = first; part < end; part++) {
@@ -293,6 +294,21 @@ static bool has_address(berth_home_id home, const void *p)
     return !words || state_of(words, part_number(home, (uintptr_t)p)) != GONE;
 }
 
+/* Others are to know before anybody can be given them. A process may have as many mappings as the
+ * kernel allows, and then keeps them. */
+static void give_back(_Atomic uint64_t *words, berth_home_id home, size_t part)
+{
+    uintptr_t low = part_start(home, part);
+    enum part_state state = state_of(words, part);
+    int saved_errno = errno;
+
+    become(words, part, part + 1, GONE);
+    if (munmap((void *)low, part_end(home, part) - low) == 0)
+        return;
+    become(words, part, part + 1, state);
+    errno = saved_errno;
+}
+
 /* Gives back the addresses of the parts in which nothing lies. The window is closed. */
 static void give_back_parts(berth_home_id home)
 {
@@ -300,15 +316,13 @@ static void give_back_parts(berth_home_id home)
     size_t used = berth__window_used(home);
     size_t end = used ? part_number(home, berth__window_base(home) + used - 1) + 1 : 0;
 
-    for (size_t part = 0; words && part < end; part++) {
-        uintptr_t low = part_start(home, part);
-
-        if (state_of(words, part) != UNKNOWN)
-            continue;
-        become(words, part, part + 1, GONE);
-        munmap((void *)low, part_end(home, part) - low);
-    }
+    for (size_t part = 0; words && part < end; part++)
+        if (state_of(words, part) == UNKNOWN)
+            give_back(words, home, part);
 }
+
+/* Since the windows were closed, and it is asked which parts are GONE. */
+static atomic_bool gives_back;
 
 static void give_back_all(void)
 {
@@ -322,6 +336,24 @@ static void give_back_all(void)
     berth__window_ask_carved(has_address);
     for (unsigned home = 0; home < BERTH_HOME_MAX; home++)
         give_back_parts((berth_home_id)home);
+    atomic_store(&gives_back, true);
+    pthread_mutex_unlock(&lock);
+}
+
+/* Nothing lies in the range any more: its parts go that are wholly within. */
+static void give_back_within(berth_home_id home, uintptr_t address, size_t size)
+{
+    _Atomic uint64_t *words = known_words(parts_of(home));
+    size_t part = part_number(home, address);
+    size_t end = part_number(home, address + size - 1) + 1;
+
+    if (!words || !atomic_load_explicit(&gives_back, memory_order_relaxed))
+        return;
+    pthread_mutex_lock(&lock);
+    for (; part < end; part++)
+        if (state_of(words, part) != GONE && part_start(home, part) >= address &&
+            part_end(home, part) <= address + size)
+            give_back(words, home, part);
     pthread_mutex_unlock(&lock);
 }
 
@@ -381,18 +413,19 @@ static int close_range_of(berth_home_id home, void *address, size_t size)
 
 static int dram_decommit(struct berth_tier *tier, void *address, size_t size)
 {
+    berth_home_id home = berth__window_home(address);
     int saved_errno = errno;
-    int r = 0;
 
     (void)tier;
-    if (berth__overcommit_counts_writable() &&
-        close_range_of(berth__window_home(address), address, size) == 0)
-        return 0;
-    if (madvise(address, size, MADV_DONTNEED) < 0) {
-        r = -errno;
+    if ((!berth__overcommit_counts_writable() || close_range_of(home, address, size) < 0) &&
+        madvise(address, size, MADV_DONTNEED) < 0) {
+        int r = -errno;
+
         errno = saved_errno;
+        return r;
     }
-    return r;
+    give_back_within(home, (uintptr_t)address, size);
+    return 0;
 }
 
 static void dram_describe(const struct berth_tier *tier, char *text, size_t text_size)
