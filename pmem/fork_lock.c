@@ -3,6 +3,7 @@
 
 #include "alloc/clock.h"
 #include "alloc/log.h"
+#include "alloc/thread.h"
 #include "alloc/types.h"
 #include "pmem/jemalloc.h"
 
@@ -304,12 +305,15 @@ static void wake_next(void)
         syscall(SYS_futex, &passing->__data.__lock, FUTEX_WAKE_PRIVATE, 1);
 }
 
-/* Nothing tells who waits for another lock than jemalloc's, which this thread may have, too. */
+/*
+ * Nothing tells who waits for another lock than jemalloc's, which the code that was interrupted may
+ * have, too. Where none was, each owner goes on some time, and what it is at must be finished.
+ */
 static bool is_given_up(const struct take *done, int *last, unsigned *rounds)
 {
     *rounds = done->left_to == *last ? *rounds + 1 : 1;
     *last = done->left_to;
-    if (*rounds < ROUNDS_MAX)
+    if (*rounds < ROUNDS_MAX || (!done->has_own && !interrupted && berth__thread.inside == 0))
         return false;
     berth__log(BERTH_LOG_WARNING, BERTH_TOPIC_FORK,
                "a fork amid an allocation has waited for thread %d, and goes on without", *last);

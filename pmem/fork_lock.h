@@ -11,7 +11,8 @@
  * Another thread may have one lock and wait for one that this thread was interrupted with: neither
  * would ever go on. So a lock is waited for so long, and then left to the other thread, which does
  * not go on before the fork is over: the child has what that lock guards as it is where a thread
- * stops to wait. So is one in the end whose owner does not go on for a reason that is not seen.
+ * stops to wait. So is one in the end whose owner does not go on for a
+ * reason that is not seen.
  *
  * Amid fork() itself no signal comes while jemalloc's locks are taken for it (pmem/fork.c), but
  * where one is another thread's, and is waited for; and Berth's other locks are taken by the

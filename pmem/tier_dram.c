@@ -270,30 +270,6 @@ static int open_pieces(const struct berth_tier *tier, berth_home_id home, uintpt
     return r;
 }
 
-static int open_all(const struct berth_tier *tier, berth_home_id home, uintptr_t address,
-                    size_t size)
-{
-    int r;
-
-    pthread_mutex_lock(&lock);
-    r = get_back(tier, home, address, size);
-    if (r == 0) {
-        if (!berth__overcommit_counts_writable())
-            open_around(tier, home, address, size);
-        /* Near a limit there may be room for this, and not for all of a part. */
-        r = open_pieces(tier, home, address, size);
-    }
-    pthread_mutex_unlock(&lock);
-    return r;
-}
-
-static bool has_address(berth_home_id home, const void *p)
-{
-    _Atomic uint64_t *words = known_words(parts_of(home));
-
-    return !words || state_of(words, part_number(home, (uintptr_t)p)) != GONE;
-}
-
 /* Others are to know before anybody can be given them. A process may have as many mappings as the
  * kernel allows, and then keeps them. */
 static void give_back(_Atomic uint64_t *words, berth_home_id home, size_t part)
@@ -309,6 +285,58 @@ static void give_back(_Atomic uint64_t *words, berth_home_id home, size_t part)
     errno = saved_errno;
 }
 
+/* Since it is asked which parts are GONE. */
+static atomic_bool asks_gone;
+
+/* Where a window may grow, the end of its last part is not known. */
+static bool gives_back(berth_home_id home)
+{
+    return atomic_load_explicit(&asks_gone, memory_order_relaxed) && berth__window_is_closed(home);
+}
+
+/*
+ * Gives back the parts of a range, in which nothing lies, that are wholly within: of another one
+ * some may just be opened by who has the rest.
+ */
+static void give_back_within(berth_home_id home, uintptr_t address, size_t size)
+{
+    _Atomic uint64_t *words = known_words(parts_of(home));
+    size_t part = part_number(home, address);
+    size_t end = part_number(home, address + size - 1) + 1;
+
+    for (; part < end; part++)
+        if (state_of(words, part) != GONE && part_start(home, part) >= address &&
+            part_end(home, part) <= address + size)
+            give_back(words, home, part);
+}
+
+/* jemalloc gives back nothing of what it could not have whole: that is done here. */
+static int open_all(const struct berth_tier *tier, berth_home_id home, uintptr_t address,
+                    size_t size)
+{
+    int r;
+
+    pthread_mutex_lock(&lock);
+    r = get_back(tier, home, address, size);
+    if (r == 0) {
+        if (!berth__overcommit_counts_writable())
+            open_around(tier, home, address, size);
+        /* Near a limit there may be room for this, and not for all of a part. */
+        r = open_pieces(tier, home, address, size);
+    }
+    if (r < 0 && gives_back(home))
+        give_back_within(home, address, size);
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+
+static bool has_address(berth_home_id home, const void *p)
+{
+    _Atomic uint64_t *words = known_words(parts_of(home));
+
+    return !words || state_of(words, part_number(home, (uintptr_t)p)) != GONE;
+}
+
 /* Gives back the addresses of the parts in which nothing lies. The window is closed. */
 static void give_back_parts(berth_home_id home)
 {
@@ -316,13 +344,10 @@ static void give_back_parts(berth_home_id home)
     size_t used = berth__window_used(home);
     size_t end = used ? part_number(home, berth__window_base(home) + used - 1) + 1 : 0;
 
-    for (size_t part = 0; words && part < end; part++)
+    for (size_t part = 0; words && part < end && berth__window_is_closed(home); part++)
         if (state_of(words, part) == UNKNOWN)
             give_back(words, home, part);
 }
-
-/* Since the windows were closed, and it is asked which parts are GONE. */
-static atomic_bool gives_back;
 
 static void give_back_all(void)
 {
@@ -336,24 +361,17 @@ static void give_back_all(void)
     berth__window_ask_carved(has_address);
     for (unsigned home = 0; home < BERTH_HOME_MAX; home++)
         give_back_parts((berth_home_id)home);
-    atomic_store(&gives_back, true);
+    atomic_store(&asks_gone, true);
     pthread_mutex_unlock(&lock);
 }
 
-/* Nothing lies in the range any more: its parts go that are wholly within. */
-static void give_back_within(berth_home_id home, uintptr_t address, size_t size)
+/* Nothing lies in the range any more. */
+static void close_parts(berth_home_id home, uintptr_t address, size_t size)
 {
-    _Atomic uint64_t *words = known_words(parts_of(home));
-    size_t part = part_number(home, address);
-    size_t end = part_number(home, address + size - 1) + 1;
-
-    if (!words || !atomic_load_explicit(&gives_back, memory_order_relaxed))
+    if (!known_words(parts_of(home)) || !gives_back(home))
         return;
     pthread_mutex_lock(&lock);
-    for (; part < end; part++)
-        if (state_of(words, part) != GONE && part_start(home, part) >= address &&
-            part_end(home, part) <= address + size)
-            give_back(words, home, part);
+    give_back_within(home, address, size);
     pthread_mutex_unlock(&lock);
 }
 
@@ -424,7 +442,7 @@ static int dram_decommit(struct berth_tier *tier, void *address, size_t size)
         errno = saved_errno;
         return r;
     }
-    give_back_within(home, (uintptr_t)address, size);
+    close_parts(home, (uintptr_t)address, size);
     return 0;
 }
 

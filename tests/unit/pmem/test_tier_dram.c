@@ -212,6 +212,12 @@ static void check_freed(void)
     CHECK(munmap(p + 10 * MIB, 2 * MIB) == 0 && commit(p + 9 * MIB, 4 * MIB) == 0);
     CHECK(berth__gate_owns(p + 10 * MIB) && p[10 * MIB] == 0 && can_be_written(p + 12 * MIB - 1));
     CHECK(p[9 * MIB - 1] == 1 && p[13 * MIB] == 1);
+    /* What comes again but in vain goes back at once. */
+    CHECK(decommit(p + 6 * MIB, 8 * MIB) == 0 && map_at(p + 12 * MIB, MIB) == p + 12 * MIB);
+    CHECK(commit(p + 6 * MIB, 8 * MIB) == -ENOMEM);
+    CHECK(!berth__gate_owns(p + 6 * MIB) && map_at(p + 6 * MIB, 6 * MIB) == p + 6 * MIB);
+    CHECK(munmap(p + 6 * MIB, 7 * MIB) == 0 && commit(p + 6 * MIB, 8 * MIB) == 0);
+    CHECK(p[6 * MIB - 1] == 1 && can_be_written(p + 14 * MIB - 1) && p[14 * MIB] == 1);
 }
 
 static void addresses_of_what_is_freed_later_go_back_too(void **state)
