@@ -45,7 +45,7 @@ __attribute__((constructor)) static void register_image(void)
 
 static const dim3 one = {1, 1, 1}, many = {16, 1, 1};
 
-static void the_stubs_form_of_a_launch_runs_the_kernel(void **state)
+static void a_launch_as_nvcc_has_hosts_call_it_runs_the_kernel(void **state)
 {
     int *values, back[16];
     size_t n = 16, shared;
@@ -175,7 +175,7 @@ static void the_drivers_entry_points_are_passed_on(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_stubs_form_of_a_launch_runs_the_kernel),
+        cmocka_unit_test(a_launch_as_nvcc_has_hosts_call_it_runs_the_kernel),
         cmocka_unit_test(arguments_are_copied_at_the_launch),
         cmocka_unit_test(errors_are_remembered_until_asked_for),
         cmocka_unit_test(what_is_not_there_is_refused),
