@@ -33,8 +33,7 @@
  * never opened as a whole: blocks lie there that may have moved, or whose pages the program has
  * protected. Where whatever can be written is counted (pmem/overcommit.h) no other is made, and
  * what goes back is closed again. GONE: its addresses were given back, and may be somebody else's.
- * In a part of which nothing is known nothing lies. Once the process has limited its addresses,
- * those of a part go back in which nothing lies, and later with what lay there.
+ * In a part of which nothing is known nothing lies.
  *
  * Any thread may read; parts are opened and given back under the lock: a thread that protects a
  * block which it has just been given must not have that undone by another one which is still about
@@ -111,7 +110,7 @@ static enum part_state state_of(_Atomic uint64_t *words, size_t part)
                              GONE);
 }
 
-/* Under the lock. OPEN only from UNKNOWN or GONE. */
+/* Under the lock; from UNKNOWN or GONE, or to PIECES. */
 static void become(_Atomic uint64_t *words, size_t first, size_t end, enum part_state state)
 {
     for (size_t part = first; part < end; part++) {
@@ -270,47 +269,6 @@ static int open_pieces(const struct berth_tier *tier, berth_home_id home, uintpt
     return r;
 }
 
-/* Others are to know before anybody can be given them. A process may have as many mappings as the
- * kernel allows, and then keeps them. */
-static void give_back(_Atomic uint64_t *words, berth_home_id home, size_t part)
-{
-    uintptr_t low = part_start(home, part);
-    enum part_state state = state_of(words, part);
-    int saved_errno = errno;
-
-    become(words, part, part + 1, GONE);
-    if (munmap((void *)low, part_end(home, part) - low) == 0)
-        return;
-    become(words, part, part + 1, state);
-    errno = saved_errno;
-}
-
-/* Since it is asked which parts are GONE. */
-static atomic_bool asks_gone;
-
-/* Where a window may grow, the end of its last part is not known. */
-static bool gives_back(berth_home_id home)
-{
-    return atomic_load_explicit(&asks_gone, memory_order_relaxed) && berth__window_is_closed(home);
-}
-
-/*
- * Gives back the parts of a range, in which nothing lies, that are wholly within: of another one
- * some may just be opened by who has the rest.
- */
-static void give_back_within(berth_home_id home, uintptr_t address, size_t size)
-{
-    _Atomic uint64_t *words = known_words(parts_of(home));
-    size_t part = part_number(home, address);
-    size_t end = part_number(home, address + size - 1) + 1;
-
-    for (; part < end; part++)
-        if (state_of(words, part) != GONE && part_start(home, part) >= address &&
-            part_end(home, part) <= address + size)
-            give_back(words, home, part);
-}
-
-/* jemalloc gives back nothing of what it could not have whole: that is done here. */
 static int open_all(const struct berth_tier *tier, berth_home_id home, uintptr_t address,
                     size_t size)
 {
@@ -324,8 +282,6 @@ static int open_all(const struct berth_tier *tier, berth_home_id home, uintptr_t
         /* Near a limit there may be room for this, and not for all of a part. */
         r = open_pieces(tier, home, address, size);
     }
-    if (r < 0 && gives_back(home))
-        give_back_within(home, address, size);
     pthread_mutex_unlock(&lock);
     return r;
 }
@@ -344,9 +300,14 @@ static void give_back_parts(berth_home_id home)
     size_t used = berth__window_used(home);
     size_t end = used ? part_number(home, berth__window_base(home) + used - 1) + 1 : 0;
 
-    for (size_t part = 0; words && part < end && berth__window_is_closed(home); part++)
-        if (state_of(words, part) == UNKNOWN)
-            give_back(words, home, part);
+    for (size_t part = 0; words && part < end; part++) {
+        uintptr_t low = part_start(home, part);
+
+        if (state_of(words, part) != UNKNOWN)
+            continue;
+        become(words, part, part + 1, GONE);
+        munmap((void *)low, part_end(home, part) - low);
+    }
 }
 
 static void give_back_all(void)
@@ -361,17 +322,6 @@ static void give_back_all(void)
     berth__window_ask_carved(has_address);
     for (unsigned home = 0; home < BERTH_HOME_MAX; home++)
         give_back_parts((berth_home_id)home);
-    atomic_store(&asks_gone, true);
-    pthread_mutex_unlock(&lock);
-}
-
-/* Nothing lies in the range any more. */
-static void close_parts(berth_home_id home, uintptr_t address, size_t size)
-{
-    if (!known_words(parts_of(home)) || !gives_back(home))
-        return;
-    pthread_mutex_lock(&lock);
-    give_back_within(home, address, size);
     pthread_mutex_unlock(&lock);
 }
 
@@ -431,19 +381,18 @@ static int close_range_of(berth_home_id home, void *address, size_t size)
 
 static int dram_decommit(struct berth_tier *tier, void *address, size_t size)
 {
-    berth_home_id home = berth__window_home(address);
     int saved_errno = errno;
+    int r = 0;
 
     (void)tier;
-    if ((!berth__overcommit_counts_writable() || close_range_of(home, address, size) < 0) &&
-        madvise(address, size, MADV_DONTNEED) < 0) {
-        int r = -errno;
-
+    if (berth__overcommit_counts_writable() &&
+        close_range_of(berth__window_home(address), address, size) == 0)
+        return 0;
+    if (madvise(address, size, MADV_DONTNEED) < 0) {
+        r = -errno;
         errno = saved_errno;
-        return r;
     }
-    close_parts(home, (uintptr_t)address, size);
-    return 0;
+    return r;
 }
 
 static void dram_describe(const struct berth_tier *tier, char *text, size_t text_size)

@@ -371,11 +371,6 @@ size_t berth__window_used(berth_home_id home)
     return atomic_load_explicit(&windows[home].carved, memory_order_acquire) & ~CLOSED;
 }
 
-bool berth__window_is_closed(berth_home_id home)
-{
-    return (atomic_load_explicit(&windows[home].carved, memory_order_acquire) & CLOSED) != 0;
-}
-
 static _Atomic(bool (*)(berth_home_id home, const void *p)) has_carved;
 
 void berth__window_ask_carved(bool (*has)(berth_home_id home, const void *p))

@@ -90,8 +90,6 @@ uintptr_t berth__window_base(berth_home_id home);
 /* How large the window is, and how much of it was carved off. */
 size_t berth__window_size(berth_home_id home);
 size_t berth__window_used(berth_home_id home);
-/* Whether no more will be. */
-bool berth__window_is_closed(berth_home_id home);
 /* Whether `p` lies in a piece that was carved off. */
 bool berth__window_carved(const void *p);
 

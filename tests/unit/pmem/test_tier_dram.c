@@ -185,47 +185,6 @@ static void check_limited(void)
     CHECK(p[40 * MIB] == 3 && berth__gate_owns(p + 40 * MIB));
 }
 
-static int decommit(char *p, size_t size)
-{
-    struct berth_tier *dram = berth__tier(BERTH_TIER_DRAM);
-
-    return dram->ops->decommit(dram, p, size);
-}
-
-/* The parts that are given back whole, once there is a limit. */
-static void check_freed(void)
-{
-    char *p = carve(16 * MIB);
-
-    CHECK(commit(p, 16 * MIB) == 0 && decommit(p, 4 * MIB) == 0);
-    CHECK(berth__gate_owns(p) && map_at(p, MIB) == MAP_FAILED);
-    memset(p + 5 * MIB, 1, 11 * MIB);
-    berth__window_limit((uint64_t)1 << 30);
-    CHECK(p[5 * MIB] == 1 && p[16 * MIB - 1] == 1);
-    CHECK(decommit(p + 9 * MIB, 4 * MIB) == 0);
-    CHECK(p[9 * MIB - 1] == 1 && p[9 * MIB] == 0 && p[13 * MIB - 1] == 0 && p[13 * MIB] == 1);
-    CHECK(berth__gate_owns(p + 10 * MIB - 1) && berth__gate_owns(p + 12 * MIB));
-    CHECK(!berth__gate_owns(p + 10 * MIB) && !berth__gate_owns(p + 12 * MIB - 1));
-    CHECK(map_at(p + 10 * MIB, 2 * MIB) == p + 10 * MIB);
-    p[10 * MIB] = 2;
-    CHECK(commit(p + 9 * MIB, 4 * MIB) == -ENOMEM && p[10 * MIB] == 2);
-    CHECK(munmap(p + 10 * MIB, 2 * MIB) == 0 && commit(p + 9 * MIB, 4 * MIB) == 0);
-    CHECK(berth__gate_owns(p + 10 * MIB) && p[10 * MIB] == 0 && can_be_written(p + 12 * MIB - 1));
-    CHECK(p[9 * MIB - 1] == 1 && p[13 * MIB] == 1);
-    /* What comes again but in vain goes back at once. */
-    CHECK(decommit(p + 6 * MIB, 8 * MIB) == 0 && map_at(p + 12 * MIB, MIB) == p + 12 * MIB);
-    CHECK(commit(p + 6 * MIB, 8 * MIB) == -ENOMEM);
-    CHECK(!berth__gate_owns(p + 6 * MIB) && map_at(p + 6 * MIB, 6 * MIB) == p + 6 * MIB);
-    CHECK(munmap(p + 6 * MIB, 7 * MIB) == 0 && commit(p + 6 * MIB, 8 * MIB) == 0);
-    CHECK(p[6 * MIB - 1] == 1 && can_be_written(p + 14 * MIB - 1) && p[14 * MIB] == 1);
-}
-
-static void addresses_of_what_is_freed_later_go_back_too(void **state)
-{
-    (void)state;
-    in_host_child(check_freed);
-}
-
 static void addresses_where_nothing_lies_go_back_and_come_again(void **state)
 {
     (void)state;
@@ -313,6 +272,7 @@ static void count_all(void)
 
 static void check_counted(void)
 {
+    struct berth_tier *dram = berth__tier(BERTH_TIER_DRAM);
     char *p;
 
     count_all();
@@ -322,7 +282,7 @@ static void check_counted(void)
     memset(p, 1, MIB);
     memset(p + 3 * MIB, 2, MIB);
     CHECK(!can_be_written(p + MIB) && !can_be_written(p + 4 * MIB));
-    CHECK(decommit(p, MIB / 2) == 0);
+    CHECK(dram->ops->decommit(dram, p, MIB / 2) == 0);
     CHECK(!can_be_written(p) && !can_be_written(p + MIB / 2 - 1));
     CHECK(p[MIB / 2] == 1 && p[MIB - 1] == 1 && p[3 * MIB] == 2);
     CHECK(commit(p, MIB / 2) == 0 && p[0] == 0 && can_be_written(p + MIB / 2 - 1));
@@ -343,7 +303,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_protected_while_others_open_the_part_stays_so),
         cmocka_unit_test(addresses_where_nothing_lies_go_back_and_come_again),
-        cmocka_unit_test(addresses_of_what_is_freed_later_go_back_too),
         cmocka_unit_test(parts_that_were_opened_in_pieces_stay),
         cmocka_unit_test(what_was_opened_whole_stays),
         cmocka_unit_test(only_what_is_needed_can_be_written_where_that_is_counted),
